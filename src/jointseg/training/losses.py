@@ -1,0 +1,116 @@
+"""Losses of super-resolution: known pixels only, exact area degradation, perceptual and adversarial terms."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jointseg.errors import DataError
+
+
+def split_valid(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Values with NaN replaced by 0, and the mask of the pixels known in every band.
+
+    Args:
+        image: float [n, bands, h, w], NaN where unknown.
+
+    Returns:
+        (float [n, bands, h, w], float [n, 1, h, w] of 0 and 1).
+    """
+    valid = torch.isfinite(image).all(dim=1, keepdim=True)
+    return torch.where(valid, image, 0.0), valid.to(image.dtype)
+
+
+def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute difference over the known pixels; 0 when none is known.
+
+    Args:
+        prediction, target: float [n, bands, h, w].
+        valid: float [n, 1, h, w] of 0 and 1; pixels of 0 have no gradient.
+    """
+    difference = ((prediction - target).abs() * valid).sum()
+    return difference / (valid.sum() * prediction.shape[1]).clamp(min=1)
+
+
+def area_average(image: Tensor, numerator: int, denominator: int) -> Tensor:
+    """Exact average over cells of numerator / denominator pixels, split pixels counted by their share.
+
+    1 m to 2.5 m is numerator 5, denominator 2: every pixel is cut into 2 x 2 equal parts and 5 x 5 parts are
+    averaged, so the mean of the image is kept.
+
+    Args:
+        image: float [n, bands, h, w]; h and w must be whole numbers of cells.
+
+    Returns:
+        float [n, bands, h * denominator / numerator, w * denominator / numerator].
+    """
+    height, width = image.shape[-2:]
+    if height * denominator % numerator or width * denominator % numerator:
+        raise DataError(
+            f"an image of {height} x {width} px has no whole number of {numerator}/{denominator} px cells; "
+            f"cut it to a multiple of {numerator} px"
+        )
+    cut = image.repeat_interleave(denominator, dim=-2).repeat_interleave(denominator, dim=-1)
+    return F.avg_pool2d(cut, numerator)
+
+
+def degrade_to_stage1(target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The 1 m target seen at 2.5 m, from its known pixels; cells less than half known become unknown.
+
+    Args:
+        target: float [n, bands, h, w] at 1 m, any finite value where unknown.
+        valid: float [n, 1, h, w] of 0 and 1.
+
+    Returns:
+        (float [n, bands, h / 2.5, w / 2.5], float mask [n, 1, h / 2.5, w / 2.5]).
+    """
+    share = area_average(valid, 5, 2)
+    total = area_average(target * valid, 5, 2)
+    return total / share.clamp(min=1e-6), (share >= 0.5).to(target.dtype)
+
+
+def perceptual(prediction: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Weighted sum over layers of the mean absolute difference of two lists of feature maps."""
+    if not len(prediction) == len(target) == len(weights):
+        raise DataError(
+            f"perceptual loss has {len(prediction)} feature maps and {len(weights)} weights; give one weight a map"
+        )
+    terms = [weight * (p - t).abs().mean() for weight, p, t in zip(weights, prediction, target)]
+    return torch.stack(terms).sum()
+
+
+def generator_adversarial(fake_scores: Tensor, valid: Tensor) -> Tensor:
+    """Non-saturating generator loss, -log D(fake), averaged over the known pixels.
+
+    Goodfellow et al. 2014, per pixel as in Real-ESRGAN (Wang et al. 2021).
+
+    Args:
+        fake_scores: logits [n, 1, h, w] of the discriminator on generated images.
+        valid: float [n, 1, h, w] of 0 and 1.
+    """
+    return (F.softplus(-fake_scores) * valid).sum() / valid.sum().clamp(min=1)
+
+
+def discriminator_adversarial(real_scores: Tensor, fake_scores: Tensor, valid: Tensor) -> Tensor:
+    """Binary cross-entropy of a per-pixel discriminator, mean of its real and its generated half."""
+    loss = (F.softplus(-real_scores) + F.softplus(fake_scores)) * valid
+    return loss.sum() / (2 * valid.sum()).clamp(min=1)
+
+
+def discriminator_accuracy(real_scores: Tensor, fake_scores: Tensor, valid: Tensor) -> float:
+    """Share of known pixels whose score has the right sign, over real and generated images together."""
+    right = ((real_scores > 0).to(valid.dtype) + (fake_scores < 0).to(valid.dtype)) * valid
+    return float(right.sum() / (2 * valid.sum()).clamp(min=1))
+
+
+def psnr(prediction: Tensor, target: Tensor, valid: Tensor, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB over the known pixels: 10 log10(peak^2 / mean squared error).
+
+    Args:
+        prediction, target: float [n, bands, h, w] in one unit.
+        valid: float [n, 1, h, w] of 0 and 1.
+        peak: the value range, in the same unit.
+    """
+    error = ((prediction - target).double().square() * valid).sum() / (valid.sum() * prediction.shape[1]).clamp(min=1)
+    return float(10 * torch.log10(peak**2 / error.clamp(min=1e-20)))
