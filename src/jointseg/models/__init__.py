@@ -1,0 +1,1 @@
+"""Networks of the chain: super-resolution generators, discriminators and the segmenter (pure torch)."""

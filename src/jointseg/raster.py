@@ -1,0 +1,297 @@
+"""The one room that opens rasters for writing: atomic files, block-aligned COGs, windows, validity."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rasterio.windows import Window
+
+from jointseg.errors import DataError
+
+Bounds = tuple[float, float, float, float]
+BLOCK_PX = 512
+_PART = ".part-"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write a file or a folder to; renamed to `path` on success, removed otherwise.
+
+    Raises DataError when the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{_PART}{os.getpid()}-{path.name}")
+    remove(part)
+    try:
+        yield part
+        _replace(part, path)
+    except (OSError, RasterioError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < 1 << 16:
+            raise DataError(
+                f"no space left on the disk of {path.parent} to write {path.name}; free some and run again"
+            ) from error
+        raise
+    finally:
+        remove(part)
+
+
+def remove_parts(path: Path) -> None:
+    """Removes what killed jobs left half-written beside `path`; call only when no other job writes it."""
+    for part in Path(path).parent.glob(f"{_PART}*-{Path(path).name}"):
+        remove(part)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _replace(part: Path, path: Path) -> None:
+    if path.is_dir():  # a folder cannot be renamed over a folder that holds files
+        old = path.with_name(f"{_PART}{os.getpid()}-old-{path.name}")
+        path.rename(old)
+        part.rename(path)
+        remove(old)
+    else:
+        part.replace(path)
+
+
+class Writer:
+    """Writes one raster piece by piece; on leaving the block it becomes a COG at `path`, or nothing.
+
+    Args:
+        path: the COG to make.
+        shape: (rows, columns).
+        count: number of bands.
+        dtype: numpy name of the type.
+        crs: such as "EPSG:32650".
+        transform: pixel to map.
+        nodata: the value of unknown pixels.
+        descriptions: a name for each band.
+        tags: text kept in the file.
+        overviews: resampling of the overviews ("nearest", "average") or None for none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shape: tuple[int, int],
+        count: int,
+        dtype: str,
+        crs: str,
+        transform: Affine,
+        nodata: float | None = None,
+        descriptions: Sequence[str] = (),
+        tags: dict[str, str] | None = None,
+        overviews: str | None = "nearest",
+    ) -> None:
+        self.path, self.overviews = Path(path), overviews
+        self._profile = {
+            "driver": "GTiff",
+            "height": shape[0],
+            "width": shape[1],
+            "count": count,
+            "dtype": dtype,
+            "crs": crs,
+            "transform": transform,
+            "nodata": nodata,
+            # Plain strips: row bands are written once each, and the COG driver reads them in order.
+            "tiled": False,
+            "interleave": "band",
+            "bigtiff": "IF_SAFER",
+        }
+        self._descriptions, self._tags = tuple(descriptions), tags or {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Writer":
+        with ExitStack() as stack:
+            self._part = stack.enter_context(atomic(self.path))
+            self._strips = self._part.with_name(self._part.name + ".strips.tif")
+            stack.callback(remove, self._strips)
+            self._to = rasterio.open(self._strips, "w", **self._profile)
+            if self._descriptions:
+                self._to.descriptions = self._descriptions
+            self._to.update_tags(**self._tags)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, array: np.ndarray, row: int = 0, col: int = 0) -> None:
+        """Writes [bands, rows, columns] with its upper left pixel at (row, col)."""
+        self._to.write(array, window=Window(col, row, array.shape[2], array.shape[1]))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            self._to.close()
+            if error is not None:
+                raise error
+            _copy_to_cog(self._strips, self._part, self.overviews)
+
+
+def _copy_to_cog(source: object, target: Path, overviews: str | None) -> None:
+    options = {"OVERVIEW_RESAMPLING": overviews.upper()} if overviews else {"OVERVIEWS": "NONE"}
+    # One thread: with more, the order of blocks in the file may change from run to run.
+    rasterio.shutil.copy(
+        source,
+        target,
+        driver="COG",
+        COMPRESS="DEFLATE",
+        PREDICTOR="YES",
+        BLOCKSIZE=str(BLOCK_PX),
+        NUM_THREADS="1",
+        BIGTIFF="IF_SAFER",
+        **options,
+    )
+    # GDAL may report a write that failed only when the blocks are read again.
+    with rasterio.open(target) as made:
+        for _, window in made.block_windows(1):
+            made.read(window=window)
+
+
+def write(
+    path: Path,
+    array: np.ndarray,
+    *,
+    crs: str,
+    transform: Affine,
+    nodata: float | None = None,
+    descriptions: Sequence[str] = (),
+    tags: dict[str, str] | None = None,
+    overviews: str | None = None,
+) -> None:
+    """Writes [bands, rows, columns] as one COG, atomically."""
+    count, height, width = array.shape
+    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": array.dtype.name}
+    with atomic(path) as part, MemoryFile() as memory:
+        with memory.open(**profile, crs=crs, transform=transform, nodata=nodata) as to:
+            to.write(array)
+            if descriptions:
+                to.descriptions = tuple(descriptions)
+            to.update_tags(**(tags or {}))
+        _copy_to_cog(memory.name, part, overviews)
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[rasterio.DatasetReader]:
+    """An open raster; DataError naming the file when it, or a block of it, cannot be read."""
+    try:
+        with rasterio.open(path) as source:
+            yield source
+    except RasterioError as error:
+        cause = error.__cause__ or error
+        raise DataError(
+            f"{path} cannot be read as a raster ({cause}); restore or delete the file and run again"
+        ) from error
+
+
+def window_of(transform: Affine, bounds: Bounds) -> tuple[int, int, int, int]:
+    """(row, column, rows, columns) of bounds that lie on whole pixels of a north-up lattice.
+
+    Raises DataError when they do not.
+    """
+    min_x, min_y, max_x, max_y = bounds
+    edges = [
+        (transform.f - max_y) / -transform.e,
+        (min_x - transform.c) / transform.a,
+        (max_y - min_y) / -transform.e,
+        (max_x - min_x) / transform.a,
+    ]
+    whole = [round(edge) for edge in edges]
+    if any(abs(edge - near) > 1e-6 for edge, near in zip(edges, whole)):
+        raise DataError(
+            f"bounds {bounds} do not lie on the {transform.a:g} m lattice with origin ({transform.c:g}, {transform.f:g})"
+        )
+    return whole[0], whole[1], whole[2], whole[3]
+
+
+def read(
+    path: Path, bounds: Bounds | None = None, bands: Sequence[int] | None = None
+) -> tuple[np.ndarray, Affine, str]:
+    """([bands, rows, columns], transform, CRS) of a raster or of bounds on its lattice.
+
+    What lies outside the raster is its nodata (0 where it declares none). Bands count from 1.
+    """
+    with opened(path) as source:
+        crs = source.crs.to_string()
+        bands = list(bands) if bands else list(source.indexes)
+        if bounds is None:
+            return source.read(bands), source.transform, crs
+        row, col, rows, cols = window_of(source.transform, bounds)
+        fill = 0 if source.nodata is None else source.nodata
+        window = Window(col, row, cols, rows)
+        array = source.read(bands, window=window, boundless=True, fill_value=fill)
+        return array, source.transform @ Affine.translation(col, row), crs
+
+
+class Mosaic:
+    """Rasters of one CRS, resolution, lattice and band list, read as one; nodata where none lies."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        if not paths:
+            raise DataError("a mosaic needs at least one raster")
+        self.paths = [Path(path) for path in paths]
+        self._bounds: list[Bounds] = []
+        first: tuple | None = None
+        for path in self.paths:
+            with opened(path) as source:
+                facts = (
+                    source.crs.to_string(),
+                    source.transform.a,
+                    source.descriptions,
+                    source.dtypes[0],
+                    source.nodata,
+                )
+                first = first or facts
+                if facts != first:
+                    raise DataError(
+                        f"{path} has (CRS, pixel, bands, type, nodata) {facts} but {self.paths[0]} has {first}"
+                    )
+                if source.transform.c % source.transform.a or source.transform.f % source.transform.a:
+                    raise DataError(f"{path} does not lie on the lattice of its {source.transform.a:g} m pixels")
+                self._bounds.append(tuple(source.bounds))
+        assert first is not None
+        self.crs: str = first[0]
+        self.res_m: float = first[1]
+        self.descriptions: tuple[str, ...] = first[2]
+        self.dtype: str = first[3]
+        self.nodata: float = 0 if first[4] is None else first[4]
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the rasters span together."""
+        west, south, east, north = zip(*self._bounds)
+        return min(west), min(south), max(east), max(north)
+
+    def read(self, bounds: Bounds, bands: Sequence[int] | None = None) -> np.ndarray:
+        """[bands, rows, columns] of bounds on the lattice; where rasters overlap, the first of them."""
+        bands = list(bands) if bands else list(range(1, len(self.descriptions) + 1))
+        lattice = Affine(self.res_m, 0, bounds[0], 0, -self.res_m, bounds[3])
+        _, _, rows, cols = window_of(Affine(self.res_m, 0, 0, 0, -self.res_m, 0), bounds)
+        out = np.full((len(bands), rows, cols), self.nodata, dtype=self.dtype)
+        for path, (west, south, east, north) in reversed(list(zip(self.paths, self._bounds))):
+            part = (max(west, bounds[0]), max(south, bounds[1]), min(east, bounds[2]), min(north, bounds[3]))
+            if part[0] >= part[2] or part[1] >= part[3]:
+                continue
+            row, col, height, width = window_of(lattice, part)
+            with opened(path) as source:
+                top, left, _, _ = window_of(source.transform, part)
+                out[:, row : row + height, col : col + width] = source.read(
+                    bands, window=Window(left, top, width, height)
+                )
+        return out

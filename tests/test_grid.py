@@ -1,0 +1,64 @@
+"""Tests of the tile grid."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jointseg import grid
+from jointseg.errors import DataError
+
+
+def test_tile_geometry():
+    tile = grid.parse_tile("50N_E0660_N3540", 4)
+    assert tile.crs == "EPSG:32650" and tile.bounds == (660_000, 3_540_000, 664_000, 3_544_000)
+    assert tile.shape(10) == (400, 400) and tile.transform(10).f == 3_544_000
+
+
+@given(st.integers(1, 60), st.booleans(), st.integers(100, 900), st.integers(0, 9300))
+def test_id_round_trip(zone, north, e_km, n_km):
+    tile = grid.Tile(zone, north, e_km, n_km, 30)
+    assert grid.parse_tile(tile.id, 30) == tile
+
+
+@pytest.mark.parametrize("bad", ["50N", "61N_E0660_N3540", "50X_E0660_N3540", "50N_E0660_N3540.tif"])
+def test_bad_id(bad):
+    with pytest.raises(DataError, match="tile id"):
+        grid.parse_tile(bad, 4)
+
+
+def test_neighbours_surround():
+    tile = grid.Tile(50, True, 660, 3540, 4)
+    around = grid.neighbours(tile)
+    assert len(set(around)) == 8 and tile not in around
+    assert {t.e_km for t in around} == {656, 660, 664}
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "epsg"), [(117, 30, 32650), (114, 30, 32650), (113.999, 30, 32649), (-75.5, 37, 32618)]
+)
+def test_utm_zone(lon, lat, epsg):
+    assert grid.utm_epsg(lon, lat) == epsg
+
+
+def test_area_scale_against_geodesic_area():
+    from pyproj import Geod
+
+    for x in (500_000, 300_000, 750_000):
+        y, side = 3_500_000, 200
+        corners = [(x, y), (x + side, y), (x + side, y + side), (x, y + side)]
+        lon, lat = grid.transformer("EPSG:32650", "EPSG:4326").transform(*zip(*corners))
+        ground, _ = Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)
+        assert side**2 / grid.area_scale(32650, x + side / 2, y + side / 2) == pytest.approx(abs(ground), rel=2e-6)
+
+
+def test_every_place_is_owned_once():
+    """Points around the edge of zones 50 and 51 are owned by exactly one of the two."""
+    lon, lat = 120.0, 31.0
+    owners = np.zeros(9, int)
+    offsets = np.linspace(-0.01, 0.01, 9) + 1e-5
+    for epsg in (32650, 32651):
+        for i, offset in enumerate(offsets):
+            x, y = grid.transformer("EPSG:4326", f"EPSG:{epsg}").transform(lon + offset, lat)
+            owners[i] += grid.owned(epsg, grid.Affine(1, 0, x - 0.5, 0, -1, y + 0.5), (1, 1))[0, 0]
+    assert (owners == 1).all()
