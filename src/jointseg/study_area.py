@@ -1,0 +1,159 @@
+"""Step `study_area`: the belt's reaches and cities, from any vector file of regions and of cities."""
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import shapely
+
+from jointseg.errors import DataError
+from jointseg.raster import atomic
+
+# Constants of the GCJ-02 shift: the Krasovsky 1940 ellipsoid.
+_KRASOVSKY_A_M, _KRASOVSKY_E2 = 6_378_245.0, 0.00669342162296594323
+
+
+def study_area(
+    *,
+    regions: Path,
+    cities: Path,
+    study_area: Path,
+    reaches: dict[str, list[str]],
+    city_reach: dict[str, str],
+    region_field: str,
+    city_field: str,
+    datum: str = "wgs84",
+) -> dict:
+    """Writes the layers reaches (name) and cities (name, reach), EPSG:4326, in the config's order.
+
+    Args:
+        regions: polygons of administrative regions; the layer `regions` where the file has several.
+        cities: polygons of city outlines; the layer `cities` where the file has several.
+        study_area: the GeoPackage to write.
+        reaches: names of the regions of each reach.
+        city_reach: reach of each city.
+        region_field: field of the regions' names.
+        city_field: field of the cities' names.
+        datum: "wgs84", or "gcj02" when both files hold shifted Chinese coordinates.
+
+    Raises:
+        DataError: a file, layer, field or name is not there; a region is in two reaches; an outline is no polygon.
+    """
+    if datum not in ("wgs84", "gcj02"):
+        raise DataError(f"datum {datum!r} is not known; take wgs84 or gcj02")
+    _check_config(reaches, city_reach)
+    region_of = _outlines(regions, "regions", region_field, [name for names in reaches.values() for name in names])
+    city_of = _outlines(cities, "cities", city_field, list(city_reach))
+    if datum == "gcj02":
+        region_of, city_of = _unshift(region_of), _unshift(city_of)
+    belt = gpd.GeoDataFrame(
+        {"name": list(reaches)},
+        geometry=[_multi(shapely.union_all([region_of[name] for name in names])) for names in reaches.values()],
+        crs="EPSG:4326",
+    )
+    towns = gpd.GeoDataFrame(
+        {"name": list(city_reach), "reach": list(city_reach.values())},
+        geometry=[_multi(city_of[name]) for name in city_reach],
+        crs="EPSG:4326",
+    )
+    # GeoPackages carry their time of writing; a fixed one keeps the bytes the same from run to run.
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
+    with atomic(study_area) as part:
+        belt.to_file(part, layer="reaches", driver="GPKG", engine="pyogrio")
+        towns.to_file(part, layer="cities", driver="GPKG", engine="pyogrio")
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+    areas = belt.to_crs("ESRI:102025").area / 1e6  # Asia North Albers equal area
+    return {"datum": datum, "area_km2": {name: round(area, 3) for name, area in zip(belt["name"], areas)}}
+
+
+def _check_config(reaches: dict[str, list[str]], city_reach: dict[str, str]) -> None:
+    reach_of: dict[str, str] = {}
+    for reach, names in reaches.items():
+        if not names:
+            raise DataError(f"reach {reach!r} has no regions; name at least one or remove the reach")
+        for name in names:
+            if name in reach_of:
+                raise DataError(f"region {name!r} is in the reaches {reach_of[name]!r} and {reach!r}; keep it in one")
+            reach_of[name] = reach
+    for city, reach in city_reach.items():
+        if reach not in reaches:
+            raise DataError(f"city {city!r} is in reach {reach!r}, which is not one of {', '.join(reaches)}")
+
+
+def _outlines(path: Path, layer: str, field: str, names: list[str]) -> dict[str, shapely.Geometry]:
+    """The outline of each named feature, EPSG:4326; features of one name are united."""
+    if not Path(path).exists():
+        raise DataError(f"{path} (the file of the {layer}) does not exist; set its path in the config")
+    try:
+        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        frame = gpd.read_file(path, layer=layer if len(layers) > 1 else layers[0])
+    except pyogrio.errors.DataSourceError as error:
+        raise DataError(f"{path} cannot be read as a vector file ({error}); give a GeoPackage or GeoJSON") from error
+    except pyogrio.errors.DataLayerError:
+        raise DataError(f"{path} has no layer {layer!r} but {', '.join(layers)}; name one of them {layer!r}") from None
+    if field not in frame:
+        there = ", ".join(str(column) for column in frame.columns if column != "geometry")
+        raise DataError(f"{path} has no field {field!r} of names; its fields are: {there}")
+    if frame.crs is None:
+        raise DataError(f"{path} names no CRS; assign one (EPSG:4326 for longitude and latitude)")
+    frame = frame.to_crs("EPSG:4326")
+    found = {}
+    for name in names:
+        part = frame.geometry[frame[field] == name]
+        if part.empty:
+            there = ", ".join(sorted({str(value) for value in frame[field]}))
+            raise DataError(f"{path} has no {field} {name!r}; the names there are: {there}")
+        outline = shapely.union_all([shapely.make_valid(shape) for shape in part])
+        if shapely.area(outline) == 0:
+            raise DataError(f"{name!r} of {path} is not a polygon ({part.geom_type.iloc[0]}); give outlines")
+        found[name] = outline
+    return found
+
+
+def _multi(outline: shapely.Geometry) -> shapely.MultiPolygon:
+    """The polygons of any geometry: mending and uniting may leave lines beside them."""
+    pieces = shapely.get_parts(shapely.get_parts(outline))
+    return shapely.MultiPolygon([piece for piece in pieces if piece.geom_type == "Polygon"])
+
+
+def _unshift(outlines: dict[str, shapely.Geometry]) -> dict[str, shapely.Geometry]:
+    return {name: shapely.make_valid(shapely.transform(shape, gcj02_to_wgs84)) for name, shape in outlines.items()}
+
+
+def wgs84_to_gcj02(lonlat: np.ndarray) -> np.ndarray:
+    """GCJ-02 coordinates of WGS 84 ones, degrees, [n, 2].
+
+    The shift of China's State Bureau of Surveying and Mapping (GB 20263-2006) is not published; this is the
+    closed form that its reimplementations share (EvilTransform 2013, PRCoords, gcoord). Valid inside China.
+    """
+    lon, lat = lonlat[:, 0], lonlat[:, 1]
+    x, y = lon - 105, lat - 35
+    waves = 20 * np.sin(6 * np.pi * x) + 20 * np.sin(2 * np.pi * x)
+    north = -100 + 2 * x + 3 * y + 0.2 * y * y + 0.1 * x * y + 0.2 * np.sqrt(np.abs(x)) + waves * 2 / 3
+    north += (20 * np.sin(np.pi * y) + 40 * np.sin(np.pi * y / 3)) * 2 / 3
+    north += (160 * np.sin(np.pi * y / 12) + 320 * np.sin(np.pi * y / 30)) * 2 / 3
+    east = 300 + x + 2 * y + 0.1 * x * x + 0.1 * x * y + 0.1 * np.sqrt(np.abs(x)) + waves * 2 / 3
+    east += (20 * np.sin(np.pi * x) + 40 * np.sin(np.pi * x / 3)) * 2 / 3
+    east += (150 * np.sin(np.pi * x / 12) + 300 * np.sin(np.pi * x / 30)) * 2 / 3
+    phi = np.radians(lat)
+    w = 1 - _KRASOVSKY_E2 * np.sin(phi) ** 2
+    meridian_m = _KRASOVSKY_A_M * (1 - _KRASOVSKY_E2) / w**1.5
+    normal_m = _KRASOVSKY_A_M / np.sqrt(w)
+    shift = np.stack([np.degrees(east / (normal_m * np.cos(phi))), np.degrees(north / meridian_m)], axis=1)
+    return lonlat + shift
+
+
+def gcj02_to_wgs84(lonlat: np.ndarray) -> np.ndarray:
+    """WGS 84 coordinates of GCJ-02 ones, degrees, [n, 2]: the inverse by fixed-point iteration, to 1e-10 degree.
+
+    The shift changes by less than 1 % over its own length, so that each round gains two digits.
+    """
+    lonlat = np.asarray(lonlat, dtype=np.float64)
+    guess = lonlat.copy()
+    for _ in range(50):
+        error = lonlat - wgs84_to_gcj02(guess)
+        guess += error
+        if np.abs(error).max(initial=0) < 1e-10:
+            return guess
+    raise DataError(f"GCJ-02 coordinates such as {lonlat[0].tolist()} do not invert; are they inside China?")
