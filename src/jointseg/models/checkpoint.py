@@ -1,0 +1,99 @@
+"""Checkpoints: weights in safetensors with architecture, normalisation and training facts in the header."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from jointseg.errors import DataError
+from jointseg.models import mask2former
+from jointseg.models.discriminator import UNetDiscriminator
+from jointseg.models.prog_esrgan import ProgESRGAN
+from jointseg.raster import atomic
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "prog_esrgan": ProgESRGAN,
+    "mask2former": mask2former.build,
+    "unet_discriminator": UNetDiscriminator,
+}
+TOLERANCE = 1e-6  # of a mean or standard deviation of reflectance; JSON keeps more digits than this
+
+
+def build(name: str, **kwargs: Any) -> nn.Module:
+    """The named network with random weights; kwargs as its preset in the config."""
+    if name not in ARCHITECTURES:
+        raise DataError(f"architecture '{name}' is unknown; known are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name](**kwargs)
+
+
+def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
+    """{"mean": [r, g, b], "std": [r, g, b]} in reflectance: that of the low-resolution images, used for every image."""
+    return {key: [float(value) for value in statistics["lr"][key]] for key in ("mean", "std")}
+
+
+def save(
+    path: Path,
+    model: nn.Module,
+    *,
+    architecture: dict[str, Any],
+    normalisation: dict[str, list[float]],
+    extra: dict[str, Any],
+) -> None:
+    """Write weights and header; `architecture` is {"name": ..., "kwargs": {...}}, `extra` any JSON-able facts."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    header = {"architecture": architecture, "normalisation": normalisation, "trained": extra}
+    metadata = {key: json.dumps(value, sort_keys=True) for key, value in header.items()}
+    with atomic(path) as beside:
+        save_file(tensors, beside, metadata=metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise DataError(f"checkpoint {path} cannot be read ({error}); delete it and train it again") from error
+
+
+def _agree(stored: dict[str, list[float]], wanted: dict[str, list[float]]) -> bool:
+    return all(
+        len(stored[key]) == len(wanted[key])
+        and all(abs(a - b) <= TOLERANCE for a, b in zip(stored[key], wanted[key], strict=True))
+        for key in ("mean", "std")
+    )
+
+
+def load(
+    path: Path, expected_name: str, normalisation: dict[str, list[float]] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in evaluation mode and the header {"architecture", "normalisation", "trained"}.
+
+    DataError for a file that is damaged, of another architecture than `expected_name`, or trained with another
+    normalisation than `normalisation` (where that is given).
+    """
+    header, tensors = _read(path)
+    for key in ("architecture", "normalisation", "trained"):
+        if key not in header:
+            raise DataError(f"checkpoint {path} has no '{key}' in its header; it was not written by this package")
+    name = header["architecture"]["name"]
+    if name != expected_name:
+        raise DataError(f"checkpoint {path} holds a '{name}', expected a '{expected_name}'; give the right file")
+    if normalisation is not None and not _agree(header["normalisation"], normalisation):
+        raise DataError(
+            f"checkpoint {path} was trained with normalisation {header['normalisation']}, expected {normalisation}; "
+            "train it on this dataset or use the dataset it was trained on"
+        )
+    model = build(name, **header["architecture"]["kwargs"])
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise DataError(
+            f"checkpoint {path}: its weights do not fit its own header ({error}); train it again"
+        ) from error
+    return model.eval(), header

@@ -1,0 +1,107 @@
+"""Mask2Former with a Swin backbone (transformers), built from a preset, for impervious / not impervious."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+
+from jointseg.models.mask_loss import LossWeights, dense_loss, set_loss
+
+CLASSES = 2  # 0 not impervious, 1 impervious
+FLOOR = 1e-6  # probability below which a class's share of a pixel makes no difference to its logit
+
+
+class Segmenter(nn.Module):
+    """Normalised RGB [n, 3, h, w] at 1 m -> probability of impervious surface [n, 1, h, w]."""
+
+    def __init__(self, config: Mask2FormerConfig, multiple_px: int) -> None:
+        super().__init__()
+        self.network = Mask2FormerForUniversalSegmentation(config)
+        self.multiple_px = multiple_px
+
+    def _layers(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(class logits [n, q, 3], mask logits [n, q, h', w']) of the initial queries and every decoder layer."""
+        output = self.network(pixel_values=x, output_auxiliary_logits=True)
+        auxiliary = [(each["class_queries_logits"], each["masks_queries_logits"]) for each in output.auxiliary_logits]
+        return [*auxiliary, (output.class_queries_logits, output.masks_queries_logits)]
+
+    @staticmethod
+    def _logit(class_logits: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
+        """ISA logit [n, 1, *size]: softmax over classes, without the empty one, times sigmoid, summed over queries.
+
+        The map is made on the grid of the masks and its logit is what gets upsampled: one channel instead of one a
+        query, and edges that are as sharp.
+        """
+        shares = torch.einsum("nqc,nqhw->nchw", class_logits.softmax(2)[..., :CLASSES], mask_logits.sigmoid())
+        log_shares = (shares + FLOOR).log()
+        return F.interpolate(log_shares[:, 1:] - log_shares[:, :1], size=size, mode="bilinear", align_corners=False)
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Edge pixels repeated on the right and below, up to the size that the network can halve."""
+        right, below = -x.shape[3] % self.multiple_px, -x.shape[2] % self.multiple_px
+        return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
+
+    def semantic(self, x: Tensor) -> Tensor:
+        """Probability of impervious surface [n, 1, h, w] of normalised RGB [n, 3, h, w], any h and w."""
+        padded = self._pad(x)
+        class_logits, mask_logits = self._layers(padded)[-1]
+        return self._logit(class_logits, mask_logits, padded.shape[2:]).sigmoid()[:, :, : x.shape[2], : x.shape[3]]
+
+    forward = semantic
+
+    def loss(self, x: Tensor, label: Tensor, weights: LossWeights, generator: torch.Generator) -> Tensor:
+        """Loss of normalised RGB [n, 3, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
+
+        The published set loss on every decoder layer plus `dense_weight` x (cross-entropy + dice) on the final map.
+        h and w must be multiples of `multiple_px`. `generator` (CPU) draws the sampled points.
+        """
+        layers = self._layers(x)
+        dense = dense_loss(self._logit(*layers[-1], x.shape[2:]), label)
+        return set_loss(layers, label, weights, generator) + weights.dense_weight * dense
+
+
+def build(
+    embed_dim: int,
+    depths: Sequence[int],
+    heads: Sequence[int],
+    window: int,
+    hidden_dim: int,
+    encoder_layers: int,
+    encoder_feedforward: int,
+    decoder_layers: int,
+    feedforward: int,
+    attention_heads: int,
+    queries: int,
+    drop_path: float = 0.0,
+    patch: int = 4,
+) -> Segmenter:
+    """A segmenter with random weights. `decoder_layers` counts as published: masks are predicted once more than that.
+
+    embed_dim, depths, heads, window, drop_path, patch: the Swin backbone. hidden_dim, attention_heads: both decoders;
+    encoder_*: the pixel decoder; decoder_layers, feedforward, queries: the transformer decoder.
+    """
+    backbone = {
+        "embed_dim": embed_dim,
+        "depths": list(depths),
+        "num_heads": list(heads),
+        "window_size": window,
+        "drop_path_rate": drop_path,
+        "patch_size": patch,
+        "out_features": ["stage1", "stage2", "stage3", "stage4"],
+    }
+    network = {
+        "backbone_config": SwinConfig.from_dict(backbone),
+        "feature_size": hidden_dim,
+        "mask_feature_size": hidden_dim,
+        "hidden_dim": hidden_dim,
+        "encoder_layers": encoder_layers,
+        "encoder_feedforward_dim": encoder_feedforward,
+        "decoder_layers": decoder_layers + 1,
+        "dim_feedforward": feedforward,
+        "num_attention_heads": attention_heads,
+        "num_queries": queries,
+        "num_labels": CLASSES,
+    }
+    return Segmenter(Mask2FormerConfig.from_dict(network), multiple_px=8 * patch)
