@@ -1,0 +1,198 @@
+"""Accuracy of maps and reference products on the test chips, by reach, with design-based 95 % intervals."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jointseg import raster
+from jointseg.accuracy import estimators
+from jointseg.accuracy.estimators import CELLS, METRICS, UNKNOWN, Estimate
+from jointseg.accuracy.products import classify, held_out, meanings
+from jointseg.errors import DataError
+from jointseg.progress import track
+
+ALL = "all"
+PAIRED = ("precision", "recall", "f1", "iou", "overall_accuracy")
+_KEY = ["kind", "name", "reference"]
+
+
+def assess(
+    *,
+    index: Path,
+    chips: list[Path],
+    predictions: list[Path],
+    products: list[Path],
+    table: Path,
+    confusion: Path,
+    paired: Path,
+    methods: list[str],
+    product_table: dict[str, dict[str, Any]],
+    year: int,
+    truth: Path | None = None,
+) -> dict[str, Any]:
+    """Scores every method and product on the test chips against the labels and, where given, the truth.
+
+    Args:
+        index: the dataset's index.
+        chips: the chip folders of the reaches; labels are read from them.
+        predictions: a folder of {sample_id}.tif (0/1/255) for each of methods, in their order.
+        products: a folder of {sample_id}.tif (codes) for each of product_table, in its order.
+        table: CSV to make, a row by map, reference and reach.
+        confusion: CSV to make, pixel counts by map, reference and chip.
+        paired: CSV to make, first method minus every other map on the same chips.
+        methods: names of the methods.
+        product_table: name of each product -> its entry, with codes and year.
+        year: year of the methods' maps and of the truth.
+        truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.
+    """
+    if len(predictions) != len(methods) or len(products) != len(product_table):
+        raise DataError(
+            f"{len(predictions)} predictions for methods {methods} and {len(products)} product folders for"
+            f" {list(product_table)}; give one folder each, in the same order"
+        )
+    sample = pd.read_parquet(index, columns=["sample_id", "reach", "inclusion_probability"])
+    tested = held_out(index)
+    maps: list[tuple[str, str, Path, np.ndarray | None]]
+    maps = [("method", name, folder, None) for name, folder in zip(methods, predictions)]
+    maps += [
+        ("product", name, folder, meanings(name, product_table[name])) for name, folder in zip(product_table, products)
+    ]
+    supports = sorted({10} | {round(entry["resolution_m"]) for entry in product_table.values()} - {0, 1})
+
+    rows: list[dict[str, Any]] = []
+    for chip in track(list(tested.itertuples()), "accuracy of chips", unit="chip"):
+        references = _references(chip, chips, truth, year)
+        for kind, name, folder, codes in maps:
+            mapped = _mapped(folder / f"{chip.sample_id}.tif", name, codes, references["labels"].shape)
+            for reference, expected in references.items():
+                rows.append(
+                    {
+                        "kind": kind,
+                        "name": name,
+                        "reference": reference,
+                        "reach": chip.reach,
+                        "sample_id": chip.sample_id,
+                        **dict(zip((*CELLS, "unknown"), estimators.cells(mapped, expected))),
+                        **_fractions(mapped, expected, supports),
+                    }
+                )
+    counts = pd.DataFrame(rows)
+    counts["weight"] = counts["sample_id"].map(_weights(sample, tested))
+    years = {**dict.fromkeys(methods, year), **{name: entry["year"] for name, entry in product_table.items()}}
+    _save(_table(counts, supports, years), table)
+    _save(counts, confusion)
+    _save(_paired(counts, methods[0]), paired)
+    return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
+
+
+def _references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> dict[str, np.ndarray]:
+    """Reference rasters of a chip, uint8 [rows, columns], by name: labels and, where given, truth."""
+    label, transform, _ = raster.read(chips[0].parent / chip.label)
+    _only_classes(label, f"label of chip {chip.sample_id}")
+    found = {"labels": label[0]}
+    if truth is not None:
+        rows, cols = label.shape[1:]
+        west, north = transform.c, transform.f
+        bounds = (west, north - rows, west + cols, north)
+        found["truth"] = raster.read(truth / str(year) / f"{chip.reach}.tif", bounds)[0][0]
+        _only_classes(found["truth"], f"truth of {chip.reach} in {year}")
+    return found
+
+
+def _mapped(path: Path, name: str, codes: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """A map on a chip as 0/1/255."""
+    values = raster.read(path)[0][0]
+    if values.shape != shape:
+        raise DataError(f"{path} has {values.shape} pixels but the chip's label has {shape}; make the map again")
+    if codes is not None:
+        return classify(values, codes, name, f"chip {path.stem}")
+    _only_classes(values, str(path))
+    return values
+
+
+def _only_classes(values: np.ndarray, where: str) -> None:
+    strange = np.setdiff1d(values, [0, 1, UNKNOWN])
+    if strange.size:
+        raise DataError(f"{where} holds the value {strange[0]}; expected 0 not ISA, 1 ISA, 255 unknown")
+
+
+def _fractions(mapped: np.ndarray, reference: np.ndarray, supports: list[int]) -> dict[str, float]:
+    """Disagreement of ISA fractions in square cells: their number and sum of |difference|, by side in metres.
+
+    Cells less than half known are left out. The cells start at the chip's corner, not at a product's own pixels.
+    """
+    out: dict[str, float] = {}
+    known = (mapped != UNKNOWN) & (reference != UNKNOWN)
+    for side in supports:
+        total, isa, true = (_blocks(plane, side) for plane in (known, known & (mapped == 1), known & (reference == 1)))
+        enough = total >= side * side / 2
+        out[f"cells_{side}m"] = int(enough.sum())
+        out[f"apart_{side}m"] = round(float((np.abs(isa - true)[enough] / total[enough]).sum()), 9)
+    return out
+
+
+def _blocks(plane: np.ndarray, side: int) -> np.ndarray:
+    """Sums of whole side x side blocks of a plane."""
+    rows, cols = plane.shape[0] // side, plane.shape[1] // side
+    return plane[: rows * side, : cols * side].reshape(rows, side, cols, side).sum(axis=(1, 3), dtype=np.int64)
+
+
+def _weights(sample: pd.DataFrame, tested: pd.DataFrame) -> dict[str, float]:
+    totals = (1 / sample["inclusion_probability"]).groupby(sample["reach"]).sum().to_dict()
+    weights = estimators.calibrated_weights(
+        tested["inclusion_probability"].to_numpy(), tested["reach"].to_numpy(), totals
+    )
+    return dict(zip(tested["sample_id"], weights))
+
+
+def _reaches(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The group's chips as a whole, then by reach."""
+    return [(ALL, group), *[(str(reach), part) for reach, part in group.groupby("reach", sort=True)]]
+
+
+def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int]) -> pd.DataFrame:
+    rows = []
+    for (kind, name, reference), group in counts.groupby(_KEY, sort=False):
+        for reach, part in _reaches(group):
+            cells, weights, strata = part[list(CELLS)].to_numpy(), part["weight"].to_numpy(), part["reach"].to_numpy()
+            pixels, unknown = int(cells.sum()), int(part["unknown"].sum())
+            row = {"kind": kind, "name": name, "map_year": years[name], "reference": reference, "reach": reach}
+            row |= {"chips": len(part), "pixels": pixels, "unknown_share": unknown / (pixels + unknown)}
+            for metric, function in METRICS.items():
+                row |= _columns(metric, estimators.linearised(cells, weights, strata, function))
+            for side in supports:
+                pair = part[[f"apart_{side}m", f"cells_{side}m"]].to_numpy()
+                estimate = estimators.linearised(pair, weights, strata, lambda t: t[0] / t[1])
+                row |= _columns(f"fraction_mae_{side}m", estimate)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    inside = estimate if name == "kappa" else estimators.within_unit(estimate)
+    return {name: inside.value, f"{name}_lower": inside.lower, f"{name}_upper": inside.upper}
+
+
+def _paired(counts: pd.DataFrame, first: str) -> pd.DataFrame:
+    """First method minus every other map on the same chips, by reference, reach and metric."""
+    rows = []
+    for reference, group in counts.groupby("reference", sort=False):
+        ours = group[group["name"] == first].set_index("sample_id")
+        others = group[group["name"] != first]
+        for other, theirs in others.groupby("name", sort=False):
+            both = ours.join(theirs.set_index("sample_id")[list(CELLS)], rsuffix="_other")
+            for reach, part in _reaches(both):
+                totals = part[[*CELLS, *[f"{cell}_other" for cell in CELLS]]].to_numpy()
+                for metric in PAIRED:
+                    function = estimators.difference(METRICS[metric])
+                    e = estimators.linearised(totals, part["weight"].to_numpy(), part["reach"].to_numpy(), function)
+                    row = {"name": first, "minus": other, "reference": reference, "reach": reach, "metric": metric}
+                    rows.append(row | {"difference": e.value, "lower": e.lower, "upper": e.upper, "chips": e.units})
+    return pd.DataFrame(rows)
+
+
+def _save(table: pd.DataFrame, path: Path) -> None:
+    with raster.atomic(path) as part:
+        table.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")

@@ -1,0 +1,229 @@
+"""Accuracy and area estimators: chips as clusters of a stratified sample, and Olofsson's stratified estimator.
+
+Sources: Olofsson et al. (2014), Remote Sensing of Environment 148, 42-57; Stehman (2014), International Journal of
+Remote Sensing 35, 4923-4939; Woodruff (1971), JASA 66, 411-414; Saerndal, Swensson, Wretman (1992), Model Assisted
+Survey Sampling, sections 4.6 and 5.5.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+UNKNOWN = 255
+CELLS = ("tp", "fp", "fn", "tn")
+
+# A function of the totals (tp, fp, fn, tn); written with arithmetic alone, since it is also evaluated on complex numbers.
+Metric = Callable[[np.ndarray], complex]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate with its standard error, 95 % interval and the number of sampled units behind it."""
+
+    value: float
+    se: float
+    lower: float
+    upper: float
+    units: int
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """Olofsson's estimates: overall accuracy, and per class user's, producer's accuracy and area; each with its SE."""
+
+    overall: float
+    overall_se: float
+    users: np.ndarray
+    users_se: np.ndarray
+    producers: np.ndarray
+    producers_se: np.ndarray
+    area: np.ndarray
+    area_se: np.ndarray
+    proportions: np.ndarray
+    units: int
+
+
+def cells(mapped: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Pixel counts (tp, fp, fn, tn, unknown), int64 [5]; unknown where either raster (0/1/255) is 255."""
+    known = (mapped != UNKNOWN) & (reference != UNKNOWN)
+    is_isa, truth = (mapped == 1)[known], (reference == 1)[known]
+    tp = int(np.count_nonzero(is_isa & truth))
+    fp = int(np.count_nonzero(is_isa)) - tp
+    fn = int(np.count_nonzero(truth)) - tp
+    return np.array([tp, fp, fn, truth.size - tp - fp - fn, known.size - truth.size], dtype=np.int64)
+
+
+def precision(t: np.ndarray) -> complex:
+    """User's accuracy of ISA, tp / (tp + fp); Olofsson et al. (2014) eq. 2."""
+    return t[0] / (t[0] + t[1])
+
+
+def recall(t: np.ndarray) -> complex:
+    """Producer's accuracy of ISA, tp / (tp + fn); Olofsson et al. (2014) eq. 3."""
+    return t[0] / (t[0] + t[2])
+
+
+def f1(t: np.ndarray) -> complex:
+    """Harmonic mean of precision and recall, 2 tp / (2 tp + fp + fn)."""
+    return 2 * t[0] / (2 * t[0] + t[1] + t[2])
+
+
+def mean_f1(t: np.ndarray) -> complex:
+    """Mean of the F1 of ISA and the F1 of the rest."""
+    return (f1(t) + f1(t[::-1])) / 2
+
+
+def iou(t: np.ndarray) -> complex:
+    """Intersection over union of ISA, tp / (tp + fp + fn)."""
+    return t[0] / (t[0] + t[1] + t[2])
+
+
+def overall_accuracy(t: np.ndarray) -> complex:
+    """(tp + tn) / n; Olofsson et al. (2014) eq. 1."""
+    return (t[0] + t[3]) / t.sum()
+
+
+def kappa(t: np.ndarray) -> complex:
+    """Cohen (1960), Educational and Psychological Measurement 20, 37-46: agreement beyond that of the margins."""
+    n = t.sum()
+    by_chance = ((t[0] + t[1]) * (t[0] + t[2]) + (t[2] + t[3]) * (t[1] + t[3])) / n**2
+    return ((t[0] + t[3]) / n - by_chance) / (1 - by_chance)
+
+
+def map_share(t: np.ndarray) -> complex:
+    """Share of the known ground that the map calls ISA."""
+    return (t[0] + t[1]) / t.sum()
+
+
+def reference_share(t: np.ndarray) -> complex:
+    """Share of the known ground that the reference calls ISA."""
+    return (t[0] + t[2]) / t.sum()
+
+
+METRICS: dict[str, Metric] = {
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+    "iou": iou,
+    "overall_accuracy": overall_accuracy,
+    "mean_f1": mean_f1,
+    "kappa": kappa,
+    "map_share": map_share,
+    "reference_share": reference_share,
+}
+
+
+def calibrated_weights(probability: np.ndarray, strata: np.ndarray, totals: dict[str, float]) -> np.ndarray:
+    """Design weights 1 / pi, scaled so that each stratum's sum is its estimated number of units.
+
+    A split keeps a part of each stratum; without the scaling a stratum that gave a larger part would weigh more in the
+    estimates of the whole (ratio estimator of a domain's size, Saerndal et al. 1992, section 5.6).
+
+    Args:
+        probability: inclusion probability of each unit, float [n].
+        strata: stratum of each unit [n].
+        totals: estimated number of units by stratum, from the whole sample.
+    """
+    weights = 1 / np.asarray(probability, dtype=np.float64)
+    for stratum in np.unique(strata):
+        here = strata == stratum
+        weights[here] *= totals[stratum] / weights[here].sum()
+    return weights
+
+
+def linearised(totals: np.ndarray, weights: np.ndarray, strata: np.ndarray, function: Metric) -> Estimate:
+    """A smooth function of weighted totals, with the Taylor-linearised variance of a stratified cluster sample.
+
+    theta = g(T), T = sum_i w_i t_i; z_i = w_i grad g(T) . t_i (Woodruff 1971; Saerndal et al. 1992, eq. 5.5.11);
+    V = sum_h n_h / (n_h - 1) sum_i (z_hi - mean z_h)^2, the clusters of a stratum taken as drawn with replacement
+    (Saerndal et al. 1992, section 4.6), which errs to the wide side when the sample is a large part of the population.
+    The interval is theta -+ t(0.975, n - H) SE. For single pixels as clusters this is Stehman (2014) eqs. 25-28.
+    The gradient is taken by a complex step and is exact to rounding.
+
+    Args:
+        totals: counts by cluster, [n, k].
+        weights: design weights [n].
+        strata: stratum of each cluster [n].
+        function: g, of a vector of k totals.
+
+    Returns:
+        An Estimate; NaN where g is not defined (0 / 0), and a NaN error where a stratum holds one cluster alone.
+    """
+    t = np.asarray(totals, dtype=np.float64)
+    whole = weights @ t
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(np.real(function(whole.astype(np.complex128))))
+        step = 1e-200 * np.eye(whole.size)
+        gradient = np.array([np.imag(function(whole + 1j * row)) for row in step]) * 1e200
+    nothing = float("nan")
+    if not np.isfinite(value) or not np.isfinite(gradient).all():
+        return Estimate(nothing, nothing, nothing, nothing, len(t))
+    z = weights * (t @ gradient)
+    names, member = np.unique(strata, return_inverse=True)
+    sizes = np.bincount(member)
+    if sizes.min() < 2:
+        return Estimate(value, nothing, nothing, nothing, len(t))
+    within = z - (np.bincount(member, z) / sizes)[member]
+    variance = float(np.sum((sizes / (sizes - 1))[member] * within**2))
+    se = variance**0.5
+    half = float(stats.t.ppf(0.975, len(t) - len(names))) * se
+    return Estimate(value, se, value - half, value + half, len(t))
+
+
+def within_unit(estimate: Estimate) -> Estimate:
+    """The estimate of a share, its interval cut to 0..1."""
+    lower, upper = np.clip([estimate.lower, estimate.upper], 0, 1)
+    return Estimate(estimate.value, estimate.se, float(lower), float(upper), estimate.units)
+
+
+def difference(metric: Metric) -> Metric:
+    """metric of the first four totals minus metric of the last four: two maps scored on the same clusters."""
+    return lambda t: metric(t[:4]) - metric(t[4:])
+
+
+def adjusted_area(isa_area: float, other_area: float) -> Metric:
+    """Area of ISA after map error, A1 tp / (tp + fp) + A0 fn / (fn + tn); Olofsson et al. (2014) eqs. 9 and 11.
+
+    Args:
+        isa_area: mapped area of ISA, any unit.
+        other_area: mapped area that is not ISA, same unit.
+    """
+    return lambda t: isa_area * t[0] / (t[0] + t[1]) + other_area * t[2] / (t[2] + t[3])
+
+
+def stratified(counts: np.ndarray, areas: np.ndarray) -> Stratified:
+    """Accuracy and area from a sample stratified by map class; Olofsson et al. (2014) eqs. 1-11.
+
+    Args:
+        counts: sample counts, [map class, reference class]; at least 2 units in each map class.
+        areas: mapped area of each class, any unit [q].
+    """
+    counts, areas = np.asarray(counts, dtype=np.float64), np.asarray(areas, dtype=np.float64)
+    n_i, w = counts.sum(axis=1), areas / areas.sum()
+    inside = counts / n_i[:, None]
+    p = w[:, None] * inside  # eq. 4
+    users, share = np.diag(inside), p.sum(axis=0)
+    producers = np.diag(p) / share
+    overall_se = np.sqrt(np.sum(w**2 * users * (1 - users) / (n_i - 1)))  # eq. 5
+    users_se = np.sqrt(users * (1 - users) / (n_i - 1))  # eq. 6
+    spread = areas[:, None] ** 2 * inside * (1 - inside) / (n_i - 1)[:, None]
+    off = spread.sum(axis=0) - np.diag(spread)
+    n_j = areas @ inside
+    producers_se = np.sqrt(  # eq. 7
+        (areas**2 * (1 - producers) ** 2 * users * (1 - users) / (n_i - 1) + producers**2 * off) / n_j**2
+    )
+    area_se = np.sqrt(spread.sum(axis=0))  # eqs. 10 and 11
+    return Stratified(
+        overall=float(np.trace(p)),
+        overall_se=float(overall_se),
+        users=users,
+        users_se=users_se,
+        producers=producers,
+        producers_se=producers_se,
+        area=areas.sum() * share,
+        area_se=area_se,
+        proportions=p,
+        units=int(counts.sum()),
+    )

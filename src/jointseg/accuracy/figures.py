@@ -1,0 +1,185 @@
+"""Pictures of the report: rasters as images, accuracy bars and growth curves; the same bytes for the same input."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jointseg.accuracy.estimators import UNKNOWN
+
+INK, GRID, ISA = "#22303c", "#e3e7ea", (196, 64, 45)
+PALETTE = ("#c4402d", "#e39b3b", "#2f7f86", "#5b6fa8", "#8a6a9c", "#7d8a3c", "#94a1ab", "#3d5a45")
+# Agreement with the reference: found, false alarm, missed, neither, unknown.
+AGREEMENT = {
+    "found": (34, 48, 60),
+    "false alarm": (227, 130, 48),
+    "missed": (52, 122, 190),
+    "not ISA": (244, 243, 239),
+    "unknown": (196, 202, 206),
+}
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": "#9aa5ad",
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "axes.axisbelow": True,
+}
+
+
+def stretch(bands: np.ndarray, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Reflectance DN [3, rows, columns], 0 = nodata, as uint8 [rows, columns, 3], and the limits used, [3, 2].
+
+    Without limits, each band's 1st and 99th percentile of what is known; unknown is drawn grey.
+    """
+    known = (bands > 0).all(axis=0)
+    if limits is None:
+        values = bands[:, known] if known.any() else np.array([[0, 1]] * 3)
+        limits = np.percentile(values, [1, 99], axis=1).T
+    low, high = limits[:, 0, None, None], limits[:, 1, None, None]
+    scaled = np.clip((bands - low) / np.maximum(high - low, 1), 0, 1) ** 0.8
+    image = np.rint(255 * scaled).astype(np.uint8)
+    image[:, ~known] = 200
+    return image.transpose(1, 2, 0), limits
+
+
+def isa_image(classes: np.ndarray) -> np.ndarray:
+    """0/1/255 [rows, columns] as colours, uint8 [rows, columns, 3]: ISA red, other white, unknown grey."""
+    out = np.empty((*classes.shape, 3), dtype=np.uint8)
+    out[:] = AGREEMENT["not ISA"]
+    out[classes == 1] = ISA
+    out[classes == UNKNOWN] = AGREEMENT["unknown"]
+    return out
+
+
+def agreement_image(mapped: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Where a map (0/1/255) and a reference agree, uint8 [rows, columns, 3] in the AGREEMENT colours."""
+    out = np.empty((*mapped.shape, 3), dtype=np.uint8)
+    out[:] = AGREEMENT["not ISA"]
+    out[(mapped == 1) & (reference == 1)] = AGREEMENT["found"]
+    out[(mapped == 1) & (reference == 0)] = AGREEMENT["false alarm"]
+    out[(mapped == 0) & (reference == 1)] = AGREEMENT["missed"]
+    out[(mapped == UNKNOWN) | (reference == UNKNOWN)] = AGREEMENT["unknown"]
+    return out
+
+
+def photo_uri(image: np.ndarray, side_px: int | None = None) -> str:
+    """uint8 [rows, columns, 3] as a JPEG data URI; enlarged by whole pixels where side_px asks for more columns."""
+    picture = Image.fromarray(image)
+    if side_px is not None and side_px > picture.width:
+        factor = side_px // picture.width
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return _uri(picture, "jpeg", quality=86)
+
+
+def chart_uri(image: np.ndarray) -> str:
+    """uint8 [rows, columns, 3] of few colours as a PNG data URI."""
+    return _uri(Image.fromarray(image).quantize(32, dither=Image.Dither.NONE), "png", optimize=True)
+
+
+def _uri(picture: Image.Image, kind: str, **options: object) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return bytes_uri(buffer.getvalue(), f"image/{kind}")
+
+
+def bytes_uri(content: bytes, media_type: str) -> str:
+    """Bytes as a data URI."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def file_uri(path: Path) -> str:
+    """A PNG file as a data URI."""
+    return bytes_uri(path.read_bytes(), "image/png")
+
+
+def _figure(width_in: float, height_in: float) -> Figure:
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def _png(figure: Figure, path: Path | io.BytesIO) -> None:
+    # No Software entry: it names the library's version and would change the bytes for nothing.
+    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+
+
+def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str, str]) -> str:
+    """Bars of a metric by reach, one colour a map, with 95 % intervals, as a PNG data URI.
+
+    Args:
+        table: rows by name and reach with `metric`, `metric`_lower and `metric`_upper.
+        metric: name of the column.
+        title: above the plot.
+        labels: what to call each map, in the order drawn.
+    """
+    reaches = list(dict.fromkeys(table["reach"]))
+    width = 0.84 / len(labels)
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(9.2, 3.2)
+        axes = figure.add_subplot()
+        for i, (name, label) in enumerate(labels.items()):
+            rows = table[table["name"] == name].set_index("reach").reindex(reaches)
+            value = rows[metric].to_numpy()
+            x = np.arange(len(reaches)) + (i - (len(labels) - 1) / 2) * width
+            colour = PALETTE[i % len(PALETTE)]
+            axes.bar(x, value, 0.92 * width, color=colour, label=label)
+            around = [value - rows[f"{metric}_lower"], rows[f"{metric}_upper"] - value]
+            axes.errorbar(x, value, np.nan_to_num(np.abs(around)), fmt="none", ecolor=INK, elinewidth=0.9, capsize=2)
+        axes.set_xticks(range(len(reaches)), reaches)
+        axes.set_ylim(0, 1)
+        axes.grid(axis="x", visible=False)
+        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        figure.legend(loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        buffer = io.BytesIO()
+        _png(figure, buffer)
+    return bytes_uri(buffer.getvalue(), "image/png")
+
+
+def growth_curves(table: pd.DataFrame, path: Path) -> None:
+    """Draws area of ISA by year, a panel by city: map count, error-adjusted area with its interval, truth.
+
+    Args:
+        table: rows by city and year, as step growth writes them.
+        path: PNG to make.
+    """
+    cities = list(dict.fromkeys(table["city"]))
+    columns = min(3, len(cities))
+    lines = -(-len(cities) // columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.2 * columns + 0.4, 2.8 * lines + 0.5)
+        for i, city in enumerate(cities):
+            axes = figure.add_subplot(lines, columns, i + 1)
+            part = table[table["city"] == city]
+            _growth_panel(axes, part)
+            kind = part["growth"].iloc[0]
+            axes.set_title(f"{city} ({part['reach'].iloc[0]}): {kind}", loc="left", fontsize=9.5, fontweight="bold")
+            if i % columns == 0:
+                axes.set_ylabel("impervious area, km²")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        _png(figure, path)
+
+
+def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame) -> None:
+    years = part["year"].to_numpy()
+    if "adjusted_km2" in part:
+        axes.fill_between(
+            years, part["adjusted_lower_km2"], part["adjusted_upper_km2"], color=PALETTE[2], alpha=0.16, lw=0
+        )
+        axes.plot(years, part["adjusted_km2"], color=PALETTE[2], lw=1.4, marker="s", ms=4, label="error-adjusted, 95 %")
+    axes.plot(years, part["isa_km2"], color=PALETTE[0], lw=1.8, marker="o", ms=5, label="map count")
+    if "truth_km2" in part:
+        axes.plot(years, part["truth_km2"], color=INK, lw=1.2, ls="--", marker="D", ms=3.5, label="truth")
+    axes.set_xticks(years)
+    axes.set_ylim(bottom=0)

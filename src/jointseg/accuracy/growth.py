@@ -1,0 +1,155 @@
+"""Growth of the cities: area of ISA by year, corrected for UTM scale and for map error, its rate and its kind."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyogrio
+import rasterio
+from rasterio.features import geometry_mask
+from rasterio.warp import transform_geom
+from rasterio.windows import Window
+
+from jointseg import grid, raster
+from jointseg.accuracy import estimators, figures
+from jointseg.accuracy.estimators import CELLS, Estimate
+from jointseg.errors import DataError
+from jointseg.progress import track
+
+BAND_ROWS = 512
+
+
+def growth(
+    *,
+    mosaics: list[Path],
+    study_area: Path,
+    table: Path,
+    figure: Path,
+    cities: dict[str, str],
+    years: list[int],
+    confusion: Path | None = None,
+    truth: Path | None = None,
+    method: str = "superres",
+    rapid_percent: float = 5.0,
+    saturating_ratio: float = 0.5,
+) -> None:
+    """Tables and draws each city's area of ISA in each year.
+
+    Args:
+        mosaics: {year}/{city}.tif, 1 m, 0/1/255, cut to the city's outline.
+        study_area: vector file whose layer `cities` holds the outlines by name.
+        table: CSV to make, a row by city and year.
+        figure: PNG to make, a panel by city.
+        cities: reach of each city, in the order of the table.
+        years: years in the mosaics.
+        confusion: pixel counts by chip, as step assess writes them; without it areas are map counts alone.
+        truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.
+        method: the method in `confusion` that made the mosaics.
+        rapid_percent: mean growth, percent a year, from which a city grows rapidly.
+        saturating_ratio: a city saturates when its last rate is below this part of its first one.
+    """
+    outlines = pyogrio.read_dataframe(study_area, layer="cities").set_index("name")
+    by_place = {(path.stem, int(path.parent.name)): path for path in mosaics}
+    chips = None if confusion is None else pd.read_csv(confusion)
+    rows = []
+    for city, year in track([(city, year) for city in cities for year in sorted(years)], "city areas", unit="mosaic"):
+        if (city, year) not in by_place:
+            raise DataError(f"city {city} has no mosaic of {year}; give {year}/{city}.tif among the mosaics")
+        outline = outlines.loc[city, "geometry"].__geo_interface__
+        areas = ground_areas_km2(by_place[city, year], outline)
+        row = {"city": city, "reach": cities[city], "year": year, **areas}
+        if chips is not None:
+            row |= _adjusted(chips, method, cities[city], areas["isa_km2"], areas["other_km2"])
+        if truth is not None:
+            row["truth_km2"] = ground_areas_km2(truth / str(year) / f"{cities[city]}.tif", outline)["isa_km2"]
+        rows.append(row)
+    made = _with_rates(pd.DataFrame(rows), "isa_km2", "", rapid_percent, saturating_ratio)
+    if truth is not None:
+        made = _with_rates(made, "truth_km2", "_truth", rapid_percent, saturating_ratio)
+    with raster.atomic(table) as part:
+        made.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
+    with raster.atomic(figure) as part:
+        figures.growth_curves(made, part)
+
+
+def ground_areas_km2(path: Path, outline: dict[str, Any]) -> dict[str, float]:
+    """Ground area, km2, of ISA, of other known ground and of unknown ground inside an outline.
+
+    The UTM scale is taken at the middle of blocks of 512 x 512 pixels, over which it varies by less than 1e-5.
+
+    Args:
+        path: raster of 0/1/255 in a UTM zone.
+        outline: GeoJSON geometry, EPSG:4326; pixels whose centre lies outside are not counted.
+    """
+    total = np.zeros(3)
+    with raster.opened(path) as source:
+        epsg = source.crs.to_epsg()
+        shape = transform_geom("EPSG:4326", source.crs, outline)
+        for window in _windows(source):
+            transform = source.window_transform(window)
+            inside = geometry_mask([shape], (window.height, window.width), transform, invert=True)
+            x, y = transform @ (window.width / 2, window.height / 2)
+            pixel_km2 = abs(transform.a * transform.e) / 1e6 / float(grid.area_scale(epsg, x, y))
+            counts = np.bincount(source.read(1, window=window)[inside], minlength=256)
+            total += pixel_km2 * counts[[1, 0, 255]]
+    return dict(zip(("isa_km2", "other_km2", "unknown_km2"), total.tolist()))
+
+
+def _windows(source: rasterio.DatasetReader) -> list[Window]:
+    return [
+        Window(col, row, min(BAND_ROWS, source.width - col), min(BAND_ROWS, source.height - row))
+        for row in range(0, source.height, BAND_ROWS)
+        for col in range(0, source.width, BAND_ROWS)
+    ]
+
+
+def _adjusted(chips: pd.DataFrame, method: str, reach: str, isa_km2: float, other_km2: float) -> dict[str, float]:
+    """Area of ISA after map error, with its 95 % interval, from the label chips of the city's reach."""
+    part = chips[(chips["name"] == method) & (chips["reference"] == "labels") & (chips["reach"] == reach)]
+    if part.empty:
+        raise DataError(f"no test chip of method {method} lies in reach {reach}; its error cannot be estimated")
+    e: Estimate = estimators.linearised(
+        part[list(CELLS)].to_numpy(),
+        part["weight"].to_numpy(),
+        part["reach"].to_numpy(),
+        estimators.adjusted_area(isa_km2, other_km2),
+    )
+    lower = max(e.lower, 0.0) if np.isfinite(e.lower) else e.lower
+    return {"adjusted_km2": e.value, "adjusted_lower_km2": lower, "adjusted_upper_km2": e.upper, "chips": e.units}
+
+
+def yearly_percent(before_km2: float, after_km2: float, years: float) -> float:
+    """Compound growth, percent a year; NaN from nothing."""
+    if before_km2 <= 0 or after_km2 <= 0:
+        return float("nan")
+    return 100 * ((after_km2 / before_km2) ** (1 / years) - 1)
+
+
+def kind_of_growth(years: list[int], areas_km2: list[float], rapid_percent: float, saturating_ratio: float) -> str:
+    """saturating, rapid or moderate; "" for fewer than two years.
+
+    saturating: of three or more years, the last interval's rate is below `saturating_ratio` of the first one's;
+    else rapid: the mean rate over all years reaches `rapid_percent`; else moderate.
+    """
+    if len(years) < 2:
+        return ""
+    rates = [yearly_percent(areas_km2[i], areas_km2[i + 1], years[i + 1] - years[i]) for i in range(len(years) - 1)]
+    if len(rates) > 1 and rates[-1] < saturating_ratio * rates[0]:
+        return "saturating"
+    mean = yearly_percent(areas_km2[0], areas_km2[-1], years[-1] - years[0])
+    return "rapid" if mean >= rapid_percent else "moderate"
+
+
+def _with_rates(
+    table: pd.DataFrame, column: str, suffix: str, rapid_percent: float, saturating_ratio: float
+) -> pd.DataFrame:
+    """The table with the rate since the row's previous year and the city's kind of growth."""
+    out = table.copy()
+    for _, part in table.groupby("city", sort=False):
+        years, areas = part["year"].tolist(), part[column].tolist()
+        steps = range(1, len(years))
+        rates = [yearly_percent(areas[i - 1], areas[i], years[i] - years[i - 1]) for i in steps]
+        out.loc[part.index, f"percent_a_year{suffix}"] = [float("nan"), *rates]
+        out.loc[part.index, f"growth{suffix}"] = kind_of_growth(years, areas, rapid_percent, saturating_ratio)
+    return out

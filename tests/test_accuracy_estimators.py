@@ -1,0 +1,159 @@
+"""Estimators against published examples, hand-made counts, identities and a bootstrap."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jointseg.accuracy import estimators
+from jointseg.accuracy.estimators import METRICS, linearised
+
+# Olofsson et al. (2014), table 8: deforestation, forest gain, stable forest, stable non-forest; map classes in rows.
+OLOFSSON = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])
+PIXELS = np.array([200_000, 150_000, 3_200_000, 6_450_000])
+HA_A_PIXEL = 0.09
+
+
+def test_olofsson_2014_gives_the_published_accuracies_and_areas() -> None:
+    made = estimators.stratified(OLOFSSON, PIXELS * HA_A_PIXEL)
+    assert made.units == 640
+    assert round(made.overall, 3) == 0.947 and round(1.96 * made.overall_se, 2) == 0.02
+    assert np.round(made.users, 2).tolist() == [0.88, 0.73, 0.93, 0.96]
+    assert np.round(1.96 * made.users_se, 2).tolist() == [0.07, 0.10, 0.04, 0.02]
+    assert np.round(made.producers, 2).tolist() == [0.75, 0.85, 0.93, 0.96]
+    assert np.round(1.96 * made.producers_se, 2).tolist() == [0.21, 0.25, 0.03, 0.02]
+    assert np.round(made.area).tolist() == [21158, 11686, 285770, 581386]
+    assert np.round(1.96 * made.area_se)[0] == pytest.approx(6158, abs=1)
+
+
+def test_single_pixels_as_clusters_give_stehman_2014() -> None:
+    # Stehman (2014), table 2: strata A-D of 40, 30, 20 and 10 thousand pixels, ten sampled in each.
+    strata = np.repeat(list("ABCD"), 10)
+    mapped = np.array(list("AAAAAAABBB" + "ABBBBBBBBB" + "BBCCCCCCBB" + "DDDDDDDDDD"))
+    reference = np.array(list("AAAAACBABC" + "ABBBBBAABB" + "CCCCCDDBBA" + "DDDDDDDCCB"))
+    weights = np.repeat([4000.0, 3000.0, 2000.0, 1000.0], 10)
+
+    def scored(name: str) -> np.ndarray:
+        is_map, is_ref = mapped == name, reference == name
+        return np.stack([is_map & is_ref, is_map & ~is_ref, ~is_map & is_ref, ~is_map & ~is_ref], axis=1)
+
+    area = linearised(scored("A"), weights, strata, METRICS["reference_share"])
+    assert (round(area.value, 3), round(area.se, 3)) == (0.35, 0.082)
+    area = linearised(scored("C"), weights, strata, METRICS["reference_share"])
+    assert (round(area.value, 3), round(area.se, 3)) == (0.2, 0.064)
+    right = (mapped == reference)[:, None]
+    overall = linearised(np.hstack([right, ~right]), weights, strata, lambda t: t[0] / t.sum())
+    assert (round(overall.value, 3), round(overall.se, 3)) == (0.63, 0.085)
+    users = linearised(scored("B"), weights, strata, METRICS["precision"])
+    assert (round(users.value, 3), round(users.se, 3)) == (0.574, 0.125)
+    producers = linearised(scored("B"), weights, strata, METRICS["recall"])
+    assert (round(producers.value, 3), round(producers.se, 3)) == (0.794, 0.117)
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("precision", 0.8),
+        ("recall", 2 / 3),
+        ("f1", 80 / 110),
+        ("iou", 40 / 70),
+        ("overall_accuracy", 0.7),
+        ("kappa", 0.4),
+        ("map_share", 0.5),
+        ("reference_share", 0.6),
+        ("mean_f1", (80 / 110 + 60 / 90) / 2),
+    ],
+)
+def test_hand_made_confusion(metric: str, expected: float) -> None:
+    value = METRICS[metric](np.array([40.0, 10.0, 20.0, 30.0]))
+    assert value == pytest.approx(expected, rel=1e-12)
+
+
+def test_cells_leave_out_what_either_does_not_know() -> None:
+    mapped = np.array([[1, 1, 0, 0, 255, 1]], dtype=np.uint8)
+    reference = np.array([[1, 0, 1, 0, 1, 255]], dtype=np.uint8)
+    assert estimators.cells(mapped, reference).tolist() == [1, 1, 1, 1, 2]
+
+
+counts = st.lists(st.integers(1, 10_000), min_size=4, max_size=4).map(lambda c: np.array(c, dtype=float))
+
+
+@given(counts)
+def test_iou_follows_from_f1(t: np.ndarray) -> None:
+    f1 = METRICS["f1"](t).real
+    assert METRICS["iou"](t).real == pytest.approx(f1 / (2 - f1), rel=1e-12)
+    p, r = METRICS["precision"](t).real, METRICS["recall"](t).real
+    assert f1 == pytest.approx(2 * p * r / (p + r), rel=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500)), min_size=2, max_size=20))
+def test_a_perfect_map_scores_one_without_error(parts: list[tuple[int, int]]) -> None:
+    totals = np.array([(tp, 0, 0, tn) for tp, tn in parts])
+    ones = np.ones(len(totals))
+    for metric in ("precision", "recall", "f1", "iou", "overall_accuracy", "kappa"):
+        made = linearised(totals, ones, np.zeros(len(totals)), METRICS[metric])
+        assert made.value == pytest.approx(1) and made.se == pytest.approx(0, abs=1e-12)
+
+
+def _clusters(rng: np.random.Generator, n: int) -> np.ndarray:
+    share, p, r = rng.beta(2, 5, n), rng.beta(16, 4, n), rng.beta(14, 6, n)
+    isa = rng.binomial(10_000, share)
+    tp = rng.binomial(isa, r)
+    fp = np.minimum(np.rint(tp * (1 - p) / p).astype(int), 10_000 - isa)
+    return np.stack([tp, fp, isa - tp, 10_000 - isa - fp], axis=1)
+
+
+@pytest.mark.parametrize("metric", ["precision", "f1", "iou", "kappa"])
+def test_linearised_error_is_that_of_a_bootstrap_of_clusters(metric: str) -> None:
+    rng = np.random.default_rng(7)
+    sizes, per_unit = (60, 40), (3.0, 8.0)
+    groups = [_clusters(rng, size) for size in sizes]
+    totals, strata = np.vstack(groups), np.repeat([0, 1], sizes)
+    made = linearised(totals, np.repeat(per_unit, sizes), strata, METRICS[metric])
+    draws = []
+    for _ in range(3000):
+        whole = sum(
+            w * group[rng.integers(0, len(group), len(group))].sum(axis=0) for group, w in zip(groups, per_unit)
+        )
+        draws.append(METRICS[metric](np.asarray(whole, dtype=float)).real)
+    assert made.se == pytest.approx(np.std(draws), rel=0.08)
+    assert made.value == pytest.approx(np.mean(draws), abs=made.se / 5)
+
+
+def test_the_interval_covers_the_population_value() -> None:
+    rng = np.random.default_rng(11)
+    population = _clusters(rng, 20_000)
+    truth = METRICS["f1"](population.sum(axis=0).astype(float)).real
+    inside = 0
+    for _ in range(600):
+        drawn = population[rng.integers(0, len(population), 30)]
+        made = linearised(drawn, np.full(30, 5.0), np.zeros(30), METRICS["f1"])
+        inside += made.lower <= truth <= made.upper
+    assert 0.91 <= inside / 600 <= 0.98
+
+
+def test_a_map_minus_itself_is_nothing_for_sure() -> None:
+    totals = _clusters(np.random.default_rng(3), 12)
+    made = linearised(np.hstack([totals, totals]), np.ones(12), np.zeros(12), estimators.difference(METRICS["f1"]))
+    assert made.value == 0 and made.se == pytest.approx(0, abs=1e-12)
+
+
+def test_what_cannot_be_told_is_nan() -> None:
+    none = np.array([[0, 0, 0, 100], [0, 0, 0, 100]])
+    made = linearised(none, np.ones(2), np.zeros(2), METRICS["f1"])
+    assert np.isnan(made.value) and made.units == 2
+    alone = linearised(np.array([[5, 1, 1, 9]]), np.ones(1), np.zeros(1), METRICS["f1"])
+    assert alone.value == pytest.approx(10 / 12) and np.isnan(alone.lower)
+
+
+def test_weights_give_each_stratum_its_own_total() -> None:
+    probability, strata = np.array([0.1, 0.1, 0.2]), np.array(["a", "a", "b"])
+    weights = estimators.calibrated_weights(probability, strata, {"a": 50.0, "b": 10.0})
+    assert weights.tolist() == [25.0, 25.0, 10.0]
+
+
+def test_adjusted_area_of_a_two_class_map_is_olofssons() -> None:
+    counts = np.array([[66, 9], [15, 310]])
+    areas = np.array([10.0, 90.0])
+    made = estimators.adjusted_area(*areas)(np.array([66.0, 9.0, 15.0, 310.0]))
+    assert made == pytest.approx(estimators.stratified(counts, areas).area[0])
