@@ -1,0 +1,22 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "rules/common.smk"
+include: "rules/rehearsal.smk"
+include: "rules/study_area.smk"
+include: "rules/sentinel2.smk"
+include: "rules/dataset.smk"
+include: "rules/superres.smk"
+include: "rules/segmentation.smk"
+include: "rules/inference.smk"
+include: "rules/accuracy.smk"
+include: "rules/provenance.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output.html,
+        rules.release.output.catalogue,

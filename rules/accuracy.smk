@@ -1,0 +1,175 @@
+PRODUCTS = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.products.items()}
+SCORED = C.dataset is not None
+TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
+
+
+def previews(wildcards):
+    """A super-resolved preview of each city in the map year."""
+    return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=sorted({tiles(city=city)[0] for city in CITIES}))
+
+
+rule growth:
+    input:
+        unpack(lambda wildcards: TRUTH),
+        unpack(lambda wildcards: {"confusion": f"{R}/accuracy/confusion.csv"} if SCORED else {}),
+        mosaics=expand(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
+        study_area=rules.study_area.output.study_area,
+    output:
+        table=f"{R}/accuracy/growth.csv",
+        figure=report(f"{R}/accuracy/growth.png", category="Growth", caption="../docs/captions/growth.rst"),
+        manifest=manifest("growth"),
+    log:
+        f"{R}/logs/growth.log",
+    benchmark:
+        f"{R}/benchmarks/growth.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        cities=C.study_area.city_reach,
+        years=C.years,
+        code=code("growth"),
+    message:
+        "Measuring the growth of the cities"
+    script:
+        "step.py"
+
+
+if SCORED:
+
+    rule product_mosaic:
+        input:
+            files=C.accuracy.products_folder or [],
+        output:
+            vrt=f"{R}/accuracy/products/{{product}}.vrt",
+            manifest=manifest("product_mosaic/{product}"),
+        log:
+            f"{R}/logs/product_mosaic/{{product}}.log",
+        benchmark:
+            f"{R}/benchmarks/product_mosaic/{{product}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+        params:
+            entry=lambda wildcards: PRODUCTS[wildcards.product],
+            code=code("product_mosaic"),
+        message:
+            "Joining the files of {wildcards.product}"
+        script:
+            "step.py"
+
+    rule product_chips:
+        input:
+            index=rules.dataset.output.index,
+            vrt=rules.product_mosaic.output.vrt,
+            files=C.accuracy.products_folder or [],
+        output:
+            rasters=directory(f"{R}/accuracy/products/{{product}}"),
+            manifest=manifest("product_chips/{product}"),
+        log:
+            f"{R}/logs/product_chips/{{product}}.log",
+        benchmark:
+            f"{R}/benchmarks/product_chips/{{product}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            entry=lambda wildcards: PRODUCTS[wildcards.product],
+            code=code("product_chips"),
+        message:
+            "Warping {wildcards.product} to the test chips"
+        script:
+            "step.py"
+
+    rule assess:
+        input:
+            unpack(lambda wildcards: TRUTH),
+            index=rules.dataset.output.index,
+            chips=rules.dataset.input.chips,
+            predictions=expand(rules.isa_chips.output.predictions, method=METHODS),
+            products=expand(rules.product_chips.output.rasters, product=PRODUCTS),
+        output:
+            table=report(f"{R}/accuracy/accuracy.csv", category="Accuracy", caption="../docs/captions/accuracy.rst"),
+            paired=f"{R}/accuracy/paired.csv",
+            confusion=f"{R}/accuracy/confusion.csv",
+            manifest=manifest("assess"),
+        log:
+            f"{R}/logs/assess.log",
+        benchmark:
+            f"{R}/benchmarks/assess.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            methods=METHODS,
+            product_table=PRODUCTS,
+            year=C.map_year,
+            code=code("assess"),
+        message:
+            "Scoring maps and reference products on the test chips"
+        script:
+            "step.py"
+
+
+def shown(wildcards):
+    """What the report shows, as far as this run makes it."""
+    have = {
+        "composites": composites(C.map_year, tiles()),
+        "isa": [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
+        "previews": previews(wildcards),
+        "examples": [path for path in C.report.examples if Path(path).exists()],
+    }
+    if SCORED:
+        have |= {
+            "index": rules.dataset.output.index,
+            "chips": rules.dataset.input.chips,
+            "predictions": rules.assess.input.predictions,
+            "images": expand(rules.superres_chips.output.images, method=METHODS),
+            "products": rules.assess.input.products,
+            "table": rules.assess.output.table,
+            "paired": rules.assess.output.paired,
+            "panels": [
+                *expand(f"{R}/superres/{{stage}}.png", stage=["stage1", "stage2", "adversarial"]),
+                *expand(f"{R}/segmentation/{{method}}.png", method=METHODS),
+            ],
+        }
+    return have
+
+
+rule report:
+    input:
+        unpack(shown),
+        growth=rules.growth.output.table,
+        growth_figure=rules.growth.output.figure,
+        manifests=lambda wildcards: all_manifests(),
+    output:
+        html=f"{R}/report/index.html",
+        manifest=manifest("report"),
+    log:
+        f"{R}/logs/report.log",
+    benchmark:
+        f"{R}/benchmarks/report.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        title=C.title,
+        methods=METHODS,
+        product_names=list(PRODUCTS),
+        year=C.map_year,
+        notes=C.report.notes if C.weights is None else C.weights.about,
+        code=code("report"),
+    message:
+        "Writing the report"
+    script:
+        "step.py"

@@ -1,0 +1,150 @@
+if C.dataset is not None:
+    D = C.dataset
+
+    def reach_composites(wildcards):
+        return composites(C.map_year, tiles(reach=wildcards.reach))
+
+    rule samples:
+        input:
+            study_area=rules.study_area.output.study_area,
+            tiles=rules.grid.output.tiles,
+        output:
+            samples=f"{R}/dataset/samples.parquet",
+            manifest=manifest("samples"),
+        log:
+            f"{R}/logs/samples.log",
+        benchmark:
+            f"{R}/benchmarks/samples.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            tile_km=C.tile_km,
+            chip_m=D.chip_m,
+            spacing_m=D.spacing_m,
+            count=D.count,
+            allocation=D.allocation,
+            splits=D.splits.model_dump(),
+            block_m=D.block_m,
+            seed=C.seed,
+            code=code("samples"),
+        message:
+            "Drawing the stratified sample"
+        script:
+            "step.py"
+
+    rule pairing:
+        input:
+            samples=rules.samples.output.samples,
+            composites=reach_composites,
+            jilin1=D.jilin1,
+        output:
+            pairs=f"{R}/dataset/pairs/{{reach}}.parquet",
+            manifest=manifest("pairing/{reach}"),
+        log:
+            f"{R}/logs/pairing/{{reach}}.log",
+        benchmark:
+            f"{R}/benchmarks/pairing/{{reach}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+        params:
+            chip_m=D.chip_m,
+            year=C.map_year,
+            max_shift_m=D.max_shift_m,
+            min_quality=D.min_quality,
+            max_cloud_percent=D.max_cloud_percent,
+            code=code("pairing"),
+        message:
+            "Pairing Jilin-1 scenes with the composites of {wildcards.reach}"
+        script:
+            "step.py"
+
+    rule labels:
+        input:
+            samples=rules.samples.output.samples,
+            pairs=rules.pairing.output.pairs,
+            osm=D.osm,
+            footprints=D.footprints,
+            corrections=D.corrections,
+            jilin1=D.jilin1,
+        output:
+            labels=f"{R}/dataset/labels/{{reach}}.parquet",
+            manifest=manifest("labels/{reach}"),
+        log:
+            f"{R}/logs/labels/{{reach}}.log",
+        benchmark:
+            f"{R}/benchmarks/labels/{{reach}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+        params:
+            chip_m=D.chip_m,
+            road_widths_m=D.road_widths_m,
+            lane_width_m=D.lane_width_m,
+            isa_tags=D.isa_tags,
+            code=code("labels"),
+        message:
+            "Collecting ISA labels of {wildcards.reach}"
+        script:
+            "step.py"
+
+    rule chips:
+        input:
+            samples=rules.samples.output.samples,
+            pairs=rules.pairing.output.pairs,
+            labels=rules.labels.output.labels,
+            composites=reach_composites,
+            jilin1=D.jilin1,
+        output:
+            chips=directory(f"{R}/dataset/chips/{{reach}}"),
+            index=f"{R}/dataset/index/{{reach}}.parquet",
+            manifest=manifest("chips/{reach}"),
+        log:
+            f"{R}/logs/chips/{{reach}}.log",
+        benchmark:
+            f"{R}/benchmarks/chips/{{reach}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+        params:
+            chip_m=D.chip_m,
+            bands=C.sentinel2.bands,
+            code=code("chips"),
+        message:
+            "Cutting the chips of {wildcards.reach}"
+        script:
+            "step.py"
+
+    rule dataset:
+        input:
+            indexes=expand(rules.chips.output.index, reach=REACHES),
+            chips=expand(rules.chips.output.chips, reach=REACHES),
+        output:
+            index=f"{R}/dataset/index.parquet",
+            statistics=f"{R}/dataset/statistics.json",
+            card=f"{R}/dataset/card.md",
+            manifest=manifest("dataset"),
+        log:
+            f"{R}/logs/dataset.log",
+        benchmark:
+            f"{R}/benchmarks/dataset.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            code=code("dataset"),
+        message:
+            "Joining the reaches into the ISASeg dataset"
+        script:
+            "step.py"

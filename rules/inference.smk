@@ -1,0 +1,128 @@
+def around(wildcards):
+    """A tile's own composite, and those of its neighbours that the year has."""
+    own = parse_tile(wildcards.tile, C.tile_km)
+    have = set(tiles(year=wildcards.year))
+    return composites(wildcards.year, [own.id, *(tile.id for tile in neighbours(own) if tile.id in have)])
+
+
+def city_isa(wildcards):
+    return expand(f"{R}/isa/{wildcards.year}/{{tile}}.tif", tile=tiles(city=wildcards.city))
+
+
+rule isa:
+    input:
+        composites=around,
+        superres=weights("superres"),
+        segmentation=weights("segmentation"),
+    output:
+        isa=f"{R}/isa/{{year}}/{{tile}}.tif",
+        manifest=manifest("isa/{year}/{tile}"),
+    log:
+        f"{R}/logs/isa/{{year}}/{{tile}}.log",
+    benchmark:
+        f"{R}/benchmarks/isa/{{year}}/{{tile}}.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: C.inference.threads
+    resources:
+        mem_mb=4000,
+    params:
+        tile_km=C.tile_km,
+        method="superres",
+        window_m=C.inference.window_m,
+        stride_m=C.inference.stride_m,
+        batch=C.inference.batch,
+        threads=C.inference.threads,
+        code=code("isa"),
+    message:
+        "Mapping ISA at 1 m in {wildcards.tile}, {wildcards.year}"
+    script:
+        "step.py"
+
+
+rule preview:
+    input:
+        composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
+        superres=weights("superres"),
+        isa=rules.isa.output.isa,
+    output:
+        rgb=f"{R}/previews/{{year}}/{{tile}}.tif",
+        figure=f"{R}/previews/{{year}}/{{tile}}.png",
+        manifest=manifest("preview/{year}/{tile}"),
+    log:
+        f"{R}/logs/preview/{{year}}/{{tile}}.log",
+    benchmark:
+        f"{R}/benchmarks/preview/{{year}}/{{tile}}.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: C.inference.threads
+    resources:
+        mem_mb=4000,
+    params:
+        tile_km=C.tile_km,
+        size_m=round(C.inference.preview_km * 1000),
+        window_m=C.inference.window_m,
+        stride_m=C.inference.stride_m,
+        batch=C.inference.batch,
+        threads=C.inference.threads,
+        code=code("preview"),
+    message:
+        "Super-resolved preview of {wildcards.tile}, {wildcards.year}"
+    script:
+        "step.py"
+
+
+rule mosaic:
+    input:
+        isa=city_isa,
+        study_area=rules.study_area.output.study_area,
+    output:
+        mosaic=f"{R}/mosaics/{{year}}/{{city}}.tif",
+        manifest=manifest("mosaic/{year}/{city}"),
+    log:
+        f"{R}/logs/mosaic/{{year}}/{{city}}.log",
+    benchmark:
+        f"{R}/benchmarks/mosaic/{{year}}/{{city}}.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("mosaic"),
+    message:
+        "Cutting out {wildcards.city}, {wildcards.year}"
+    script:
+        "step.py"
+
+
+if C.dataset is not None:
+
+    rule isa_chips:
+        input:
+            unpack(lambda wildcards: {"superres": weights("superres")} if wildcards.method == "superres" else {}),
+            index=rules.dataset.output.index,
+            composites=lambda wildcards: composites(C.map_year, tiles()),
+            segmentation=lambda wildcards: weights("segmentation", wildcards.method),
+        output:
+            predictions=directory(f"{R}/accuracy/predictions/{{method}}"),
+            manifest=manifest("isa_chips/{method}"),
+        log:
+            f"{R}/logs/isa_chips/{{method}}.log",
+        benchmark:
+            f"{R}/benchmarks/isa_chips/{{method}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: C.inference.threads
+        resources:
+            mem_mb=4000,
+        params:
+            window_m=C.inference.window_m,
+            stride_m=C.inference.stride_m,
+            batch=C.inference.batch,
+            threads=C.inference.threads,
+            code=code("isa_chips"),
+        message:
+            "Mapping the test chips: {wildcards.method}"
+        script:
+            "step.py"

@@ -1,0 +1,30 @@
+if C.rehearsal is not None:
+
+    rule rehearsal:
+        output:
+            study_area=f"{R}/sources/study_area.gpkg",
+            sentinel2=directory(f"{R}/sources/sentinel2"),
+            jilin1=directory(f"{R}/sources/jilin1"),
+            osm=f"{R}/sources/osm.gpkg",
+            footprints=f"{R}/sources/footprints.gpkg",
+            corrections=directory(f"{R}/sources/corrections"),
+            products=directory(f"{R}/sources/products"),
+            truth=directory(f"{R}/sources/truth"),
+            manifest=manifest("rehearsal"),
+        log:
+            f"{R}/logs/rehearsal.log",
+        benchmark:
+            f"{R}/benchmarks/rehearsal.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 2
+        resources:
+            mem_mb=8000,
+        params:
+            world=C.rehearsal.model_dump() | {"years": C.years, "jilin_year": 2022},
+            seed=C.seed,
+            code=code("rehearsal"),
+        message:
+            "Drawing the rehearsal valley and delivering it as the real sources would"
+        script:
+            "step.py"

@@ -1,0 +1,51 @@
+rule study_area:
+    input:
+        regions=C.study_area.regions,
+        cities=C.study_area.cities,
+    output:
+        study_area=f"{R}/study_area/study_area.gpkg",
+        manifest=manifest("study_area"),
+    log:
+        f"{R}/logs/study_area.log",
+    benchmark:
+        f"{R}/benchmarks/study_area.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        reaches=C.study_area.reaches,
+        city_reach=C.study_area.city_reach,
+        region_field=C.study_area.region_field,
+        city_field=C.study_area.city_field,
+        datum=C.study_area.datum,
+        code=code("study_area"),
+    message:
+        "Joining regions into reaches"
+    script:
+        "step.py"
+
+
+checkpoint grid:
+    input:
+        study_area=rules.study_area.output.study_area,
+    output:
+        tiles=f"{R}/grid/tiles.geojson",
+        manifest=manifest("grid"),
+    log:
+        f"{R}/logs/grid.log",
+    benchmark:
+        f"{R}/benchmarks/grid.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        tile_km=C.tile_km,
+        code=code("grid"),
+    message:
+        "Cutting the study area into UTM tiles"
+    script:
+        "step.py"

@@ -1,0 +1,376 @@
+"""The config as pydantic models: one source for validation, defaults, the JSON schema and the docs table."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jointseg.errors import DataError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Metres = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Year = Annotated[int, Field(ge=2015, le=2100)]
+MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
+
+
+class Section(BaseModel):
+    """A part of the config in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rehearsal(Section):
+    """The made-up valley that stands in for every source; leave out for real data."""
+
+    reach_km: Annotated[int, Field(ge=1, le=30)] = Field(4, description="Side of each of the three reaches, km.")
+    dates_per_year: Annotated[int, Field(ge=3, le=24)] = Field(5, description="Sentinel-2 dates in each year.")
+
+
+class StudyArea(Section):
+    regions: str = Field(description="Vector file with the regions (provinces) that make up the belt.")
+    region_field: str = Field("name", description="Attribute that holds a region's name.")
+    cities: str = Field(description="Vector file with the outlines of the cities.")
+    city_field: str = Field("name", description="Attribute that holds a city's name.")
+    datum: Literal["wgs84", "gcj02"] = Field(
+        "wgs84", description="Datum of the outlines; GCJ-02 (Chinese web maps) is shifted back by 300-600 m."
+    )
+    reaches: dict[Name, list[str]] = Field(description="The regions of each reach.")
+    city_reach: dict[Name, Name] = Field(description="The cities mapped in every year, each with its reach.")
+
+    @model_validator(mode="after")
+    def _reaches_exist(self) -> "StudyArea":
+        for city, reach in self.city_reach.items():
+            if reach not in self.reaches:
+                raise ValueError(f"city {city} lies in reach {reach!r}, which is none of {sorted(self.reaches)}")
+        return self
+
+
+class ArchiveSource(Section):
+    kind: Literal["archive"]
+    path: str = Field(
+        description="Folder: a static STAC catalogue, SAFE products, or band files; or package:NAME/FOLDER."
+    )
+    scene: str | None = Field(None, description="Sidecar that describes plain band files as one scene.")
+
+
+class StacSource(Section):
+    kind: Literal["stac"]
+    url: str = Field(description="STAC API.")
+    collections: dict[Literal["L1C", "L2A"], str] = Field(description="Collection of each product level.")
+    sign: Literal["planetary-computer"] | None = Field(None, description="How hrefs are signed.")
+
+
+class EarthEngineSource(Section):
+    kind: Literal["earthengine"]
+    project: str = Field(description="Google Cloud project that is billed.")
+    url: str = Field("https://earthengine-highvolume.googleapis.com", description="Endpoint.")
+    service_account: str | None = Field(None, description="JSON key file; application-default credentials without.")
+
+
+class Sentinel2(Section):
+    source: Annotated[ArchiveSource | StacSource | EarthEngineSource, Field(discriminator="kind")]
+    bands: list[Literal["B04", "B03", "B02", "B08"]] = Field(["B04", "B03", "B02"], description="Bands, in order.")
+    level: Literal["L1C", "L2A"] = Field("L2A", description="Product level: top of atmosphere or surface.")
+    level_by_year: dict[Year, Literal["L1C", "L2A"]] = Field(
+        {}, description="Years of another level; over China there is hardly any L2A before December 2018."
+    )
+    season: tuple[MonthDay, MonthDay] = Field(("01-01", "12-31"), description="First and last day of the year used.")
+    max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(60, description="Cloudier scenes are left out.")
+    method: Literal["median", "medoid"] = Field("median", description="How the clear looks become one.")
+    scl_drop: list[Annotated[int, Field(ge=0, le=11)]] = Field(
+        [0, 1, 3, 8, 9, 10], description="Scene classes that are not clear ground."
+    )
+    scl_buffer_m: Annotated[float, Field(ge=0)] = Field(40, description="Cloud and shadow grow by this much.")
+    min_clear: Count = Field(1, description="Pixels with fewer clear looks stay unknown.")
+    normalise: bool = Field(True, description="Fit every other year to the map year on stable pixels.")
+
+
+class Splits(Section):
+    train: Share = 0.7
+    validation: Share = 0.1
+    test: Share = 0.2
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> "Splits":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + validation + test is {total:g}, not 1")
+        return self
+
+
+class Dataset(Section):
+    """ISASeg: where chips come from. Leave out in a run that is given its weights."""
+
+    jilin1: str = Field(description="Folder of delivered Jilin-1 scenes.")
+    osm: str = Field(description="OpenStreetMap extract: .osm.pbf or a GeoPackage with the same layers.")
+    footprints: str = Field(description="Building footprints: any vector file.")
+    corrections: str = Field(description="Folder of Labelme JSON files.")
+    count: Count = Field(4000, description="Sample points in all.")
+    allocation: Literal["proportional", "equal"] = Field("equal", description="How points are shared among reaches.")
+    spacing_m: Metres = Field(3000, description="Smallest distance between two points.")
+    chip_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(640, description="Side of a chip, m.")
+    splits: Splits = Splits()
+    block_m: Metres = Field(30_000, description="Side of the blocks that are dealt whole to a split.")
+    max_shift_m: Metres = Field(20, description="A registration that finds more than this is not believed.")
+    min_quality: Share = Field(0.5, description="Smallest correlation after registration.")
+    max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(20, description="Of a Jilin-1 scene.")
+    road_widths_m: dict[str, Metres] = Field(
+        {
+            "motorway": 26,
+            "trunk": 22,
+            "primary": 18,
+            "secondary": 14,
+            "tertiary": 9,
+            "residential": 6.5,
+            "unclassified": 5.5,
+            "living_street": 5,
+            "service": 4.5,
+            "track": 3.5,
+        },
+        description="Paved width of each highway class; classes not listed are not ISA.",
+    )
+    lane_width_m: Metres = Field(3.5, description="Width of a lane where a road has its lanes tagged.")
+    isa_tags: dict[str, list[str]] = Field(
+        {
+            "building": ["*"],
+            "aeroway": ["runway", "taxiway", "apron", "terminal", "hangar"],
+            "leisure": ["pitch", "track", "stadium", "sports_centre"],
+            "place": ["square"],
+            "amenity": ["parking", "marketplace"],
+            "landuse": ["industrial", "port", "depot"],
+        },
+        description="OpenStreetMap areas that are ISA; * is any value.",
+    )
+
+    @model_validator(mode="after")
+    def _chips_apart(self) -> "Dataset":
+        if self.spacing_m < self.chip_m:
+            raise ValueError(f"spacing_m {self.spacing_m:g} is less than chip_m {self.chip_m}: chips would overlap")
+        return self
+
+
+class Generator(Section):
+    """One RRDB network."""
+
+    features: Count = Field(64, description="Channels of the trunk.")
+    growth: Count = Field(32, description="Channels that each convolution of a dense block adds.")
+    blocks: Count = Field(23, description="Residual-in-residual dense blocks.")
+    unshuffle: Literal[1, 2, 4] = Field(1, description="The trunk runs on a grid this much coarser.")
+    upsampling: Literal["nearest", "shuffle", "bilinear"] = Field(
+        "nearest", description="How the output grid is reached."
+    )
+    tail: Count | None = Field(None, description="Channels on the output grid; as many as the trunk without.")
+
+
+class Generators(Section):
+    stage1: Generator = Field(description="10 m -> 2.5 m.")
+    stage2: Generator = Field(description="2.5 m -> 1 m.")
+
+
+class Descent(Section):
+    """What every training has."""
+
+    steps: Count = Field(description="Optimiser steps.")
+    batch: Count = Field(description="Patches a step.")
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Annotated[int, Field(ge=0)] = Field(0, description="Steps over which the learning rate rises.")
+    schedule: Literal["cosine", "poly", "halving", "constant"] = Field("cosine", description="How it falls.")
+    ema: Share = Field(0.999, description="Decay of the weight average that is saved.")
+    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
+    validate_every: Count = Field(1000, description="Steps between validations.")
+
+
+class StageTraining(Descent):
+    patch_px: Annotated[int, Field(ge=8)] = Field(description="Side of a patch in 10 m pixels.")
+    validation_chips: Count = Field(64, description="Chips scored at a validation.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.")
+
+
+class Stage2Training(StageTraining):
+    stage1_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of stage 1's own loss; 0 freezes it.")
+
+
+class AdversarialTraining(Stage2Training):
+    l1: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the L1 loss.")
+    perceptual: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the perceptual loss.")
+    perceptual_layers: list[float] = Field([0.1, 1.0, 1.0], description="Weights of the features at strides 2, 4, 8.")
+    adversarial: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the adversarial loss.")
+    discriminator_features: Count = Field(64, description="Channels of the U-Net discriminators.")
+    discriminator_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+
+
+class SuperResPreset(Section):
+    model: Generators
+    stage1: StageTraining = Field(description="L1 at 2.5 m.")
+    stage2: Stage2Training = Field(description="L1 at 1 m.")
+    adversarial: AdversarialTraining = Field(description="Fine-tuning with L1 + perceptual + adversarial losses.")
+
+
+class Mask2Former(Section):
+    """Swin backbone, pixel decoder and transformer decoder."""
+
+    embed_dim: Count
+    depths: list[Count]
+    heads: list[Count]
+    window: Count
+    patch: Count = 4
+    drop_path: Share = 0.0
+    hidden_dim: Count
+    encoder_layers: Count
+    encoder_feedforward: Count
+    decoder_layers: Count
+    feedforward: Count
+    attention_heads: Count
+    queries: Count
+
+
+class SegmentationTraining(Descent):
+    crop_px: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="Side of a crop in 1 m pixels.")
+    backbone_factor: Annotated[float, Field(gt=0)] = Field(1.0, description="Learning rate of the backbone, relative.")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    jitter: Annotated[float, Field(ge=0)] = Field(0.0, description="Random gain and offset of each band.")
+    class_weight: Annotated[float, Field(ge=0)] = 2
+    mask_weight: Annotated[float, Field(ge=0)] = 5
+    dice_weight: Annotated[float, Field(ge=0)] = 5
+    no_object_weight: Annotated[float, Field(ge=0)] = 0.1
+    dense_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of a loss on the semantic map itself.")
+    points: Count = Field(12544, description="Points at which masks are compared.")
+
+
+class SegmentationPreset(Section):
+    model: Mask2Former
+    training: SegmentationTraining
+
+
+def _has_preset(section: Any) -> Any:
+    if section.preset not in section.presets:
+        raise ValueError(f"preset {section.preset!r} is none of {sorted(section.presets)}")
+    return section
+
+
+class SuperRes(Section):
+    preset: str = Field(description="One of the presets.")
+    presets: dict[str, SuperResPreset] = Field(description="Sizes and training of Prog-ESRGAN.")
+    _known = model_validator(mode="after")(_has_preset)
+
+
+class Segmentation(Section):
+    preset: str = Field(description="One of the presets.")
+    presets: dict[str, SegmentationPreset] = Field(description="Sizes and training of Mask2Former.")
+    _known = model_validator(mode="after")(_has_preset)
+
+
+class Weights(Section):
+    """Checkpoints made elsewhere; with them nothing is trained."""
+
+    superres: str = Field(description="Prog-ESRGAN checkpoint (.safetensors).")
+    segmentation: str = Field(description="Mask2Former checkpoint (.safetensors).")
+    about: str = Field(description="One sentence for the report: what made these weights.")
+
+
+class Inference(Section):
+    window_m: Annotated[int, Field(ge=320, multiple_of=320)] = Field(640, description="Side of a window, m.")
+    stride_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(480, description="Step of the window lattice, m.")
+    batch: Count = Field(4, description="Windows at a time; changes no pixel.")
+    threads: Count = Field(1, description="CPU threads of one tile's job.")
+    preview_km: Annotated[float, Field(gt=0)] = Field(1.28, description="Side of the super-resolved preview, km.")
+
+    @model_validator(mode="after")
+    def _windows_overlap(self) -> "Inference":
+        if self.stride_m > self.window_m:
+            raise ValueError(f"stride_m {self.stride_m} leaves gaps between windows of {self.window_m} m")
+        return self
+
+
+class Codes(Section):
+    """Pixel codes of a reference product: a list, or a range with both ends included."""
+
+    codes: list[int] = []
+    range: tuple[int, int] | None = None
+
+
+class Product(Section):
+    title: str
+    folder: str = Field(description="Folder under accuracy.products_folder.")
+    pattern: str = Field(description="File name pattern, * for any text.")
+    year: Year = Field(description="The year it shows.")
+    resolution_m: Metres
+    isa: Codes
+    not_isa: Codes
+    unknown: Codes = Codes()
+    licence: str = ""
+
+
+class Accuracy(Section):
+    products_folder: str | None = Field(None, description="Folder of the reference products.")
+    products: dict[Name, Product] = Field({}, description="Reference products with their codes.")
+    baselines: list[Literal["bilinear"]] = Field(["bilinear"], description="Methods trained and scored beside ours.")
+
+
+class Report(Section):
+    examples: list[str] = Field([], description="Previews (PNG) of other runs to show where they exist.")
+    notes: str = Field("", description="A paragraph for the reader of the report.")
+
+
+class Settings(Section):
+    """One run of the flow."""
+
+    title: str = Field(description="What the report is called.")
+    results: str = Field(description="Folder of everything the run makes.")
+    seed: Annotated[int, Field(ge=0)] = Field(20250508, description="Seed of sampling and training.")
+    threads: Count = Field(2, description="CPU threads of a training step; another number gives other bytes.")
+    rehearsal: Rehearsal | None = None
+    study_area: StudyArea
+    tile_km: Annotated[int, Field(ge=1, le=100)] = Field(30, description="Side of a tile, km.")
+    years: Annotated[list[Year], Field(min_length=1)] = Field(description="Years mapped in the cities.")
+    map_year: Year = Field(description="The year mapped everywhere; also the year of the dataset.")
+    sentinel2: Sentinel2
+    dataset: Dataset | None = None
+    superres: SuperRes | None = None
+    segmentation: Segmentation | None = None
+    weights: Weights | None = None
+    inference: Inference = Inference()
+    accuracy: Accuracy = Accuracy()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Settings":
+        if self.map_year not in self.years:
+            raise ValueError(f"map_year {self.map_year} is none of the years {self.years}")
+        trains = [self.dataset, self.superres, self.segmentation]
+        if self.weights is None and None in trains:
+            raise ValueError("a run without `weights` needs the sections dataset, superres and segmentation")
+        if self.weights is not None and any(part is not None for part in trains):
+            raise ValueError("a run with `weights` trains nothing: leave out dataset, superres and segmentation")
+        if self.tile_km * 1000 < self.inference.window_m:
+            raise ValueError(f"tiles of {self.tile_km} km are smaller than windows of {self.inference.window_m} m")
+        if self.accuracy.products and self.accuracy.products_folder is None:
+            raise ValueError("accuracy.products are listed but accuracy.products_folder is not given")
+        return self
+
+
+def load(config: dict[str, Any]) -> Settings:
+    """Validates a config as read from YAML.
+
+    Raises DataError that names each wrong key, its value, and what is allowed.
+    """
+    try:
+        return Settings.model_validate(config)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"]) or "config"
+            value = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            words = "unknown key; see docs/config.md" if fault["type"] == "extra_forbidden" else fault["msg"]
+            lines.append(f"{key}: {words}{value}")
+        raise DataError("the config is not valid: " + "; ".join(lines)) from error
+
+
+def read(path: Path) -> Settings:
+    """Reads and validates a YAML config."""
+    import yaml
+
+    with open(path) as file:
+        return load(yaml.safe_load(file))

@@ -1,0 +1,44 @@
+"""Rule name -> step function, nothing else."""
+
+import importlib
+from typing import Any
+
+STEPS = {
+    "rehearsal": "rehearsal.deliver",
+    "study_area": "study_area",
+    "grid": "tiling",
+    "scenes": "sentinel2.scenes",
+    "composite": "sentinel2.composite",
+    "samples": "dataset.sampling",
+    "pairing": "dataset.pairing",
+    "labels": "dataset.labels",
+    "chips": "dataset.chips",
+    "dataset": "dataset.collection",
+    "superres_stage1": "training.superres",
+    "superres_stage2": "training.superres",
+    "superres_adversarial": "training.adversarial",
+    "superres_chips": "training.images",
+    "segmentation": "training.segmentation",
+    "isa": "inference.engine",
+    "isa_chips": "inference.engine",
+    "preview": "inference.preview",
+    "mosaic": "inference.mosaic",
+    "product_mosaic": "accuracy.products",
+    "product_chips": "accuracy.products",
+    "assess": "accuracy.assess",
+    "growth": "accuracy.growth",
+    "report": "accuracy.report",
+    "release": "provenance.export",
+}
+
+
+def module(rule: str) -> str:
+    """Full name of the module that holds a rule's step function."""
+    return f"jointseg.{STEPS[rule]}"
+
+
+def run(snakemake: Any) -> None:
+    """Runs the step function of a Snakemake job's rule and writes the job's manifest."""
+    from jointseg.provenance.record import run_job
+
+    run_job(snakemake, getattr(importlib.import_module(module(snakemake.rule)), snakemake.rule))

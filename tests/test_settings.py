@@ -1,0 +1,107 @@
+"""Tests of the config: what is valid, what the messages say, and that the docs are in step."""
+
+import copy
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jointseg import config_docs, settings
+from jointseg.errors import DataError
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "examples").glob("*/config.yaml"))]
+
+
+@pytest.fixture
+def config():
+    return yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shipped_configs_are_valid(path):
+    assert settings.read(path).years
+
+
+def test_production_config_explains_every_key():
+    text = (ROOT / "config.yaml").read_text()
+    whole = settings.Settings.model_json_schema()
+    for section in (
+        "Settings",
+        "StudyArea",
+        "Sentinel2",
+        "Dataset",
+        "SuperRes",
+        "Segmentation",
+        "Inference",
+        "Accuracy",
+    ):
+        fields = (whole if section == "Settings" else whole["$defs"][section])["properties"]
+        for name in fields:
+            if (section, name) in {("Settings", "rehearsal"), ("Settings", "weights")}:
+                continue  # belong to runs of another kind
+            assert re.search(rf"^ *{name}:", text, re.M), f"config.yaml does not set {section}.{name}"
+
+
+def edit(config, path, value):
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    part = config
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("sentinel2.methd", "median", ["sentinel2.methd", "unknown key", "median"]),
+        ("sentinel2.method", "mean", ["sentinel2.method", "'median' or 'medoid'", "'mean'"]),
+        ("tile_km", 0, ["tile_km", "greater than or equal to 1", "0"]),
+        ("map_year", 2020, ["map_year 2020", "2017"]),
+        ("dataset.splits.test", 0.9, ["dataset.splits", "not 1"]),
+        ("dataset.spacing_m", 100, ["spacing_m 100", "overlap"]),
+        ("inference.stride_m", 960, ["stride_m 960", "gaps"]),
+        ("superres.preset", "huge", ["preset 'huge'", "small"]),
+        ("study_area.city_reach.Hukou", "delta", ["Hukou", "delta", "downstream"]),
+        ("sentinel2.source", {"kind": "ftp"}, ["sentinel2.source", "ftp", "archive"]),
+    ],
+)
+def test_messages_name_key_value_and_what_is_allowed(config, path, value, words):
+    with pytest.raises(DataError) as caught:
+        settings.load(edit(config, path, value))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_weights_and_training_exclude_each_other(config):
+    weights = {"superres": "a", "segmentation": "b", "about": "c"}
+    with pytest.raises(DataError, match="trains nothing"):
+        settings.load(config | {"weights": weights})
+    del config["dataset"]
+    with pytest.raises(DataError, match="needs the sections"):
+        settings.load(config)
+
+
+def test_schema_and_docs_are_in_step():
+    assert (ROOT / "docs/config.schema.json").read_text() == config_docs.schema(), "run `make docs`"
+    assert (ROOT / "docs/config.md").read_text() == config_docs.markdown(), "run `make docs`"
+
+
+def test_environments_agree():
+    """pyproject pins, the lock file and the conda environment name the same versions."""
+    lock = dict(line.lower().split("==") for line in (ROOT / "requirements.lock").read_text().split())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    for requirement in wanted:
+        name, _, version = requirement.partition("==")
+        assert name in lock, f"{name} is not in requirements.lock"
+        assert not version or lock[name].startswith(version), (
+            f"{name}: {version} in pyproject, {lock[name]} in the lock"
+        )
+    conda = yaml.safe_load((ROOT / "envs/jointseg.yaml").read_text())
+    assert {"pip": ["-r ../requirements.lock"]} in conda["dependencies"]
+    assert "torchvision" not in lock

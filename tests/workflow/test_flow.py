@@ -1,0 +1,161 @@
+"""Whole runs: what runs again and what does not, the same bytes, and runs that must be refused."""
+
+import hashlib
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import rasterio
+
+ALWAYS_LATER = {"all", "report", "release"}
+NOT_COMPARED = ("logs/", "benchmarks/", "manifests/", ".jointseg/")
+
+
+def hashes(results: Path) -> dict[str, str]:
+    """sha256 of every product of a run; manifests, logs and benchmarks hold times."""
+    found = {}
+    for path in sorted(results.rglob("*")):
+        name = str(path.relative_to(results))
+        if path.is_file() and not name.startswith(NOT_COMPARED) and not path.name.startswith(".snakemake"):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def test_every_chapter_made_its_files(flow):
+    for pattern in (
+        "sentinel2/composites/2017/*.tif",
+        "dataset/index.parquet",
+        "superres/adversarial.safetensors",
+        "segmentation/bilinear.safetensors",
+        "isa/2023/*.tif",
+        "mosaics/2019/Hukou.tif",
+        "accuracy/accuracy.csv",
+        "report/index.html",
+        "release/catalog.json",
+    ):
+        assert list(flow.results.glob(pattern)), pattern
+
+
+def test_isa_is_what_the_contract_says(flow):
+    for path in flow.results.glob("isa/*/*.tif"):
+        with rasterio.open(path) as source:
+            assert source.nodata == 255 and source.res == (1, 1) and source.dtypes == ("uint8",)
+            assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+def test_second_run_runs_nothing(flow):
+    assert flow.rules_to_run() == set()
+
+
+def test_every_job_left_a_manifest_and_the_audit_is_clean(flow):
+    done = flow.jointseg("audit", str(flow.results), "--json")
+    assert done.returncode == 0, done.stdout[-2000:]
+    manifest = json.loads(next(flow.results.glob("manifests/isa/2021/*.json")).read_text())
+    assert manifest["rule"] == "isa" and manifest["outputs"][0]["sha256"] and manifest["inputs"]
+
+
+def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
+    tile = next(flow.results.glob("isa/2021/*.tif"))
+    kept, stranger = tile.read_bytes(), tile.with_name("stranger.tif")
+    other = next(flow.results.glob("mosaics/2019/*.tif"))
+    moved = other.with_name("moved-away")
+    try:
+        tile.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        stranger.write_bytes(b"?")
+        other.rename(moved)
+        done = flow.jointseg("audit", str(flow.results), "--json")
+    finally:
+        tile.write_bytes(kept)
+        stranger.unlink()
+        moved.rename(other)
+    assert done.returncode == 1
+    for name in (tile.name, "stranger.tif", f"mosaics/2019/{other.name}", "moved-away"):
+        assert name in done.stdout
+
+
+def test_deleted_composite_comes_back_with_all_that_follows(flow):
+    before = hashes(flow.results)
+    next(flow.results.glob("sentinel2/composites/2021/*.tif")).unlink()
+    assert {"composite", "isa", "chips", "superres_stage1", "assess"} <= flow.rules_to_run()
+    done = flow.snakemake()
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert hashes(flow.results) == before
+
+
+def test_line_of_the_estimators_makes_only_accuracy_stale(flow):
+    source = flow.root / "src/jointseg/accuracy/estimators.py"
+    kept = source.read_text()
+    source.write_text(kept + "\n\nCHANGED = 1\n")
+    try:
+        stale = flow.rules_to_run()
+    finally:
+        source.write_text(kept)
+    assert "assess" in stale and stale <= {"assess", "growth"} | ALWAYS_LATER
+
+
+def test_comment_makes_nothing_stale(flow):
+    source = flow.root / "src/jointseg/raster.py"
+    kept = source.read_text()
+    source.write_text(kept + "\n# a remark\n")
+    try:
+        assert flow.rules_to_run() == set()
+    finally:
+        source.write_text(kept)
+
+
+def test_training_key_makes_only_training_and_what_follows_stale(flow):
+    path = flow.variant(
+        "training", lambda config: config["segmentation"]["presets"]["small"]["training"].update(steps=13)
+    )
+    stale = flow.rules_to_run("--configfile", str(path))
+    follow = {"isa", "isa_chips", "mosaic", "preview", "assess", "growth"} | ALWAYS_LATER
+    assert "segmentation" in stale and stale <= {"segmentation"} | follow
+
+
+def test_second_run_on_the_same_folder_is_refused(flow):
+    next(flow.results.glob("accuracy/growth.csv")).unlink()
+    command = ["run", "mini.yaml", "--cores", "1", "--forcerun", "superres_stage1"]
+    import os
+    import sys
+
+    environment = os.environ | {"PYTHONPATH": str(flow.root / "src")}
+    first = subprocess.Popen(
+        [sys.executable, "-m", "jointseg.cli", *command], cwd=flow.root, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        lock = flow.results / ".jointseg/run.lock"
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and str(first.pid) not in (lock.read_text() if lock.exists() else ""):
+            time.sleep(0.1)
+        second = flow.jointseg("run", "mini.yaml", "--cores", "1")
+        assert second.returncode == 3
+        assert str(first.pid) in second.stderr + second.stdout
+    finally:
+        assert first.wait(timeout=300) == 0
+
+
+def test_snakemake_report_is_written_offline(flow):
+    done = flow.snakemake("--report", "snakemake-report.html")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (flow.root / "snakemake-report.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("years", [2016, 2021], ["2016", "no Sentinel-2 scene"]),
+        ("bands", ["B04", "B03", "B99"], ["sentinel2.bands", "B99"]),
+    ],
+)
+def test_bad_config_is_told_in_one_sentence(flow, key, value, words):
+    def change(config):
+        (config["sentinel2"] if key == "bands" else config)[key] = value
+
+    path = flow.variant("bad", change)
+    done = flow.snakemake(config=path)
+    assert done.returncode != 0
+    for word in words:
+        assert word in done.stdout + done.stderr
