@@ -1,5 +1,6 @@
 """Losses of super-resolution: known pixels only, exact area degradation, perceptual and adversarial terms."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -104,13 +105,22 @@ def discriminator_accuracy(real_scores: Tensor, fake_scores: Tensor, valid: Tens
     return float(right.sum() / (2 * valid.sum()).clamp(min=1))
 
 
-def psnr(prediction: Tensor, target: Tensor, valid: Tensor, peak: float) -> float:
-    """Peak signal-to-noise ratio in dB over the known pixels: 10 log10(peak^2 / mean squared error).
+def squared_error(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[float, float]:
+    """(sum of squared differences, number of values) over the known pixels, to be added up over images.
 
     Args:
         prediction, target: float [n, bands, h, w] in one unit.
         valid: float [n, 1, h, w] of 0 and 1.
-        peak: the value range, in the same unit.
     """
-    error = ((prediction - target).double().square() * valid).sum() / (valid.sum() * prediction.shape[1]).clamp(min=1)
-    return float(10 * torch.log10(peak**2 / error.clamp(min=1e-20)))
+    total = ((prediction - target).double().square() * valid).sum()
+    return float(total), float(valid.sum()) * prediction.shape[1]
+
+
+def psnr(total: float, count: float, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB of a sum of squared errors: 10 log10(peak^2 count / total).
+
+    The peak of reflectance is 1; dark ground then gives high figures, and only differences of them tell something.
+    """
+    if not count:
+        return math.nan
+    return 10 * math.log10(peak**2 * count / max(total, 1e-20 * count))

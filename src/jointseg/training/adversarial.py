@@ -1,0 +1,156 @@
+"""Adversarial fine-tuning of both stages: L1 + perceptual + adversarial loss, one U-Net discriminator a stage."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jointseg.models import checkpoint as checkpoints
+from jointseg.models.discriminator import UNetDiscriminator
+from jointseg.progress import track
+from jointseg.training import generator, losses
+from jointseg.training.backbone import Backbone, load_backbone
+from jointseg.training.loop import Average, Descent, device, learning_rate, prepare
+
+log = logging.getLogger(__name__)
+
+DISCRIMINATORS = "unet_discriminators"
+COLLAPSED_ACCURACY = 0.98  # a discriminator that is right this often has nothing left to teach the generator
+SCALES = ("2.5m", "1m")
+
+
+def superres_adversarial(
+    index: Path,
+    statistics: Path,
+    chips: list[Path],
+    stage2: Path,
+    checkpoint: Path,
+    discriminators: Path,
+    history: Path,
+    panel: Path,
+    model: dict[str, Any],
+    training: dict[str, Any],
+    seed: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Fine-tunes the stage-2 checkpoint against two discriminators that start from nothing.
+
+    The losses are those of Real-ESRGAN (Wang et al. 2021): L1, feature differences of a frozen ImageNet trunk, and
+    the non-saturating adversarial loss per pixel, at 1 m and, times `stage1_weight`, at 2.5 m.
+
+    Args:
+        training: beside the keys of stage 1: the weights l1, perceptual, adversarial and stage1_weight;
+            perceptual_layers (one weight for the features at stride 2, 4 and 8); discriminator_features;
+            discriminator_learning_rate. patch_px is a multiple of 4.
+
+    Returns:
+        The validation PSNR, its gain over bilinear upsampling in dB and the discriminators' last accuracy.
+
+    Raises:
+        DataError: the stage-2 checkpoint is of another model, normalisation or kind, or is trained to stage 1 only.
+    """
+    rng, _ = prepare(seed, threads)
+    data = generator.Data(index, statistics, chips)
+    network = generator.load(stage2, 2, model, data)
+    kwargs = {"in_channels": 3, "features": training["discriminator_features"]}
+    critics = nn.ModuleDict({scale.replace(".", "_"): UNetDiscriminator(**kwargs) for scale in SCALES}).to(device())
+    backbone = load_backbone().to(device())
+    descent = Descent(
+        torch.optim.Adam(network.parameters(), training["learning_rate"], generator.BETAS), training["clip"]
+    )
+    critic_descent = Descent(
+        torch.optim.Adam(critics.parameters(), training["discriminator_learning_rate"], generator.BETAS),
+        training["clip"],
+    )
+    average = Average(network, training["ema"])
+    recorder = generator.Recorder(3, data, training)
+    for step in track(range(training["steps"]), "super-resolution, adversarial"):
+        low, high, valid = generator.on_device(data.train.batch(rng, training["batch"], training["patch_px"]))
+        with generator.autocast(training["precision"]):
+            images = network(low)
+        pairs = paired([image.float() for image in images], high, valid)
+        terms = generator_terms(pairs, list(critics.values()), backbone, training)
+        rates = [
+            learning_rate(step, training["steps"], training[base], training["warmup"], training["schedule"])
+            for base in ("learning_rate", "discriminator_learning_rate")
+        ]
+        critics.requires_grad_(False)
+        descent.step(total(terms, training), rates[0], step)
+        critics.requires_grad_(True)
+        critic_loss, figures = critic_terms(pairs, list(critics.values()), training["precision"])
+        critic_descent.step(critic_loss, rates[1], step)
+        average.update(network)
+        recorder.step(step, average.model, **{name: float(term.detach()) for name, term in terms.items()}, **figures)
+    generator.save(checkpoint, average.model, 3, model, data, seed, recorder.last)
+    checkpoints.save(
+        discriminators,
+        critics,
+        architecture={"name": DISCRIMINATORS, "kwargs": kwargs},
+        normalisation=data.normalisation,
+        extra={"stage": 3, "train_chips": len(data.train.ids), "seed": seed, "figures": recorder.last},
+    )
+    recorder.history.write(history)
+    accuracies = [f"accuracy_{scale}" for scale in SCALES]
+    curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
+    generator.draw(panel, average.model, 3, data, recorder, curves)
+    warn_of_collapse(recorder.last)
+    return generator.judge(recorder.last) | {name: recorder.last[name] for name in accuracies}
+
+
+def paired(images: list[Tensor], high: Tensor, valid: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(generated, true, known) at 2.5 m and 1 m; where the truth is unknown it is the generated image itself."""
+    wanted = [losses.degrade_to_stage1(high, valid), (high, valid)]
+    return [(made, torch.where(known > 0, true, made.detach()), known) for made, (true, known) in zip(images, wanted)]
+
+
+def generator_terms(
+    pairs: list[tuple[Tensor, Tensor, Tensor]], critics: list[nn.Module], backbone: Backbone, training: dict[str, Any]
+) -> dict[str, Tensor]:
+    """The unweighted losses of the generator by name, such as l1_2.5m."""
+    terms = {}
+    for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
+        with torch.no_grad():
+            wanted = backbone(true)
+        terms[f"l1_{scale}"] = losses.l1(made, true, known)
+        with generator.autocast(training["precision"]):
+            features, scores = backbone(made), critic(made)
+        terms[f"perceptual_{scale}"] = losses.perceptual(features, wanted, training["perceptual_layers"])
+        terms[f"adversarial_{scale}"] = losses.generator_adversarial(scores.float(), known)
+    return terms
+
+
+def total(terms: dict[str, Tensor], training: dict[str, Any]) -> Tensor:
+    """The weighted sum of the generator's losses."""
+    weighted = []
+    for name, term in terms.items():
+        kind, scale = name.split("_")
+        weighted.append(training[kind] * (training["stage1_weight"] if scale == SCALES[0] else 1.0) * term)
+    return torch.stack(weighted).sum()
+
+
+def critic_terms(
+    pairs: list[tuple[Tensor, Tensor, Tensor]], critics: list[nn.Module], precision: str
+) -> tuple[Tensor, dict[str, float]]:
+    """The discriminators' summed loss, and the accuracy of each."""
+    parts, figures = [], {}
+    for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
+        with generator.autocast(precision):
+            real, fake = critic(true).float(), critic(made.detach()).float()
+        parts.append(losses.discriminator_adversarial(real, fake, known))
+        figures[f"accuracy_{scale}"] = losses.discriminator_accuracy(real.detach(), fake.detach(), known)
+    return torch.stack(parts).sum(), figures
+
+
+def warn_of_collapse(last: dict[str, float]) -> None:
+    """Warns when a discriminator's mean accuracy since the last validation says that it has won outright."""
+    for scale in SCALES:
+        accuracy = last[f"accuracy_{scale}"]
+        if accuracy > COLLAPSED_ACCURACY:
+            log.warning(
+                "the %s discriminator is right on %.1f %% of pixels: the generator learns nothing from it any more; "
+                "lower discriminator_learning_rate or raise the adversarial weight",
+                scale,
+                100 * accuracy,
+            )

@@ -1,0 +1,103 @@
+"""The 1 m images that the segmenter is trained on: every chip super-resolved, or upsampled as the baseline."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from affine import Affine
+from torch import nn
+
+from jointseg import raster
+from jointseg.dataset.reader import REFLECTANCE_PER_DN
+from jointseg.errors import DataError
+from jointseg.models import checkpoint as checkpoints
+from jointseg.models.prog_esrgan import upsample
+from jointseg.progress import track
+from jointseg.training.generator import ARCHITECTURE
+from jointseg.training.patches import SCALE
+
+BANDS = ("B04", "B03", "B02")
+LARGEST_DN = np.iinfo(np.uint16).max
+
+
+def superres_chips(
+    index: Path,
+    statistics: Path,
+    chips: list[Path],
+    images: Path,
+    method: str,
+    threads: int,
+    superres: Path | None = None,
+) -> dict[str, int]:
+    """Writes {id}.tif for every chip of every split: uint16 reflectance x 10000 at 1 m, nodata 0.
+
+    Pixels unknown at 10 m are filled with the mean for the network, as inference does, and are nodata in the image.
+
+    Args:
+        index, statistics: of the dataset.
+        chips: the chip folders of the reaches.
+        images: the folder to make.
+        method: "superres" (the generator of the checkpoint `superres`) or "bilinear" (upsampling, no checkpoint).
+        threads: of torch.
+
+    Returns:
+        The number of chips.
+
+    Raises:
+        DataError: unknown method, a checkpoint missing, too many, not trained to 1 m, or of another normalisation.
+    """
+    torch.set_num_threads(threads)
+    normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
+    network = _generator(method, superres, normalisation)
+    mean, std = (np.asarray(normalisation[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
+    table = pd.read_parquet(index, columns=["sample_id", "lr"]).sort_values("sample_id")
+    root = Path(chips[0]).parent
+    with raster.atomic(images) as folder:
+        folder.mkdir()
+        for chip in track(list(table.itertuples()), f"chips at 1 m, {method}", unit="chip"):
+            dn, transform, crs = raster.read(root / chip.lr)
+            raster.write(
+                folder / f"{chip.sample_id}.tif",
+                sharpen(dn, network, mean, std),
+                crs=crs,
+                transform=transform @ Affine.scale(1 / SCALE),
+                nodata=0,
+                descriptions=BANDS,
+            )
+    return {"chips": len(table)}
+
+
+@torch.inference_mode()
+def sharpen(dn: np.ndarray, network: nn.Module | None, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """uint16 [3, h, w] at 10 m -> uint16 [3, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
+
+    Args:
+        dn: 0 where unknown.
+        network: the generator, or None for bilinear upsampling.
+        mean, std: float32 [3, 1, 1] in reflectance.
+    """
+    known = (dn > 0).all(axis=0)
+    low = np.where(known, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
+    x = torch.from_numpy(low)[None].contiguous(memory_format=torch.channels_last)
+    made = upsample(x, SCALE) if network is None else network(x)[1]
+    reflectance = made[0].numpy() * std + mean
+    # A dark pixel must not become nodata.
+    image = np.clip(np.rint(reflectance / REFLECTANCE_PER_DN), 1, LARGEST_DN).astype(np.uint16)
+    image[:, ~known.repeat(SCALE, 0).repeat(SCALE, 1)] = 0
+    return image
+
+
+def _generator(method: str, path: Path | None, normalisation: dict[str, list[float]]) -> nn.Module | None:
+    if method == "bilinear" and path is None:
+        return None
+    if method != "superres" or path is None:
+        raise DataError(
+            f"method {method!r} was given the super-resolution checkpoint {path}; "
+            "'superres' needs one, 'bilinear' takes none, and there is no other method"
+        )
+    network, header = checkpoints.load(path, ARCHITECTURE, normalisation)
+    if header["trained"]["stage"] < 2:
+        raise DataError(f"checkpoint {path} is trained to 2.5 m only; give that of stage 2 or of the adversarial step")
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,121 @@
+"""Losses of super-resolution: exact values on tiny arrays."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jointseg.errors import DataError
+from jointseg.training import losses
+from jointseg.training.backbone import load_backbone
+
+
+def test_split_valid_masks_a_pixel_unknown_in_any_band() -> None:
+    image = torch.tensor([[[[1.0, math.nan]], [[2.0, 3.0]]]])
+    values, valid = losses.split_valid(image)
+    assert values.tolist() == [[[[1.0, 0.0]], [[2.0, 0.0]]]]
+    assert valid.tolist() == [[[[1.0, 0.0]]]]
+
+
+def test_l1_counts_known_pixels_only_and_gives_no_gradient_elsewhere() -> None:
+    made = torch.tensor([[[[1.0, 100.0]]]], requires_grad=True)
+    loss = losses.l1(made, torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0]]]]))
+    loss.backward()
+    assert loss.item() == 2.0
+    assert made.grad is not None and made.grad.tolist() == [[[[-1.0, 0.0]]]]
+
+
+def test_l1_without_known_pixels_is_zero() -> None:
+    assert losses.l1(torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2)).item() == 0.0
+
+
+def test_area_average_splits_the_middle_pixel_by_half() -> None:
+    row = torch.tensor([[[[1.0, 2.0, 3.0, 4.0, 5.0]]]]).expand(1, 1, 5, 5)
+    wanted = [(1 + 2 + 1.5) / 2.5, (1.5 + 4 + 5) / 2.5]
+    assert losses.area_average(row, 5, 2)[0, 0].tolist() == [pytest.approx(wanted), pytest.approx(wanted)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31 - 1))
+def test_degradation_keeps_the_mean_exactly(rows: int, cols: int, seed: int) -> None:
+    # Whole numbers in double precision: every sum on the way is exact, so the mean must be too.
+    values = np.random.default_rng(seed).integers(0, 4096, (1, 3, 5 * rows, 5 * cols))
+    image = torch.from_numpy(values).double()
+    coarse, known = losses.degrade_to_stage1(image, torch.ones_like(image[:, :1]))
+    assert coarse.shape[-2:] == (2 * rows, 2 * cols)
+    assert bool((known == 1).all())
+    torch.testing.assert_close(coarse.mean((2, 3)), image.mean((2, 3)), rtol=1e-14, atol=0)
+
+
+def test_degradation_ignores_unknown_pixels_and_drops_cells_less_than_half_known() -> None:
+    image, valid = torch.full((1, 1, 5, 5), 7.0), torch.ones(1, 1, 5, 5)
+    image[..., :1], valid[..., :1] = 1e6, 0  # the left cells keep 1.5 / 2.5 of their area
+    coarse, known = losses.degrade_to_stage1(image, valid)
+    torch.testing.assert_close(coarse, torch.full((1, 1, 2, 2), 7.0))
+    assert bool((known == 1).all())
+    valid[..., :2] = 0  # and now 0.5 / 2.5
+    assert losses.degrade_to_stage1(image, valid)[1].tolist() == [[[[0.0, 1.0], [0.0, 1.0]]]]
+
+
+def test_area_average_refuses_a_remainder() -> None:
+    with pytest.raises(DataError, match="multiple of 5 px"):
+        losses.area_average(torch.zeros(1, 1, 5, 7), 5, 2)
+
+
+def test_perceptual_is_the_weighted_sum_of_mean_differences() -> None:
+    made = [torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 2, 2)]
+    true = [torch.full((1, 2, 4, 4), 3.0), torch.full((1, 1, 2, 2), 5.0)]
+    assert losses.perceptual(made, true, [0.5, 2.0]).item() == pytest.approx(0.5 * 3 + 2 * 4)
+    with pytest.raises(DataError, match="one weight a map"):
+        losses.perceptual(made, true, [1.0])
+
+
+def test_adversarial_losses_at_known_scores() -> None:
+    half, mask = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    assert losses.generator_adversarial(half, mask).item() == pytest.approx(math.log(2))
+    assert losses.discriminator_adversarial(half, half, mask).item() == pytest.approx(math.log(2))
+    score = torch.full((1, 1, 2, 2), math.log(3.0))  # a probability of 3/4
+    assert losses.generator_adversarial(score, mask).item() == pytest.approx(-math.log(0.75))
+    assert losses.discriminator_adversarial(score, -score, mask).item() == pytest.approx(-math.log(0.75))
+
+
+def test_adversarial_losses_leave_out_unknown_pixels() -> None:
+    scores, mask = torch.tensor([[[[0.0, 50.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
+    assert losses.discriminator_adversarial(scores, scores, mask).item() == pytest.approx(math.log(2))
+    assert losses.generator_adversarial(-scores, mask).item() == pytest.approx(math.log(2))
+
+
+def test_discriminator_accuracy_counts_both_halves() -> None:
+    real, fake = torch.tensor([[[[1.0, -1.0]]]]), torch.tensor([[[[-1.0, -1.0]]]])
+    assert losses.discriminator_accuracy(real, fake, torch.ones(1, 1, 1, 2)) == 0.75
+    assert losses.discriminator_accuracy(real, fake, torch.tensor([[[[1.0, 0.0]]]])) == 1.0
+
+
+def test_psnr_of_a_known_error() -> None:
+    total, count = losses.squared_error(torch.full((1, 3, 2, 2), 0.1), torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2))
+    assert count == 12
+    assert losses.psnr(total, count) == pytest.approx(20.0)
+    assert math.isnan(losses.psnr(0.0, 0.0))
+
+
+def test_backbone_gives_features_at_strides_2_4_8_and_is_frozen() -> None:
+    backbone = load_backbone()
+    features = backbone(torch.zeros(1, 3, 40, 48))
+    assert [tuple(f.shape) for f in features] == [(1, 16, 20, 24), (1, 24, 10, 12), (1, 40, 5, 6)]
+    assert not any(weight.requires_grad for weight in backbone.parameters())
+
+
+def test_backbone_tells_sharp_from_blurred() -> None:
+    # Trained weights react to lost texture more than to a uniform change of the same mean size.
+    torch.manual_seed(0)
+    backbone = load_backbone()
+    image = torch.randn(1, 3, 64, 64)
+    blurred = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(image, (2, 2, 2, 2), mode="reflect"), 5, 1)
+    shifted = image + (image - blurred).abs().mean()
+    weights = [1.0, 1.0, 1.0]
+    wanted = backbone(image)
+    lost = losses.perceptual(backbone(blurred), wanted, weights)
+    assert lost > 2 * losses.perceptual(backbone(shifted), wanted, weights)
