@@ -29,17 +29,18 @@ class Chip:
 
 
 class ChipDataset:
-    """Chips of one split (or of all), in the order of their ids; each is read once and kept in memory.
+    """Chips of one split (or of all), in the order of their ids.
 
     Args:
         index: index.parquet, or the table read from it.
         root: the folder that the index's paths start from.
         split: "train", "validation", "test", or None for all.
+        keep: whether read chips stay in memory (as integers: 7 bytes a 1 m pixel).
 
     Raises DataError for an unknown split, or one that has no chips.
     """
 
-    def __init__(self, index: Path | pd.DataFrame, root: Path, split: str | None = None) -> None:
+    def __init__(self, index: Path | pd.DataFrame, root: Path, split: str | None = None, *, keep: bool = True) -> None:
         table = index if isinstance(index, pd.DataFrame) else pd.read_parquet(index)
         if split is not None:
             if split not in SPLITS:
@@ -50,28 +51,31 @@ class ChipDataset:
         self.root = Path(root)
         self.table = table.set_index("sample_id", drop=False).sort_index()
         self.ids: list[str] = list(self.table.index)
-        self._read: dict[str, Chip] = {}
+        self._keep = keep
+        self._kept: dict[str, tuple[np.ndarray, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, sample_id: str) -> Chip:
         """The chip of an id; DataError when a file is missing, damaged or of another size."""
-        if sample_id not in self._read:
+        if sample_id in self._kept:
+            arrays = self._kept[sample_id]
+        else:
             row = self.table.loc[sample_id]
-            lr, hr = (_reflectance(self.root / row[name]) for name in ("lr", "hr"))
-            label = raster.read(self.root / row["label"])[0][0]
-            if not lr.shape[1] * 10 == hr.shape[1] == label.shape[0] or hr.shape[1:] != label.shape:
+            arrays = tuple(raster.read(self.root / row[name])[0] for name in ("lr", "hr", "label"))
+            lr, hr, label = (array.shape[1:] for array in arrays)
+            if not (lr[0] * 10, lr[1] * 10) == hr == label:
                 raise DataError(
-                    f"chip {sample_id} has shapes {lr.shape}, {hr.shape} and {label.shape}; "
-                    f"expected [b, h, w], [b, 10 h, 10 w] and [10 h, 10 w]; make the chips again"
+                    f"chip {sample_id} has 10 m, 1 m and label sizes {lr}, {hr} and {label} px; "
+                    f"expected h x w, 10 h x 10 w twice; make the chips again"
                 )
-            self._read[sample_id] = Chip(lr, hr, label)
-        return self._read[sample_id]
+            if self._keep:
+                self._kept[sample_id] = arrays
+        return Chip(_reflectance(arrays[0]), _reflectance(arrays[1]), arrays[2][0])
 
 
-def _reflectance(path: Path) -> np.ndarray:
-    dn = raster.read(path)[0]
+def _reflectance(dn: np.ndarray) -> np.ndarray:
     values = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
     values[dn == 0] = np.nan
     return values

@@ -1,0 +1,45 @@
+"""Reads the composites under a chip, whatever their zones and tiles."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio.crs
+
+from jointseg import raster
+from jointseg.errors import DataError
+
+CLEAR = "clear"
+
+
+class Composites:
+    """Composites of one year, a mosaic for every UTM zone."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        by_zone: dict[int, list[Path]] = defaultdict(list)
+        for path in sorted(Path(path) for path in paths):
+            with raster.opened(path) as source:
+                code = source.crs.to_epsg() if isinstance(source.crs, rasterio.crs.CRS) else None
+            if code is None:
+                raise DataError(f"{path} has no EPSG code; composites are in a UTM zone")
+            by_zone[code].append(path)
+        self._mosaics = {code: raster.Mosaic(some) for code, some in by_zone.items()}
+
+    def read(
+        self, epsg: int, bounds: tuple[float, float, float, float], bands: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] known) of bounds on the 10 m lattice.
+
+        Raises DataError when the zone, a band or the band of clear observations is missing.
+        """
+        if epsg not in self._mosaics:
+            raise DataError(f"no composite lies in EPSG:{epsg}; its tiles are missing among the composites")
+        mosaic = self._mosaics[epsg]
+        missing = [name for name in (*bands, CLEAR) if name not in mosaic.descriptions]
+        if missing:
+            raise DataError(f"composites of EPSG:{epsg} have bands {mosaic.descriptions}; {', '.join(missing)} missing")
+        numbers = [mosaic.descriptions.index(name) + 1 for name in (*bands, CLEAR)]
+        values = mosaic.read(bounds, numbers)
+        known = (values[-1] > 0) & (values[:-1] > 0).all(axis=0)
+        return np.where(known, values[:-1], 0), known
