@@ -1,0 +1,256 @@
+"""Step `composite`: one cloud-free 10 m image of a year and a tile from its listed scenes."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from jointseg import raster
+from jointseg.errors import DataError
+from jointseg.grid import Tile, parse_tile
+from jointseg.progress import track
+from jointseg.sentinel2 import archive as archives
+from jointseg.sentinel2 import clouds, earthengine, normalise, stac
+from jointseg.sentinel2 import scene as scene_list
+from jointseg.sentinel2.pixels import RES_M, Files
+from jointseg.sentinel2.scene import SCALE, Scene
+
+log = logging.getLogger(__name__)
+Bounds = tuple[float, float, float, float]
+
+METHODS = ("median", "medoid")
+# Bytes of one block of rows over all scenes and bands; sorting takes about twice as much again.
+BLOCK_BYTES = 256 << 20
+# Value that the sensor gives where it saturates.
+SATURATED_DN = 65535
+
+
+class Reader(Protocol):
+    """Delivers windows of scenes on the tile's 10 m lattice (see `pixels.Files`)."""
+
+    warped: dict[str, str]
+    workers: int
+
+    def check(self, scene: Scene, bands: list[str]) -> None: ...
+
+    def read(self, scene: Scene, keys: list[str], bounds: Bounds) -> np.ndarray: ...
+
+
+def composite(
+    *,
+    scenes: Path,
+    composite: Path,
+    year: int | str,
+    tile: str,
+    tile_km: int,
+    source: dict,
+    bands: list[str],
+    method: str,
+    scl_drop: list[int],
+    scl_buffer_m: float,
+    min_clear: int = 1,
+    archive: Path | None = None,
+    reference: Path | None = None,
+) -> dict:
+    """Writes the composite: uint16, the bands as reflectance x 10000 (1..65534), then `clear`, and `scene`.
+
+    `clear` counts the clear observations of a pixel; where there are fewer than `min_clear` it is 0 and so
+    are the bands: unknown. `scene` (medoid) is the place in the scene list, from 1, of the observation taken.
+
+    Args:
+        scenes: the frozen list of scenes.
+        composite: the COG to write.
+        year: year of the composite.
+        tile: id of the tile.
+        tile_km: side of the tile.
+        source: where the scenes are read from, as for the step `scenes`.
+        bands: bands in the order of the output.
+        method: "median" of each band, or "medoid", the one observation nearest to all others.
+        scl_drop: classes of the scene classification that do not count as clear.
+        scl_buffer_m: pixels nearer than this to a dropped class do not count either.
+        min_clear: clear observations that a pixel needs.
+        archive: folder of the scenes, for archives.
+        reference: composite of the base year; given, the result is adjusted to its radiometry.
+
+    Raises:
+        DataError: a file of a scene is missing, damaged, of another CRS or size than its scene's.
+    """
+    if method not in METHODS:
+        raise DataError(f"composite method {method!r} is not known; take one of {', '.join(METHODS)}")
+    place = parse_tile(tile, tile_km)
+    listed = scene_list.load(scenes)
+    if not listed:
+        raise DataError(f"{scenes} lists no scene; delete it so that it is made again")
+    reader = _reader(source, archive, place)
+    for scene in listed:
+        reader.check(scene, bands)
+    out = np.zeros((len(bands) + 1 + (method == "medoid"), *place.shape(RES_M)), dtype=np.uint16)
+    blocks = list(_blocks(place, len(listed), len(bands)))
+    for row, bounds in track(blocks, f"composite {year} {tile}", unit="block"):
+        stack, clear = _observations(reader, listed, bands, bounds, scl_drop, scl_buffer_m)
+        made = (median if method == "median" else medoid)(stack, clear, max(min_clear, 1))
+        out[:, row : row + made.shape[1]] = made
+    facts: dict = {"scenes": len(listed), "warped": reader.warped}
+    tags = {"year": str(year), "tile": tile, "method": method, "scenes": json.dumps([scene.id for scene in listed])}
+    if reference is not None:
+        fits = _adjust(out[: len(bands)], reference, place, bands)
+        facts["normalisation"] = [line.record() for line in fits]
+        tags["normalisation"] = json.dumps(facts["normalisation"])
+    if reader.warped:
+        tags["warped"] = json.dumps(reader.warped, sort_keys=True)
+    known = out[len(bands)] > 0
+    facts["known_share"] = round(float(known.mean()), 6)
+    facts["mean_clear"] = round(float(out[len(bands)].mean()), 4)
+    raster.write(
+        composite,
+        out,
+        crs=place.crs,
+        transform=place.transform(RES_M),
+        nodata=0,
+        descriptions=[*bands, "clear", *(["scene"] if method == "medoid" else [])],
+        tags=tags,
+        overviews="average" if method == "median" else "nearest",
+    )
+    return facts
+
+
+def _reader(source: dict, archive: Path | None, tile: Tile) -> Reader:
+    if source["kind"] == "archive":
+        return Files(archives.root_of(source, archive), tile.epsg)
+    if source["kind"] == "stac":
+        return stac.Urls(source, tile.epsg)
+    return earthengine.Pixels(source, tile.epsg)
+
+
+def _blocks(tile: Tile, scenes: int, bands: int) -> Iterator[tuple[int, Bounds]]:
+    """(first row, bounds) of blocks of rows that fit the memory bound."""
+    height, width = tile.shape(RES_M)
+    rows = max(64, min(height, BLOCK_BYTES // (scenes * (bands + 1) * width * 2)))
+    west, _, east, north = tile.bounds
+    for row in range(0, height, rows):
+        last = min(height, row + rows)
+        yield row, (west, north - last * RES_M, east, north - row * RES_M)
+
+
+def _observations(
+    reader: Reader, scenes: list[Scene], bands: list[str], bounds: Bounds, drop: Sequence[int], buffer_m: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(uint16 [scenes, bands, rows, columns] reflectance x 10000, bool [scenes, rows, columns] clear)."""
+    rows, cols = round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
+    stack = np.zeros((len(scenes), len(bands), rows, cols), dtype=np.uint16)
+    clear = np.zeros((len(scenes), rows, cols), dtype=bool)
+
+    def observe(number: int) -> None:
+        scene = scenes[number]
+        dn = reader.read(scene, bands, bounds)
+        seen = ((dn > 0) & (dn < SATURATED_DN)).all(axis=0)
+        if seen.any() and scene.mask is not None:
+            seen &= _unclouded(reader, scene, bounds, drop, buffer_m)
+        stack[number], clear[number] = _reflectance(dn, scene), seen
+
+    if reader.workers == 1:
+        for number in range(len(scenes)):
+            observe(number)
+    else:  # reading waits for the network; each scene fills its own place, whichever comes first
+        with ThreadPoolExecutor(reader.workers) as pool:
+            list(pool.map(observe, range(len(scenes))))
+    return stack, clear
+
+
+def _unclouded(reader: Reader, scene: Scene, bounds: Bounds, drop: Sequence[int], buffer_m: float) -> np.ndarray:
+    """Clear pixels of bounds; clouds outside them count by their buffer, so that the cut does not matter."""
+    assert scene.mask is not None
+    halo = int(np.ceil(buffer_m / RES_M))
+    wide = (bounds[0] - halo * RES_M, bounds[1] - halo * RES_M, bounds[2] + halo * RES_M, bounds[3] + halo * RES_M)
+    values = reader.read(scene, [scene.mask], wide)[0]
+    clear = clouds.clear(clouds.classes(scene.mask, values, f"scene {scene.id}"), drop, buffer_m / RES_M)
+    return clear[halo : clear.shape[0] - halo, halo : clear.shape[1] - halo]
+
+
+def _reflectance(dn: np.ndarray, scene: Scene) -> np.ndarray:
+    """Reflectance x 10000 of DN, at least 1: a dark pixel is not an unknown one."""
+    value = dn.astype(np.int32) + scene.offset_dn
+    if scene.scale != SCALE:
+        value = np.rint(value * (scene.scale / SCALE)).astype(np.int32)
+    return np.clip(value, 1, SATURATED_DN - 1).astype(np.uint16)
+
+
+def median(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
+    """Median of the clear observations, band by band; halves round up.
+
+    Args:
+        stack: uint16 [scenes, bands, rows, columns].
+        clear: bool [scenes, rows, columns].
+        min_clear: observations needed, at least 1.
+
+    Returns:
+        uint16 [bands + 1, rows, columns]; the last is the number of clear observations.
+    """
+    count = clear.sum(axis=0)
+    known = count >= min_clear
+    out = np.zeros((stack.shape[1] + 1, *count.shape), dtype=np.uint16)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(stack) - 1)
+    for band in range(stack.shape[1]):
+        # Cloudy observations sort behind all valid ones.
+        ordered = np.sort(np.where(clear, stack[:, band], SATURATED_DN), axis=0)
+        middle = [np.take_along_axis(ordered, place[None], axis=0)[0].astype(np.uint32) for place in (low, high)]
+        out[band] = np.where(known, (middle[0] + middle[1] + 1) // 2, 0)
+    out[-1] = np.where(known, count, 0)
+    return out
+
+
+def medoid(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
+    """The clear observation whose summed distance to the other clear ones is least; ties go to the earliest.
+
+    Flood 2013, Seasonal composite Landsat TM/ETM+ images using the medoid, Remote Sensing 5(12).
+
+    Args:
+        stack: uint16 [scenes, bands, rows, columns].
+        clear: bool [scenes, rows, columns].
+        min_clear: observations needed, at least 1.
+
+    Returns:
+        uint16 [bands + 2, rows, columns]; the last two are the number of clear observations and the place of
+        the one taken, from 1.
+    """
+    scenes, bands = stack.shape[:2]
+    count = clear.sum(axis=0)
+    known = count >= min_clear
+    total = np.zeros(clear.shape, dtype=np.float32)
+    for first in range(scenes):
+        for second in range(first + 1, scenes):
+            squared = np.zeros(count.shape, dtype=np.float32)
+            for band in range(bands):
+                squared += (stack[first, band].astype(np.float32) - stack[second, band]) ** 2
+            apart = np.where(clear[first] & clear[second], np.sqrt(squared), 0)
+            total[first] += apart
+            total[second] += apart
+    best = np.where(clear, total, np.inf).argmin(axis=0)
+    out = np.zeros((bands + 2, *count.shape), dtype=np.uint16)
+    out[:bands] = np.where(known, np.take_along_axis(stack, best[None, None], axis=0)[0], 0)
+    out[-2] = np.where(known, count, 0)
+    out[-1] = np.where(known, best + 1, 0)
+    return out
+
+
+def _adjust(values: np.ndarray, reference: Path, tile: Tile, bands: list[str]) -> list[normalise.Fit]:
+    """Brings `values` to the reference's radiometry, in place."""
+    base, transform, crs = raster.read(reference)
+    with raster.opened(reference) as source:
+        names = [name or "" for name in source.descriptions]
+    if crs != tile.crs or transform != tile.transform(RES_M) or base.shape[1:] != values.shape[1:]:
+        raise DataError(f"{reference} is not a composite of tile {tile.id}; give the base year's of the same tile")
+    missing = [name for name in [*bands, "clear"] if name not in names]
+    if missing:
+        raise DataError(f"{reference} has no band {missing[0]} (it has {', '.join(names)}); make it again")
+    base = base[[names.index(name) for name in bands]]
+    known = np.logical_and.reduce(np.concatenate([base, values]))
+    fits = normalise.fit(values, base, known, bands)
+    if any(line.kind == "none" for line in fits):
+        log.warning("tile %s has %d pixels known in both years: not normalised", tile.id, fits[0].stable)
+    values[:] = normalise.apply(values, fits)
+    return fits

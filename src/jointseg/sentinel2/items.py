@@ -1,0 +1,131 @@
+"""STAC items, of a static catalogue or of a search, as Scene records."""
+
+import posixpath
+from urllib.parse import urlsplit
+
+import shapely
+import shapely.geometry
+
+from jointseg.errors import DataError
+from jointseg.sentinel2.scene import SCALE, Asset, Scene, offset_of_baseline, utc
+
+# Names of the assets in the catalogues in use (Earth Search; Planetary Computer and CDSE use the band's own name).
+ALIASES = {
+    "coastal": "B01",
+    "blue": "B02",
+    "green": "B03",
+    "red": "B04",
+    "rededge1": "B05",
+    "rededge2": "B06",
+    "rededge3": "B07",
+    "nir": "B08",
+    "nir08": "B8A",
+    "nir09": "B09",
+    "cirrus": "B10",
+    "swir16": "B11",
+    "swir22": "B12",
+    "scl": "SCL",
+    "classi": "CLASSI",
+}
+BANDS = frozenset(ALIASES.values())
+
+
+def scene_of(item: dict, base: str) -> Scene:
+    """The Scene of one STAC item.
+
+    Args:
+        item: the item as JSON.
+        base: folder, relative to the archive, or URL that the item's relative hrefs start from.
+
+    Raises:
+        DataError: level, time, CRS or radiometric offset cannot be told.
+    """
+    facts, name = item["properties"], item["id"]
+    assets, raw = {}, {}
+    for key, asset in item["assets"].items():
+        band = _band(key)
+        # Catalogues list the same band twice (COG and JP2): the band's own name and the COG come first.
+        if band is not None and (band not in assets or key in BANDS):
+            assets[band], raw[band] = _asset(asset, base), asset
+    level = _level(item)
+    baseline = facts.get("s2:processing_baseline") or facts.get("processing:version")
+    offset_dn, scale = _radiometry(facts, raw, baseline, f"item {name}")
+    if facts.get("datetime") is None:
+        raise DataError(f"item {name} has no datetime; add it to the catalogue")
+    return Scene(
+        id=name,
+        datetime=utc(facts["datetime"]),
+        level=level,
+        platform=facts.get("platform"),
+        mgrs=facts.get("s2:mgrs_tile") or facts.get("grid:code", "").removeprefix("MGRS-") or None,
+        relative_orbit=facts.get("sat:relative_orbit"),
+        baseline=baseline,
+        cloud_percent=facts.get("eo:cloud_cover"),
+        epsg=_epsg(item),
+        offset_dn=offset_dn,
+        scale=scale,
+        mask=_mask(level, assets, name),
+        assets=assets,
+        footprint=shapely.geometry.shape(item["geometry"]),
+    )
+
+
+def _band(key: str) -> str | None:
+    return key if key in BANDS else ALIASES.get(key.lower())
+
+
+def _asset(asset: dict, base: str) -> Asset:
+    href = asset["href"]
+    if not urlsplit(href).scheme:
+        href = posixpath.normpath(posixpath.join(base, href)) if "://" not in base else f"{base}/{href}"
+    checksum = asset.get("file:checksum", "")
+    # A multihash: 12 is sha2-256, 20 its length in bytes.
+    sha256 = checksum[4:] if checksum.startswith("1220") else None
+    return Asset(href, asset.get("file:size"), sha256)
+
+
+def _level(item: dict) -> str:
+    told = [str(item["properties"].get(key, "")) for key in ("s2:product_type", "processing:level")]
+    for text in [*told, item.get("collection") or ""]:
+        for level, marks in (("L1C", ("1C",)), ("L2A", ("2A", "L2"))):
+            if any(mark in text.upper() for mark in marks):
+                return level
+    raise DataError(f"item {item['id']} does not tell its product level; add s2:product_type (S2MSI1C or S2MSI2A)")
+
+
+def _radiometry(facts: dict, raw: dict[str, dict], baseline: str | None, what: str) -> tuple[int, float]:
+    """(offset to add to the DN, scale): once, and not at all where the catalogue has applied it already."""
+    offsets, scales = set(), set()
+    for band, asset in raw.items():
+        if not band.startswith("B"):
+            continue
+        described = (asset.get("raster:bands") or [{}])[0]
+        described = described or {key.removeprefix("raster:"): value for key, value in asset.items()}
+        scale = float(described.get("scale", SCALE))
+        scales.add(scale)
+        if "offset" in described:
+            offsets.add(round(float(described["offset"]) / scale))
+    if len(offsets) > 1 or len(scales) > 1:
+        raise DataError(f"{what} has bands of different offset or scale ({offsets}, {scales}); they must agree")
+    scale = scales.pop() if scales else SCALE
+    if facts.get("earthsearch:boa_offset_applied"):
+        return 0, scale
+    return offsets.pop() if offsets else offset_of_baseline(baseline, what), scale
+
+
+def _epsg(item: dict) -> int:
+    facts = item["properties"]
+    code = facts.get("proj:code") or facts.get("proj:epsg")
+    for asset in item["assets"].values():
+        code = code or asset.get("proj:code") or asset.get("proj:epsg")
+    if code is None:
+        raise DataError(f"item {item['id']} does not tell its CRS; add proj:code")
+    return int(str(code).removeprefix("EPSG:"))
+
+
+def _mask(level: str, assets: dict[str, Asset], name: str) -> str | None:
+    if level == "L2A":
+        if "SCL" not in assets:
+            raise DataError(f"item {name} is L2A without the asset SCL, so its clouds are not known; add the asset")
+        return "SCL"
+    return "CLASSI" if "CLASSI" in assets else None

@@ -1,0 +1,99 @@
+"""Relative radiometric normalisation: one year's composite made comparable with the base year's."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+MIN_PIXELS, MAX_PIXELS = 500, 250_000
+# A pixel is stable while its residual stays under this many robust standard deviations in every band.
+STABLE_SIGMAS, SIGMA_FLOOR_DN = 2.5, 5.0
+GAIN_RANGE = (0.4, 2.5)
+_ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Fit:
+    """reference = gain * value + offset_dn, with the robust standard deviation of the residual over stable pixels.
+
+    `kind` is "line", "shift" (gain 1: the pixels span too little contrast for a slope) or "none" (too few).
+    """
+
+    band: str
+    kind: str
+    gain: float
+    offset_dn: float
+    residual_dn: float
+    stable: int
+
+    def record(self) -> dict:
+        return asdict(self)
+
+
+def fit(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: list[str]) -> list[Fit]:
+    """One line per band from the pixels that did not change, by iteratively trimmed orthogonal regression.
+
+    Both images have noise, so that the line is the major axis of the scatter (as in the MAD normalisation of
+    Canty and Nielsen 2008, Remote Sensing of Environment 112), started from quantiles and refitted on the
+    pixels whose residuals in all bands are small until they no longer change. It holds as long as most
+    pixels of the tile did not change.
+
+    Args:
+        values: uint16 [bands, rows, columns], the composite to adjust.
+        reference: uint16 [bands, rows, columns], the base year.
+        clear: bool [rows, columns], pixels known in both.
+        bands: names of the bands.
+    """
+    index = np.flatnonzero(clear)
+    index = index[:: max(1, -(-index.size // MAX_PIXELS))]
+    if index.size < MIN_PIXELS:
+        return [Fit(band, "none", 1.0, 0.0, 0.0, int(index.size)) for band in bands]
+    x = values.reshape(len(values), -1)[:, index].astype(np.float64)
+    y = reference.reshape(len(reference), -1)[:, index].astype(np.float64)
+    lines = [_from_quantiles(*pair) for pair in zip(x, y)]
+    stable = np.ones(index.size, dtype=bool)
+    for _ in range(_ROUNDS):
+        residuals = np.stack([_distance(a, b, line) for a, b, line in zip(x, y, lines)])
+        spread = np.maximum(1.4826 * np.median(np.abs(residuals), axis=1), SIGMA_FLOOR_DN)
+        kept = (np.abs(residuals) < STABLE_SIGMAS * spread[:, None]).all(axis=0)
+        if kept.sum() < MIN_PIXELS or (kept == stable).all():
+            break
+        stable = kept
+        lines = [_major_axis(a[stable], b[stable]) for a, b in zip(x, y)]
+    return [_finish(a[stable], b[stable], line, band) for a, b, line, band in zip(x, y, lines, bands)]
+
+
+def apply(values: np.ndarray, fits: list[Fit]) -> np.ndarray:
+    """uint16 [bands, rows, columns] adjusted by the fits; 0 (nodata) stays 0 and no value becomes 0."""
+    out = np.empty_like(values)
+    for band, (layer, line) in enumerate(zip(values, fits)):
+        adjusted = np.clip(np.rint(line.gain * layer.astype(np.float64) + line.offset_dn), 1, 65534)
+        out[band] = np.where(layer == 0, 0, adjusted)
+    return out
+
+
+def _from_quantiles(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    (x_low, x_mid, x_high), (y_low, y_mid, y_high) = (np.quantile(part, [0.1, 0.5, 0.9]) for part in (x, y))
+    gain = float(np.clip((y_high - y_low) / max(x_high - x_low, 1.0), *GAIN_RANGE))
+    return gain, float(y_mid - gain * x_mid)
+
+
+def _major_axis(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    (xx, xy), (_, yy) = np.cov(x, y)
+    # Slope of the first principal axis of the 2 x 2 covariance.
+    gain = (yy - xx + np.hypot(yy - xx, 2 * xy)) / (2 * xy) if xy > 0 else 1.0
+    gain = float(np.clip(gain, *GAIN_RANGE))
+    return gain, float(y.mean() - gain * x.mean())
+
+
+def _distance(x: np.ndarray, y: np.ndarray, line: tuple[float, float]) -> np.ndarray:
+    return (y - line[0] * x - line[1]) / np.hypot(1, line[0])
+
+
+def _finish(x: np.ndarray, y: np.ndarray, line: tuple[float, float], band: str) -> Fit:
+    kind = "line"
+    residual = float(1.4826 * np.median(np.abs(_distance(x, y, line))))
+    # Without contrast the slope is noise: then the two years are only brought to one level.
+    if x.std() < 3 * residual:
+        kind, line = "shift", (1.0, float(np.median(y - x)))
+        residual = float(1.4826 * np.median(np.abs(_distance(x, y, line))))
+    return Fit(band, kind, round(line[0], 6), round(line[1], 3), round(residual, 3), int(x.size))

@@ -1,0 +1,135 @@
+"""Step `scenes`: the frozen list of the scenes that a composite is made of."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from jointseg.errors import DataError
+from jointseg.grid import Tile, parse_tile
+from jointseg.raster import atomic
+from jointseg.sentinel2 import archive as archives
+from jointseg.sentinel2 import earthengine, stac
+from jointseg.sentinel2.scene import LEVELS, Scene, covers
+
+log = logging.getLogger(__name__)
+
+
+def scenes(
+    *,
+    scenes: Path,
+    year: int | str,
+    tile: str,
+    tile_km: int,
+    source: dict,
+    level: str,
+    season: list[str],
+    max_cloud_percent: float,
+    bands: list[str],
+    archive: Path | None = None,
+) -> dict:
+    """Writes the list of scenes of one year and tile, sorted by time and id, with size and sha256 of their files.
+
+    Args:
+        scenes: the JSON file to write.
+        year: calendar year of the acquisitions.
+        tile: id of the tile.
+        tile_km: side of the tile.
+        source: {"kind": "archive" | "stac" | "earthengine", ...}.
+        level: product level, "L1C" or "L2A".
+        season: first and last day, "mm-dd", both included; the first may come after the last (winter).
+        max_cloud_percent: scenes with more cloud in their metadata are left out.
+        bands: bands that the composite needs.
+        archive: folder of scenes, for the kind archive.
+
+    Raises:
+        DataError: no scene is left, or one lacks a band or a file.
+    """
+    place = parse_tile(tile, tile_km)
+    if level not in LEVELS:
+        raise DataError(f"level {level!r} of {year} is not known; allowed are {', '.join(LEVELS)}")
+    chosen, rejected = select(
+        _candidates(source, archive, place, int(year), level),
+        place,
+        year=int(year),
+        level=level,
+        season=season,
+        max_cloud_percent=max_cloud_percent,
+    )
+    log.info("%s %s: %d scenes; left out: %s", tile, year, len(chosen), dict(rejected))
+    if not chosen:
+        why = ", ".join(f"{count} by {reason}" for reason, count in sorted(rejected.items())) or "it lists none at all"
+        raise DataError(
+            f"no {level} scene of {year} covers tile {tile} in {_name(source, archive)} from {season[0]} to {season[1]} "
+            f"with at most {max_cloud_percent:g} % cloud (left out: {why}); add scenes, widen sentinel2.season or "
+            "max_cloud_percent, or take the year out of the config"
+        )
+    kept = [scene.keep([*bands, *([scene.mask] if scene.mask else [])]) for scene in chosen]
+    if source["kind"] == "archive":
+        root = archives.root_of(source, archive)
+        kept = [archives.hashed(root, scene) for scene in kept]
+    listed = {
+        "tile": tile,
+        "year": int(year),
+        "level": level,
+        "source": {key: source[key] for key in ("kind", "url", "collections") if key in source},
+        "season": list(season),
+        "max_cloud_percent": max_cloud_percent,
+        "scenes": [scene.record() for scene in kept],
+    }
+    with atomic(scenes) as part:
+        part.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    return {"scenes": [scene.id for scene in kept], "left_out": dict(sorted(rejected.items()))}
+
+
+def _name(source: dict, archive: Path | None) -> str:
+    return str(source.get("url") or source.get("path") or archive or source["kind"])
+
+
+def _candidates(source: dict, archive: Path | None, tile: Tile, year: int, level: str) -> Iterable[Scene]:
+    if source["kind"] == "archive":
+        return archives.find(archives.root_of(source, archive), source)
+    if source["kind"] == "stac":
+        return stac.search(source, tile, year, level)
+    if source["kind"] == "earthengine":
+        return earthengine.search(source, tile, year, level)
+    raise DataError(f"source kind {source['kind']!r} is not known; take archive, stac or earthengine")
+
+
+def select(
+    candidates: Iterable[Scene], tile: Tile, *, year: int, level: str, season: list[str], max_cloud_percent: float
+) -> tuple[list[Scene], Counter]:
+    """(scenes to use, sorted by time and id; number of scenes left out by the first reason that applied).
+
+    A granule that was delivered again by a newer processing baseline counts once, by the newest. A scene of
+    unknown date counts for every year, one of unknown cloudiness as clear.
+    """
+    chosen: dict[tuple, Scene] = {}
+    rejected: Counter = Counter()
+    for scene in candidates:
+        reason = _unfit(scene, tile, year, level, season, max_cloud_percent)
+        if reason:
+            rejected[reason] += 1
+            continue
+        granule = (scene.datetime, scene.mgrs or scene.id, scene.platform)
+        other = chosen.get(granule)
+        if other is not None:
+            rejected["an older baseline"] += 1
+        if other is None or (float(other.baseline or 0), other.id) < (float(scene.baseline or 0), scene.id):
+            chosen[granule] = scene
+    return sorted(chosen.values(), key=lambda scene: (scene.datetime or "", scene.id)), rejected
+
+
+def _unfit(scene: Scene, tile: Tile, year: int, level: str, season: list[str], max_cloud_percent: float) -> str | None:
+    if scene.level != level:
+        return "level"
+    if scene.datetime is not None:
+        first, last, day = season[0], season[1], scene.datetime[5:10]
+        if int(scene.datetime[:4]) != year:
+            return "year"
+        if not (first <= day <= last if first <= last else day >= first or day <= last):
+            return "season"
+    if (scene.cloud_percent or 0) > max_cloud_percent:
+        return "cloud"
+    return None if covers(scene, tile) else "footprint"
