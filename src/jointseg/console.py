@@ -1,0 +1,161 @@
+"""What `jointseg run` shows: the jobs done, a bar for each running job, failures in one line."""
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+# Snakemake's own words, and the one line of a failing job (see provenance.record).
+_STEPS = re.compile(r"^(\d+) of (\d+) steps \(")
+_TOTAL = re.compile(r"^total\s+(\d+)\s*$")
+_STARTED = re.compile(r"^(?:Job|local(?:rule|checkpoint)|checkpoint|rule) (\d+): (.+)$")
+_FAILED = re.compile(r"^rule \w+(?: \[[^\]]*\])?: \S")
+_STOPPING = "Terminating processes on user request"
+_IDLE = "Nothing to be done"
+
+
+@dataclass
+class Flow:
+    """What Snakemake's output has told so far."""
+
+    done: int = 0
+    total: int = 0
+    idle: bool = False
+    stopping: bool = False
+    failures: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def hear(self, line: str) -> str | None:
+        """Takes one line of output in; returns what a person without bars should read of it."""
+        self.lines = [*self.lines[-199:], line]
+        if found := _STEPS.match(line):
+            self.done, self.total = int(found[1]), int(found[2])
+            return f"{self.done} of {self.total} jobs done"
+        if found := _TOTAL.match(line):
+            self.total = int(found[1])
+        elif found := _STARTED.match(line):
+            return found[2]
+        elif _FAILED.match(line):
+            self.failures.append(line)
+        self.stopping = self.stopping or line.startswith(_STOPPING)
+        self.idle = self.idle or line.startswith(_IDLE)
+        return None
+
+    def reason(self) -> list[str]:
+        """Snakemake's own words on why it ended, where no job said it."""
+        words = [line for line in self.lines if line.strip()]
+        marks = [number for number, line in enumerate(words) if re.search(r"(Error|Exception|Locked)\b", line)]
+        return words[marks[0] :][:12] if marks else words[-6:]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: 42s, 3m 05s, 2h 07m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def running(folder: Path) -> dict[int, dict]:
+    """Every running job by process: {"job", "started"} and, where it counts something, its bar's state."""
+    jobs: dict[int, dict] = {}
+    for note in sorted(folder.glob("*.job")):
+        bar = note.with_suffix(".json")
+        try:
+            jobs[int(note.stem)] = json.loads(note.read_text()) | (json.loads(bar.read_text()) if bar.exists() else {})
+        except (OSError, ValueError):  # ended, or being written, just now
+            continue
+    return jobs
+
+
+def rate(job: dict) -> str:
+    """Rate and time left of a running job, from its bar's state."""
+    if not job.get("seconds") or not job.get("done"):
+        return ""
+    speed = job["done"] / job["seconds"]
+    said = f"{speed:.3g} {job['unit']}/s" if speed >= 1 else f"{1 / speed:.3g} s/{job['unit']}"
+    if job.get("total") is None:
+        return said
+    return f"{said}, {duration(max(job['total'] - job['done'], 0) / speed)} left"
+
+
+class Display:
+    """Bars on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self.console, self.folder = console, folder
+        self.flow = Flow()
+        self.started = time.monotonic()
+        self._bars: dict[int, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self._all = self._progress.add_task("all jobs", total=None, rate="")
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def hear(self, line: str) -> None:
+        """Takes one line of Snakemake's output."""
+        before = len(self.flow.failures)
+        words = self.flow.hear(line)
+        if len(self.flow.failures) > before:
+            self.console.print(Text(line, style="red"), soft_wrap=True)
+        elif words and not self.console.is_terminal:
+            self.console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    def draw(self) -> None:
+        """Brings the bars up to date with the state files of the running jobs."""
+        if not self.console.is_terminal:
+            return
+        flow = self.flow
+        left = ""
+        if flow.done:
+            left = duration((time.monotonic() - self.started) / flow.done * (flow.total - flow.done)) + " left"
+        self._progress.update(self._all, completed=flow.done, total=flow.total or None, rate=left)
+        jobs = running(self.folder)
+        for pid in self._bars.keys() - jobs.keys():
+            self._progress.remove_task(self._bars.pop(pid))
+        for pid, job in jobs.items():
+            if pid not in self._bars:
+                self._bars[pid] = self._progress.add_task(job["job"], total=None, rate="")
+            what = f"{job['job']}: {job['what']}" if "what" in job else job["job"]
+            self._progress.update(
+                self._bars[pid],
+                description=f"  {what}",
+                completed=job.get("done", 0),
+                total=job.get("total"),
+                rate=rate(job),
+            )
+
+    def conclude(self, status: int, log: Path) -> None:
+        """The last lines: what was made, or why not and where to read more."""
+        took = duration(time.monotonic() - self.started)
+        flow = self.flow
+        if status == 0:
+            said = "nothing to do: everything is up to date" if flow.idle else f"{flow.done} of {flow.total} jobs done"
+            self.console.print(f"{said} ({took})", highlight=False)
+            return
+        if not flow.failures and not flow.stopping:
+            for line in flow.reason():
+                self.console.print(Text(line, style="red"), soft_wrap=True)
+        word = "stopped" if flow.stopping else "failed"
+        self.console.print(f"{word} after {took}, {flow.done} of {flow.total} jobs done; see {log}", soft_wrap=True)

@@ -1,0 +1,114 @@
+"""One run at a time in a results folder, and the leftovers of a run that was killed."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jointseg.errors import DataError
+
+NAME = Path(".jointseg", "run.lock")
+
+
+class InUseError(DataError):
+    """Another run works in the results folder."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that is held.
+
+    Attributes:
+        descriptor: the open lock file. Whoever inherits it shares the lock: give it to child processes as their
+            standard input, and jobs that outlive a killed run still keep others out.
+        killed: what the last run wrote of itself when it ended without saying goodbye, else None.
+    """
+
+    descriptor: int
+    killed: dict[str, Any] | None
+
+
+@contextmanager
+def hold(results: Path, command: list[str]) -> Iterator[Held]:
+    """Holds the lock of a results folder. Raises InUseError naming the run that holds it."""
+    path = results / NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUseError(_who(results, _content(descriptor))) from None
+        killed = _content(descriptor)
+        own = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "command": command,
+        }
+        _replace(descriptor, json.dumps(own) + "\n")
+        yield Held(descriptor, killed)
+        _replace(descriptor, "")
+    finally:
+        # Closing, not unlocking: a job that still runs shares the lock and keeps it.
+        os.close(descriptor)
+
+
+def clear_stale(results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
+    """Removes the locks that a killed Snakemake left on files of this results folder, and returns them.
+
+    Locks of other results folders in the same working directory stay. Call only while holding the lock.
+    """
+    root = results.absolute()
+    stale = [
+        path
+        for path in sorted((snakemake_folder / "locks").glob("*.lock"))
+        if any(Path(line).absolute().is_relative_to(root) for line in path.read_text().splitlines())
+    ]
+    for path in stale:
+        path.unlink()
+    return stale
+
+
+def _content(descriptor: int) -> dict[str, Any] | None:
+    text = os.pread(descriptor, 1 << 20, 0)
+    try:
+        return json.loads(text) if text else None
+    except ValueError:  # killed while writing it
+        return {}
+
+
+def _replace(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)
+    os.fsync(descriptor)
+
+
+def _who(results: Path, run: dict[str, Any] | None) -> str:
+    if not run:
+        return f"{results} is in use by another run; wait for it to end"
+    pid, host = run["pid"], run["host"]
+    who = f"{results} is in use by process {pid} on {host} since {run['started']} ({' '.join(run['command'])})"
+    if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
+        left = _holders(results / NAME)
+        names = ", ".join(map(str, left)) or "unknown"
+        return f"{who}; that process is gone, but jobs it started still work (processes {names}): wait for them or stop them"
+    return f"{who}; wait for it to end or stop it"
+
+
+def _holders(path: Path) -> list[int]:
+    """Processes of this machine that have the lock file open, other than this one."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if link.readlink() == path.absolute() and int(link.parts[2]) != os.getpid():
+                found.add(int(link.parts[2]))
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+    return sorted(found)

@@ -1,0 +1,97 @@
+"""Remembered hashes of files that did not change, so that no job hashes again what another one hashed."""
+
+import logging
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from jointseg.errors import DataError
+from jointseg.provenance.digest import Entry, file_digest, tree_files
+
+log = logging.getLogger(__name__)
+
+# A file written again within one tick of the kernel's clock keeps its times; until they are this old, a hash
+# is not to be trusted to them.
+SETTLE_SECONDS = 0.02
+LOCK_SECONDS = 30
+_TABLE = """create table if not exists hashes (path text primary key, size integer, mtime_ns integer,
+    ctime_ns integer, inode integer, sha256 text) without rowid"""
+_Key = tuple[int, int, int, int]
+
+
+class HashCache:
+    """sha256 of files, by path, size, times and inode, kept in one SQLite file that many jobs share.
+
+    It serves the recording of jobs; an audit never believes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def file(self, path: Path) -> Entry:
+        """The entry of one file, named by the path given. Raises DataError when it changes meanwhile."""
+        return self.files([path])[0]
+
+    def tree(self, folder: Path) -> list[Entry]:
+        """The entries of all files below a folder, named by their paths in it, sorted."""
+        found = self.files(tree_files(folder))
+        return [Entry(Path(entry.path).relative_to(folder).as_posix(), entry.size, entry.sha256) for entry in found]
+
+    def files(self, paths: list[Path]) -> list[Entry]:
+        """The entries of many files in one go."""
+        keys = [_key(path) for path in paths]
+        known = self._known(paths)
+        entries: list[Entry] = []
+        fresh: list[tuple] = []
+        for path, key in zip(paths, keys):
+            kept = known.get(str(path.absolute()))
+            if kept and kept[:4] == key:
+                entries.append(Entry(path.as_posix(), key[0], kept[4]))
+                continue
+            _settle(key)
+            digest = file_digest(path)
+            if _key(path) != key:
+                raise DataError(f"{path} changed while it was read; wait for whoever writes it and run again")
+            entries.append(Entry(path.as_posix(), key[0], digest))
+            fresh.append((str(path.absolute()), *key, digest))
+        self._keep(fresh)
+        return entries
+
+    def _known(self, paths: list[Path]) -> dict[str, tuple]:
+        names = [str(path.absolute()) for path in paths]
+        question = "select path, size, mtime_ns, ctime_ns, inode, sha256 from hashes where path = ?"
+        try:
+            with closing(self._open()) as base:
+                rows = (base.execute(question, (name,)).fetchone() for name in names)
+                return {row[0]: row[1:] for row in rows if row}
+        except sqlite3.DatabaseError as error:
+            log.warning("remembered hashes in %s cannot be read (%s): all files are hashed", self.path, error)
+            return {}
+
+    def _keep(self, fresh: list[tuple]) -> None:
+        if not fresh:
+            return
+        try:
+            with closing(self._open()) as base, base:
+                base.executemany("insert or replace into hashes values (?, ?, ?, ?, ?, ?)", fresh)
+        except sqlite3.DatabaseError as error:
+            log.warning("hashes cannot be remembered in %s (%s)", self.path, error)
+
+    def _open(self) -> sqlite3.Connection:
+        base = sqlite3.connect(self.path, timeout=LOCK_SECONDS)
+        base.execute(_TABLE)
+        return base
+
+
+def _key(path: Path) -> _Key:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _settle(key: _Key) -> None:
+    age = time.time() - max(key[1], key[2]) / 1e9
+    if 0 <= age < SETTLE_SECONDS:
+        time.sleep(SETTLE_SECONDS - age)

@@ -1,0 +1,295 @@
+"""Runs one job of the flow: calls the step, reports errors in one line, writes the manifest."""
+
+import getpass
+import inspect
+import json
+import logging
+import math
+import os
+import platform
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from jointseg import progress, raster
+from jointseg.errors import DataError
+from jointseg.provenance.cache import HashCache
+from jointseg.provenance.digest import SOURCE, code_digest, file_digest, tree_hash
+from jointseg.provenance.manifest import SCHEMA, results_of
+
+log = logging.getLogger(__name__)
+
+KEPT = ".jointseg"  # in a results folder: the lock, remembered hashes, progress of running jobs
+LOCK_FILES = ("requirements.lock", "requirements.txt", "uv.lock")
+Step = Callable[..., dict[str, Any] | None]
+
+
+def run_job(snakemake: Any, function: Step) -> None:
+    """Runs the step `function` for one job and writes the manifest beside its outputs.
+
+    Every named input, output, wildcard and param is passed by keyword; paths as Path or list[Path], an empty
+    input only where the step has no default for it. `code` and the output `manifest` belong to the record.
+
+    Args:
+        snakemake: the object that Snakemake gives to scripts.
+        function: the step.
+
+    Raises:
+        SystemExit: with status 1 when the step fails; its outputs are then removed, one line on standard error
+            says why, and the log of the rule has the rest.
+    """
+    label = _label(snakemake)
+    _log_to(snakemake.log)
+    signal.signal(signal.SIGTERM, _terminated)
+    outputs = [Path(path) for path in snakemake.output]
+    try:
+        with _announced(snakemake):
+            _run(snakemake, function)
+    except DataError as error:
+        log.exception("bad input")
+        _fail(outputs, f"{label}: {error}", 1)
+    except Exception as error:
+        log.exception("the step failed")
+        where = f" (see {snakemake.log[0]})" if len(snakemake.log) else ""
+        _fail(outputs, f"{label}: {type(error).__name__}: {error}{where}", 1)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        status = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else stop.code
+        _fail(outputs, f"{label}: stopped before it was done", status if isinstance(status, int) else 1)
+
+
+def _run(snakemake: Any, function: Step) -> None:
+    named_outputs = {name: _paths(value) for name, value in snakemake.output.items()}
+    manifest = named_outputs.pop("manifest", None)
+    if not isinstance(manifest, Path):
+        raise DataError(f"rule {snakemake.rule} declares no output named manifest; add one")
+    inputs = {name: _paths(value) for name, value in snakemake.input.items()}
+    params = {name: _plain(value) for name, value in snakemake.params.items() if name != "code"}
+    wildcards = dict(snakemake.wildcards.items())
+    results = results_of(manifest)
+    hashes = HashCache(results / KEPT / "hashes.sqlite")
+    for output in [*_flat(named_outputs), manifest]:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        raster.remove_parts(output)
+
+    taken = _artefacts(inputs, hashes)
+    started = datetime.now(UTC)
+    clock = time.monotonic()
+    facts = function(**_accepted(function, inputs), **named_outputs, **wildcards, **params)
+    seconds = time.monotonic() - clock
+    for path in _flat(named_outputs):
+        if not path.exists():
+            raise DataError(f"the step {function.__module__}.{function.__name__} returned without making {path}")
+    changed = [each["path"] for each, now in zip(taken, _artefacts(inputs, hashes)) if each != now]
+    if changed:
+        raise DataError(f"{', '.join(changed)} changed while the job read it; run again once nothing writes there")
+
+    _write(
+        manifest,
+        {
+            "schema": SCHEMA,
+            "rule": snakemake.rule,
+            "results": results.as_posix(),
+            "wildcards": wildcards,
+            "params": params,
+            "inputs": [_unlisted(each, results) for each in taken],
+            "outputs": _artefacts(named_outputs, hashes),
+            "facts": facts or {},
+            "step": f"{function.__module__}:{function.__name__}",
+            "code": code_digest(function.__module__, _source(function)),
+            **_software(),
+            "device": _device(),
+            "host": socket.gethostname(),
+            "user": getpass.getuser(),
+            "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
+            "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "seconds": round(seconds, 3),
+            **_usage(),
+        },
+    )
+
+
+def _label(snakemake: Any) -> str:
+    wildcards = " ".join(f"{name}={value}" for name, value in snakemake.wildcards.items())
+    return f"rule {snakemake.rule}" + (f" [{wildcards}]" if wildcards else "")
+
+
+def _log_to(names: Any) -> None:
+    handlers: list[logging.Handler] = [logging.NullHandler()]
+    if len(names):
+        Path(names[0]).parent.mkdir(parents=True, exist_ok=True)
+        handlers = [logging.FileHandler(names[0], mode="w", encoding="utf-8")]
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
+    logging.captureWarnings(True)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    # As an exception, so that every file being written is cleaned up on the way out.
+    raise SystemExit(128 + number)
+
+
+def _fail(outputs: list[Path], line: str, status: int) -> NoReturn:
+    for path in outputs:
+        raster.remove(path)
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
+    raise SystemExit(status)
+
+
+@contextmanager
+def _announced(snakemake: Any) -> Iterator[None]:
+    """Tells `jointseg run` which job this process is, beside the state of its bars."""
+    folder = os.environ.get(progress.FOLDER)
+    if not folder:
+        yield
+        return
+    note = Path(folder) / f"{os.getpid()}.job"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"job": _label(snakemake).removeprefix("rule "), "started": time.time()}))
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def _paths(value: Any) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(each) for each in value]
+
+
+def _flat(named: dict[str, Path | list[Path]]) -> list[Path]:
+    return [path for value in named.values() for path in (value if isinstance(value, list) else [value])]
+
+
+def _accepted(function: Step, inputs: dict[str, Path | list[Path]]) -> dict[str, Path | list[Path]]:
+    """The inputs without those that the config leaves out: empty, and with a default in the step."""
+    parameters = inspect.signature(function).parameters
+    return {
+        name: value
+        for name, value in inputs.items()
+        if value != [] or name not in parameters or parameters[name].default is inspect.Parameter.empty
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: numpy scalars as numbers, paths as text, what is not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Path):
+        return value.as_posix()
+    if hasattr(value, "item") and not isinstance(value, str):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _artefacts(named: dict[str, Path | list[Path]], hashes: HashCache) -> list[dict[str, Any]]:
+    """What a manifest says of inputs or outputs."""
+    return [
+        {"name": name, "path": path.as_posix(), **_hashed(path, hashes)}
+        for name, value in named.items()
+        for path in _flat({name: value})
+    ]
+
+
+def _unlisted(artefact: dict[str, Any], results: Path) -> dict[str, Any]:
+    """An input without the list of its files when the job that made the folder has listed them already."""
+    if Path(artefact["path"]).is_relative_to(results):
+        return {key: value for key, value in artefact.items() if key != "files"}
+    return artefact
+
+
+def _hashed(path: Path, hashes: HashCache) -> dict[str, Any]:
+    if not path.is_dir():
+        entry = hashes.file(path)
+        return {"sha256": entry.sha256, "size": entry.size}
+    entries = hashes.tree(path)
+    return {
+        "sha256": tree_hash(entries),
+        "size": sum(entry.size for entry in entries),
+        "files": [{"path": entry.path, "size": entry.size, "sha256": entry.sha256} for entry in entries],
+    }
+
+
+def _source(function: Step) -> Path:
+    """The folder from which the step's module is imported."""
+    file = Path(inspect.getfile(function)).resolve()
+    return file.parents[len(function.__module__.split(".")) - 1 + (file.name == "__init__.py")]
+
+
+def _write(path: Path, written: dict[str, Any]) -> None:
+    with raster.atomic(path) as part:
+        part.write_text(
+            json.dumps(_plain(written), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def _software() -> dict[str, Any]:
+    """Commit, lock file and versions of whatever this process has loaded."""
+    home = SOURCE.parent
+    lock = next((home / name for name in LOCK_FILES if (home / name).is_file()), None)
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    owners = _owners()
+    used = sorted({owners[name][0] for name in loaded if name in owners})
+    versions = {name: metadata.version(name) for name in used} | {"python": platform.python_version()}
+    if "rasterio" in loaded:
+        versions["gdal (rasterio)"] = sys.modules["rasterio"].__gdal_version__
+    if "jointseg.gdal" in sys.modules:
+        versions["gdal (tools)"] = _said(["gdalinfo", "--version"], home) or "none"
+    changes = _said(["git", "status", "--porcelain", "--untracked-files=no"], home)
+    return {
+        "commit": _said(["git", "rev-parse", "HEAD"], home) or None,
+        "dirty": None if changes is None else bool(changes),
+        "lock": {"file": lock.name, "sha256": file_digest(lock)} if lock else None,
+        "versions": versions,
+    }
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def _said(command: list[str], home: Path) -> str | None:
+    """What a command printed, None when it is not there or fails."""
+    try:
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return None if done.returncode else done.stdout.strip()
+
+
+def _device() -> dict[str, Any]:
+    device: dict[str, Any] = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0))}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        device["processor"] = models[0] if models else None
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        device["torch_threads"] = torch.get_num_threads()
+        device["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+    return device
+
+
+def _usage() -> dict[str, Any]:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "user_seconds": round(own.ru_utime + children.ru_utime, 3),
+        "system_seconds": round(own.ru_stime + children.ru_stime, 3),
+        "peak_memory_bytes": max(own.ru_maxrss, children.ru_maxrss) * 1024,
+    }
