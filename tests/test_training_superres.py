@@ -68,14 +68,14 @@ def write_chip(folder: Path, name: str, fine_dn: np.ndarray, unknown_low: bool =
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Five chips of random 5 m blocks: three to train on, one to validate, one to test with an unknown 10 m pixel."""
+    """Five chips of random 20 m blocks: three to train on, one to validate, one to test with an unknown 10 m pixel."""
     root = tmp_path_factory.mktemp("dataset")
     rng = np.random.default_rng(3)
     rows = []
     for number, split in enumerate(("train", "train", "train", "validation", "test")):
         name = f"reach-{number:04d}"
-        blocks = rng.integers(300, 3000, (3, CHIP_PX * 2, CHIP_PX * 2))
-        write_chip(root / "chips" / "reach", name, blocks.repeat(5, 1).repeat(5, 2).astype(np.uint16), split == "test")
+        blocks = rng.integers(300, 3000, (3, CHIP_PX // 2, CHIP_PX // 2))
+        write_chip(root / "chips" / "reach", name, blocks.repeat(20, 1).repeat(20, 2).astype(np.uint16), split == "test")
         files = {kind: f"reach/{name}_{kind}.tif" for kind in ("lr", "hr", "label")}
         rows.append({"sample_id": name, "split": split, "geometry": box(0, 0, 1, 1), **files})
     gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(root / "index.parquet")
@@ -164,7 +164,7 @@ def test_both_stages_learn_a_single_chip(dataset: dict[str, Any], tmp_path: Path
     two.to_parquet(tmp_path / "index.parquet")
     data = {**dataset, "index": tmp_path / "index.parquet"}
     model = {stage: {**kwargs, "features": 16, "growth": 8, "tail": 8} for stage, kwargs in MODEL.items()}
-    training = {**L1_TRAINING, "steps": 80, "batch": 4, "patch_px": CHIP_PX, "learning_rate": 5e-3}
+    training = {**L1_TRAINING, "steps": 60, "batch": 4, "patch_px": CHIP_PX, "learning_rate": 5e-3}
     training |= {"warmup": 10, "validate_every": 10}
     one, two_files = outputs(tmp_path / "one"), outputs(tmp_path / "two")
     facts1 = superres_stage1(**data, **one, model=model, training=training, seed=1, threads=1)
@@ -179,7 +179,7 @@ def test_both_stages_learn_a_single_chip(dataset: dict[str, Any], tmp_path: Path
     )
     for files, name in ((one, "l1_2.5m"), (two_files, "l1_1m")):
         series = [float(row[name]) for row in csv.DictReader(files["history"].open())]
-        assert series[-1] < 0.8 * series[0]
+        assert series[-1] < 0.7 * series[0]
     assert facts1["gain_db"] > 1 and facts2["gain_db"] > 1
 
 
