@@ -1,5 +1,7 @@
 """The lattice depends on the ground alone; the weights share out every pixel."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,7 +39,7 @@ def test_windows_cover_the_bounds_and_each_shares_ground_with_them(
     for axis, low, high in ((0, minx, maxx), (1, miny, maxy)):
         spans = sorted({(w.bounds[axis], w.bounds[axis + 2]) for w in found})
         assert spans[0][0] <= low and spans[-1][1] >= high
-        assert all(after[0] <= before[1] for before, after in zip(spans, spans[1:], strict=False))
+        assert all(after[0] <= before[1] for before, after in pairwise(spans))
         assert all(start < high and end > low for start, end in spans)
     assert len(found) == len({w.row for w in found}) * len({w.col for w in found})
 

@@ -32,7 +32,9 @@ def check(window_m: int, stride_m: int) -> None:
     if window_m <= 0 or window_m % step:
         raise DataError(f"window_m is {window_m}: it must be a positive multiple of {step} m; use {step * 4}")
     if stride_m <= 0 or stride_m % LR_M or stride_m > window_m:
-        raise DataError(f"stride_m is {stride_m}: it must be a multiple of {LR_M} m between {LR_M} and {window_m} (window_m)")
+        raise DataError(
+            f"stride_m is {stride_m}: it must be a multiple of {LR_M} m between {LR_M} and {window_m} (window_m)"
+        )
 
 
 def rows(bounds: tuple[float, float, float, float], window_m: int, stride_m: int) -> list[list[Window]]:

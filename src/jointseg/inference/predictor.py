@@ -1,0 +1,105 @@
+"""The two networks as one function of a composite window: 10 m reflectance in, 1 m ISA probability or image out."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jointseg.errors import DataError
+from jointseg.inference.lattice import LR_M
+from jointseg.models import checkpoint
+from jointseg.models.prog_esrgan import upsample
+
+REFLECTANCE_PER_DN = 1e-4
+BANDS = ("B04", "B03", "B02", "B08")
+DEFAULT_THRESHOLD = 0.5
+
+
+class Predictor:
+    """A super-resolution network (or bilinear upsampling, where it is None) and a segmenter, ready to run."""
+
+    def __init__(
+        self,
+        generator: nn.Module | None,
+        segmenter: nn.Module | None,
+        normalisation: dict[str, list[float]],
+        threshold: float = DEFAULT_THRESHOLD,
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.generator = self._ready(generator)
+        self.segmenter = self._ready(segmenter)
+        self.mean, self.std = (
+            torch.tensor(normalisation[key], device=self.device)[:, None, None] for key in ("mean", "std")
+        )
+        self.bands = BANDS[: len(normalisation["mean"])]
+        self.threshold = threshold
+
+    def _ready(self, model: nn.Module | None) -> nn.Module | None:
+        if model is None:
+            return None
+        return model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def load(cls, method: str, segmentation: Path | None, superres: Path | None) -> "Predictor":
+        """Reads the checkpoints that a method needs.
+
+        Raises:
+            DataError: unknown method, a checkpoint missing or too many, other architectures, or two checkpoints that
+                were trained with different normalisations.
+        """
+        if method not in ("superres", "bilinear"):
+            raise DataError(f"method is {method!r}: it must be 'superres' or 'bilinear'")
+        if (superres is not None) != (method == "superres"):
+            raise DataError(
+                f"method {method!r} was given the super-resolution checkpoint {superres}; only 'superres' takes one"
+            )
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        generator, segmenter, normalisation, threshold = None, None, None, DEFAULT_THRESHOLD
+        if superres is not None:
+            generator, header = checkpoint.load(superres, "prog_esrgan")
+            normalisation = header["normalisation"]
+        if segmentation is not None:
+            segmenter, header = checkpoint.load(segmentation, "mask2former", normalisation)
+            normalisation = header["normalisation"]
+            threshold = float(header["trained"].get("threshold", DEFAULT_THRESHOLD))
+        if normalisation is None:
+            raise DataError("a predictor needs a super-resolution or a segmentation checkpoint; give one")
+        return cls(generator, segmenter, normalisation, threshold)
+
+    def workers(self, threads: int) -> ThreadPoolExecutor:
+        """A pool that computes `threads` windows side by side, each on one thread of torch.
+
+        Convolutions and matrix products may change in the last bits with the number of images in a batch and with the
+        number of threads that share one; a window computed alone by one thread is the same whatever runs beside it.
+        """
+        return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    @torch.inference_mode()
+    def probability(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """ISA probability of one composite window.
+
+        Args:
+            dn: uint16 [bands, h, w], reflectance x 10000 at 10 m.
+            known: bool [h, w]; the rest is filled with the mean of the training images.
+
+        Returns:
+            float32 [1, 10 h, 10 w] at 1 m.
+        """
+        assert self.segmenter is not None
+        return self.segmenter(self._sharpen(dn, known))[0].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def reflectance(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The 1 m image of one composite window: float32 [bands, 10 h, 10 w] reflectance; arguments as `probability`."""
+        return (self._sharpen(dn, known) * self.std + self.mean)[0].cpu().numpy()
+
+    def _sharpen(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
+        """Normalised image [1, bands, 10 h, 10 w] at 1 m."""
+        reflectance = torch.from_numpy(dn.astype(np.float32)).to(self.device)[None] * REFLECTANCE_PER_DN
+        seen = torch.from_numpy(np.ascontiguousarray(known)).to(self.device)
+        x = torch.where(seen, (reflectance - self.mean) / self.std, 0).contiguous(memory_format=torch.channels_last)
+        image = self.generator(x)[1] if self.generator is not None else upsample(x, LR_M)
+        return image.contiguous(memory_format=torch.channels_last)

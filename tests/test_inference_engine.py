@@ -1,0 +1,312 @@
+"""The map does not depend on tiles, batches or neighbours' order, and unknown stays unknown."""
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from shapely.geometry import box
+
+from jointseg import raster
+from jointseg.errors import DataError
+from jointseg.grid import parse_tile
+from jointseg.inference import engine
+from jointseg.models import checkpoint
+
+NORMALISATION = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
+STAGE = {"features": 8, "growth": 4, "blocks": 1, "upsampling": "shuffle", "tail": 4}
+GENERATOR = {"stage1": STAGE, "stage2": {**STAGE, "unshuffle": 2}}
+SEGMENTER = {
+    "embed_dim": 8,
+    "depths": [1, 1, 1, 1],
+    "heads": [1, 1, 2, 2],
+    "window": 5,
+    "hidden_dim": 32,
+    "encoder_layers": 1,
+    "encoder_feedforward": 16,
+    "decoder_layers": 1,
+    "feedforward": 16,
+    "attention_heads": 2,
+    "queries": 4,
+    "patch": 8,
+}
+LATTICE = {"window_m": 480, "stride_m": 420}
+
+
+def save(path: Path, name: str, kwargs: dict, *, threshold: float | None = None, **normalisation: list[float]) -> Path:
+    torch.manual_seed(3)
+    extra = {} if threshold is None else {"threshold": str(threshold)}
+    checkpoint.save(
+        path,
+        checkpoint.build(name, **kwargs),
+        architecture={"name": name, "kwargs": kwargs},
+        normalisation={**NORMALISATION, **normalisation},
+        extra=extra,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints of tiny random networks; the threshold is their median score, so that both classes appear."""
+    folder = tmp_path_factory.mktemp("weights")
+    superres = save(folder / "superres.safetensors", "prog_esrgan", GENERATOR)
+    segmentation = save(folder / "segmentation.safetensors", "mask2former", SEGMENTER)
+    rng = np.random.default_rng(0)
+    dn = rng.integers(300, 3000, (3, 48, 48)).astype(np.uint16)
+    predictor = engine.Predictor.load("superres", segmentation, superres)
+    middle = float(np.median(predictor.probability(dn, np.ones((48, 48), bool))))
+    segmentation = save(folder / "segmentation.safetensors", "mask2former", SEGMENTER, threshold=middle)
+    return {"superres": superres, "segmentation": segmentation}
+
+
+def ground() -> np.ndarray:
+    """uint16 [4, 400, 400]: three bands and `clear`, row 0 in the north; the same for every test."""
+    rng = np.random.default_rng(7)
+    coarse = rng.integers(400, 2500, (3, 50, 50)).repeat(8, axis=1).repeat(8, axis=2)
+    image = (coarse + rng.integers(0, 400, (3, 400, 400))).astype(np.uint16)
+    clear = np.full((1, 400, 400), 5, np.uint16)
+    clear[0, 120:150, 130:290] = 0
+    clear[0, 200:280, 200:201] = 0
+    image[:, clear[0] == 0] = 0
+    return np.concatenate([image, clear])
+
+
+def composites(folder: Path, size_km: int) -> dict[str, Path]:
+    """The ground cut into tiles of 1, 2 or 4 km."""
+    made = {}
+    picture = ground()
+    for east in range(0, 4, size_km):
+        for north in range(0, 4, size_km):
+            tile = parse_tile(f"50N_E{660 + east:04d}_N{3540 + north:04d}", size_km)
+            bottom = 400 - 100 * north
+            part = picture[:, bottom - 100 * size_km : bottom, 100 * east : 100 * (east + size_km)]
+            made[tile.id] = folder / f"{tile.id}.tif"
+            raster.write(
+                made[tile.id],
+                part,
+                crs=tile.crs,
+                transform=tile.transform(10),
+                nodata=0,
+                descriptions=("B04", "B03", "B02", "clear"),
+            )
+    return made
+
+
+def around(made: dict[str, Path], tile: str, size_km: int) -> list[Path]:
+    here = parse_tile(tile, size_km)
+    near = [made.get(other.id) for other in engine.grid.neighbours(here)]
+    return [made[tile], *(path for path in near if path)]
+
+
+def mapped(
+    folder: Path, paths: list[Path], tile: str, size_km: int, weights: dict[str, Path], **changed: object
+) -> np.ndarray:
+    out = folder / f"{tile}.tif"
+    arguments = {"batch": 2, "threads": 1, "method": "superres", **LATTICE, **weights, **changed}
+    if arguments["method"] == "bilinear":
+        arguments.pop("superres")
+    engine.isa(composites=paths, isa=out, year="2021", tile=tile, tile_km=size_km, **arguments)  # type: ignore[arg-type]
+    return raster.read(out)[0][0]
+
+
+@pytest.fixture(scope="module")
+def two_km(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Path]) -> np.ndarray:
+    """The map of the 2 km tile in the north-east of the ground."""
+    folder = tmp_path_factory.mktemp("two")
+    made = composites(folder, 2)
+    return mapped(folder / "isa", around(made, "50N_E0662_N3542", 2), "50N_E0662_N3542", 2, weights)
+
+
+def test_four_small_tiles_are_the_large_tile(tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray) -> None:
+    made = composites(tmp_path, 1)
+    parts = {
+        tile: mapped(tmp_path / "isa", around(made, tile, 1)[::-1], tile, 1, weights)
+        for tile in ("50N_E0662_N3542", "50N_E0663_N3542", "50N_E0662_N3543", "50N_E0663_N3543")
+    }
+    north = np.hstack([parts["50N_E0662_N3543"], parts["50N_E0663_N3543"]])
+    south = np.hstack([parts["50N_E0662_N3542"], parts["50N_E0663_N3542"]])
+    assert np.array_equal(np.vstack([north, south]), two_km)
+    assert {0, 1, 255} == set(np.unique(two_km)), "the comparison must see every class"
+
+
+def test_batch_and_threads_change_no_pixel(tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray) -> None:
+    made = composites(tmp_path, 2)
+    paths = around(made, "50N_E0662_N3542", 2)
+    for batch, threads in ((1, 1), (8, 3)):
+        changed = {"batch": batch, "threads": threads}
+        assert np.array_equal(mapped(tmp_path / "isa", paths, "50N_E0662_N3542", 2, weights, **changed), two_km)
+
+
+def test_the_same_call_makes_the_same_bytes(tmp_path: Path, weights: dict[str, Path]) -> None:
+    made = composites(tmp_path, 1)
+    for folder in ("a", "b"):
+        mapped(tmp_path / folder, [made["50N_E0661_N3542"]], "50N_E0661_N3542", 1, weights)
+    assert (tmp_path / "a/50N_E0661_N3542.tif").read_bytes() == (tmp_path / "b/50N_E0661_N3542.tif").read_bytes()
+
+
+def test_unknown_is_exactly_where_nothing_was_seen_clear(two_km: np.ndarray) -> None:
+    clear = ground()[3, :200, 200:]
+    assert np.array_equal(two_km == 255, clear.repeat(10, axis=0).repeat(10, axis=1) == 0)
+
+
+def test_what_was_not_seen_changes_no_pixel(tmp_path: Path, weights: dict[str, Path]) -> None:
+    tile = "50N_E0661_N3542"
+    made = composites(tmp_path, 1)
+    before = mapped(tmp_path / "isa", [made[tile]], tile, 1, weights)
+    array, transform, crs = raster.read(made[tile])
+    assert (array[3] == 0).any()
+    array[:3, array[3] == 0] = 9999
+    raster.write(made[tile], array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
+    assert np.array_equal(mapped(tmp_path / "isa", [made[tile]], tile, 1, weights), before)
+
+
+def test_a_missing_neighbour_changes_only_what_its_windows_reach(
+    tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray
+) -> None:
+    made = composites(tmp_path, 2)
+    alone = mapped(tmp_path / "isa", [made["50N_E0662_N3542"]], "50N_E0662_N3542", 2, weights)
+    assert np.array_equal(alone == 255, two_km == 255)
+    assert not np.array_equal(alone, two_km)
+    inside = slice(None, 2000 - LATTICE["window_m"]), slice(LATTICE["window_m"], None)
+    assert np.array_equal(alone[inside], two_km[inside])
+
+
+def test_a_tile_never_seen_is_unknown(tmp_path: Path, weights: dict[str, Path]) -> None:
+    tile = parse_tile("50N_E0660_N3540", 1)
+    path = tmp_path / f"{tile.id}.tif"
+    empty = np.zeros((4, 100, 100), np.uint16)
+    raster.write(
+        path,
+        empty,
+        crs=tile.crs,
+        transform=tile.transform(10),
+        nodata=0,
+        descriptions=("B04", "B03", "B02", "clear"),
+    )
+    assert (mapped(tmp_path / "isa", [path], tile.id, 1, weights) == 255).all()
+
+
+def test_ground_of_another_zone_is_unknown(tmp_path: Path, weights: dict[str, Path]) -> None:
+    # 120 E, the edge of zone 50, at 32 N crosses this tile.
+    tile = parse_tile("50N_E0783_N3545", 1)
+    path = tmp_path / f"{tile.id}.tif"
+    bands = ("B04", "B03", "B02", "clear")
+    picture = np.full((4, 100, 100), 1000, np.uint16)
+    raster.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=bands)
+    owned = engine.grid.owned(tile.epsg, tile.transform(1), tile.shape(1))
+    assert 0 < owned.mean() < 1
+    assert np.array_equal(mapped(tmp_path / "isa", [path], tile.id, 1, weights) == 255, ~owned)
+
+
+@pytest.mark.parametrize("method", ["superres", "bilinear"])
+def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str) -> None:
+    made = composites(tmp_path, 2)
+    tile = "50N_E0662_N3542"
+    whole = mapped(tmp_path / "isa", around(made, tile, 2), tile, 2, weights, method=method)
+    corners = {
+        "a": (662_100, 3_542_330),
+        "b": (663_680, 3_543_680),
+        "c": (662_420, 3_542_330),
+        "d": (663_000, 3_543_000),
+    }
+    outlines = [box(x, y, x + 320, y + 320) for x, y in corners.values()]
+    rows = gpd.GeoDataFrame(
+        {
+            "sample_id": list(corners),
+            "split": ["test", "test", "test", "train"],
+            "epsg": 32650,
+            "minx": [x for x, _ in corners.values()],
+            "miny": [y for _, y in corners.values()],
+        },
+        geometry=outlines,
+        crs="EPSG:32650",
+    )
+    rows.to_crs(4326).to_parquet(tmp_path / "index.parquet")
+    given = dict(weights) if method == "superres" else {"segmentation": weights["segmentation"]}
+    facts = engine.isa_chips(
+        index=tmp_path / "index.parquet",
+        composites=list(made.values()),
+        predictions=tmp_path / "chips",
+        method=method,
+        batch=3,
+        threads=1,
+        **given,
+        **LATTICE,
+    )
+    assert sorted(path.stem for path in (tmp_path / "chips").iterdir()) == ["a", "b", "c"]
+    assert facts["chips"] == 3
+    for name in "abc":
+        x, y = corners[name]
+        array, transform, crs = raster.read(tmp_path / "chips" / f"{name}.tif")
+        assert (transform, crs) == (Affine(1, 0, x, 0, -1, y + 320), "EPSG:32650")
+        top, left = 3_544_000 - y - 320, x - 662_000
+        assert np.array_equal(array[0], whole[top : top + 320, left : left + 320])
+
+
+def test_kept_windows_are_bounded() -> None:
+    kept = engine.Recent(2)
+    for row in range(5):
+        kept[engine.Window(row, 0, (0, 0, 1, 1))] = None
+    assert [window.row for window in kept] == [3, 4]
+
+
+def test_a_truncated_composite_is_named(tmp_path: Path, weights: dict[str, Path]) -> None:
+    made = composites(tmp_path, 1)
+    tile = "50N_E0661_N3541"
+    bad = made["50N_E0662_N3541"]
+    bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
+    with pytest.raises(DataError, match=bad.name):
+        mapped(tmp_path / "isa", around(made, tile, 1), tile, 1, weights)
+    assert not list((tmp_path / "isa").glob("*")), "nothing half-made may stay"
+
+
+def test_a_composite_without_a_band_is_named(tmp_path: Path, weights: dict[str, Path]) -> None:
+    tile = parse_tile("50N_E0660_N3540", 1)
+    path = tmp_path / f"{tile.id}.tif"
+    picture = np.ones((3, 100, 100), np.uint16)
+    raster.write(
+        path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=("B04", "B03", "clear")
+    )
+    with pytest.raises(DataError, match="B02"):
+        mapped(tmp_path, [path], tile.id, 1, weights)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"window_m": 1120}, "1120"),
+        ({"method": "nearest"}, "nearest"),
+        ({"tile": "50N_E0700_N3540"}, "50N_E0700_N3540"),
+        ({"superres": None}, "superres"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    tmp_path: Path, weights: dict[str, Path], changed: dict, said: str
+) -> None:
+    made = composites(tmp_path, 1)
+    with pytest.raises(DataError, match=said):
+        mapped(
+            tmp_path / "isa", [made["50N_E0660_N3540"]], changed.pop("tile", "50N_E0660_N3540"), 1, weights, **changed
+        )
+
+
+def test_checkpoints_of_two_normalisations_are_refused(tmp_path: Path, weights: dict[str, Path]) -> None:
+    other = save(tmp_path / "other.safetensors", "prog_esrgan", GENERATOR, mean=[0.2, 0.1, 0.08])
+    with pytest.raises(DataError, match="normalisation"):
+        engine.Predictor.load("superres", weights["segmentation"], other)
+    with pytest.raises(DataError, match="mask2former"):
+        engine.Predictor.load("superres", weights["superres"], other)
+
+
+def test_the_map_is_a_cog_on_the_tile(tmp_path: Path, weights: dict[str, Path]) -> None:
+    made = composites(tmp_path, 1)
+    tile = parse_tile("50N_E0663_N3540", 1)
+    mapped(tmp_path / "isa", [made[tile.id]], tile.id, 1, weights)
+    with rasterio.open(tmp_path / "isa" / f"{tile.id}.tif") as made_map:
+        assert made_map.profile["dtype"] == "uint8" and made_map.nodata == 255
+        assert (made_map.shape, made_map.transform) == (tile.shape(1), tile.transform(1))
+        assert made_map.descriptions == ("isa",)
