@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+import accuracy_world as world
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 from shapely.geometry import box
 
-import accuracy_world as world
 from jointseg import grid
 from jointseg.accuracy.growth import ground_areas_km2, growth, kind_of_growth, yearly_percent
 from jointseg.errors import DataError

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+import accuracy_world as world
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import accuracy_world as world
 from jointseg import raster
 from jointseg.accuracy import products
 from jointseg.errors import DataError

@@ -183,3 +183,21 @@ def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame) -> None:
         axes.plot(years, part["truth_km2"], color=INK, lw=1.2, ls="--", marker="D", ms=3.5, label="truth")
     axes.set_xticks(years)
     axes.set_ylim(bottom=0)
+
+
+def chip_map(lon: np.ndarray, lat: np.ndarray, split: np.ndarray) -> str:
+    """Chip centres by split, degrees, as a PNG data URI."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(6.2, 3.2)
+        axes = figure.add_subplot()
+        for name, colour in (("train", PALETTE[6]), ("validation", PALETTE[1]), ("test", PALETTE[0])):
+            here = split == name
+            axes.scatter(lon[here], lat[here], s=16, color=colour, label=f"{name} ({here.sum()})", lw=0)
+        axes.set_aspect(1 / np.cos(np.radians(lat.mean())))
+        axes.set_xlabel("longitude, °E")
+        axes.set_ylabel("latitude, °N")
+        axes.ticklabel_format(useOffset=False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        buffer = io.BytesIO()
+        _png(figure, buffer)
+    return bytes_uri(buffer.getvalue(), "image/png")

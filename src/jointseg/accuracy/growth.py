@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyogrio
 import rasterio
+from affine import Affine
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 from rasterio.windows import Window
@@ -87,7 +88,7 @@ def ground_areas_km2(path: Path, outline: dict[str, Any]) -> dict[str, float]:
         epsg = source.crs.to_epsg()
         shape = transform_geom("EPSG:4326", source.crs, outline)
         for window in _windows(source):
-            transform = source.window_transform(window)
+            transform = source.transform @ Affine.translation(window.col_off, window.row_off)
             inside = geometry_mask([shape], (window.height, window.width), transform, invert=True)
             x, y = transform @ (window.width / 2, window.height / 2)
             pixel_km2 = abs(transform.a * transform.e) / 1e6 / float(grid.area_scale(epsg, x, y))

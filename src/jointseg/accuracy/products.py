@@ -157,8 +157,8 @@ def _warp(vrt: Path, to: Path, epsg: int, bounds: tuple[float, float, float, flo
 
 def held_out(index: Path) -> pd.DataFrame:
     """The index's rows of split "test", by sample_id, without their outlines; DataError when there are none."""
-    columns = ["sample_id", "reach", "inclusion_probability", "split", "epsg", "minx", "miny", "isa_share", "label"]
-    chips = pd.read_parquet(index, columns=columns)
+    places = ["sample_id", "reach", "inclusion_probability", "split", "epsg", "minx", "miny"]
+    chips = pd.read_parquet(index, columns=[*places, "isa_share", "lr", "hr", "label"])
     chips = chips[chips["split"] == "test"].sort_values("sample_id", ignore_index=True)
     if chips.empty:
         raise DataError(f"{index} has no chip of split 'test'; raise dataset.count or the test share")

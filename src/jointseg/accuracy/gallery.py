@@ -1,0 +1,177 @@
+"""The report's pictures of rasters: whole-area views, and test chips with every map beside its label."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rasterio.enums import Resampling
+
+from jointseg import raster
+from jointseg.accuracy import figures
+from jointseg.accuracy.products import classify, held_out, meanings
+
+VIEW_PX = 1100  # width of a whole-area picture
+_FINER = 4  # classes are read this much finer than drawn, and drawn by their share
+_CHIP_PX = 320
+_QUANTILES = (0.5, 0.9)  # of ISA share: which chips of a reach are shown
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as a data URI with what to say below it."""
+
+    caption: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures of one place, with a heading."""
+
+    heading: str
+    pictures: list[Picture]
+
+
+def views(composites: list[Path], isa: list[Path], year: int) -> list[Strip]:
+    """The whole area, a strip a UTM zone: composite of the map year, then ISA of every year.
+
+    Args:
+        composites: {tile}.tif of the map year, at least three bands of reflectance DN, 0 = nodata.
+        isa: {year}/{tile}.tif, 0/1/255.
+        year: the map year.
+    """
+    zones: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(composites):
+        zones[_crs(path)].append(path)
+    by_year: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in sorted(isa):
+        by_year[_crs(path), path.parent.name].append(path)
+    strips = []
+    for crs, paths in sorted(zones.items()):
+        bounds = _union(paths)
+        image, _ = figures.stretch(_decimated(paths, bounds, VIEW_PX, [1, 2, 3], 0, Resampling.average))
+        pictures = [Picture(f"Sentinel-2 composite, {year}, 10 m", figures.photo_uri(image))]
+        for (zone, taken), maps in sorted(by_year.items()):
+            if zone == crs:
+                classes = _decimated(maps, bounds, VIEW_PX * _FINER, [1], 255, Resampling.nearest)[0]
+                pictures.append(Picture(f"Impervious surface, {taken}", figures.photo_uri(_shares(classes))))
+        strips.append(Strip(crs.replace("EPSG:", "UTM zone, EPSG:"), pictures))
+    return strips
+
+
+def _crs(path: Path) -> str:
+    with raster.opened(path) as source:
+        return str(source.crs.to_string())
+
+
+def _union(paths: list[Path]) -> raster.Bounds:
+    corners = []
+    for path in paths:
+        with raster.opened(path) as source:
+            corners.append(source.bounds)
+    west, south, east, north = zip(*corners)
+    return min(west), min(south), max(east), max(north)
+
+
+def _decimated(
+    paths: list[Path], bounds: raster.Bounds, width_px: int, bands: list[int], nodata: int, how: Resampling
+) -> np.ndarray:
+    """Rasters of one CRS joined over bounds at a resolution that makes them at most width_px wide or high."""
+    west, south, east, north = bounds
+    with raster.opened(paths[0]) as source:
+        res_m = max(source.res[0], max(east - west, north - south) / width_px)
+        dtype = source.dtypes[0]
+    shape = (round((north - south) / res_m), round((east - west) / res_m))
+    out = np.full((len(bands), *shape), nodata, dtype=dtype)
+    for path in paths:
+        with raster.opened(path) as source:
+            box = source.bounds
+            top, bottom = round((north - box.top) / res_m), round((north - box.bottom) / res_m)
+            left, right = round((box.left - west) / res_m), round((box.right - west) / res_m)
+            if bottom > top and right > left:
+                size = (len(bands), bottom - top, right - left)
+                piece = source.read(bands, out_shape=size, resampling=how)
+                rows, cols = slice(max(top, 0), min(bottom, shape[0])), slice(max(left, 0), min(right, shape[1]))
+                inside = piece[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
+                out[:, rows, cols] = inside
+    return out
+
+
+def _shares(classes: np.ndarray) -> np.ndarray:
+    """0/1/255 read finer than drawn, as colours by the share of ISA among what is known."""
+    rows, cols = (side // _FINER for side in classes.shape)
+    blocks = classes[: rows * _FINER, : cols * _FINER].reshape(rows, _FINER, cols, _FINER)
+    known = (blocks != 255).sum(axis=(1, 3))
+    share = (blocks == 1).sum(axis=(1, 3)) / np.maximum(known, 1)
+    white, red = np.array(figures.AGREEMENT["not ISA"]), np.array(figures.ISA)
+    image = np.rint(white + share[..., None] * (red - white)).astype(np.uint8)
+    image[known == 0] = figures.AGREEMENT["unknown"]
+    return image
+
+
+def chosen(index: Path) -> pd.DataFrame:
+    """Test chips to show: of each reach those whose ISA share is nearest its median and its 90 % quantile.
+
+    The choice looks at labels alone, never at a map, so that it cannot flatter one.
+    """
+    picked: list[int] = []
+    for _, part in held_out(index).groupby("reach", sort=True):
+        for quantile in _QUANTILES:
+            gap = (part["isa_share"] - part["isa_share"].quantile(quantile)).abs()
+            left = gap.drop([i for i in picked if i in gap.index])
+            if not left.empty:
+                picked.append(int(left.idxmin()))
+    return held_out(index).loc[picked]
+
+
+def chip_strips(
+    index: Path,
+    root: Path,
+    images: dict[str, Path],
+    predictions: dict[str, Path],
+    products: dict[str, Path],
+    product_table: dict[str, dict[str, Any]],
+) -> list[Strip]:
+    """Chosen test chips: imagery, label, and every map coloured by its agreement with the label.
+
+    Args:
+        index: the dataset's index.
+        root: folder of the reaches' chip folders.
+        images: folder of 1 m imagery by method.
+        predictions: folder of 0/1/255 by method.
+        products: folder of codes by product.
+        product_table: entries of the products.
+    """
+    strips = []
+    for chip in chosen(index).itertuples():
+        file = f"{chip.sample_id}.tif"
+        label = raster.read(root / str(chip.label))[0][0]
+        pictures = _imagery(
+            root / str(chip.lr), root / str(chip.hr), {name: folder / file for name, folder in images.items()}
+        )
+        pictures.append(Picture("Label", figures.chart_uri(figures.isa_image(label))))
+        for name, folder in predictions.items():
+            mapped = raster.read(folder / file)[0][0]
+            pictures.append(Picture(f"Map: {name}", figures.chart_uri(figures.agreement_image(mapped, label))))
+        for name, folder in products.items():
+            entry = product_table[name]
+            mapped = classify(raster.read(folder / file)[0][0], meanings(name, entry), name, f"chip {chip.sample_id}")
+            caption = f"{entry['title']} ({entry['year']})"
+            pictures.append(Picture(caption, figures.chart_uri(figures.agreement_image(mapped, label))))
+        strips.append(Strip(f"{chip.reach}: chip {chip.sample_id}, {100 * chip.isa_share:.0f} % impervious", pictures))
+    return strips
+
+
+def _imagery(lr: Path, hr: Path, images: dict[str, Path]) -> list[Picture]:
+    """Composite, 1 m imagery of each method and Jilin-1 of a chip, stretched alike."""
+    low, high = raster.read(lr)[0][:3], raster.read(hr)[0][:3]
+    _, limits = figures.stretch(high)
+    pictures = [Picture("Sentinel-2, 10 m", figures.photo_uri(figures.stretch(low, limits)[0], _CHIP_PX))]
+    for name, path in images.items():
+        picture, _ = figures.stretch(raster.read(path)[0][:3], limits)
+        pictures.append(Picture(f"1 m image: {name}", figures.photo_uri(picture)))
+    pictures.append(Picture("Jilin-1, 1 m", figures.photo_uri(figures.stretch(high, limits)[0])))
+    return pictures

@@ -1,0 +1,144 @@
+"""The report builds from tiny inputs and from nothing, is one file, and has the same bytes each time."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import accuracy_world as world
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from jointseg.accuracy import flow, gallery, products
+from jointseg.accuracy.assess import assess
+from jointseg.accuracy.report import percent, report
+
+
+def manifest(rule: str, step: str, inputs: dict[str, str], outputs: dict[str, str], **more: Any) -> dict[str, Any]:
+    """A manifest with files given as path -> hash."""
+    return {
+        "rule": rule,
+        "wildcards": {},
+        "step": f"jointseg.{step}:{rule}",
+        "inputs": [{"name": "taken", "path": path, "sha256": sha, "size": 1} for path, sha in inputs.items()],
+        "outputs": [{"name": "made", "path": path, "sha256": sha, "size": 1000} for path, sha in outputs.items()],
+        "code": "c0de" * 16,
+        "commit": "abc" * 13,
+        "dirty": False,
+        "versions": {"torch": "2.13.0", "python": "3.11.7", "other": "1"},
+        "device": {"processor": "A processor"},
+        "started": "2026-01-01T00:00:00Z",
+        **more,
+    }
+
+
+RECORDS = [
+    manifest("samples", "dataset.sampling", {"area.gpkg": "a"}, {"r/samples": "b"}),
+    manifest("chips", "dataset.chips", {"r/samples": "b"}, {"r/chips": "d"}),
+    manifest("superres_stage1", "training.superres", {"r/chips": "d"}, {"r/s1.safetensors": "e"}, facts={"loss": 0.5}),
+    manifest("isa", "inference.engine", {"r/s1.safetensors": "e", "w/seg.safetensors": "f"}, {"r/isa": "g"}),
+]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("report")
+    made = world.make(folder)
+    vrt = folder / "cover.vrt"
+    products.product_mosaic(files=made["products"], vrt=vrt, product="cover", entry=world.ENTRY)
+    products.product_chips(
+        index=made["index"],
+        vrt=vrt,
+        files=made["products"],
+        rasters=folder / "cover",
+        product="cover",
+        entry=world.ENTRY,
+        chip_m=world.SIDE_M,
+    )
+    shared = {
+        "index": made["index"],
+        "chips": [made["chips"] / "upstream", made["chips"] / "downstream"],
+        "predictions": [folder / "predictions" / name for name in ("superres", "bilinear")],
+        "products": [folder / "cover"],
+        "methods": ["superres", "bilinear"],
+        "product_table": {"cover": world.ENTRY},
+        "table": folder / "table.csv",
+        "paired": folder / "paired.csv",
+    }
+    assess(**shared, confusion=folder / "confusion.csv", year=2021)
+    plane = np.zeros((400, 400), dtype=np.uint8)
+    plane[:200, :100], plane[300:] = 1, 255
+    rgb = np.random.default_rng(1).integers(300, 3000, (3, 40, 40), dtype=np.uint16)
+    for i, tile in enumerate(("a", "b")):
+        world.write(folder / "composites" / "2021" / f"{tile}.tif", rgb, world.WEST + 400 * i, world.SOUTH + 400, 10)
+        world.write(folder / "isa" / "2021" / f"{tile}.tif", plane, world.WEST + 400 * i, world.SOUTH + 400, nodata=255)
+    Figure((1, 1)).savefig(folder / "panel.png")
+    (folder / "scene.json").write_text(json.dumps({"title": "A real scene", "weights": "weights of the valley"}))
+    (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
+    growth = "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth\nA,up,2019,1,2,0,,rapid\nA,up,2021,2,1,0,40,rapid\n"
+    (folder / "growth.csv").write_text(growth)
+    for i, record in enumerate(RECORDS):
+        (folder / f"{i}.json").write_text(json.dumps(record))
+    return {
+        **shared,
+        "title": "A <valley>",
+        "year": 2021,
+        "notes": "Made up.",
+        "images": [folder / "images" / name for name in ("superres", "bilinear")],
+        "composites": sorted((folder / "composites" / "2021").glob("*.tif")),
+        "isa": sorted((folder / "isa" / "2021").glob("*.tif")),
+        "panels": [folder / "panel.png"],
+        "examples": [folder / "scene.png"],
+        "growth": folder / "growth.csv",
+        "growth_figure": folder / "panel.png",
+        "manifests": [folder / f"{i}.json" for i in range(len(RECORDS))],
+    }
+
+
+def test_the_page_shows_everything_and_needs_nothing_else(inputs: dict[str, Any], tmp_path: Path) -> None:
+    report(**inputs, html=tmp_path / "a.html")
+    report(**inputs, html=tmp_path / "b.html")
+    page = (tmp_path / "a.html").read_text()
+    assert page == (tmp_path / "b.html").read_text()
+    assert "A &lt;valley&gt;" in page and "A real scene. weights of the valley" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page) and "2026" not in page
+    assert page.count("A product (2020)") >= 4  # a chip picture each, and the sentence on other years
+    assert "superres_stage1" in page and "given to this run" in page and "loss 0.5" in page
+
+
+def test_what_is_not_given_is_left_out(tmp_path: Path) -> None:
+    report(html=tmp_path / "a.html", title="Empty", methods=["superres"], year=2021)
+    page = (tmp_path / "a.html").read_text()
+    assert "<h1>Empty</h1>" in page and "<section" not in page
+
+
+def test_chips_are_chosen_by_label_alone(inputs: dict[str, Any]) -> None:
+    picked = gallery.chosen(inputs["index"])
+    assert len(picked) == 4 and picked["sample_id"].is_unique
+    assert picked["reach"].tolist() == ["downstream"] * 2 + ["upstream"] * 2
+
+
+def test_rules_are_linked_by_hash_and_the_path_settles_doubt() -> None:
+    twin = manifest("twin", "dataset.chips", {}, {"r/elsewhere": "b"})
+    nodes = flow.graph([*RECORDS, twin])
+    assert nodes["chips"].parents == {"samples"}
+    assert nodes["isa"].parents == {"superres_stage1", "taken (given)"}
+    rows = flow.levels(flow.graph(RECORDS))
+    assert rows == [["taken (given)"], ["samples"], ["chips"], ["superres_stage1"], ["isa"]]
+    drawing = flow.svg(RECORDS)
+    assert drawing.count('class="rule"') == 4 and drawing.count('class="edge"') == 5
+    assert flow.svg([]) == ""
+
+
+def test_a_whole_area_view_keeps_unknown_apart(inputs: dict[str, Any]) -> None:
+    shares = gallery._shares(np.repeat(np.array([[0, 1, 255, 1]], dtype=np.uint8), 4, axis=0).repeat(4, axis=1))
+    assert shares[0].tolist() == [[244, 243, 239], [196, 64, 45], [196, 202, 206], [196, 64, 45]]
+    strips = gallery.views(inputs["composites"], inputs["isa"], 2021)
+    assert [picture.caption for picture in strips[0].pictures][1] == "Impervious surface, 2021"
+
+
+def test_percent_says_when_there_is_no_interval() -> None:
+    assert percent(0.712, 0.66, 0.7611) == "71.2 (66.0 to 76.1)"
+    assert percent(0.5, float("nan"), float("nan")) == "50.0 (no interval)"
+    assert percent(float("nan"), 0, 0) == "–"
