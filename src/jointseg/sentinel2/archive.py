@@ -114,6 +114,8 @@ def _frame_of(path: Path, what: str) -> tuple[int, object]:
 
 def local(root: Path, href: str) -> str:
     """The name by which GDAL opens an asset of an archive; inside a zip file where the href leads into one."""
+    if href.startswith("s3://"):
+        return f"/vsis3/{href.removeprefix('s3://')}"
     if "://" in href:
         return f"/vsicurl/{href}"
     inside_zip = any(part.endswith(".zip") for part in Path(href).parts[:-1])

@@ -85,7 +85,7 @@ def composite(
     listed = scene_list.load(scenes)
     if not listed:
         raise DataError(f"{scenes} lists no scene; delete it so that it is made again")
-    reader = _reader(source, archive, place)
+    reader = _reader(source, archive, place, listed[0].level)
     for scene in listed:
         reader.check(scene, bands)
     out = np.zeros((len(bands) + 1 + (method == "medoid"), *place.shape(RES_M)), dtype=np.uint16)
@@ -118,11 +118,11 @@ def composite(
     return facts
 
 
-def _reader(source: dict, archive: Path | None, tile: Tile) -> Reader:
+def _reader(source: dict, archive: Path | None, tile: Tile, level: str) -> Reader:
     if source["kind"] == "archive":
         return Files(archives.root_of(source, archive), tile.epsg)
     if source["kind"] == "stac":
-        return stac.Urls(source, tile.epsg)
+        return stac.Urls(source, tile.epsg, level)
     return earthengine.Pixels(source, tile.epsg)
 
 

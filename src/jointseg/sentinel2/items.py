@@ -1,7 +1,7 @@
 """STAC items, of a static catalogue or of a search, as Scene records."""
 
 import posixpath
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import shapely
 import shapely.geometry
@@ -77,7 +77,7 @@ def _band(key: str) -> str | None:
 def _asset(asset: dict, base: str) -> Asset:
     href = asset["href"]
     if not urlsplit(href).scheme:
-        href = posixpath.normpath(posixpath.join(base, href)) if "://" not in base else f"{base}/{href}"
+        href = urljoin(f"{base}/", href) if "://" in base else posixpath.normpath(posixpath.join(base, href))
     checksum = asset.get("file:checksum", "")
     # A multihash: 12 is sha2-256, 20 its length in bytes.
     sha256 = checksum[4:] if checksum.startswith("1220") else None

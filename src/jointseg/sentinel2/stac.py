@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # Answers worth asking again: too many requests, and the server's own faults.
 RETRY_CODES = (429, 500, 502, 503, 504)
-TRIES = 6
+TRIES, BACKOFF_S = 6, 0.5
 SIGNERS = {"planetary-computer": "https://planetarycomputer.microsoft.com/api/sas/v1/token"}
 _GDAL = {
     "GDAL_HTTP_MAX_RETRY": str(TRIES),
@@ -83,12 +83,12 @@ class Urls(Files):
 
     workers = 8
 
-    def __init__(self, source: dict, epsg: int) -> None:
+    def __init__(self, source: dict, epsg: int, level: str) -> None:
         super().__init__(Path(), epsg)
-        self._token = token(source) if source.get("sign") else None
+        self._token = token(source, level) if source.get("sign") else None
 
     def path(self, href: str) -> str:
-        return f"/vsicurl/{href}?{self._token}" if self._token else f"/vsicurl/{href}"
+        return f"{super().path(href)}?{self._token}" if self._token else super().path(href)
 
     def check(self, scene: Scene, bands: list[str]) -> None:
         with rasterio.Env(**_GDAL):
@@ -99,10 +99,9 @@ class Urls(Files):
             return super().read(scene, keys, bounds)
 
 
-def token(source: dict) -> str:
-    """The access token that a signing service gives for the collection; `sign` is its name or URL."""
-    collection = next(iter(source["collections"].values()))
-    url = f"{SIGNERS.get(source['sign'], source['sign'])}/{collection}"
+def token(source: dict, level: str) -> str:
+    """The access token that a signing service gives for the collection of a level; `sign` is its name or URL."""
+    url = f"{SIGNERS.get(source['sign'], source['sign'])}/{collection_of(source, level)}"
     session = requests.Session()
     session.mount("http", HTTPAdapter(max_retries=_retry()))
     try:
