@@ -1,0 +1,244 @@
+"""Training of the segmenter on 1 m images of the chips, super-resolved or bilinear, with one and the same recipe."""
+
+import json
+import logging
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jointseg import raster
+from jointseg.dataset.reader import REFLECTANCE_PER_DN, ChipDataset
+from jointseg.errors import DataError
+from jointseg.models import checkpoint as checkpoints
+from jointseg.models.mask2former import Segmenter, build
+from jointseg.models.mask_loss import UNKNOWN, LossWeights
+from jointseg.progress import track
+from jointseg.training import loop
+
+log = logging.getLogger(__name__)
+
+CACHED_CHIPS = 2048  # image + label of a 320 m chip are 0.7 MB
+THRESHOLDS = 99  # 0.01, 0.02 ... 0.99
+PANEL_ROWS = 3
+BACKBONE = "network.model.pixel_level_module.encoder."
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The keys of `training` in the config."""
+
+    steps: int
+    batch: int
+    crop_px: int
+    learning_rate: float
+    backbone_factor: float  # learning rate of the backbone, relative to that of the decoders
+    weight_decay: float
+    warmup: int
+    schedule: str
+    clip: float
+    ema: float
+    jitter: float  # largest relative change of a band's gain
+    class_weight: float
+    mask_weight: float
+    dice_weight: float
+    no_object_weight: float
+    dense_weight: float
+    points: int
+    validate_every: int
+
+    @classmethod
+    def read(cls, training: dict[str, Any]) -> "Recipe":
+        wanted = {field.name for field in fields(cls)}
+        if wrong := wanted ^ set(training):
+            raise DataError(
+                f"segmentation.training: {', '.join(sorted(wrong))} missing or unknown; give {sorted(wanted)}"
+            )
+        return cls(**training)
+
+    @property
+    def loss(self) -> LossWeights:
+        return LossWeights(**{field.name: getattr(self, field.name) for field in fields(LossWeights)})
+
+
+class Images:
+    """1 m images and labels of the chips of one split, read when first needed.
+
+    Args:
+        index, root, split: as for ChipDataset.
+        folder: {id}.tif, uint16 1 m RGB, reflectance x 10000, 0 = unknown.
+        normalisation: {"mean", "std"} of reflectance.
+    """
+
+    def __init__(
+        self, index: Path, root: Path, split: str, folder: Path, normalisation: dict[str, list[float]]
+    ) -> None:
+        self.chips, self.folder = ChipDataset(index, root, split), folder
+        self.ids = self.chips.ids
+        self.mean, self.std = (np.array(normalisation[key], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
+        self.read = lru_cache(CACHED_CHIPS)(self._read)
+
+    def _read(self, sample_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """(uint16 [3, h, w], label uint8 [h, w] that is 255 wherever the image is unknown)."""
+        image = raster.read(self.folder / f"{sample_id}.tif")[0]
+        label = raster.read(self.chips.root / self.chips.table.loc[sample_id, "label"])[0][0]
+        if image.shape != (3, *label.shape):
+            raise DataError(
+                f"image {self.folder / sample_id}.tif is {image.shape}, expected 3 bands of {label.shape}; "
+                "make the images of this index again"
+            )
+        return image, np.where((image == 0).any(0), UNKNOWN, label)
+
+    def normalise(self, image: np.ndarray, gain: np.ndarray | float = 1.0) -> np.ndarray:
+        """uint16 [3, h, w] -> float32 normalised reflectance, unknown pixels at the mean (0)."""
+        scaled = (image.astype(np.float32) * REFLECTANCE_PER_DN * gain - self.mean) / self.std
+        return np.where(image == 0, 0, scaled).astype(np.float32)
+
+    def crops(self, rng: np.random.Generator, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """A batch of random crops, turned and with gains changed: float32 [b, 3, c, c], uint8 [b, c, c]."""
+        size, images, labels = recipe.crop_px, [], []
+        for which in rng.integers(len(self.ids), size=recipe.batch):
+            image, label = self.read(self.ids[which])
+            if min(label.shape) < size:
+                raise DataError(f"chip {self.ids[which]} is {label.shape} px; crop_px is {size}, choose at most that")
+            row, column = (int(rng.integers(side - size + 1)) for side in label.shape)
+            turned = int(rng.integers(8))
+            window = np.s_[..., row : row + size, column : column + size]
+            common, bands = (
+                rng.uniform(-recipe.jitter, recipe.jitter),
+                rng.uniform(-1, 1, (3, 1, 1)) * recipe.jitter / 2,
+            )
+            gain = np.float32(1 + common) + bands.astype(np.float32)
+            images.append(loop.turn(self.normalise(image[window], gain), turned))
+            labels.append(loop.turn(label[window], turned))
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
+
+    @torch.inference_mode()
+    def predict(self, model: Segmenter, sample_id: str) -> np.ndarray:
+        """Probability of ISA of a whole chip, float32 [h, w]."""
+        x = torch.from_numpy(self.normalise(self.read(sample_id)[0])[None])
+        return model.semantic(x.to(loop.device()))[0, 0].cpu().numpy()
+
+
+def score(model: Segmenter, images: Images) -> np.ndarray:
+    """int64 [2, 100]: known pixels of class 0 and 1 by probability of ISA in hundredths, over all chips."""
+    counts = np.zeros((2, THRESHOLDS + 1), np.int64)
+    for sample_id in images.ids:
+        label = images.read(sample_id)[1]
+        probability = images.predict(model, sample_id)
+        hundredth = np.minimum((probability * (THRESHOLDS + 1)).astype(np.int64), THRESHOLDS)
+        for value in (0, 1):
+            counts[value] += np.bincount(hundredth[label == value], minlength=THRESHOLDS + 1)
+    return counts
+
+
+def f1_iou(counts: np.ndarray, threshold: float) -> tuple[float, float]:
+    """F1 and IoU of ISA (probability >= threshold, a multiple of 0.01) from the counts of `score`."""
+    cut = round(threshold * (THRESHOLDS + 1))
+    true, false, missed = counts[1, cut:].sum(), counts[0, cut:].sum(), counts[1, :cut].sum()
+    wrong = false + missed
+    return float(2 * true / max(2 * true + wrong, 1)), float(true / max(true + wrong, 1))
+
+
+def best_threshold(counts: np.ndarray) -> float:
+    """The multiple of 0.01 with the highest F1; of equal ones, the nearest to a half."""
+    candidates = [step / (THRESHOLDS + 1) for step in range(1, THRESHOLDS + 1)]
+    return max(candidates, key=lambda value: (f1_iou(counts, value)[0], -abs(value - 0.5)))
+
+
+def train(
+    model: Segmenter, images: Images, validation: Images, recipe: Recipe, seed: int, threads: int
+) -> tuple[Segmenter, loop.History]:
+    """Run the recipe; the averaged model and its history (loss, rate, validation F1 and IoU at 0.5)."""
+    rng, generator = loop.prepare(seed, threads)
+    backbone = [value for name, value in model.named_parameters() if name.startswith(BACKBONE)]
+    others = [value for name, value in model.named_parameters() if not name.startswith(BACKBONE)]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": others, "lr": recipe.learning_rate},
+            {"params": backbone, "lr": recipe.learning_rate * recipe.backbone_factor},
+        ],
+        weight_decay=recipe.weight_decay,
+    )
+    descent, average = loop.Descent(optimizer, recipe.clip), loop.Average(model, recipe.ema)
+    history, losses = loop.History(), []
+    model.train()
+    for step in track(range(recipe.steps), "segmentation", unit="step"):
+        x, label = images.crops(rng, recipe)
+        rate = loop.learning_rate(step, recipe.steps, recipe.learning_rate, recipe.warmup, recipe.schedule)
+        loss = model.loss(x.to(loop.device()), label.to(loop.device()), recipe.loss, generator)
+        if descent.step(loss, rate, step):
+            average.update(model)
+            losses.append(float(loss.detach()))
+        if (step + 1) % recipe.validate_every == 0 or step + 1 == recipe.steps:
+            f1, iou = f1_iou(score(average.model, validation), 0.5)
+            history.add(step + 1, loss=float(np.mean(losses)), rate=rate, validation_f1=f1, validation_iou=iou)
+            log.info("step %d: loss %.3f, validation F1 %.3f, IoU %.3f", step + 1, np.mean(losses), f1, iou)
+            losses = []
+    return average.model, history
+
+
+def _pictures(model: Segmenter, images: Images, threshold: float) -> list[list[np.ndarray]]:
+    """Rows of image, label, probability, map of the first, the middle and the last chip."""
+    rows = []
+    last = len(images.ids) - 1
+    for which in dict.fromkeys(round(last * row / (PANEL_ROWS - 1)) for row in range(PANEL_ROWS)):
+        image, label = images.read(images.ids[which])
+        probability = images.predict(model, images.ids[which])
+        shown = np.where(label == UNKNOWN, 0.5, label).astype(np.float32)
+        mapped = (probability >= threshold).astype(np.float32)
+        rows.append([loop.to_display(image * REFLECTANCE_PER_DN), shown, probability, mapped])
+    return rows
+
+
+def segmentation(
+    *,
+    index: Path,
+    statistics: Path,
+    images: Path,
+    chips: list[Path],
+    checkpoint: Path,
+    history: Path,
+    panel: Path,
+    method: Literal["superres", "bilinear"],
+    model: dict[str, Any],
+    training: dict[str, Any],
+    seed: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Train Mask2Former on {id}.tif of `images` against the labels of the train split of `index`.
+
+    The decision threshold is the one with the best F1 on the validation split; it goes into the checkpoint's header
+    ("trained": "threshold") with that F1, and inference reads it from there. `model` and `training` are the preset
+    and the recipe of the config. Returns the facts for the manifest.
+    """
+    recipe = Recipe.read(training)
+    normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
+    root = Path(chips[0]).parent
+    trained, validated = (Images(index, root, split, images, normalisation) for split in ("train", "validation"))
+    loop.prepare(seed, threads)
+    network, figures = train(build(**model).to(loop.device()), trained, validated, recipe, seed, threads)
+    counts = score(network, validated)
+    threshold = best_threshold(counts)
+    f1, iou = f1_iou(counts, threshold)
+    facts = {
+        "method": method,
+        "chips": {"train": len(trained.ids), "validation": len(validated.ids)},
+        "steps": recipe.steps,
+        "seed": seed,
+        "threads": threads,
+        "threshold": threshold,
+        "validation_f1": round(f1, 6),
+        "validation_iou": round(iou, 6),
+    }
+    architecture = {"name": "mask2former", "kwargs": model}
+    checkpoints.save(checkpoint, network, architecture=architecture, normalisation=normalisation, extra=facts)
+    figures.write(history)
+    titles = [f"{method} image", "label", "probability", f"ISA at {threshold:.2f}"]
+    curves = [["loss"], ["validation_f1", "validation_iou"]]
+    loop.draw_panel(panel, figures, curves, _pictures(network, validated, threshold), titles)
+    return {**facts, "device": loop.device().type}
