@@ -30,6 +30,8 @@ rule growth:
     params:
         cities=C.study_area.city_reach,
         years=C.years,
+        rapid_percent=C.accuracy.rapid_percent,
+        saturating_ratio=C.accuracy.saturating_ratio,
         code=code("growth"),
     message:
         "Measuring the growth of the cities"
@@ -81,6 +83,7 @@ if SCORED:
             mem_mb=2000,
         params:
             entry=lambda wildcards: PRODUCTS[wildcards.product],
+            chip_m=C.dataset.chip_m,
             code=code("product_chips"),
         message:
             "Warping {wildcards.product} to the test chips"
@@ -165,7 +168,7 @@ rule report:
     params:
         title=C.title,
         methods=METHODS,
-        product_names=list(PRODUCTS),
+        product_table=PRODUCTS,
         year=C.map_year,
         notes=C.report.notes if C.weights is None else C.weights.about,
         code=code("report"),

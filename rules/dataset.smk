@@ -128,6 +128,7 @@ if C.dataset is not None:
         input:
             indexes=expand(rules.chips.output.index, reach=REACHES),
             chips=expand(rules.chips.output.chips, reach=REACHES),
+            pairs=expand(rules.pairing.output.pairs, reach=REACHES),
         output:
             index=f"{R}/dataset/index.parquet",
             statistics=f"{R}/dataset/statistics.json",

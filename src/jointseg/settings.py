@@ -3,22 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from jointseg.errors import DataError
+from jointseg.network_settings import Count, Section, Segmentation, Share, SuperRes
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Metres = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 Year = Annotated[int, Field(ge=2015, le=2100)]
 MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
-
-
-class Section(BaseModel):
-    """A part of the config in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Rehearsal(Section):
@@ -151,117 +144,6 @@ class Dataset(Section):
         return self
 
 
-class Generator(Section):
-    """One RRDB network."""
-
-    features: Count = Field(64, description="Channels of the trunk.")
-    growth: Count = Field(32, description="Channels that each convolution of a dense block adds.")
-    blocks: Count = Field(23, description="Residual-in-residual dense blocks.")
-    unshuffle: Literal[1, 2, 4] = Field(1, description="The trunk runs on a grid this much coarser.")
-    upsampling: Literal["nearest", "shuffle", "bilinear"] = Field(
-        "nearest", description="How the output grid is reached."
-    )
-    tail: Count | None = Field(None, description="Channels on the output grid; as many as the trunk without.")
-
-
-class Generators(Section):
-    stage1: Generator = Field(description="10 m -> 2.5 m.")
-    stage2: Generator = Field(description="2.5 m -> 1 m.")
-
-
-class Descent(Section):
-    """What every training has."""
-
-    steps: Count = Field(description="Optimiser steps.")
-    batch: Count = Field(description="Patches a step.")
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Annotated[int, Field(ge=0)] = Field(0, description="Steps over which the learning rate rises.")
-    schedule: Literal["cosine", "poly", "halving", "constant"] = Field("cosine", description="How it falls.")
-    ema: Share = Field(0.999, description="Decay of the weight average that is saved.")
-    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
-    validate_every: Count = Field(1000, description="Steps between validations.")
-
-
-class StageTraining(Descent):
-    patch_px: Annotated[int, Field(ge=8)] = Field(description="Side of a patch in 10 m pixels.")
-    validation_chips: Count = Field(64, description="Chips scored at a validation.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.")
-
-
-class Stage2Training(StageTraining):
-    stage1_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of stage 1's own loss; 0 freezes it.")
-
-
-class AdversarialTraining(Stage2Training):
-    l1: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the L1 loss.")
-    perceptual: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the perceptual loss.")
-    perceptual_layers: list[float] = Field([0.1, 1.0, 1.0], description="Weights of the features at strides 2, 4, 8.")
-    adversarial: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the adversarial loss.")
-    discriminator_features: Count = Field(64, description="Channels of the U-Net discriminators.")
-    discriminator_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-
-
-class SuperResPreset(Section):
-    model: Generators
-    stage1: StageTraining = Field(description="L1 at 2.5 m.")
-    stage2: Stage2Training = Field(description="L1 at 1 m.")
-    adversarial: AdversarialTraining = Field(description="Fine-tuning with L1 + perceptual + adversarial losses.")
-
-
-class Mask2Former(Section):
-    """Swin backbone, pixel decoder and transformer decoder."""
-
-    embed_dim: Count
-    depths: list[Count]
-    heads: list[Count]
-    window: Count
-    patch: Count = 4
-    drop_path: Share = 0.0
-    hidden_dim: Count
-    encoder_layers: Count
-    encoder_feedforward: Count
-    decoder_layers: Count
-    feedforward: Count
-    attention_heads: Count
-    queries: Count
-
-
-class SegmentationTraining(Descent):
-    crop_px: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="Side of a crop in 1 m pixels.")
-    backbone_factor: Annotated[float, Field(gt=0)] = Field(1.0, description="Learning rate of the backbone, relative.")
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    jitter: Annotated[float, Field(ge=0)] = Field(0.0, description="Random gain and offset of each band.")
-    class_weight: Annotated[float, Field(ge=0)] = 2
-    mask_weight: Annotated[float, Field(ge=0)] = 5
-    dice_weight: Annotated[float, Field(ge=0)] = 5
-    no_object_weight: Annotated[float, Field(ge=0)] = 0.1
-    dense_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of a loss on the semantic map itself.")
-    points: Count = Field(12544, description="Points at which masks are compared.")
-
-
-class SegmentationPreset(Section):
-    model: Mask2Former
-    training: SegmentationTraining
-
-
-def _has_preset(section: Any) -> Any:
-    if section.preset not in section.presets:
-        raise ValueError(f"preset {section.preset!r} is none of {sorted(section.presets)}")
-    return section
-
-
-class SuperRes(Section):
-    preset: str = Field(description="One of the presets.")
-    presets: dict[str, SuperResPreset] = Field(description="Sizes and training of Prog-ESRGAN.")
-    _known = model_validator(mode="after")(_has_preset)
-
-
-class Segmentation(Section):
-    preset: str = Field(description="One of the presets.")
-    presets: dict[str, SegmentationPreset] = Field(description="Sizes and training of Mask2Former.")
-    _known = model_validator(mode="after")(_has_preset)
-
-
 class Weights(Section):
     """Checkpoints made elsewhere; with them nothing is trained."""
 
@@ -307,6 +189,12 @@ class Accuracy(Section):
     products_folder: str | None = Field(None, description="Folder of the reference products.")
     products: dict[Name, Product] = Field({}, description="Reference products with their codes.")
     baselines: list[Literal["bilinear"]] = Field(["bilinear"], description="Methods trained and scored beside ours.")
+    rapid_percent: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="Mean growth of ISA, percent a year, from which a city grows rapidly."
+    )
+    saturating_ratio: Share = Field(
+        0.5, description="A city saturates when its last rate is below this part of its first."
+    )
 
 
 class Report(Section):
