@@ -153,7 +153,7 @@ def fit(hr: np.ndarray, lr: np.ndarray, known: np.ndarray, prior: Match | None =
             x, y = x_all[keep], y_all[keep]
             cov = float(((x - x.mean()) * (y - y.mean())).sum())
             var = float(((x - x.mean()) ** 2).sum())
-            if prior is not None:
+            if prior is not None and prior.gain[band] > 0:
                 weight = 0.1 * len(x) * (FLAT_SD / prior.gain[band]) ** 2
                 cov, var = cov + weight * prior.gain[band], var + weight
             gain = cov / var if var > 0 else 0.0

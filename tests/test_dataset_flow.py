@@ -1,0 +1,328 @@
+"""From samples to the dataset on a made-up valley of one tile, drawn here."""
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+
+from jointseg import raster
+from jointseg.dataset.chips import burn, chips
+from jointseg.dataset.collection import dataset
+from jointseg.dataset.labels import labels
+from jointseg.dataset.pairing import pairing
+from jointseg.dataset.reader import ChipDataset
+from jointseg.errors import DataError
+
+WEST, NORTH, SIDE = 660_000, 3_542_000, 1200
+SHIFT = (6.4, -4.2)  # to be added to the scene's coordinates
+CHIP = 160
+SCENE = "JL1KF01B_PMSR4_20220623104620_200089965_101_0018_001_L3C_PSH"
+CLOUDED = SCENE.replace("0018", "0017")
+HOUSES = [(20 + 90 * i, 30 + 75 * j, 20 + 90 * i + 30, 30 + 75 * j + 22) for i in range(13) for j in range(15)]
+BANDS = ["B04", "B03", "B02"]
+
+
+def ground() -> tuple[np.ndarray, np.ndarray]:
+    """Reflectance [3, SIDE, SIDE] and the ISA of houses and a road [SIDE, SIDE] at 1 m."""
+    rng = np.random.default_rng(5)
+    base = 0.06 + 0.05 * zoom(rng.random((25, 25)), SIDE / 25, order=0)
+    image = np.stack([base * 0.9, base, base * 0.7])
+    polygons = [shapely.box(WEST + a, NORTH - d, WEST + c, NORTH - b) for a, b, c, d in HOUSES]
+    road = shapely.box(WEST, NORTH - 604, WEST + SIDE, NORTH - 596)
+    isa = rasterize(
+        [(shape, 1) for shape in [*polygons, road]], (SIDE, SIDE), transform=Affine(1, 0, WEST, 0, -1, NORTH)
+    )
+    for band, value in zip(image, (0.27, 0.25, 0.24)):
+        band[isa == 1] = value
+    return image + rng.normal(0, 0.01, image.shape), isa
+
+
+def write(path: Path, array: np.ndarray, west: float, north: float, pixel: float, **more: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, rows, cols = array.shape
+    profile = {"driver": "GTiff", "count": count, "height": rows, "width": cols, "dtype": array.dtype.name}
+    descriptions = more.pop("descriptions", None)
+    transform = Affine(pixel, 0, west, 0, -pixel, north)
+    with rasterio.open(path, "w", crs="EPSG:32650", transform=transform, **profile, **more) as to:
+        to.write(array)
+        if descriptions:
+            to.descriptions = descriptions
+
+
+def jilin1_scene(image: np.ndarray, clouded: bool) -> np.ndarray:
+    """Blue, green, red digital numbers at 0.75 m whose coordinates are off by SHIFT."""
+    rows = (np.arange(int(SIDE / 0.75)) + 0.5) * 0.75 - 0.5
+    points = np.meshgrid(rows - SHIFT[1], rows + SHIFT[0], indexing="ij")
+    soft = [gaussian_filter(band, 0.4) for band in image[::-1]]
+    out = np.stack([map_coordinates(band, points, order=1, mode="nearest") for band in soft])
+    if clouded:
+        field = gaussian_filter(np.random.default_rng(1).standard_normal(out.shape[1:]), 60)
+        opacity = np.clip(field / field.std() + 0.5, 0, 1)
+        out = out * (1 - opacity) + 0.5 * opacity
+    return np.rint(out * 6000 + 400).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def valley(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inputs of the steps, and the samples: 16 chips of one reach."""
+    folder = tmp_path_factory.mktemp("valley")
+    image, isa = ground()
+    np.save(folder / "isa.npy", isa)
+    seen = np.stack([gaussian_filter(band, 5.3) for band in image])
+    quad = (seen[:, :-1, :-1] + seen[:, 1:, :-1] + seen[:, :-1, 1:] + seen[:, 1:, 1:]) / 4
+    at = 4 + 10 * np.arange(SIDE // 10)
+    dn = np.rint(quad[:, at[:, None], at] * 1e4).astype(np.uint16)
+    clear = np.full((1, *dn.shape[1:]), 3, dtype=np.uint16)
+    dn[:, 30:33, 20:24], clear[:, 30:33, 20:24] = 0, 0
+    write(
+        folder / "composites/2021/t.tif", np.concatenate([dn, clear]), WEST, NORTH, 10, descriptions=[*BANDS, "clear"]
+    )
+    plain = {"nodata": 0, "photometric": "minisblack"}
+    for name, clouded in ((SCENE, False), (CLOUDED, True)):
+        write(folder / f"jilin1/{name}/{name}.tif", jilin1_scene(image, clouded), WEST, NORTH, 0.75, **plain)
+        cloud = 1 if clouded else 4  # the worse one is tried first
+        (folder / f"jilin1/{name}/{name}_meta.xml").write_text(f"<a><CloudPercent>{cloud}</CloudPercent></a>")
+    corners = [(WEST + 100 + 250 * i, NORTH - 1100 + 250 * j) for i in range(4) for j in range(4)]
+    rows = len(corners)
+    frame = gpd.GeoDataFrame(
+        {
+            "sample_id": [f"up-{i:04d}" for i in range(1, rows + 1)],
+            "reach": "up",
+            "inclusion_probability": 0.2,
+            "split": (["train"] * 2 + ["validation", "test"]) * 4,
+            "block": "b",
+            "tile": "50N_E0660_N3540",
+            "epsg": np.full(rows, 32650, dtype=np.int32),
+            "minx": [float(x) for x, _ in corners],
+            "miny": [float(y) for _, y in corners],
+        },
+        geometry=gpd.points_from_xy(*np.array(corners).T + CHIP / 2, crs=32650).to_crs(4326),
+    )
+    frame.to_parquet(folder / "samples.parquet")
+    vectors(folder)
+    return folder
+
+
+def vectors(folder: Path) -> None:
+    """OpenStreetMap in GDAL's layers with the road and half of the houses, footprints with the others, corrections."""
+    polygons = [shapely.box(WEST + a, NORTH - d, WEST + c, NORTH - b) for a, b, c, d in HOUSES]
+    utm = {"crs": 32650}
+    lines = gpd.GeoDataFrame(
+        {"highway": ["residential", "footway"], "other_tags": ['"width"=>"8"', None]},
+        geometry=[shapely.LineString([(WEST, NORTH - 600 - o), (WEST + SIDE, NORTH - 600 - o)]) for o in (0, 300)],
+        **utm,
+    )
+    areas = gpd.GeoDataFrame({"building": ["yes"] * len(polygons[::2])}, geometry=polygons[::2], **utm)
+    lines.to_crs(4326).to_file(folder / "osm.gpkg", layer="lines")
+    areas.to_crs(4326).to_file(folder / "osm.gpkg", layer="multipolygons")
+    gpd.GeoDataFrame(geometry=polygons[1::2], **utm).to_crs(4326).to_file(folder / "footprints.gpkg")
+    (folder / "corrections").mkdir()
+
+    def pixels(box: tuple[float, float, float, float]) -> list[list[float]]:
+        """A box in metres from the upper left of the truth, in pixels of the scene that shows it off by SHIFT."""
+        (a, b, c, d), (east, north) = box, SHIFT
+        return [[(x - east) / 0.75, (y + north) / 0.75] for x, y in ((a, b), (c, b), (c, d), (a, d))]
+
+    shapes = [
+        {"label": "not_isa", "shape_type": "polygon", "points": pixels((500, 0, 520, SIDE))},
+        {"label": "ISA", "shape_type": "polygon", "points": pixels((400, 110, 420, 250))},
+        {"label": "unknown", "shape_type": "polygon", "points": pixels((760, 0, 770, SIDE))},
+    ]
+    drawn = {"imagePath": f"..\\{SCENE}.tif", "imageWidth": 1600, "imageHeight": 1600, "shapes": shapes}
+    (folder / "corrections/one.json").write_text(json.dumps(drawn))
+
+
+def pair(valley: Path, to: Path, **changes: object) -> pd.DataFrame:
+    params = {
+        "reach": "up",
+        "chip_m": CHIP,
+        "year": 2021,
+        "max_shift_m": 15,
+        "min_quality": 0.5,
+        "max_cloud_percent": 20,
+    }
+    inputs = {"samples": valley / "samples.parquet", "composites": [valley / "composites/2021/t.tif"]}
+    pairing(**inputs, jilin1=valley / "jilin1", pairs=to, **(params | changes))
+    return pd.read_parquet(to)
+
+
+@pytest.fixture(scope="module")
+def made(valley: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All five steps after sampling."""
+    to = tmp_path_factory.mktemp("dataset")
+    pair(valley, to / "pairs.parquet")
+    run_labels(valley, to)
+    run_chips(valley, to)
+    dataset(
+        indexes=[to / "index/up.parquet"],
+        chips=[to / "chips/up"],
+        pairs=[to / "pairs.parquet"],
+        index=to / "index.parquet",
+        statistics=to / "statistics.json",
+        card=to / "card.md",
+    )
+    return to
+
+
+def run_labels(valley: Path, to: Path, **changes: object) -> None:
+    params = {
+        "reach": "up",
+        "chip_m": CHIP,
+        "road_widths_m": {"residential": 6},
+        "lane_width_m": 3.5,
+        "isa_tags": {"building": ["*"]},
+        "osm": valley / "osm.gpkg",
+        "footprints": valley / "footprints.gpkg",
+        "corrections": valley / "corrections",
+    }
+    inputs = {"samples": valley / "samples.parquet", "pairs": to / "pairs.parquet", "jilin1": valley / "jilin1"}
+    labels(**inputs, labels=to / "labels.parquet", **(params | changes))
+
+
+def run_chips(valley: Path, to: Path, **changes: object) -> None:
+    chips(
+        **{
+            "samples": valley / "samples.parquet",
+            "pairs": to / "pairs.parquet",
+            "labels": to / "labels.parquet",
+            "composites": [valley / "composites/2021/t.tif"],
+            "jilin1": valley / "jilin1",
+            "chips": to / "chips/up",
+            "index": to / "index/up.parquet",
+            "reach": "up",
+            "chip_m": CHIP,
+            "bands": BANDS,
+        }
+        | changes
+    )
+
+
+def test_pairs_leave_the_clouded_scene_and_find_the_shift(made: Path) -> None:
+    pairs = pd.read_parquet(made / "pairs.parquet")
+    assert (pairs["status"] == "ok").all()
+    assert (pairs["scene_id"] == SCENE).all()
+    error = np.hypot(pairs["shift_x_m"] - SHIFT[0], pairs["shift_y_m"] - SHIFT[1])
+    assert error.max() < 0.5
+    assert pairs["date"].iloc[0] == "2022-06-23T02:46:20Z"
+    assert pairs["quality"].between(0.8, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"max_shift_m": 5}, "no registration|shift too large|low quality"),
+        ({"min_quality": 1.0}, "low quality"),
+        ({"max_cloud_percent": 0.5}, "scene too cloudy"),
+    ],
+)
+def test_what_is_doubtful_is_rejected_by_name(valley: Path, tmp_path: Path, change: dict, status: str) -> None:
+    with pytest.raises(DataError, match=rf"no sample of reach up could be paired: .*({status})"):
+        pair(valley, tmp_path / "pairs.parquet", **change)
+
+
+def test_an_unknown_reach_is_named(valley: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no samples of reach 'down'"):
+        pair(valley, tmp_path / "pairs.parquet", reach="down")
+
+
+def test_labels_follow_the_truth_and_the_corrections(valley: Path, made: Path) -> None:
+    isa = np.load(valley / "isa.npy").copy()
+    x = np.arange(SIDE) + 0.5
+    isa[np.ix_((x > 110) & (x < 250), (x > 400) & (x < 420))] = 1
+    isa[:, (x > 500) & (x < 520)] = 0
+    isa[:, (x > 760) & (x < 770)] = 255
+    table = gpd.read_parquet(made / "index.parquet")
+    wrong = total = 0
+    for row in table.itertuples():
+        label = raster.read(made / "chips" / row.label)[0][0]
+        top, left = int(NORTH - row.miny - CHIP), int(row.minx - WEST)
+        truth = isa[top : top + CHIP, left : left + CHIP]
+        wrong, total = wrong + int((label != truth).sum()), total + label.size
+        # Corrections move with a shift that is right to some decimetres: only their edges may differ.
+        assert (label != truth).mean() < 0.012
+    assert wrong / total < 0.003
+
+
+def test_chips_lie_on_one_grid_and_match_the_composite(valley: Path, made: Path) -> None:
+    image, _ = ground()
+    table = gpd.read_parquet(made / "index.parquet")
+    for row in table.itertuples():
+        (lr, coarse, _), (hr, fine, crs) = (raster.read(made / "chips" / path) for path in (row.lr, row.hr))
+        assert crs == "EPSG:32650"
+        assert (lr.dtype, lr.shape, hr.dtype, hr.shape) == ("uint16", (3, 16, 16), "uint16", (3, CHIP, CHIP))
+        assert (coarse.c, coarse.f) == (fine.c, fine.f) == (row.minx, row.miny + CHIP)
+        top, left = int(NORTH - row.miny - CHIP), int(row.minx - WEST)
+        truth = image[:, top : top + CHIP, left : left + CHIP]
+        for band in range(3):
+            assert np.corrcoef(hr[band].ravel(), truth[band].ravel())[0, 1] > 0.9
+        assert np.abs(hr.mean(axis=(1, 2)) / 1e4 - truth.mean(axis=(1, 2))).max() < 0.004
+
+
+def test_pixels_never_seen_clear_stay_unknown(made: Path) -> None:
+    data = ChipDataset(made / "index.parquet", made / "chips")
+    unknown = {name: int(np.isnan(data.read(name).lr[0]).sum()) for name in data.ids}
+    assert sum(unknown.values()) > 0
+    assert all(np.isfinite(data.read(name).hr).all() for name in data.ids)
+
+
+def test_the_reader_gives_the_chips_of_a_split(made: Path) -> None:
+    data = ChipDataset(made / "index.parquet", made / "chips", "test")
+    assert data.ids == [f"up-{i:04d}" for i in (4, 8, 12, 16)]
+    chip = data.read(data.ids[0])
+    assert (chip.lr.dtype, chip.hr.dtype, chip.label.dtype) == (np.float32, np.float32, np.uint8)
+    assert (chip.lr.shape, chip.hr.shape, chip.label.shape) == ((3, 16, 16), (3, CHIP, CHIP), (CHIP, CHIP))
+    assert np.array_equal(data.read(data.ids[0]).lr, chip.lr, equal_nan=True)
+    with pytest.raises(DataError, match="'tests' is not one of"):
+        ChipDataset(made / "index.parquet", made / "chips", "tests")
+
+
+def test_a_damaged_chip_is_named(made: Path, tmp_path: Path) -> None:
+    table = gpd.read_parquet(made / "index.parquet")
+    (tmp_path / "up").mkdir()
+    for kind in ("lr", "hr", "label"):
+        content = (made / "chips" / table[kind].iloc[0]).read_bytes()
+        (tmp_path / table[kind].iloc[0]).write_bytes(content if kind != "hr" else content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"up-0001_hr\.tif"):
+        ChipDataset(table, tmp_path).read("up-0001")
+
+
+def test_statistics_and_card_tell_what_the_files_hold(made: Path) -> None:
+    facts = json.loads((made / "statistics.json").read_text())
+    data = ChipDataset(made / "index.parquet", made / "chips", "train")
+    hr = np.stack([data.read(name).hr for name in data.ids]).astype(np.float64)
+    assert facts["hr"]["mean"] == pytest.approx(hr.mean(axis=(0, 2, 3)), abs=1e-6)
+    assert facts["hr"]["std"] == pytest.approx(hr.std(axis=(0, 2, 3)), abs=1e-6)
+    assert facts["chips"] == {"train": 8, "validation": 4, "test": 4}
+    assert facts["bands"] == BANDS
+    card = (made / "card.md").read_text()
+    assert f"| {SCENE} | 16 | 2022-06-23T02:46:20Z |" in card
+    assert "| ok | 16 |" in card
+
+
+def test_the_same_inputs_give_the_same_bytes(valley: Path, made: Path, tmp_path: Path) -> None:
+    pair(valley, tmp_path / "pairs.parquet")
+    run_labels(valley, tmp_path)
+    run_chips(valley, tmp_path)
+    for path in ("pairs.parquet", "labels.parquet", "index/up.parquet", "chips/up/up-0003_hr.tif"):
+        assert (tmp_path / path).read_bytes() == (made / path).read_bytes(), path
+
+
+def test_a_missing_band_is_named(valley: Path, made: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="B08 missing"):
+        run_chips(valley, made, chips=tmp_path / "chips/up", index=tmp_path / "i.parquet", bands=[*BANDS, "B08"])
+    assert not (tmp_path / "chips/up").exists()
+
+
+def test_adding_comes_before_removing_and_the_unknown_last() -> None:
+    west, north = 660_000, 3_540_010
+    strips = [shapely.box(west + a, north - 10, west + b, north) for a, b in ((5, 9), (2, 6), (0, 8))]
+    shapes = gpd.GeoDataFrame({"action": ["unknown", "remove", "add"]}, geometry=strips, crs=32650).to_crs(4326)
+    assert burn(shapes, 32650, (west, north), 10)[4].tolist() == [1, 1, 0, 0, 0, 255, 255, 255, 255, 0]
