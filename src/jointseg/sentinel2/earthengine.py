@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -29,9 +30,9 @@ MAX_BYTES, MAX_SIDE_PX = 40 << 20, 32_768
 RETRY_CODES = (429, 500, 502, 503, 504)
 TRIES, FIRST_WAIT_S, MAX_WAIT_S = 8, 1.0, 60.0
 
+# Earth Engine writes B4 where the products write B04.
+BAND_NAMES = {f"B{number:02d}": f"B{number}" for number in range(1, 13)} | {"B8A": "B8A"}
 PROPERTIES = (
-    "system:index",
-    "system:time_start",
     "SPACECRAFT_NAME",
     "MGRS_TILE",
     "SENSING_ORBIT_NUMBER",
@@ -88,10 +89,6 @@ def _scene(told: dict, collection: str, level: str, outline: object) -> Scene:
     )
 
 
-# Earth Engine writes B4 where the products write B04.
-BAND_NAMES = {f"B{number:02d}": f"B{number}" for number in range(1, 13)} | {"B8A": "B8A"}
-
-
 class Pixels:
     """Reads windows of scenes by computePixels, exactly on the tile's lattice, several at a time."""
 
@@ -131,7 +128,7 @@ class Pixels:
             image = image.select([BAND_NAMES[key] for key in keys]).resample("bicubic")
         else:
             image = image.select([BAND_NAMES.get(key, key) for key in keys])
-        return image.rename(keys).unmask(0).toUint16()
+        return image.rename(keys).unmask(0, False).toUint16()
 
     def _window(
         self,
@@ -178,15 +175,15 @@ def _asked(question: Callable[[], Any], what: str) -> Any:
     for attempt in range(TRIES):
         try:
             return question()
-        except ee.EEException as error:
-            code = _status(error)
-            if code not in RETRY_CODES or attempt + 1 == TRIES:
+        except (ee.EEException, OSError) as error:  # OSError: the connection broke
+            code = "no" if isinstance(error, OSError) else _status(error)
+            if code not in (*RETRY_CODES, "no") or attempt + 1 == TRIES:
                 raise DataError(
                     f"Earth Engine refuses {what} ({error}); check project, quota and collection"
                 ) from error
             # The jitter only spreads requests in time; no result depends on it.
             wait = random.uniform(0.5, 1.0) * min(MAX_WAIT_S, FIRST_WAIT_S * 2**attempt)
-            log.warning("Earth Engine answered %s for %s; asking again in %.1f s", code, what, wait)
+            log.warning("Earth Engine gave %s answer for %s; asking again in %.1f s", code, what, wait)
             time.sleep(wait)
     raise AssertionError("the loop returns or raises")
 
@@ -201,9 +198,8 @@ def _status(error: BaseException) -> int | None:
 def _initialized(project: str, url: str) -> Any:
     import ee
 
-    credentials: Any = "persistent"
-    if url.startswith("http://127.0.0.1"):
-        credentials = None
+    # A server on this machine stands in for the real one and has no accounts.
+    credentials = None if urlsplit(url).hostname in ("127.0.0.1", "localhost") else "persistent"
     try:
         ee.Initialize(credentials, project=project, url=url)
     except Exception as error:  # the client raises many kinds: of its own, of google.auth, of the transport
