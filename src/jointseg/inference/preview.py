@@ -1,0 +1,143 @@
+"""A look at one square of a tile: the super-resolved image as a COG, and a figure of composite, image and ISA."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from matplotlib.figure import Figure
+
+from jointseg import grid, progress, raster
+from jointseg.inference import lattice
+from jointseg.inference.blend import Bounds, blend
+from jointseg.inference.engine import UNKNOWN, Composites, results
+from jointseg.inference.lattice import LR_M
+from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
+
+# A square with this share of ISA shows town and country side by side.
+ISA_SHARE = 0.4
+STRIP_M = 1000
+COLOURS = {0: (0, 0, 0, 0), 1: (0.9, 0.1, 0.1, 0.55), UNKNOWN: (0.5, 0.5, 0.5, 1)}
+
+
+def preview(
+    *,
+    composite: Path,
+    superres: Path,
+    isa: Path,
+    rgb: Path,
+    figure: Path,
+    year: str,
+    tile: str,
+    tile_km: int,
+    size_m: int,
+    window_m: int,
+    stride_m: int,
+    batch: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Super-resolves the square of a tile whose ISA share is nearest to 40 % and draws it beside composite and map.
+
+    Args:
+        composite, isa: 10 m composite and 1 m map of the tile.
+        superres: the generator's checkpoint.
+        rgb: COG to write, uint16 red, green, blue, reflectance x 10000 at 1 m, 0 = unknown.
+        figure: PNG to write, three panels.
+        size_m: side of the square, at most the tile's; rounded down to 10 m.
+
+    Returns:
+        Facts for the manifest: bounds of the square, share of ISA in it, device.
+    """
+    place = grid.parse_tile(tile, tile_km)
+    predictor = Predictor.load("superres", None, superres)
+    source = Composites([composite], predictor.bands)
+    bounds, share = busiest(isa, place.bounds, min(size_m, tile_km * 1000) // LR_M * LR_M)
+    side = bounds[2] - bounds[0]
+    image = np.zeros((3, side, side), dtype=np.uint16)
+    with predictor.workers(threads) as pool, progress.bar(f"preview {year} {tile}", side**2 / 1e6, "km2") as bar:
+        windows = lattice.rows(bounds, window_m, stride_m)
+        found = results(source, windows, predictor.reflectance, pool, batch)
+        for row, values in blend(found, bounds, window_m, stride_m, len(predictor.bands)):
+            dn = np.clip(np.rint(values[:3] / REFLECTANCE_PER_DN), 1, 65535)
+            image[:, row : row + dn.shape[1]] = dn.astype(np.uint16)
+            bar.advance(dn[0].size / 1e6)
+    dn10, known = source.read(bounds)
+    image[:, ~known.repeat(LR_M, axis=0).repeat(LR_M, axis=1)] = 0
+    transform = Affine(1, 0, bounds[0], 0, -1, bounds[3])
+    names = predictor.bands[:3]
+    raster.write(rgb, image, crs=place.crs, transform=transform, nodata=0, descriptions=names, overviews="average")
+    labels, _, _ = raster.read(isa, bounds)
+    with raster.atomic(figure) as part:
+        panels(dn10[:3], image, labels[0], f"{tile}, {year}").savefig(
+            part, format="png", dpi=130, metadata={"Software": None}
+        )
+    return {"bounds_m": list(bounds), "isa_share": share, "device": predictor.device.type}
+
+
+def busiest(isa: Path, bounds: Bounds, side_m: int) -> tuple[Bounds, float | None]:
+    """The square of `side_m` on the 10 m lattice that is best known and whose ISA share is nearest to 40 %.
+
+    Returns:
+        (bounds of the square, its ISA share, None where all of it is unknown).
+    """
+    minx, miny, maxx, maxy = bounds
+    cells = []
+    for top in range(maxy, miny, -STRIP_M):
+        strip = raster.read(isa, (minx, max(miny, top - STRIP_M), maxx, top))[0][0]
+        blocks = strip.reshape(strip.shape[0] // LR_M, LR_M, strip.shape[1] // LR_M, LR_M)
+        cells.append(np.stack([(blocks == 1).sum((1, 3)), (blocks != UNKNOWN).sum((1, 3))]))
+    sums = np.pad(np.concatenate(cells, axis=1), ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)
+    n = side_m // LR_M
+    ones, known = sums[:, n:, n:] - sums[:, :-n, n:] - sums[:, n:, :-n] + sums[:, :-n, :-n]
+    share = ones / np.maximum(known, 1)
+    cost = np.abs(share - ISA_SHARE) + (1 - known / side_m**2)
+    row, col = np.unravel_index(int(np.argmin(cost)), cost.shape)
+    west, north = minx + int(col) * LR_M, maxy - int(row) * LR_M
+    return (west, north - side_m, west + side_m, north), float(share[row, col]) if known[row, col] else None
+
+
+def panels(composite: np.ndarray, image: np.ndarray, isa: np.ndarray, title: str) -> Figure:
+    """The composite (bilinear), the 1 m image and the ISA map over it, side by side with one stretch.
+
+    Args:
+        composite: uint16 [3, h, w] at 10 m, 0 unknown.
+        image: uint16 [3, 10 h, 10 w] at 1 m, 0 unknown.
+        isa: uint8 [10 h, 10 w] of 0, 1, 255.
+    """
+    low, high = stretch(composite)
+    overlay = np.zeros((*isa.shape, 4))
+    for code, colour in COLOURS.items():
+        overlay[isa == code] = colour
+    drawn = Figure(figsize=(13.5, 4.9), layout="constrained")
+    axes = drawn.subplots(1, 3)
+    size = isa.shape[0]
+    extent = (0, size, 0, size)
+    axes[0].imshow(shown(composite, low, high), extent=extent, interpolation="bilinear")
+    axes[0].set_title("Sentinel-2 composite, 10 m")
+    for axis, name in ((axes[1], "super-resolved, 1 m"), (axes[2], "impervious surface, 1 m")):
+        axis.imshow(shown(image, low, high), extent=extent, interpolation="antialiased")
+        axis.set_title(name)
+    axes[2].imshow(overlay, extent=extent, interpolation="nearest")
+    bar_m = 200 if size >= 600 else 50
+    axes[0].plot([size * 0.04, size * 0.04 + bar_m], [size * 0.04] * 2, color="white", linewidth=4)
+    axes[0].text(size * 0.04, size * 0.06, f"{bar_m} m", color="white")
+    for axis in axes:
+        axis.set_axis_off()
+    drawn.suptitle(title)
+    return drawn
+
+
+def stretch(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 1st and 99th percentile of each band over its known pixels: two float64 [3, 1, 1]."""
+    seen = image[:, (image > 0).all(axis=0)]
+    if not seen.size:
+        return np.zeros((3, 1, 1)), np.ones((3, 1, 1))
+    low, high = np.percentile(seen, [1, 99], axis=1)
+    return low[:, None, None], np.maximum(high, low + 1)[:, None, None]
+
+
+def shown(image: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """float32 [h, w, 3] between 0 and 1, unknown pixels grey."""
+    scaled = np.clip((image - low) / (high - low), 0, 1).astype(np.float32)
+    scaled[:, (image == 0).all(axis=0)] = 0.5
+    return scaled.transpose(1, 2, 0)
