@@ -43,7 +43,7 @@ class Attempt:
     lr: np.ndarray  # float32 [3, h, w], reflectance
     known: np.ndarray  # bool [h, w]
     smooth: np.ndarray  # float32, blurred 1 m digital numbers with a margin
-    correlation: np.ndarray  # over whole-metre shifts
+    correlation: np.ndarray  # surface over shifts
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ def _load(
     dn, known = mosaics.read(epsg, square, BANDS)
     if known.mean() < 1 - UNKNOWN_LR:
         return Pair(sample_id, "composite unknown", scene)
-    reach_m = math.ceil(max_shift_m) + 2
+    step_m = registration.STEP_M
+    reach_m = (math.ceil(max_shift_m / step_m) + 1) * step_m
     margin_m = reach_m + registration.RATIO + registration.PSF_MARGIN_M
     west, south, east, north = square
     around = (west - margin_m, south - margin_m, east + margin_m, north + margin_m)

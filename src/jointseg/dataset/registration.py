@@ -11,6 +11,8 @@ PSF_SIGMA_M = 5.3
 RATIO = 10
 # Width that the blur needs around what it is evaluated on: three sigma, in whole 10 m pixels.
 PSF_MARGIN_M = 20
+# Shifts are tried this far apart: the blurred image changes little within it, and a parabola finds the peak between.
+STEP_M = 2
 # Reflectance noise below which agreement is not asked for: flat water and forest correlate with nothing.
 FLAT_SD = 0.01
 
@@ -52,7 +54,7 @@ def at_10m(
 
 
 def surface(lr: np.ndarray, known: np.ndarray, smooth: np.ndarray, margin_m: int, reach_m: int) -> np.ndarray:
-    """Normalised correlation of a 10 m image with a blurred 1 m image for every whole-metre shift.
+    """Normalised correlation of a 10 m image with a blurred 1 m image for shifts in steps of STEP_M.
 
     Correlated are the differences between neighbouring 10 m pixels, along rows and along columns, which see the
     edges of fields, roads and roofs and not the slow change of brightness between two dates.
@@ -61,13 +63,13 @@ def surface(lr: np.ndarray, known: np.ndarray, smooth: np.ndarray, margin_m: int
         lr: float32 [bands, h, w].
         known: bool [h, w], the pixels of `lr` that are known.
         smooth: from `blur`, with `margin_m` pixels around; margin_m >= reach_m + 10.
-        reach_m: largest shift tried along x and along y.
+        reach_m: largest shift tried along x and along y, a multiple of STEP_M.
 
     Returns:
-        float64 [2 reach_m + 1, 2 reach_m + 1], mean correlation over bands and directions; row i is the shift
-        y = i - reach_m, column j the shift x = j - reach_m. All zero where nothing is known.
+        float64 [n, n], mean correlation over bands and directions; row i is the shift y = i * STEP_M - reach_m,
+        column j the shift x = j * STEP_M - reach_m. All zero where nothing is known.
     """
-    shifts = range(-reach_m, reach_m + 1)
+    shifts = range(-reach_m, reach_m + 1, STEP_M)
     out = np.zeros((len(shifts), len(shifts)))
     inner = _inner(known)
     target, weight = _normalised(_gradients(lr), inner)
@@ -111,15 +113,15 @@ def _normalised(features: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, int
 def peak(correlation: np.ndarray) -> tuple[tuple[float, float], float]:
     """((x, y) shift in metres, correlation) of a surface's maximum, by a parabola through its neighbours.
 
-    At the edge of the surface the whole-metre shift is returned.
+    At the edge of the surface the shift of its best element is returned.
     """
-    reach = correlation.shape[0] // 2
+    half = correlation.shape[0] // 2
     i, j = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
-    y, x = float(i - reach), float(j - reach)
-    if 0 < i < 2 * reach and 0 < j < 2 * reach:
+    y, x = float(i - half), float(j - half)
+    if 0 < i < 2 * half and 0 < j < 2 * half:
         y += _vertex(*correlation[i - 1 : i + 2, j])
         x += _vertex(*correlation[i, j - 1 : j + 2])
-    return (x, y), float(correlation[i, j])
+    return (x * STEP_M, y * STEP_M), float(correlation[i, j])
 
 
 def _vertex(before: float, at: float, after: float) -> float:
@@ -128,9 +130,9 @@ def _vertex(before: float, at: float, after: float) -> float:
 
 
 def value_at(correlation: np.ndarray, shift_m: tuple[float, float]) -> float:
-    """The surface's value at the whole-metre shift nearest to a shift."""
-    reach = correlation.shape[0] // 2
-    i, j = (int(np.clip(round(value) + reach, 0, 2 * reach)) for value in (shift_m[1], shift_m[0]))
+    """The surface's value at its element nearest to a shift."""
+    half = correlation.shape[0] // 2
+    i, j = (int(np.clip(round(value / STEP_M) + half, 0, 2 * half)) for value in (shift_m[1], shift_m[0]))
     return float(correlation[i, j])
 
 
