@@ -107,10 +107,24 @@ def test_a_missing_mosaic_is_named(tmp_path: Path) -> None:
 def test_area_outside_the_outline_is_not_counted(tmp_path: Path) -> None:
     world.write(tmp_path / "a.tif", np.ones((100, 100), dtype=np.uint8), world.WEST, world.SOUTH + 100)
     half = world.lonlat(box(world.WEST, world.SOUTH, world.WEST + 50, world.SOUTH + 100)).__geo_interface__
-    areas = ground_areas_km2(tmp_path / "a.tif", half)
+    areas = ground_areas_km2([tmp_path / "a.tif"], half)[0]
     assert areas["isa_km2"] == pytest.approx(
         0.005 / float(grid.area_scale(world.EPSG, world.WEST, world.SOUTH)), rel=1e-5
     )
+
+
+def test_ground_that_a_year_did_not_see_is_not_growth(tmp_path: Path) -> None:
+    plane = np.ones((100, 100), dtype=np.uint8)
+    world.write(tmp_path / "b.tif", plane, world.WEST, world.SOUTH + 100)
+    plane[:50] = 255
+    world.write(tmp_path / "a.tif", plane, world.WEST, world.SOUTH + 100)
+    outline = world.lonlat(box(world.WEST, world.SOUTH, world.WEST + 100, world.SOUTH + 100)).__geo_interface__
+    before, after = ground_areas_km2([tmp_path / "a.tif", tmp_path / "b.tif"], outline)
+    assert after["isa_km2"] == pytest.approx(2 * before["isa_km2"])
+    assert after["steady_isa_km2"] == before["steady_isa_km2"] == before["isa_km2"]
+    world.write(tmp_path / "c.tif", plane, world.WEST + 1, world.SOUTH + 100)
+    with pytest.raises(DataError, match="not on one grid"):
+        ground_areas_km2([tmp_path / "a.tif", tmp_path / "c.tif"], outline)
 
 
 @pytest.mark.parametrize(

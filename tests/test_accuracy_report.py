@@ -139,6 +139,6 @@ def test_a_whole_area_view_keeps_unknown_apart(inputs: dict[str, Any]) -> None:
 
 
 def test_percent_says_when_there_is_no_interval() -> None:
-    assert percent(0.712, 0.66, 0.7611) == "71.2 (66.0 to 76.1)"
-    assert percent(0.5, float("nan"), float("nan")) == "50.0 (no interval)"
-    assert percent(float("nan"), 0, 0) == "–"
+    assert percent(0.712, 0.66, 0.7611) == ("71.2", "66.0 to 76.1")
+    assert percent(0.5, float("nan"), float("nan")) == ("50.0", "no interval")
+    assert percent(float("nan"), 0, 0) == ("–", "")

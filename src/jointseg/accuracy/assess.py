@@ -81,9 +81,10 @@ def assess(
     counts = pd.DataFrame(rows)
     counts["weight"] = counts["sample_id"].map(_weights(sample, tested))
     years = {**dict.fromkeys(methods, year), **{name: entry["year"] for name, entry in product_table.items()}}
-    _save(_table(counts, supports, years), table)
+    reaches = list(dict.fromkeys(sample["reach"]))
+    _save(_table(counts, supports, years, reaches), table)
     _save(counts, confusion)
-    _save(_paired(counts, methods[0]), paired)
+    _save(_paired(counts, methods[0], reaches), paired)
     return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
 
 
@@ -147,15 +148,16 @@ def _weights(sample: pd.DataFrame, tested: pd.DataFrame) -> dict[str, float]:
     return dict(zip(tested["sample_id"], weights))
 
 
-def _reaches(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The group's chips as a whole, then by reach."""
-    return [(ALL, group), *[(str(reach), part) for reach, part in group.groupby("reach", sort=True)]]
+def _by_reach(group: pd.DataFrame, reaches: list[str]) -> list[tuple[str, pd.DataFrame]]:
+    """The group's chips as a whole, then by reach, in the order of the index."""
+    parts = [(reach, group[group["reach"] == reach]) for reach in reaches]
+    return [(ALL, group), *[(reach, part) for reach, part in parts if not part.empty]]
 
 
-def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int]) -> pd.DataFrame:
+def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int], reaches: list[str]) -> pd.DataFrame:
     rows = []
     for (kind, name, reference), group in counts.groupby(_KEY, sort=False):
-        for reach, part in _reaches(group):
+        for reach, part in _by_reach(group, reaches):
             cells, weights, strata = part[list(CELLS)].to_numpy(), part["weight"].to_numpy(), part["reach"].to_numpy()
             pixels, unknown = int(cells.sum()), int(part["unknown"].sum())
             row = {"kind": kind, "name": name, "map_year": years[name], "reference": reference, "reach": reach}
@@ -175,7 +177,7 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: inside.value, f"{name}_lower": inside.lower, f"{name}_upper": inside.upper}
 
 
-def _paired(counts: pd.DataFrame, first: str) -> pd.DataFrame:
+def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFrame:
     """First method minus every other map on the same chips, by reference, reach and metric."""
     rows = []
     for reference, group in counts.groupby("reference", sort=False):
@@ -183,7 +185,7 @@ def _paired(counts: pd.DataFrame, first: str) -> pd.DataFrame:
         others = group[group["name"] != first]
         for other, theirs in others.groupby("name", sort=False):
             both = ours.join(theirs.set_index("sample_id")[list(CELLS)], rsuffix="_other")
-            for reach, part in _reaches(both):
+            for reach, part in _by_reach(both, reaches):
                 totals = part[[*CELLS, *[f"{cell}_other" for cell in CELLS]]].to_numpy()
                 for metric in PAIRED:
                     function = estimators.difference(METRICS[metric])

@@ -126,7 +126,7 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
     reaches = list(dict.fromkeys(table["reach"]))
     width = 0.84 / len(labels)
     with matplotlib.rc_context(_STYLE):
-        figure = _figure(9.2, 3.2)
+        figure = _figure(9.2, 3.5)
         axes = figure.add_subplot()
         for i, (name, label) in enumerate(labels.items()):
             rows = table[table["name"] == name].set_index("reach").reindex(reaches)
@@ -140,7 +140,7 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
         axes.set_ylim(0, 1)
         axes.grid(axis="x", visible=False)
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-        figure.legend(loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        figure.legend(loc="outside lower center", ncols=min(len(labels), 3), frameon=False)
         buffer = io.BytesIO()
         _png(figure, buffer)
     return bytes_uri(buffer.getvalue(), "image/png")

@@ -117,14 +117,15 @@ def chosen(index: Path) -> pd.DataFrame:
 
     The choice looks at labels alone, never at a map, so that it cannot flatter one.
     """
+    tested = held_out(index)
     picked: list[int] = []
-    for _, part in held_out(index).groupby("reach", sort=True):
+    for reach in dict.fromkeys(pd.read_parquet(index, columns=["reach"])["reach"]):
+        shares = tested.loc[tested["reach"] == reach, "isa_share"]
         for quantile in _QUANTILES:
-            gap = (part["isa_share"] - part["isa_share"].quantile(quantile)).abs()
-            left = gap.drop([i for i in picked if i in gap.index])
+            left = (shares - shares.quantile(quantile)).abs().drop([i for i in picked if i in shares.index])
             if not left.empty:
                 picked.append(int(left.idxmin()))
-    return held_out(index).loc[picked]
+    return tested.loc[picked]
 
 
 def chip_strips(

@@ -1,5 +1,6 @@
 """Growth of the cities: area of ISA by year, corrected for UTM scale and for map error, its rate and its kind."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rasterio.windows import Window
 
 from jointseg import grid, raster
 from jointseg.accuracy import estimators, figures
-from jointseg.accuracy.estimators import CELLS, Estimate
+from jointseg.accuracy.estimators import CELLS, UNKNOWN, Estimate
 from jointseg.errors import DataError
 from jointseg.progress import track
 
@@ -52,20 +53,26 @@ def growth(
     """
     outlines = pyogrio.read_dataframe(study_area, layer="cities").set_index("name")
     by_place = {(path.stem, int(path.parent.name)): path for path in mosaics}
+    years = sorted(years)
     chips = None if confusion is None else pd.read_csv(confusion)
     rows = []
-    for city, year in track([(city, year) for city in cities for year in sorted(years)], "city areas", unit="mosaic"):
-        if (city, year) not in by_place:
-            raise DataError(f"city {city} has no mosaic of {year}; give {year}/{city}.tif among the mosaics")
+    for city, reach in track(cities.items(), "city areas", len(cities), "city"):
+        missing = [year for year in years if (city, year) not in by_place]
+        if missing:
+            raise DataError(
+                f"city {city} has no mosaic of {missing[0]}; give {missing[0]}/{city}.tif among the mosaics"
+            )
         outline = outlines.loc[city, "geometry"].__geo_interface__
-        areas = ground_areas_km2(by_place[city, year], outline)
-        row = {"city": city, "reach": cities[city], "year": year, **areas}
-        if chips is not None:
-            row |= _adjusted(chips, method, cities[city], areas["isa_km2"], areas["other_km2"])
-        if truth is not None:
-            row["truth_km2"] = ground_areas_km2(truth / str(year) / f"{cities[city]}.tif", outline)["isa_km2"]
-        rows.append(row)
-    made = _with_rates(pd.DataFrame(rows), "isa_km2", "", rapid_percent, saturating_ratio)
+        mapped = ground_areas_km2([by_place[city, year] for year in years], outline)
+        for year, areas in zip(years, mapped):
+            row: dict[str, Any] = {"city": city, "reach": reach, "year": year, **areas}
+            if chips is not None:
+                row |= _adjusted(chips, method, reach, areas["isa_km2"], areas["other_km2"])
+            if truth is not None:
+                raster_of_truth = truth / str(year) / f"{reach}.tif"
+                row["truth_km2"] = ground_areas_km2([raster_of_truth], outline)[0]["isa_km2"]
+            rows.append(row)
+    made = _with_rates(pd.DataFrame(rows), "steady_isa_km2", "", rapid_percent, saturating_ratio)
     if truth is not None:
         made = _with_rates(made, "truth_km2", "_truth", rapid_percent, saturating_ratio)
     with raster.atomic(table) as part:
@@ -74,27 +81,37 @@ def growth(
         figures.growth_curves(made, part)
 
 
-def ground_areas_km2(path: Path, outline: dict[str, Any]) -> dict[str, float]:
-    """Ground area, km2, of ISA, of other known ground and of unknown ground inside an outline.
+def ground_areas_km2(paths: list[Path], outline: dict[str, Any]) -> list[dict[str, float]]:
+    """Ground area, km2, inside an outline in each of several years' rasters of one grid.
 
+    For each raster: ISA, other known ground, unknown ground, and "steady" ISA: that on ground known in every raster,
+    from which rates are told, so that ground which one year did not see does not count as growth.
     The UTM scale is taken at the middle of blocks of 512 x 512 pixels, over which it varies by less than 1e-5.
 
     Args:
-        path: raster of 0/1/255 in a UTM zone.
+        paths: rasters of 0/1/255 in a UTM zone.
         outline: GeoJSON geometry, EPSG:4326; pixels whose centre lies outside are not counted.
     """
-    total = np.zeros(3)
-    with raster.opened(path) as source:
-        epsg = source.crs.to_epsg()
-        shape = transform_geom("EPSG:4326", source.crs, outline)
-        for window in _windows(source):
-            transform = source.transform @ Affine.translation(window.col_off, window.row_off)
+    totals = np.zeros((len(paths), 4))
+    with ExitStack() as stack:
+        sources = [stack.enter_context(raster.opened(path)) for path in paths]
+        grids = {(source.crs.to_epsg(), source.transform, source.shape) for source in sources}
+        if len(grids) > 1:
+            raise DataError(
+                f"{paths[0]} and the same city's mosaics of other years are not on one grid; make them again"
+            )
+        epsg, whole, _ = grids.pop()
+        shape = transform_geom("EPSG:4326", sources[0].crs, outline)
+        for window in _windows(sources[0]):
+            transform = whole @ Affine.translation(window.col_off, window.row_off)
             inside = geometry_mask([shape], (window.height, window.width), transform, invert=True)
             x, y = transform @ (window.width / 2, window.height / 2)
             pixel_km2 = abs(transform.a * transform.e) / 1e6 / float(grid.area_scale(epsg, x, y))
-            counts = np.bincount(source.read(1, window=window)[inside], minlength=256)
-            total += pixel_km2 * counts[[1, 0, 255]]
-    return dict(zip(("isa_km2", "other_km2", "unknown_km2"), total.tolist()))
+            values = np.stack([source.read(1, window=window)[inside] for source in sources])
+            steady = (values != UNKNOWN).all(axis=0)
+            planes = [values == 1, values == 0, values == UNKNOWN, (values == 1) & steady]
+            totals += pixel_km2 * np.stack([plane.sum(axis=1) for plane in planes], axis=1)
+    return [dict(zip(("isa_km2", "other_km2", "unknown_km2", "steady_isa_km2"), row)) for row in totals.tolist()]
 
 
 def _windows(source: rasterio.DatasetReader) -> list[Window]:

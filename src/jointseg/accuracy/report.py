@@ -148,12 +148,11 @@ def _example(path: Path) -> Picture:
     return Picture(caption or _words(path.stem), figures.file_uri(path))
 
 
-def percent(value: float, lower: float, upper: float) -> str:
-    """A share with its interval in percent, such as "71.2 (66.0 to 76.1)"; a dash where there is none."""
+def percent(value: float, lower: float, upper: float) -> tuple[str, str]:
+    """A share and its interval in percent, such as ("71.2", "66.0 to 76.1"); a dash where there is none."""
     if not np.isfinite(value):
-        return "–"
-    around = f" ({100 * lower:.1f} to {100 * upper:.1f})" if np.isfinite(lower) else " (no interval)"
-    return f"{100 * value:.1f}{around}"
+        return "–", ""
+    return f"{100 * value:.1f}", f"{100 * lower:.1f} to {100 * upper:.1f}" if np.isfinite(lower) else "no interval"
 
 
 def _cards(table: Path | None, paired: Path | None, methods: list[str], labels: dict[str, str]) -> list[dict[str, str]]:
