@@ -111,7 +111,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self.console.is_terminal:
+            self._progress.stop()
 
     def hear(self, line: str) -> None:
         """Takes one line of Snakemake's output."""
