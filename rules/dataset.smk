@@ -24,7 +24,7 @@ if C.dataset is not None:
             tile_km=C.tile_km,
             chip_m=D.chip_m,
             spacing_m=D.spacing_m,
-            count=D.count,
+            points=D.count,
             allocation=D.allocation,
             splits=D.splits.model_dump(),
             block_m=D.block_m,

@@ -2,4 +2,5 @@
 
 from jointseg.steps import run
 
-run(snakemake)
+if __name__ == "__main__":  # worker processes of a step import this file too
+    run(snakemake)

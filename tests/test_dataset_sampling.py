@@ -37,7 +37,7 @@ def world(folder: Path, corners_km: dict[str, tuple[int, int]], side_km: int = 4
 
 
 def draw(folder: Path, inputs: dict[str, Path], name: str = "samples.parquet", **changes: object) -> gpd.GeoDataFrame:
-    params = {"tile_km": 4, "chip_m": 320, "spacing_m": 400, "count": 40, "allocation": "equal", "splits": SPLITS}
+    params = {"tile_km": 4, "chip_m": 320, "spacing_m": 400, "points": 40, "allocation": "equal", "splits": SPLITS}
     samples(**inputs, samples=folder / name, **(params | {"block_m": 1000, "seed": 1} | changes))
     return gpd.read_parquet(folder / name)
 
@@ -78,7 +78,7 @@ def test_weights_of_a_split_add_up_to_the_area_of_the_reach(tmp_path: Path, two:
 
 
 def test_positions_are_uniform(tmp_path: Path, two: dict[str, Path]) -> None:
-    corners = [draw(tmp_path, two, seed=seed, count=24)[["minx", "miny"]].to_numpy() % 4000 for seed in range(12)]
+    corners = [draw(tmp_path, two, seed=seed, points=24)[["minx", "miny"]].to_numpy() % 4000 for seed in range(12)]
     quarters = np.histogram2d(*np.vstack(corners).T, bins=2, range=[[0, 4000]] * 2)[0]
     assert quarters.sum() == 12 * 24
     # Chi square with 3 degrees of freedom; spacing makes counts more even than chance, never less.
@@ -104,7 +104,7 @@ def test_chips_stay_in_the_strip_of_their_zone(tmp_path: Path) -> None:
     x, _ = grid.transformer("EPSG:4326", "EPSG:32650").transform(120.0, 31.99)
     edge_km = int(x // 1000)
     inputs = world(tmp_path, {"edge": (edge_km - 2, 3540)})
-    table = draw(tmp_path, inputs, count=6, splits={"train": 0.5, "validation": 0, "test": 0.5})
+    table = draw(tmp_path, inputs, points=6, splits={"train": 0.5, "validation": 0, "test": 0.5})
     corners = shapely.box(table.minx, table.miny, table.minx + 320, table.miny + 320)
     to = grid.transformer("EPSG:32650", "EPSG:4326")
     assert max(to.transform(*point)[0] for box in corners for point in box.exterior.coords) <= 120 + 1e-9
@@ -113,7 +113,7 @@ def test_chips_stay_in_the_strip_of_their_zone(tmp_path: Path) -> None:
 def test_a_full_reach_gets_fewer_chips_and_says_so(
     tmp_path: Path, two: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    table = draw(tmp_path, two, count=400)
+    table = draw(tmp_path, two, points=400)
     assert 30 < len(table) < 400
     assert "of 200 chips found room" in caplog.text
 
@@ -127,7 +127,7 @@ def test_a_full_reach_gets_fewer_chips_and_says_so(
         ({"allocation": "even"}, "allocation is 'even'"),
         ({"splits": {"train": 0.6, "validation": 0.2, "test": 0.3}}, "add up to 1"),
         ({"splits": {"train": 1, "validation": 0, "test": 0}}, "need a share above 0"),
-        ({"count": 1}, "leaves a reach without chips"),
+        ({"points": 1}, "leave a reach without chips"),
         ({"block_m": 4000}, "splits want one"),
     ],
 )

@@ -169,8 +169,8 @@ class Inference(Section):
 class Codes(Section):
     """Pixel codes of a reference product: a list, or a range with both ends included."""
 
-    codes: list[int] = []
-    range: tuple[int, int] | None = None
+    codes: list[int] = Field([], description="Single codes.")
+    range: tuple[int, int] | None = Field(None, description="First and last code of a range.")
 
 
 class Product(Section):

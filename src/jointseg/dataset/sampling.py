@@ -81,7 +81,7 @@ def samples(
     tile_km: int,
     chip_m: int,
     spacing_m: float,
-    count: int,
+    points: int,
     allocation: str,
     splits: dict[str, float],
     block_m: int,
@@ -100,7 +100,7 @@ def samples(
 
     Args:
         tile_km: size of the tiles in `tiles`.
-        count: chips over all reaches.
+        points: chips over all reaches.
         allocation: "proportional" to the area of the reaches, or "equal".
         splits: share of the chips of every reach for "train", "validation" and "test".
         block_m: side of the blocks that are given to splits as a whole.
@@ -116,7 +116,7 @@ def samples(
     if not areas or not all(areas.values()):
         empty = [name for name, area in areas.items() if not area]
         raise DataError(f"reaches {empty or 'none'} have no ground in the tiles of {tiles}; check study area and grid")
-    wanted = allocate(areas, count, allocation)
+    wanted = allocate(areas, points, allocation)
     placed = Placed(sum(wanted.values()))
     frames = []
     for name, parts in zones.items():
@@ -129,7 +129,7 @@ def samples(
     for name, number in found.items():
         if number < wanted[name]:
             log.warning(
-                "%s: %d of %d chips found room; lower count or spacing_m, or raise block_m",
+                "%s: %d of %d chips found room; lower points or spacing_m, or raise block_m",
                 name,
                 number,
                 wanted[name],
@@ -165,7 +165,7 @@ def allocate(areas: dict[str, float], count: int, allocation: str) -> dict[str, 
     for name in by_remainder[: count - sum(out.values())]:
         out[name] += 1
     if not all(out.values()):
-        raise DataError(f"count is {count}, which leaves a reach without chips: {out}; raise count")
+        raise DataError(f"{count} points leave a reach without chips: {out}; raise points")
     return out
 
 
