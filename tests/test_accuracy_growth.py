@@ -138,7 +138,7 @@ def test_ground_that_a_year_did_not_see_is_not_growth(tmp_path: Path) -> None:
     ],
 )
 def test_kinds_of_growth(areas: list[float], kind: str) -> None:
-    assert kind_of_growth([2017 + 2 * i for i in range(len(areas))], areas, 5.0, 0.5) == kind
+    assert kind_of_growth([2017 + 2 * i for i in range(len(areas))], areas) == kind
 
 
 def test_growth_from_nothing_has_no_rate() -> None:

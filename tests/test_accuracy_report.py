@@ -1,5 +1,6 @@
 """The report builds from tiny inputs and from nothing, is one file, and has the same bytes each time."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jointseg.accuracy import flow, gallery, products
+from jointseg.accuracy import flow, gallery, layers, products
 from jointseg.accuracy.assess import assess
 from jointseg.accuracy.report import percent, report
 
@@ -127,8 +128,22 @@ def test_rules_are_linked_by_hash_and_the_path_settles_doubt() -> None:
     rows = flow.levels(flow.graph(RECORDS))
     assert rows == [["taken (given)"], ["samples"], ["chips"], ["superres_stage1"], ["isa"]]
     drawing = flow.svg(RECORDS)
-    assert drawing.count('class="rule"') == 4 and drawing.count('class="edge"') == 5
+    assert drawing.count('class="rule"') == 4 and drawing.count('class="given"') == 1
     assert flow.svg([]) == ""
+
+
+def test_long_links_run_beside_the_boxes() -> None:
+    rows = [["a"], ["b", "c"], ["d"], ["e"]]
+    parents = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"b"}, "e": {"a", "c", "d"}}
+    at, links = layers.place(rows, parents)
+    assert all(lower[1] == upper[1] + 1 for upper, lower in links)
+    assert {lane for lane in at if lane[1] == 2} == {("d", 2), ("a", 2), ("c", 2)}
+    for row in range(4):
+        xs = sorted(
+            (x, layers.BOX_W if lane[0] in rows[row] else layers.LANE_W) for lane, x in at.items() if lane[1] == row
+        )
+        for (x0, w0), (x1, w1) in itertools.pairwise(xs):
+            assert x1 - x0 >= (w0 + w1) / 2 + layers.GAP - 1e-6
 
 
 def test_a_whole_area_view_keeps_unknown_apart(inputs: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from jointseg.accuracy import layers
+
 COLOURS = {
     "study_area": "#6b7f8c",
     "tiling": "#6b7f8c",
@@ -17,7 +19,8 @@ COLOURS = {
     "provenance": "#3d5a45",
 }
 _SOURCE = "source"
-_BOX_W, _BOX_H, _GAP_X, _GAP_Y, _MARGIN = 148, 38, 22, 40, 14
+_BOX_H, _GAP_Y, _MARGIN = 38, 34, 14
+_PLAIN = "#8796a1"
 
 
 @dataclass
@@ -84,21 +87,7 @@ def levels(nodes: dict[str, Node]) -> list[list[str]]:
     rows: dict[int, list[str]] = defaultdict(list)
     for name in sorted(nodes):
         rows[depth[name]].append(name)
-    return [_ordered(rows[row], nodes, rows, row) for row in sorted(rows)]
-
-
-def _ordered(row: list[str], nodes: dict[str, Node], rows: dict[int, list[str]], at: int) -> list[str]:
-    """A row ordered by the mean place of each node's parents, so that fewer lines cross."""
-    place = {
-        name: (i + 0.5) / len(names) for level, names in rows.items() if level < at for i, name in enumerate(names)
-    }
-
-    def mean(name: str) -> float:
-        above = [place[parent] for parent in nodes[name].parents if parent in place]
-        return sum(above) / len(above) if above else 0.5
-
-    rows[at] = sorted(row, key=lambda name: (mean(name), name))
-    return rows[at]
+    return [rows[row] for row in sorted(rows)]
 
 
 def svg(manifests: list[dict[str, Any]]) -> str:
@@ -107,37 +96,45 @@ def svg(manifests: list[dict[str, Any]]) -> str:
     if not nodes:
         return ""
     rows = levels(nodes)
-    width = max(len(row) for row in rows) * (_BOX_W + _GAP_X) - _GAP_X + 2 * _MARGIN
+    across, links = layers.place(rows, {name: node.parents for name, node in nodes.items()})
+    width = max(across.values()) + layers.BOX_W / 2 + 2 * _MARGIN
     height = len(rows) * (_BOX_H + _GAP_Y) - _GAP_Y + 2 * _MARGIN
-    at: dict[str, tuple[float, float]] = {}
-    for i, row in enumerate(rows):
-        left = (width - len(row) * (_BOX_W + _GAP_X) + _GAP_X) / 2
-        for j, name in enumerate(row):
-            at[name] = (left + j * (_BOX_W + _GAP_X), _MARGIN + i * (_BOX_H + _GAP_Y))
-    lines = [_line(at[parent], at[name]) for name in sorted(nodes) for parent in sorted(nodes[name].parents)]
-    boxes = [_box(nodes[name], *at[name]) for name in sorted(nodes)]
+    down = {name: i for i, row in enumerate(rows) for name in row}
+    x = {lane: centre + _MARGIN for lane, centre in across.items()}
+    lines = [_line(x[upper], upper[1], x[lower], lower[1], nodes[upper[0]]) for upper, lower in links]
+    lines += [_lane(x[name, i], i, nodes[name]) for name, i in sorted(x) if down[name] != i]
+    boxes = [_box(nodes[name], x[name, i] - layers.BOX_W / 2, _top(i)) for name, i in sorted(down.items())]
     return (
-        f'<svg class="flow" viewBox="0 0 {width} {height}" role="img" aria-label="The flow of files between rules">'
-        + "".join(lines + boxes)
-        + "</svg>"
+        f'<svg class="flow" viewBox="0 0 {width:g} {height:g}" style="max-width: {width:g}px" role="img"'
+        f' aria-label="The flow of files between rules">{"".join(lines + boxes)}</svg>'
     )
 
 
-def _line(parent: tuple[float, float], child: tuple[float, float]) -> str:
-    x0, y0, x1, y1 = parent[0] + _BOX_W / 2, parent[1] + _BOX_H, child[0] + _BOX_W / 2, child[1]
-    bend = max(24.0, abs(y1 - y0) / 2)
-    return f'<path class="edge" d="M{x0:g} {y0:g}C{x0:g} {y0 + bend:g} {x1:g} {y1 - bend:g} {x1:g} {y1:g}"/>'
+def _top(row: int) -> float:
+    return _MARGIN + row * (_BOX_H + _GAP_Y)
+
+
+def _line(x0: float, row0: int, x1: float, row1: int, parent: Node) -> str:
+    y0, y1 = _top(row0) + _BOX_H, _top(row1)
+    bend = (y0 + y1) / 2
+    colour = COLOURS.get(parent.chapter, _PLAIN)
+    return f'<path class="edge" stroke="{colour}" d="M{x0:.1f} {y0:g}C{x0:.1f} {bend:g} {x1:.1f} {bend:g} {x1:.1f} {y1:g}"/>'
+
+
+def _lane(x: float, row: int, node: Node) -> str:
+    colour = COLOURS.get(node.chapter, _PLAIN)
+    return f'<path class="edge" stroke="{colour}" d="M{x:.1f} {_top(row):g}V{_top(row) + _BOX_H:g}"/>'
 
 
 def _box(node: Node, x: float, y: float) -> str:
     given = node.chapter == _SOURCE
-    colour = COLOURS.get(node.chapter, "#6b7f8c")
+    colour = COLOURS.get(node.chapter, _PLAIN)
     style = f'fill="#fff" stroke="{colour}" stroke-dasharray="4 3"' if given else f'fill="{colour}"'
     below = "given to the run" if given else f"{node.jobs} job{'s' if node.jobs > 1 else ''}"
     name = node.name.removesuffix(" (given)")
-    centre = x + _BOX_W / 2
+    centre = x + layers.BOX_W / 2
     return (
-        f'<g class="{"given" if given else "rule"}"><rect x="{x:g}" y="{y:g}" width="{_BOX_W}" height="{_BOX_H}" rx="7" '
-        f'{style}/><text x="{centre:g}" y="{y + 16:g}">{escape(name)}</text>'
-        f'<text class="jobs" x="{centre:g}" y="{y + 30:g}">{below}</text></g>'
+        f'<g class="{"given" if given else "rule"}"><rect x="{x:.1f}" y="{y:g}" width="{layers.BOX_W:g}" height="{_BOX_H}" rx="7" '
+        f'{style}/><text x="{centre:.1f}" y="{y + 16:g}">{escape(name)}</text>'
+        f'<text class="jobs" x="{centre:.1f}" y="{y + 30:g}">{below}</text></g>'
     )

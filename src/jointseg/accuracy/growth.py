@@ -20,6 +20,8 @@ from jointseg.errors import DataError
 from jointseg.progress import track
 
 BAND_ROWS = 512
+RAPID_PERCENT = 7.0  # mean growth, percent a year, from which a city grows rapidly: twice its area in ten years
+SATURATING_RATIO = 0.5  # a city saturates when its last rate is below this part of its first one
 
 
 def growth(
@@ -33,8 +35,6 @@ def growth(
     confusion: Path | None = None,
     truth: Path | None = None,
     method: str = "superres",
-    rapid_percent: float = 5.0,
-    saturating_ratio: float = 0.5,
 ) -> None:
     """Tables and draws each city's area of ISA in each year.
 
@@ -48,8 +48,6 @@ def growth(
         confusion: pixel counts by chip, as step assess writes them; without it areas are map counts alone.
         truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.
         method: the method in `confusion` that made the mosaics.
-        rapid_percent: mean growth, percent a year, from which a city grows rapidly.
-        saturating_ratio: a city saturates when its last rate is below this part of its first one.
     """
     outlines = pyogrio.read_dataframe(study_area, layer="cities").set_index("name")
     by_place = {(path.stem, int(path.parent.name)): path for path in mosaics}
@@ -72,9 +70,9 @@ def growth(
                 raster_of_truth = truth / str(year) / f"{reach}.tif"
                 row["truth_km2"] = ground_areas_km2([raster_of_truth], outline)[0]["isa_km2"]
             rows.append(row)
-    made = _with_rates(pd.DataFrame(rows), "steady_isa_km2", "", rapid_percent, saturating_ratio)
+    made = _with_rates(pd.DataFrame(rows), "steady_isa_km2", "")
     if truth is not None:
-        made = _with_rates(made, "truth_km2", "_truth", rapid_percent, saturating_ratio)
+        made = _with_rates(made, "truth_km2", "_truth")
     with raster.atomic(table) as part:
         made.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
     with raster.atomic(figure) as part:
@@ -144,24 +142,22 @@ def yearly_percent(before_km2: float, after_km2: float, years: float) -> float:
     return 100 * ((after_km2 / before_km2) ** (1 / years) - 1)
 
 
-def kind_of_growth(years: list[int], areas_km2: list[float], rapid_percent: float, saturating_ratio: float) -> str:
+def kind_of_growth(years: list[int], areas_km2: list[float]) -> str:
     """saturating, rapid or moderate; "" for fewer than two years.
 
-    saturating: of three or more years, the last interval's rate is below `saturating_ratio` of the first one's;
-    else rapid: the mean rate over all years reaches `rapid_percent`; else moderate.
+    saturating: of three or more years, the last interval's rate is below SATURATING_RATIO of the first one's;
+    else rapid: the mean rate over all years reaches RAPID_PERCENT; else moderate.
     """
     if len(years) < 2:
         return ""
     rates = [yearly_percent(areas_km2[i], areas_km2[i + 1], years[i + 1] - years[i]) for i in range(len(years) - 1)]
-    if len(rates) > 1 and rates[-1] < saturating_ratio * rates[0]:
+    if len(rates) > 1 and rates[-1] < SATURATING_RATIO * rates[0]:
         return "saturating"
     mean = yearly_percent(areas_km2[0], areas_km2[-1], years[-1] - years[0])
-    return "rapid" if mean >= rapid_percent else "moderate"
+    return "rapid" if mean >= RAPID_PERCENT else "moderate"
 
 
-def _with_rates(
-    table: pd.DataFrame, column: str, suffix: str, rapid_percent: float, saturating_ratio: float
-) -> pd.DataFrame:
+def _with_rates(table: pd.DataFrame, column: str, suffix: str) -> pd.DataFrame:
     """The table with the rate since the row's previous year and the city's kind of growth."""
     out = table.copy()
     for _, part in table.groupby("city", sort=False):
@@ -169,5 +165,5 @@ def _with_rates(
         steps = range(1, len(years))
         rates = [yearly_percent(areas[i - 1], areas[i], years[i] - years[i - 1]) for i in steps]
         out.loc[part.index, f"percent_a_year{suffix}"] = [float("nan"), *rates]
-        out.loc[part.index, f"growth{suffix}"] = kind_of_growth(years, areas, rapid_percent, saturating_ratio)
+        out.loc[part.index, f"growth{suffix}"] = kind_of_growth(years, areas)
     return out

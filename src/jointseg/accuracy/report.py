@@ -12,6 +12,7 @@ from jointseg import raster
 from jointseg.accuracy import figures, flow, gallery
 from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.gallery import Picture, Strip
+from jointseg.accuracy.growth import RAPID_PERCENT, SATURATING_RATIO
 
 _SHOWN = {
     "precision": "Precision",
@@ -110,6 +111,8 @@ def report(
         "other_years": [f"{entry['title']} ({entry['year']})" for entry in entries.values() if entry["year"] != year],
         "paired": _paired(paired, labels),
         "growth": _growth(growth),
+        "rapid_percent": f"{RAPID_PERCENT:g}",
+        "saturating_percent": f"{100 * SATURATING_RATIO:g}",
         "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
         "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels or []],
         "dataset": _dataset(index),
