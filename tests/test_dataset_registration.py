@@ -101,14 +101,14 @@ def test_unrelated_images_do_not_agree() -> None:
 
 def test_the_peak_of_a_parabola_is_found_between_metres() -> None:
     y, x = np.mgrid[-5:6, -5:6]
-    (found_x, found_y), value = registration.peak(1 - 0.01 * ((x - 1.3) ** 2 + (y + 2.4) ** 2))
+    (found_x, found_y), value = registration.peak(1 - 0.01 * ((2 * x - 1.3) ** 2 + (2 * y + 2.4) ** 2))
     assert (found_x, found_y) == pytest.approx((1.3, -2.4))
-    assert value == pytest.approx(1 - 0.01 * (0.3**2 + 0.4**2))
+    assert value == pytest.approx(1 - 0.01 * (0.7**2 + 0.4**2))
 
 
 def test_a_peak_at_the_edge_is_not_extrapolated() -> None:
     y, x = np.mgrid[-5:6, -5:6]
-    assert registration.peak(x + 0.0 * y)[0][0] == 5
+    assert registration.peak(x + 0.0 * y)[0][0] == 10
 
 
 def test_blur_leaves_unknown_pixels_out() -> None:
