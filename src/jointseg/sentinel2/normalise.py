@@ -8,6 +8,8 @@ MIN_PIXELS, MAX_PIXELS = 500, 250_000
 # A pixel is stable while its residual stays under this many robust standard deviations in every band.
 STABLE_SIGMAS, SIGMA_FLOOR_DN = 2.5, 5.0
 GAIN_RANGE = (0.4, 2.5)
+# Below this ratio of contrast to residual a slope says more about noise than about the ground.
+MIN_CONTRAST = 1.5
 _ROUNDS = 30
 
 
@@ -92,8 +94,8 @@ def _distance(x: np.ndarray, y: np.ndarray, line: tuple[float, float]) -> np.nda
 def _finish(x: np.ndarray, y: np.ndarray, line: tuple[float, float], band: str) -> Fit:
     kind = "line"
     residual = float(1.4826 * np.median(np.abs(_distance(x, y, line))))
-    # Without contrast the slope is noise: then the two years are only brought to one level.
-    if x.std() < 3 * residual:
+    # Without a slope the two years are only brought to one level.
+    if x.std() < MIN_CONTRAST * residual:
         kind, line = "shift", (1.0, float(np.median(y - x)))
         residual = float(1.4826 * np.median(np.abs(_distance(x, y, line))))
     return Fit(band, kind, round(line[0], 6), round(line[1], 3), round(residual, 3), int(x.size))
