@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.text import Text
 # Snakemake's own words, and the one line of a failing job (see provenance.record).
 _STEPS = re.compile(r"^(\d+) of (\d+) steps \(")
 _TOTAL = re.compile(r"^total\s+(\d+)\s*$")
-_STARTED = re.compile(r"^(?:Job|local(?:rule|checkpoint)|checkpoint|rule) (\d+): (.+)$")
+_STARTED = re.compile(r"^Job (\d+): (.+)$")
 _FAILED = re.compile(r"^rule \w+(?: \[[^\]]*\])?: \S")
 _STOPPING = "Terminating processes on user request"
 _IDLE = "Nothing to be done"
@@ -28,11 +29,11 @@ class Flow:
     idle: bool = False
     stopping: bool = False
     failures: list[str] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
 
     def hear(self, line: str) -> str | None:
         """Takes one line of output in; returns what a person without bars should read of it."""
-        self.lines = [*self.lines[-199:], line]
+        self.lines.append(line)
         if found := _STEPS.match(line):
             self.done, self.total = int(found[1]), int(found[2])
             return f"{self.done} of {self.total} jobs done"
