@@ -297,7 +297,7 @@ def test_reference_brings_a_year_to_the_base_years_radiometry(tmp_path):
     other = year(tmp_path / "other", lambda ground: (ground + 200) * gains + 300, 2, changed)
     plain_year, _ = made(tmp_path, other, "plain")
     adjusted, facts = made(tmp_path, other, "adjusted", reference=tmp_path / "base.tif")
-    for line, gain in zip(facts["normalisation"], gains.ravel()):
+    for line, gain in zip(facts["normalisation"]["S"], gains.ravel()):
         assert line["kind"] == "line"
         assert line["gain"] == pytest.approx(1 / gain, rel=0.01)
         assert line["offset_dn"] == pytest.approx(-300 / gain, abs=12)
@@ -313,6 +313,40 @@ def test_reference_brings_a_year_to_the_base_years_radiometry(tmp_path):
         assert json.loads(source.tags()["normalisation"]) == facts["normalisation"]
 
 
+def test_haze_of_one_date_leaves_no_edge(tmp_path, monkeypatch):
+    """Two dates, one hazy; clouds in the other leave the hazy one alone on half of the tile."""
+    base, _ = made(tmp_path, year(tmp_path / "base", lambda ground: ground, 1), "base")
+    root = year(tmp_path / "other", lambda ground: ground, 2)
+    hazy = {}
+    for key in ("B04", "B03", "B02"):
+        hazy[key] = np.rint((read(root / f"S/{key}.tif")[0][0] - 1000.0) * 0.7 + 1500).astype(np.uint16)
+    item(root, "T", hazy | {"SCL": scl()}, when="2021-08-01T00:00:00Z")
+    classes = scl()[0]
+    classes[:25] = 9
+    raster(root / "S/SCL.tif", classes, res_m=20)
+    plain_year, _ = made(tmp_path, root, "plain")
+    adjusted, facts = made(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
+    assert list(facts["normalisation"]) == ["S", "T"]
+    for array, low, high in ((plain_year, 50, 500), (adjusted, 0, 15)):
+        bias = array[:3].astype(int) - base[:3]
+        assert low < abs(np.median(bias[:, :50]) - np.median(bias[:, 50:])) + 1e-9 < high
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1)
+    made(tmp_path, root, "cut", reference=tmp_path / "base.tif")
+    assert (tmp_path / "cut.tif").read_bytes() == (tmp_path / "adjusted.tif").read_bytes()
+
+
+def test_scene_with_too_few_pixels_takes_the_line_of_the_others(tmp_path):
+    made(tmp_path, year(tmp_path / "base", lambda ground: ground, 1), "base")
+    root = year(tmp_path / "other", lambda ground: ground * 0.8, 2)
+    classes = scl()[0]
+    classes[:, 2:] = 9
+    item(root, "T", rgb(800) | {"SCL": (classes, {"res_m": 20})}, when="2021-08-01T00:00:00Z")
+    _, facts = made(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
+    for own, taken in zip(facts["normalisation"]["S"], facts["normalisation"]["T"]):
+        assert (own["kind"], taken["kind"]) == ("line", "shared")
+        assert (taken["gain"], taken["offset_dn"]) == (own["gain"], own["offset_dn"])
+
+
 def test_ground_without_contrast_is_only_shifted(tmp_path):
     base = tmp_path / "base"
     rng = np.random.default_rng(0)
@@ -322,7 +356,7 @@ def test_ground_without_contrast_is_only_shifted(tmp_path):
         item(root, "S", bands | {"SCL": scl()})
     made(tmp_path, base, "base")
     _, facts = made(tmp_path, tmp_path / "other", "other", reference=tmp_path / "base.tif")
-    for line in facts["normalisation"]:
+    for line in facts["normalisation"]["S"]:
         assert (line["kind"], line["gain"]) == ("shift", 1.0)
         assert line["offset_dn"] == pytest.approx(-150, abs=2)
 

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -74,7 +76,7 @@ def composite(
         scl_buffer_m: pixels nearer than this to a dropped class do not count either.
         min_clear: clear observations that a pixel needs.
         archive: folder of the scenes, for archives.
-        reference: composite of the base year; given, the result is adjusted to its radiometry.
+        reference: composite of the base year; given, every scene is first brought to its radiometry.
 
     Raises:
         DataError: a file of a scene is missing, damaged, of another CRS or size than its scene's.
@@ -90,15 +92,25 @@ def composite(
         reader.check(scene, bands)
     out = np.zeros((len(bands) + 1 + (method == "medoid"), *place.shape(RES_M)), dtype=np.uint16)
     blocks = list(_blocks(place, len(listed), len(bands)))
+
+    @lru_cache(maxsize=1)  # a tile of one block is read once for both passes
+    def observed(bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
+        return _observations(reader, listed, bands, bounds, scl_drop, scl_buffer_m)
+
+    fits = None
+    if reference is not None:
+        base = _base(reference, place, bands)
+        fits = _scene_fits(((row, *observed(bounds)) for row, bounds in blocks), base, len(listed), bands)
     for row, bounds in track(blocks, f"composite {year} {tile}", unit="block"):
-        stack, clear = _observations(reader, listed, bands, bounds, scl_drop, scl_buffer_m)
+        stack, clear = observed(bounds)
+        if fits is not None:
+            stack = np.stack([normalise.apply(layer, lines) for layer, lines in zip(stack, fits)])
         made = (median if method == "median" else medoid)(stack, clear, max(min_clear, 1))
         out[:, row : row + made.shape[1]] = made
     facts: dict = {"scenes": len(listed), "warped": reader.warped}
     tags = {"year": str(year), "tile": tile, "method": method, "scenes": json.dumps([scene.id for scene in listed])}
-    if reference is not None:
-        fits = _adjust(out[: len(bands)], reference, place, bands)
-        facts["normalisation"] = [line.record() for line in fits]
+    if fits is not None:
+        facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
         tags["normalisation"] = json.dumps(facts["normalisation"])
     if reader.warped:
         tags["warped"] = json.dumps(reader.warped, sort_keys=True)
@@ -237,20 +249,41 @@ def medoid(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
     return out
 
 
-def _adjust(values: np.ndarray, reference: Path, tile: Tile, bands: list[str]) -> list[normalise.Fit]:
-    """Brings `values` to the reference's radiometry, in place."""
+def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
+    """uint16 [bands, rows, columns] of the base year's composite of the same tile."""
     base, transform, crs = raster.read(reference)
     with raster.opened(reference) as source:
         names = [name or "" for name in source.descriptions]
-    if crs != tile.crs or transform != tile.transform(RES_M) or base.shape[1:] != values.shape[1:]:
+    if crs != tile.crs or transform != tile.transform(RES_M) or base.shape[1:] != tile.shape(RES_M):
         raise DataError(f"{reference} is not a composite of tile {tile.id}; give the base year's of the same tile")
-    missing = [name for name in [*bands, "clear"] if name not in names]
+    missing = [name for name in bands if name not in names]
     if missing:
         raise DataError(f"{reference} has no band {missing[0]} (it has {', '.join(names)}); make it again")
-    base = base[[names.index(name) for name in bands]]
-    known = np.logical_and.reduce(np.concatenate([base, values]))
-    fits = normalise.fit(values, base, known, bands)
-    if any(line.kind == "none" for line in fits):
-        log.warning("tile %s has %d pixels known in both years: not normalised", tile.id, fits[0].stable)
-    values[:] = normalise.apply(values, fits)
-    return fits
+    return base[[names.index(name) for name in bands]]
+
+
+def _scene_fits(
+    blocks: Iterator[tuple[int, np.ndarray, np.ndarray]], base: np.ndarray, scenes: int, bands: list[str]
+) -> list[list[normalise.Fit]]:
+    """One line per scene and band that brings it to the base year's radiometry.
+
+    Scenes are fitted one by one, not their composite: haze and light differ from date to date, and without
+    this the edge of one date's cloud mask shows in the composite. Large tiles are fitted on every n-th pixel.
+
+    Args:
+        blocks: (first row, stack, clear) of the tile, from the north.
+        base: uint16 [bands, rows, columns].
+        scenes: number of scenes.
+        bands: names of the bands.
+    """
+    step = max(1, math.ceil(math.sqrt(base[0].size / normalise.MAX_PIXELS)))
+    values, seen = [], []
+    for row, stack, clear in blocks:
+        first = -row % step
+        values.append(stack[:, :, first::step, ::step])
+        seen.append(clear[:, first::step, ::step])
+    sample, clear = np.concatenate(values, axis=2), np.concatenate(seen, axis=1)
+    reference = base[:, ::step, ::step]
+    known = np.logical_and.reduce(reference > 0)
+    fits = [normalise.fit(sample[scene], reference, clear[scene] & known, bands) for scene in range(scenes)]
+    return normalise.shared(fits)

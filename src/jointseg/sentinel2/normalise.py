@@ -1,8 +1,11 @@
-"""Relative radiometric normalisation: one year's composite made comparable with the base year's."""
+"""Relative radiometric normalisation: the scenes of one year made comparable with the base year's composite."""
 
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 MIN_PIXELS, MAX_PIXELS = 500, 250_000
 # A pixel is stable while its residual stays under this many robust standard deviations in every band.
@@ -17,7 +20,8 @@ _ROUNDS = 30
 class Fit:
     """reference = gain * value + offset_dn, with the robust standard deviation of the residual over stable pixels.
 
-    `kind` is "line", "shift" (gain 1: the pixels span too little contrast for a slope) or "none" (too few).
+    `kind` is "line", "shift" (gain 1: the pixels span too little contrast for a slope), "shared" (too few
+    pixels: the median line of the other scenes) or "none" (too few in every scene: left as it is).
     """
 
     band: str
@@ -40,7 +44,7 @@ def fit(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: lis
     pixels of the tile did not change.
 
     Args:
-        values: uint16 [bands, rows, columns], the composite to adjust.
+        values: uint16 [bands, rows, columns], the scene to adjust.
         reference: uint16 [bands, rows, columns], the base year.
         clear: bool [rows, columns], pixels known in both.
         bands: names of the bands.
@@ -62,6 +66,25 @@ def fit(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: lis
         stable = kept
         lines = [_major_axis(a[stable], b[stable]) for a, b in zip(x, y)]
     return [_finish(a[stable], b[stable], line, band) for a, b, line, band in zip(x, y, lines, bands)]
+
+
+def shared(fits: list[list[Fit]]) -> list[list[Fit]]:
+    """The fits of all scenes, where those with too few pixels take the median line of the others."""
+    good = [lines for lines in fits if all(line.kind != "none" for line in lines)]
+    if not good:
+        log.warning("no scene has %d pixels known in the base year too: none is normalised", MIN_PIXELS)
+        return fits
+    middle = [
+        (float(np.median([line.gain for line in lines])), float(np.median([line.offset_dn for line in lines])))
+        for lines in zip(*good)
+    ]
+    return [
+        [
+            replace(line, kind="shared", gain=gain, offset_dn=offset) if line.kind == "none" else line
+            for line, (gain, offset) in zip(lines, middle)
+        ]
+        for lines in fits
+    ]
 
 
 def apply(values: np.ndarray, fits: list[Fit]) -> np.ndarray:
