@@ -64,6 +64,7 @@ def quiet() -> Iterator[None]:
                 each.close()
         root.handlers[:], root.level = handlers, level
         logging.captureWarnings(False)
+        logging.raiseExceptions = True
         signal.signal(signal.SIGTERM, handler)
 
 

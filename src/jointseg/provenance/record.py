@@ -50,10 +50,10 @@ def run_job(snakemake: Any, function: Step) -> None:
             says why, and the log of the rule has the rest.
     """
     label = _label(snakemake)
-    _log_to(snakemake.log)
     signal.signal(signal.SIGTERM, _terminated)
     outputs = [Path(path) for path in snakemake.output]
     try:
+        _log_to(snakemake.log)
         with _announced(snakemake):
             _run(snakemake, function)
     except DataError as error:
@@ -129,6 +129,7 @@ def _log_to(names: Any) -> None:
     if len(names):
         Path(names[0]).parent.mkdir(parents=True, exist_ok=True)
         handlers = [logging.FileHandler(names[0], mode="w", encoding="utf-8")]
+    logging.raiseExceptions = False  # on a full disk the one line on standard error is what is left to say
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
     logging.captureWarnings(True)
