@@ -21,6 +21,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "mask2former": mask2former.build,
     "unet_discriminator": UNetDiscriminator,
 }
+HEADER = "jointseg"  # one metadata entry: safetensors writes several in an order that changes from run to run
 TOLERANCE = 1e-6  # of a mean or standard deviation of reflectance; JSON keeps more digits than this
 
 
@@ -47,15 +48,14 @@ def save(
     """Write weights and header; `architecture` is {"name": ..., "kwargs": {...}}, `extra` any JSON-able facts."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     header = {"architecture": architecture, "normalisation": normalisation, "trained": extra}
-    metadata = {key: json.dumps(value, sort_keys=True) for key, value in header.items()}
     with atomic(path) as beside:
-        save_file(tensors, beside, metadata=metadata)
+        save_file(tensors, beside, metadata={HEADER: json.dumps(header, sort_keys=True)})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise DataError(f"checkpoint {path} cannot be read ({error}); delete it and train it again") from error

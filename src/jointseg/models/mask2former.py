@@ -19,13 +19,8 @@ class Segmenter(nn.Module):
     def __init__(self, config: Mask2FormerConfig, multiple_px: int) -> None:
         super().__init__()
         self.network = Mask2FormerForUniversalSegmentation(config)
+        self.pixel_head = nn.Conv2d(self.network.config.mask_feature_size, 1, 1)
         self.multiple_px = multiple_px
-
-    def _layers(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(class logits [n, q, 3], mask logits [n, q, h', w']) of the initial queries and every decoder layer."""
-        output = self.network(pixel_values=x, output_auxiliary_logits=True)
-        auxiliary = [(each["class_queries_logits"], each["masks_queries_logits"]) for each in output.auxiliary_logits]
-        return [*auxiliary, (output.class_queries_logits, output.masks_queries_logits)]
 
     @staticmethod
     def _logit(class_logits: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
@@ -39,27 +34,38 @@ class Segmenter(nn.Module):
         return F.interpolate(log_shares[:, 1:] - log_shares[:, :1], size=size, mode="bilinear", align_corners=False)
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Edge pixels repeated on the right and below, up to the size that the network can halve."""
-        right, below = -x.shape[3] % self.multiple_px, -x.shape[2] % self.multiple_px
+        """Edge pixels repeated on the right and below, up to a size that the network can halve to 2 px or more."""
+        multiple = self.multiple_px
+        below, right = (max(2 * multiple - side, -side % multiple) for side in x.shape[2:])
         return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
     def semantic(self, x: Tensor) -> Tensor:
         """Probability of impervious surface [n, 1, h, w] of normalised RGB [n, 3, h, w], any h and w."""
         padded = self._pad(x)
-        class_logits, mask_logits = self._layers(padded)[-1]
-        return self._logit(class_logits, mask_logits, padded.shape[2:]).sigmoid()[:, :, : x.shape[2], : x.shape[3]]
+        output = self.network(pixel_values=padded)
+        logit = self._logit(output.class_queries_logits, output.masks_queries_logits, padded.shape[2:])
+        return logit.sigmoid()[:, :, : x.shape[2], : x.shape[3]]
 
     forward = semantic
 
     def loss(self, x: Tensor, label: Tensor, weights: LossWeights, generator: torch.Generator) -> Tensor:
         """Loss of normalised RGB [n, 3, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
 
-        The published set loss on every decoder layer plus `dense_weight` x (cross-entropy + dice) on the final map.
+        The published set loss on every decoder layer, plus two dense terms (cross-entropy + dice) that make short
+        trainings work: `dense_weight` on the final map, `pixel_weight` on a linear reading of the pixel features
+        from which the masks are made (used in training alone).
         h and w must be multiples of `multiple_px`. `generator` (CPU) draws the sampled points.
         """
-        layers = self._layers(x)
-        dense = dense_loss(self._logit(*layers[-1], x.shape[2:]), label)
-        return set_loss(layers, label, weights, generator) + weights.dense_weight * dense
+        output = self.network(pixel_values=x, output_auxiliary_logits=True, output_hidden_states=True)
+        layers = [(each["class_queries_logits"], each["masks_queries_logits"]) for each in output.auxiliary_logits]
+        layers.append((output.class_queries_logits, output.masks_queries_logits))
+        pixels = self.pixel_head(output.pixel_decoder_last_hidden_state)
+        pixels = F.interpolate(pixels, size=x.shape[2:], mode="bilinear", align_corners=False)
+        return (
+            set_loss(layers, label, weights, generator)
+            + weights.dense_weight * dense_loss(self._logit(*layers[-1], x.shape[2:]), label)
+            + weights.pixel_weight * dense_loss(pixels, label)
+        )
 
 
 def build(

@@ -22,6 +22,7 @@ class LossWeights:
     dice_weight: float = 5.0
     no_object_weight: float = 0.1
     dense_weight: float = 1.0
+    pixel_weight: float = 1.0
     points: int = 12544
 
 

@@ -48,6 +48,7 @@ class Recipe:
     dice_weight: float
     no_object_weight: float
     dense_weight: float
+    pixel_weight: float
     points: int
     validate_every: int
 

@@ -1,0 +1,87 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jointseg.errors import DataError
+from jointseg.models.checkpoint import build, load, normalisation_of, save
+
+KWARGS: dict[str, Any] = {"features": 2}
+NORMALISATION = {"mean": [0.1, 0.2, 0.3], "std": [0.01, 0.02, 0.03]}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    return write(tmp_path / "weights.safetensors")
+
+
+def write(path: Path, kwargs: dict[str, Any] = KWARGS) -> Path:
+    torch.manual_seed(0)
+    architecture = {"name": "unet_discriminator", "kwargs": kwargs}
+    save(path, build("unet_discriminator", **KWARGS), architecture=architecture, normalisation=NORMALISATION, extra={"steps": 3, "seed": 7})  # fmt: skip
+    return path
+
+
+def test_weights_and_header_come_back(path: Path) -> None:
+    model, header = load(path, "unet_discriminator", NORMALISATION)
+    torch.manual_seed(0)
+    expected = build("unet_discriminator", **KWARGS).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    assert not model.training
+    assert header["architecture"] == {"name": "unet_discriminator", "kwargs": KWARGS}
+    assert header["normalisation"] == NORMALISATION and header["trained"] == {"steps": 3, "seed": 7}
+
+
+def test_the_same_weights_give_the_same_bytes(path: Path) -> None:
+    assert len({path.read_bytes(), *(write(path.with_name(f"{n}")).read_bytes() for n in range(8))}) == 1
+
+
+def test_another_architecture_is_refused(path: Path) -> None:
+    with pytest.raises(DataError, match=r"weights\.safetensors holds a 'unet_discriminator', expected a 'mask2former'"):
+        load(path, "mask2former")
+
+
+def test_another_normalisation_is_refused(path: Path) -> None:
+    other = {"mean": [0.1, 0.2, 0.31], "std": NORMALISATION["std"]}
+    with pytest.raises(DataError, match="trained with normalisation"):
+        load(path, "unet_discriminator", other)
+    with pytest.raises(DataError, match="trained with normalisation"):
+        load(path, "unet_discriminator", {"mean": [0.1], "std": [0.01]})
+
+
+@pytest.mark.parametrize("kept", [0, 4, 300, -10])
+def test_a_file_cut_short_is_refused(path: Path, kept: int) -> None:
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match="cannot be read"):
+        load(path, "unet_discriminator")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        load(tmp_path / "none.safetensors", "prog_esrgan")
+
+
+def test_weights_of_another_size_are_refused(path: Path) -> None:
+    write(path, {"features": 4})
+    with pytest.raises(DataError, match="do not fit"):
+        load(path, "unet_discriminator")
+
+
+def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
+    with pytest.raises(DataError, match="has no 'architecture'"):
+        load(tmp_path / "foreign", "prog_esrgan")
+
+
+def test_unknown_architecture_is_named() -> None:
+    with pytest.raises(DataError, match="'vit' is unknown"):
+        build("vit")
+
+
+def test_normalisation_is_that_of_the_low_resolution_images() -> None:
+    statistics = {"lr": {"mean": [0.1], "std": [0.2]}, "hr": {"mean": [0.3], "std": [0.4]}}
+    assert normalisation_of(statistics) == {"mean": [0.1], "std": [0.2]}

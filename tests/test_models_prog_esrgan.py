@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from jointseg.models.prog_esrgan import ProgESRGAN, upsample
+
+SMALL = {
+    "stage1": {"features": 8, "growth": 4, "blocks": 1, "upsampling": "shuffle", "tail": 4},
+    "stage2": {"features": 8, "growth": 4, "blocks": 1, "unshuffle": 2, "upsampling": "shuffle", "tail": 4},
+}
+PUBLISHED = {"stage1": {}, "stage2": {"upsampling": "bilinear"}}
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 3)])
+def test_any_size_gives_grids_that_nest(size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        sr25, sr1 = ProgESRGAN(**SMALL)(torch.zeros(1, 3, *size))
+    assert sr25.shape == (1, 3, 4 * size[0], 4 * size[1])
+    assert sr1.shape == (1, 3, 10 * size[0], 10 * size[1])
+
+
+def test_published_size_is_built_and_runs() -> None:
+    network = ProgESRGAN(**PUBLISHED)
+    # 6 channels instead of 3 enter the second network, which has one convolution less after its trunk
+    expected = 16_697_987 + (16_697_987 + 3 * 64 * 9 - (64 * 64 * 9 + 64))
+    assert sum(weight.numel() for weight in network.parameters()) == expected
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 4, 4))[1].shape == (1, 3, 40, 40)
+
+
+def test_without_detail_both_outputs_are_aligned_with_the_input() -> None:
+    """A plane in the ground's coordinates must come out as the same plane: no shift at any of the three grids."""
+    network = ProgESRGAN(**SMALL)
+    for generator in (network.generator1, network.generator2):
+        torch.nn.init.zeros_(generator.conv_last.weight)
+    east = (torch.arange(12) + 0.5) * 10
+    ground = east.expand(1, 3, 12, 12)
+    with torch.inference_mode():
+        sr25, sr1 = network(ground)
+    for image, pixel_m in ((sr25, 2.5), (sr1, 1.0)):
+        centres = (torch.arange(image.shape[3]) + 0.5) * pixel_m
+        inside = (centres > 15) & (centres < 105)
+        assert image[0, 0, 0, inside].allclose(centres[inside], atol=1e-4)
+
+
+def test_upsampling_keeps_a_constant() -> None:
+    assert upsample(torch.full((1, 1, 4, 6), 0.25), 2.5).allclose(torch.full((1, 1, 10, 15), 0.25), atol=1e-6)
+
+
+def test_second_stage_sees_the_sentinel2_image() -> None:
+    torch.manual_seed(0)
+    network = ProgESRGAN(**SMALL)
+    sr25, first, second = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
+    with torch.inference_mode():
+        assert not torch.equal(network.stage2(first, sr25), network.stage2(second, sr25))
+
+
+def test_channels_last_changes_nothing_but_speed() -> None:
+    torch.manual_seed(0)
+    network = ProgESRGAN(**SMALL).eval()
+    x = torch.randn(2, 3, 6, 8)
+    with torch.inference_mode():
+        expected = network(x)[1]
+        found = network.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))[1]
+    assert found.allclose(expected, atol=1e-5)
