@@ -170,7 +170,7 @@ def judge(scene: Scene, attempts: list[Attempt], max_shift_m: float, min_quality
     """Registers the chips of one scene together and accepts or rejects each."""
     peaks = [registration.peak(attempt.correlation) for attempt in attempts]
     good = [shift for shift, value in peaks if value >= PEAK and math.hypot(*shift) <= max_shift_m]
-    common = tuple(np.median(good, axis=0)) if len(good) >= POOL_CHIPS else None
+    common = _common(good)
     shifts: list[tuple[float, float]] = []
     for attempt, (own, value) in zip(attempts, peaks):
         if common is None:
@@ -209,6 +209,15 @@ def judge(scene: Scene, attempts: list[Attempt], max_shift_m: float, min_quality
         shift_m = (round(float(shift[0]), 2), round(float(shift[1]), 2))
         out.append(Pair(attempt.sample_id, status, scene, shift_m, float(np.clip(quality, 0, 1))))
     return out
+
+
+def _common(shifts: list[tuple[float, float]]) -> tuple[float, float] | None:
+    """The median of a scene's shifts; None when there are too few, or half of them are far from it."""
+    if len(shifts) < POOL_CHIPS:
+        return None
+    x, y = np.median(shifts, axis=0)
+    spread = np.median(np.hypot(*(np.array(shifts) - (x, y)).T))
+    return (float(x), float(y)) if spread <= LOCAL_M else None
 
 
 def _frame(rows: list[Pair], year: int) -> pd.DataFrame:
