@@ -57,6 +57,8 @@ def superres_adversarial(
     kwargs = {"in_channels": 3, "features": training["discriminator_features"]}
     critics = nn.ModuleDict({scale.replace(".", "_"): UNetDiscriminator(**kwargs) for scale in SCALES}).to(device())
     backbone = load_backbone().to(device())
+    for module in (critics, backbone):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     descent = Descent(
         torch.optim.Adam(network.parameters(), training["learning_rate"], generator.BETAS), training["clip"]
     )
