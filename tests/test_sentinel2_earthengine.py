@@ -191,3 +191,9 @@ def test_refusals_are_not_asked_again(server, tmp_path, status):
 def test_project_has_to_be_set(tmp_path):
     with pytest.raises(DataError, match=r"source\.project is not set"):
         scenes(scenes=tmp_path / "s.json", **listing(source={"kind": "earthengine"}))
+
+
+def test_key_file_that_is_not_there_is_named(tmp_path):
+    source = {"kind": "earthengine", "project": "p", "service_account": str(tmp_path / "key.json")}
+    with pytest.raises(DataError, match=r"key file .*key\.json does not exist"):
+        scenes(scenes=tmp_path / "s.json", **listing(source=source))

@@ -69,7 +69,13 @@ def _catalogue(root: Path, href: str) -> Iterator[Scene]:
 
 
 def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
-    """The scenes of a sidecar: {"scenes": [{id, level, bands: {band: file}, ...}]}, described in the docs."""
+    """The scenes of a sidecar: {"scenes": [...]}, each with these keys.
+
+    Needed: id, level ("L1C" or "L2A"), offset_dn (to add to the DN) and bands, {"B04": file, ...} relative to
+    the archive, where SCL or CLASSI names a cloud mask; without one every pixel with data counts as clear.
+    Where known: datetime (null: every year and season), scale (0.0001), platform, mgrs, relative_orbit,
+    baseline, cloud_percent.
+    """
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -195,18 +196,24 @@ def _status(error: BaseException) -> int | None:
 
 
 @cache
-def _initialized(project: str, url: str) -> Any:
+def _initialized(project: str, url: str, service_account: str | None) -> Any:
     import ee
 
-    # A server on this machine stands in for the real one and has no accounts.
-    credentials = None if urlsplit(url).hostname in ("127.0.0.1", "localhost") else "persistent"
+    if service_account is not None and not Path(service_account).is_file():
+        raise DataError(f"the service account's key file {service_account} does not exist; correct service_account")
     try:
+        credentials: Any = "persistent"
+        if service_account is not None:
+            credentials = ee.ServiceAccountCredentials(None, key_file=service_account)
+        elif urlsplit(url).hostname in ("127.0.0.1", "localhost"):
+            credentials = None  # a server on this machine stands in for the real one and has no accounts
         ee.Initialize(credentials, project=project, url=url)
     except Exception as error:  # the client raises many kinds: of its own, of google.auth, of the transport
         raise DataError(
-            f"Earth Engine does not accept project {project!r} at {url} ({error}); run `earthengine authenticate`"
+            f"Earth Engine does not accept project {project!r} at {url} ({error}); run `earthengine authenticate` or "
+            "set service_account"
         ) from error
-    # The client would retry by itself, 4xx included; the waits above are the only ones.
+    # The client would retry by itself too; the waits above are the only ones.
     ee.data.setMaxRetries(0)
     return ee
 
@@ -214,4 +221,4 @@ def _initialized(project: str, url: str) -> Any:
 def _client(source: dict) -> Any:
     if not source.get("project"):
         raise DataError("sentinel2.source.project is not set; name the Google Cloud project that Earth Engine bills")
-    return _initialized(source["project"], source.get("url") or URL)
+    return _initialized(source["project"], source.get("url") or URL, source.get("service_account"))
