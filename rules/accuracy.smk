@@ -30,8 +30,6 @@ rule growth:
     params:
         cities=C.study_area.city_reach,
         years=C.years,
-        rapid_percent=C.accuracy.rapid_percent,
-        saturating_ratio=C.accuracy.saturating_ratio,
         code=code("growth"),
     message:
         "Measuring the growth of the cities"

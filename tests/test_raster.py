@@ -62,10 +62,13 @@ def test_atomic_folder_replaces_folder(tmp_path):
 
 
 def test_parts_of_killed_jobs_are_removed(tmp_path):
-    (tmp_path / ".part-77-a.tif").touch()
-    (tmp_path / ".part-77-b.tif").touch()
+    for name in (".part-77-a.tif", ".part-77-a.tif.strips.tif", ".part-9-old-a.tif"):
+        (tmp_path / name).touch()
+    kept = {".part-77-b.tif", ".part-77-not-a.tif", "a.tif"}
+    for name in kept:
+        (tmp_path / name).touch()
     raster.remove_parts(tmp_path / "a.tif")
-    assert [p.name for p in tmp_path.iterdir()] == [".part-77-b.tif"]
+    assert {p.name for p in tmp_path.iterdir()} == kept
 
 
 def test_read_outside_is_nodata(tmp_path):

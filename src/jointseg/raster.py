@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,7 @@ from jointseg.errors import DataError
 
 Bounds = tuple[float, float, float, float]
 BLOCK_PX = 512
-_PART = ".part-"
+_PART, _STRIPS = ".part-", ".strips.tif"
 
 
 @contextmanager
@@ -48,7 +49,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def remove_parts(path: Path) -> None:
     """Removes what killed jobs left half-written beside `path`; call only when no other job writes it."""
-    for part in Path(path).parent.glob(f"{_PART}*-{Path(path).name}"):
+    path = Path(path)
+    own = re.compile(rf"{re.escape(_PART)}\d+-(old-)?{re.escape(path.name)}({re.escape(_STRIPS)})?")
+    for part in [beside for beside in path.parent.iterdir() if own.fullmatch(beside.name)]:
         remove(part)
 
 
@@ -121,7 +124,7 @@ class Writer:
     def __enter__(self) -> "Writer":
         with ExitStack() as stack:
             self._part = stack.enter_context(atomic(self.path))
-            self._strips = self._part.with_name(self._part.name + ".strips.tif")
+            self._strips = self._part.with_name(self._part.name + _STRIPS)
             stack.callback(remove, self._strips)
             self._to = rasterio.open(self._strips, "w", **self._profile)
             if self._descriptions:

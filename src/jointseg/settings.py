@@ -189,12 +189,6 @@ class Accuracy(Section):
     products_folder: str | None = Field(None, description="Folder of the reference products.")
     products: dict[Name, Product] = Field({}, description="Reference products with their codes.")
     baselines: list[Literal["bilinear"]] = Field(["bilinear"], description="Methods trained and scored beside ours.")
-    rapid_percent: Annotated[float, Field(gt=0)] = Field(
-        5.0, description="Mean growth of ISA, percent a year, from which a city grows rapidly."
-    )
-    saturating_ratio: Share = Field(
-        0.5, description="A city saturates when its last rate is below this part of its first."
-    )
 
 
 class Report(Section):
