@@ -36,15 +36,14 @@ SEGMENTER = {
 LATTICE = {"window_m": 480, "stride_m": 420}
 
 
-def save(path: Path, name: str, kwargs: dict, *, threshold: float | None = None, **normalisation: list[float]) -> Path:
+def save(path: Path, name: str, kwargs: dict, *, extra: dict | None = None, **normalisation: list[float]) -> Path:
     torch.manual_seed(3)
-    extra = {} if threshold is None else {"threshold": str(threshold)}
     checkpoint.save(
         path,
         checkpoint.build(name, **kwargs),
         architecture={"name": name, "kwargs": kwargs},
         normalisation={**NORMALISATION, **normalisation},
-        extra=extra,
+        extra=extra or {},
     )
     return path
 
@@ -59,7 +58,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     dn = rng.integers(300, 3000, (3, 48, 48)).astype(np.uint16)
     predictor = engine.Predictor.load("superres", segmentation, superres)
     middle = float(np.median(predictor.probability(dn, np.ones((48, 48), bool))))
-    segmentation = save(folder / "segmentation.safetensors", "mask2former", SEGMENTER, threshold=middle)
+    segmentation = save(folder / "segmentation.safetensors", "mask2former", SEGMENTER, extra={"threshold": middle})
     return {"superres": superres, "segmentation": segmentation}
 
 
@@ -300,6 +299,16 @@ def test_checkpoints_of_two_normalisations_are_refused(tmp_path: Path, weights: 
         engine.Predictor.load("superres", weights["segmentation"], other)
     with pytest.raises(DataError, match="mask2former"):
         engine.Predictor.load("superres", weights["superres"], other)
+
+
+def test_checkpoints_of_another_method_or_stage_are_refused(tmp_path: Path, weights: dict[str, Path]) -> None:
+    half = save(tmp_path / "half.safetensors", "prog_esrgan", GENERATOR, extra={"stage": 1})
+    with pytest.raises(DataError, match=r"2\.5 m"):
+        engine.Predictor.load("superres", weights["segmentation"], half)
+    baseline = save(tmp_path / "baseline.safetensors", "mask2former", SEGMENTER, extra={"method": "bilinear"})
+    with pytest.raises(DataError, match="bilinear"):
+        engine.Predictor.load("superres", baseline, weights["superres"])
+    assert engine.Predictor.load("bilinear", baseline, None).threshold == 0.5
 
 
 def test_the_map_is_a_cog_on_the_tile(tmp_path: Path, weights: dict[str, Path]) -> None:

@@ -46,8 +46,8 @@ class Predictor:
         """Reads the checkpoints that a method needs.
 
         Raises:
-            DataError: unknown method, a checkpoint missing or too many, other architectures, or two checkpoints that
-                were trained with different normalisations.
+            DataError: unknown method, a checkpoint missing or too many, of another architecture, trained for another
+                method or not to 1 m, or two checkpoints that were trained with different normalisations.
         """
         if method not in ("superres", "bilinear"):
             raise DataError(f"method is {method!r}: it must be 'superres' or 'bilinear'")
@@ -60,10 +60,17 @@ class Predictor:
         generator, segmenter, normalisation, threshold = None, None, None, DEFAULT_THRESHOLD
         if superres is not None:
             generator, header = checkpoint.load(superres, "prog_esrgan")
+            if header["trained"].get("stage", 2) < 2:
+                raise DataError(f"checkpoint {superres} is trained to 2.5 m only; give that of a later stage")
             normalisation = header["normalisation"]
         if segmentation is not None:
             segmenter, header = checkpoint.load(segmentation, "mask2former", normalisation)
             normalisation = header["normalisation"]
+            if header["trained"].get("method", method) != method:
+                raise DataError(
+                    f"checkpoint {segmentation} was trained on {header['trained']['method']} images, not on {method} ones; "
+                    "give the checkpoint of the same method"
+                )
             threshold = float(header["trained"].get("threshold", DEFAULT_THRESHOLD))
         if normalisation is None:
             raise DataError("a predictor needs a super-resolution or a segmentation checkpoint; give one")
