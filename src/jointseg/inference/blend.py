@@ -24,7 +24,7 @@ def blend(
     window_m rows over the width of the bounds.
 
     Args:
-        results: every window of `lattice.windows(bounds, ...)` in its order, with float32 [channels, window_m, window_m]
+        results: every window of `lattice.windows(bounds, ...)` in its order: float32 [channels, window_m, window_m]
             (1 m pixels, north up), or None where no pixel of the window will be used.
         bounds: (minx, miny, maxx, maxy), whole metres of the UTM zone.
 

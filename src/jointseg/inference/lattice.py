@@ -23,7 +23,7 @@ class Window(NamedTuple):
 
 
 def check(window_m: int, stride_m: int) -> None:
-    """Refuse sizes that do not nest in the 10 m lattice, in the segmenter's coarsest cell (32 px of 1 m), or leave gaps.
+    """Refuse sizes off the 10 m lattice or the segmenter's coarsest cell (32 px of 1 m), and strides that leave gaps.
 
     Raises:
         DataError: naming the size, its value and what is allowed.

@@ -68,7 +68,7 @@ class Predictor:
             normalisation = header["normalisation"]
             if header["trained"].get("method", method) != method:
                 raise DataError(
-                    f"checkpoint {segmentation} was trained on {header['trained']['method']} images, not on {method} ones; "
+                    f"checkpoint {segmentation} was trained on {header['trained']['method']} images, not {method}; "
                     "give the checkpoint of the same method"
                 )
             threshold = float(header["trained"].get("threshold", DEFAULT_THRESHOLD))
@@ -100,7 +100,7 @@ class Predictor:
 
     @torch.inference_mode()
     def reflectance(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """The 1 m image of one composite window: float32 [bands, 10 h, 10 w] reflectance; arguments as `probability`."""
+        """The 1 m image of one composite window: reflectance float32 [bands, 10 h, 10 w]; takes what `probability` takes."""
         return (self._sharpen(dn, known) * self.std + self.mean)[0].cpu().numpy()
 
     def _sharpen(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
