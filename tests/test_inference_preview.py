@@ -91,7 +91,7 @@ def test_preview_is_the_super_resolved_image_and_the_same_bytes_again(tmp_path: 
     assert array.shape == (3, 1000, 1000) and array.dtype == np.uint16 and transform == TILE.transform(1)
     known = dn[3].repeat(10, axis=0).repeat(10, axis=1) > 0
     assert np.array_equal((array > 0).all(axis=0), known) and np.array_equal((array > 0).any(axis=0), known)
-    # Away from edges, which reach some tens of pixels through the convolutions, it is what the network makes of the ground.
+    # Away from the edges, which convolutions carry inwards, it is what the network makes of the ground.
     mean, std = (torch.tensor(normalisation[key])[:, None, None] for key in ("mean", "std"))
     with torch.inference_mode():
         x = (torch.from_numpy(dn[:3, 60:, :40].astype(np.float32)) * 1e-4 - mean) / std

@@ -100,7 +100,7 @@ class Predictor:
 
     @torch.inference_mode()
     def reflectance(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """The 1 m image of one composite window: reflectance float32 [bands, 10 h, 10 w]; takes what `probability` takes."""
+        """The 1 m image of one composite window: reflectance float32 [bands, 10 h, 10 w]; see `probability`."""
         return (self._sharpen(dn, known) * self.std + self.mean)[0].cpu().numpy()
 
     def _sharpen(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
