@@ -35,19 +35,15 @@ def skies(frame: Frame, year: int, looks: list[Look]) -> list[Sky]:
     """Clouds of a year's looks; some are thinned until every pixel has two clear looks."""
     shape = (frame.reach_m // 10, frame.width_m // 10)
     shares = [look.cloud_share for look in looks]
+    made = [_sky(frame, year, number, look, look.cloud_share, shape) for number, look in enumerate(looks)]
     while True:
-        made = [
-            _sky(frame, year, number, look, share, shape) for number, (look, share) in enumerate(zip(looks, shares))
-        ]
         fewest = sensors.clear_looks([(sky.opacity, sky.shade, sky.seen) for sky in made]).min()
-        if fewest >= sensors.CLEAR_LOOKS:
-            return made
         # The cloudiest look that is not meant to be overcast gives way.
-        open_looks = [k for k, look in enumerate(looks) if look.cloud_share < 0.5]
-        worst = max(open_looks, key=lambda k: shares[k])
+        worst = max((k for k, look in enumerate(looks) if look.cloud_share < 0.5), key=lambda k: shares[k])
+        if fewest >= sensors.CLEAR_LOOKS or not shares[worst]:
+            return made
         shares[worst] = shares[worst] * 0.6 if shares[worst] > 0.04 else 0.0
-        if not any(shares[k] for k in open_looks):
-            return [_sky(frame, year, number, look, shares[number], shape) for number, look in enumerate(looks)]
+        made[worst] = _sky(frame, year, worst, looks[worst], shares[worst], shape)
 
 
 def _sky(frame: Frame, year: int, number: int, look: Look, share: float, shape: tuple[int, int]) -> Sky:

@@ -128,7 +128,7 @@ def _wander(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, bend: float 
     length = float(np.hypot(*(b - a)))
     t = np.linspace(0, 1, max(4, int(length / 25)))
     across = np.array([-(b - a)[1], (b - a)[0]]) / max(length, 1)
-    sway = sum(rng.normal(0, bend * length / k**1.3) * np.sin(k * np.pi * t) for k in (1, 2, 3, 5))
+    sway = np.sum([rng.normal(0, bend * length / k**1.3) * np.sin(k * np.pi * t) for k in (1, 2, 3, 5)], axis=0)
     return shapely.LineString(a + t[:, None] * (b - a) + sway[:, None] * across)
 
 

@@ -153,7 +153,7 @@ def _truth(
 
 def _shifts(path: Path, scenes: list[plan.HighScene], looks: dict[int, list[plan.Look]]) -> None:
     """What to add to each scene's coordinates, in metres, to land on the ground it shows."""
-    every = [*scenes, *(look for year in sorted(looks) for look in looks[year])]
+    every: list[plan.HighScene | plan.Look] = [*scenes, *(look for year in sorted(looks) for look in looks[year])]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("scene", "shift_x_m", "shift_y_m"))

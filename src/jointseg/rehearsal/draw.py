@@ -1,5 +1,6 @@
 """Draws a panel of the valley at 1 m: ground, objects, crowns and shadows of any year."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,12 +122,15 @@ def upsampled(field: np.ndarray, panel: Panel) -> np.ndarray:
     return mixed[:, col] * (1 - right) + mixed[:, col + 1] * right
 
 
-def burn(shapes: list[shapely.Geometry], values: list[int] | np.ndarray, panel: Panel) -> np.ndarray:
+def burn(
+    shapes: Sequence[shapely.Geometry] | np.ndarray, values: Sequence[int] | np.ndarray, panel: Panel
+) -> np.ndarray:
     """Later shapes over earlier ones, pixels whose centre lies inside: int32 [rows, columns], 0 elsewhere."""
-    box = panel.box
-    pairs = [(shape, int(value)) for shape, value in zip(shapes, values) if shape.intersects(box) and shape.area > 0]
-    if not pairs:
+    shapes, values = np.asarray(shapes, dtype=object), np.asarray(values)
+    here = np.flatnonzero(shapely.intersects(shapes, panel.box) & (shapely.area(shapes) > 0))
+    if not here.size:
         return np.zeros(panel.shape, dtype=np.int32)
+    pairs = [(shapes[k], int(values[k])) for k in here]
     return rasterize(pairs, panel.shape, transform=panel.transform, dtype="int32", merge_alg=MergeAlg.replace)
 
 
@@ -142,12 +146,12 @@ def cast_shadow(thing: Thing) -> shapely.Geometry:
 def ground(world: World, panel: Panel, fine: dict[str, np.ndarray]) -> Ground:
     """Draws what stays, and indexes what changes."""
     number = 1 + np.arange(len(world.things))
-    box = panel.grown(120).box
-    near = [k for k, thing in enumerate(world.things) if thing.shape.intersects(box)]
+    shapes = np.array([thing.shape for thing in world.things])
+    near = np.flatnonzero(shapely.intersects(shapes, panel.grown(120).box))
     levels = []
     for level in range(LEVELS):
         here = [k for k in near if world.things[k].level == level]
-        levels.append(burn([world.things[k].shape for k in here], number[here], panel))
+        levels.append(burn(shapes[here], number[here], panel))
     standing = sorted((k for k in near if world.things[k].height_m > 0), key=lambda k: -world.things[k].birth)
     shadows = burn([cast_shadow(world.things[k]) for k in standing], number[standing], panel)
 
@@ -260,11 +264,10 @@ def crops(frame_rng: np.random.Generator, fallow: float = 0.10) -> np.ndarray:
 
 def top_of(world: World, land: Ground, year: int) -> np.ndarray:
     """1 + index of the uppermost object that stands in a year, 0 where none does: int32 [rows, columns]."""
-    births = np.array([0] + [thing.birth for thing in world.things])
+    stands = np.array([False] + [thing.birth <= year for thing in world.things])
     top = np.zeros_like(land.levels[0])
     for level in land.levels:
-        there = (level > 0) & (births[level] <= year)
-        np.copyto(top, level, where=there)
+        np.copyto(top, level, where=stands[level])
     return top
 
 
@@ -272,25 +275,27 @@ def picture(world: World, land: Ground, year: int) -> Picture:
     """The panel as it looks in a year."""
     things = world.things
     top = top_of(world, land, year)
-    births = np.array([9999] + [thing.birth for thing in things])
+    stands = np.array([False] + [thing.birth <= year for thing in things])
     spread = np.array([0] + [MATERIALS[thing.material][5] for thing in things], dtype=np.float32)
     phases = np.array(
         [NO_PHASE] + [PHASE[thing.phase] if thing.phase else NO_PHASE for thing in things], dtype=np.uint8
     )
     built = top > 0
     # A crown hangs over what people built; in the open it would be lost in the fields' own green.
-    crown = np.where(built & (births[top] <= year), land.crown, 0)
+    crown = np.where(built, land.crown, 0)
     leaves = crown > 0
     roofs = np.array([False] + [thing.level >= 5 for thing in things])
-    shaded = (births[land.shadows] <= year) & ~roofs[top]
+    shaded = stands[land.shadows] & ~roofs[top]
     grain = 1 + spread[top] * land.texture
     static = land.static.copy()
     dark = MATERIALS["tree"]
     for band in range(4):
         values = np.concatenate([[0], world.spectra[:, band]]).astype(np.float32)[top]
-        np.copyto(static[band], values * grain, where=built)
+        values *= grain
+        np.copyto(static[band], values, where=built)
         np.copyto(static[band], dark[band] * crown, where=leaves)
-        static[band] *= land.relief * np.where(shaded, SHADOW[band], np.float32(1))
+        static[band] *= land.relief
+        np.multiply(static[band], SHADOW[band], out=static[band], where=shaded)
     phase = np.where(built, phases[top], land.cover)
     yearly = crops(world.frame.rng(61, year))
     field = ~built & (land.crop >= 0)

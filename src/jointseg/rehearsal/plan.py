@@ -120,7 +120,8 @@ def high_scenes(frame: Frame, year: int) -> list[HighScene]:
     """One scene of every panel, a second look at one half of each reach, a cloudy one, and one of level 1."""
     rng = frame.rng(71)
     whole = panels(frame)
-    first, scenes = datetime(year, 5, 3), []
+    first = datetime(year, 5, 3)
+    scenes: list[HighScene] = []
 
     def add(panel: int, window: Panel, cloud: int, level: str = "L3C") -> None:
         when = first + timedelta(

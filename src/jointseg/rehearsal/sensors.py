@@ -1,7 +1,7 @@
 """How the satellites see the valley: blur, sampling, misregistration, atmosphere, clouds, noise."""
 
 import numpy as np
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from jointseg.rehearsal.draw import Panel, Picture, at_date
 from jointseg.rehearsal.materials import GREEN, PHASES, UNDER, green_fraction
@@ -67,10 +67,11 @@ def _sampled(image: np.ndarray, shift_m: tuple[float, float]) -> np.ndarray:
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], share: float) -> tuple[np.ndarray, np.ndarray]:
     """Opacity of clouds and depth of their shadows, float32 [rows, columns] 0..1 at 10 m."""
-    field = sum(
-        weight * _unit(gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap"))
-        for weight, sigma in ((1.0, 26), (0.5, 9), (0.2, 3))
-    )
+    field = np.zeros(shape)
+    for weight, sigma in ((1.0, 26), (0.5, 9), (0.2, 3)):
+        field += weight * _unit(
+            gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap", truncate=3)
+        )
     if share <= 0:
         return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     edge = np.quantile(field, 1 - share)
@@ -159,9 +160,8 @@ def clear_looks(covers: list[tuple[np.ndarray, np.ndarray, np.ndarray]], buffer_
         covers: (opacity, shade, seen) of each date at 10 m.
     """
     looks = np.zeros(covers[0][0].shape, dtype=int)
-    disc = np.hypot(*np.mgrid[-buffer_px : buffer_px + 1, -buffer_px : buffer_px + 1]) <= buffer_px
     for opacity, shade, seen in covers:
-        looks += seen & ~binary_dilation((opacity > 0.04) | (shade > 0.08), disc)
+        looks += seen & ~maximum_filter((opacity > 0.04) | (shade > 0.08), 2 * buffer_px + 1)
     return looks
 
 

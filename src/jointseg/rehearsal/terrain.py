@@ -52,7 +52,7 @@ class Terrain:
     lakes: list[shapely.Geometry]
     regions: list[shapely.Geometry]
 
-    def at(self, name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def at(self, name: str, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
         """Nearest value of a field at local coordinates."""
         field = self.fields[name]
         col = np.clip(np.rint((np.asarray(x) + MARGIN_M) / MACRO_M).astype(int), 0, field.shape[1] - 1)
