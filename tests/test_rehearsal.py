@@ -98,8 +98,8 @@ def test_blur_has_the_stated_mtf() -> None:
     view = draw.Picture(np.stack([wave] * 4), np.zeros_like(wave), none, np.zeros(wave.shape, np.int32))
     optics = sensors.Optics(view)
     seen = np.concatenate([optics.look(200, (shift, 0.0))[0, 20] for shift in np.arange(0, 20, 0.5)])
-    # The 2 m block means and the linear sampling damp by another 0.984 and at most 0.967.
-    assert np.ptp(seen) / 0.8 == pytest.approx(0.984 * sensors.MTF_NYQUIST, rel=0.04)
+    # The 2 m block means damp by another 0.984, the linear sampling between them by 0.95 at worst.
+    assert 0.92 * sensors.MTF_NYQUIST < np.ptp(seen) / 0.8 < sensors.MTF_NYQUIST
 
 
 def test_a_shift_moves_the_picture_the_stated_way() -> None:
