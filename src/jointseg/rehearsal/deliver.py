@@ -17,15 +17,13 @@ from jointseg import grid, raster
 from jointseg.progress import track
 from jointseg.rehearsal import archive, plan, vectors
 from jointseg.rehearsal import products as reference
-from jointseg.rehearsal.panels import PRODUCT_YEARS, Drawn, Job, draw_panel
+from jointseg.rehearsal.panels import COVER_YEAR, PRODUCT_YEARS, Drawn, Job, draw_panel
 from jointseg.rehearsal.terrain import EPSG, REACHES
 from jointseg.rehearsal.world import World, make_world, reach_box, to_utm
 
 log = logging.getLogger(__name__)
 
 WORKERS = 2
-YEARS = (2017, 2019, 2021, 2023)
-JILIN_YEAR = 2022
 
 
 def rehearsal(
@@ -52,15 +50,17 @@ def rehearsal(
         corrections: folder of Labelme files.
         products: folder with worldcover, gisa, gisd30 and sinolc1.
         truth: folder with {year}/{reach}.tif at 1 m (0, 1), growth.csv, and what the scenes' shifts are.
-        world: reach_km, dates_per_year.
+        world: reach_km (side of a reach), years (of the Sentinel-2 products), dates_per_year, jilin_year (of the
+            Jilin-1 scenes and of the map data).
         seed: of everything.
 
     Returns the seed, and the impervious share of each year.
     """
     valley = make_world(int(world["reach_km"]), seed)
     frame = valley.frame
-    looks = {year: plan.looks(frame, year, int(world["dates_per_year"])) for year in YEARS}
-    scenes = plan.high_scenes(frame, JILIN_YEAR)
+    years, jilin_year = sorted(map(int, world["years"])), int(world["jilin_year"])
+    looks = {year: plan.looks(frame, year, int(world["dates_per_year"])) for year in years}
+    scenes = plan.high_scenes(frame, jilin_year)
     to_scenes = os.path.relpath(jilin1, corrections)
     with ExitStack() as parts:
         study_area, sentinel2, jilin1, osm, footprints, corrections, products, truth = (
@@ -74,16 +74,16 @@ def rehearsal(
                 number,
                 looks,
                 [scene for scene in scenes if scene.panel == number],
-                sorted({*YEARS, JILIN_YEAR}),
+                sorted({*years, jilin_year, COVER_YEAR}),
                 jilin1,
             )
             for number in range(2 * len(REACHES))
         ]
         drawn = _draw(jobs)
-        _vectors(valley, scenes, study_area, osm, footprints, corrections, to_scenes)
+        _vectors(valley, jilin_year, scenes, study_area, osm, footprints, corrections, to_scenes)
         surface = {
             year: [np.concatenate([panel.surface[year][k] for panel in drawn], axis=2) for k in range(len(looks[year]))]
-            for year in YEARS
+            for year in years
         }
         archive.deliver(sentinel2, frame, looks, surface)
         _products(products, valley, drawn)
@@ -99,6 +99,7 @@ def _draw(jobs: list[Job]) -> list[Drawn]:
 
 def _vectors(
     valley: World,
+    year: int,
     scenes: list[plan.HighScene],
     study_area: Path,
     osm: Path,
@@ -107,17 +108,17 @@ def _vectors(
     to_scenes: str,
 ) -> None:
     vectors.study_area(study_area, valley)
-    mapped = vectors.mapped(valley, JILIN_YEAR)
-    vectors.osm(osm, valley, JILIN_YEAR, mapped)
-    known = mapped | vectors.footprints(footprints, valley, JILIN_YEAR)
-    vectors.corrections(corrections, to_scenes, valley, scenes, JILIN_YEAR, known)
+    mapped = vectors.mapped(valley, year)
+    vectors.osm(osm, valley, year, mapped)
+    known = mapped | vectors.footprints(footprints, valley, year)
+    vectors.corrections(corrections, to_scenes, valley, scenes, year, known)
 
 
 def _products(folder: Path, valley: World, drawn: list[Drawn]) -> None:
     shares = np.concatenate([panel.shares for panel in drawn], axis=2)
     cover_shares = np.concatenate([panel.cover_shares for panel in drawn], axis=2)
     frame = valley.frame
-    reference.worldcover(folder / "worldcover", frame, shares[PRODUCT_YEARS.index(2021)], cover_shares)
+    reference.worldcover(folder / "worldcover", frame, shares[PRODUCT_YEARS.index(COVER_YEAR)], cover_shares)
     reference.gisa(folder / "gisa", frame, PRODUCT_YEARS, shares)
     reference.gisd30(folder / "gisd30", frame, PRODUCT_YEARS, shares)
     reference.sinolc1(
