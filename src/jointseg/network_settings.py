@@ -99,6 +99,7 @@ class SegmentationTraining(Descent):
     dice_weight: Annotated[float, Field(ge=0)] = 5
     no_object_weight: Annotated[float, Field(ge=0)] = 0.1
     dense_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of a loss on the semantic map itself.")
+    pixel_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of the same loss on the pixel features.")
     points: Count = Field(12544, description="Points at which masks are compared.")
 
 
