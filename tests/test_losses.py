@@ -65,10 +65,10 @@ def test_area_average_refuses_a_remainder() -> None:
         losses.area_average(torch.zeros(1, 1, 5, 7), 5, 2)
 
 
-def test_perceptual_is_the_weighted_sum_of_mean_differences() -> None:
-    made = [torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 2, 2)]
-    true = [torch.full((1, 2, 4, 4), 3.0), torch.full((1, 1, 2, 2), 5.0)]
-    assert losses.perceptual(made, true, [0.5, 2.0]).item() == pytest.approx(0.5 * 3 + 2 * 4)
+def test_perceptual_is_the_weighted_sum_of_differences_in_deviations_of_the_target() -> None:
+    made = [torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 2)]
+    true = [torch.tensor([[[[6.0, -2.0]]]]), torch.tensor([[[[5.0, 1.0]]]])]  # deviations 4 and 2
+    assert losses.perceptual(made, true, [0.5, 2.0]).item() == pytest.approx(0.5 * 4 / 4 + 2 * 2 / 2)
     with pytest.raises(DataError, match="one weight a map"):
         losses.perceptual(made, true, [1.0])
 

@@ -72,12 +72,18 @@ def degrade_to_stage1(target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def perceptual(prediction: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Weighted sum over layers of the mean absolute difference of two lists of feature maps."""
+    """Weighted sum over layers of the mean absolute difference of two lists of feature maps.
+
+    Each layer's difference is divided by the deviation of its target, because layers differ in scale by tens; a weight
+    then means the same for every layer, and nearly the same as for the L1 of standardised images.
+    """
     if not len(prediction) == len(target) == len(weights):
         raise DataError(
             f"perceptual loss has {len(prediction)} feature maps and {len(weights)} weights; give one weight a map"
         )
-    terms = [weight * (p - t).abs().mean() for weight, p, t in zip(weights, prediction, target)]
+    terms = [
+        w * (p - t).abs().mean() / t.std(correction=0).clamp(min=1e-3) for w, p, t in zip(weights, prediction, target)
+    ]
     return torch.stack(terms).sum()
 
 
