@@ -11,9 +11,16 @@ def reference(wildcards):
     return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
 
 
+def sidecar(wildcards):
+    """The file that describes plain band files as scenes, where the config names one."""
+    path = getattr(C.sentinel2.source, "scene", None)
+    return {"sidecar": path} if path else {}
+
+
 rule scenes:
     input:
         unpack(archive),
+        unpack(sidecar),
     output:
         scenes=f"{R}/sentinel2/scenes/{{year}}/{{tile}}.json",
         manifest=manifest("scenes/{year}/{tile}"),
@@ -28,7 +35,7 @@ rule scenes:
         mem_mb=1000,
     params:
         tile_km=C.tile_km,
-        source=C.sentinel2.source.model_dump(),
+        source=C.sentinel2.source.model_dump(exclude={"scene"}),
         level=lambda wildcards: C.sentinel2.level_by_year.get(int(wildcards.year), C.sentinel2.level),
         season=list(C.sentinel2.season),
         max_cloud_percent=C.sentinel2.max_cloud_percent,
@@ -59,7 +66,7 @@ rule composite:
         mem_mb=3000,
     params:
         tile_km=C.tile_km,
-        source=C.sentinel2.source.model_dump(),
+        source=C.sentinel2.source.model_dump(exclude={"scene"}),
         bands=C.sentinel2.bands,
         method=C.sentinel2.method,
         scl_drop=C.sentinel2.scl_drop,

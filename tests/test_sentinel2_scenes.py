@@ -187,12 +187,11 @@ def sidecar(tmp_path, **changes):
     } | changes
     path = tmp_path / "scene.json"
     path.write_text(json.dumps({"scenes": [{k: v for k, v in entry.items() if v != "absent"}]}))
-    return {"kind": "archive", "scene": str(path)}
+    return path
 
 
 def test_sidecar_describes_a_folder(tmp_path):
-    source = sidecar(tmp_path)
-    arguments = listing(level="L1C", source=source)
+    arguments = listing(level="L1C", sidecar=sidecar(tmp_path))
     scenes(scenes=tmp_path / "out.json", archive=tmp_path / "files", **arguments)
     (scene,) = scene_list.load(tmp_path / "out.json")
     assert (scene.id, scene.datetime, scene.epsg, scene.mask) == ("one", None, 32650, None)
@@ -208,9 +207,9 @@ def test_sidecar_describes_a_folder(tmp_path):
     ],
 )
 def test_bad_sidecars_are_told(tmp_path, changes, words):
-    source = sidecar(tmp_path, **changes)
+    described = sidecar(tmp_path, **changes)
     with pytest.raises(DataError, match=words):
-        scenes(scenes=tmp_path / "o.json", archive=tmp_path / "files", **listing(level="L1C", source=source))
+        scenes(scenes=tmp_path / "o.json", archive=tmp_path / "files", **listing(level="L1C", sidecar=described))
 
 
 def test_archive_that_is_none_is_told(tmp_path):

@@ -38,11 +38,10 @@ def root_of(source: dict, archive: Path | None) -> Path:
     return root
 
 
-def find(root: Path, source: dict) -> Iterator[Scene]:
-    """Every scene of an archive, without the hashes of its files."""
-    sidecar = Path(source["scene"]) if source.get("scene") else root / _SIDECAR
-    if source.get("scene") or sidecar.exists():
-        yield from _described(root, sidecar)
+def find(root: Path, sidecar: Path | None = None) -> Iterator[Scene]:
+    """Every scene of an archive, without the hashes of its files; `sidecar` describes a folder of plain band files."""
+    if sidecar is not None or (root / _SIDECAR).exists():
+        yield from _described(root, sidecar or root / _SIDECAR)
         return
     if (root / "catalog.json").exists():
         yield from _catalogue(root, "catalog.json")

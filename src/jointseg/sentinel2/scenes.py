@@ -28,6 +28,7 @@ def scenes(
     max_cloud_percent: float,
     bands: list[str],
     archive: Path | None = None,
+    sidecar: Path | None = None,
 ) -> dict:
     """Writes the list of scenes of one year and tile, sorted by time and id, with size and sha256 of their files.
 
@@ -42,6 +43,7 @@ def scenes(
         max_cloud_percent: scenes with more cloud in their metadata are left out.
         bands: bands that the composite needs.
         archive: folder of scenes, for the kind archive.
+        sidecar: JSON file that describes plain band files in it.
 
     Raises:
         DataError: no scene is left, or one lacks a band or a file.
@@ -50,7 +52,7 @@ def scenes(
     if level not in LEVELS:
         raise DataError(f"level {level!r} of {year} is not known; allowed are {', '.join(LEVELS)}")
     chosen, rejected = select(
-        _candidates(source, archive, place, int(year), level),
+        _candidates(source, archive, sidecar, place, int(year), level),
         place,
         year=int(year),
         level=level,
@@ -87,9 +89,11 @@ def _name(source: dict, archive: Path | None) -> str:
     return str(source.get("url") or source.get("path") or archive or source["kind"])
 
 
-def _candidates(source: dict, archive: Path | None, tile: Tile, year: int, level: str) -> Iterable[Scene]:
+def _candidates(
+    source: dict, archive: Path | None, sidecar: Path | None, tile: Tile, year: int, level: str
+) -> Iterable[Scene]:
     if source["kind"] == "archive":
-        return archives.find(archives.root_of(source, archive), source)
+        return archives.find(archives.root_of(source, archive), sidecar)
     if source["kind"] == "stac":
         return stac.search(source, tile, year, level)
     if source["kind"] == "earthengine":
