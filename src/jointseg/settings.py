@@ -153,8 +153,8 @@ class Weights(Section):
 
 
 class Inference(Section):
-    window_m: Annotated[int, Field(ge=320, multiple_of=320)] = Field(640, description="Side of a window, m.")
-    stride_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(480, description="Step of the window lattice, m.")
+    window_m: Annotated[int, Field(ge=320, multiple_of=160)] = Field(640, description="Side of a window, m.")
+    stride_m: Annotated[int, Field(ge=160, multiple_of=10)] = Field(560, description="Step of the window lattice, m.")
     batch: Count = Field(4, description="Windows at a time; changes no pixel.")
     threads: Count = Field(1, description="CPU threads of one tile's job.")
     preview_km: Annotated[float, Field(gt=0)] = Field(1.28, description="Side of the super-resolved preview, km.")
