@@ -49,11 +49,20 @@ GROWTH: dict[str, tuple[tuple[int, float], ...]] = {
 
 @dataclass(frozen=True)
 class City:
-    """A city's name, reach, outline (local metres) and what stands in it."""
+    """A city.
+
+    Attributes:
+        name: of the city.
+        reach: where it lies.
+        outline: of its largest part, local metres; what is mapped as the city.
+        area: of all its parts, those across the river included.
+        things: what stands in it.
+    """
 
     name: str
     reach: str
     outline: shapely.Geometry
+    area: shapely.Geometry
     things: list[Thing]
 
 
@@ -73,15 +82,15 @@ def make_city(terrain: Terrain, reach: int, reach_name: str) -> City:
     things = _streets(plan, rng)
     for i, j in np.argwhere(plan.built):
         things += _block(plan, int(i), int(j), rng)
-    outline = _outline(plan, terrain.frame, reach)
+    outline, area = _outline(plan, terrain.frame, reach)
     for thing in things:
         thing.city = True
-    return City(NAMES[reach_name], reach_name, outline, things)
+    return City(NAMES[reach_name], reach_name, outline, area, things)
 
 
 def _plan(terrain: Terrain, reach: int, reach_name: str, rng: np.random.Generator) -> _Plan:
     frame = terrain.frame
-    radius = frame.reach_m * (0.30, 0.33, 0.34)[reach]
+    radius = frame.reach_m * (0.285, 0.30, 0.305)[reach]
     cx = frame.reach_m * (reach + (0.56, 0.42, 0.52)[reach])
     north = river_y(frame, np.array(cx)) + river_half_width(frame, np.array(cx))
     cy = min(float(north) + 0.55 * radius, frame.reach_m - 0.85 * radius)
@@ -133,14 +142,16 @@ def _dry(terrain: Terrain, nodes: np.ndarray, reach: int) -> np.ndarray:
     return corners & ~shapely.intersects(waters, blocks)
 
 
-def _outline(plan: _Plan, frame: Frame, reach: int) -> shapely.Geometry:
+def _outline(plan: _Plan, frame: Frame, reach: int) -> tuple[shapely.Geometry, shapely.Geometry]:
+    """Outline of the largest part of the city, and the area of all parts."""
     nodes = plan.nodes
     quads = np.stack([nodes[:-1, :-1], nodes[1:, :-1], nodes[1:, 1:], nodes[:-1, 1:]], axis=2)[plan.built]
-    area = shapely.union_all(shapely.polygons(quads)).buffer(90).buffer(-60)
-    if area.geom_type == "MultiPolygon":
-        area = max(area.geoms, key=lambda part: part.area)
+    blocks = shapely.union_all(shapely.polygons(quads))
+    near = blocks.buffer(90).buffer(-60)
+    largest = max(getattr(near, "geoms", [near]), key=lambda part: part.area)
     inside = shapely.box(reach * frame.reach_m + 6, 6, (reach + 1) * frame.reach_m - 6, frame.reach_m - 6)
-    return shapely.Polygon(area.exterior).simplify(8).intersection(inside)
+    outline = shapely.Polygon(largest.exterior).simplify(8).intersection(inside)
+    return outline, outline.union(blocks.buffer(14))
 
 
 def _streets(plan: _Plan, rng: np.random.Generator) -> list[Thing]:

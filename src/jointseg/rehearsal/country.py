@@ -8,6 +8,7 @@ from scipy.spatial.distance import pdist, squareform
 from jointseg.rehearsal.city import City
 from jointseg.rehearsal.terrain import REACHES, Terrain, river_half_width, river_y
 from jointseg.rehearsal.things import (
+    ALWAYS,
     GREEN,
     PAVED,
     PITCH,
@@ -25,13 +26,13 @@ def make_country(terrain: Terrain, cities: list[City]) -> list[Thing]:
     """Everything people built outside the cities' blocks."""
     rng = terrain.frame.rng(30)
     port = airport(terrain, cities, rng)
-    blocked = shapely.union_all([city.outline for city in cities] + [thing.shape for thing in port]).buffer(12)
+    blocked = shapely.union_all([city.area for city in cities] + [thing.shape for thing in port]).buffer(12)
     wet = shapely.union_all([terrain.river, *terrain.lakes]).buffer(6)
     villages = _sites(terrain, blocked.union(wet), rng)
     roads = _highways(terrain, rng) + _links(terrain, villages, cities, rng)
     roads = _clipped(
         roads,
-        shapely.union_all([city.outline.buffer(-4) for city in cities] + [thing.shape.buffer(8) for thing in port]),
+        shapely.union_all([city.area.buffer(-4) for city in cities] + [thing.shape.buffer(8) for thing in port]),
     )
     bridged = [_bridge(piece, terrain.river) for piece in roads]
     things = port + [piece for pieces in bridged for piece in pieces]
@@ -342,7 +343,7 @@ def _farms(terrain: Terrain, taken: shapely.Geometry, rng: np.random.Generator) 
         if rng.random() < 0.5:
             things.append(road(lane, "service", rng.uniform(3, 3.8), "concrete", birth))
         else:
-            things.append(road(lane, "path", rng.uniform(2.2, 3.2), "dirt_road", birth))
+            things.append(road(lane, "path", rng.uniform(2.2, 3.2), "dirt_road", ALWAYS))
     return things
 
 
