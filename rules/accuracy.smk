@@ -1,11 +1,3 @@
-PRODUCTS = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.products.items()}
-SCORED = C.dataset is not None
-TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
-
-
-def previews(wildcards):
-    """A super-resolved preview of each city in the map year."""
-    return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=sorted({tiles(city=city)[0] for city in CITIES}))
 
 
 rule growth:
@@ -118,31 +110,6 @@ if SCORED:
             "Scoring maps and reference products on the test chips"
         script:
             "step.py"
-
-
-def shown(wildcards):
-    """What the report shows, as far as this run makes it."""
-    have = {
-        "composites": composites(C.map_year, tiles()),
-        "isa": [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
-        "previews": previews(wildcards),
-        "examples": [path for path in C.report.examples if Path(path).exists()],
-    }
-    if SCORED:
-        have |= {
-            "index": rules.dataset.output.index,
-            "chips": rules.dataset.input.chips,
-            "predictions": rules.assess.input.predictions,
-            "images": expand(rules.superres_chips.output.images, method=METHODS),
-            "products": rules.assess.input.products,
-            "table": rules.assess.output.table,
-            "paired": rules.assess.output.paired,
-            "panels": [
-                *expand(f"{R}/superres/{{stage}}.png", stage=["stage1", "stage2", "adversarial"]),
-                *expand(f"{R}/segmentation/{{method}}.png", method=METHODS),
-            ],
-        }
-    return have
 
 
 rule report:

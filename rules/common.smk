@@ -16,6 +16,9 @@ R = C.results
 METHODS = ["superres", *C.accuracy.baselines]
 REACHES = list(C.study_area.reaches)
 CITIES = list(C.study_area.city_reach)
+PRODUCTS = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.products.items()}
+SCORED = C.dataset is not None
+TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
 
 
 wildcard_constraints:
@@ -63,3 +66,83 @@ def weights(part, method="superres"):
     if C.weights is not None:
         return getattr(C.weights, part)
     return f"{R}/superres/adversarial.safetensors" if part == "superres" else f"{R}/segmentation/{method}.safetensors"
+
+
+def archive(wildcards):
+    """The folder of scenes, where the source is one and lies outside a package."""
+    source = C.sentinel2.source
+    return {"archive": source.path} if source.kind == "archive" and not source.path.startswith("package:") else {}
+
+
+def reference(wildcards):
+    """The map year's composite of the same tile, to which other years are fitted."""
+    if not C.sentinel2.normalise or int(wildcards.year) == C.map_year:
+        return {}
+    return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
+
+
+def sidecar(wildcards):
+    """The file that describes plain band files as scenes, where the config names one."""
+    path = getattr(C.sentinel2.source, "scene", None)
+    return {"sidecar": path} if path else {}
+
+
+def reach_composites(wildcards):
+    return composites(C.map_year, tiles(reach=wildcards.reach))
+
+
+def around(wildcards):
+    """A tile's own composite, and those of its neighbours that the year has."""
+    own = parse_tile(wildcards.tile, C.tile_km)
+    have = set(tiles(year=wildcards.year))
+    return composites(wildcards.year, [own.id, *(tile.id for tile in neighbours(own) if tile.id in have)])
+
+
+def city_isa(wildcards):
+    return expand(f"{R}/isa/{wildcards.year}/{{tile}}.tif", tile=tiles(city=wildcards.city))
+
+
+def previews(wildcards):
+    """A super-resolved preview of each city in the map year."""
+    return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=sorted({tiles(city=city)[0] for city in CITIES}))
+
+
+def shown(wildcards):
+    """What the report shows, as far as this run makes it."""
+    have = {
+        "composites": composites(C.map_year, tiles()),
+        "isa": [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
+        "previews": previews(wildcards),
+        "examples": [path for path in C.report.examples if Path(path).exists()],
+    }
+    if SCORED:
+        have |= {
+            "index": rules.dataset.output.index,
+            "chips": rules.dataset.input.chips,
+            "predictions": rules.assess.input.predictions,
+            "images": expand(rules.superres_chips.output.images, method=METHODS),
+            "products": rules.assess.input.products,
+            "table": rules.assess.output.table,
+            "paired": rules.assess.output.paired,
+            "panels": [
+                *expand(f"{R}/superres/{{stage}}.png", stage=["stage1", "stage2", "adversarial"]),
+                *expand(f"{R}/segmentation/{{method}}.png", method=METHODS),
+            ],
+        }
+    return have
+
+
+def all_manifests():
+    """The manifests of every job but the report and the release."""
+    jobs = ["study_area", "grid", "growth"]
+    jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
+    for year in C.years:
+        jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "isa") for tile in tiles(year=year)]
+    if C.rehearsal is not None:
+        jobs += ["rehearsal"]
+    if SCORED:
+        jobs += ["samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
+        jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
+        jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation", "isa_chips") for method in METHODS]
+        jobs += [f"{rule}/{product}" for rule in ("product_mosaic", "product_chips") for product in PRODUCTS]
+    return [manifest(job) for job in jobs]

@@ -1,9 +1,6 @@
 if C.dataset is not None:
     D = C.dataset
 
-    def reach_composites(wildcards):
-        return composites(C.map_year, tiles(reach=wildcards.reach))
-
     rule samples:
         input:
             study_area=rules.study_area.output.study_area,

@@ -1,14 +1,3 @@
-def around(wildcards):
-    """A tile's own composite, and those of its neighbours that the year has."""
-    own = parse_tile(wildcards.tile, C.tile_km)
-    have = set(tiles(year=wildcards.year))
-    return composites(wildcards.year, [own.id, *(tile.id for tile in neighbours(own) if tile.id in have)])
-
-
-def city_isa(wildcards):
-    return expand(f"{R}/isa/{wildcards.year}/{{tile}}.tif", tile=tiles(city=wildcards.city))
-
-
 rule isa:
     input:
         composites=around,

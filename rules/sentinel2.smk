@@ -1,22 +1,3 @@
-def archive(wildcards):
-    """The folder of scenes, where the source is one and lies outside a package."""
-    source = C.sentinel2.source
-    return {"archive": source.path} if source.kind == "archive" and not source.path.startswith("package:") else {}
-
-
-def reference(wildcards):
-    """The map year's composite of the same tile, to which other years are fitted."""
-    if not C.sentinel2.normalise or int(wildcards.year) == C.map_year:
-        return {}
-    return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
-
-
-def sidecar(wildcards):
-    """The file that describes plain band files as scenes, where the config names one."""
-    path = getattr(C.sentinel2.source, "scene", None)
-    return {"sidecar": path} if path else {}
-
-
 rule scenes:
     input:
         unpack(archive),
