@@ -22,6 +22,7 @@ from jointseg.errors import DataError
 Bounds = tuple[float, float, float, float]
 BLOCK_PX = 512
 _PART, _STRIPS = ".part-", ".strips.tif"
+_FULL_BYTES = 4 << 20  # a block that found no room may leave this much
 
 
 @contextmanager
@@ -37,14 +38,21 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield part
         _replace(part, path)
-    except (OSError, RasterioError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < 1 << 16:
+    except Exception as error:
+        # GDAL says that a write failed, not why; what was half-written still lies there.
+        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < _FULL_BYTES:
             raise DataError(
                 f"no space left on the disk of {path.parent} to write {path.name}; free some and run again"
             ) from error
         raise
     finally:
         remove(part)
+        remove(strips_of(part))
+
+
+def strips_of(part: Path) -> Path:
+    """Where a Writer keeps its row bands until they become a COG."""
+    return part.with_name(part.name + _STRIPS)
 
 
 def remove_parts(path: Path) -> None:
@@ -124,8 +132,7 @@ class Writer:
     def __enter__(self) -> "Writer":
         with ExitStack() as stack:
             self._part = stack.enter_context(atomic(self.path))
-            self._strips = self._part.with_name(self._part.name + _STRIPS)
-            stack.callback(remove, self._strips)
+            self._strips = strips_of(self._part)
             self._to = rasterio.open(self._strips, "w", **self._profile)
             if self._descriptions:
                 self._to.descriptions = self._descriptions

@@ -29,8 +29,8 @@ def test_every_chapter_made_its_files(flow):
         "dataset/index.parquet",
         "superres/adversarial.safetensors",
         "segmentation/bilinear.safetensors",
-        "isa/2023/*.tif",
-        "mosaics/2019/Hukou.tif",
+        "isa/2017/*.tif",
+        "mosaics/2017/Hukou.tif",
         "accuracy/accuracy.csv",
         "report/index.html",
         "release/catalog.json",
@@ -59,7 +59,7 @@ def test_every_job_left_a_manifest_and_the_audit_is_clean(flow):
 def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
     tile = next(flow.results.glob("isa/2021/*.tif"))
     kept, stranger = tile.read_bytes(), tile.with_name("stranger.tif")
-    other = next(flow.results.glob("mosaics/2019/*.tif"))
+    other = next(flow.results.glob("mosaics/2017/*.tif"))
     moved = other.with_name("moved-away")
     try:
         tile.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
@@ -71,7 +71,7 @@ def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
         stranger.unlink()
         moved.rename(other)
     assert done.returncode == 1
-    for name in (tile.name, "stranger.tif", f"mosaics/2019/{other.name}", "moved-away"):
+    for name in (tile.name, "stranger.tif", f"mosaics/2017/{other.name}", "moved-away"):
         assert name in done.stdout
 
 
