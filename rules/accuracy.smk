@@ -68,7 +68,7 @@ if SCORED:
             f"{R}/benchmarks/product_chips/{{product}}.tsv"
         conda:
             "../envs/jointseg.yaml"
-        threads: 1
+        threads: 2
         resources:
             mem_mb=2000,
         params:

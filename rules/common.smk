@@ -102,9 +102,13 @@ def city_isa(wildcards):
     return expand(f"{R}/isa/{wildcards.year}/{{tile}}.tif", tile=tiles(city=wildcards.city))
 
 
+def preview_tiles():
+    """The tile of each city that gets a super-resolved preview: the first that it touches."""
+    return sorted({tiles(city=city)[0] for city in CITIES})
+
+
 def previews(wildcards):
-    """A super-resolved preview of each city in the map year."""
-    return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=sorted({tiles(city=city)[0] for city in CITIES}))
+    return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=preview_tiles())
 
 
 def shown(wildcards):
@@ -138,6 +142,7 @@ def all_manifests():
     jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
     for year in C.years:
         jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "isa") for tile in tiles(year=year)]
+    jobs += [f"preview/{C.map_year}/{tile}" for tile in preview_tiles()]
     if C.rehearsal is not None:
         jobs += ["rehearsal"]
     if SCORED:
