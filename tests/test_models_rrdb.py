@@ -51,3 +51,9 @@ def test_residual_scaling_is_a_fifth() -> None:
     torch.nn.init.zeros_(block.conv5.weight)
     torch.nn.init.ones_(block.conv5.bias)
     assert block(torch.full((1, 1, 2, 2), 3.0)).allclose(torch.tensor(3.2))
+
+
+def test_shuffled_blocks_start_without_a_checkerboard() -> None:
+    net = RRDBNet(3, 3, features=8, growth=4, blocks=1, scale=4, upsampling="shuffle", tail=4)
+    blocks = net._upsample(torch.randn(1, 8, 3, 3)).unfold(2, 4, 4).unfold(3, 4, 4)
+    assert torch.allclose(blocks, blocks[..., :1, :1].expand_as(blocks))

@@ -99,6 +99,11 @@ class RRDBNet(nn.Module):
                     module.weight.mul_(INITIAL_SCALE)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        if self.upsampling == "shuffle":
+            # The pixels of one shuffled block start alike, or they show as a checkerboard (Aitken et al. 2017, ICNR).
+            block = int(self.factor) ** 2
+            with torch.no_grad():
+                self.upconv1.weight.copy_(self.upconv1.weight[::block].repeat_interleave(block, 0))
 
     def _upsample(self, x: Tensor) -> Tensor:
         if self.upsampling == "shuffle":
