@@ -75,7 +75,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for number, split in enumerate(("train", "train", "train", "validation", "test")):
         name = f"reach-{number:04d}"
         blocks = rng.integers(300, 3000, (3, CHIP_PX // 2, CHIP_PX // 2))
-        write_chip(root / "chips" / "reach", name, blocks.repeat(20, 1).repeat(20, 2).astype(np.uint16), split == "test")
+        write_chip(
+            root / "chips" / "reach", name, blocks.repeat(20, 1).repeat(20, 2).astype(np.uint16), split == "test"
+        )
         files = {kind: f"reach/{name}_{kind}.tif" for kind in ("lr", "hr", "label")}
         rows.append({"sample_id": name, "split": split, "geometry": box(0, 0, 1, 1), **files})
     gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(root / "index.parquet")
