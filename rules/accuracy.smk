@@ -85,7 +85,7 @@ if SCORED:
             unpack(lambda wildcards: TRUTH),
             index=rules.dataset.output.index,
             chips=rules.dataset.input.chips,
-            predictions=expand(rules.isa_chips.output.predictions, method=METHODS),
+            predictions=expand(f"{R}/accuracy/predictions/{{method}}", method=METHODS),
             products=expand(rules.product_chips.output.rasters, product=PRODUCTS),
         output:
             table=report(f"{R}/accuracy/accuracy.csv", category="Accuracy", caption="../docs/captions/accuracy.rst"),

@@ -148,6 +148,7 @@ def all_manifests():
     if SCORED:
         jobs += ["samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
         jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
-        jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation", "isa_chips") for method in METHODS]
+        jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
+        jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
         jobs += [f"{rule}/{product}" for rule in ("product_mosaic", "product_chips") for product in PRODUCTS]
     return [manifest(job) for job in jobs]

@@ -87,9 +87,33 @@ rule mosaic:
 
 if C.dataset is not None:
 
+    rule map_chips:
+        input:
+            index=rules.dataset.output.index,
+            isa=lambda wildcards: expand(f"{R}/isa/{C.map_year}/{{tile}}.tif", tile=tiles()),
+        output:
+            predictions=directory(f"{R}/accuracy/predictions/{{method}}"),
+            manifest=manifest("map_chips/{method}"),
+        log:
+            f"{R}/logs/map_chips/{{method}}.log",
+        benchmark:
+            f"{R}/benchmarks/map_chips/{{method}}.tsv"
+        wildcard_constraints:
+            method="superres",
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            code=code("map_chips"),
+        message:
+            "Cutting the test chips out of the map"
+        script:
+            "step.py"
+
     rule isa_chips:
         input:
-            unpack(lambda wildcards: {"superres": weights("superres")} if wildcards.method == "superres" else {}),
             index=rules.dataset.output.index,
             composites=lambda wildcards: composites(C.map_year, tiles()),
             segmentation=lambda wildcards: weights("segmentation", wildcards.method),
@@ -100,6 +124,8 @@ if C.dataset is not None:
             f"{R}/logs/isa_chips/{{method}}.log",
         benchmark:
             f"{R}/benchmarks/isa_chips/{{method}}.tsv"
+        wildcard_constraints:
+            method="|".join(C.accuracy.baselines) or "none",
         conda:
             "../envs/jointseg.yaml"
         threads: C.inference.threads

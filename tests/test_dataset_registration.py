@@ -82,15 +82,31 @@ def test_changed_ground_does_not_bend_the_fit() -> None:
     assert match.gain == pytest.approx(np.full(3, 1 / 5000), rel=0.03)
 
 
-def test_a_flat_chip_takes_the_gain_of_its_scene_and_agrees() -> None:
+def test_uncorrelated_fields_do_not_lower_the_gain() -> None:
     rng = np.random.default_rng(0)
-    prior = registration.Match(np.full(3, 2e-4), np.full(3, -0.06))
-    lr = (0.05 + rng.normal(0, 0.002, (3, SIDE, SIDE))).astype(np.float32)
-    image = (0.05 + 0.06) / 2e-4 + rng.normal(0, 5, (3, SIDE, SIDE))
-    known = np.ones((SIDE, SIDE), dtype=bool)
-    match = registration.fit(image, lr, known, prior)
-    assert match.gain == pytest.approx(prior.gain, rel=0.35)
-    assert registration.agreement(registration.apply(match, image), lr, known) > 0.9
+    lr = rng.uniform(0.05, 0.3, (1, 4000))
+    hr = (lr + 0.06) / 2e-4
+    # Half of the ground has another crop at each date, of the same variety of brightness.
+    lr[:, :2000] = rng.uniform(0.05, 0.3, (1, 2000))
+    match = registration.fit(hr, lr, np.ones(4000, dtype=bool))
+    assert match.gain == pytest.approx([2e-4], rel=0.05)
+
+
+def test_the_offset_of_a_chip_is_its_own() -> None:
+    scene = registration.Match(np.array([2e-4]), np.array([-0.06]))
+    hr = np.random.default_rng(0).uniform(500, 1500, (1, 9, 9))
+    lr = registration.apply(scene, hr) + 0.02
+    lr[0, 0] = 0.6
+    match = registration.fit_offset(scene, hr, lr, np.ones((9, 9), dtype=bool))
+    assert match.gain == pytest.approx(scene.gain)
+    assert match.offset == pytest.approx([-0.04])
+    assert registration.fit_offset(scene, hr, lr, np.zeros((9, 9), dtype=bool)) is scene
+
+
+def test_a_flat_chip_agrees() -> None:
+    rng = np.random.default_rng(0)
+    lr, other = (0.05 + rng.normal(0, 0.002, (2, 3, SIDE, SIDE))).astype(np.float32)
+    assert registration.agreement(other, lr, np.ones((SIDE, SIDE), dtype=bool)) > 0.9
 
 
 def test_unrelated_images_do_not_agree() -> None:

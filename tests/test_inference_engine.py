@@ -13,7 +13,7 @@ from shapely.geometry import box
 from jointseg import raster
 from jointseg.errors import DataError
 from jointseg.grid import parse_tile
-from jointseg.inference import engine
+from jointseg.inference import cutout, engine
 from jointseg.models import checkpoint
 
 NORMALISATION = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
@@ -244,6 +244,20 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
         assert (transform, crs) == (Affine(1, 0, x, 0, -1, y + 320), "EPSG:32650")
         top, left = 3_544_000 - y - 320, x - 662_000
         assert np.array_equal(array[0], whole[top : top + 320, left : left + 320])
+
+    place = engine.grid.parse_tile(tile, 2)
+    raster.write(
+        tmp_path / f"{tile}.tif",
+        whole[None],
+        crs=place.crs,
+        transform=place.transform(1),
+        nodata=255,
+        descriptions=["isa"],
+    )
+    cut = {"index": tmp_path / "index.parquet", "isa": [tmp_path / f"{tile}.tif"], "predictions": tmp_path / "cut"}
+    assert cutout.map_chips(**cut, method=method) == {"chips": 3}
+    for name in "abc":
+        assert (tmp_path / f"cut/{name}.tif").read_bytes() == (tmp_path / f"chips/{name}.tif").read_bytes()
 
 
 def test_kept_windows_are_bounded() -> None:

@@ -38,6 +38,12 @@ def test_the_same_weights_give_the_same_bytes(path: Path) -> None:
     assert len({path.read_bytes(), *(write(path.with_name(f"{n}")).read_bytes() for n in range(8))}) == 1
 
 
+def test_others_may_read_it_where_they_may_read_any_file(path: Path) -> None:
+    plain = path.with_name("plain")
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
 def test_another_architecture_is_refused(path: Path) -> None:
     with pytest.raises(DataError, match=r"weights\.safetensors holds a 'unet_discriminator', expected a 'mask2former'"):
         load(path, "mask2former")

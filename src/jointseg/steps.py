@@ -21,6 +21,7 @@ STEPS = {
     "segmentation": "training.segmentation",
     "isa": "inference.engine",
     "isa_chips": "inference.engine",
+    "map_chips": "inference.cutout",
     "preview": "inference.preview",
     "mosaic": "inference.mosaic",
     "product_mosaic": "accuracy.products",

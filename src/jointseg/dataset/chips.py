@@ -41,7 +41,7 @@ def chips(
 
     {id}_lr.tif: uint16 [bands, chip_m / 10, chip_m / 10], the composite, reflectance x 10000.
     {id}_hr.tif: uint16 [3, chip_m, chip_m], the Jilin-1 scene at 1 m, moved by its shift, per band brought to the
-    composite by a gain and an offset, reflectance x 10000 of B04, B03, B02.
+    composite by the gain of its scene and an offset of its own, reflectance x 10000 of B04, B03, B02.
     {id}_label.tif: uint8 [1, chip_m, chip_m], 0 not impervious, 1 impervious, 255 unknown.
     In the first two 0 is unknown.
 
@@ -128,7 +128,7 @@ def _write(
     chip_m: int,
     bands: Sequence[str],
 ) -> None:
-    match = registration.fit(image.degraded, image.matched, image.known, prior=common)
+    match = registration.fit_offset(common, image.degraded, image.matched, image.known)
     hr = np.clip(np.rint(registration.apply(match, image.hr) * 1e4), 1, 65535).astype(np.uint16)
     hr[:, ~image.seen] = 0
     crs = f"EPSG:{int(row.epsg)}"

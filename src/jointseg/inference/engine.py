@@ -201,7 +201,7 @@ def isa_chips(
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]
     predictor = Predictor.load(method, segmentation, superres)
-    by_zone = _by_zone(composites)
+    zones = by_zone(composites)
     with (
         raster.atomic(predictions) as folder,
         predictor.workers(threads) as pool,
@@ -209,13 +209,13 @@ def isa_chips(
     ):
         folder.mkdir()
         for epsg, group in chips.groupby("epsg", sort=True):
-            if epsg not in by_zone:
+            if epsg not in zones:
                 raise DataError(
                     f"test chips lie in EPSG:{epsg} but no composite does; make the composites of that zone"
                 )
-            source = Composites(by_zone[epsg], predictor.bands)
+            source = Composites(zones[epsg], predictor.bands)
             kept: Recent = Recent(KEPT_WINDOWS)
-            places = {chip.sample_id: _bounds(chip) for chip in group.itertuples()}
+            places = {chip.sample_id: chip_bounds(chip) for chip in group.itertuples()}
             order = sorted(places, key=lambda name: (-(places[name][3] // stride_m), places[name][0], name))
             for name in order:
                 bounds = places[name]
@@ -246,14 +246,15 @@ class Recent(OrderedDict[Window, np.ndarray | None]):
             self.popitem(last=False)
 
 
-def _by_zone(composites: list[Path]) -> dict[int, list[Path]]:
+def by_zone(tiles: list[Path]) -> dict[int, list[Path]]:
+    """Rasters named by their tile, by the EPSG code of their zone."""
     zones: dict[int, list[Path]] = {}
-    for path in composites:
+    for path in tiles:
         zones.setdefault(grid.parse_tile(path.stem, 1).epsg, []).append(path)
     return zones
 
 
-def _bounds(chip: Any) -> Bounds:
+def chip_bounds(chip: Any) -> Bounds:
     """(minx, miny, maxx, maxy) of a chip in its zone; its side is read off its outline, to whole 10 m pixels."""
     to_utm = grid.transformer("EPSG:4326", f"EPSG:{chip.epsg}")
     x, _ = to_utm.transform(*np.array(chip.geometry.exterior.coords)[:, :2].T)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 from jointseg.errors import DataError
@@ -49,7 +49,7 @@ def save(
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     header = {"architecture": architecture, "normalisation": normalisation, "trained": extra}
     with atomic(path) as beside:
-        save_file(tensors, beside, metadata={HEADER: json.dumps(header, sort_keys=True)})
+        beside.write_bytes(serialise(tensors, {HEADER: json.dumps(header, sort_keys=True)}))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
