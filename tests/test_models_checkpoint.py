@@ -7,7 +7,7 @@ import torch
 from jointseg.errors import DataError
 from jointseg.models.checkpoint import build, load, normalisation_of, save
 
-KWARGS: dict[str, Any] = {"features": 2}
+KWARGS: dict[str, Any] = {"scales": ["1m"], "features": 2}
 NORMALISATION = {"mean": [0.1, 0.2, 0.3], "std": [0.01, 0.02, 0.03]}
 
 
@@ -19,18 +19,18 @@ def path(tmp_path: Path) -> Path:
 
 def write(path: Path, kwargs: dict[str, Any] = KWARGS) -> Path:
     torch.manual_seed(0)
-    architecture = {"name": "unet_discriminator", "kwargs": kwargs}
-    save(path, build("unet_discriminator", **KWARGS), architecture=architecture, normalisation=NORMALISATION, extra={"steps": 3, "seed": 7})  # fmt: skip
+    architecture = {"name": "unet_discriminators", "kwargs": kwargs}
+    save(path, build("unet_discriminators", **KWARGS), architecture=architecture, normalisation=NORMALISATION, extra={"steps": 3, "seed": 7})  # fmt: skip
     return path
 
 
 def test_weights_and_header_come_back(path: Path) -> None:
-    model, header = load(path, "unet_discriminator", NORMALISATION)
+    model, header = load(path, "unet_discriminators", NORMALISATION)
     torch.manual_seed(0)
-    expected = build("unet_discriminator", **KWARGS).state_dict()
+    expected = build("unet_discriminators", **KWARGS).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
     assert not model.training
-    assert header["architecture"] == {"name": "unet_discriminator", "kwargs": KWARGS}
+    assert header["architecture"] == {"name": "unet_discriminators", "kwargs": KWARGS}
     assert header["normalisation"] == NORMALISATION and header["trained"] == {"steps": 3, "seed": 7}
 
 
@@ -45,23 +45,25 @@ def test_others_may_read_it_where_they_may_read_any_file(path: Path) -> None:
 
 
 def test_another_architecture_is_refused(path: Path) -> None:
-    with pytest.raises(DataError, match=r"weights\.safetensors holds a 'unet_discriminator', expected a 'mask2former'"):
+    with pytest.raises(
+        DataError, match=r"weights\.safetensors holds a 'unet_discriminators', expected a 'mask2former'"
+    ):
         load(path, "mask2former")
 
 
 def test_another_normalisation_is_refused(path: Path) -> None:
     other = {"mean": [0.1, 0.2, 0.31], "std": NORMALISATION["std"]}
     with pytest.raises(DataError, match="trained with normalisation"):
-        load(path, "unet_discriminator", other)
+        load(path, "unet_discriminators", other)
     with pytest.raises(DataError, match="trained with normalisation"):
-        load(path, "unet_discriminator", {"mean": [0.1], "std": [0.01]})
+        load(path, "unet_discriminators", {"mean": [0.1], "std": [0.01]})
 
 
 @pytest.mark.parametrize("kept", [0, 4, 300, -10])
 def test_a_file_cut_short_is_refused(path: Path, kept: int) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(DataError, match="cannot be read"):
-        load(path, "unet_discriminator")
+        load(path, "unet_discriminators")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -70,9 +72,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_size_are_refused(path: Path) -> None:
-    write(path, {"features": 4})
+    write(path, {"scales": ["1m"], "features": 4})
     with pytest.raises(DataError, match="do not fit"):
-        load(path, "unet_discriminator")
+        load(path, "unet_discriminators")
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
