@@ -20,3 +20,4 @@ rule all:
     input:
         rules.report.output.html,
         rules.release.output.catalogue,
+        everything,

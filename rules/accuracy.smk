@@ -134,6 +134,7 @@ rule report:
         title=C.title,
         methods=METHODS,
         product_table=PRODUCTS,
+        captions=C.report.examples,
         year=C.map_year,
         notes=C.report.notes if C.weights is None else C.weights.about,
         code=code("report"),

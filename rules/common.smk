@@ -152,3 +152,18 @@ def all_manifests():
         jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
         jobs += [f"{rule}/{product}" for rule in ("product_mosaic", "product_chips") for product in PRODUCTS]
     return [manifest(job) for job in jobs]
+
+
+def everything(wildcards):
+    """Every product: what is missing of them is made again, with all that follows from it."""
+    made = [
+        f"{R}/{kind}/{year}/{tile}.tif"
+        for kind in ("sentinel2/composites", "isa")
+        for year in C.years
+        for tile in tiles(year=year)
+    ]
+    made += rules.growth.input.mosaics
+    if SCORED:
+        made += [rules.dataset.output.index, *rules.dataset.input.chips, rules.superres_adversarial.output.checkpoint]
+        made += expand(f"{R}/segmentation/{{method}}.safetensors", method=METHODS)
+    return made

@@ -53,6 +53,7 @@ rule composite:
         scl_drop=C.sentinel2.scl_drop,
         scl_buffer_m=C.sentinel2.scl_buffer_m,
         min_clear=C.sentinel2.min_clear,
+        dark_object=C.sentinel2.dark_object,
         code=code("composite"),
     message:
         "Compositing {wildcards.tile}, {wildcards.year}"

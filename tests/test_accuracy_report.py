@@ -75,7 +75,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         world.write(folder / "composites" / "2021" / f"{tile}.tif", rgb, world.WEST + 400 * i, world.SOUTH + 400, 10)
         world.write(folder / "isa" / "2021" / f"{tile}.tif", plane, world.WEST + 400 * i, world.SOUTH + 400, nodata=255)
     Figure((1, 1)).savefig(folder / "panel.png")
-    (folder / "scene.json").write_text(json.dumps({"title": "A real scene", "weights": "weights of the valley"}))
     (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
     growth = "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth\nA,up,2019,1,2,0,,rapid\nA,up,2021,2,1,0,40,rapid\n"
     (folder / "growth.csv").write_text(growth)
@@ -91,6 +90,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "isa": sorted((folder / "isa" / "2021").glob("*.tif")),
         "panels": [folder / "panel.png"],
         "examples": [folder / "scene.png"],
+        "captions": {(folder / "scene.png").as_posix(): "A real scene. weights of the valley"},
         "growth": folder / "growth.csv",
         "growth_figure": folder / "panel.png",
         "manifests": [folder / f"{i}.json" for i in range(len(RECORDS))],

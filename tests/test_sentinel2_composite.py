@@ -24,7 +24,7 @@ from tiny_sentinel2 import (
 from jointseg.errors import DataError
 from jointseg.grid import transformer
 from jointseg.raster import read
-from jointseg.sentinel2 import clouds
+from jointseg.sentinel2 import clouds, normalise
 from jointseg.sentinel2 import composite as module
 from jointseg.sentinel2.composite import composite, median, medoid
 from jointseg.sentinel2.scenes import scenes
@@ -371,3 +371,15 @@ def test_reference_of_another_tile_is_refused(tmp_path):
 def test_cloud_score_classes():
     values = np.array([[0, 1, 60, 61, 101]], dtype=np.uint16)
     assert clouds.clear(clouds.classes("CS", values, "S"), [0, 9], 0).tolist() == [[False, False, False, True, True]]
+
+
+def test_dark_ground_takes_the_haze_of_each_band():
+    rng = np.random.default_rng(1)
+    ground = rng.integers(100, 3000, (2, 60, 60))
+    ground[:, :2] = 100  # deep shade
+    hazy = (ground + np.array([250, 700])[:, None, None]).astype(np.uint16)
+    lines = normalise.dark_objects(hazy, np.ones((60, 60), bool), ["B04", "B02"])
+    assert [line.offset_dn for line in lines] == [-250, -700]
+    assert (normalise.apply(hazy, lines) == ground).all()
+    few = normalise.dark_objects(hazy, np.zeros((60, 60), bool), ["B04", "B02"])
+    assert [line.kind for line in few] == ["none", "none"]

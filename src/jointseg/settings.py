@@ -77,6 +77,9 @@ class Sentinel2(Section):
     )
     scl_buffer_m: Annotated[float, Field(ge=0)] = Field(40, description="Cloud and shadow grow by this much.")
     min_clear: Count = Field(1, description="Pixels with fewer clear looks stay unknown.")
+    dark_object: bool = Field(
+        False, description="Subtract haze from L1C scenes that are not fitted to another year, by their darkest ground."
+    )
     normalise: bool = Field(True, description="Fit every other year to the map year on stable pixels.")
 
 
@@ -192,7 +195,9 @@ class Accuracy(Section):
 
 
 class Report(Section):
-    examples: list[str] = Field([], description="Previews (PNG) of other runs to show where they exist.")
+    examples: dict[str, str] = Field(
+        {}, description="Captions of previews (PNG) of other runs, shown where they exist."
+    )
     notes: str = Field("", description="A paragraph for the reader of the report.")
 
 

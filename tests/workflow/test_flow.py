@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -110,16 +112,13 @@ def test_training_key_makes_only_training_and_what_follows_stale(flow):
         "training", lambda config: config["segmentation"]["presets"]["small"]["training"].update(steps=13)
     )
     stale = flow.rules_to_run("--configfile", str(path))
-    follow = {"isa", "isa_chips", "mosaic", "preview", "assess", "growth"} | ALWAYS_LATER
+    follow = {"isa", "isa_chips", "map_chips", "mosaic", "preview", "assess", "growth"} | ALWAYS_LATER
     assert "segmentation" in stale and stale <= {"segmentation"} | follow
 
 
 def test_second_run_on_the_same_folder_is_refused(flow):
     next(flow.results.glob("accuracy/growth.csv")).unlink()
-    command = ["run", "mini.yaml", "--cores", "1", "--forcerun", "superres_stage1"]
-    import os
-    import sys
-
+    command = ["run", "mini.yaml", "--cores", "1"]
     environment = os.environ | {"PYTHONPATH": str(flow.root / "src")}
     first = subprocess.Popen(
         [sys.executable, "-m", "jointseg.cli", *command], cwd=flow.root, env=environment,
@@ -146,7 +145,7 @@ def test_snakemake_report_is_written_offline(flow):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("years", [2016, 2021], ["2016", "no Sentinel-2 scene"]),
+        ("years", [2016, 2021], ["no L2A scene of 2016", "50N_E0660_N3540", "take the year out of the config"]),
         ("bands", ["B04", "B03", "B99"], ["sentinel2.bands", "B99"]),
     ],
 )

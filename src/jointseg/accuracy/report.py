@@ -57,6 +57,7 @@ def report(
     composites: list[Path] | None = None,
     previews: list[Path] | None = None,
     examples: list[Path] | None = None,
+    captions: dict[str, str] | None = None,
 ) -> None:
     """Writes the report; what is not given is left out. The same input gives the same bytes.
 
@@ -81,9 +82,10 @@ def report(
         isa: {year}/{tile}.tif, 1 m, 0/1/255.
         composites: composites of the map year.
         previews: side-by-side pictures of this run, PNG.
-        examples: side-by-side pictures of other runs, PNG; a .json beside one may hold title and caption.
+        examples: side-by-side pictures of other runs, PNG.
+        captions: what each of the examples shows, by its path.
     """
-    entries = product_table or {}
+    entries, captions = product_table or {}, captions or {}
     records = [json.loads(path.read_text()) for path in manifests or []]
     labels = {name: _method_label(name) for name in methods} | {name: entries[name]["title"] for name in entries}
     strips: list[Strip] = []
@@ -104,7 +106,7 @@ def report(
         "cards": _cards(table, paired, methods, labels),
         "views": gallery.views(composites or [], isa or [], year),
         "previews": [Picture(_words(path.stem), figures.file_uri(path)) for path in previews or []],
-        "examples": [_example(path) for path in examples or []],
+        "examples": [Picture(captions[path.as_posix()], figures.file_uri(path)) for path in examples or []],
         "strips": strips,
         "agreement": figures.AGREEMENT,
         "accuracy": _accuracy(table, labels),
@@ -142,13 +144,6 @@ def _words(name: str) -> str:
 
 def _panel_caption(path: Path) -> str:
     return f"{path.parent.name}: {_words(path.stem)}"
-
-
-def _example(path: Path) -> Picture:
-    beside = path.with_suffix(".json")
-    told = json.loads(beside.read_text()) if beside.exists() else {}
-    caption = ". ".join(str(told[key]).rstrip(".") for key in ("title", "caption", "weights") if told.get(key))
-    return Picture(caption or _words(path.stem), figures.file_uri(path))
 
 
 def percent(value: float, lower: float, upper: float) -> tuple[str, str]:

@@ -100,9 +100,7 @@ def rows_near(
     try:
         info = pyogrio.read_info(path, layer=layer)
     except (DataSourceError, DataLayerError) as error:
-        raise DataError(
-            f"{path} has no readable layer {layer or ''} ({error}); see the data page of the manual"
-        ) from None
+        raise DataError(f"{path} has no readable layer {layer or ''} ({error}); see docs/dataset.md") from None
     crs = info["crs"] or "EPSG:4326"
     zone = f"EPSG:{epsg}"
     west, south, east, north = shapely.total_bounds(tree.geometries)

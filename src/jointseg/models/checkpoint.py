@@ -11,15 +11,14 @@ from safetensors.torch import save as serialise
 from torch import nn
 
 from jointseg.errors import DataError
-from jointseg.models import mask2former
-from jointseg.models.discriminator import UNetDiscriminator
+from jointseg.models import discriminator, mask2former
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.raster import atomic
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "prog_esrgan": ProgESRGAN,
     "mask2former": mask2former.build,
-    "unet_discriminator": UNetDiscriminator,
+    "unet_discriminators": discriminator.pair,
 }
 HEADER = "jointseg"  # one metadata entry: safetensors writes several in an order that changes from run to run
 TOLERANCE = 1e-6  # of a mean or standard deviation of reflectance; JSON keeps more digits than this

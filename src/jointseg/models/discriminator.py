@@ -1,5 +1,7 @@
 """The U-Net discriminator with spectral normalisation of Real-ESRGAN (Wang et al. 2021)."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -34,3 +36,8 @@ class UNetDiscriminator(nn.Module):
             y = F.leaky_relu(conv(y), NEGATIVE_SLOPE) + skip
         y = F.leaky_relu(self.conv7(y), NEGATIVE_SLOPE)
         return self.conv9(F.leaky_relu(self.conv8(y), NEGATIVE_SLOPE))
+
+
+def pair(scales: Sequence[str], in_channels: int = 3, features: int = 64) -> nn.ModuleDict:
+    """One discriminator for each scale of the generator, such as "2_5m" and "1m"."""
+    return nn.ModuleDict({scale: UNetDiscriminator(in_channels, features) for scale in scales})

@@ -55,6 +55,7 @@ def composite(
     scl_drop: list[int],
     scl_buffer_m: float,
     min_clear: int = 1,
+    dark_object: bool = False,
     archive: Path | None = None,
     reference: Path | None = None,
 ) -> dict:
@@ -75,6 +76,7 @@ def composite(
         scl_drop: classes of the scene classification that do not count as clear.
         scl_buffer_m: pixels nearer than this to a dropped class do not count either.
         min_clear: clear observations that a pixel needs.
+        dark_object: without a reference, subtract haze by the darkest ground of each L1C scene.
         archive: folder of the scenes, for archives.
         reference: composite of the base year; given, every scene is first brought to its radiometry.
 
@@ -98,9 +100,15 @@ def composite(
         return _observations(reader, listed, bands, bounds, scl_drop, scl_buffer_m)
 
     fits = None
-    if reference is not None:
-        base = _base(reference, place, bands)
-        fits = _scene_fits(((row, *observed(bounds)) for row, bounds in blocks), base, len(listed), bands)
+    if reference is not None or (dark_object and listed[0].level == "L1C"):
+        sample, seen, step = _sample(((row, *observed(bounds)) for row, bounds in blocks), place)
+        if reference is None:
+            fits = [normalise.dark_objects(layer, clear, bands) for layer, clear in zip(sample, seen)]
+        else:
+            base = _base(reference, place, bands)[:, ::step, ::step]
+            known = seen & np.logical_and.reduce(base > 0)
+            fits = [normalise.fit(layer, base, clear, bands) for layer, clear in zip(sample, known)]
+        fits = normalise.shared(fits)
     for row, bounds in track(blocks, f"composite {year} {tile}", unit="block"):
         stack, clear = observed(bounds)
         if fits is not None:
@@ -262,28 +270,20 @@ def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
     return base[[names.index(name) for name in bands]]
 
 
-def _scene_fits(
-    blocks: Iterator[tuple[int, np.ndarray, np.ndarray]], base: np.ndarray, scenes: int, bands: list[str]
-) -> list[list[normalise.Fit]]:
-    """One line per scene and band that brings it to the base year's radiometry.
+def _sample(blocks: Iterator[tuple[int, np.ndarray, np.ndarray]], tile: Tile) -> tuple[np.ndarray, np.ndarray, int]:
+    """(stack, clear, n): every n-th pixel of a tile's observations, on which its scenes are fitted.
 
     Scenes are fitted one by one, not their composite: haze and light differ from date to date, and without
-    this the edge of one date's cloud mask shows in the composite. Large tiles are fitted on every n-th pixel.
+    this the edge of one date's cloud mask shows in the composite.
 
     Args:
         blocks: (first row, stack, clear) of the tile, from the north.
-        base: uint16 [bands, rows, columns].
-        scenes: number of scenes.
-        bands: names of the bands.
     """
-    step = max(1, math.ceil(math.sqrt(base[0].size / normalise.MAX_PIXELS)))
+    rows, cols = tile.shape(RES_M)
+    step = max(1, math.ceil(math.sqrt(rows * cols / normalise.MAX_PIXELS)))
     values, seen = [], []
     for row, stack, clear in blocks:
         first = -row % step
         values.append(stack[:, :, first::step, ::step])
         seen.append(clear[:, first::step, ::step])
-    sample, clear = np.concatenate(values, axis=2), np.concatenate(seen, axis=1)
-    reference = base[:, ::step, ::step]
-    known = np.logical_and.reduce(reference > 0)
-    fits = [normalise.fit(sample[scene], reference, clear[scene] & known, bands) for scene in range(scenes)]
-    return normalise.shared(fits)
+    return np.concatenate(values, axis=2), np.concatenate(seen, axis=1), step

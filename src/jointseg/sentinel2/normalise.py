@@ -14,6 +14,8 @@ GAIN_RANGE = (0.4, 2.5)
 # Below this ratio of contrast to residual a slope says more about noise than about the ground.
 MIN_CONTRAST = 1.5
 _ROUNDS = 30
+# The share of the ground that is taken as dark, and its reflectance x 10000.
+DARKEST_PERCENT, DARK_DN = 0.1, 100.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Fit:
     """reference = gain * value + offset_dn, with the robust standard deviation of the residual over stable pixels.
 
     `kind` is "line", "shift" (gain 1: the pixels span too little contrast for a slope), "shared" (too few
-    pixels: the median line of the other scenes) or "none" (too few in every scene: left as it is).
+    pixels: the median line of the other scenes), "dark object" or "none" (too few in every scene: left as it is).
     """
 
     band: str
@@ -66,6 +68,27 @@ def fit(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: lis
         stable = kept
         lines = [_major_axis(a[stable], b[stable]) for a, b in zip(x, y)]
     return [_finish(a[stable], b[stable], line, band) for a, b, line, band in zip(x, y, lines, bands)]
+
+
+def dark_objects(values: np.ndarray, clear: np.ndarray, bands: list[str]) -> list[Fit]:
+    """Offsets that leave the darkest clear ground of each band at 1 % reflectance: haze adds to every pixel alike.
+
+    Chavez 1988, An improved dark-object subtraction technique, Remote Sensing of Environment 24. It holds where the
+    tile has deep shade, dense forest or clear water.
+
+    Args:
+        values: uint16 [bands, rows, columns], reflectance x 10000.
+        clear: bool [rows, columns].
+        bands: names of the bands.
+    """
+    seen = values[:, clear]
+    if seen.shape[1] < MIN_PIXELS:
+        return [Fit(band, "none", 1.0, 0.0, 0.0, int(seen.shape[1])) for band in bands]
+    darkest = np.percentile(seen, DARKEST_PERCENT, axis=1)
+    return [
+        Fit(band, "dark object", 1.0, round(min(0.0, DARK_DN - float(dark)), 3), 0.0, int(seen.shape[1]))
+        for band, dark in zip(bands, darkest)
+    ]
 
 
 def shared(fits: list[list[Fit]]) -> list[list[Fit]]:

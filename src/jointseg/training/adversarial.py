@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jointseg.models import checkpoint as checkpoints
-from jointseg.models.discriminator import UNetDiscriminator
+from jointseg.models import discriminator
 from jointseg.progress import track
 from jointseg.training import generator, losses
 from jointseg.training.backbone import Backbone, load_backbone
@@ -54,8 +54,8 @@ def superres_adversarial(
     rng, _ = prepare(seed, threads)
     data = generator.Data(index, statistics, chips)
     network = generator.load(stage2, 2, model, data)
-    kwargs = {"in_channels": 3, "features": training["discriminator_features"]}
-    critics = nn.ModuleDict({scale.replace(".", "_"): UNetDiscriminator(**kwargs) for scale in SCALES}).to(device())
+    kwargs = {"scales": [scale.replace(".", "_") for scale in SCALES], "features": training["discriminator_features"]}
+    critics = discriminator.pair(**kwargs).to(device())
     backbone = load_backbone().to(device())
     for module in (critics, backbone):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
