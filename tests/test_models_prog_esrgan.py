@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 import torch
 
+from jointseg import settings
 from jointseg.models.prog_esrgan import ProgESRGAN, upsample
 
 SMALL = {
@@ -62,3 +65,17 @@ def test_channels_last_changes_nothing_but_speed() -> None:
         expected = network(x)[1]
         found = network.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))[1]
     assert found.allclose(expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["base", "paper"])
+def test_presets_of_the_production_config_are_built_and_run(preset: str) -> None:
+    config = settings.read(Path(__file__).parents[1] / "config.yaml")
+    assert config.superres is not None
+    model = config.superres.presets[preset].model
+    net = ProgESRGAN(**model.model_dump()).eval()
+    with torch.inference_mode():
+        sr25, sr1 = net(torch.zeros(1, 3, 8, 8))
+    assert sr25.shape == (1, 3, 32, 32) and sr1.shape == (1, 3, 80, 80)
+    if preset == "paper":
+        # Twice the published network of 16.70 M parameters; stage 2 reads six channels and has one upsampling layer less.
+        assert sum(part.numel() for part in net.parameters()) == pytest.approx(2 * 16.70e6, rel=0.005)
