@@ -145,16 +145,18 @@ def test_snakemake_report_is_written_offline(flow):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("years", [2016, 2021], ["no L2A scene of 2016", "50N_E0660_N3540", "take the year out of the config"]),
         ("bands", ["B04", "B03", "B99"], ["sentinel2.bands", "B99"]),
+        (
+            "season",
+            ["01-01", "01-02"],
+            ["rule scenes", "no L2A scene of 2021", "50N_E0660_N3540", "widen sentinel2.season"],
+        ),
     ],
 )
-def test_bad_config_is_told_in_one_sentence(flow, key, value, words):
-    def change(config):
-        (config["sentinel2"] if key == "bands" else config)[key] = value
-
-    path = flow.variant("bad", change)
-    done = flow.snakemake(config=path)
+def test_bad_input_is_told_in_one_sentence(flow, key, value, words):
+    path = flow.variant("bad", lambda config: config["sentinel2"].update({key: value}))
+    target = flow.results.relative_to(flow.root) / "sentinel2/scenes/2021/50N_E0660_N3540.json"
+    done = flow.snakemake(str(target), config=path)
     assert done.returncode != 0
     for word in words:
         assert word in done.stdout + done.stderr
