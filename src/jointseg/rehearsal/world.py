@@ -6,8 +6,9 @@ import numpy as np
 import shapely
 
 from jointseg.rehearsal.city import City, make_city
-from jointseg.rehearsal.country import canopies, make_country
+from jointseg.rehearsal.country import make_country
 from jointseg.rehearsal.materials import spectrum
+from jointseg.rehearsal.roads import canopies
 from jointseg.rehearsal.terrain import ORIGIN_M, REACHES, Frame, Terrain, make_terrain
 from jointseg.rehearsal.things import Thing
 
