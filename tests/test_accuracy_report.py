@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from jointseg.accuracy import flow, gallery, layers, products
 from jointseg.accuracy.assess import assess
-from jointseg.accuracy.report import percent, report
+from jointseg.accuracy.report import report
+from jointseg.accuracy.report_tables import percent
 
 
 def manifest(rule: str, step: str, inputs: dict[str, str], outputs: dict[str, str], **more: Any) -> dict[str, Any]:

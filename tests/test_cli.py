@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import cli, console, lock
+from jointseg import cli, console
 
 SNAKEFILE = """
 R = config["results"]
@@ -202,37 +202,6 @@ def test_an_interrupted_run_stops_in_order(flow):
     assert "stopped after" in said
     assert not list((flow / "results/toy").glob("parts/*"))
     assert (flow / "results/toy/.jointseg/run.lock").read_text() == ""
-
-
-def test_the_lock_names_its_holder(tmp_path):
-    with lock.hold(tmp_path, ["jointseg", "run", "x.yaml"]) as held:
-        assert held.killed is None
-        with (
-            pytest.raises(lock.InUseError, match=rf"process {os.getpid()} on .*\(jointseg run x\.yaml\)"),
-            lock.hold(tmp_path, []),
-        ):
-            pass
-    with lock.hold(tmp_path, []) as held:
-        assert held.killed is None
-
-
-def test_the_lock_tells_of_a_killed_run(tmp_path):
-    code = "import os; from pathlib import Path; from jointseg import lock\n"
-    code += f"with lock.hold(Path({str(tmp_path)!r}), ['killed']): os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code], check=False)
-    with lock.hold(tmp_path, []) as held:
-        assert held.killed is not None and held.killed["command"] == ["killed"]
-
-
-def test_only_locks_of_this_results_folder_are_stale(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    locks = tmp_path / ".snakemake/locks"
-    locks.mkdir(parents=True)
-    (locks / "0.input.lock").write_text("data/in.tif\nresults/a/x.tif\n")
-    (locks / "0.output.lock").write_text("results/a/y.tif\n")
-    (locks / "1.output.lock").write_text("results/ab/y.tif\n")
-    assert [path.name for path in lock.clear_stale(Path("results/a"))] == ["0.input.lock", "0.output.lock"]
-    assert [path.name for path in locks.iterdir()] == ["1.output.lock"]
 
 
 def test_audit_tells_what_it_found(flow, capsys):

@@ -26,7 +26,8 @@ from jointseg.grid import transformer
 from jointseg.raster import read
 from jointseg.sentinel2 import clouds, normalise
 from jointseg.sentinel2 import composite as module
-from jointseg.sentinel2.composite import composite, median, medoid
+from jointseg.sentinel2.combine import median, medoid
+from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scenes import scenes
 
 

@@ -210,8 +210,7 @@ def _run(given: argparse.Namespace) -> int:
     folder = results / ".jointseg" / "progress"
     log = results / "logs" / "snakemake.log"
     with lock.hold(results, ["jointseg", "run", str(given.config), *given.rest]) as held:
-        if held.killed is not None:
-            lock.clear_stale(results)
+        lock.clear_stale(held, results)
         folder.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.iterdir():

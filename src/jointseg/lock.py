@@ -28,10 +28,12 @@ class Held:
         descriptor: the open lock file. Whoever inherits it shares the lock: give it to child processes as their
             standard input, and jobs that outlive a killed run still keep others out.
         killed: what the last run wrote of itself when it ended without saying goodbye, else None.
+        fresh: nobody has run here since the folder was made, or made again.
     """
 
     descriptor: int
     killed: dict[str, Any] | None
+    fresh: bool
 
 
 @contextmanager
@@ -39,6 +41,7 @@ def hold(results: Path, command: list[str]) -> Iterator[Held]:
     """Holds the lock of a results folder. Raises InUseError naming the run that holds it."""
     path = results / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -53,18 +56,21 @@ def hold(results: Path, command: list[str]) -> Iterator[Held]:
             "command": command,
         }
         _replace(descriptor, json.dumps(own) + "\n")
-        yield Held(descriptor, killed)
+        yield Held(descriptor, killed, fresh)
         _replace(descriptor, "")
     finally:
         # Closing, not unlocking: a job that still runs shares the lock and keeps it.
         os.close(descriptor)
 
 
-def clear_stale(results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
+def clear_stale(held: Held, results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
     """Removes the locks that a killed Snakemake left on files of this results folder, and returns them.
 
-    Locks of other results folders in the same working directory stay. Call only while holding the lock.
+    They are stale when the last run was killed; also when its whole folder has been removed since, unless a
+    Snakemake works in this directory now, started without `jointseg run`. Locks of other results folders stay.
     """
+    if held.killed is None and not (held.fresh and not _snakemakes(snakemake_folder.absolute().parent)):
+        return []
     root = results.absolute()
     stale = [
         path
@@ -74,6 +80,21 @@ def clear_stale(results: Path, snakemake_folder: Path = Path(".snakemake")) -> l
     for path in stale:
         path.unlink()
     return stale
+
+
+def _snakemakes(directory: Path) -> list[int]:
+    """Snakemake processes of this machine that work in a directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                process.joinpath("cwd").readlink() == directory
+                and b"snakemake" in process.joinpath("cmdline").read_bytes()
+            ):
+                found.append(int(process.name))
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+    return found
 
 
 def _content(descriptor: int) -> dict[str, Any] | None:

@@ -18,13 +18,15 @@ from jointseg.progress import track
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import clouds, earthengine, normalise, stac
 from jointseg.sentinel2 import scene as scene_list
+from jointseg.sentinel2.combine import METHODS
 from jointseg.sentinel2.pixels import RES_M, Files
 from jointseg.sentinel2.scene import SCALE, Scene
 
 log = logging.getLogger(__name__)
 Bounds = tuple[float, float, float, float]
+# uint16 [scenes, bands, rows, columns] reflectance x 10000; bool [scenes, rows, columns] clear.
+Observed = tuple[np.ndarray, np.ndarray]
 
-METHODS = ("median", "medoid")
 # Bytes of one block of rows over all scenes and bands; sorting takes about twice as much again.
 BLOCK_BYTES = 256 << 20
 # Value that the sensor gives where it saturates.
@@ -92,39 +94,30 @@ def composite(
     reader = _reader(source, archive, place, listed[0].level)
     for scene in listed:
         reader.check(scene, bands)
-    out = np.zeros((len(bands) + 1 + (method == "medoid"), *place.shape(RES_M)), dtype=np.uint16)
     blocks = list(_blocks(place, len(listed), len(bands)))
 
     @lru_cache(maxsize=1)  # a tile of one block is read once for both passes
-    def observed(bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
+    def observed(bounds: Bounds) -> Observed:
         return _observations(reader, listed, bands, bounds, scl_drop, scl_buffer_m)
 
     fits = None
     if reference is not None or (dark_object and listed[0].level == "L1C"):
-        sample, seen, step = _sample(((row, *observed(bounds)) for row, bounds in blocks), place)
-        if reference is None:
-            fits = [normalise.dark_objects(layer, clear, bands) for layer, clear in zip(sample, seen)]
-        else:
-            base = _base(reference, place, bands)[:, ::step, ::step]
-            known = seen & np.logical_and.reduce(base > 0)
-            fits = [normalise.fit(layer, base, clear, bands) for layer, clear in zip(sample, known)]
-        fits = normalise.shared(fits)
+        fits = _fits(((row, *observed(bounds)) for row, bounds in blocks), place, bands, reference)
+    out = np.zeros((len(bands) + 1 + (method == "medoid"), *place.shape(RES_M)), dtype=np.uint16)
     for row, bounds in track(blocks, f"composite {year} {tile}", unit="block"):
         stack, clear = observed(bounds)
         if fits is not None:
             stack = np.stack([normalise.apply(layer, lines) for layer, lines in zip(stack, fits)])
-        made = (median if method == "median" else medoid)(stack, clear, max(min_clear, 1))
+        made = METHODS[method](stack, clear, max(min_clear, 1))
         out[:, row : row + made.shape[1]] = made
-    facts: dict = {"scenes": len(listed), "warped": reader.warped}
+
     tags = {"year": str(year), "tile": tile, "method": method, "scenes": json.dumps([scene.id for scene in listed])}
+    facts: dict = {"scenes": len(listed), "warped": reader.warped}
     if fits is not None:
         facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
         tags["normalisation"] = json.dumps(facts["normalisation"])
     if reader.warped:
         tags["warped"] = json.dumps(reader.warped, sort_keys=True)
-    known = out[len(bands)] > 0
-    facts["known_share"] = round(float(known.mean()), 6)
-    facts["mean_clear"] = round(float(out[len(bands)].mean()), 4)
     raster.write(
         composite,
         out,
@@ -135,7 +128,24 @@ def composite(
         tags=tags,
         overviews="average" if method == "median" else "nearest",
     )
+    counts = out[len(bands)]
+    facts["known_share"] = round(float((counts > 0).mean()), 6)
+    facts["mean_clear"] = round(float(counts.mean()), 4)
     return facts
+
+
+def _fits(
+    blocks: Iterator[tuple[int, np.ndarray, np.ndarray]], place: Tile, bands: list[str], reference: Path | None
+) -> list[list[normalise.Fit]]:
+    """Lines by scene and band: to the base year's radiometry, or without one to the darkest ground."""
+    sample, seen, step = _sample(blocks, place)
+    if reference is None:
+        fits = [normalise.dark_objects(layer, clear, bands) for layer, clear in zip(sample, seen)]
+    else:
+        base = _base(reference, place, bands)[:, ::step, ::step]
+        known = seen & np.logical_and.reduce(base > 0)
+        fits = [normalise.fit(layer, base, clear, bands) for layer, clear in zip(sample, known)]
+    return normalise.shared(fits)
 
 
 def _reader(source: dict, archive: Path | None, tile: Tile, level: str) -> Reader:
@@ -158,8 +168,8 @@ def _blocks(tile: Tile, scenes: int, bands: int) -> Iterator[tuple[int, Bounds]]
 
 def _observations(
     reader: Reader, scenes: list[Scene], bands: list[str], bounds: Bounds, drop: Sequence[int], buffer_m: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(uint16 [scenes, bands, rows, columns] reflectance x 10000, bool [scenes, rows, columns] clear)."""
+) -> Observed:
+    """What the scenes saw within bounds."""
     rows, cols = round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
     stack = np.zeros((len(scenes), len(bands), rows, cols), dtype=np.uint16)
     clear = np.zeros((len(scenes), rows, cols), dtype=bool)
@@ -197,64 +207,6 @@ def _reflectance(dn: np.ndarray, scene: Scene) -> np.ndarray:
     if scene.scale != SCALE:
         value = np.rint(value * (scene.scale / SCALE)).astype(np.int32)
     return np.clip(value, 1, SATURATED_DN - 1).astype(np.uint16)
-
-
-def median(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
-    """Median of the clear observations, band by band; halves round up.
-
-    Args:
-        stack: uint16 [scenes, bands, rows, columns].
-        clear: bool [scenes, rows, columns].
-        min_clear: observations needed, at least 1.
-
-    Returns:
-        uint16 [bands + 1, rows, columns]; the last is the number of clear observations.
-    """
-    count = clear.sum(axis=0)
-    known = count >= min_clear
-    out = np.zeros((stack.shape[1] + 1, *count.shape), dtype=np.uint16)
-    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(stack) - 1)
-    for band in range(stack.shape[1]):
-        # Cloudy observations sort behind all valid ones.
-        ordered = np.sort(np.where(clear, stack[:, band], SATURATED_DN), axis=0)
-        middle = [np.take_along_axis(ordered, place[None], axis=0)[0].astype(np.uint32) for place in (low, high)]
-        out[band] = np.where(known, (middle[0] + middle[1] + 1) // 2, 0)
-    out[-1] = np.where(known, count, 0)
-    return out
-
-
-def medoid(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
-    """The clear observation whose summed distance to the other clear ones is least; ties go to the earliest.
-
-    Flood 2013, Seasonal composite Landsat TM/ETM+ images using the medoid, Remote Sensing 5(12).
-
-    Args:
-        stack: uint16 [scenes, bands, rows, columns].
-        clear: bool [scenes, rows, columns].
-        min_clear: observations needed, at least 1.
-
-    Returns:
-        uint16 [bands + 2, rows, columns]; the last two are the number of clear observations and the place of
-        the one taken, from 1.
-    """
-    scenes, bands = stack.shape[:2]
-    count = clear.sum(axis=0)
-    known = count >= min_clear
-    total = np.zeros(clear.shape, dtype=np.float32)
-    for first in range(scenes):
-        for second in range(first + 1, scenes):
-            squared = np.zeros(count.shape, dtype=np.float32)
-            for band in range(bands):
-                squared += (stack[first, band].astype(np.float32) - stack[second, band]) ** 2
-            apart = np.where(clear[first] & clear[second], np.sqrt(squared), 0)
-            total[first] += apart
-            total[second] += apart
-    best = np.where(clear, total, np.inf).argmin(axis=0)
-    out = np.zeros((bands + 2, *count.shape), dtype=np.uint16)
-    out[:bands] = np.where(known, np.take_along_axis(stack, best[None, None], axis=0)[0], 0)
-    out[-2] = np.where(known, count, 0)
-    out[-1] = np.where(known, best + 1, 0)
-    return out
 
 
 def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:

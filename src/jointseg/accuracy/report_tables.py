@@ -1,0 +1,152 @@
+"""Tables of the report: rows of text, as its template shows them."""
+
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from jointseg.accuracy import figures
+from jointseg.accuracy.assess import ALL
+
+_SHOWN = {
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "iou": "IoU",
+    "overall_accuracy": "Overall accuracy",
+}
+
+
+def cards(table: Path | None, paired: Path | None, methods: list[str], labels: dict[str, str]) -> list[dict[str, str]]:
+    """The few numbers that sum up the run: F1 of each method and the difference of the first to the others."""
+    if table is None or paired is None:
+        return []
+    whole = _whole(pd.read_csv(table)).set_index("name")
+    cards = []
+    for name in methods:
+        row = whole.loc[name]
+        around = f"95 %: {100 * row['f1_lower']:.1f} to {100 * row['f1_upper']:.1f}; {row['chips']} held-out chips"
+        cards.append({"value": f"{100 * row['f1']:.1f}", "what": f"F1, {labels[name].lower()}", "note": around})
+    gaps = _whole(pd.read_csv(paired))
+    gaps = gaps[(gaps["metric"] == "f1") & gaps["minus"].isin(methods)]
+    for gap in gaps.to_dict("records"):
+        around = f"points of F1; 95 %: {100 * gap['lower']:+.1f} to {100 * gap['upper']:+.1f}, paired by chip"
+        what = f"{gap['name']} minus {gap['minus']}"
+        cards.append({"value": f"{100 * gap['difference']:+.1f}", "what": what, "note": around})
+    return cards
+
+
+def accuracy_tables(table: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """For each reference: a bar chart and rows by reach and map, the best F1 of each reach marked."""
+    if table is None:
+        return []
+    every = pd.read_csv(table)
+    supports = [column for column in every if column.startswith("fraction_mae_") and column.endswith("m")]
+    out = []
+    for reference, part in every.groupby("reference", sort=False):
+        rows = []
+        for reach, group in part.groupby("reach", sort=False):
+            best = group["f1"].max()
+            for row in group.to_dict("records"):
+                rows.append(
+                    {
+                        "reach": reach,
+                        "map": labels[row["name"]],
+                        "year": row["map_year"],
+                        "kind": row["kind"],
+                        "best": row["f1"] == best,
+                        "values": [percent(row[m], row[f"{m}_lower"], row[f"{m}_upper"]) for m in [*_SHOWN, *supports]],
+                        "share": f"{100 * row['map_share']:.1f} / {100 * row['reference_share']:.1f}",
+                        "unknown": f"{100 * row['unknown_share']:.2f}",
+                        "chips": row["chips"],
+                        "pixels": f"{row['pixels'] / 1e6:.2f}",
+                    }
+                )
+        heads = [*_SHOWN.values(), *[_support_head(name) for name in supports]]
+        chart = figures.accuracy_bars(
+            part, "f1", f"F1 of impervious surface against {reference}, 95 % intervals", labels
+        )
+        out.append({"reference": reference, "chart": chart, "heads": heads, "rows": rows})
+    return out
+
+
+def paired_rows(paired: Path | None, labels: dict[str, str]) -> list[dict[str, str]]:
+    if paired is None:
+        return []
+    rows = []
+    every = pd.read_csv(paired)
+    for row in every[every["metric"] == "f1"].to_dict("records"):
+        known = np.isfinite(row["lower"])
+        verdict = (
+            "" if not known else "above" if row["lower"] > 0 else "below" if row["upper"] < 0 else "not told apart"
+        )
+        rows.append(
+            {
+                "pair": f"{labels[row['name']]} minus {labels[row['minus']]}",
+                "reference": row["reference"],
+                "reach": row["reach"],
+                "difference": f"{100 * row['difference']:+.1f}" if np.isfinite(row["difference"]) else "–",
+                "interval": f"{100 * row['lower']:+.1f} to {100 * row['upper']:+.1f}" if known else "–",
+                "chips": row["chips"],
+                "verdict": verdict,
+            }
+        )
+    return rows
+
+
+def growth_rows(growth: Path | None) -> list[dict[str, Any]]:
+    if growth is None:
+        return []
+    rows = []
+    for row in pd.read_csv(growth).fillna({"growth": "", "growth_truth": ""}).to_dict("records"):
+        adjusted, truth = row.get("adjusted_km2", np.nan), row.get("truth_km2", np.nan)
+        low, high = row.get("adjusted_lower_km2", np.nan), row.get("adjusted_upper_km2", np.nan)
+        rows.append(
+            {
+                "city": row["city"],
+                "reach": row["reach"],
+                "year": row["year"],
+                "mapped": f"{row['isa_km2']:.3f}",
+                "adjusted": f"{adjusted:.3f} ({low:.3f} to {high:.3f})" if np.isfinite(adjusted) else "–",
+                "chips": f"{row['chips']:.0f}" if "chips" in row else "–",
+                "unknown": f"{row['unknown_km2']:.3f}",
+                "rate": f"{row['percent_a_year']:+.2f}" if np.isfinite(row["percent_a_year"]) else "–",
+                "growth": row["growth"],
+                "truth": f"{truth:.3f}" if np.isfinite(truth) else "",
+                "growth_truth": row.get("growth_truth", ""),
+            }
+        )
+    return rows
+
+
+def dataset_rows(index: Path | None) -> dict[str, Any]:
+    """Chips by reach and split, their ISA share, and a map of where they lie."""
+    if index is None:
+        return {}
+    frame = gpd.read_parquet(index)
+    rows = [
+        {"reach": reach, "split": split, "chips": len(part), "share": f"{100 * part['isa_share'].mean():.1f}"}
+        for (reach, split), part in frame.groupby(["reach", "split"], sort=True)
+    ]
+    bounds = frame.geometry.bounds
+    centres = ((bounds["minx"] + bounds["maxx"]) / 2, (bounds["miny"] + bounds["maxy"]) / 2)
+    chart = figures.chip_map(centres[0].to_numpy(), centres[1].to_numpy(), frame["split"].to_numpy())
+    return {"rows": rows, "map": chart, "chips": len(frame)}
+
+
+def percent(value: float, lower: float, upper: float) -> tuple[str, str]:
+    """A share and its interval in percent, such as ("71.2", "66.0 to 76.1"); a dash where there is none."""
+    if not np.isfinite(value):
+        return "–", ""
+    return f"{100 * value:.1f}", f"{100 * lower:.1f} to {100 * upper:.1f}" if np.isfinite(lower) else "no interval"
+
+
+def _whole(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the whole area, against the labels."""
+    return scores[(scores["reach"] == ALL) & (scores["reference"] == "labels")]
+
+
+def _support_head(column: str) -> str:
+    return f"Fraction error at {column.removeprefix('fraction_mae_').removesuffix('m')} m"
