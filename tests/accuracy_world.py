@@ -10,6 +10,7 @@ from shapely.geometry import box
 from shapely.ops import transform
 
 from jointseg import raster
+from jointseg.accuracy import products
 
 EPSG, SIDE_M, WEST, SOUTH = 32650, 60, 660_000, 3_540_000
 CODES = {0: 40, 1: 50}  # not ISA and ISA in a product such as WorldCover
@@ -87,3 +88,12 @@ def make(folder: Path) -> dict[str, Path]:
         )
     gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(folder / "index.parquet")
     return {"index": folder / "index.parquet", "chips": folder / "chips", "products": folder / "products"}
+
+
+def make_with_product(folder: Path) -> dict[str, Path]:
+    """As make; the product also cut to the test chips, in `cover`."""
+    made = make(folder)
+    files = {"files": made["products"], "vrt": folder / "cover.vrt", "product": "cover", "entry": ENTRY}
+    products.product_mosaic(**files)
+    products.product_chips(**files, index=made["index"], rasters=folder / "cover", chip_m=SIDE_M)
+    return made

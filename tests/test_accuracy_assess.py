@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from jointseg import raster
-from jointseg.accuracy import products
 from jointseg.accuracy.assess import assess
 from jointseg.errors import DataError
 
@@ -16,18 +15,7 @@ from jointseg.errors import DataError
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("accuracy")
-    made = world.make(folder)
-    vrt = folder / "cover.vrt"
-    products.product_mosaic(files=made["products"], vrt=vrt, product="cover", entry=world.ENTRY)
-    products.product_chips(
-        index=made["index"],
-        vrt=vrt,
-        files=made["products"],
-        rasters=folder / "cover",
-        product="cover",
-        entry=world.ENTRY,
-        chip_m=world.SIDE_M,
-    )
+    made = world.make_with_product(folder)
     return {**made, "folder": folder, **run(folder, made, "a")}
 
 

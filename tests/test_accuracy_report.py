@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jointseg.accuracy import flow, gallery, layers, products
+from jointseg.accuracy import flow, gallery, layers
 from jointseg.accuracy.assess import assess
 from jointseg.accuracy.report import report
 from jointseg.accuracy.report_tables import percent
@@ -46,18 +46,7 @@ RECORDS = [
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("report")
-    made = world.make(folder)
-    vrt = folder / "cover.vrt"
-    products.product_mosaic(files=made["products"], vrt=vrt, product="cover", entry=world.ENTRY)
-    products.product_chips(
-        index=made["index"],
-        vrt=vrt,
-        files=made["products"],
-        rasters=folder / "cover",
-        product="cover",
-        entry=world.ENTRY,
-        chip_m=world.SIDE_M,
-    )
+    made = world.make_with_product(folder)
     shared = {
         "index": made["index"],
         "chips": [made["chips"] / "upstream", made["chips"] / "downstream"],

@@ -6,9 +6,11 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import tiny_networks
 import torch
 from affine import Affine
 from shapely.geometry import box
+from tiny_networks import GENERATOR
 
 from jointseg import raster
 from jointseg.errors import DataError
@@ -17,22 +19,7 @@ from jointseg.inference import cutout, engine
 from jointseg.models import checkpoint
 
 NORMALISATION = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
-STAGE = {"features": 8, "growth": 4, "blocks": 1, "upsampling": "shuffle", "tail": 4}
-GENERATOR = {"stage1": STAGE, "stage2": {**STAGE, "unshuffle": 2}}
-SEGMENTER = {
-    "embed_dim": 8,
-    "depths": [1, 1, 1, 1],
-    "heads": [1, 1, 2, 2],
-    "window": 5,
-    "hidden_dim": 32,
-    "encoder_layers": 1,
-    "encoder_feedforward": 16,
-    "decoder_layers": 1,
-    "feedforward": 16,
-    "attention_heads": 2,
-    "queries": 4,
-    "patch": 8,
-}
+SEGMENTER = {**tiny_networks.SEGMENTER, "window": 5, "patch": 8}
 LATTICE = {"window_m": 480, "stride_m": 420}
 
 

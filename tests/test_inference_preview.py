@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.image import imread
+from tiny_networks import GENERATOR
 
 from jointseg import raster
 from jointseg.grid import parse_tile
@@ -12,7 +13,6 @@ from jointseg.inference.preview import busiest, preview, stretch
 from jointseg.models import checkpoint
 
 TILE = parse_tile("50N_E0660_N3540", 1)
-STAGE = {"features": 8, "growth": 4, "blocks": 1, "upsampling": "shuffle", "tail": 4}
 
 
 def isa_map(path: Path, values: np.ndarray) -> Path:
@@ -45,13 +45,12 @@ def test_stretch_of_an_image_never_seen_is_finite() -> None:
 
 def test_preview_is_the_super_resolved_image_and_the_same_bytes_again(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    kwargs = {"stage1": STAGE, "stage2": {**STAGE, "unshuffle": 2}}
     normalisation = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
-    model = checkpoint.build("prog_esrgan", **kwargs)
+    model = checkpoint.build("prog_esrgan", **GENERATOR)
     checkpoint.save(
         tmp_path / "sr.safetensors",
         model,
-        architecture={"name": "prog_esrgan", "kwargs": kwargs},
+        architecture={"name": "prog_esrgan", "kwargs": GENERATOR},
         normalisation=normalisation,
         extra={},
     )

@@ -1,23 +1,11 @@
 import pytest
 import torch
+from tiny_networks import SEGMENTER
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerHungarianMatcher
 
 from jointseg.models.mask2former import Segmenter, build
 from jointseg.models.mask_loss import LossWeights, dense_loss, layer_loss, match, sample_points, set_loss
 
-TINY = {
-    "embed_dim": 8,
-    "depths": [1, 1, 1, 1],
-    "heads": [1, 1, 2, 2],
-    "window": 4,
-    "hidden_dim": 32,
-    "encoder_layers": 1,
-    "encoder_feedforward": 16,
-    "decoder_layers": 1,
-    "feedforward": 16,
-    "attention_heads": 2,
-    "queries": 6,
-}
 PAPER = {
     "embed_dim": 192,
     "depths": [2, 2, 18, 2],
@@ -38,7 +26,7 @@ WEIGHTS = LossWeights(points=128)
 @pytest.fixture
 def tiny() -> Segmenter:
     torch.manual_seed(0)
-    return build(**TINY).eval()
+    return build(**SEGMENTER).eval()
 
 
 def generator() -> torch.Generator:

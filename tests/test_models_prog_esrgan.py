@@ -2,21 +2,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_networks import GENERATOR
 
 from jointseg import settings
 from jointseg.models.prog_esrgan import ProgESRGAN, upsample
 
-SMALL = {
-    "stage1": {"features": 8, "growth": 4, "blocks": 1, "upsampling": "shuffle", "tail": 4},
-    "stage2": {"features": 8, "growth": 4, "blocks": 1, "unshuffle": 2, "upsampling": "shuffle", "tail": 4},
-}
 PUBLISHED = {"stage1": {}, "stage2": {"upsampling": "bilinear"}}
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 3)])
 def test_any_size_gives_grids_that_nest(size: tuple[int, int]) -> None:
     with torch.inference_mode():
-        sr25, sr1 = ProgESRGAN(**SMALL)(torch.zeros(1, 3, *size))
+        sr25, sr1 = ProgESRGAN(**GENERATOR)(torch.zeros(1, 3, *size))
     assert sr25.shape == (1, 3, 4 * size[0], 4 * size[1])
     assert sr1.shape == (1, 3, 10 * size[0], 10 * size[1])
 
@@ -32,7 +29,7 @@ def test_published_size_is_built_and_runs() -> None:
 
 def test_without_detail_both_outputs_are_aligned_with_the_input() -> None:
     """A plane in the ground's coordinates must come out as the same plane: no shift at any of the three grids."""
-    network = ProgESRGAN(**SMALL)
+    network = ProgESRGAN(**GENERATOR)
     for generator in (network.generator1, network.generator2):
         torch.nn.init.zeros_(generator.conv_last.weight)
     east = (torch.arange(12) + 0.5) * 10
@@ -51,7 +48,7 @@ def test_upsampling_keeps_a_constant() -> None:
 
 def test_second_stage_sees_the_sentinel2_image() -> None:
     torch.manual_seed(0)
-    network = ProgESRGAN(**SMALL)
+    network = ProgESRGAN(**GENERATOR)
     sr25, first, second = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
     with torch.inference_mode():
         assert not torch.equal(network.stage2(first, sr25), network.stage2(second, sr25))
@@ -59,7 +56,7 @@ def test_second_stage_sees_the_sentinel2_image() -> None:
 
 def test_channels_last_changes_nothing_but_speed() -> None:
     torch.manual_seed(0)
-    network = ProgESRGAN(**SMALL).eval()
+    network = ProgESRGAN(**GENERATOR).eval()
     x = torch.randn(2, 3, 6, 8)
     with torch.inference_mode():
         expected = network(x)[1]

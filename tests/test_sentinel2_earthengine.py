@@ -3,16 +3,14 @@
 import io
 import json
 import re
-import threading
-from collections import Counter
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import ee
 import numpy as np
 import pytest
 import rasterio
+from loopback import Handler, Server
 from tiny_sentinel2 import SIDE, catalogue, compositing, item, listing, plain, rgb, scl
 
 from jointseg.errors import DataError
@@ -24,30 +22,10 @@ SHIPPED = Path(ee.__file__).parent / "tests"
 ASSET = re.compile(r'"(COPERNICUS/S2_(?:SR_)?HARMONIZED|GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED)/(\w+)"')
 
 
-class Server(ThreadingHTTPServer):
+class EarthEngine(Handler):
     """Answers discovery, algorithms, value:compute (scene lists) and image:computePixels from items under `root`."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.root, self.failures, self.asked, self.grids = root, [], Counter(), []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, status, body, kind="application/json"):
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802
         if "discovery" in self.path:
             text = (SHIPPED / "cloud_api_discovery_document.json").read_text().replace("v1alpha", "v1")
             document = json.loads(text) | {"rootUrl": f"{self.server.url}/", "baseUrl": f"{self.server.url}/"}
@@ -56,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(200, (SHIPPED / "algorithms.json").read_bytes())
         return self.reply(404, b"{}")
 
-    def do_POST(self):
+    def do_POST(self):  # noqa: N802
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         verb = self.path.partition("?")[0].rpartition(":")[2]
         self.server.asked[verb] += 1
@@ -94,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         size, at = asked["grid"]["dimensions"], asked["grid"]["affineTransform"]
         rows, cols = int(size["height"]), int(size["width"])
         assert rows * cols * len(asked["bandIds"]) * 2 <= 48 << 20
-        self.server.grids.append((rows, cols))
+        self.server.answered.append((rows, cols))
         out = np.zeros((rows, cols), dtype=[(band, "<u2") for band in asked["bandIds"]])
         for band in asked["bandIds"]:
             with rasterio.open(self.server.root / index / f"{band}.tif") as source:
@@ -126,13 +104,8 @@ def server(tmp_path, monkeypatch):
     score[:, 30] = 0
     item(root, "toa_T50RPV", rgb(900) | {"CS": score}, level="L1C", when="2017-07-01T02:50:00Z")
     catalogue(root)
-    server = Server(root)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Server(root, EarthEngine, failures=[]).serving() as server:
+        yield server
 
 
 def remote(server, tmp_path, listed=None, **changes):
@@ -164,12 +137,12 @@ def test_l1c_is_masked_by_cloud_score(server, tmp_path):
 def test_requests_stay_below_the_limit(server, tmp_path, monkeypatch):
     remote(server, tmp_path)
     whole = (tmp_path / "remote.tif").read_bytes()
-    server.grids.clear()
+    server.answered.clear()
     monkeypatch.setattr(earthengine, "MAX_BYTES", 3 * 2 * SIDE * 30)
     monkeypatch.setattr(earthengine, "MAX_SIDE_PX", 60)
     remote(server, tmp_path)
-    assert all(rows * cols <= 30 * SIDE * 3 and cols <= 60 for rows, cols in server.grids)
-    assert len(server.grids) > 12
+    assert all(rows * cols <= 30 * SIDE * 3 and cols <= 60 for rows, cols in server.answered)
+    assert len(server.answered) > 12
     assert (tmp_path / "remote.tif").read_bytes() == whole
 
 

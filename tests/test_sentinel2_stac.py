@@ -1,13 +1,10 @@
 """A STAC API with range requests on the loopback, which fails on demand."""
 
 import json
-import threading
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
+from loopback import Handler, Server
 from tiny_sentinel2 import TILE, catalogue, compositing, item, listing, rgb, scl
 
 from jointseg.errors import DataError
@@ -16,29 +13,8 @@ from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scenes import scenes
 
 
-class Api(ThreadingHTTPServer):
-    """Serves files under `root`, and a search over its items; `failures` maps a path to statuses to answer first."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.root, self.failures, self.asked = root, {}, Counter()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Api
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, status, body=b"", kind="application/json", **headers):
-        self.send_response(status)
-        for name, value in ({"Content-Type": kind, "Content-Length": str(len(body))} | headers).items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+class Api(Handler):
+    """Files, and a search over the items among them; `failures` maps a path to statuses to answer first."""
 
     def answer(self):
         path = self.path.partition("?")[0]
@@ -106,13 +82,8 @@ def api(tmp_path, monkeypatch):
         item(root, f"s{number}", bands | {"SCL": (classes, {"res_m": 20})}, when=f"2021-0{number + 5}-01T02:50:00Z")
     item(root, "toa", rgb(900), level="L1C")
     catalogue(root)
-    server = Api(root)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Server(root, Api, failures={}).serving() as server:
+        yield server
 
 
 def source(api, **more):

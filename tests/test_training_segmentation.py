@@ -7,25 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from affine import Affine
+from tiny_networks import SEGMENTER
 
 from jointseg import raster
 from jointseg.errors import DataError
 from jointseg.models.checkpoint import load
 from jointseg.training.segmentation import Images, Recipe, best_threshold, f1_iou, segmentation
 
-MODEL: dict[str, Any] = {
-    "embed_dim": 8,
-    "depths": [1, 1, 1, 1],
-    "heads": [1, 1, 2, 2],
-    "window": 4,
-    "hidden_dim": 32,
-    "encoder_layers": 1,
-    "encoder_feedforward": 16,
-    "decoder_layers": 1,
-    "feedforward": 16,
-    "attention_heads": 2,
-    "queries": 4,
-}
 TRAINING: dict[str, Any] = {
     "steps": 3,
     "batch": 2,
@@ -81,7 +69,7 @@ def run(folder: Path, out: Path, **training: Any) -> dict[str, Any]:
         history=out / "s.csv",
         panel=out / "s.png",
         method="superres",
-        model=MODEL,
+        model=SEGMENTER,
         training={**TRAINING, **training},
         seed=7,
         threads=1,

@@ -14,6 +14,7 @@ import torch
 from affine import Affine
 from safetensors.torch import load_file
 from shapely.geometry import box
+from tiny_networks import GENERATOR, STAGE
 
 from jointseg import raster
 from jointseg.errors import DataError
@@ -25,8 +26,6 @@ from jointseg.training.patches import Patches
 from jointseg.training.superres import superres_stage1, superres_stage2
 
 CHIP_PX = 8
-NET = {"features": 8, "growth": 4, "blocks": 1, "upsampling": "shuffle", "tail": 4}
-MODEL = {"stage1": NET, "stage2": {**NET, "unshuffle": 2}}
 L1_TRAINING: dict[str, Any] = {
     "steps": 3,
     "batch": 2,
@@ -99,7 +98,7 @@ def trained(dataset: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
     """The outputs of the three steps, run once after another."""
     made = {name: outputs(tmp_path_factory.mktemp(name)) for name in ("stage1", "stage2", "adversarial")}
     made["adversarial"]["discriminators"] = made["adversarial"]["checkpoint"].with_name("discriminators.safetensors")
-    common = {**dataset, "model": MODEL, "seed": 5, "threads": 1}
+    common = {**dataset, "model": GENERATOR, "seed": 5, "threads": 1}
     superres_stage1(**common, **made["stage1"], training=L1_TRAINING)
     superres_stage2(**common, **made["stage2"], training=STAGE2_TRAINING, stage1=made["stage1"]["checkpoint"])
     superres_adversarial(**common, **made["adversarial"], training=GAN_TRAINING, stage2=made["stage2"]["checkpoint"])
@@ -117,7 +116,7 @@ def test_stages_write_their_files(trained: dict[str, dict[str, Path]]) -> None:
 def test_training_is_reproducible_to_the_byte(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
-    common = {**dataset, "model": MODEL, "seed": 5, "threads": 1}
+    common = {**dataset, "model": GENERATOR, "seed": 5, "threads": 1}
     first = outputs(tmp_path / "first")
     superres_stage1(**common, **first, training=L1_TRAINING)
     for name, path in first.items():
@@ -132,7 +131,7 @@ def test_another_seed_gives_other_weights(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
     made = outputs(tmp_path)
-    superres_stage1(**dataset, **made, model=MODEL, training=L1_TRAINING, seed=6, threads=1)
+    superres_stage1(**dataset, **made, model=GENERATOR, training=L1_TRAINING, seed=6, threads=1)
     assert made["checkpoint"].read_bytes() != trained["stage1"]["checkpoint"].read_bytes()
 
 
@@ -149,7 +148,7 @@ def test_stage2_trains_stage1_too_where_its_loss_has_a_weight(
     made = outputs(tmp_path)
     training = {**STAGE2_TRAINING, "stage1_weight": 0.3}
     start = trained["stage1"]["checkpoint"]
-    superres_stage2(**dataset, **made, model=MODEL, training=training, seed=5, threads=1, stage1=start)
+    superres_stage2(**dataset, **made, model=GENERATOR, training=training, seed=5, threads=1, stage1=start)
     before, after = load_file(start), load_file(made["checkpoint"])
     assert not torch.equal(before["generator1.conv_last.weight"], after["generator1.conv_last.weight"])
 
@@ -165,7 +164,7 @@ def test_both_stages_learn_a_single_chip(dataset: dict[str, Any], tmp_path: Path
     )
     two.to_parquet(tmp_path / "index.parquet")
     data = {**dataset, "index": tmp_path / "index.parquet"}
-    model = {stage: {**kwargs, "features": 16, "growth": 8, "tail": 8} for stage, kwargs in MODEL.items()}
+    model = {stage: {**kwargs, "features": 16, "growth": 8, "tail": 8} for stage, kwargs in GENERATOR.items()}
     training = {**L1_TRAINING, "steps": 60, "batch": 4, "patch_px": CHIP_PX, "learning_rate": 5e-3}
     training |= {"warmup": 10, "validate_every": 10}
     one, two_files = outputs(tmp_path / "one"), outputs(tmp_path / "two")
@@ -191,29 +190,29 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     made = outputs(tmp_path)
     common = {**dataset, **made, "seed": 5, "threads": 1}
     start = trained["stage1"]["checkpoint"]
-    other = {**MODEL, "stage1": {**NET, "features": 12}}
+    other = {**GENERATOR, "stage1": {**STAGE, "features": 12}}
     with pytest.raises(DataError, match="was built with"):
         superres_stage2(**common, model=other, training=STAGE2_TRAINING, stage1=start)
     with pytest.raises(DataError, match="expected a 'prog_esrgan'"):
         superres_stage2(
-            **common, model=MODEL, training=STAGE2_TRAINING, stage1=trained["adversarial"]["discriminators"]
+            **common, model=GENERATOR, training=STAGE2_TRAINING, stage1=trained["adversarial"]["discriminators"]
         )
     with pytest.raises(DataError, match="up to stage 1, expected stage 2"):
         superres_adversarial(
-            **common, discriminators=tmp_path / "d.safetensors", model=MODEL, training=GAN_TRAINING, stage2=start
+            **common, discriminators=tmp_path / "d.safetensors", model=GENERATOR, training=GAN_TRAINING, stage2=start
         )
     bands = {"mean": [0.2, 0.2, 0.2], "std": [0.04, 0.04, 0.04]}
     (tmp_path / "statistics.json").write_text(json.dumps({"lr": bands}))
     moved = {**common, "statistics": tmp_path / "statistics.json"}
     with pytest.raises(DataError, match="normalisation"):
-        superres_stage2(**moved, model=MODEL, training=STAGE2_TRAINING, stage1=start)
+        superres_stage2(**moved, model=GENERATOR, training=STAGE2_TRAINING, stage1=start)
     assert not any(path.exists() for path in made.values())
 
 
 def test_a_patch_larger_than_the_chip_and_an_unknown_precision_are_refused(
     dataset: dict[str, Any], tmp_path: Path
 ) -> None:
-    common = {**dataset, **outputs(tmp_path), "model": MODEL, "seed": 5, "threads": 1}
+    common = {**dataset, **outputs(tmp_path), "model": GENERATOR, "seed": 5, "threads": 1}
     with pytest.raises(DataError, match="patch_px 12"):
         superres_stage1(**common, training={**L1_TRAINING, "patch_px": 12})
     with pytest.raises(DataError, match="precision 'fp16'"):
@@ -221,7 +220,7 @@ def test_a_patch_larger_than_the_chip_and_an_unknown_precision_are_refused(
 
 
 def test_bf16_trains_close_to_fp32(dataset: dict[str, Any], tmp_path: Path) -> None:
-    common = {**dataset, "model": MODEL, "seed": 5, "threads": 1}
+    common = {**dataset, "model": GENERATOR, "seed": 5, "threads": 1}
     full, half = outputs(tmp_path / "full"), outputs(tmp_path / "half")
     facts = superres_stage1(**common, **full, training=L1_TRAINING)
     facts_half = superres_stage1(**common, **half, training={**L1_TRAINING, "precision": "bf16"})
