@@ -272,14 +272,19 @@ def _said(command: list[str], home: Path) -> str | None:
     return None if done.returncode else done.stdout.strip()
 
 
-def _device() -> dict[str, Any]:
-    device: dict[str, Any] = {"machine": platform.machine(), "cpus": len(os.sched_getaffinity(0))}
+def processor() -> str | None:
+    """Model of this machine's processor, None where the system does not tell."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        models = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        device["processor"] = models[0] if models else None
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
+
+
+def _device() -> dict[str, Any]:
+    device: dict[str, Any] = {
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+    }
     torch = sys.modules.get("torch")
     if torch is not None:
         device["torch_threads"] = torch.get_num_threads()
