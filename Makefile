@@ -35,7 +35,7 @@ demo: install
 	@echo
 	@echo "Look at  results/rehearsal/report/index.html      maps, tables, growth and the flow, with the real scene at its end"
 	@echo "         results/eastern_shore/report/index.html  the real Sentinel-2 scene alone"
-	@echo "Audit    $(BIN)/jointseg audit results/rehearsal"
+	@echo "Audit    $(BIN)/jointseg audit verify results/rehearsal"
 
 test: install
 	pytest

@@ -23,6 +23,7 @@ rule growth:
         cities=C.study_area.city_reach,
         years=C.years,
         code=code("growth"),
+        environment=packages("growth"),
     message:
         "Measuring the growth of the cities"
     script:
@@ -49,6 +50,7 @@ if SCORED:
         params:
             entry=lambda wildcards: PRODUCTS[wildcards.product],
             code=code("product_mosaic"),
+            environment=packages("product_mosaic"),
         message:
             "Joining the files of {wildcards.product}"
         script:
@@ -75,6 +77,7 @@ if SCORED:
             entry=lambda wildcards: PRODUCTS[wildcards.product],
             chip_m=C.dataset.chip_m,
             code=code("product_chips"),
+            environment=packages("product_chips"),
         message:
             "Warping {wildcards.product} to the test chips"
         script:
@@ -106,6 +109,7 @@ if SCORED:
             product_table=PRODUCTS,
             year=C.map_year,
             code=code("assess"),
+            environment=packages("assess"),
         message:
             "Scoring maps and reference products on the test chips"
         script:
@@ -138,6 +142,7 @@ rule report:
         year=C.map_year,
         notes=C.report.notes if C.weights is None else C.weights.about,
         code=code("report"),
+        environment=packages("report"),
     message:
         "Writing the report"
     script:

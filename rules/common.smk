@@ -5,7 +5,7 @@ import sys
 from jointseg import settings, steps
 from jointseg.errors import DataError
 from jointseg.grid import neighbours, parse_tile
-from jointseg.provenance.digest import code_digest
+from jointseg.provenance.code import code_digest, environment
 
 try:
     C = settings.load(config)
@@ -33,6 +33,11 @@ wildcard_constraints:
 def code(rule):
     """Digest of a rule's step module with everything of the package that it imports."""
     return code_digest(steps.module(rule))
+
+
+def packages(rule):
+    """Versions, by the lock file, of the packages that a rule's step imports."""
+    return environment(steps.module(rule))
 
 
 def manifest(job):

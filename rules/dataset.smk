@@ -27,6 +27,7 @@ if C.dataset is not None:
             block_m=D.block_m,
             seed=C.seed,
             code=code("samples"),
+            environment=packages("samples"),
         message:
             "Drawing the stratified sample"
         script:
@@ -56,6 +57,7 @@ if C.dataset is not None:
             min_quality=D.min_quality,
             max_cloud_percent=D.max_cloud_percent,
             code=code("pairing"),
+            environment=packages("pairing"),
         message:
             "Pairing Jilin-1 scenes with the composites of {wildcards.reach}"
         script:
@@ -87,6 +89,7 @@ if C.dataset is not None:
             lane_width_m=D.lane_width_m,
             isa_tags=D.isa_tags,
             code=code("labels"),
+            environment=packages("labels"),
         message:
             "Collecting ISA labels of {wildcards.reach}"
         script:
@@ -116,6 +119,7 @@ if C.dataset is not None:
             chip_m=D.chip_m,
             bands=C.sentinel2.bands,
             code=code("chips"),
+            environment=packages("chips"),
         message:
             "Cutting the chips of {wildcards.reach}"
         script:
@@ -142,6 +146,7 @@ if C.dataset is not None:
             mem_mb=2000,
         params:
             code=code("dataset"),
+            environment=packages("dataset"),
         message:
             "Joining the reaches into the ISASeg dataset"
         script:

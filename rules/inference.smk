@@ -23,6 +23,7 @@ rule isa:
         batch=C.inference.batch,
         threads=C.inference.threads,
         code=code("isa"),
+        environment=packages("isa"),
     message:
         "Mapping ISA at 1 m in {wildcards.tile}, {wildcards.year}"
     script:
@@ -55,6 +56,7 @@ rule preview:
         batch=C.inference.batch,
         threads=C.inference.threads,
         code=code("preview"),
+        environment=packages("preview"),
     message:
         "Super-resolved preview of {wildcards.tile}, {wildcards.year}"
     script:
@@ -79,6 +81,7 @@ rule mosaic:
         mem_mb=2000,
     params:
         code=code("mosaic"),
+        environment=packages("mosaic"),
     message:
         "Cutting out {wildcards.city}, {wildcards.year}"
     script:
@@ -107,6 +110,7 @@ if C.dataset is not None:
             mem_mb=2000,
         params:
             code=code("map_chips"),
+            environment=packages("map_chips"),
         message:
             "Cutting the test chips out of the map"
         script:
@@ -137,6 +141,7 @@ if C.dataset is not None:
             batch=C.inference.batch,
             threads=C.inference.threads,
             code=code("isa_chips"),
+            environment=packages("isa_chips"),
         message:
             "Mapping the test chips: {wildcards.method}"
         script:

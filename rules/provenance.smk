@@ -20,6 +20,7 @@ rule release:
         title=C.title,
         years=C.years,
         code=code("release"),
+        environment=packages("release"),
     message:
         "Writing the release catalogue"
     script:

@@ -24,6 +24,7 @@ if C.rehearsal is not None:
             world=C.rehearsal.model_dump() | {"years": C.years, "jilin_year": 2022},
             seed=C.seed,
             code=code("rehearsal"),
+            environment=packages("rehearsal"),
         message:
             "Drawing the rehearsal valley and delivering it as the real sources would"
         script:

@@ -31,6 +31,7 @@ if C.segmentation is not None:
             seed=C.seed,
             threads=C.threads,
             code=code("segmentation"),
+            environment=packages("segmentation"),
         message:
             "Training Mask2Former on {wildcards.method} chips"
         script:

@@ -22,6 +22,7 @@ rule scenes:
         max_cloud_percent=C.sentinel2.max_cloud_percent,
         bands=C.sentinel2.bands,
         code=code("scenes"),
+        environment=packages("scenes"),
     message:
         "Listing the Sentinel-2 scenes of {wildcards.year} over {wildcards.tile}"
     script:
@@ -55,6 +56,7 @@ rule composite:
         min_clear=C.sentinel2.min_clear,
         dark_object=C.sentinel2.dark_object,
         code=code("composite"),
+        environment=packages("composite"),
     message:
         "Compositing {wildcards.tile}, {wildcards.year}"
     script:

@@ -21,6 +21,7 @@ rule study_area:
         city_field=C.study_area.city_field,
         datum=C.study_area.datum,
         code=code("study_area"),
+        environment=packages("study_area"),
     message:
         "Joining regions into reaches"
     script:
@@ -45,6 +46,7 @@ checkpoint grid:
     params:
         tile_km=C.tile_km,
         code=code("grid"),
+        environment=packages("grid"),
     message:
         "Cutting the study area into UTM tiles"
     script:

@@ -30,6 +30,7 @@ if C.superres is not None:
             seed=C.seed,
             threads=C.threads,
             code=code("superres_stage1"),
+            environment=packages("superres_stage1"),
         message:
             "Training super-resolution from 10 m to 2.5 m with L1"
         script:
@@ -65,6 +66,7 @@ if C.superres is not None:
             seed=C.seed,
             threads=C.threads,
             code=code("superres_stage2"),
+            environment=packages("superres_stage2"),
         message:
             "Training super-resolution from 2.5 m to 1 m with L1"
         script:
@@ -101,6 +103,7 @@ if C.superres is not None:
             seed=C.seed,
             threads=C.threads,
             code=code("superres_adversarial"),
+            environment=packages("superres_adversarial"),
         message:
             "Fine-tuning super-resolution with L1, perceptual and adversarial losses"
         script:
@@ -127,6 +130,7 @@ if C.superres is not None:
         params:
             threads=C.threads,
             code=code("superres_chips"),
+            environment=packages("superres_chips"),
         message:
             "Upsampling every chip to 1 m: {wildcards.method}"
         script:

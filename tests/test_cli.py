@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import cli, console
+from jointseg import cli, console, verbs
+from jointseg.verbs import run as run_verb
 
 SNAKEFILE = """
 R = config["results"]
@@ -126,7 +127,7 @@ def test_run_makes_everything_once(flow):
     assert "3 of 3 jobs done" in first.stdout
     assert (flow / "results/toy/sum.txt").read_text() == "one"
     assert json.loads((flow / "results/toy/manifests/part/one.json").read_text())["params"]["table"] == {"x": 1}
-    assert cli.main(["audit", "results/toy"]) == 0
+    assert cli.main(["audit", "verify", "results/toy"]) == 0
     second = run()
     assert second.returncode == 0
     assert "nothing to do" in second.stdout
@@ -167,7 +168,7 @@ def test_a_killed_run_resumes(flow):
     with subprocess.Popen(command("--config", "sleep=30"), start_new_session=True, stdout=subprocess.DEVNULL) as first:
         wait_for(flow / "begun")
         busy = run("--config", "sleep=0")
-        assert busy.returncode == cli.IN_USE
+        assert busy.returncode == verbs.IN_USE
         assert f"process {first.pid} on " in busy.stderr and busy.stderr.count("\n") == 1
         os.killpg(first.pid, signal.SIGKILL)
     assert list((flow / ".snakemake/locks").iterdir())
@@ -175,7 +176,7 @@ def test_a_killed_run_resumes(flow):
     again = run()
     assert again.returncode == 0, again.stdout + again.stderr
     assert (flow / "results/toy/sum.txt").read_text() == "one"
-    assert cli.main(["audit", "results/toy"]) == 0
+    assert cli.main(["audit", "verify", "results/toy"]) == 0
 
 
 @pytest.mark.slow
@@ -185,7 +186,7 @@ def test_jobs_that_outlive_a_killed_run_keep_others_out(flow):
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         busy = run()
-        assert busy.returncode == cli.IN_USE
+        assert busy.returncode == verbs.IN_USE
         assert "that process is gone, but jobs it started still work" in busy.stderr
         os.killpg(first.pid, signal.SIGKILL)
 
@@ -208,13 +209,13 @@ def test_audit_tells_what_it_found(flow, capsys):
     assert run().returncode == 0
     (flow / "results/toy/sum.txt").write_text("two")
     (flow / "results/toy/stray.txt").write_text("stray")
-    assert cli.main(["audit", "results/toy", "--json", "--workers", "2"]) == cli.FINDINGS
+    assert cli.main(["audit", "verify", "results/toy", "--json", "--workers", "2"]) == verbs.FINDINGS
     report = json.loads(capsys.readouterr().out)
     assert report["counts"] == {"changed": 1, "unmade": 1}
-    assert cli.main(["audit", "results/toy"]) == cli.FINDINGS
+    assert cli.main(["audit", "verify", "results/toy"]) == verbs.FINDINGS
     table = capsys.readouterr().out
     assert "sum.txt" in table and "stray.txt" in table and "made by nobody" in table
-    assert cli.main(["audit", "nowhere"]) == cli.USAGE
+    assert cli.main(["audit", "verify", "nowhere"]) == verbs.USAGE
 
 
 def test_config_check(tmp_path, capsys):
@@ -222,9 +223,9 @@ def test_config_check(tmp_path, capsys):
     assert cli.main(["config", "check", str(good)]) == 0
     bad = tmp_path / "bad.yaml"
     bad.write_text(good.read_text() + "\ntile_kilometres: 30\n")
-    assert cli.main(["config", "check", str(bad)]) == cli.USAGE
+    assert cli.main(["config", "check", str(bad)]) == verbs.USAGE
     assert "tile_kilometres" in capsys.readouterr().err
-    assert cli.main(["config", "check", "absent.yaml"]) == cli.USAGE
+    assert cli.main(["config", "check", "absent.yaml"]) == verbs.USAGE
     assert "absent.yaml" in capsys.readouterr().err
 
 
@@ -236,12 +237,20 @@ def test_schema_and_version_print(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["audit"], ["audit", "x", "--workers", "0"], ["audit", "x", "y"], ["config"]]
+    "arguments",
+    [
+        [],
+        ["audit"],
+        ["audit", "x"],
+        ["audit", "verify", "x", "--workers", "0"],
+        ["audit", "verify", "x", "y"],
+        ["config"],
+    ],
 )
 def test_wrong_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
-    assert stop.value.code == cli.USAGE
+    assert stop.value.code == verbs.USAGE
 
 
 def test_help_imports_nothing_heavy():
@@ -293,9 +302,9 @@ def test_running_jobs_are_read_from_their_notes(tmp_path):
 def test_a_config_that_is_not_yaml_is_one_sentence(tmp_path, capsys):
     path = tmp_path / "c.yaml"
     path.write_text("a: [1\nb: 2")
-    assert cli.main(["run", str(path)]) == cli.USAGE
+    assert cli.main(["run", str(path)]) == verbs.USAGE
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_overrides_are_read_as_snakemake_reads_them():
-    assert cli._overrides(["--config", "results=x", "n=3", "-p", "a=b"]) == {"results": "x", "n": 3}
+    assert run_verb._overrides(["--config", "results=x", "n=3", "-p", "a=b"]) == {"results": "x", "n": 3}

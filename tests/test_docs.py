@@ -10,6 +10,7 @@ import pytest
 
 from jointseg import cli
 from jointseg.steps import STEPS
+from jointseg.verbs import run
 
 ROOT = Path(__file__).parents[1]
 GENERATED = "config.md"
@@ -128,7 +129,7 @@ def test_commands_are_understood(page: Path, capsys: pytest.CaptureFixture) -> N
             words.append("config.yaml")
         if words[0] == "jointseg":
             given, rest = parser.parse_known_args(words[1:])
-            assert not rest or given.verb is cli._run, line
+            assert not rest or given.verb is run.run, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)

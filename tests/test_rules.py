@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jointseg import steps
+from jointseg.provenance.record import RECORDED
 
 ROOT = Path(__file__).parents[1]
 RULE = re.compile(r"^( *)(?:rule|checkpoint) (\w+):\n(.*?)(?=^(?:\1)?\S|\Z)", re.M | re.S)
@@ -40,6 +41,7 @@ def test_rule_has_every_directive(rule):
     for directive in ("output", "log", "benchmark", "threads", "resources", "params", "conda", "message", "script"):
         assert block(rule, directive).strip(), f"rule {rule} has no {directive}"
     assert f'code=code("{rule}")' in block(rule, "params")
+    assert f'environment=packages("{rule}")' in block(rule, "params")
     assert "manifest=manifest(" in block(rule, "output")
 
 
@@ -47,7 +49,10 @@ def test_rule_has_every_directive(rule):
 def test_rule_gives_the_step_what_it_takes(rule):
     function = getattr(importlib.import_module(steps.module(rule)), rule)
     takes = inspect.signature(function).parameters
-    given = set.union(*(names(rule, directive) for directive in ("input", "output", "params"))) - {"manifest", "code"}
+    given = set.union(*(names(rule, directive) for directive in ("input", "output", "params"))) - {
+        "manifest",
+        *RECORDED,
+    }
     given |= set(re.findall(r"\{\{(\w+)\}\}", block(rule, "output")))
     needed = {name for name, parameter in takes.items() if parameter.default is parameter.empty}
     assert given <= set(takes), "names that the step does not know"

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jointseg.provenance.audit import UNDECLARED
+from jointseg.audit.verify import UNDECLARED
 from jointseg.provenance.digest import tree_digest
 
 NOT_FINAL = (*UNDECLARED, "manifests")
@@ -70,7 +70,7 @@ def main() -> int:
     console.print(f"{kills} kills in {passes} passes; the last resumed run ended with status {status}")
     for line in sorted(set(wrong)):
         console.print(line, soft_wrap=True)
-    audit = subprocess.call([sys.executable, "-m", "jointseg.cli", "audit", str(results)])
+    audit = subprocess.call([sys.executable, "-m", "jointseg.cli", "audit", "verify", str(results)])
     same = "all bytes agree" if not wrong else f"{len(set(wrong))} files differ"
     console.print(f"{len(expected)} files compared: {same}")
     return int(bool(wrong or status or audit))

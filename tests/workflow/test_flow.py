@@ -52,7 +52,7 @@ def test_second_run_runs_nothing(flow):
 
 
 def test_every_job_left_a_manifest_and_the_audit_is_clean(flow):
-    done = flow.jointseg("audit", str(flow.results), "--json")
+    done = flow.jointseg("audit", "verify", str(flow.results), "--json")
     assert done.returncode == 0, done.stdout[-2000:]
     manifest = json.loads(next(flow.results.glob("manifests/isa/2021/*.json")).read_text())
     assert manifest["rule"] == "isa" and manifest["outputs"][0]["sha256"] and manifest["inputs"]
@@ -67,7 +67,7 @@ def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
         tile.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
         stranger.write_bytes(b"?")
         other.rename(moved)
-        done = flow.jointseg("audit", str(flow.results), "--json")
+        done = flow.jointseg("audit", "verify", str(flow.results), "--json")
     finally:
         tile.write_bytes(kept)
         stranger.unlink()

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,23 @@ def results_of(manifest: Path) -> Path:
         raise DataError(f"the manifest {manifest} does not lie in a folder named {FOLDER} of the results folder")
     last = len(parts) - 1 - parts[::-1].index(FOLDER)
     return Path(*parts[:last])
+
+
+def sealed(written: dict[str, Any]) -> str:
+    """A manifest as the text of its file: JSON whose last entry, `seal`, is the sha256 of all lines before it.
+
+    The seal tells a slip, such as an edit or a flipped bit, from what the job wrote. It is no proof against
+    somebody who seals again: that is what the root of a release is for.
+    """
+    text = json.dumps(written, indent=1, sort_keys=True, ensure_ascii=False)
+    body = text.removesuffix("\n}") + ",\n"
+    return f'{body} "seal": "{sha256(body.encode()).hexdigest()}"\n}}\n'
+
+
+def is_sealed(content: bytes) -> bool:
+    """Whether the content of a manifest's file is what its seal says."""
+    body, found, rest = content.rpartition(b' "seal": "')
+    return bool(found) and rest == f'{sha256(body).hexdigest()}"\n}}\n'.encode()
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,14 @@ from typing import Any, NoReturn
 from jointseg import progress, raster
 from jointseg.errors import DataError
 from jointseg.provenance.cache import HashCache
-from jointseg.provenance.digest import SOURCE, code_digest, file_digest, tree_hash
-from jointseg.provenance.manifest import SCHEMA, results_of
+from jointseg.provenance.code import LOCK_FILE, SOURCE, code_digest, code_parts, environment
+from jointseg.provenance.digest import file_digest, tree_hash
+from jointseg.provenance.manifest import SCHEMA, results_of, sealed
 
 log = logging.getLogger(__name__)
 
 KEPT = ".jointseg"  # in a results folder: the lock, remembered hashes, progress of running jobs
-LOCK_FILES = ("requirements.lock", "requirements.txt", "uv.lock")
+RECORDED = {"code", "environment"}  # params that tell Snakemake what made a job stale; no step takes them
 Step = Callable[..., dict[str, Any] | None]
 
 
@@ -39,7 +40,7 @@ def run_job(snakemake: Any, function: Step) -> None:
     """Runs the step `function` for one job and writes the manifest beside its outputs.
 
     Every named input, output, wildcard and param is passed by keyword; paths as Path or list[Path], an empty
-    input only where the step has no default for it. `code` and the output `manifest` belong to the record.
+    input only where the step has no default for it. `code`, `environment` and the output `manifest` belong to the record.
 
     Args:
         snakemake: the object that Snakemake gives to scripts.
@@ -74,7 +75,7 @@ def _run(snakemake: Any, function: Step) -> None:
     if not isinstance(manifest, Path):
         raise DataError(f"rule {snakemake.rule} declares no output named manifest; add one")
     inputs = {name: _paths(value) for name, value in snakemake.input.items()}
-    params = {name: _plain(value) for name, value in snakemake.params.items() if name != "code"}
+    params = {name: _plain(value) for name, value in snakemake.params.items() if name not in RECORDED}
     wildcards = dict(snakemake.wildcards.items())
     results = results_of(manifest)
     hashes = HashCache(results / KEPT / "hashes.sqlite")
@@ -94,6 +95,8 @@ def _run(snakemake: Any, function: Step) -> None:
     if changed:
         raise DataError(f"{', '.join(changed)} changed while the job read it; run again once nothing writes there")
 
+    module, source = function.__module__, _source(function)
+    _keep_parts(results, module, source)
     _write(
         manifest,
         {
@@ -106,7 +109,8 @@ def _run(snakemake: Any, function: Step) -> None:
             "outputs": _artefacts(named_outputs, hashes),
             "facts": facts or {},
             "step": f"{function.__module__}:{function.__name__}",
-            "code": code_digest(function.__module__, _source(function)),
+            "code": code_digest(module, source),
+            "environment": environment(module, source),
             **_software(),
             "device": _device(),
             "host": socket.gethostname(),
@@ -232,15 +236,22 @@ def _source(function: Step) -> Path:
 
 def _write(path: Path, written: dict[str, Any]) -> None:
     with raster.atomic(path) as part:
-        part.write_text(
-            json.dumps(_plain(written), indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        part.write_text(sealed(_plain(written)), encoding="utf-8")
+
+
+def _keep_parts(results: Path, module: str, source: Path) -> None:
+    """Keeps what a code digest is made of, once, so that a later audit can name the function that changed."""
+    kept = results / KEPT / "code" / f"{code_digest(module, source)}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with raster.atomic(kept) as part:
+            part.write_text(json.dumps(code_parts(module, source), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _software() -> dict[str, Any]:
     """Commit, lock file and versions of whatever this process has loaded."""
     home = SOURCE.parent
-    lock = next((home / name for name in LOCK_FILES if (home / name).is_file()), None)
+    lock = home / LOCK_FILE
     loaded = {name.partition(".")[0] for name in sys.modules}
     owners = _owners()
     used = sorted({owners[name][0] for name in loaded if name in owners})
@@ -253,7 +264,7 @@ def _software() -> dict[str, Any]:
     return {
         "commit": _said(["git", "rev-parse", "HEAD"], home) or None,
         "dirty": None if changes is None else bool(changes),
-        "lock": {"file": lock.name, "sha256": file_digest(lock)} if lock else None,
+        "lock": {"file": lock.name, "sha256": file_digest(lock)} if lock.is_file() else None,
         "versions": versions,
     }
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from provenance_flow import make
 
+from jointseg.audit.verify import audit
 from jointseg.errors import DataError
-from jointseg.provenance.audit import audit
 from jointseg.provenance.manifest import read
 
 

@@ -1,0 +1,161 @@
+"""The manifests of a results folder as a graph: who made a file, and out of what."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from jointseg.errors import DataError
+from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, read
+
+
+@dataclass(frozen=True)
+class Parent:
+    """One input of a job.
+
+    Attributes:
+        artefact: what the job says it took.
+        path: where it lies now.
+        maker: the job that made it, None for an input that no known job made.
+        same: whether the maker's manifest gives it the hash that the job took.
+    """
+
+    artefact: Artefact
+    path: Path
+    maker: Manifest | None
+    same: bool
+
+
+@dataclass(frozen=True)
+class _Output:
+    artefact: Artefact
+    maker: Manifest
+
+
+class Lineage:
+    """The jobs of a results folder, linked by their files.
+
+    Attributes:
+        results: the folder; it may have been moved since it was made.
+        manifests: by name, such as "isa/2021/50N_E0660_N3540".
+    """
+
+    def __init__(self, results: Path) -> None:
+        """Reads every manifest. Raises DataError when there is none, or one that is not whole."""
+        folder = results / FOLDER
+        if not folder.is_dir():
+            raise DataError(f"{results} has no folder named {FOLDER}; give the results folder of a run")
+        self.results = results
+        files = sorted(Path(here, name) for here, _, names in os.walk(folder) for name in names if name[-5:] == ".json")
+        with ThreadPoolExecutor() as pool:
+            self.manifests = {manifest.name: manifest for manifest in pool.map(read, files)}
+        if not self.manifests:
+            raise DataError(f"{folder} holds no manifest; give the results folder of a run")
+        self._elsewhere: dict[Path, Lineage | None] = {}
+
+    @cached_property
+    def _outputs(self) -> dict[str, _Output]:
+        """Declared outputs by their path in the results folder."""
+        return {
+            inside: _Output(artefact, manifest)
+            for manifest in self.manifests.values()
+            for artefact in manifest.outputs
+            if (inside := manifest.inside(artefact.path)) is not None
+        }
+
+    @cached_property
+    def _takers(self) -> dict[str, list[Manifest]]:
+        """Jobs by the name of a job that made one of their inputs."""
+        found: dict[str, list[Manifest]] = {}
+        for manifest in self.manifests.values():
+            for name in {parent.maker.name for parent in self.parents(manifest) if parent.maker}:
+                found.setdefault(name, []).append(manifest)
+        return found
+
+    def job(self, rule: str, **wildcards: object) -> Manifest:
+        """The manifest of one job. Raises DataError when the run has none."""
+        wanted = {name: str(value) for name, value in wildcards.items()}
+        for manifest in self.manifests.values():
+            if manifest.rule == rule and manifest.written["wildcards"] == wanted:
+                return manifest
+        asked = " ".join(f"{name}={value}" for name, value in wanted.items())
+        raise DataError(f"{self.results} has no manifest of rule {rule} {asked}".rstrip() + "; run it first")
+
+    def made(self, inside: str) -> tuple[Artefact, Manifest] | None:
+        """The declared output that is, or holds, a path in the results folder, and its job."""
+        place = PurePosixPath(inside)
+        for each in (place, *place.parents):
+            if found := self._outputs.get(each.as_posix()):
+                return found.artefact, found.maker
+        return None
+
+    def parents(self, manifest: Manifest) -> list[Parent]:
+        """The inputs of a job, in its order; those made by another run are looked up in that run's manifests."""
+        return [self._parent(manifest, taken) for taken in manifest.inputs]
+
+    def children(self, manifest: Manifest) -> list[Manifest]:
+        """The jobs that took something that a job made."""
+        return self._takers.get(manifest.name, [])
+
+    def ancestors(self, manifest: Manifest) -> Iterator[Manifest]:
+        """Every job behind a job, of this run and of others, nearest first, each once."""
+        seen, waiting = {manifest.file}, [manifest]
+        while waiting:
+            here = waiting.pop(0)
+            home = self if here.file.is_relative_to(self.results) else self.run_of(here.file)
+            for parent in (home or self).parents(here):
+                if parent.maker is not None and parent.maker.file not in seen:
+                    seen.add(parent.maker.file)
+                    waiting.append(parent.maker)
+                    yield parent.maker
+
+    def path(self, manifest: Manifest, recorded: str) -> Path:
+        """Where a path that a manifest names lies now, had the working directory moved along with the results."""
+        inside = manifest.inside(recorded)
+        if inside is not None:
+            return self.results / inside
+        home = PurePosixPath(manifest.written["results"])
+        here = self.results.resolve()
+        if not home.is_absolute() and here.parts[-len(home.parts) :] == home.parts:
+            return Path(os.path.relpath(Path(*here.parts[: -len(home.parts)], recorded)))
+        return Path(recorded)
+
+    def run_of(self, path: Path) -> "Lineage | None":
+        """The run in whose results folder a path lies, None where it lies in none."""
+        for folder in path.absolute().parents:
+            if (folder / FOLDER).is_dir():
+                if folder not in self._elsewhere:
+                    known = Lineage(folder)
+                    known._elsewhere = self._elsewhere
+                    self._elsewhere[folder] = known
+                return self._elsewhere[folder]
+        return None
+
+    def _parent(self, manifest: Manifest, taken: Artefact) -> Parent:
+        path = self.path(manifest, taken.path)
+        inside = manifest.inside(taken.path)
+        if inside is not None and (name := _job_of(inside)) in self.manifests:
+            whole = self.manifests[name].file.read_bytes()
+            return Parent(taken, path, self.manifests[name], sha256(whole).hexdigest() == taken.sha256)
+        made = self.made(inside) if inside is not None else None
+        if made is None and inside is None and (other := self.run_of(path)) is not None:
+            made = other.made(path.absolute().relative_to(other.results).as_posix())
+        if made is None:
+            return Parent(taken, path, None, False)
+        artefact, maker = made
+        own = PurePosixPath(taken.path).name == PurePosixPath(artefact.path).name
+        return Parent(taken, path, maker, artefact.sha256 == taken.sha256 if own else _holds(artefact, taken))
+
+
+def _job_of(inside: str) -> str:
+    """The name of the job whose manifest lies at a path in the results folder, "" for any other file."""
+    place = PurePosixPath(inside)
+    return place.relative_to(FOLDER).with_suffix("").as_posix() if place.is_relative_to(FOLDER) else ""
+
+
+def _holds(folder: Artefact, taken: Artefact) -> bool:
+    """Whether a declared folder lists a file of the hash that was taken."""
+    return any(entry.sha256 == taken.sha256 for entry in folder.files or ())

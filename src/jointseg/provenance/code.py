@@ -1,0 +1,290 @@
+"""Digests of code: what a step is made of, so that a change of it makes its jobs stale, and nothing else does.
+
+Only the standard library is imported here: the Snakefile asks for code digests each time it is read.
+"""
+
+import ast
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from jointseg.errors import DataError
+from jointseg.provenance.digest import file_digest
+
+SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the package
+LOCK_FILE = "requirements.lock"
+AROUND = "(module)"
+PART_DIGITS = 12
+# Packages whose import has another name.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "ee": "earthengine-api",
+    "odc.geo": "odc-geo",
+    "odc.stac": "odc-stac",
+    "yaml": "PyYAML",
+}
+SHOWS = {"rich"}  # draws progress bars and tables; no pixel depends on it
+_UNSAID = frozenset({"ctx", "kind", "type_comment"})
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@cache
+def code_digest(target: str, source: Path = SOURCE) -> str:
+    """sha256 over a module and everything of its own package that it imports, directly or not.
+
+    Comments, docstrings, blank lines and formatting do not count; a data file (template, table) in the
+    module's folder counts when the module names it in a string.
+
+    Args:
+        target: "package.module", or "package.module:function" as steps are written.
+        source: the folder that holds the package.
+    """
+    whole = hashlib.sha256()
+    for name in _closure(target, source):
+        whole.update(f"{name} {_module(name, source).digest}\n".encode())
+    return whole.hexdigest()
+
+
+def code_parts(target: str, source: Path = SOURCE) -> dict[str, dict[str, str]]:
+    """What a code digest is made of: short digests of every function, method and data file, by module.
+
+    What stands outside functions is called `(module)`, what stands outside the methods of a class by its name.
+    """
+    return {name: dict(_module(name, source).parts) for name in _closure(target, source)}
+
+
+def environment(target: str, source: Path = SOURCE) -> dict[str, str]:
+    """Versions, by the lock file, of the packages that a module and what it imports of its own package import.
+
+    The lock file lies beside the folder that holds the package; without one nothing is known.
+    """
+    locked = _locked(source.parent / LOCK_FILE)
+    names = {name for module in _closure(target, source) for name in _module(module, source).packages}
+    return {name: locked[key] for name in sorted(names) if (key := _normal(name)) in locked}
+
+
+@dataclass(frozen=True)
+class _Module:
+    """One module: its digest, what it imports of its own package, other packages, and the digests of its parts."""
+
+    digest: str
+    imports: frozenset[str]
+    packages: frozenset[str]
+    parts: tuple[tuple[str, str], ...]
+
+
+@cache
+def _closure(target: str, source: Path) -> tuple[str, ...]:
+    """A module and everything of its own package that it imports, directly or not, sorted."""
+    start = target.partition(":")[0]
+    if _file_of(start, source) is None:
+        raise DataError(f"there is no module {start} below {source}; correct the name of the step")
+    waiting, seen = [start], {start}
+    while waiting:
+        for name in _module(waiting.pop(), source).imports - seen:
+            seen.add(name)
+            waiting.append(name)
+    return tuple(sorted(seen))
+
+
+@cache
+def _module(name: str, source: Path) -> _Module:
+    path = _file_of(name, source)
+    assert path is not None
+    reading = _read(path)
+    whole = hashlib.sha256("\n".join(reading.tokens).encode())
+    parts = _parts(reading.tree)
+    for data in _data_files(path.parent, reading.texts):
+        own, digest = data.relative_to(path.parent).as_posix(), file_digest(data)
+        whole.update(f"\n{own} {digest}".encode())
+        parts[own] = digest[:PART_DIGITS]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = {each for node in reading.imports for each in _imports(node, package, name.partition(".")[0], source)}
+    found.add(name)
+    # Importing a.b.c runs a and a.b first; most of them hold nothing.
+    wanted = {each for one in found for each in (one, *_parents(one))} - {name}
+    needed = frozenset(each for each in wanted if not _is_trivial(each, source))
+    packages = frozenset(_packages(reading.imports, name.partition(".")[0]))
+    return _Module(whole.hexdigest(), needed, packages, tuple(sorted(parts.items())))
+
+
+def _parts(tree: ast.Module) -> dict[str, str]:
+    """Short digests of the functions and methods of a module, and of what is left around them."""
+    tokens: dict[str, list[str]] = {}
+
+    def note(node: ast.AST, place: str) -> None:
+        reading = _Reading(tree, [], set(), [])
+        _walk(node, reading)
+        tokens.setdefault(place, []).extend(reading.tokens)
+
+    for line in tree.body:
+        if isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef):
+            note(line, line.name)
+        elif isinstance(line, ast.ClassDef):
+            methods = [each for each in line.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+            for method in methods:
+                note(method, f"{line.name}.{method.name}")
+            rest = [each for each in line.body if each not in methods]
+            note(ast.ClassDef(line.name, line.bases, line.keywords, rest, line.decorator_list), line.name)
+        elif not isinstance(line, ast.Expr) or not _is_text(line.value):
+            note(line, AROUND)
+    return {
+        place: hashlib.sha256("\n".join(found).encode()).hexdigest()[:PART_DIGITS] for place, found in tokens.items()
+    }
+
+
+def _packages(imports: list[ast.AST], top: str) -> Iterator[str]:
+    """Names, as in a lock file, of the packages that import statements name; those that only show are left out."""
+    for node in imports:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for name in names:
+            first = name.partition(".")[0]
+            if first != top and first not in sys.stdlib_module_names and first not in SHOWS:
+                known = [DISTRIBUTIONS[each] for each in (*_parents(name), name) if each in DISTRIBUTIONS]
+                yield known[-1] if known else first.replace("_", "-")
+
+
+@cache
+def _locked(lock: Path) -> dict[str, str]:
+    """Versions by package, of the lines name==version of a lock file."""
+    lines = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else []
+    pinned = [line.partition(";")[0].partition("==") for line in lines if "==" in line and not line.startswith("#")]
+    return {_normal(name.strip()): found.strip() for name, _, found in pinned}
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+@cache
+def _file_of(name: str, source: Path) -> Path | None:
+    stem = source.joinpath(*name.split("."))
+    for path in (stem / "__init__.py", stem.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _is_trivial(name: str, source: Path) -> bool:
+    """Whether `name` has no file (a folder without __init__) or is an __init__ that does nothing."""
+    path = _file_of(name, source)
+    return path is None or (path.name == "__init__.py" and _read(path).tokens == ["Module", ")"])
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What counts of one source file: its syntax, also as text, its strings, its import statements."""
+
+    tree: ast.Module
+    tokens: list[str]
+    texts: set[str]
+    imports: list[ast.AST]
+
+
+@cache
+def _read(path: Path) -> _Reading:
+    tree = ast.parse(path.read_bytes(), filename=str(path))
+    if path.name == "__init__.py":  # a new version number alone changes no result
+        tree.body = [line for line in tree.body if not _assigns_version(line)]
+    reading = _Reading(tree, [], set(), [])
+    _walk(tree, reading)
+    return reading
+
+
+def _walk(value: object, into: _Reading) -> None:
+    """Notes a piece of a syntax tree; docstrings and the fields that Python versions disagree on stay out."""
+    tokens = into.tokens
+    if isinstance(value, ast.AST):
+        tokens.append(value.__class__.__name__)
+        for field in value._fields:
+            part = getattr(value, field, None)
+            if field in _UNSAID or part is None or part == []:
+                continue
+            if field == "body" and isinstance(value, _DOCUMENTED) and _is_docstring(part[0]):
+                part = part[1:]
+                if not part:
+                    continue
+            tokens.append(field)
+            _walk(part, into)
+        tokens.append(")")
+        if isinstance(value, ast.Import | ast.ImportFrom | ast.Call):
+            into.imports.append(value)
+    elif isinstance(value, list):
+        tokens.append("[")
+        for part in value:
+            _walk(part, into)
+        tokens.append("]")
+    else:
+        tokens.append(repr(value))
+        if isinstance(value, str):
+            into.texts.add(value)
+
+
+def _is_docstring(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Expr) and _is_text(line.value)
+
+
+def _assigns_version(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Assign) and all(
+        isinstance(target, ast.Name) and target.id == "__version__" for target in line.targets
+    )
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _imports(node: ast.AST, package: str, top: str, source: Path) -> Iterator[str]:
+    """Modules of the package `top` that a statement inside `package` imports."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name.split(".")[0] == top)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parts = package.split(".")
+            base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+        if base.split(".")[0] == top:
+            yield base
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                if _file_of(inner, source) is not None:
+                    yield inner
+    elif isinstance(node, ast.Call) and node.args and _is_text(node.args[0]):
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        name = node.args[0].value  # type: ignore[attr-defined]
+        if called == "import_module" and name.split(".")[0] == top:
+            yield name
+
+
+def _data_files(folder: Path, texts: set[str]) -> list[Path]:
+    """Files of the module's folder, sub-packages and Python left out, that one of `texts` names."""
+    named = []
+    for path in _all_data_files(folder):
+        own = path.relative_to(folder)
+        names = {path.name, *(parent.as_posix() for parent in (own, *own.parents[:-1]))}
+        if names & texts:
+            named.append(path)
+    return named
+
+
+@cache
+def _all_data_files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [
+            name for name in folders if name != "__pycache__" and not Path(here, name, "__init__.py").is_file()
+        ]
+        found += [Path(here, name) for name in files if not name.endswith((".py", ".pyc"))]
+    return sorted(found)

@@ -1,0 +1,149 @@
+"""`jointseg run`: the flow of a config, with bars; one run at a time in a results folder."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jointseg.errors import DataError
+from jointseg.verbs import Verbs, verb
+
+POLL_SECONDS = 0.2
+FORWARD_SECONDS = 1.0
+# Options of Snakemake with which it makes nothing: it then speaks for itself, and needs no lock.
+TALK_ONLY = {
+    *("-n", "--dry-run", "--dryrun", "--lint", "--report", "--dag", "--rulegraph", "--filegraph", "--d3dag"),
+    *("-l", "--list", "--list-rules", "--list-target-rules", "--list-changes", "-S", "--summary"),
+    *("-D", "--detailed-summary", "--unlock", "--archive", "--generate-unit-tests"),
+}
+
+
+def add(verbs: Verbs) -> None:
+    parser = verb(
+        verbs,
+        "run",
+        run,
+        "Run the flow of a config, or resume it, with bars and one line for each failure.",
+        "examples:\n"
+        "  jointseg run config.yaml                      all of it, on all CPUs\n"
+        "  jointseg run config.yaml --cores 8            on eight\n"
+        "  jointseg run config.yaml -n                   what would run, and why\n"
+        "  jointseg run config.yaml --until composite    up to the composites\n\n"
+        "Further arguments go to Snakemake. One run at a time works in a results folder. Its exit status is\n"
+        "Snakemake's, or 3 when another run holds the folder. Snakemake's output is kept in logs/snakemake.log\n"
+        "of the results folder.",
+    )
+    parser.add_argument("config", type=Path, help="YAML config, such as examples/rehearsal/config.yaml")
+    parser.add_argument(
+        "--cores", default=str(os.cpu_count()), metavar="N", help="CPUs to use (default: all, %(default)s)"
+    )
+    parser.add_argument("--snakefile", type=Path, metavar="FILE", help="another Snakefile than the one in this folder")
+
+
+def run(given: argparse.Namespace) -> int:
+    snakefile = ["--snakefile", str(given.snakefile)] if given.snakefile else []
+    command = [sys.executable, "-m", "snakemake", *snakefile, "--configfile", str(given.config)]
+    command += ["--cores", given.cores, "--rerun-incomplete", *given.rest]
+    results = _results(given)
+    if TALK_ONLY & set(given.rest):
+        return subprocess.call(command)
+
+    from rich.console import Console
+
+    from jointseg import lock, progress
+    from jointseg.console import Display
+
+    folder = results / ".jointseg" / "progress"
+    log = results / "logs" / "snakemake.log"
+    with lock.hold(results, ["jointseg", "run", str(given.config), *given.rest]) as held:
+        lock.clear_stale(held, results)
+        folder.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():
+            left.unlink()
+        # Into the file and not through a pipe: Snakemake then survives this process.
+        with open(log, "ab") as out, open(log, encoding="utf-8", errors="replace") as heard:
+            heard.seek(0, os.SEEK_END)
+            environment = {**os.environ, progress.FOLDER: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
+            flow = subprocess.Popen(command, stdin=held.descriptor, stdout=out, stderr=out, env=environment)
+            with Display(Console(), folder) as display:
+                _follow(flow, heard, display)
+        display.conclude(flow.returncode, log)
+    return flow.returncode
+
+
+def _results(given: argparse.Namespace) -> Path:
+    """The results folder of a run, `--config results=...` among Snakemake's arguments included."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(given.config.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise DataError(f"{given.config} is not YAML: {' '.join(str(error).split())}") from error
+    config |= _overrides(given.rest)
+    if given.snakefile is None:
+        from jointseg import settings
+
+        settings.load(config)
+    if not isinstance(config.get("results"), str):
+        raise DataError(f"{given.config} has no key `results`; give the folder that the run is to make")
+    return Path(config["results"])
+
+
+def _overrides(rest: list[str]) -> dict[str, Any]:
+    """What `--config KEY=VALUE ...` sets."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    inside = False
+    for word in rest:
+        if word.startswith("-"):
+            inside = word in ("--config", "-C")
+        elif inside and "=" in word:
+            key, _, value = word.partition("=")
+            found[key] = yaml.safe_load(value)
+    return found
+
+
+def _follow(flow: subprocess.Popen, heard: Any, display: Any) -> None:
+    """Shows what Snakemake says until it ends; Ctrl-C and TERM stop it in order."""
+    told = 0.0
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    rest = ""
+    while True:
+        try:
+            ended = flow.poll() is not None
+            rest += heard.read()
+            *lines, rest = rest.split("\n")
+            for line in lines:
+                display.hear(line)
+            display.draw()
+            if ended:
+                return
+            if told and time.monotonic() - told > FORWARD_SECONDS:
+                # A terminal tells the whole foreground group; a signal sent to this process alone is passed on.
+                if not display.flow.stopping:
+                    _interrupt(flow.pid)
+                told = 0.0
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            told = told or time.monotonic()
+
+
+def _interrupt(pid: int) -> None:
+    """SIGINT to a process and everything it started."""
+    family, waiting = [], [pid]
+    while waiting:
+        each = waiting.pop()
+        family.append(each)
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            waiting += map(int, children.read_text().split())
+    for each in reversed(family):
+        try:
+            os.kill(each, signal.SIGINT)
+        except ProcessLookupError:
+            continue
