@@ -121,6 +121,12 @@ def test_a_step_depends_on_its_own_chapter_only():
         assert "jointseg.cli" not in seen, rule
 
 
+def test_no_step_needs_a_verb_or_an_audit():
+    for rule in steps.STEPS:
+        used = code._closure(steps.module(rule), code.SOURCE)
+        assert not [name for name in used if name.split(".")[1:2] in (["audit"], ["verbs"], ["cli"])], rule
+
+
 def test_the_digest_needs_the_standard_library_only():
     code = "import sys, jointseg.provenance.code; sys.exit(bool({'numpy', 'rasterio', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -54,6 +54,12 @@ class Flow:
         return words[marks[0] :][:12] if marks else words[-6:]
 
 
+def reader() -> Console:
+    """The console for tables that people read: wide where the output goes to a file or a pipe."""
+    console = Console(soft_wrap=True, highlight=False)
+    return console if console.is_terminal else Console(soft_wrap=True, highlight=False, width=200)
+
+
 def duration(seconds: float) -> str:
     """Seconds as people write them: 42s, 3m 05s, 2h 07m."""
     whole = round(seconds)

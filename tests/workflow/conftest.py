@@ -41,18 +41,19 @@ class Flow:
     def jointseg(self, *arguments: str) -> subprocess.CompletedProcess:
         return self._call([sys.executable, "-m", "jointseg.cli", *arguments])
 
-    def rules_to_run(self, *arguments: str) -> set[str]:
-        """Names of the rules of which a dry run would run a job."""
+    def jobs_to_run(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule a dry run would run, the target left out."""
         done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         lines = (done.stdout + done.stderr).splitlines()
-        found = set()
+        found = {}
         for start in (i for i, line in enumerate(lines) if line.startswith("job ") and "count" in line):
             for line in lines[start + 2 :]:
                 if not line.strip() or line.startswith("total"):
                     break
-                found.add(line.split()[0])
-        return found
+                rule, count = line.split()[:2]
+                found[rule] = int(count)
+        return {rule: count for rule, count in found.items() if rule != "all"}
 
     def variant(self, name: str, change: Callable[[dict], None]) -> Path:
         """A config file beside the first one, with a change made to it."""

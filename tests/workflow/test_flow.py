@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
-ALWAYS_LATER = {"all", "report", "release"}
+ALWAYS_LATER = {"report", "release"}
 NOT_COMPARED = ("logs/", "benchmarks/", "manifests/", ".jointseg/")
 
 
@@ -48,7 +48,7 @@ def test_isa_is_what_the_contract_says(flow):
 
 
 def test_second_run_runs_nothing(flow):
-    assert flow.rules_to_run() == set()
+    assert flow.jobs_to_run() == {}
 
 
 def test_every_job_left_a_manifest_and_the_audit_is_clean(flow):
@@ -80,7 +80,7 @@ def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
 def test_deleted_composite_comes_back_with_all_that_follows(flow):
     before = hashes(flow.results)
     next(flow.results.glob("sentinel2/composites/2021/*.tif")).unlink()
-    assert {"composite", "isa", "chips", "superres_stage1", "assess"} <= flow.rules_to_run()
+    assert {"composite", "isa", "chips", "superres_stage1", "assess"} <= flow.jobs_to_run().keys()
     done = flow.snakemake()
     assert done.returncode == 0, done.stderr[-4000:]
     assert hashes(flow.results) == before
@@ -91,7 +91,7 @@ def test_line_of_the_estimators_makes_only_accuracy_stale(flow):
     kept = source.read_text()
     source.write_text(kept + "\n\nCHANGED = 1\n")
     try:
-        stale = flow.rules_to_run()
+        stale = flow.jobs_to_run().keys()
     finally:
         source.write_text(kept)
     assert "assess" in stale and stale <= {"assess", "growth"} | ALWAYS_LATER
@@ -102,7 +102,7 @@ def test_comment_makes_nothing_stale(flow):
     kept = source.read_text()
     source.write_text(kept + "\n# a remark\n")
     try:
-        assert flow.rules_to_run() == set()
+        assert flow.jobs_to_run() == {}
     finally:
         source.write_text(kept)
 
@@ -111,7 +111,7 @@ def test_training_key_makes_only_training_and_what_follows_stale(flow):
     path = flow.variant(
         "training", lambda config: config["segmentation"]["presets"]["small"]["training"].update(steps=13)
     )
-    stale = flow.rules_to_run("--configfile", str(path))
+    stale = flow.jobs_to_run("--configfile", str(path)).keys()
     follow = {"isa", "isa_chips", "map_chips", "mosaic", "preview", "assess", "growth"} | ALWAYS_LATER
     assert "segmentation" in stale and stale <= {"segmentation"} | follow
 

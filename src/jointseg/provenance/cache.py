@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from jointseg.errors import DataError
-from jointseg.provenance.digest import Entry, file_digest, tree_files
+from jointseg.provenance.digest import Entry, file_digest, tree_files, tree_hash
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ class HashCache:
         """The entries of all files below a folder, named by their paths in it, sorted."""
         found = self.files(tree_files(folder))
         return [Entry(Path(entry.path).relative_to(folder).as_posix(), entry.size, entry.sha256) for entry in found]
+
+    def digest(self, path: Path) -> str:
+        """The hash of a file or folder, as a manifest tells it."""
+        return tree_hash(self.tree(path)) if path.is_dir() else self.file(path).sha256
 
     def files(self, paths: list[Path]) -> list[Entry]:
         """The entries of many files in one go."""

@@ -29,7 +29,8 @@ DISTRIBUTIONS = {
 }
 SHOWS = {"rich"}  # draws progress bars and tables; no pixel depends on it
 _UNSAID = frozenset({"ctx", "kind", "type_comment"})
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_DOCUMENTED = (ast.Module, *_NAMED)
 
 
 @cache
@@ -65,6 +66,24 @@ def environment(target: str, source: Path = SOURCE) -> dict[str, str]:
     locked = _locked(source.parent / LOCK_FILE)
     names = {name for module in _closure(target, source) for name in _module(module, source).packages}
     return {name: locked[key] for name in sorted(names) if (key := _normal(name)) in locked}
+
+
+def locate(module: str, part: str, source: Path = SOURCE) -> tuple[Path, int] | None:
+    """File and line, from 1, where a part that `code_parts` names begins; None where it is no longer there."""
+    file = _file_of(module, source)
+    if file is None:
+        return None
+    data = file.parent / part
+    if part == AROUND or data.is_file():
+        return (file if part == AROUND else data), 1
+    body: list[ast.stmt] = _read(file).tree.body
+    line = None
+    for name in part.split("."):
+        found = [node for node in body if isinstance(node, _NAMED) and node.name == name]
+        if not found:
+            return None
+        line, body = found[-1].lineno, found[-1].body
+    return (file, line) if line else None
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _run(snakemake: Any, function: Step) -> None:
     if not isinstance(manifest, Path):
         raise DataError(f"rule {snakemake.rule} declares no output named manifest; add one")
     inputs = {name: _paths(value) for name, value in snakemake.input.items()}
-    params = {name: _plain(value) for name, value in snakemake.params.items() if name not in RECORDED}
+    params = {name: plain(value) for name, value in snakemake.params.items() if name not in RECORDED}
     wildcards = dict(snakemake.wildcards.items())
     results = results_of(manifest)
     hashes = HashCache(results / KEPT / "hashes.sqlite")
@@ -185,16 +185,16 @@ def _accepted(function: Step, inputs: dict[str, Path | list[Path]]) -> dict[str,
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value that JSON can hold: numpy scalars as numbers, paths as text, what is not finite as null."""
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [plain(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, Path):
         return value.as_posix()
     if hasattr(value, "item") and not isinstance(value, str):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -236,7 +236,7 @@ def _source(function: Step) -> Path:
 
 def _write(path: Path, written: dict[str, Any]) -> None:
     with raster.atomic(path) as part:
-        part.write_text(sealed(_plain(written)), encoding="utf-8")
+        part.write_text(sealed(plain(written)), encoding="utf-8")
 
 
 def _keep_parts(results: Path, module: str, source: Path) -> None:
