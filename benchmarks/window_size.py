@@ -19,7 +19,7 @@ import numpy as np
 from jointseg import raster
 from jointseg.accuracy import estimators
 from jointseg.inference.engine import isa_chips
-from jointseg.provenance.record import processor
+from jointseg.provenance.machine import processor
 
 WINDOWS = ["320/280", "320/300", "480/440", "640/560", "640/600", "960/840"]
 

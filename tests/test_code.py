@@ -9,6 +9,7 @@ import pytest
 from jointseg import steps
 from jointseg.errors import DataError
 from jointseg.provenance import code
+from jointseg.provenance.syntax import AROUND
 
 FILES = {
     "toy/__init__.py": '"""A package."""\n__version__ = "1"\n',
@@ -48,7 +49,7 @@ def fresh(source: Path, target: str = "toy.step") -> str:
         code._module,
         code._file_of,
         code._is_trivial,
-        code._read,
+        code.read,
         code._all_data_files,
         code._closure,
         code._locked,
@@ -130,7 +131,7 @@ def test_parts_name_what_changed(package):
     after = code.code_parts("toy.step", package)
     assert before.keys() == after.keys()
     changed = {(name, part) for name in after for part in after[name] if before[name].get(part) != after[name][part]}
-    assert changed == {("toy.floor", "base"), ("toy.late", code.AROUND), ("toy.step", "page.html.j2")}
+    assert changed == {("toy.floor", "base"), ("toy.late", AROUND), ("toy.step", "page.html.j2")}
 
 
 def test_methods_are_parts_of_their_own(package):

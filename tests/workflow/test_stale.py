@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from jointseg import steps
-from jointseg.provenance.code import AROUND, code_parts
+from jointseg.provenance.code import code_parts
+from jointseg.provenance.syntax import AROUND
 
 EDITS = 30
 IN_CI = 6

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from jointseg.errors import DataError
 from jointseg.provenance.digest import file_digest
+from jointseg.provenance.syntax import AROUND, NAMED, PART_DIGITS, is_text, parts_of, read
 
 SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the package
 LOCK_FILE = "requirements.lock"
-AROUND = "(module)"
-PART_DIGITS = 12
 # Packages whose import has another name.
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -28,9 +27,6 @@ DISTRIBUTIONS = {
     "yaml": "PyYAML",
 }
 SHOWS = {"rich"}  # draws progress bars and tables; no pixel depends on it
-_UNSAID = frozenset({"ctx", "kind", "type_comment"})
-_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_DOCUMENTED = (ast.Module, *_NAMED)
 
 
 @cache
@@ -76,10 +72,10 @@ def locate(module: str, part: str, source: Path = SOURCE) -> tuple[Path, int] | 
     data = file.parent / part
     if part == AROUND or data.is_file():
         return (file if part == AROUND else data), 1
-    body: list[ast.stmt] = _read(file).tree.body
+    body: list[ast.stmt] = read(file).tree.body
     line = None
     for name in part.split("."):
-        found = [node for node in body if isinstance(node, _NAMED) and node.name == name]
+        found = [node for node in body if isinstance(node, NAMED) and node.name == name]
         if not found:
             return None
         line, body = found[-1].lineno, found[-1].body
@@ -114,9 +110,9 @@ def _closure(target: str, source: Path) -> tuple[str, ...]:
 def _module(name: str, source: Path) -> _Module:
     path = _file_of(name, source)
     assert path is not None
-    reading = _read(path)
+    reading = read(path)
     whole = hashlib.sha256("\n".join(reading.tokens).encode())
-    parts = _parts(reading.tree)
+    parts = parts_of(reading.tree)
     for data in _data_files(path.parent, reading.texts):
         own, digest = data.relative_to(path.parent).as_posix(), file_digest(data)
         whole.update(f"\n{own} {digest}".encode())
@@ -129,31 +125,6 @@ def _module(name: str, source: Path) -> _Module:
     needed = frozenset(each for each in wanted if not _is_trivial(each, source))
     packages = frozenset(_packages(reading.imports, name.partition(".")[0]))
     return _Module(whole.hexdigest(), needed, packages, tuple(sorted(parts.items())))
-
-
-def _parts(tree: ast.Module) -> dict[str, str]:
-    """Short digests of the functions and methods of a module, and of what is left around them."""
-    tokens: dict[str, list[str]] = {}
-
-    def note(node: ast.AST, place: str) -> None:
-        reading = _Reading(tree, [], set(), [])
-        _walk(node, reading)
-        tokens.setdefault(place, []).extend(reading.tokens)
-
-    for line in tree.body:
-        if isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef):
-            note(line, line.name)
-        elif isinstance(line, ast.ClassDef):
-            methods = [each for each in line.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
-            for method in methods:
-                note(method, f"{line.name}.{method.name}")
-            rest = [each for each in line.body if each not in methods]
-            note(ast.ClassDef(line.name, line.bases, line.keywords, rest, line.decorator_list), line.name)
-        elif not isinstance(line, ast.Expr) or not _is_text(line.value):
-            note(line, AROUND)
-    return {
-        place: hashlib.sha256("\n".join(found).encode()).hexdigest()[:PART_DIGITS] for place, found in tokens.items()
-    }
 
 
 def _packages(imports: list[ast.AST], top: str) -> Iterator[str]:
@@ -199,70 +170,7 @@ def _file_of(name: str, source: Path) -> Path | None:
 def _is_trivial(name: str, source: Path) -> bool:
     """Whether `name` has no file (a folder without __init__) or is an __init__ that does nothing."""
     path = _file_of(name, source)
-    return path is None or (path.name == "__init__.py" and _read(path).tokens == ["Module", ")"])
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What counts of one source file: its syntax, also as text, its strings, its import statements."""
-
-    tree: ast.Module
-    tokens: list[str]
-    texts: set[str]
-    imports: list[ast.AST]
-
-
-@cache
-def _read(path: Path) -> _Reading:
-    tree = ast.parse(path.read_bytes(), filename=str(path))
-    if path.name == "__init__.py":  # a new version number alone changes no result
-        tree.body = [line for line in tree.body if not _assigns_version(line)]
-    reading = _Reading(tree, [], set(), [])
-    _walk(tree, reading)
-    return reading
-
-
-def _walk(value: object, into: _Reading) -> None:
-    """Notes a piece of a syntax tree; docstrings and the fields that Python versions disagree on stay out."""
-    tokens = into.tokens
-    if isinstance(value, ast.AST):
-        tokens.append(value.__class__.__name__)
-        for field in value._fields:
-            part = getattr(value, field, None)
-            if field in _UNSAID or part is None or part == []:
-                continue
-            if field == "body" and isinstance(value, _DOCUMENTED) and _is_docstring(part[0]):
-                part = part[1:]
-                if not part:
-                    continue
-            tokens.append(field)
-            _walk(part, into)
-        tokens.append(")")
-        if isinstance(value, ast.Import | ast.ImportFrom | ast.Call):
-            into.imports.append(value)
-    elif isinstance(value, list):
-        tokens.append("[")
-        for part in value:
-            _walk(part, into)
-        tokens.append("]")
-    else:
-        tokens.append(repr(value))
-        if isinstance(value, str):
-            into.texts.add(value)
-
-
-def _is_docstring(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and _is_text(line.value)
-
-
-def _assigns_version(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Assign) and all(
-        isinstance(target, ast.Name) and target.id == "__version__" for target in line.targets
-    )
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return path is None or (path.name == "__init__.py" and read(path).tokens == ["Module", ")"])
 
 
 def _imports(node: ast.AST, package: str, top: str, source: Path) -> Iterator[str]:
@@ -280,7 +188,7 @@ def _imports(node: ast.AST, package: str, top: str, source: Path) -> Iterator[st
                 inner = f"{base}.{alias.name}"
                 if _file_of(inner, source) is not None:
                     yield inner
-    elif isinstance(node, ast.Call) and node.args and _is_text(node.args[0]):
+    elif isinstance(node, ast.Call) and node.args and is_text(node.args[0]):
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
         name = node.args[0].value  # type: ignore[attr-defined]
         if called == "import_module" and name.split(".")[0] == top:

@@ -6,27 +6,23 @@ import json
 import logging
 import math
 import os
-import platform
-import resource
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from jointseg import progress, raster
 from jointseg.errors import DataError
+from jointseg.provenance import machine
 from jointseg.provenance.cache import HashCache
-from jointseg.provenance.code import LOCK_FILE, SOURCE, code_digest, code_parts, environment
-from jointseg.provenance.digest import file_digest, tree_hash
+from jointseg.provenance.code import code_digest, code_parts, environment
+from jointseg.provenance.digest import tree_hash
 from jointseg.provenance.manifest import SCHEMA, results_of, sealed
 
 log = logging.getLogger(__name__)
@@ -111,14 +107,14 @@ def _run(snakemake: Any, function: Step) -> None:
             "step": f"{function.__module__}:{function.__name__}",
             "code": code_digest(module, source),
             "environment": environment(module, source),
-            **_software(),
-            "device": _device(),
+            **machine.software(),
+            "device": machine.device(),
             "host": socket.gethostname(),
             "user": getpass.getuser(),
             "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
             "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "seconds": round(seconds, 3),
-            **_usage(),
+            **machine.usage(),
         },
     )
 
@@ -246,67 +242,3 @@ def _keep_parts(results: Path, module: str, source: Path) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with raster.atomic(kept) as part:
             part.write_text(json.dumps(code_parts(module, source), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _software() -> dict[str, Any]:
-    """Commit, lock file and versions of whatever this process has loaded."""
-    home = SOURCE.parent
-    lock = home / LOCK_FILE
-    loaded = {name.partition(".")[0] for name in sys.modules}
-    owners = _owners()
-    used = sorted({owners[name][0] for name in loaded if name in owners})
-    versions = {name: metadata.version(name) for name in used} | {"python": platform.python_version()}
-    if "rasterio" in loaded:
-        versions["gdal (rasterio)"] = sys.modules["rasterio"].__gdal_version__
-    if "jointseg.gdal" in sys.modules:
-        versions["gdal (tools)"] = _said(["gdalinfo", "--version"], home) or "none"
-    changes = _said(["git", "status", "--porcelain", "--untracked-files=no"], home)
-    return {
-        "commit": _said(["git", "rev-parse", "HEAD"], home) or None,
-        "dirty": None if changes is None else bool(changes),
-        "lock": {"file": lock.name, "sha256": file_digest(lock)} if lock.is_file() else None,
-        "versions": versions,
-    }
-
-
-@cache
-def _owners() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
-
-
-def _said(command: list[str], home: Path) -> str | None:
-    """What a command printed, None when it is not there or fails."""
-    try:
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return None if done.returncode else done.stdout.strip()
-
-
-def processor() -> str | None:
-    """Model of this machine's processor, None where the system does not tell."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-
-
-def _device() -> dict[str, Any]:
-    device: dict[str, Any] = {
-        "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "processor": processor(),
-    }
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        device["torch_threads"] = torch.get_num_threads()
-        device["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
-    return device
-
-
-def _usage() -> dict[str, Any]:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "user_seconds": round(own.ru_utime + children.ru_utime, 3),
-        "system_seconds": round(own.ru_stime + children.ru_stime, 3),
-        "peak_memory_bytes": max(own.ru_maxrss, children.ru_maxrss) * 1024,
-    }
