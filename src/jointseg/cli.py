@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from jointseg.errors import DataError
-from jointseg.verbs import IN_USE, OK, USAGE, config, run, stale, subverbs, verb, verify
+from jointseg.verbs import IN_USE, OK, USAGE, config, explain, run, stale, subverbs, verb, verify
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add(verbs)
     audit = verb(verbs, "audit", None, "Ask the manifests of a run: is it still what was made.", "")
     audits = subverbs(audit)
-    for each in (verify, stale):
+    for each in (verify, explain, stale):
         each.add(audits)
     config.add(verbs)
     verb(verbs, "version", _version, "Print the version.", "")

@@ -1,0 +1,181 @@
+"""A picture of one pixel: the composite and the map around it with the windows, and its scenes by date."""
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from jointseg import grid, raster
+from jointseg.accuracy.figures import INK, isa_image, stretch
+from jointseg.audit.explain.explainer import Explainer, Explanation
+from jointseg.audit.explain.looks import Look
+from jointseg.audit.explain.map import TileMap
+from jointseg.audit.explain.pixel import Pixel
+from jointseg.sentinel2.pixels import RES_M
+
+# Ground around the windows, the side of a scene's thumbnail, and the fewest and most places in a row.
+MARGIN_M, THUMB_M, FEWEST, PER_ROW = 60, 320, 6, 8
+CLEAR, NOT_CLEAR, NOT_READ, MARK = "#1b7f5c", "#c4402d", "#94a1ab", "#ffd400"
+WINDOW_COLOURS = ("#1f5fbf", "#8a3fa0", "#0a8a8a", "#b36b00")
+STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": "#9aa5ad"}
+WIDTH_IN = 11.0
+Box = tuple[int, int, int, int]
+
+
+def draw(explainer: Explainer, told: Explanation, path: Path) -> None:
+    """Writes the figure of an explanation as a PNG."""
+    known = explainer.map_of(told.pixel.tile, told.pixel.year)
+    columns = min(max(len(told.composite.looks), FEWEST), PER_ROW)
+    rows = -(-len(told.composite.looks) // columns)
+    with matplotlib.rc_context(STYLE):
+        top_in, thumbs_in = 5.9, rows * (WIDTH_IN / columns + 0.62) + 0.45
+        figure = Figure(figsize=(WIDTH_IN, top_in + thumbs_in), layout="constrained")
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[top_in, thumbs_in]).ravel()
+        _maps(above, explainer, known, told)
+        _scenes(below, known, told, (rows, columns))
+        with raster.atomic(path) as part:
+            figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
+
+
+def _maps(figure: Any, explainer: Explainer, known: TileMap, told: Explanation) -> None:
+    """Composite and map side by side."""
+    pixel = told.pixel
+    box = _around(told)
+    extent = (box[0], box[2], box[1], box[3])
+    left, right = figure.subplots(1, 2)
+    paths = [path for path in known.composites.values() if path.is_file()]
+    composite = raster.Mosaic(paths).read(box, [1, 2, 3])
+    left.imshow(stretch(composite)[0], extent=extent, interpolation="nearest")
+    left.set_title(f"composite {pixel.year}, 10 m: {told.composite.clear} clear of {len(told.composite.looks)} scenes")
+    right.imshow(isa_image(_isa(explainer, known, pixel.year, box)), extent=extent, interpolation="nearest")
+    right.set_title(f"map {pixel.year}, 1 m: {pixel.value}")
+    for axes in (left, right):
+        _frame(axes, box)
+        _chips(axes, told, pixel.epsg)
+    for number, window in enumerate(told.windows):
+        colour = WINDOW_COLOURS[number % len(WINDOW_COLOURS)]
+        west, south, east, north = window.bounds
+        # Each a little further inside, so that sides that lie on one another are all seen.
+        inset = 4 + 5 * number
+        size = (east - west - 2 * inset, north - south - 2 * inset)
+        right.add_patch(Rectangle((west + inset, south + inset), *size, fill=False, edgecolor=colour, lw=1.8))
+        right.plot([], [], color=colour, lw=1.8, label=f"window {window.row}, {window.col}: weight {window.weight:.3f}")
+    _mark(left, *_middle(pixel), box)
+    _mark(right, pixel.x, pixel.y, box)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    place = f"{pixel.degrees}, tile {pixel.tile}, row {pixel.row}, col {pixel.col}"
+    figure.suptitle(f"{pixel.value}, {pixel.year}: {place}", fontsize=11, fontweight="bold")
+
+
+def _middle(pixel: Pixel) -> tuple[float, float]:
+    """The centre of the 10 m pixel."""
+    return pixel.x // RES_M * RES_M + RES_M / 2, pixel.y // RES_M * RES_M + RES_M / 2
+
+
+def _around(told: Explanation) -> Box:
+    """The square on the 10 m lattice that holds every window of the pixel."""
+    west, south, east, north = zip(*(window.bounds for window in told.windows))
+    half = max(max(east) - min(west), max(north) - min(south)) // 2 + MARGIN_M
+    x, y = ((low + high) // 2 // RES_M * RES_M for low, high in ((min(west), max(east)), (min(south), max(north))))
+    half = -(-half // RES_M) * RES_M
+    return x - half, y - half, x + half, y + half
+
+
+def _isa(explainer: Explainer, known: TileMap, year: int, box: Box) -> np.ndarray:
+    """uint8 [rows, columns] of the maps of the year in a box; 255 where there is none."""
+    folder, names = known.isa_path.parent, [known.place.id, *(tile.id for tile in grid.neighbours(known.place))]
+    paths = [folder / f"{name}.tif" for name in names if name in explainer.tiles]
+    return raster.Mosaic([path for path in paths if path.is_file()]).read(box)[0]
+
+
+def _frame(axes: Axes, box: Box) -> None:
+    axes.set_xlim(box[0], box[2])
+    axes.set_ylim(box[1], box[3])
+    axes.set_xticks([])
+    axes.set_yticks([])
+    side = box[2] - box[0]
+    bar_m = 200 if side >= 600 else 100
+    x, y = box[0] + side * 0.04, box[1] + side * 0.04
+    for width, colour in ((5.0, "white"), (2.5, "black")):
+        axes.plot([x, x + bar_m], [y, y], color=colour, lw=width, solid_capstyle="butt")
+    axes.text(x, y + side * 0.015, f"{bar_m} m", bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1})
+
+
+def _chips(axes: Axes, told: Explanation, epsg: int) -> None:
+    """Outlines of the chips over the pixel."""
+    for dataset in told.datasets:
+        for chip in dataset.covering:
+            if chip.epsg == epsg:
+                size = (dataset.chip_m, dataset.chip_m)
+                axes.add_patch(
+                    Rectangle((chip.minx, chip.miny), *size, fill=False, edgecolor="black", lw=1.4, ls=(0, (4, 3)))
+                )
+                axes.text(chip.minx + 6, chip.miny + 8, f"{chip.split} chip", fontsize=8)
+
+
+def _mark(axes: Axes, x: float, y: float, box: Box) -> None:
+    """The 10 m pixel, and four strokes that point at it."""
+    west, south = x // RES_M * RES_M, y // RES_M * RES_M
+    axes.add_patch(Rectangle((west, south), RES_M, RES_M, fill=False, edgecolor="black", lw=2.4))
+    axes.add_patch(Rectangle((west, south), RES_M, RES_M, fill=False, edgecolor=MARK, lw=1.2))
+    near, far = (share * (box[2] - box[0]) for share in (0.02, 0.06))
+    for width, colour in ((3.6, "black"), (1.8, MARK)):
+        for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            axes.plot([x + dx * near, x + dx * far], [y + dy * near, y + dy * far], color=colour, lw=width)
+
+
+def _scenes(figure: Any, known: TileMap, told: Explanation, shape: tuple[int, int]) -> None:
+    """The scenes by date, framed green where they were clear at the pixel; what was not clear is hatched."""
+    pixel = told.pixel
+    half = THUMB_M // 2
+    x, y = (int(value // RES_M) * RES_M for value in (pixel.x, pixel.y))
+    box = (x - half, y - half, x + half, y + half)
+    seen = known.scenes.see(box)
+    limits = stretch(raster.read(known.composite_path, box, [1, 2, 3])[0])[1]
+    panels = figure.subplots(*shape, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    # A single row that is not full stands in the middle.
+    first = max(0, shape[1] - len(told.composite.looks)) // 2
+    for number, (axes, look) in enumerate(zip(panels[first:], told.composite.looks)):
+        axes.set_axis_on()
+        axes.set_aspect("equal")
+        _frame_thumb(axes, look)
+        axes.set_xlim(box[0], box[2])
+        axes.set_ylim(box[1], box[3])
+        if seen is not None:
+            extent = (box[0], box[2], box[1], box[3])
+            axes.imshow(stretch(seen.stack[number, :3], limits)[0], extent=extent, interpolation="nearest")
+            _hatch(axes, seen.clear[number], extent)
+        _mark(axes, *_middle(pixel), box)
+    title = "scenes, by date: what was not clear is hatched"
+    figure.suptitle(title if seen is not None else "scenes, by date: their files cannot be read any more", fontsize=10)
+
+
+def _hatch(axes: Axes, clear: np.ndarray, extent: Box) -> None:
+    if not clear.all():
+        with matplotlib.rc_context({"hatch.color": NOT_CLEAR, "hatch.linewidth": 0.6}):
+            axes.contourf(~clear, levels=[0.5, 1.5], extent=extent, origin="upper", colors="none", hatches=["////"])
+
+
+def _frame_thumb(axes: Axes, look: Look) -> None:
+    colour = {True: CLEAR, False: NOT_CLEAR, None: NOT_READ}[look.clear]
+    for spine in axes.spines.values():
+        spine.set_edgecolor(colour)
+        spine.set_linewidth(4 if look.taken else 2.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    said = {True: "clear", False: "not clear", None: "not read"}[look.clear] + (", taken" if look.taken else "")
+    axes.set_title(
+        f"{look.datetime[:10] if look.datetime else 'date unknown'}\n{said}",
+        fontsize=8,
+        color=colour,
+        fontweight="bold",
+    )
+    if look.clear is False:
+        axes.set_xlabel(textwrap.fill(look.detail, 24), fontsize=7, color=colour)
