@@ -6,7 +6,22 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from jointseg.errors import DataError
-from jointseg.verbs import IN_USE, OK, USAGE, config, explain, run, stale, subverbs, verb, verify
+from jointseg.verbs import (
+    IN_USE,
+    OK,
+    USAGE,
+    config,
+    diff,
+    explain,
+    prune,
+    release,
+    replay,
+    run,
+    stale,
+    subverbs,
+    verb,
+    verify,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,10 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = subverbs(parser)
     run.add(verbs)
-    audit = verb(verbs, "audit", None, "Ask the manifests of a run: is it still what was made.", "")
+    audit = verb(
+        verbs,
+        "audit",
+        None,
+        "Ask the manifests of a run: is it still what was made, from what, and can it be made again.",
+        "",
+    )
     audits = subverbs(audit)
-    for each in (verify, explain, stale):
+    for each in (verify, explain, stale, diff, replay, prune):
         each.add(audits)
+    release.add(verbs)
     config.add(verbs)
     verb(verbs, "version", _version, "Print the version.", "")
     return parser

@@ -98,7 +98,9 @@ def _relate(vrt: Path, folder: Path) -> None:
         path = Path(source.text or "")
         if source.get("relativeToVRT") == "1":
             path = vrt.parent / path
-        source.text = os.path.relpath(path.resolve(), folder.resolve())
+        # Without following links, where that leads to the file: a folder of links is then as good as the files.
+        near = os.path.relpath(path, folder)
+        source.text = near if (folder / near).exists() else os.path.relpath(path.resolve(), folder.resolve())
         source.set("relativeToVRT", "1")
     tree.write(vrt)
 

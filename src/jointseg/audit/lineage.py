@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from jointseg.errors import DataError
-from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, read
+from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, contents, parse
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class Lineage:
             raise DataError(f"{results} has no folder named {FOLDER}; give the results folder of a run")
         self.results = results
         files = sorted(Path(here, name) for here, _, names in os.walk(folder) for name in names if name[-5:] == ".json")
-        with ThreadPoolExecutor() as pool:
-            self.manifests = {manifest.name: manifest for manifest in pool.map(read, files)}
+        found = (parse(file, content) for file, content in zip(files, contents(files)))
+        self.manifests = {manifest.name: manifest for manifest in found}
         if not self.manifests:
             raise DataError(f"{folder} holds no manifest; give the results folder of a run")
         self._elsewhere: dict[Path, Lineage | None] = {}

@@ -1,28 +1,39 @@
 """Hashes a results folder again and names every file that is not what its manifest says."""
 
-import os
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from jointseg.audit import prune, releases
+from jointseg.audit.descent import descendants, made_by
+from jointseg.audit.hashing import Hashed, Pass, hash_files, scan
+from jointseg.audit.signature import Signers
 from jointseg.errors import DataError
-from jointseg.provenance.digest import CHUNK_BYTES, TIMESTAMP, Entry, tree_hash
-from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, read
+from jointseg.provenance.digest import Entry, tree_hash
+from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, contents, is_sealed, parse
 
 # Folders of a results folder that no job declares as output.
-UNDECLARED = ("logs", "benchmarks", ".jointseg")
+UNDECLARED = ("logs", "benchmarks", ".jointseg", releases.FOLDER)
+PASS = Path(".jointseg", "verify.sqlite")  # in a results folder, while it is being verified
 KINDS = {
-    "missing": "declared by a manifest, not there",
+    "missing": "declared by a manifest, or named by a later release, not there",
     "changed": "other bytes than its manifest says",
+    "swapped": "has the bytes, or is the manifest, of another file",
     "unmade": "made by nobody: no manifest declares it",
     "disputed": "declared by two manifests with other bytes",
     "descended": "made from another version of an input",
-    "broken": "a manifest that cannot be read",
+    "broken": "a manifest or a release that cannot be read",
+    "edited": "a manifest or a release that is not as it was written: no seal, or one that does not hold",
+    "unreleased": "a manifest other than the last release says, or gone since",
+    "unsigned": "a release without the signature that it must have",
+    "forged": "a signature that does not hold, or by somebody else",
 }
+_TAINTS = {"changed", "swapped", "edited", "descended"}
 
 
 @dataclass(frozen=True, order=True)
@@ -37,24 +48,43 @@ class Finding:
 
 @dataclass
 class Report:
-    """What an audit saw: counts, and the findings in order."""
+    """What an audit saw.
+
+    Attributes:
+        files, bytes: what was declared or present, manifests and releases left out.
+        pruned: files that are gone because `jointseg audit prune` deleted them.
+        resumed: files that this pass had hashed before it was interrupted.
+        descendants: further outputs, by path, that descend from what was changed or edited.
+        release: the last release and how the manifests stand to it, None where there is none.
+        hashes: sha256 of every manifest, by path in the results folder; not in the JSON.
+    """
 
     results: str
     manifests: int = 0
     files: int = 0
     bytes: int = 0
+    pruned: int = 0
+    resumed: int = 0
     outside_inputs: int = 0
     findings: list[Finding] = field(default_factory=list)
+    descendants: list[str] = field(default_factory=list)
+    release: releases.Standing | None = None
+    hashes: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def find(self, kind: str, path: str, manifest: str, detail: str) -> None:
+        self.findings.append(Finding(kind, path, manifest, detail))
 
     def as_json(self) -> dict[str, Any]:
         counts = Counter(finding.kind for finding in self.findings)
-        return {**asdict(self), "counts": dict(sorted(counts.items())), "clean": not self.findings}
+        told = asdict(self) | {"release": self.release.as_json() if self.release else None}
+        del told["hashes"]
+        return {**told, "counts": dict(sorted(counts.items())), "clean": not self.findings}
 
 
 @dataclass(frozen=True)
 class _Declared:
     entry: Entry
-    manifest: str
+    manifest: Manifest
 
 
 def audit(
@@ -62,49 +92,102 @@ def audit(
     workers: int | None = None,
     begun: Callable[[int], None] = lambda total: None,
     advance: Callable[[int], None] = lambda count: None,
+    resume: bool = False,
+    signers: Signers | None = None,
 ) -> Report:
-    """Hashes every file of a results folder and compares it with the manifests in it.
+    """Hashes every file of a results folder and compares it with the manifests and the releases in it.
 
     Args:
         results: the folder; it may have been moved or copied since it was made.
         workers: threads that hash; one a CPU when None.
         begun: called once with the number of bytes to hash.
         advance: called, from any thread, with the number of bytes just hashed.
+        resume: go on with a pass that was interrupted, believing what it had hashed.
+        signers: whose signatures on releases count.
     """
     if not (results / FOLDER).is_dir():
         raise DataError(f"{results} has no folder named {FOLDER}; give the results folder of a run")
+    if signers and not signers.allowed.is_file():
+        raise DataError(f"there is no file of allowed signers {signers.allowed}; write one line a signer: NAME KEY")
     report = Report(results.as_posix())
-    manifests, hashes = _manifests(results, report)
+    manifests = read_manifests(results, report)
+    flaws, report.release = releases.check(
+        results, report.hashes, {finding.path for finding in report.findings}, signers
+    )
+    report.findings += [Finding(flaw.kind, flaw.path, "", flaw.detail) for flaw in flaws]
     declared = _declared(manifests, report)
-    present = dict(_present(results))
-    report.files, report.manifests = len(present), len(manifests)
-    for path in sorted(declared.keys() - present.keys()):
-        report.findings.append(Finding("missing", path, declared[path].manifest, "restore it or run its job again"))
-    for path in sorted(present.keys() - declared.keys()):
-        report.findings.append(Finding("unmade", path, "", "move it out of the results folder or delete it"))
-    report.findings += _changed(results, declared, present, workers, begun, advance)
-    report.bytes = sum(present.values())
-    report.findings += _descended(manifests, declared, hashes, report)
+    present = scan(results, (*UNDECLARED, FOLDER))
+    present.pop(prune.NAME, None)
+    report.files, report.manifests, report.bytes = len(present), len(manifests), sum(present.values())
+    gone = declared.keys() - present.keys()
+    pruned = gone & _pruned(results, report)
+    report.pruned = len(pruned)
+    for path in gone - pruned:
+        report.find("missing", path, declared[path].manifest.name, "restore it or run its job again")
+    for path in present.keys() - declared.keys():
+        report.find("unmade", path, "", "move it out of the results folder or delete it")
+    done = Pass(results / PASS, resume)
+    sizes = {path: present[path] for path in declared.keys() & present.keys()}
+    begun(sum(sizes.values()))
+    hashed = hash_files(results, sizes, done, workers, advance)
+    done.end()
+    report.resumed = done.believed
+    _changed(declared, hashed, report)
+    _descended(manifests, declared, report)
+    report.descendants = _descendants(manifests, report)
     report.findings.sort()
     return report
 
 
-def _manifests(results: Path, report: Report) -> tuple[list[Manifest], dict[str, str]]:
-    """The readable manifests, and the sha256 of every manifest file by its path in the results folder."""
-    manifests, hashes = [], {}
-    for file in sorted((results / FOLDER).rglob("*")):
-        own = file.relative_to(results).as_posix()
-        if file.is_dir() or file.name == TIMESTAMP:
-            continue
-        if file.suffix != ".json":
-            report.findings.append(Finding("unmade", own, "", "not a manifest; delete it"))
-            continue
-        hashes[own] = sha256(file.read_bytes()).hexdigest()
+def _pruned(results: Path, report: Report) -> set[str]:
+    """Files that were deleted on purpose; notes a list of them that is not what its seal says."""
+    try:
+        return prune.pruned(results)
+    except DataError as error:
+        report.find("edited", prune.NAME, "", str(error))
+        return set()
+
+
+def read_manifests(results: Path, report: Report) -> list[Manifest]:
+    """The readable manifests; notes the sha256 of every manifest in the report, and what is wrong with it."""
+    names = sorted(f"{FOLDER}/{name}" for name in scan(results / FOLDER))
+    for name in names:
+        if not name.endswith(".json"):
+            report.find("unmade", name, "", "not a manifest; delete it")
+    files = {name: results / name for name in names if name.endswith(".json")}
+    manifests = []
+    for (name, file), content in zip(files.items(), contents(list(files.values()))):
+        report.hashes[name] = sha256(content).hexdigest()
         try:
-            manifests.append(read(file))
+            manifest = parse(file, content)
         except DataError as error:
-            report.findings.append(Finding("broken", own, own, str(error)))
-    return manifests, hashes
+            report.find("broken", name, name, str(error))
+            continue
+        manifests.append(manifest)
+        if flaw := _flaw(manifest, content):
+            report.find(*flaw)
+    # What an edited manifest claims comes last, so that it does not speak for the files of others.
+    edited = _edited(report)
+    return sorted(manifests, key=lambda manifest: manifest.name in edited)
+
+
+def _edited(report: Report) -> set[str]:
+    return {finding.manifest for finding in report.findings if finding.kind == "edited"}
+
+
+def _flaw(manifest: Manifest, content: bytes) -> tuple[str, str, str, str] | None:
+    """What is wrong with a manifest by itself."""
+    own = f"{FOLDER}/{manifest.name}.json"
+    if not is_sealed(content):
+        why = "its seal does not hold" if "seal" in manifest.written else "it has no seal"
+        return "edited", own, manifest.name, f"{why}; run its job again"
+    for output in manifest.outputs:
+        if output.files is not None and tree_hash(output.files) != output.sha256:
+            return "edited", own, manifest.name, f"the hash of {output.path} is not that of its files"
+    job = [manifest.rule, *map(str, manifest.written["wildcards"].values())]
+    if sorted("/".join(job).split("/")) != sorted(manifest.name.split("/")):
+        return "swapped", own, manifest.name, f"it is the manifest of {' '.join(job)}"
+    return None
 
 
 def _declared(manifests: list[Manifest], report: Report) -> dict[str, _Declared]:
@@ -116,10 +199,11 @@ def _declared(manifests: list[Manifest], report: Report) -> dict[str, _Declared]
             if base is None:
                 continue
             for entry in _entries(output, base):
-                other = declared.setdefault(entry.path, _Declared(entry, manifest.name))
+                other = declared.setdefault(entry.path, _Declared(entry, manifest))
                 if other.entry != entry:
-                    detail = f"{other.manifest} says sha256 {other.entry.sha256[:12]}, this one {entry.sha256[:12]}"
-                    report.findings.append(Finding("disputed", entry.path, manifest.name, detail))
+                    said, here = other.entry.sha256[:12], entry.sha256[:12]
+                    detail = f"{other.manifest.name} says sha256 {said}, this one {here}"
+                    report.find("disputed", entry.path, manifest.name, detail)
     return declared
 
 
@@ -129,94 +213,80 @@ def _entries(output: Artefact, base: str) -> list[Entry]:
     return [Entry(f"{base}/{each.path}", each.size, each.sha256) for each in output.files]
 
 
-def _present(results: Path) -> Iterator[tuple[str, int]]:
-    """Every file of the results folder that a job should have declared, with its size in bytes."""
-    for here, folders, names in os.walk(results):
-        if Path(here) == results:
-            folders[:] = [name for name in folders if name not in (*UNDECLARED, FOLDER)]
-        for name in names:
-            path = Path(here, name)
-            if name != TIMESTAMP:
-                yield path.relative_to(results).as_posix(), path.lstat().st_size
+def _changed(declared: dict[str, _Declared], hashed: dict[str, Hashed], report: Report) -> None:
+    """Notes files whose bytes are not those that were declared."""
+    wrong = [path for path, now in hashed.items() if now.sha256 != declared[path].entry.sha256]
+    owners: dict[str, str] = {}
+    for path in sorted(declared) if wrong else ():
+        if declared[path].entry.size:  # an emptied file is changed, though it has the bytes of other empty files
+            owners.setdefault(declared[path].entry.sha256, path)
+    edited = _edited(report)
+    for path in wrong:
+        entry, manifest, now = declared[path].entry, declared[path].manifest, hashed[path]
+        if now.error:
+            report.find("changed", path, manifest.name, now.error)
+            continue
+        owner = owners.get(now.sha256)
+        details = [f"its bytes are those of {owner}" if owner else ""]
+        details += [f"sha256 {now.sha256[:12]} instead of {entry.sha256[:12]}"]
+        details += [f"{now.size} bytes instead of {entry.size}" if now.size != entry.size else ""]
+        details += ["its date is older than the change" if _is_older(now, manifest) else ""]
+        details += ["its manifest was edited: one of the two is wrong" if manifest.name in edited else ""]
+        report.find("swapped" if owner else "changed", path, manifest.name, ", ".join(filter(None, details)))
 
 
-def _changed(
-    results: Path,
-    declared: dict[str, _Declared],
-    present: dict[str, int],
-    workers: int | None,
-    begun: Callable[[int], None],
-    advance: Callable[[int], None],
-) -> list[Finding]:
-    # The largest first, so that the threads end together.
-    paths = sorted(declared.keys() & present.keys(), key=lambda path: (-present[path], path))
-    begun(sum(present[path] for path in paths))
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        digests = pool.map(lambda path: _hash(results / path, advance), paths)
-        findings = []
-        for path, digest in zip(paths, digests):
-            entry, manifest = declared[path].entry, declared[path].manifest
-            if isinstance(digest, OSError):
-                findings.append(Finding("changed", path, manifest, f"cannot be read: {digest.strerror}"))
-            elif digest != entry.sha256:
-                detail = f"sha256 {digest[:12]} instead of {entry.sha256[:12]}"
-                if present[path] != entry.size:
-                    detail += f", {present[path]} bytes instead of {entry.size}"
-                findings.append(Finding("changed", path, manifest, detail))
-    return findings
-
-
-def _hash(path: Path, advance: Callable[[int], None]) -> str | OSError:
-    whole = sha256(usedforsecurity=False)
-    buffer = bytearray(CHUNK_BYTES)
-    view = memoryview(buffer)
+def _is_older(now: Hashed, manifest: Manifest) -> bool:
+    """Whether a changed file bears a date at which its job had not ended: somebody has set it back."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                whole.update(view[:count])
-                advance(count)
-    except OSError as error:  # one bad sector is a finding, not the end of the audit
-        return error
-    return whole.hexdigest()
+        finished = datetime.fromisoformat(manifest.written["finished"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return False
+    return now.mtime_ns / 1e9 < finished + 1  # manifests leave fractions of a second out
 
 
-def _descended(
-    manifests: list[Manifest], declared: dict[str, _Declared], hashes: dict[str, str], report: Report
-) -> list[Finding]:
-    """Inputs in the results folder that are not what the manifest that made them says."""
-    made: dict[str, str] = dict(hashes)
+def _descended(manifests: list[Manifest], declared: dict[str, _Declared], report: Report) -> None:
+    """Notes inputs in the results folder that are not what the manifest that made them says."""
+    made = dict(report.hashes)
     makers: dict[str, str] = {}
     for manifest in manifests:
         for output in manifest.outputs:
             own = manifest.inside(output.path)
             if own is not None:
-                made[own], makers[own] = output.sha256, manifest.name
-    findings = []
+                made.setdefault(own, output.sha256)
+                makers.setdefault(own, manifest.name)
+    paths = sorted(declared)
     for manifest in manifests:
         for taken in manifest.inputs:
             own = manifest.inside(taken.path)
             if own is None:
                 report.outside_inputs += 1
                 continue
-            now = made.get(own) or _made_within(own, declared)
+            now = made.get(own) or _made_within(own, declared, paths)
             if now is None:
-                detail = "no manifest makes this input"
+                report.find("descended", own, manifest.name, "no manifest makes this input")
             elif now != taken.sha256:
                 by = makers.get(own, "its manifest")
                 detail = f"took sha256 {taken.sha256[:12]}, {by} made {now[:12]}; run the job again"
-            else:
-                continue
-            findings.append(Finding("descended", own, manifest.name, detail))
-    return findings
+                report.find("descended", own, manifest.name, detail)
 
 
-def _made_within(path: str, declared: dict[str, _Declared]) -> str | None:
-    """The hash of a file of a declared folder, or of a folder that holds declared files."""
+def _made_within(path: str, declared: dict[str, _Declared], paths: list[str]) -> str | None:
+    """The hash of a file of a declared folder, or of a folder that holds declared files; `paths` sorts them all."""
     if path in declared:
         return declared[path].entry.sha256
-    below = [
-        Entry(name.removeprefix(f"{path}/"), each.entry.size, each.entry.sha256)
-        for name, each in declared.items()
-        if name.startswith(f"{path}/")
-    ]
+    start = f"{path}/"
+    below = []
+    for name in paths[bisect_left(paths, start) :]:
+        if not name.startswith(start):
+            break
+        entry = declared[name].entry
+        below.append(Entry(name.removeprefix(start), entry.size, entry.sha256))
     return tree_hash(below) if below else None
+
+
+def _descendants(manifests: list[Manifest], report: Report) -> list[str]:
+    """Outputs, not found themselves, that descend from what was found changed, edited or descended."""
+    tainted = {finding.path for finding in report.findings if finding.kind in _TAINTS}
+    edited = _edited(report)
+    outputs = {output for each in manifests if each.name in edited for output in made_by(each)}
+    return sorted(descendants(manifests, tainted | outputs) - tainted)

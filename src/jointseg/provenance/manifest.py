@@ -1,6 +1,8 @@
 """What one job did, as JSON: its inputs and outputs by hash, and where those files lie now."""
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -12,6 +14,7 @@ from jointseg.provenance.digest import Entry
 
 SCHEMA = "jointseg/manifest/1"
 FOLDER = "manifests"  # in a results folder
+BATCH_FILES = 64  # read by a thread in one go
 
 
 def results_of(manifest: Path) -> Path:
@@ -29,7 +32,9 @@ def sealed(written: dict[str, Any]) -> str:
     The seal tells a slip, such as an edit or a flipped bit, from what the job wrote. It is no proof against
     somebody who seals again: that is what the root of a release is for.
     """
-    text = json.dumps(written, indent=1, sort_keys=True, ensure_ascii=False)
+    # Entries by name; what they hold in its own order, which may be part of a call.
+    ordered = {key: written[key] for key in sorted(written)}
+    text = json.dumps(ordered, indent=1, ensure_ascii=False)
     body = text.removesuffix("\n}") + ",\n"
     return f'{body} "seal": "{sha256(body.encode()).hexdigest()}"\n}}\n'
 
@@ -88,6 +93,9 @@ class Manifest:
 
         The folder is the one of the time of recording: results may have been moved since.
         """
+        prefix = f"{self.written['results']}/"
+        if path.startswith(prefix) and "//" not in path and "/." not in path:
+            return path[len(prefix) :]  # what nearly every path is, without the price of PurePosixPath
         recorded = PurePosixPath(path)
         root = PurePosixPath(self.written["results"])
         if (
@@ -101,17 +109,35 @@ class Manifest:
 
 def read(file: Path) -> Manifest:
     """Reads a manifest. Raises DataError when it is not a whole manifest of this schema."""
+    return parse(file, file.read_bytes())
+
+
+def parse(file: Path, content: bytes) -> Manifest:
+    """A manifest from the content of its file. Raises DataError when it is not a whole manifest of this schema."""
+    _, inside, name = f"/{file.as_posix()}".rpartition(f"/{FOLDER}/")
+    if not inside:
+        results_of(file)  # says what is wrong
     try:
-        written = json.loads(file.read_bytes())
+        written = json.loads(content)
         if written["schema"] != SCHEMA:
             raise DataError(f"{file} has schema {written['schema']!r}, expected {SCHEMA!r}; run its job again")
-        name = file.relative_to(results_of(file) / FOLDER).with_suffix("").as_posix()
-        manifest = Manifest(file, name, written)
-        _ = manifest.inputs, manifest.outputs, manifest.rule, written["results"], written["code"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        manifest = Manifest(file, name.removesuffix(".json"), written)
+        _ = written["code"], written["wildcards"].items()
+        paths = [each.path for each in (*manifest.inputs, *manifest.outputs)]
+        if not all(isinstance(text, str) for text in (written["results"], manifest.rule, *paths)):
+            raise TypeError("a path or a rule is not text")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{file} is not a whole manifest ({type(error).__name__}: {error}); run its job again"
         ) from error
     return manifest
+
+
+def contents(files: list[Path]) -> Iterator[bytes]:
+    """What many files hold, in their order; read by threads in batches, for a disk that answers late."""
+    batches = [files[start : start + BATCH_FILES] for start in range(0, len(files), BATCH_FILES)]
+    with ThreadPoolExecutor() as pool:
+        for batch in pool.map(lambda batch: [file.read_bytes() for file in batch], batches):
+            yield from batch

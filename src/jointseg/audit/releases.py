@@ -1,0 +1,263 @@
+"""The release history of a results folder: each release holds the sha256 of every manifest and of the release before."""
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jointseg import lock
+from jointseg.audit import merkle, signature
+from jointseg.audit.signature import Signers
+from jointseg.provenance.manifest import is_sealed, sealed
+
+SCHEMA = "jointseg/release/1"
+FOLDER = "releases"  # in a results folder
+_KEYS = {"number", "date", "message", "previous", "root", "leaves", "key"}
+
+
+class Flaw(NamedTuple):
+    """What is wrong with a release: a kind of audit.verify.KINDS, the file in the results folder, and how."""
+
+    kind: str
+    path: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release as read back. `written` is None when it cannot be read; `detail` then says why."""
+
+    number: int
+    file: Path
+    content: bytes
+    written: dict[str, Any] | None
+    detail: str = ""
+
+    @property
+    def inside(self) -> str:
+        """Its path in the results folder."""
+        return f"{FOLDER}/{self.file.name}"
+
+    @property
+    def signed(self) -> Path:
+        """Where its signature lies, if it has one."""
+        return self.file.with_name(f"{self.file.name}.sig")
+
+    @cached_property
+    def digest(self) -> str:
+        return sha256(self.content).hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """What it says, without the leaves, with its path and its sha256."""
+        said = {key: value for key, value in (self.written or {}).items() if key != "leaves"}
+        return {**said, "file": self.inside, "sha256": self.digest}
+
+
+class Change(NamedTuple):
+    """How manifests differ from those of a release: their paths in the results folder, sorted."""
+
+    added: list[str]
+    changed: list[str]
+    gone: list[str]
+
+
+@dataclass
+class Standing:
+    """The last release, and how the manifests of today differ from it (None where the release has a flaw).
+
+    Attributes:
+        signatures: those that hold, by release: {"release", "key", "signer"}; signer None where no signers were given.
+        unchecked: signatures that nobody checked, for want of ssh-keygen.
+    """
+
+    file: str
+    number: int
+    date: str
+    root: str
+    change: Change | None
+    signatures: list[dict[str, Any]]
+    unchecked: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        change = None if self.change is None else self.change._asdict()
+        return {**asdict(self), "change": change}
+
+
+def compare(leaves: dict[str, str], hashes: dict[str, str]) -> Change:
+    """How manifests, given as sha256 by path, differ from the leaves of a release."""
+    return Change(
+        sorted(hashes.keys() - leaves.keys()),
+        sorted(path for path in hashes.keys() & leaves.keys() if hashes[path] != leaves[path]),
+        sorted(leaves.keys() - hashes.keys()),
+    )
+
+
+def history(results: Path) -> list[Release]:
+    """The releases of a results folder in order, also those that cannot be read."""
+    found = [file for file in (results / FOLDER).glob("*.json") if _number(file) and file.is_file()]
+    return [_read(file) for file in sorted(found, key=_number)]
+
+
+def write(results: Path, hashes: dict[str, str], message: str, key: Path | None) -> Release:
+    """Writes the next release over manifests, given as sha256 by path in the results folder.
+
+    The manifests must have been verified, and so must the releases before. What differs from the last release is
+    told in the new one. Raises DataError when it cannot be signed, InUseError when a run works in the folder.
+    """
+    from jointseg import raster
+
+    refuse_if_in_use(results)
+    before = history(results)
+    last = before[-1] if before else None
+    change = compare((last.written or {})["leaves"] if last else {}, hashes)
+    number = last.number + 1 if last else 1
+    written = {
+        "schema": SCHEMA,
+        "number": number,
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "message": message,
+        "key": signature.fingerprint(key) if key else None,
+        "previous": {"file": last.file.name, "sha256": last.digest} if last else None,
+        "since": {"added": len(change.added), "changed": change.changed, "gone": change.gone},
+        "root": merkle.root(hashes),
+        "leaves": hashes,
+    }
+    content = sealed(written).encode()
+    file = results / FOLDER / f"{number:04d}.json"
+    release = Release(number, file, content, written)
+    file.parent.mkdir(exist_ok=True)
+    if key:
+        signed = signature.sign(content, key)
+        with raster.atomic(release.signed) as part:
+            part.write_bytes(signed)
+    with raster.atomic(file) as part:
+        part.write_bytes(content)
+    return release
+
+
+def refuse_if_in_use(results: Path) -> None:
+    """Raises InUseError while a run works in a results folder."""
+    with suppress(FileNotFoundError), open(results / lock.NAME, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise lock.InUseError(f"a run works in {results}; wait for it to end or stop it") from None
+
+
+def check(
+    results: Path, hashes: dict[str, str], flawed: set[str], signers: Signers | None
+) -> tuple[list[Flaw], Standing | None]:
+    """Checks every release, their chain and their signatures, and compares the last one with the manifests.
+
+    Args:
+        results: the results folder.
+        hashes: sha256 of every manifest of today, by path in the results folder.
+        flawed: manifests of which something was found already, so that nothing is told twice.
+        signers: whose signatures count; without, a signature needs only hold for the key in it.
+    """
+    found = history(results)
+    flaws = [*_strangers(results, found), *_gaps(found)]
+    own = [_flaw(release) for release in found]
+    for index, release in enumerate(found[1:], start=1):
+        # Of a broken link the earlier release is to blame, unless the later one is known to be wrong.
+        if own[index] is None and own[index - 1] is None:
+            own[index - 1] = _unlinked(found[index - 1], release)
+    flaws += [flaw for flaw in own if flaw]
+    if not found:
+        return [
+            *flaws,
+            *([Flaw("unsigned", FOLDER, "there is no release that anybody signed")] if signers else []),
+        ], None
+    last = found[-1]
+    said = last.written or {}
+    whole = own[-1] is None
+    change = compare(said["leaves"], hashes) if whole else None
+    standing = Standing(last.inside, last.number, said.get("date", ""), said.get("root", ""), change, [])
+    for release, flaw in zip(found, own):
+        if flaw is None:
+            flaws += _signature(release, signers, standing)
+    if change:
+        name = f"release {last.number}"
+        flaws += [Flaw("unreleased", path, f"other than in {name}") for path in change.changed if path not in flawed]
+        flaws += [Flaw("unreleased", path, f"in {name}, gone since") for path in change.gone]
+    return flaws, standing
+
+
+def _number(file: Path) -> int:
+    """The number of a release by its name, 0 for any other file."""
+    name = file.name.removesuffix(".json")
+    return int(name) if name.isascii() and name.isdigit() and file.name == f"{int(name):04d}.json" else 0
+
+
+def _read(file: Path) -> Release:
+    content = file.read_bytes()
+    try:
+        written = json.loads(content)
+        lacking = _KEYS - written.keys() if written["schema"] == SCHEMA else {f"schema {SCHEMA}"}
+        if lacking or not isinstance(written["leaves"], dict):
+            return Release(_number(file), file, content, None, f"not a release: {', '.join(sorted(lacking))} missing")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return Release(_number(file), file, content, None, f"not a release ({type(error).__name__}: {error})")
+    return Release(_number(file), file, content, written)
+
+
+def _flaw(release: Release) -> Flaw | None:
+    """What is wrong with a release by itself."""
+    if release.written is None:
+        return Flaw("broken", release.inside, release.detail)
+    if not is_sealed(release.content):
+        return Flaw("edited", release.inside, "its seal does not hold")
+    if release.written["number"] != release.number:
+        return Flaw("edited", release.inside, f"it says that it is release {release.written['number']}")
+    if merkle.root(release.written["leaves"]) != release.written["root"]:
+        return Flaw("edited", release.inside, "its root is not that of its leaves")
+    return None
+
+
+def _unlinked(earlier: Release, later: Release) -> Flaw | None:
+    said = (later.written or {})["previous"]
+    if said == {"file": earlier.file.name, "sha256": earlier.digest} or later.number != earlier.number + 1:
+        return None
+    return Flaw("edited", earlier.inside, f"it is not the one that release {later.number} names")
+
+
+def _gaps(found: list[Release]) -> list[Flaw]:
+    last = found[-1].number if found else 0
+    gone = sorted(set(range(1, last)) - {release.number for release in found})
+    return [Flaw("missing", f"{FOLDER}/{number:04d}.json", f"release {last} is there") for number in gone]
+
+
+def _strangers(results: Path, found: list[Release]) -> list[Flaw]:
+    known = {file.name for release in found for file in (release.file, release.signed)}
+    folder = results / FOLDER
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    return [Flaw("unmade", f"{FOLDER}/{name}", "not a release; delete it") for name in names if name not in known]
+
+
+def _signature(release: Release, signers: Signers | None, standing: Standing) -> list[Flaw]:
+    """Checks the signature of a release; one that holds is noted in `standing`."""
+    inside, key = f"{release.inside}.sig", (release.written or {})["key"]
+    if not release.signed.is_file():
+        if key is None and signers is None:
+            return []
+        why = f"it was signed with {key}, and the signature is gone" if key else "it was never signed"
+        return [Flaw("unsigned", release.inside, why)]
+    try:
+        good = signature.check(release.content, release.signed, signers)
+    except signature.NoToolError:
+        if signers:
+            raise
+        standing.unchecked += 1
+        return []
+    except signature.ForgedError as error:
+        return [Flaw("forged", inside, f"the signature {error}")]
+    if good.key != key:
+        return [Flaw("forged", inside, f"the signature is by {good.key}, the release says {key or 'nobody'}")]
+    standing.signatures.append({"release": release.inside, **asdict(good)})
+    return []
