@@ -17,7 +17,7 @@ from jointseg.provenance.code import code_parts
 from jointseg.provenance.syntax import AROUND
 
 EDITS = 30
-IN_CI = 6
+IN_CI = 5
 # A config key by its place, another value, and the name under which the step takes it.
 SETTINGS = [
     ("sentinel2.max_cloud_percent", 70, "max_cloud_percent"),
