@@ -38,7 +38,7 @@ demo: install
 	@echo "Audit    $(BIN)/jointseg audit verify results/rehearsal"
 
 test: install
-	pytest
+	pytest -n 2 --dist loadfile
 
 slow: install
 	pytest -m slow

@@ -14,13 +14,6 @@ ROOT = Path(__file__).parents[2]
 COPIED = ["Snakefile", "rules", "src", "profiles", "envs", "docs", "pyproject.toml", "requirements.lock", "examples"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps the tests of the shared run together, so that workers side by side do not make it twice."""
-    for item in items:
-        if "flow" in getattr(item, "fixturenames", ()) and "workflow" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("flow"))
-
-
 class Flow:
     """A folder with the repository's code and a config, in which Snakemake runs."""
 
