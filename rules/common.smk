@@ -161,14 +161,13 @@ def all_manifests():
 
 def everything(wildcards):
     """Every product: what is missing of them is made again, with all that follows from it."""
-    made = [
-        f"{R}/{kind}/{year}/{tile}.tif"
-        for kind in ("sentinel2/composites", "isa")
-        for year in C.years
-        for tile in tiles(year=year)
-    ]
-    made += rules.growth.input.mosaics
+    mapped = {year: tiles(year=year) for year in C.years}
+    kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
+    made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in mapped.items() for tile in ids]
+    made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if SCORED:
-        made += [rules.dataset.output.index, *rules.dataset.input.chips, rules.superres_adversarial.output.checkpoint]
-        made += expand(f"{R}/segmentation/{{method}}.safetensors", method=METHODS)
+        for rule in ("samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
+            made += getattr(rules, rule).output
+        made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
+        made += expand(rules.segmentation.output, method=METHODS)
     return made
