@@ -166,8 +166,8 @@ def everything(wildcards):
     made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in mapped.items() for tile in ids]
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if SCORED:
-        for rule in ("samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
-            made += getattr(rules, rule).output
+        for step in ("samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
+            made += getattr(rules, step).output
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += expand(rules.segmentation.output, method=METHODS)
     return made
