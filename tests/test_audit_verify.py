@@ -274,7 +274,7 @@ def interrupt(results: Path, after: int = 2) -> None:
     def advance(count: int) -> None:
         calls.append(count)
         if count and len(calls) > after:
-            time.sleep(0.1)  # for the main thread to take in what is done
+            time.sleep(0.5)  # for the main thread to take in what is done
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -314,19 +314,25 @@ def test_a_resumed_pass_hashes_what_was_touched_since(results, one_by_one):
 
 def test_a_killed_pass_goes_on(results):
     code = f"""if True:
-    import os, signal, time
+    import os, signal, sqlite3, time
     from pathlib import Path
     from jointseg.audit import hashing, verify
     hashing.BATCH_FILES, hashing.KEEP_SECONDS, calls = 1, 0, []
+    def kept():
+        try:
+            return sqlite3.connect({str(results / PASS)!r}).execute("select count(*) from hashes").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
     def advance(count):
         calls.append(count)
-        if len(calls) == 4:
-            time.sleep(0.3)
-            os.kill(os.getpid(), signal.SIGKILL)
+        while len(calls) == 4:
+            if kept() == 2:  # of the three files, the third being read
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.01)
     verify.audit(Path({str(results)!r}), workers=1, advance=advance)
     """
     time.sleep(2 * hashing.SETTLE_SECONDS)
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGKILL
     report = audit(results, resume=True)
     assert report.findings == [] and report.resumed == 2
 

@@ -3,18 +3,11 @@
 import json
 
 import pytest
-from provenance_release import TILE, make, publish
+from provenance_release import TILE
 from rocrate.rocrate import ROCrate
 
 from jointseg.provenance import crate as written
 from jointseg.provenance.digest import file_digest
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("run"))
-        yield publish(make()).resolve()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pystac
 import pytest
-from provenance_release import TILE, make, publish
+from provenance_release import TILE
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 TEXT, NUMBER, WHOLE = {"type": "string", "minLength": 1}, {"type": "number"}, {"type": "integer", "minimum": 0}
@@ -79,13 +79,6 @@ COLLECTION = {
         "summaries": {"required": ["proj:code", "processing:level", "raster:spatial_resolution"]},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("run"))
-        yield publish(make()).resolve()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenance
 from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as Message
-from provenance_release import TILE, make, publish
+from provenance_release import TILE
 from requests.adapters import HTTPAdapter
 from requests_cache import CachedSession
 from rocrate_validator import models, services
@@ -44,13 +44,6 @@ class _Shelf(HTTPAdapter):
         headers = {"Content-Type": "application/ld+json"}
         body = urllib3.HTTPResponse(io.BytesIO(self.document), headers, 200, preload_content=False)
         return self.build_response(request, body)
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("run"))
-        yield publish(make()).resolve()
 
 
 @pytest.fixture(scope="module")

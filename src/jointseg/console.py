@@ -54,10 +54,12 @@ class Flow:
         return words[marks[0] :][:12] if marks else words[-6:]
 
 
-def reader() -> Console:
-    """The console for tables that people read: wide where the output goes to a file or a pipe."""
-    console = Console(soft_wrap=True, highlight=False)
-    return console if console.is_terminal else Console(soft_wrap=True, highlight=False, width=200)
+def reader(width: int | None = None) -> Console:
+    """The console for tables that people read: as wide as asked, else wide where the output goes to a file or a pipe."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, width=width)
+    return (
+        console if width or console.is_terminal else Console(soft_wrap=True, highlight=False, markup=False, width=200)
+    )
 
 
 def duration(seconds: float) -> str:

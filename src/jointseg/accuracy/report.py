@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from jointseg import raster
+from jointseg import raster, templates
 from jointseg.accuracy import figures, flow, gallery, report_origin, report_tables
 from jointseg.accuracy.gallery import Picture, Strip
 from jointseg.accuracy.growth import RAPID_PERCENT, SATURATING_RATIO
+
+PAGE = Path(__file__).with_name("report.html.j2")
 
 
 def report(
@@ -100,15 +100,8 @@ def report(
         "weights": report_origin.weights(records),
         "provenance": report_origin.provenance(records),
     }
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     with raster.atomic(html) as part:
-        part.write_text(environment.get_template("report.html.j2").render(context), encoding="utf-8")
+        part.write_text(templates.render(PAGE, context), encoding="utf-8")
 
 
 def _method_label(name: str) -> str:

@@ -2,16 +2,8 @@
 
 from typing import Any
 
-_MAIN_PACKAGES = (
-    "python",
-    "torch",
-    "transformers",
-    "rasterio",
-    "gdal (rasterio)",
-    "gdal (tools)",
-    "snakemake",
-    "numpy",
-)
+from jointseg.provenance.machine import MAIN_PACKAGES
+
 _WEIGHTS = ".safetensors"
 
 
@@ -50,7 +42,7 @@ def provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     versions: dict[str, set[str]] = {}
     for record in records:
         for name, version in (record.get("versions") or {}).items():
-            if name in _MAIN_PACKAGES:
+            if name in MAIN_PACKAGES:
                 versions.setdefault(name, set()).add(str(version))
     devices = {
         str((each.get("device") or {}).get("cuda") or (each.get("device") or {}).get("processor")) for each in records
@@ -58,7 +50,7 @@ def provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "rules": list(rules.values()),
         "commits": sorted(commits),
-        "versions": [(name, ", ".join(sorted(versions[name]))) for name in _MAIN_PACKAGES if name in versions],
+        "versions": [(name, ", ".join(sorted(versions[name]))) for name in MAIN_PACKAGES if name in versions],
         "devices": sorted(devices),
         "jobs": len(records),
     }

@@ -6,11 +6,6 @@ from pathlib import PurePosixPath
 from jointseg.provenance.manifest import Manifest
 
 
-def made_by(manifest: Manifest) -> list[str]:
-    """The outputs of a job by path in its results folder; those elsewhere are left out."""
-    return [inside for output in manifest.outputs if (inside := manifest.inside(output.path)) is not None]
-
-
 def descendants(manifests: list[Manifest], files: set[str]) -> set[str]:
     """Outputs, as jobs declare them, of every job that took one of the files, or took what such a job made, and so on.
 
@@ -33,7 +28,7 @@ def descendants(manifests: list[Manifest], files: set[str]) -> set[str]:
         for job in jobs:
             if job.name not in seen:
                 seen.add(job.name)
-                made = made_by(job)
+                made = [inside for inside, _ in job.made()]
                 found.update(made)
                 waiting += made
     return found

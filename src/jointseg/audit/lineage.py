@@ -61,18 +61,8 @@ class Lineage:
         return {
             inside: _Output(artefact, manifest)
             for manifest in self.manifests.values()
-            for artefact in manifest.outputs
-            if (inside := manifest.inside(artefact.path)) is not None
+            for inside, artefact in manifest.made()
         }
-
-    @cached_property
-    def _takers(self) -> dict[str, list[Manifest]]:
-        """Jobs by the name of a job that made one of their inputs."""
-        found: dict[str, list[Manifest]] = {}
-        for manifest in self.manifests.values():
-            for name in {parent.maker.name for parent in self.parents(manifest) if parent.maker}:
-                found.setdefault(name, []).append(manifest)
-        return found
 
     def job(self, rule: str, **wildcards: object) -> Manifest:
         """The manifest of one job. Raises DataError when the run has none."""
@@ -95,17 +85,12 @@ class Lineage:
         """The inputs of a job, in its order; those made by another run are looked up in that run's manifests."""
         return [self._parent(manifest, taken) for taken in manifest.inputs]
 
-    def children(self, manifest: Manifest) -> list[Manifest]:
-        """The jobs that took something that a job made."""
-        return self._takers.get(manifest.name, [])
-
     def ancestors(self, manifest: Manifest) -> Iterator[Manifest]:
         """Every job behind a job, of this run and of others, nearest first, each once."""
         seen, waiting = {manifest.file}, [manifest]
         while waiting:
             here = waiting.pop(0)
-            home = self if here.file.is_relative_to(self.results) else self.run_of(here.file)
-            for parent in (home or self).parents(here):
+            for parent in self.home(here).parents(here):
                 if parent.maker is not None and parent.maker.file not in seen:
                     seen.add(parent.maker.file)
                     waiting.append(parent.maker)
@@ -132,6 +117,11 @@ class Lineage:
                     self._elsewhere[folder] = known
                 return self._elsewhere[folder]
         return None
+
+    def home(self, manifest: Manifest) -> "Lineage":
+        """The run that a manifest belongs to: this one, or another that made one of its inputs."""
+        own = manifest.file.is_relative_to(self.results)
+        return self if own else self.run_of(manifest.file) or self
 
     def _parent(self, manifest: Manifest, taken: Artefact) -> Parent:
         path = self.path(manifest, taken.path)

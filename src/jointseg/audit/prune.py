@@ -15,7 +15,7 @@ from typing import Any
 from jointseg import raster
 from jointseg.audit.lineage import Lineage
 from jointseg.errors import DataError
-from jointseg.provenance.digest import TIMESTAMP, Entry, file_digest
+from jointseg.provenance.digest import TIMESTAMP, file_digest
 from jointseg.provenance.manifest import Artefact, Manifest, is_sealed, sealed
 
 NAME = "pruned.json"  # in a results folder
@@ -174,14 +174,10 @@ def _declared(results: Path, makers: list[tuple[Manifest, Artefact]], kind: str)
     """The declared files of a kind that are there."""
     found = []
     for manifest, output in makers:
-        base = manifest.inside(output.path)
-        if base is None:
-            continue
-        single = [Entry("", output.size, output.sha256)]
-        for entry in single if output.files is None else output.files:
-            path = f"{base}/{entry.path}".rstrip("/")
-            if (results / path).is_file():
-                found.append(File(path, entry.sha256, entry.size, manifest.name, kind))
+        inside = manifest.inside(output.path)
+        for entry in () if inside is None else output.entries(inside):
+            if (results / entry.path).is_file():
+                found.append(File(entry.path, entry.sha256, entry.size, manifest.name, kind))
     return found
 
 

@@ -16,7 +16,7 @@ from jointseg.errors import DataError
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.code import code_parts, locate
 from jointseg.provenance.manifest import FOLDER, Manifest, read
-from jointseg.provenance.record import KEPT, RECORDED
+from jointseg.provenance.record import KEPT, RECORDED, kept_parts
 
 KINDS = {
     "new": "was never made, or its manifest is gone",
@@ -107,7 +107,7 @@ def stale(config: Path, rest: Iterable[str] = ()) -> Plan:
         except DataError:
             last = None
         if last is not None:
-            made.seconds, made.device = last.written["seconds"], device_of(last)
+            made.seconds, made.device = last.written["seconds"], last.device
         made.changes = _changes(job, last, results, hashes, planned["open"])
         jobs[job["manifest"]] = made
     before = {job["manifest"]: job["after"] for job in planned["jobs"]}
@@ -132,12 +132,6 @@ def dry_run(config: Path, rest: Iterable[str] = ()) -> dict[str, Any]:
             words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
             raise DataError(f"Snakemake cannot plan {config}: {' '.join(words[-12:]) or 'it said nothing'}")
         return json.loads(plan.read_text(encoding="utf-8"))
-
-
-def device_of(manifest: Manifest) -> str:
-    """The GPU that a job used, else its processor."""
-    device = manifest.written.get("device") or {}
-    return str(device.get("cuda") or device.get("processor") or "unknown")
 
 
 def _roots(job: Stale) -> list[str]:
@@ -172,16 +166,9 @@ def _changes(
     now = {name: value for name, value in job["params"].items() if name not in RECORDED}
     changes += setting_changes(written["params"], now)
     if job["params"]["code"] != written["code"]:
-        changes += code_changes(*_parts(written, results))
+        changes += code_changes(kept_parts(results, written["code"]), code_parts(written["step"]))
     changes += version_changes(written.get("environment") or {}, job["params"]["environment"])
     return changes + _inputs(job, last, hashes, unresolved)
-
-
-def _parts(written: dict[str, Any], results: Path) -> tuple[dict | None, dict]:
-    """What the code was made of when the job ran, None where that was not kept, and now."""
-    kept = results / KEPT / "code" / f"{written['code']}.json"
-    now = code_parts(written["step"])
-    return (json.loads(kept.read_text()) if kept.is_file() else None), now
 
 
 def _inputs(job: dict[str, Any], last: Manifest, hashes: HashCache | None, unresolved: bool) -> list[Change]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.audit import prune, releases
-from jointseg.audit.descent import descendants, made_by
+from jointseg.audit.descent import descendants
 from jointseg.audit.hashing import Hashed, Pass, hash_files, scan
 from jointseg.audit.signature import Signers
 from jointseg.errors import DataError
 from jointseg.provenance.digest import Entry, tree_hash
-from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, contents, is_sealed, parse
+from jointseg.provenance.manifest import FOLDER, Manifest, contents, is_sealed, parse
 
 # Folders of a results folder that no job declares as output.
 UNDECLARED = ("logs", "benchmarks", ".jointseg", releases.FOLDER)
@@ -194,23 +194,14 @@ def _declared(manifests: list[Manifest], report: Report) -> dict[str, _Declared]
     """Every file that some manifest says it made, by its path in the results folder."""
     declared: dict[str, _Declared] = {}
     for manifest in manifests:
-        for output in manifest.outputs:
-            base = manifest.inside(output.path)
-            if base is None:
-                continue
-            for entry in _entries(output, base):
+        for base, output in manifest.made():
+            for entry in output.entries(base):
                 other = declared.setdefault(entry.path, _Declared(entry, manifest))
                 if other.entry != entry:
                     said, here = other.entry.sha256[:12], entry.sha256[:12]
                     detail = f"{other.manifest.name} says sha256 {said}, this one {here}"
                     report.find("disputed", entry.path, manifest.name, detail)
     return declared
-
-
-def _entries(output: Artefact, base: str) -> list[Entry]:
-    if output.files is None:
-        return [Entry(base, output.size, output.sha256)]
-    return [Entry(f"{base}/{each.path}", each.size, each.sha256) for each in output.files]
 
 
 def _changed(declared: dict[str, _Declared], hashed: dict[str, Hashed], report: Report) -> None:
@@ -249,11 +240,9 @@ def _descended(manifests: list[Manifest], declared: dict[str, _Declared], report
     made = dict(report.hashes)
     makers: dict[str, str] = {}
     for manifest in manifests:
-        for output in manifest.outputs:
-            own = manifest.inside(output.path)
-            if own is not None:
-                made.setdefault(own, output.sha256)
-                makers.setdefault(own, manifest.name)
+        for inside, output in manifest.made():
+            made.setdefault(inside, output.sha256)
+            makers.setdefault(inside, manifest.name)
     paths = sorted(declared)
     for manifest in manifests:
         for taken in manifest.inputs:
@@ -288,5 +277,5 @@ def _descendants(manifests: list[Manifest], report: Report) -> list[str]:
     """Outputs, not found themselves, that descend from what was found changed, edited or descended."""
     tainted = {finding.path for finding in report.findings if finding.kind in _TAINTS}
     edited = _edited(report)
-    outputs = {output for each in manifests if each.name in edited for output in made_by(each)}
+    outputs = {output for each in manifests if each.name in edited for output, _ in each.made()}
     return sorted(descendants(manifests, tainted | outputs) - tainted)

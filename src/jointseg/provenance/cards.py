@@ -6,12 +6,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from jointseg import templates
 from jointseg.provenance import model_facts
 from jointseg.provenance.released import ISA, NOT_ISA, UNKNOWN, Run
 
-DATA_CARD, MODEL_CARD = "data_card.md.j2", "model_card.md.j2"
+DATA_CARD, MODEL_CARD = (Path(__file__).with_name(f"{name}_card.md.j2") for name in ("data", "model"))
 METRICS = {"f1": "F1", "iou": "IoU", "precision": "Precision", "recall": "Recall", "overall_accuracy": "Overall"}
 ALL = "all"  # of the column reach: every reach together
 
@@ -26,13 +25,6 @@ def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, 
         accuracy: the table of accuracy; None for a run that has no test chips.
         growth: the table of the cities' areas.
     """
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     scores = _scores(accuracy)
     (part / "models").mkdir()
     names = []
@@ -41,7 +33,7 @@ def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, 
         if card["name"] in names:
             card["name"] += f"-{card['sha256'][:8]}"
         names.append(card["name"])
-        text = templates.get_template(MODEL_CARD).render(card)
+        text = templates.render(MODEL_CARD, card)
         (part / "models" / f"{card['name']}.md").write_text(text, encoding="utf-8")
     told = {
         "settings": run.settings,
@@ -58,7 +50,7 @@ def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, 
         "digest": run.digest,
         "commits": [(job["commit"], job["dirty"]) for job in _different(run, ("commit", "dirty"))],
     }
-    (part / "README.md").write_text(templates.get_template(DATA_CARD).render(told), encoding="utf-8")
+    (part / "README.md").write_text(templates.render(DATA_CARD, told), encoding="utf-8")
 
 
 def covers(run: Run) -> list[dict[str, Any]]:

@@ -83,10 +83,7 @@ def _write_checksums(part: Path, run: Run) -> None:
     """Every declared file, the report and the release itself, as `sha256sum -c` reads it."""
     lines = {f"../{run.report}": file_digest(run.results / run.report)}
     for each in run.made.values():
-        if each.artefact.files is None:
-            lines[f"../{each.inside}"] = each.artefact.sha256
-        else:
-            lines |= {f"../{each.inside}/{entry.path}": entry.sha256 for entry in each.artefact.files}
+        lines |= {entry.path: entry.sha256 for entry in each.artefact.entries(f"../{each.inside}")}
     lines |= {path.relative_to(part).as_posix(): file_digest(path) for path in part.rglob("*") if path.is_file()}
     text = "".join(f"{digest}  {path}\n" for path, digest in sorted(lines.items()))
     (part / CHECKSUMS).write_text(text, encoding="utf-8")

@@ -14,6 +14,12 @@ from typing import Any
 from jointseg.provenance.code import LOCK_FILE, SOURCE
 from jointseg.provenance.digest import file_digest
 
+# Packages that pixels pass through.
+MAIN_PACKAGES = (
+    *("jointseg", "python", "numpy", "scipy", "torch", "transformers", "safetensors", "rasterio", "gdal (rasterio)"),
+    *("gdal (tools)", "pyproj", "shapely", "geopandas"),
+)
+
 
 def software() -> dict[str, Any]:
     """Commit, lock file and versions of whatever this process has loaded."""

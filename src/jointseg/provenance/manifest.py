@@ -61,6 +61,12 @@ class Artefact:
         listed = None if files is None else tuple(Entry(**entry) for entry in files)
         return cls(written["name"], written["path"], written["sha256"], written["size"], listed)
 
+    def entries(self, place: str) -> list[Entry]:
+        """Its files, by their paths when the artefact itself lies at `place`."""
+        if self.files is None:
+            return [Entry(place, self.size, self.sha256)]
+        return [Entry(f"{place}/{each.path}", each.size, each.sha256) for each in self.files]
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -80,6 +86,12 @@ class Manifest:
     def rule(self) -> str:
         return self.written["rule"]
 
+    @property
+    def device(self) -> str:
+        """The GPU that the job used, else its processor."""
+        device = self.written.get("device") or {}
+        return str(device.get("cuda") or device.get("processor") or "unknown")
+
     @cached_property
     def inputs(self) -> list[Artefact]:
         return [Artefact.of(each) for each in self.written["inputs"]]
@@ -87,6 +99,12 @@ class Manifest:
     @cached_property
     def outputs(self) -> list[Artefact]:
         return [Artefact.of(each) for each in self.written["outputs"]]
+
+    def made(self) -> Iterator[tuple[str, Artefact]]:
+        """The outputs in the results folder, by their path in it; those elsewhere are left out."""
+        for output in self.outputs:
+            if (inside := self.inside(output.path)) is not None:
+                yield inside, output
 
     def inside(self, path: str) -> str | None:
         """The path relative to the results folder of this manifest; None when it lies elsewhere.

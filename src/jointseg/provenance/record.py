@@ -224,6 +224,12 @@ def _hashed(path: Path, hashes: HashCache) -> dict[str, Any]:
     }
 
 
+def kept_parts(results: Path, digest: str) -> dict[str, dict[str, str]] | None:
+    """What a code digest of a run is made of, as `code_parts` gave it then; None where the run did not keep it."""
+    kept = _parts_file(results, digest)
+    return json.loads(kept.read_bytes()) if kept.is_file() else None
+
+
 def _source(function: Step) -> Path:
     """The folder from which the step's module is imported."""
     file = Path(inspect.getfile(function)).resolve()
@@ -237,8 +243,12 @@ def _write(path: Path, written: dict[str, Any]) -> None:
 
 def _keep_parts(results: Path, module: str, source: Path) -> None:
     """Keeps what a code digest is made of, once, so that a later audit can name the function that changed."""
-    kept = results / KEPT / "code" / f"{code_digest(module, source)}.json"
+    kept = _parts_file(results, code_digest(module, source))
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with raster.atomic(kept) as part:
             part.write_text(json.dumps(code_parts(module, source), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _parts_file(results: Path, digest: str) -> Path:
+    return results / KEPT / "code" / f"{digest}.json"

@@ -110,12 +110,7 @@ def gather(
 ) -> Run:
     """Reads the manifests and the maps. Raises DataError for a map that is not what its manifest says."""
     read_ones = sorted((read(path) for path in manifests), key=lambda each: each.name)
-    made = {
-        inside: Made(inside, output, each)
-        for each in read_ones
-        for output in each.outputs
-        if (inside := each.inside(output.path)) is not None
-    }
+    made = {inside: Made(inside, output, each) for each in read_ones for inside, output in each.made()}
     found = {name: [_found(path, made, results) for path in sorted(paths)] for name, paths in maps.items()}
     places = [each.inside for members in found.values() for each in members]
     with ThreadPoolExecutor(READERS) as pool:

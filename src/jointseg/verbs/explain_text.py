@@ -12,6 +12,7 @@ from jointseg.audit.explain.explainer import Explanation
 from jointseg.audit.explain.jobs import Job
 from jointseg.audit.explain.networks import Checkpoint
 from jointseg.audit.explain.pixel import CompositePixel
+from jointseg.console import reader
 
 HASH_DIGITS = 12
 # Product names and paths stay in one piece, so that they can be searched for and copied.
@@ -22,7 +23,7 @@ MANY_JOBS = 30
 
 def tell(told: Explanation) -> None:
     """Prints an explanation for people."""
-    console = Console(soft_wrap=True, highlight=False, width=WIDE)
+    console = reader(WIDE)
     _pixel(console, told)
     _windows(console, told)
     _composite(console, told.composite)

@@ -64,9 +64,9 @@ def run(given: argparse.Namespace) -> int:
 
 def _tell(written: dict[str, Any], report: Any) -> None:
     """Prints a new release for people."""
-    from rich.console import Console
+    from jointseg.console import reader
 
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = reader()
     since = written["since"]
     console.print(f"{written['file']}: {report.manifests} manifests, {report.files} files, {report.bytes / 1e9:.2f} GB")
     console.print(f"root    {written['root']}\nsha256  {written['sha256']}")

@@ -1,6 +1,5 @@
 """Why two runs differ: the first jobs at which they part, and all in which the two records of a job differ."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from jointseg.audit.compare import Change, code_changes, setting_changes, versio
 from jointseg.audit.lineage import Lineage, Parent
 from jointseg.provenance.digest import Entry
 from jointseg.provenance.manifest import FOLDER, Manifest
-from jointseg.provenance.record import KEPT
+from jointseg.provenance.record import kept_parts
 
 HERE = "not reproducible here"
 KINDS = {
@@ -45,16 +44,8 @@ class Parting:
 
 def files(manifest: Manifest | None) -> dict[str, Entry]:
     """Every file that a job declares in its results folder, by its path in it."""
-    found = {}
-    for output in manifest.outputs if manifest else ():
-        base = manifest.inside(output.path) if manifest else None
-        if base is None:
-            continue
-        if output.files is None:
-            found[base] = Entry(base, output.size, output.sha256)
-        else:
-            found |= {f"{base}/{each.path}": each for each in output.files}
-    return found
+    made = manifest.made() if manifest else ()
+    return {entry.path: entry for base, output in made for entry in output.entries(base)}
 
 
 def conditions(before: Written, after: Written, parts: tuple[Parts | None, Parts | None]) -> list[Change]:
@@ -84,12 +75,6 @@ def conditions(before: Written, after: Written, parts: tuple[Parts | None, Parts
     return changes
 
 
-def code_kept(results: Path, digest: str) -> Parts | None:
-    """What a code digest of a run is made of, as the run kept it; None where it did not."""
-    kept = results / KEPT / "code" / f"{digest}.json"
-    return json.loads(kept.read_bytes()) if kept.is_file() else None
-
-
 class Pair:
     """Two runs, job by job."""
 
@@ -108,7 +93,7 @@ class Pair:
                 kind = last if last in ("seed", "threads") else "setting"
                 changes.append(Change(kind, change.what, change.before, change.after))
             codes = tuple(
-                code_kept(run.results, each.written["code"]) for run, each in ((self.a, one), (self.b, other))
+                kept_parts(run.results, each.written["code"]) for run, each in ((self.a, one), (self.b, other))
             )
             changes += conditions(one.written, other.written, codes)  # type: ignore[arg-type]
             self._changes[name] = changes
@@ -141,9 +126,9 @@ class Pair:
         if one.written["results"] != other.written["results"] and not self.changes(name):
             return [
                 Change("folder", "results", one.written["results"], other.written["results"]),
-                Change(HERE, name, _machine(one.written), _machine(other.written)),
+                Change(HERE, name, _machine(one), _machine(other)),
             ]
-        return [Change(HERE, name, _machine(one.written), _machine(other.written))]
+        return [Change(HERE, name, _machine(one), _machine(other))]
 
     def _differing(self, name: str) -> list[str]:
         """Jobs of both runs that made inputs of a job which differ."""
@@ -247,10 +232,10 @@ def _canonical(manifest: Manifest) -> Any:
     return _placeless(said, manifest)
 
 
-def _machine(written: Written) -> str:
+def _machine(manifest: Manifest) -> str:
     """Device, threads and the main versions of a job, in a line."""
-    device, versions = written.get("device", {}), written.get("versions", {})
-    parts = [str(device.get("cuda") or device.get("processor"))]
+    device, versions = manifest.written.get("device", {}), manifest.written.get("versions", {})
+    parts = [manifest.device]
     if "torch_threads" in device:
         parts.append(f"{device['torch_threads']} threads of torch")
     parts += [

@@ -11,7 +11,7 @@ import shapely
 from pyproj import Geod
 
 from jointseg import grid
-from jointseg.audit.explain.jobs import home_of, run_name, shown
+from jointseg.audit.explain.jobs import run_name, shown
 from jointseg.audit.lineage import Lineage
 from jointseg.provenance.manifest import Manifest
 
@@ -158,7 +158,7 @@ class Index:
         pairing, labels = self._by_reach.get(("pairing", name)), self._by_reach.get(("labels", name))
         if pairing is None:
             return None
-        home, facts = home_of(self._lineage, pairing), pairing.written["facts"]
+        home, facts = self._lineage.home(pairing), pairing.written["facts"]
         sources = [] if labels is None else [each for each in home.parents(labels) if each.artefact.name not in _LINKS]
         return Reach(
             reach=name,
@@ -176,7 +176,7 @@ class Index:
 
     def _pairs(self, name: str, lon: float, lat: float) -> list[Pair]:
         if name not in self._paired:
-            self._paired[name] = _accepted(home_of(self._lineage, self.taker), self._by_reach["pairing", name])
+            self._paired[name] = _accepted(self._lineage.home(self.taker), self._by_reach["pairing", name])
         table = self._paired[name]
         near = table.assign(distance_m=distances(table, self.side_m, lon, lat))
         return [

@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.audit.lineage import Lineage
+from jointseg.provenance.machine import MAIN_PACKAGES
 from jointseg.provenance.manifest import Manifest, is_sealed
-
-# Packages that pixels pass through.
-MAIN_PACKAGES = (
-    *("jointseg", "python", "numpy", "scipy", "torch", "transformers", "safetensors", "rasterio", "gdal (rasterio)"),
-    *("gdal (tools)", "pyproj", "shapely", "geopandas"),
-)
 
 
 @dataclass(frozen=True)
@@ -54,15 +49,9 @@ class Disagreement:
     detail: str
 
 
-def home_of(lineage: Lineage, manifest: Manifest) -> Lineage:
-    """The run that a manifest belongs to."""
-    own = manifest.file.is_relative_to(lineage.results)
-    return lineage if own else lineage.run_of(manifest.file) or lineage
-
-
 def run_name(lineage: Lineage, manifest: Manifest) -> str:
     """The results folder of a manifest as one would type it here."""
-    home = home_of(lineage, manifest)
+    home = lineage.home(manifest)
     return home.results.as_posix() if home is lineage else os.path.relpath(home.results)
 
 
@@ -109,7 +98,7 @@ def disagreements(lineage: Lineage, jobs: list[Manifest]) -> list[Disagreement]:
             found.append(
                 Disagreement(manifest.name, manifest.file.as_posix(), "the manifest was edited after the job wrote it")
             )
-        for parent in home_of(lineage, manifest).parents(manifest):
+        for parent in lineage.home(manifest).parents(manifest):
             inside = manifest.inside(parent.artefact.path)
             if parent.maker is None and inside is not None:
                 detail = f"no manifest tells who made this input; {manifest.name} took {parent.artefact.sha256[:12]}"

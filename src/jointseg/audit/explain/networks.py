@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from jointseg.audit.explain.chips import Index
-from jointseg.audit.explain.jobs import home_of, run_name, shown
+from jointseg.audit.explain.jobs import run_name, shown
 from jointseg.audit.lineage import Lineage, Parent
 from jointseg.provenance.manifest import Manifest
 
@@ -88,7 +88,7 @@ class Networks:
 
     def _index_of(self, training: Manifest) -> str | None:
         """The path of the index that a training job took."""
-        for parent in home_of(self._lineage, training).parents(training):
+        for parent in self._lineage.home(training).parents(training):
             if parent.artefact.name == "index":
                 path = shown(self._lineage, parent.path)
                 if path not in self.indexes:

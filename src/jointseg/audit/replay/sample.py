@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.audit.compare import Change
-from jointseg.audit.diff.causes import code_kept, conditions, files
+from jointseg.audit.diff.causes import conditions, files
 from jointseg.audit.diff.files import RASTERS, how
 from jointseg.audit.lineage import Lineage
 from jointseg.audit.replay.job import FailedError, World, reads_network
 from jointseg.errors import DataError
 from jointseg.provenance.code import code_digest
 from jointseg.provenance.manifest import Manifest
+from jointseg.provenance.record import kept_parts
 
 OUTCOMES = {
     "identical": "the same bytes",
@@ -129,7 +130,7 @@ def _one(world: World, manifest: Manifest, tolerance: float, keep: bool) -> Repl
     except FailedError as error:
         changes = _other_code(manifest)
         return Replay(**about, outcome="impossible" if changes else "failed", detail=str(error), changes=changes)
-    parts = code_kept(world.lineage.results, manifest.written["code"]), world.code(fresh.written["code"])
+    parts = kept_parts(world.lineage.results, manifest.written["code"]), world.code(fresh.written["code"])
     about |= {"seconds": fresh.written["seconds"], "changes": conditions(manifest.written, fresh.written, parts)}
     before, after = files(manifest), files(fresh)
     other = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]

@@ -13,7 +13,7 @@ import torch
 
 from jointseg import grid, raster
 from jointseg.audit.compare import Change
-from jointseg.audit.diff.causes import code_kept, conditions
+from jointseg.audit.diff.causes import conditions
 from jointseg.audit.lineage import Lineage
 from jointseg.errors import DataError
 from jointseg.inference import lattice
@@ -24,6 +24,7 @@ from jointseg.provenance.code import code_digest, code_parts, environment
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.machine import processor
 from jointseg.provenance.manifest import Manifest
+from jointseg.provenance.record import kept_parts
 
 RULE = "isa"
 BLOCK_M = 250
@@ -155,7 +156,7 @@ class _Maps:
                 "cuda": torch.cuda.get_device_name() if device.type == "cuda" else None,
             },
         }
-        parts = code_kept(self.lineage.results, job.written["code"]), code_parts(step)
+        parts = kept_parts(self.lineage.results, job.written["code"]), code_parts(step)
         return [change for change in conditions(job.written, now, parts) if change.kind != "commit"]
 
 
