@@ -165,6 +165,22 @@ def test_a_release_that_is_gone(results):
     assert told(results) == [("missing", "releases/0002.json", ""), ("unmade", "releases/note.txt", "")]
 
 
+def test_a_history_cut_at_its_end_is_known_by_a_root_kept_elsewhere(results, capsys):
+    first = released(results)
+    edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
+    last = released(results)
+    roots = [each.written["root"] for each in (first, last)]
+    assert roots[0] != roots[1] and told(results, root=roots[0]) == told(results, root=roots[1]) == []
+    last.file.unlink()
+    edit(results / "manifests/total.json", lambda written: written["params"].pop("more"), sealed)
+    assert told(results) == []
+    assert told(results, root=roots[1]) == [("missing", "releases", "")]
+    with pytest.raises(SystemExit):
+        call("verify", results, "--root", "5f1c")
+    assert "'5f1c' is not a root" in capsys.readouterr().err
+    assert call("verify", results, "--root", roots[1].upper()) == 1
+
+
 def test_a_signed_release(results, keys):
     released(results, keys["alice"])
     report = audit(results)

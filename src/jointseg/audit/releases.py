@@ -151,7 +151,7 @@ def refuse_if_in_use(results: Path) -> None:
 
 
 def check(
-    results: Path, hashes: dict[str, str], flawed: set[str], signers: Signers | None
+    results: Path, hashes: dict[str, str], flawed: set[str], signers: Signers | None, root: str | None = None
 ) -> tuple[list[Flaw], Standing | None]:
     """Checks every release, their chain and their signatures, and compares the last one with the manifests.
 
@@ -160,9 +160,10 @@ def check(
         hashes: sha256 of every manifest of today, by path in the results folder.
         flawed: manifests of which something was found already, so that nothing is told twice.
         signers: whose signatures count; without, a signature needs only hold for the key in it.
+        root: of a release that must be there, as somebody kept it elsewhere.
     """
     found = history(results)
-    flaws = [*_strangers(results, found), *_gaps(found)]
+    flaws = [*_strangers(results, found), *_gaps(found), *_cut(found, root)]
     own = [_flaw(release) for release in found]
     for index, release in enumerate(found[1:], start=1):
         # Of a broken link the earlier release is to blame, unless the later one is known to be wrong.
@@ -231,6 +232,13 @@ def _gaps(found: list[Release]) -> list[Flaw]:
     last = found[-1].number if found else 0
     gone = sorted(set(range(1, last)) - {release.number for release in found})
     return [Flaw("missing", f"{FOLDER}/{number:04d}.json", f"release {last} is there") for number in gone]
+
+
+def _cut(found: list[Release], root: str | None) -> list[Flaw]:
+    """What says that a release is not there whose root somebody kept: the history was cut at its end, or replaced."""
+    if root is None or any((release.written or {}).get("root") == root for release in found):
+        return []
+    return [Flaw("missing", FOLDER, f"no release has the root {root}; restore the history")]
 
 
 def _strangers(results: Path, found: list[Release]) -> list[Flaw]:

@@ -21,7 +21,7 @@ from jointseg.provenance.manifest import FOLDER, Manifest, contents, is_sealed, 
 UNDECLARED = ("logs", "benchmarks", ".jointseg", releases.FOLDER)
 PASS = Path(".jointseg", "verify.sqlite")  # in a results folder, while it is being verified
 KINDS = {
-    "missing": "declared by a manifest, or named by a later release, not there",
+    "missing": "declared by a manifest, or named by a later release or a root, not there",
     "changed": "other bytes than its manifest says",
     "swapped": "has the bytes, or is the manifest, of another file",
     "unmade": "made by nobody: no manifest declares it",
@@ -94,6 +94,7 @@ def audit(
     advance: Callable[[int], None] = lambda count: None,
     resume: bool = False,
     signers: Signers | None = None,
+    root: str | None = None,
 ) -> Report:
     """Hashes every file of a results folder and compares it with the manifests and the releases in it.
 
@@ -104,6 +105,7 @@ def audit(
         advance: called, from any thread, with the number of bytes just hashed.
         resume: go on with a pass that was interrupted, believing what it had hashed.
         signers: whose signatures on releases count.
+        root: of a release that must be in the history.
     """
     if not (results / FOLDER).is_dir():
         raise DataError(f"{results} has no folder named {FOLDER}; give the results folder of a run")
@@ -111,9 +113,8 @@ def audit(
         raise DataError(f"there is no file of allowed signers {signers.allowed}; write one line a signer: NAME KEY")
     report = Report(results.as_posix())
     manifests = read_manifests(results, report)
-    flaws, report.release = releases.check(
-        results, report.hashes, {finding.path for finding in report.findings}, signers
-    )
+    flawed = {finding.path for finding in report.findings}
+    flaws, report.release = releases.check(results, report.hashes, flawed, signers, root)
     report.findings += [Finding(flaw.kind, flaw.path, "", flaw.detail) for flaw in flaws]
     declared = _declared(manifests, report)
     present = scan(results, (*UNDECLARED, FOLDER))

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ def add(verbs: Verbs) -> None:
         "  jointseg audit verify                                the results of ./config.yaml\n"
         "  jointseg audit verify results/yreb --json > audit.json\n"
         "  jointseg audit verify results/yreb --resume          after Ctrl-C, a kill or a power cut\n"
-        "  jointseg audit verify results/yreb --allowed-signers signers --signer alice@example.org\n\n"
+        "  jointseg audit verify results/yreb --allowed-signers signers --signer alice@example.org\n"
+        "  jointseg audit verify results/yreb --root 5f1c...    the root that `jointseg release` printed, kept elsewhere\n\n"
         "Every byte is read, each time: dates and sizes can be set back, and a disk that rots changes neither. An\n"
         "interrupted pass keeps what it has hashed in .jointseg/verify.sqlite. --resume believes that for files of\n"
         "the same size, times and inode, so what went wrong behind a file's back since then is not seen; a pass\n"
@@ -47,6 +49,9 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with a pass that was interrupted")
     parser.add_argument("--allowed-signers", type=Path, metavar="FILE", help="whose signatures on releases count")
     parser.add_argument("--signer", metavar="NAME", help="only this one of the allowed signers")
+    parser.add_argument(
+        "--root", type=_root, metavar="HEX", help="root of a release that must be there, as you kept it elsewhere"
+    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -57,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
     signers = Signers(given.allowed_signers, given.signer) if given.allowed_signers else None
     results = given.results or _results(CONFIG)
     try:
-        report = audited(results, given.workers, given.resume, signers)
+        report = audited(results, given.workers, given.resume, signers, given.root)
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: jointseg audit verify {results} --resume", file=sys.stderr)
         return STOPPED
@@ -68,7 +73,9 @@ def run(given: argparse.Namespace) -> int:
     return FINDINGS if report.findings else OK
 
 
-def audited(results: Path, workers: int | None = None, resume: bool = False, signers: Any = None) -> Any:
+def audited(
+    results: Path, workers: int | None = None, resume: bool = False, signers: Any = None, root: str | None = None
+) -> Any:
     """The report of an audit, with a bar on standard error. Raises KeyboardInterrupt when told to stop."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -85,6 +92,7 @@ def audited(results: Path, workers: int | None = None, resume: bool = False, sig
             advance=lambda count: progress.advance(task, count),
             resume=resume,
             signers=signers,
+            root=root,
         )
 
 
@@ -153,6 +161,13 @@ def _results(config: Path) -> Path:
     if not isinstance(found, dict) or not isinstance(found.get("results"), str):
         raise DataError(f"{config} has no key `results`; give the results folder of a run")
     return Path(found["results"])
+
+
+def _root(text: str) -> str:
+    """The root of a release, for argparse."""
+    if not re.fullmatch("[0-9a-f]{64}", text.lower()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a root: 64 hexadecimal digits, as `jointseg release` prints")
+    return text.lower()
 
 
 @contextmanager
