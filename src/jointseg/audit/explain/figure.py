@@ -56,7 +56,7 @@ def _maps(figure: Any, explainer: Explainer, known: TileMap, told: Explanation) 
     right.set_title(f"map {pixel.year}, 1 m: {pixel.value}")
     for axes in (left, right):
         _frame(axes, box)
-        _chips(axes, told, pixel.epsg)
+        _chips(axes, told, pixel.epsg, box)
     for number, window in enumerate(told.windows):
         colour = WINDOW_COLOURS[number % len(WINDOW_COLOURS)]
         west, south, east, north = window.bounds
@@ -106,8 +106,8 @@ def _frame(axes: Axes, box: Box) -> None:
     axes.text(x, y + side * 0.015, f"{bar_m} m", bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1})
 
 
-def _chips(axes: Axes, told: Explanation, epsg: int) -> None:
-    """Outlines of the chips over the pixel."""
+def _chips(axes: Axes, told: Explanation, epsg: int, box: Box) -> None:
+    """Outlines of the chips over the pixel, named inside the picture."""
     for dataset in told.datasets:
         for chip in dataset.covering:
             if chip.epsg == epsg:
@@ -115,7 +115,8 @@ def _chips(axes: Axes, told: Explanation, epsg: int) -> None:
                 axes.add_patch(
                     Rectangle((chip.minx, chip.miny), *size, fill=False, edgecolor="black", lw=1.4, ls=(0, (4, 3)))
                 )
-                axes.text(chip.minx + 6, chip.miny + 8, f"{chip.split} chip", fontsize=8)
+                corner = max(chip.minx, box[0]) + 6, max(chip.miny, box[1]) + 8
+                axes.text(*corner, f"{chip.split} chip", fontsize=8)
 
 
 def _mark(axes: Axes, x: float, y: float, box: Box) -> None:
