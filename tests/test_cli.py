@@ -193,14 +193,9 @@ def test_jobs_that_outlive_a_killed_run_keep_others_out(flow):
 
 @pytest.mark.slow
 def test_an_interrupted_run_stops_in_order(flow):
-    with subprocess.Popen(
-        command("--config", "sleep=60"),
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Where the tests themselves run in the background, SIGINT is ignored, and would be by whatever they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as first:
+    # Where the tests themselves run in the background, SIGINT is ignored, and would be by whatever they start.
+    started = ["env", "--default-signal=INT", *command("--config", "sleep=60")]
+    with subprocess.Popen(started, start_new_session=True, stdout=subprocess.PIPE, text=True) as first:
         wait_for(flow / "begun")
         first.send_signal(signal.SIGINT)
         said = first.communicate(timeout=30)[0]
