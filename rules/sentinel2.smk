@@ -17,10 +17,12 @@ rule scenes:
     params:
         tile_km=C.tile_km,
         source=C.sentinel2.source.model_dump(exclude={"scene"}),
-        level=lambda wildcards: C.sentinel2.level_by_year.get(int(wildcards.year), C.sentinel2.level),
+        level=lambda wildcards: level(wildcards.year),
         season=list(C.sentinel2.season),
         max_cloud_percent=C.sentinel2.max_cloud_percent,
         bands=C.sentinel2.bands,
+        widen_days=C.sentinel2.widen_days,
+        l1c_mask=C.sentinel2.l1c_mask,
         code=code("scenes"),
         environment=packages("scenes"),
     message:
@@ -46,6 +48,7 @@ rule composite:
     threads: 1
     resources:
         mem_mb=3000,
+        requests=C.sentinel2.requests or (8 if C.sentinel2.remote else 1),
     params:
         tile_km=C.tile_km,
         source=C.sentinel2.source.model_dump(exclude={"scene"}),
@@ -54,10 +57,45 @@ rule composite:
         scl_drop=C.sentinel2.scl_drop,
         scl_buffer_m=C.sentinel2.scl_buffer_m,
         min_clear=C.sentinel2.min_clear,
+        edge_m=C.sentinel2.edge_m,
+        clear_score=C.sentinel2.clear_score,
+        cloud_probability=C.sentinel2.cloud_probability,
+        register_dates=C.sentinel2.register_dates,
+        max_shift_m=C.sentinel2.max_shift_m,
         dark_object=C.sentinel2.dark_object,
+        normalise=C.sentinel2.normalise,
+        pieces=f"{R}/.jointseg/pieces/{{year}}/{{tile}}" if C.sentinel2.remote else None,
         code=code("composite"),
         environment=packages("composite"),
     message:
         "Compositing {wildcards.tile}, {wildcards.year}"
+    script:
+        "step.py"
+
+
+rule quality:
+    input:
+        unpack(base),
+        composites=lambda wildcards: composites(wildcards.year, tiles(year=wildcards.year)),
+    output:
+        table=f"{R}/sentinel2/quality/{{year}}.csv",
+        figure=f"{R}/sentinel2/quality/{{year}}.png",
+        manifest=manifest("quality/{year}"),
+    log:
+        f"{R}/logs/quality/{{year}}.log",
+    benchmark:
+        f"{R}/benchmarks/quality/{{year}}.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        level=lambda wildcards: level(wildcards.year),
+        bands=C.sentinel2.bands,
+        code=code("quality"),
+        environment=packages("quality"),
+    message:
+        "Judging the composites of {wildcards.year}"
     script:
         "step.py"

@@ -1,7 +1,6 @@
 rule study_area:
     input:
-        regions=C.study_area.regions,
-        cities=C.study_area.cities,
+        **outlines(packaged=False),
     output:
         study_area=f"{R}/study_area/study_area.gpkg",
         manifest=manifest("study_area"),
@@ -15,10 +14,12 @@ rule study_area:
     resources:
         mem_mb=2000,
     params:
+        **outlines(packaged=True),
         reaches=C.study_area.reaches,
         city_reach=C.study_area.city_reach,
         region_field=C.study_area.region_field,
         city_field=C.study_area.city_field,
+        city_boxes={name: list(box) for name, box in C.study_area.city_boxes.items()},
         datum=C.study_area.datum,
         code=code("study_area"),
         environment=packages("study_area"),

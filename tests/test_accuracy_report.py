@@ -41,6 +41,23 @@ RECORDS = [
     manifest("superres_stage1", "training.superres", {"r/chips": "d"}, {"r/s1.safetensors": "e"}, facts={"loss": 0.5}),
     manifest("isa", "inference.engine", {"r/s1.safetensors": "e", "w/seg.safetensors": "f"}, {"r/isa": "g"}),
 ]
+# As step quality writes them: the map year has nothing to be compared with.
+QUALITY_COLUMNS = (
+    *("tile", "level", "pixels", "known_share", "widened_share", "clear_p10", "clear_median", "clear_max", "holes"),
+    *("largest_hole_km2", "scenes", "registered", "not_registered", "unregistered", "shift_median_m", "shift_max_m"),
+    *("compared", "residual_B04", "residual_B03", "drift_B04", "drift_B03", "spread_B04", "spread_B03"),
+)
+QUALITY = {
+    2019: [
+        "50N_E0660_N3540,L1C,900,0.9876,0.025,3,7,12,2,0.42,9,7,2,S2A_x S2B_y,4.25,11.5,880,0.004,0.003,-0.0012,0,0.002,0.001",
+        "50N_E0690_N3540,L1C,900,1.0,,4,9,12,0,,8,8,0,,1.0,2.0,880,0.004,0.003,-0.0012,0,0.002,0.001",
+        "all,L1C,1800,0.9938,0.0125,3,8,12,2,0.42,17,15,2,S2A_x S2B_y,3.25,11.5,1760,0.004,0.003,-0.0012,0,0.002,0.001",
+    ],
+    2021: [
+        "50N_E0660_N3540,L2A,900,1.0,,6,10,12,0,,14,,,,,,,,,,,,",
+        "all,L2A,900,1.0,,6,10,12,0,,14,,,,,,,,,,,,",
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +85,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
     growth = "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth\nA,up,2019,1,2,0,,rapid\nA,up,2021,2,1,0,40,rapid\n"
     (folder / "growth.csv").write_text(growth)
+    for year, lines in QUALITY.items():
+        (folder / "quality").mkdir(exist_ok=True)
+        (folder / "quality" / f"{year}.csv").write_text("\n".join([",".join(QUALITY_COLUMNS), *lines]) + "\n")
+        (folder / "quality" / f"{year}.png").write_bytes((folder / "panel.png").read_bytes())
     for i, record in enumerate(RECORDS):
         (folder / f"{i}.json").write_text(json.dumps(record))
     return {
@@ -81,6 +102,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "panels": [folder / "panel.png"],
         "examples": [folder / "scene.png"],
         "captions": {(folder / "scene.png").as_posix(): "A real scene. weights of the valley"},
+        "qualities": sorted((folder / "quality").glob("*.csv"), reverse=True),
+        "quality_figures": sorted((folder / "quality").glob("*.png"), reverse=True),
         "growth": folder / "growth.csv",
         "growth_figure": folder / "panel.png",
         "manifests": [folder / f"{i}.json" for i in range(len(RECORDS))],
@@ -102,6 +125,29 @@ def test_what_is_not_given_is_left_out(tmp_path: Path) -> None:
     report(html=tmp_path / "a.html", title="Empty", methods=["superres"], year=2021)
     page = (tmp_path / "a.html").read_text()
     assert "<h1>Empty</h1>" in page and "<section" not in page
+
+
+def test_composites_are_told_by_year(inputs: dict[str, Any], tmp_path: Path) -> None:
+    report(html=tmp_path / "a.html", title="A", methods=[], year=2021, qualities=inputs["qualities"])
+    section = re.search(r'<section id="composites">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
+    assert section
+    rows = re.findall(r"<tr>(<td.*?)</tr>", section[0])
+    cells = [re.findall(">([^<]+)<", row) for row in rows]
+    assert cells[0][:8] == ["2019", "L1C", "2", "17", "99.38", "3 / 8", "1.25", "2 / 0.42"]
+    assert cells[0][8:] == ["15 / 2", "3.2 / 11.5", "0.40", "-0.12 &plusmn; 0.20", "0.30", "+0.00 &plusmn; 0.10"]
+    assert cells[1][:6] == ["2021", "L2A", "1", "14", "100.00", "6 / 10"]
+    assert cells[1][6:] == ["–", "0 / –", "– / –", "– / –", "–", "no drift told", "–", "no drift told"]
+    assert "Not registered in 2019: <code>S2A_x</code>, <code>S2B_y</code>." in section[0]
+    assert "Not registered in 2021" not in section[0] and "<details>" not in section[0]
+
+
+def test_figures_of_composites_are_folded(inputs: dict[str, Any], tmp_path: Path) -> None:
+    report(**inputs, html=tmp_path / "a.html")
+    folded = re.search(r"<details>.*?</details>", (tmp_path / "a.html").read_text(), re.DOTALL)
+    assert folded and re.findall(r"<figcaption>(.*?)</figcaption>", folded[0]) == [
+        "Composites of 2019",
+        "Composites of 2021",
+    ]
 
 
 def test_chips_are_chosen_by_label_alone(inputs: dict[str, Any]) -> None:

@@ -62,3 +62,35 @@ def test_every_place_is_owned_once():
             x, y = grid.transformer("EPSG:4326", f"EPSG:{epsg}").transform(lon + offset, lat)
             owners[i] += grid.owned(epsg, grid.Affine(1, 0, x - 0.5, 0, -1, y + 0.5), (1, 1))[0, 0]
     assert (owners == 1).all()
+
+
+@pytest.mark.parametrize(("lon", "zones"), [(102, (47, 48)), (108, (48, 49)), (114, (49, 50)), (120, (50, 51))])
+@pytest.mark.parametrize(("lat", "res_m"), [(25, 10), (28.7, 10), (31.2, 1), (35, 10)])
+def test_every_pixel_centre_of_a_strip_is_owned_once(lon, zones, lat, res_m):
+    """Centres of either zone's pixels on both sides of a zone edge, asked of both zones' rasters."""
+    epsgs = [32600 + zone for zone in zones]
+    size = 60
+    for epsg, other in (epsgs, epsgs[::-1]):
+        x, y = grid.transformer("EPSG:4326", f"EPSG:{epsg}").transform(lon, lat)
+        corner = grid.Affine(res_m, 0, x // res_m * res_m - size * res_m / 2, 0, -res_m, y // res_m * res_m)
+        own = grid.owned(epsg, corner, (size, size))
+        assert 0.2 < own.mean() < 0.8
+        rows, cols = np.indices(own.shape).reshape(2, -1)
+        centres = np.stack(corner @ (cols + 0.5, rows + 0.5))
+        there = np.stack(grid.transformer(f"EPSG:{epsg}", f"EPSG:{other}").transform(*centres), axis=1)
+        theirs = [grid.owned(other, grid.Affine(1, 0, e - 0.5, 0, -1, n + 0.5), (1, 1))[0, 0] for e, n in there]
+        assert (own.ravel() ^ np.array(theirs)).all()
+
+
+@pytest.mark.parametrize("lon", [102, 108, 114, 120])
+def test_a_point_on_the_zone_edge_is_the_eastern_zone_s(lon):
+    for lat in np.linspace(24, 36, 25):
+        epsg = grid.utm_epsg(lon, lat)
+        for code, expected in ((epsg - 1, False), (epsg, True)):
+            x, y = grid.transformer("EPSG:4326", f"EPSG:{code}").transform(lon, lat)
+            assert grid.owned(code, grid.Affine(1, 0, x - 0.5, 0, -1, y + 0.5), (1, 1))[0, 0] == expected
+
+
+def test_a_tile_away_from_its_strip_owns_nothing():
+    tile = grid.Tile(50, True, 150, 3450, 4)  # 113.3 E
+    assert not grid.owned(tile.epsg, tile.transform(10), tile.shape(10)).any()

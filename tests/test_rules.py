@@ -18,7 +18,7 @@ RULES = {
     for match in RULE.finditer(path.read_text())
 }
 # Inputs that a function of the rule adds where the config asks for them.
-UNPACKED = re.compile(r"unpack\(")
+UNPACKED = re.compile(r"unpack\(|\*\*\w")
 
 
 def block(rule: str, directive: str) -> str:

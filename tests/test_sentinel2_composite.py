@@ -24,7 +24,7 @@ from tiny_sentinel2 import (
 from jointseg.errors import DataError
 from jointseg.grid import transformer
 from jointseg.raster import read
-from jointseg.sentinel2 import clouds, normalise
+from jointseg.sentinel2 import clouds, normalise, spool
 from jointseg.sentinel2 import composite as module
 from jointseg.sentinel2.combine import median, medoid
 from jointseg.sentinel2.composite import composite
@@ -185,7 +185,8 @@ def test_blocks_of_rows_change_no_pixel(tmp_path, monkeypatch):
             when=f"2021-0{number + 5}-01T00:00:00Z",
         )
     whole, facts = made(tmp_path, root, "whole", scl_buffer_m=25)
-    monkeypatch.setattr(module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(module, "ROWS", 7)
+    monkeypatch.setattr(spool, "STACK_BYTES", 1)
     cut, _ = made(tmp_path, root, "cut", scl_buffer_m=25)
     assert (whole == cut).all()
     assert (tmp_path / "whole.tif").read_bytes() == (tmp_path / "cut.tif").read_bytes()
@@ -331,7 +332,8 @@ def test_haze_of_one_date_leaves_no_edge(tmp_path, monkeypatch):
     for array, low, high in ((plain_year, 50, 500), (adjusted, 0, 15)):
         bias = array[:3].astype(int) - base[:3]
         assert low < abs(np.median(bias[:, :50]) - np.median(bias[:, 50:])) + 1e-9 < high
-    monkeypatch.setattr(module, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(module, "ROWS", 7)
+    monkeypatch.setattr(spool, "STACK_BYTES", 1)
     made(tmp_path, root, "cut", reference=tmp_path / "base.tif")
     assert (tmp_path / "cut.tif").read_bytes() == (tmp_path / "adjusted.tif").read_bytes()
 

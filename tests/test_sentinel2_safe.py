@@ -1,5 +1,6 @@
 """SAFE products: tiny ones with the ground segment's layout, tags and JPEG 2000 images."""
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -8,8 +9,10 @@ from tiny_sentinel2 import SIDE, compositing, listing, plain, raster
 
 from jointseg.errors import DataError
 from jointseg.raster import read
+from jointseg.sentinel2 import safe
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.composite import composite
+from jointseg.sentinel2.scene import CLOUDLESS_BANDS
 from jointseg.sentinel2.scenes import scenes
 
 JP2 = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
@@ -35,6 +38,19 @@ def metadata(level, name, when, baseline, offset):
   <n1:Geometric_Info><EXT_POS_LIST>{FOOTPRINT} </EXT_POS_LIST></n1:Geometric_Info>
   <n1:Quality_Indicators_Info><Cloud_Coverage_Assessment>7.123456</Cloud_Coverage_Assessment></n1:Quality_Indicators_Info>
 </n1:Level-{level[1:]}_User_Product>"""
+
+
+def granule(azimuth, zenith):
+    """The part of the granule's metadata that tells angles; those of the view come first in some products."""
+    return f"""<n1:Level-2A_Tile_ID xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-2A_Tile_Metadata.xsd">
+  <n1:Geometric_Info><Tile_Angles>
+    <Mean_Viewing_Incidence_Angle_List><Mean_Viewing_Incidence_Angle bandId="0">
+      <ZENITH_ANGLE unit="deg">3.1</ZENITH_ANGLE><AZIMUTH_ANGLE unit="deg">190.5</AZIMUTH_ANGLE>
+    </Mean_Viewing_Incidence_Angle></Mean_Viewing_Incidence_Angle_List>
+    <Mean_Sun_Angle>
+      <ZENITH_ANGLE unit="deg">{zenith}</ZENITH_ANGLE><AZIMUTH_ANGLE unit="deg">{azimuth}</AZIMUTH_ANGLE>
+    </Mean_Sun_Angle>
+  </Tile_Angles></n1:Geometric_Info></n1:Level-2A_Tile_ID>"""
 
 
 def product(root, level="L2A", when="2021-07-01T02:50:00", baseline="05.00", offset=-1000, stored=1800):
@@ -85,6 +101,35 @@ def test_l1c_products_before_and_after_the_offset(tmp_path):
     assert (new.offset_dn, new.mask) == (-1000, "CLASSI")
     assert array[0, 0].tolist() == [800] * 6 + [810] * (SIDE - 6)
     assert array[3, 0].tolist() == [1] * 6 + [2] * (SIDE - 6)
+
+
+@pytest.mark.parametrize("name", ["MTD_TL.xml", "S2A_OPER_MTD_L1C_TL_EPA__20150711T102011_A000001_T50RPV.xml"])
+def test_the_sun_is_the_granule_s(tmp_path, name):
+    folder = product(tmp_path)
+    assert safe.scene_of(tmp_path, folder.name).sun is None
+    path = next(folder.glob("GRANULE/*")) / name
+    path.write_text(granule(azimuth=112.25, zenith=21.5))
+    assert safe.scene_of(tmp_path, folder.name).sun == (112.25, 21.5)
+    path.write_text(granule(azimuth=112.25, zenith=21.5)[:-30])
+    with pytest.raises(DataError, match=r"_?TL\S*\.xml is not whole XML"):
+        safe.scene_of(tmp_path, folder.name)
+
+
+def test_l1c_with_all_its_bands_finds_its_own_clouds(tmp_path):
+    folder = product(tmp_path, "L1C")
+    assert safe.scene_of(tmp_path, folder.name).mask == "CLASSI"
+    (image,) = folder.rglob("*_B02.jp2")
+    for band in CLOUDLESS_BANDS:
+        if band not in ("B02", "B04"):
+            shutil.copy(image, image.with_name(image.name.replace("B02", band)))
+    assert safe.scene_of(tmp_path, folder.name).mask == "S2C"
+
+
+def test_l2a_without_its_classification_is_told(tmp_path):
+    folder = product(tmp_path)
+    next(folder.rglob("*SCL_20m.jp2")).unlink()
+    with pytest.raises(DataError, match=r"SAFE is L2A without the asset SCL"):
+        safe.scene_of(tmp_path, folder.name)
 
 
 def test_zipped_product_gives_the_same(tmp_path):

@@ -35,7 +35,7 @@ def test_the_list_is_frozen_with_hashes(tmp_path):
     facts = scenes(scenes=out, archive=catalogue(root), **listing())
     content = json.loads(out.read_text())
     assert [scene["id"] for scene in content["scenes"]] == ["earlier", "later"]
-    assert facts == {"scenes": ["earlier", "later"], "left_out": {"year": 1}}
+    assert facts == {"scenes": ["earlier", "later"], "wider": 0, "masks": {"SCL": 2}, "left_out": {"year": 1}}
     first = content["scenes"][0]
     assert (first["datetime"], first["offset_dn"], first["epsg"], first["mask"]) == (
         "2021-05-01T02:50:00Z",

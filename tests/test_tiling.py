@@ -5,9 +5,12 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from pyproj import Geod
+from rasterio.features import rasterize
+from scipy.ndimage import binary_dilation
 
 from jointseg.errors import DataError
-from jointseg.grid import parse_tile, transformer
+from jointseg.grid import Tile, area_scale, owned, parse_tile, transformer
 from jointseg.tiling import grid
 
 
@@ -109,3 +112,91 @@ def test_bad_tile_size(tmp_path, tile_km):
     path = area(tmp_path / "s.gpkg", {"r": shapely.box(100, 30, 100.1, 30.1)})
     with pytest.raises(DataError, match="tile_km"):
         grid(study_area=path, tiles=tmp_path / "t.geojson", tile_km=tile_km)
+
+
+def star(lon, lat):
+    """Twelve spikes of up to 5 km around a hole: a long, ragged edge on both sides of the zone edge."""
+    angle = np.linspace(0, 2 * np.pi, 25)[:-1] + 0.1
+    radius = np.where(np.arange(24) % 2, 0.02, 0.05)
+    spikes = shapely.Polygon(np.stack([lon + radius * np.cos(angle), lat + radius * np.sin(angle)], axis=1))
+    return spikes - shapely.Point(lon + 0.002, lat).buffer(0.008)
+
+
+def wedge(lon, lat):
+    """A long triangle that crosses the zone edge at a grazing angle."""
+    return shapely.Polygon([(lon - 0.004, lat - 0.06), (lon + 0.004, lat + 0.06), (lon - 0.03, lat + 0.05)])
+
+
+def block(lon, lat):
+    return shapely.box(lon - 0.03, lat - 0.02, lon + 0.045, lat + 0.03)
+
+
+def patches(lon, lat):
+    """Three parts, one on each side of the zone edge and one on it; tiles between them may be missing."""
+    return shapely.MultiPolygon([shapely.box(lon + e, lat, lon + e + 0.02, lat + 0.02) for e in (-0.09, -0.01, 0.07)])
+
+
+def ground_m2(shape):
+    """Geodesic area of a polygon whose edges are straight in longitude and latitude: Karney (2013), 100 m edges."""
+    return abs(Geod(ellps="WGS84").geometry_area_perimeter(shapely.segmentize(shape, 0.001))[0])
+
+
+def share(shape: shapely.Geometry, tile: Tile, res_m: int) -> np.ndarray:
+    """The share of every pixel of a tile that a polygon (EPSG:4326) covers, exact: float64 [rows, columns]."""
+    project = transformer("EPSG:4326", tile.crs)
+    local = shapely.segmentize(shape, 0.001)
+    local = shapely.transform(local, lambda lonlat: np.stack(project.transform(*lonlat.T), axis=1))
+    raster = {"out_shape": tile.shape(res_m), "transform": tile.transform(res_m), "dtype": np.uint8}
+    share = rasterize([(local, 1)], **raster).astype(float)
+    border = rasterize([(shapely.boundary(local), 1)], all_touched=True, **raster)
+    rows, cols = np.nonzero(binary_dilation(border > 0, np.ones((3, 3))))
+    west, _, _, north = tile.bounds
+    x, y = west + cols * res_m, north - rows * res_m
+    pixels = shapely.box(x, y - res_m, x + res_m, y)
+    share[rows, cols] = shapely.area(shapely.intersection(pixels, local)) / res_m**2
+    return share
+
+
+def mapped_m2(tile: Tile, res_m: int, covered: np.ndarray) -> float:
+    """Ground area of the pixels that a tile's zone owns, each with its own scale."""
+    rows, cols = np.nonzero(owned(tile.epsg, tile.transform(res_m), tile.shape(res_m)) & (covered > 0))
+    if not len(rows):
+        return 0.0
+    x, y = tile.transform(res_m) @ (cols + 0.5, rows + 0.5)
+    return float((covered[rows, cols] / area_scale(tile.epsg, x, y)).sum() * res_m**2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "res_m", "tile_km"),
+    [
+        (star(102, 25.4), 10, 4),
+        (block(102, 29), 10, 7),
+        (wedge(108, 27.3), 10, 4),
+        (patches(108, 33), 10, 3),
+        (block(114, 25), 10, 3),
+        (star(114, 30.6), 10, 5),
+        (wedge(114, 34.9), 10, 4),
+        (star(120, 31.2), 10, 4),
+        (patches(120, 28), 10, 4),
+        (shapely.box(119.994, 31.2, 120.005, 31.209), 1, 1),
+    ],
+)
+def test_ground_at_a_zone_edge_is_counted_once(tmp_path, shape, res_m, tile_km):
+    """The owned pixels of both zones' tiles add up to the geodesic area of what they cover."""
+    path = area(tmp_path / "s.gpkg", {"r": shape})
+    facts = grid(study_area=path, tiles=tmp_path / "t.geojson", tile_km=tile_km)
+    assert len(facts["epsg"]) == 2
+    by_zone = dict.fromkeys(facts["epsg"], 0.0)
+    everything = 0.0
+    for name in listed(tmp_path / "t.geojson"):
+        tile = parse_tile(name, tile_km)
+        covered = share(shape, tile, res_m)
+        by_zone[tile.epsg] += mapped_m2(tile, res_m, covered)
+        everything += float(covered.sum()) * res_m**2
+    truth = ground_m2(shape)
+    assert sum(by_zone.values()) == pytest.approx(truth, rel=1e-4)
+    # Each zone has its own side, but for pixels on the edge; and without ownership and scale the sum is far off.
+    west, south, _, north = shape.bounds
+    side = ground_m2(shape & shapely.box(west, south, round(shape.centroid.x / 6) * 6, north))
+    assert min(by_zone) == facts["epsg"][0] and by_zone[facts["epsg"][0]] == pytest.approx(side, rel=5e-4)
+    assert everything / truth > 1.02

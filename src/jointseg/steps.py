@@ -9,6 +9,7 @@ STEPS = {
     "grid": "tiling",
     "scenes": "sentinel2.scenes",
     "composite": "sentinel2.composite",
+    "quality": "sentinel2.quality",
     "samples": "dataset.sampling",
     "pairing": "dataset.pairing",
     "labels": "dataset.labels",

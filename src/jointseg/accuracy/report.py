@@ -35,6 +35,8 @@ def report(
     composites: list[Path] | None = None,
     previews: list[Path] | None = None,
     examples: list[Path] | None = None,
+    qualities: list[Path] | None = None,
+    quality_figures: list[Path] | None = None,
     captions: dict[str, str] | None = None,
 ) -> None:
     """Writes the report; what is not given is left out. The same input gives the same bytes.
@@ -61,6 +63,8 @@ def report(
         composites: composites of the map year.
         previews: side-by-side pictures of this run, PNG.
         examples: side-by-side pictures of other runs, PNG.
+        qualities: {year}.csv, what the composites of a year are worth, as step quality writes them.
+        quality_figures: {year}.png, the same drawn.
         captions: what each of the examples shows, by its path.
     """
     entries, captions = product_table or {}, captions or {}
@@ -90,6 +94,8 @@ def report(
         "accuracy": report_tables.accuracy_tables(table, labels),
         "other_years": [f"{entry['title']} ({entry['year']})" for entry in entries.values() if entry["year"] != year],
         "paired": report_tables.paired_rows(paired, labels),
+        "quality": report_tables.quality_rows(qualities or []),
+        "quality_figures": [Picture(path.stem, figures.file_uri(path)) for path in sorted(quality_figures or [])],
         "growth": report_tables.growth_rows(growth),
         "rapid_percent": f"{RAPID_PERCENT:g}",
         "saturating_percent": f"{100 * SATURATING_RATIO:g}",

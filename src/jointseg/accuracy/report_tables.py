@@ -10,6 +10,7 @@ import pandas as pd
 from jointseg.accuracy import figures
 from jointseg.accuracy.assess import ALL
 
+WHOLE = "all"  # the row of all tiles in a table of step quality
 _SHOWN = {
     "precision": "Precision",
     "recall": "Recall",
@@ -119,6 +120,50 @@ def growth_rows(growth: Path | None) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def quality_rows(qualities: list[Path]) -> dict[str, Any]:
+    """A row by year of what its composites are worth, and the scenes that could not be registered, by year.
+
+    Args:
+        qualities: {year}.csv, as step quality writes them.
+    """
+    rows, unregistered = [], []
+    for path in sorted(qualities):
+        every = pd.read_csv(path, dtype={"tile": str, "level": str, "unregistered": str})
+        whole = every[every["tile"] == WHOLE].iloc[0]
+        bands = [name.removeprefix("drift_") for name in every if name.startswith("drift_")]
+        rows.append(
+            {
+                "year": path.stem,
+                "level": whole["level"],
+                "tiles": len(every) - 1,
+                "scenes": _cell(whole["scenes"], ".0f"),
+                "known": _cell(100 * whole["known_share"], ".2f"),
+                "looks": f"{_cell(whole['clear_p10'], '.0f')} / {_cell(whole['clear_median'], '.0f')}",
+                "widened": _cell(100 * whole["widened_share"], ".2f"),
+                "holes": f"{_cell(whole['holes'], '.0f')} / {_cell(whole['largest_hole_km2'], '.2f')}",
+                "registered": f"{_cell(whole['registered'], '.0f')} / {_cell(whole['not_registered'], '.0f')}",
+                "shift": f"{_cell(whole['shift_median_m'], '.1f')} / {_cell(whole['shift_max_m'], '.1f')}",
+                "bands": [
+                    {
+                        "band": band,
+                        "residual": _cell(100 * whole[f"residual_{band}"], ".2f"),
+                        "drift": _cell(100 * whole[f"drift_{band}"], "+.2f"),
+                        "spread": _cell(100 * whole[f"spread_{band}"], ".2f"),
+                    }
+                    for band in bands
+                ],
+            }
+        )
+        if isinstance(whole["unregistered"], str):
+            unregistered.append({"year": path.stem, "scenes": whole["unregistered"].split()})
+    return {"rows": rows, "unregistered": unregistered} if rows else {}
+
+
+def _cell(value: float, form: str) -> str:
+    """A number as text; a dash where there is none."""
+    return f"{value:{form}}" if np.isfinite(value) else "–"
 
 
 def dataset_rows(index: Path | None) -> dict[str, Any]:

@@ -22,6 +22,8 @@ LOCK_FILE = "requirements.lock"
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "ee": "earthengine-api",
+    "google.auth": "google-auth",
+    "googleapiclient": "google-api-python-client",
     "odc.geo": "odc-geo",
     "odc.stac": "odc-stac",
     "yaml": "PyYAML",

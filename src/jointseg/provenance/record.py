@@ -36,7 +36,7 @@ def run_job(snakemake: Any, function: Step) -> None:
     """Runs the step `function` for one job and writes the manifest beside its outputs.
 
     Every named input, output, wildcard and param is passed by keyword; paths as Path or list[Path], an empty
-    input only where the step has no default for it. `code`, `environment` and the output `manifest` belong to the record.
+    input only where the step has no default for it; and the resource `requests`, where the step takes it. `code`, `environment` and the output `manifest` belong to the record.
 
     Args:
         snakemake: the object that Snakemake gives to scripts.
@@ -82,7 +82,9 @@ def _run(snakemake: Any, function: Step) -> None:
     taken = _artefacts(inputs, hashes)
     started = datetime.now(UTC)
     clock = time.monotonic()
-    facts = function(**_accepted(function, inputs), **named_outputs, **wildcards, **params)
+    facts = function(
+        **_accepted(function, inputs), **named_outputs, **wildcards, **params, **_granted(snakemake, function)
+    )
     seconds = time.monotonic() - clock
     for path in _flat(named_outputs):
         if not path.exists():
@@ -179,6 +181,14 @@ def _accepted(function: Step, inputs: dict[str, Path | list[Path]]) -> dict[str,
         for name, value in inputs.items()
         if value != [] or name not in parameters or parameters[name].default is inspect.Parameter.empty
     }
+
+
+def _granted(snakemake: Any, function: Step) -> dict[str, int]:
+    """How many requests at a time the job may make, for a step that asks; no params, for it changes no result."""
+    granted = getattr(snakemake, "resources", None)
+    if "requests" not in inspect.signature(function).parameters or granted is None:
+        return {}
+    return {"requests": int(granted["requests"])}
 
 
 def plain(value: Any) -> Any:

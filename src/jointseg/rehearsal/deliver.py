@@ -59,7 +59,9 @@ def rehearsal(
     valley = make_world(int(world["reach_km"]), seed)
     frame = valley.frame
     years, jilin_year = sorted(map(int, world["years"])), int(world["jilin_year"])
-    looks = {year: plan.looks(frame, year, int(world["dates_per_year"])) for year in years}
+    looks = {
+        year: plan.looks(frame, year, int(world["dates_per_year"]), world.get("date_shift_m", 3.0)) for year in years
+    }
     scenes = plan.high_scenes(frame, jilin_year)
     to_scenes = os.path.relpath(jilin1, corrections)
     with ExitStack() as parts:

@@ -94,8 +94,8 @@ def panels(frame: Frame) -> list[Panel]:
     return [Panel(k * half, 0, (k + 1) * half, frame.reach_m) for k in range(2 * len(REACHES))]
 
 
-def looks(frame: Frame, year: int, dates: int) -> list[Look]:
-    """`dates` acquisitions from April to October, and one that is nearly overcast."""
+def looks(frame: Frame, year: int, dates: int, shift_m: float = 3.0) -> list[Look]:
+    """`dates` acquisitions from April to October, and one that is nearly overcast; off by at most `shift_m`."""
     rng = frame.rng(70, year)
     days = np.linspace(96, 298, dates + 1) + rng.uniform(-9, 9, dates + 1)
     overcast = int(rng.integers(1, dates))
@@ -109,7 +109,7 @@ def looks(frame: Frame, year: int, dates: int) -> list[Look]:
             baseline = "05.00"  # a product of the reprocessed collection: an old date with the new offset
         platform = "S2B" if k % 2 and when >= datetime(2017, 7, 1, tzinfo=UTC) else "S2A"
         share = 0.88 if k == overcast else float(rng.choice([0.0, 0.12, 0.24, 0.36]))
-        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 3.0)
+        angle, far = rng.uniform(0, 2 * np.pi), shift_m * rng.uniform(0.1, 1.0)
         shift = (float(far * np.cos(angle)), float(far * np.sin(angle)))
         offset = 1000 if level == "L2A" and float(baseline) >= 4 else 0
         made.append(Look(when, level, platform, orbit, baseline, offset, share, shift, orbit == 132 and k == 3))

@@ -14,6 +14,7 @@ from rasterio.errors import RasterioError
 
 from jointseg.errors import DataError
 from jointseg.sentinel2 import safe
+from jointseg.sentinel2.clouds import mask_of
 from jointseg.sentinel2.items import scene_of
 from jointseg.sentinel2.scene import LEVELS, SCALE, Asset, Scene, lonlat_box, utc
 
@@ -71,9 +72,10 @@ def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
     """The scenes of a sidecar: {"scenes": [...]}, each with these keys.
 
     Needed: id, level ("L1C" or "L2A"), offset_dn (to add to the DN) and bands, {"B04": file, ...} relative to
-    the archive, where SCL or CLASSI names a cloud mask; without one every pixel with data counts as clear.
+    the archive, where SCL or CLASSI names a cloud mask; without one, and without the ten bands of s2cloudless, every
+    pixel with data counts as clear.
     Where known: datetime (null: every year and season), scale (0.0001), platform, mgrs, relative_orbit,
-    baseline, cloud_percent.
+    baseline, cloud_percent, sun (azimuth and zenith, degrees).
     """
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
@@ -86,7 +88,6 @@ def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
                 raise DataError(f"{what} has no {key!r}; add it")
         if entry["level"] not in LEVELS:
             raise DataError(f"{what} has level {entry['level']!r}; allowed are {', '.join(LEVELS)}")
-        masks = [key for key in ("SCL", "CLASSI") if key in entry["bands"]]
         first = root / next(iter(entry["bands"].values()))
         epsg, footprint = _frame_of(first, what)
         yield Scene(
@@ -101,7 +102,8 @@ def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
             epsg=epsg,
             offset_dn=entry["offset_dn"],
             scale=entry.get("scale", SCALE),
-            mask=masks[0] if masks else None,
+            mask="SCL" if "SCL" in entry["bands"] else mask_of("L1C", entry["bands"], "auto", what),
+            sun=tuple(entry["sun"]) if entry.get("sun") else None,
             assets={key: Asset(name) for key, name in entry["bands"].items()},
             footprint=footprint,
         )

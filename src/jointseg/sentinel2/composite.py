@@ -3,45 +3,31 @@
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from jointseg import raster
 from jointseg.errors import DataError
 from jointseg.grid import Tile, parse_tile
-from jointseg.progress import track
+from jointseg.progress import bar, track
 from jointseg.sentinel2 import archive as archives
-from jointseg.sentinel2 import clouds, earthengine, normalise, stac
+from jointseg.sentinel2 import earthengine, register, stac
+from jointseg.sentinel2 import normalise as relative
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.combine import METHODS
-from jointseg.sentinel2.pixels import RES_M, Files
-from jointseg.sentinel2.scene import SCALE, Scene
+from jointseg.sentinel2.observe import Clearness, Observer, Reader, Seen, in_season
+from jointseg.sentinel2.pieces import Kept
+from jointseg.sentinel2.pixels import RES_M, Bounds, Files
+from jointseg.sentinel2.scene import Scene
+from jointseg.sentinel2.spool import REMOTE_ROWS, ROWS, Spool
 
 log = logging.getLogger(__name__)
-Bounds = tuple[float, float, float, float]
-# uint16 [scenes, bands, rows, columns] reflectance x 10000; bool [scenes, rows, columns] clear.
-Observed = tuple[np.ndarray, np.ndarray]
 
-# Bytes of one block of rows over all scenes and bands; sorting takes about twice as much again.
-BLOCK_BYTES = 256 << 20
-# Value that the sensor gives where it saturates.
-SATURATED_DN = 65535
-
-
-class Reader(Protocol):
-    """Delivers windows of scenes on the tile's 10 m lattice (see `pixels.Files`)."""
-
-    warped: dict[str, str]
-    workers: int
-
-    def check(self, scene: Scene, bands: list[str]) -> None: ...
-
-    def read(self, scene: Scene, keys: list[str], bounds: Bounds) -> np.ndarray: ...
+SEASON, WIDENED = 1, 2  # codes of the band `season`
 
 
 def composite(
@@ -57,14 +43,23 @@ def composite(
     scl_drop: list[int],
     scl_buffer_m: float,
     min_clear: int = 1,
+    edge_m: float = 0.0,
+    clear_score: float = 0.6,
+    cloud_probability: float = 0.4,
+    register_dates: bool = False,
+    max_shift_m: float = 15.0,
     dark_object: bool = False,
+    normalise: bool = True,
+    requests: int = 1,
+    pieces: str | None = None,
     archive: Path | None = None,
     reference: Path | None = None,
 ) -> dict:
-    """Writes the composite: uint16, the bands as reflectance x 10000 (1..65534), then `clear`, and `scene`.
+    """Writes the composite: uint16, the bands as reflectance x 10000 (1..65534), then `clear`, `scene` and `season`.
 
     `clear` counts the clear observations of a pixel; where there are fewer than `min_clear` it is 0 and so
     are the bands: unknown. `scene` (medoid) is the place in the scene list, from 1, of the observation taken.
+    `season` (lists with scenes of a widened season) is 1 where the season itself was enough, 2 where it was widened.
 
     Args:
         scenes: the frozen list of scenes.
@@ -78,9 +73,17 @@ def composite(
         scl_drop: classes of the scene classification that do not count as clear.
         scl_buffer_m: pixels nearer than this to a dropped class do not count either.
         min_clear: clear observations that a pixel needs.
+        edge_m: pixels nearer than this to the edge of a granule or an orbit do not count.
+        clear_score: Cloud Score+ from which a pixel is clear.
+        cloud_probability: of s2cloudless, from which a pixel is cloud.
+        register_dates: shift every scene to the place that the dates have in common, or that of the reference.
+        max_shift_m: a larger shift is not believed.
         dark_object: without a reference, subtract haze by the darkest ground of each L1C scene.
+        normalise: bring every scene to the radiometry of the reference.
+        requests: reads at a time; they change no pixel.
+        pieces: folder in which answers of a server are kept until the composite is whole.
         archive: folder of the scenes, for archives.
-        reference: composite of the base year; given, every scene is first brought to its radiometry.
+        reference: composite of the base year.
 
     Raises:
         DataError: a file of a scene is missing, damaged, of another CRS or size than its scene's.
@@ -91,122 +94,172 @@ def composite(
     listed = scene_list.load(scenes)
     if not listed:
         raise DataError(f"{scenes} lists no scene; delete it so that it is made again")
-    reader = _reader(source, archive, place, listed[0].level)
-    for scene in listed:
-        reader.check(scene, bands)
-    blocks = list(_blocks(place, len(listed), len(bands)))
-
-    @lru_cache(maxsize=1)  # a tile of one block is read once for both passes
-    def observed(bounds: Bounds) -> Observed:
-        return _observations(reader, listed, bands, bounds, scl_drop, scl_buffer_m)
-
-    fits = None
-    if reference is not None or (dark_object and listed[0].level == "L1C"):
-        fits = _fits(((row, *observed(bounds)) for row, bounds in blocks), place, bands, reference)
-    out = np.zeros((len(bands) + 1 + (method == "medoid"), *place.shape(RES_M)), dtype=np.uint16)
-    for row, bounds in track(blocks, f"composite {year} {tile}", unit="block"):
-        stack, clear = observed(bounds)
-        if fits is not None:
-            stack = np.stack([normalise.apply(layer, lines) for layer, lines in zip(stack, fits)])
-        made = METHODS[method](stack, clear, max(min_clear, 1))
-        out[:, row : row + made.shape[1]] = made
-
-    tags = {"year": str(year), "tile": tile, "method": method, "scenes": json.dumps([scene.id for scene in listed])}
-    facts: dict = {"scenes": len(listed), "warped": reader.warped}
-    if fits is not None:
-        facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
-        tags["normalisation"] = json.dumps(facts["normalisation"])
-    if reader.warped:
-        tags["warped"] = json.dumps(reader.warped, sort_keys=True)
-    raster.write(
-        composite,
-        out,
-        crs=place.crs,
-        transform=place.transform(RES_M),
-        nodata=0,
-        descriptions=[*bands, "clear", *(["scene"] if method == "medoid" else [])],
-        tags=tags,
-        overviews="average" if method == "median" else "nearest",
-    )
-    counts = out[len(bands)]
-    facts["known_share"] = round(float((counts > 0).mean()), 6)
-    facts["mean_clear"] = round(float(counts.mean()), 4)
+    reader = open_reader(source, archive, place, listed[0].level, requests, pieces)
+    clearness = Clearness(scl_drop, scl_buffer_m, edge_m, clear_score, cloud_probability)
+    observer = Observer(reader, listed, bands, clearness, place.bounds)
+    observer.check()
+    base = None if reference is None else _base(reference, place, bands)
+    facts: dict[str, Any] = {"scenes": len(listed)}
+    if register_dates and (base is not None or len(listed) > 1):
+        facts["registration"] = _register(observer, place, base, max_shift_m)
+    with tempfile.TemporaryFile(dir=composite.parent) as file:
+        spool = Spool(file, len(listed), len(bands), place.shape(RES_M))
+        rows = ROWS if source["kind"] == "archive" else REMOTE_ROWS
+        with bar(f"reading {year} {tile}", len(listed), unit="scene") as shown:
+            spool.fill(observer, place, rows, lambda number: shown.advance())
+        fits = None
+        if (base is not None and normalise) or (dark_object and listed[0].level == "L1C"):
+            fits = _fits(spool, bands, base)
+            facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
+        facts["warped"] = dict(sorted(reader.warped.items()))
+        if reader.graphs:
+            facts["graphs"] = dict(sorted(reader.graphs.items()))
+        tags = {"year": str(year), "tile": tile, "method": method, "scenes": json.dumps([scene.id for scene in listed])}
+        for name in ("registration", "normalisation", "warped"):
+            if facts.get(name):
+                tags[name] = json.dumps(facts[name], sort_keys=True)
+        names = _names(bands, method, listed)
+        with raster.Writer(
+            composite,
+            shape=place.shape(RES_M),
+            count=len(names),
+            dtype="uint16",
+            crs=place.crs,
+            transform=place.transform(RES_M),
+            nodata=0,
+            descriptions=names,
+            tags=tags,
+            overviews="average" if method == "median" else "nearest",
+        ) as writer:
+            facts |= _write(writer, spool, listed, names, method, min_clear, fits)
+    if isinstance(reader, Kept):
+        reader.drop()
     return facts
 
 
-def _fits(
-    blocks: Iterator[tuple[int, np.ndarray, np.ndarray]], place: Tile, bands: list[str], reference: Path | None
-) -> list[list[normalise.Fit]]:
-    """Lines by scene and band: to the base year's radiometry, or without one to the darkest ground."""
-    sample, seen, step = _sample(blocks, place)
-    if reference is None:
-        fits = [normalise.dark_objects(layer, clear, bands) for layer, clear in zip(sample, seen)]
-    else:
-        base = _base(reference, place, bands)[:, ::step, ::step]
-        known = seen & np.logical_and.reduce(base > 0)
-        fits = [normalise.fit(layer, base, clear, bands) for layer, clear in zip(sample, known)]
-    return normalise.shared(fits)
+def _names(bands: list[str], method: str, scenes: list[Scene]) -> list[str]:
+    """The bands of a composite."""
+    wider = any(scene.wider for scene in scenes)
+    return [*bands, "clear", *(["scene"] if method == "medoid" else []), *(["season"] if wider else [])]
 
 
-def _reader(source: dict, archive: Path | None, tile: Tile, level: str) -> Reader:
+def _write(
+    writer: raster.Writer,
+    spool: Spool,
+    scenes: list[Scene],
+    names: list[str],
+    method: str,
+    min_clear: int,
+    fits: list[list[relative.Fit]] | None,
+) -> dict[str, Any]:
+    """Combines and writes strip by strip; returns what the manifest tells of it."""
+    known = looks = widened = 0
+    for rows in track(spool.strips(), "combining", unit="strip"):
+        stack = spool.read(rows)
+        made = combine(stack, stack[:, 0] > 0, scenes, method, min_clear, fits)
+        writer.write(made, rows.start)
+        counts = made[names.index("clear")]
+        known, looks = known + int((counts > 0).sum()), looks + int(counts.sum(dtype=np.int64))
+        widened += int((made[-1] == WIDENED).sum()) if "season" in names else 0
+    pixels = spool.shape[0] * spool.shape[1]
+    facts = {"known_share": round(known / pixels, 6), "mean_clear": round(looks / pixels, 4)}
+    return facts | ({"widened_share": round(widened / pixels, 6)} if "season" in names else {})
+
+
+def combine(
+    stack: np.ndarray,
+    clear: np.ndarray,
+    scenes: list[Scene],
+    method: str,
+    min_clear: int,
+    fits: list[list[relative.Fit]] | None = None,
+) -> np.ndarray:
+    """The composite of what the scenes saw, uint16 [bands + 1 to 3, rows, columns].
+
+    Args:
+        stack: uint16 [scenes, bands, rows, columns], reflectance x 10000; adjusted in place where there are fits.
+        clear: bool [scenes, rows, columns].
+        scenes: of the list.
+        method: a key of combine.METHODS.
+        min_clear: observations that a pixel needs.
+        fits: lines by scene and band.
+    """
+    if fits is not None:
+        for layer, lines in zip(stack, fits):
+            layer[:] = relative.apply(layer, lines)
+    needed = max(min_clear, 1)
+    used, widened = in_season(clear, scenes, needed)
+    made = METHODS[method](stack, used, needed)
+    if not any(scene.wider for scene in scenes):
+        return made
+    known = made[stack.shape[1]] > 0
+    return np.concatenate([made, np.where(known, np.where(widened, WIDENED, SEASON), 0)[None].astype(np.uint16)])
+
+
+def open_reader(
+    source: dict, archive: Path | None, tile: Tile, level: str, requests: int = 1, kept: str | None = None
+) -> Reader:
+    """The reader of a source, for a tile; `kept` is the folder in which a server's answers are kept."""
     if source["kind"] == "archive":
-        return Files(archives.root_of(source, archive), tile.epsg)
-    if source["kind"] == "stac":
-        return stac.Urls(source, tile.epsg, level)
-    return earthengine.Pixels(source, tile.epsg)
+        reader: Reader = Files(archives.root_of(source, archive), tile.epsg)
+    elif source["kind"] == "stac":
+        reader = stac.Urls(source, tile.epsg, level)
+    else:
+        reader = earthengine.Pixels(source, tile.epsg)
+    reader.workers = requests
+    return reader if kept is None or source["kind"] == "archive" else Kept(reader, Path(kept))
 
 
-def _blocks(tile: Tile, scenes: int, bands: int) -> Iterator[tuple[int, Bounds]]:
-    """(first row, bounds) of blocks of rows that fit the memory bound."""
-    height, width = tile.shape(RES_M)
-    rows = max(64, min(height, BLOCK_BYTES // (scenes * (bands + 1) * width * 2)))
-    west, _, east, north = tile.bounds
-    for row in range(0, height, rows):
-        last = min(height, row + rows)
-        yield row, (west, north - last * RES_M, east, north - row * RES_M)
+def _register(observer: Observer, place: Tile, base: np.ndarray | None, max_shift_m: float) -> dict[str, Any]:
+    """Gives the observer the shifts that bring every scene to its place; returns what was measured, by scene."""
+    windows = register.windows(place.shape(RES_M))
+
+    def looks(number: int) -> list[Seen]:
+        found = [observer.scene(number, _bounds(place, window)) for window in windows]
+        observer.reader.close(observer.scenes[number])
+        return found
+
+    count = len(observer.scenes)
+    with ThreadPoolExecutor(observer.reader.workers) as pool:
+        seen = list(track(pool.map(looks, range(count)), "registering", count, unit="scene"))
+    stacks = [np.stack([views[k].reflectance for views in seen]) for k in range(len(windows))]
+    clears = [np.stack([views[k].clear for views in seen]) for k in range(len(windows))]
+    references = None if base is None else [base[(slice(None), *window)] for window in windows]
+    found = register.register(stacks, clears, references, max_shift_m)
+    for scene, shift in zip(observer.scenes, found):
+        if not shift.usable:
+            log.warning("scene %s is used as it lies: %s", scene.id, shift.why)
+    observer.move([(shift.x_m, shift.y_m) for shift in found])
+    return {scene.id: shift.record() for scene, shift in zip(observer.scenes, found)}
 
 
-def _observations(
-    reader: Reader, scenes: list[Scene], bands: list[str], bounds: Bounds, drop: Sequence[int], buffer_m: float
-) -> Observed:
-    """What the scenes saw within bounds."""
-    rows, cols = round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
-    stack = np.zeros((len(scenes), len(bands), rows, cols), dtype=np.uint16)
-    clear = np.zeros((len(scenes), rows, cols), dtype=bool)
+def _fits(spool: Spool, bands: list[str], base: np.ndarray | None) -> list[list[relative.Fit]]:
+    """Lines by scene and band: to the base year's radiometry, or without one to the darkest ground.
 
-    def observe(number: int) -> None:
-        scene = scenes[number]
-        dn = reader.read(scene, bands, bounds)
-        seen = ((dn > 0) & (dn < SATURATED_DN)).all(axis=0)
-        if seen.any() and scene.mask is not None:
-            seen &= _unclouded(reader, scene, bounds, drop, buffer_m)
-        stack[number], clear[number] = _reflectance(dn, scene), seen
+    Scenes are fitted one by one, not their composite: haze and light differ from date to date, and without
+    this the edge of one date's cloud mask shows in the composite. They are fitted on every n-th pixel of the tile.
 
-    if reader.workers == 1:
-        for number in range(len(scenes)):
-            observe(number)
-    else:  # reading waits for the network; each scene fills its own place, whichever comes first
-        with ThreadPoolExecutor(reader.workers) as pool:
-            list(pool.map(observe, range(len(scenes))))
-    return stack, clear
+    Args:
+        spool: what the scenes saw.
+        bands: names of the bands.
+        base: uint16 [bands, rows, columns] of the base year.
+    """
+    step = max(1, math.ceil(math.sqrt(math.prod(spool.shape) / relative.MAX_PIXELS)))
+    every = [slice(row, row + 1) for row in range(0, spool.shape[0], step)]
+    sample = np.concatenate([spool.read(row)[..., ::step] for row in every], axis=2)
+    seen = sample[:, 0] > 0
+    if base is None:
+        return relative.shared([relative.dark_objects(layer, clear, bands) for layer, clear in zip(sample, seen)])
+    there = base[:, ::step, ::step]
+    known = seen & np.logical_and.reduce(there > 0)
+    return relative.shared([relative.fit(layer, there, clear, bands) for layer, clear in zip(sample, known)])
 
 
-def _unclouded(reader: Reader, scene: Scene, bounds: Bounds, drop: Sequence[int], buffer_m: float) -> np.ndarray:
-    """Clear pixels of bounds; clouds outside them count by their buffer, so that the cut does not matter."""
-    assert scene.mask is not None
-    halo = int(np.ceil(buffer_m / RES_M))
-    wide = (bounds[0] - halo * RES_M, bounds[1] - halo * RES_M, bounds[2] + halo * RES_M, bounds[3] + halo * RES_M)
-    values = reader.read(scene, [scene.mask], wide)[0]
-    clear = clouds.clear(clouds.classes(scene.mask, values, f"scene {scene.id}"), drop, buffer_m / RES_M)
-    return clear[halo : clear.shape[0] - halo, halo : clear.shape[1] - halo]
-
-
-def _reflectance(dn: np.ndarray, scene: Scene) -> np.ndarray:
-    """Reflectance x 10000 of DN, at least 1: a dark pixel is not an unknown one."""
-    value = dn.astype(np.int32) + scene.offset_dn
-    if scene.scale != SCALE:
-        value = np.rint(value * (scene.scale / SCALE)).astype(np.int32)
-    return np.clip(value, 1, SATURATED_DN - 1).astype(np.uint16)
+def _bounds(tile: Tile, window: tuple[slice, slice]) -> Bounds:
+    """The bounds of rows and columns of a tile's raster."""
+    rows, cols = window
+    west, north = tile.bounds[0], tile.bounds[3]
+    return west + cols.start * RES_M, north - rows.stop * RES_M, west + cols.stop * RES_M, north - rows.start * RES_M
 
 
 def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
@@ -220,22 +273,3 @@ def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
     if missing:
         raise DataError(f"{reference} has no band {missing[0]} (it has {', '.join(names)}); make it again")
     return base[[names.index(name) for name in bands]]
-
-
-def _sample(blocks: Iterator[tuple[int, np.ndarray, np.ndarray]], tile: Tile) -> tuple[np.ndarray, np.ndarray, int]:
-    """(stack, clear, n): every n-th pixel of a tile's observations, on which its scenes are fitted.
-
-    Scenes are fitted one by one, not their composite: haze and light differ from date to date, and without
-    this the edge of one date's cloud mask shows in the composite.
-
-    Args:
-        blocks: (first row, stack, clear) of the tile, from the north.
-    """
-    rows, cols = tile.shape(RES_M)
-    step = max(1, math.ceil(math.sqrt(rows * cols / normalise.MAX_PIXELS)))
-    values, seen = [], []
-    for row, stack, clear in blocks:
-        first = -row % step
-        values.append(stack[:, :, first::step, ::step])
-        seen.append(clear[:, first::step, ::step])
-    return np.concatenate(values, axis=2), np.concatenate(seen, axis=1), step

@@ -1,61 +1,89 @@
 """Scenes of Google Earth Engine, read scene by scene so that compositing stays the same code for every source."""
 
+import hashlib
 import io
 import json
 import logging
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
+from affine import Affine
+from rasterio.enums import Resampling
+from rasterio.io import MemoryFile
 
 from jointseg.errors import DataError
-from jointseg.grid import Tile
-from jointseg.sentinel2.pixels import RES_M, Bounds
+from jointseg.grid import Tile, transformer
+from jointseg.sentinel2.asking import AnswerError
+from jointseg.sentinel2.earthengine_client import asked, client
+from jointseg.sentinel2.pixels import RES_M, Bounds, Shift, nearest, resample
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc
 
 log = logging.getLogger(__name__)
 
-URL = "https://earthengine-highvolume.googleapis.com"
 # The harmonized collections have removed the offset of baseline 04.00 already.
 COLLECTIONS = {"L1C": "COPERNICUS/S2_HARMONIZED", "L2A": "COPERNICUS/S2_SR_HARMONIZED"}
 # L1C has no scene classification, and its QA60 is empty from 2022-01-25 to 2024-02-28.
 CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 # computePixels answers at most 48 MB, uncompressed, on at most 32,768 pixels a side; some room is left.
 MAX_BYTES, MAX_SIDE_PX = 40 << 20, 32_768
-RETRY_CODES = (429, 500, 502, 503, 504)
-TRIES, FIRST_WAIT_S, MAX_WAIT_S = 8, 1.0, 60.0
+# Around what is warped or shifted: the cubic kernel reaches two pixels beyond the one that a centre falls into.
+HALO_PX = 4
+STILL: Shift = (0.0, 0.0)
 
 # Earth Engine writes B4 where the products write B04.
 BAND_NAMES = {f"B{number:02d}": f"B{number}" for number in range(1, 13)} | {"B8A": "B8A"}
+MASKS = ("SCL", "CS")
 PROPERTIES = (
     "SPACECRAFT_NAME",
     "MGRS_TILE",
     "SENSING_ORBIT_NUMBER",
     "PROCESSING_BASELINE",
     "CLOUDY_PIXEL_PERCENTAGE",
+    "MEAN_SOLAR_AZIMUTH_ANGLE",
+    "MEAN_SOLAR_ZENITH_ANGLE",
 )
 
 
 def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
     """The scenes of one year over a tile; the caller picks by season and cloud.
 
+    L1C scenes without a Cloud Score+ are left out: their clouds are not known.
+
     Raises:
         DataError: Earth Engine refuses, or does not answer after retries of 429 and 5xx.
     """
-    ee = _client(source)
     name = (source.get("collections") or COLLECTIONS)[level]
+    found = [json.loads(text) for text in _listed(source, name, tile, year, _row, "row")]
+    if level == "L1C":
+        scored = set(_listed(source, CLOUD_SCORE, tile, year, None, "system:index"))
+        unscored = [told["system:index"] for told in found if told["system:index"] not in scored]
+        if unscored:
+            log.warning("%s has no Cloud Score+ and is left out: their clouds are not known", ", ".join(unscored))
+        found = [told for told in found if told["system:index"] in scored]
     outline = lonlat_box(tile.bounds, tile.crs)
-    region = ee.Geometry.Rectangle(list(outline.bounds), "EPSG:4326", False)
+    for told in found:
+        yield _scene(told, name, level, outline)
+
+
+def _listed(source: dict, name: str, tile: Tile, year: int, change: Any, key: str) -> list[str]:
+    """A property of the images of a year over a tile, each changed first where that is asked for."""
+    ee = client(source)
+    region = ee.Geometry.Rectangle(list(lonlat_box(tile.bounds, tile.crs).bounds), "EPSG:4326", False)
     found = ee.ImageCollection(name).filterBounds(region).filterDate(f"{year}-01-01", f"{year + 1}-01-01")
-    rows = found.map(_row).aggregate_array("row")
-    for text in _asked(rows.getInfo, f"the scenes of {name} in {year} over {tile.id}"):
-        yield _scene(json.loads(text), name, level, outline)
+    wanted = (found.map(change) if change else found).aggregate_array(key)
+
+    def once() -> list[str]:
+        try:
+            answer = wanted.getInfo()
+        except TypeError as error:  # the client looks into an answer that it could not parse
+            raise AnswerError("an answer that is no JSON") from error
+        if not isinstance(answer, list):
+            raise AnswerError(f"an answer that is no list: {answer!r:.80}")
+        return answer
+
+    return asked(once, f"the scenes of {name} in {year} over {tile.id}", source["project"])
 
 
 def _row(image: Any) -> Any:
@@ -68,10 +96,11 @@ def _row(image: Any) -> Any:
     return ee.Feature(None, {"row": ee.String.encodeJSON(told)})
 
 
-def _scene(told: dict, collection: str, level: str, outline: object) -> Scene:
+def _scene(told: dict, collection: str, level: str, outline: Any) -> Scene:
     index = told["system:index"]
     asset = f"{collection}/{index}"
     mask = "SCL" if level == "L2A" else "CS"
+    azimuth, zenith = told.get("MEAN_SOLAR_AZIMUTH_ANGLE"), told.get("MEAN_SOLAR_ZENITH_ANGLE")
     return Scene(
         id=index,
         datetime=utc(datetime.fromtimestamp(told["system:time_start"] / 1000, UTC)),
@@ -86,29 +115,87 @@ def _scene(told: dict, collection: str, level: str, outline: object) -> Scene:
         scale=SCALE,
         mask=mask,
         assets={key: Asset(f"{CLOUD_SCORE}/{index}" if key == "CS" else asset) for key in (*BAND_NAMES, mask)},
+        sun=None if azimuth is None or zenith is None else (float(azimuth), float(zenith)),
         footprint=outline,  # the server has filtered by the bounds
     )
 
 
 class Pixels:
-    """Reads windows of scenes by computePixels, exactly on the tile's lattice, several at a time."""
+    """Reads windows of scenes by computePixels: their own pixels, brought onto the tile's lattice on this side.
+
+    Attributes:
+        graphs: by scene id, sha256 of the expressions that are submitted for it, as canonical JSON.
+        warped: by scene id, from where it has to be warped.
+        workers: threads that it may be asked by.
+    """
 
     workers = 8
 
     def __init__(self, source: dict, epsg: int) -> None:
         self.epsg = epsg
+        self.graphs: dict[str, str] = {}
         self.warped: dict[str, str] = {}
-        self._ee = _client(source)
+        self._project = source.get("project", "")
+        self._ee = client(source)
 
-    def check(self, scene: Scene, bands: list[str]) -> None:
-        for key in [*bands, *([scene.mask] if scene.mask else [])]:
+    def check(self, scene: Scene, keys: Sequence[str]) -> None:
+        """DataError when the list's scene lacks a band; notes what will be submitted for it."""
+        for key in keys:
             if key not in scene.assets:
                 raise DataError(f"scene {scene.id} of the list has no {key}; delete the list so that it is made again")
+        bands = [key for key in keys if key not in MASKS]
+        groups = [group for group in (bands, *([key] for key in keys if key in MASKS)) if group]
+        graphs = [self._ee.serializer.encode(self._image(scene, group)) for group in groups]
+        self.graphs[scene.id] = hashlib.sha256(json.dumps(graphs, sort_keys=True).encode()).hexdigest()
         if scene.epsg != self.epsg:
-            self.warped[scene.id] = f"EPSG:{scene.epsg} (by the server, bicubic)"
+            self.warped[scene.id] = f"EPSG:{scene.epsg}, {RES_M} m"
 
-    def read(self, scene: Scene, keys: list[str], bounds: Bounds) -> np.ndarray:
-        """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene."""
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
+        """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
+
+        Args:
+            scene: of the list.
+            keys: bands, or one mask: "SCL", or "CS" (Cloud Score+ in percent plus 1).
+            bounds: multiples of 10 m.
+            shift_m: added to the scene's coordinates: (x, y) gets what the scene has at (x, y) - shift.
+
+        Raises:
+            DataError: Earth Engine refuses, or gives no whole answer after the tries.
+        """
+        if scene.epsg == self.epsg and shift_m == STILL:
+            return self._native(scene, keys, bounds)
+        around = self._around(scene, bounds, shift_m)
+        native = self._native(scene, keys, around)
+        profile = {"count": len(keys), "height": native.shape[1], "width": native.shape[2], "dtype": "uint16"}
+        lattice = Affine(RES_M, 0, around[0], 0, -RES_M, around[3])
+        with MemoryFile() as memory:
+            with memory.open(driver="GTiff", crs=f"EPSG:{scene.epsg}", transform=lattice, **profile) as to:
+                to.write(native)
+            with memory.open() as own:
+                return np.concatenate(
+                    [
+                        nearest(own, [band], self.epsg, bounds, shift_m)
+                        if key in MASKS
+                        else resample(own, [band], self.epsg, bounds, shift_m, Resampling.cubic)
+                        for band, key in enumerate(keys, start=1)
+                    ]
+                )
+
+    def close(self, scene: Scene) -> None:
+        """Nothing of a scene is held."""
+
+    def _around(self, scene: Scene, bounds: Bounds, shift_m: Shift) -> Bounds:
+        """What the scene is asked for, in its own CRS, so that bounds can be resampled from it."""
+        x, y = shift_m
+        moved = (bounds[0] - x, bounds[1] - y, bounds[2] - x, bounds[3] - y)
+        if scene.epsg != self.epsg:
+            moved = transformer(f"EPSG:{self.epsg}", f"EPSG:{scene.epsg}").transform_bounds(*moved)
+        low, high = np.floor(np.array(moved) / RES_M), np.ceil(np.array(moved) / RES_M)
+        west, south, east, north = (int(edge) * RES_M for edge in (*low[:2] - HALO_PX, *high[2:] + HALO_PX))
+        return west, south, east, north
+
+    def _native(self, scene: Scene, keys: Sequence[str], bounds: Bounds) -> np.ndarray:
+        """uint16 [keys, rows, columns] of the scene's own lattice, by as many requests as their limits ask for."""
         rows, cols = round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
         image = self._image(scene, keys)
         out = np.zeros((len(keys), rows, cols), dtype=np.uint16)
@@ -117,108 +204,53 @@ class Pixels:
         for top in range(0, rows, height):
             for left in range(0, cols, width):
                 part = out[:, top : top + height, left : left + width]
-                part[:] = self._window(scene, image, keys, bounds, (top, left), part.shape[1:])
+                corner = bounds[0] + left * RES_M, bounds[3] - top * RES_M
+                part[:] = self._window(scene, image, keys, corner, part.shape[1:])
         return out
 
-    def _image(self, scene: Scene, keys: list[str]) -> Any:
-        ee = self._ee
-        image = ee.Image(scene.assets[keys[0]].href)
-        if keys == ["CS"]:  # 0..1 becomes 1..101 percent, so that 0 is left to no data
+    def _image(self, scene: Scene, keys: Sequence[str]) -> Any:
+        """The expression of a scene's bands, uint16, 0 where there are no data."""
+        image = self._ee.Image(scene.assets[keys[0]].href)
+        if list(keys) == ["CS"]:  # 0..1 becomes 1..101 percent, so that 0 is left to no data
             image = image.select(["cs_cdf"]).multiply(100).add(1).round()
-        elif scene.epsg != self.epsg and keys != ["SCL"]:
-            image = image.select([BAND_NAMES[key] for key in keys]).resample("bicubic")
-        else:
-            image = image.select([BAND_NAMES.get(key, key) for key in keys])
-        return image.rename(keys).unmask(0, False).toUint16()
+        elif list(keys) == ["SCL"]:
+            image = image.select(["SCL"])
+        else:  # what is black once the offset is gone was seen nevertheless
+            image = image.select([BAND_NAMES[key] for key in keys]).max(1)
+        return image.rename(list(keys)).unmask(0, False).toUint16()
 
     def _window(
-        self,
-        scene: Scene,
-        image: Any,
-        keys: list[str],
-        bounds: Bounds,
-        corner: tuple[int, int],
-        shape: tuple[int, ...],
+        self, scene: Scene, image: Any, keys: Sequence[str], corner: tuple[float, float], shape: tuple[int, ...]
     ) -> np.ndarray:
         request = {
             "expression": image,
             "fileFormat": "NPY",
-            "bandIds": keys,
+            "bandIds": list(keys),
             "grid": {
                 "dimensions": {"width": shape[1], "height": shape[0]},
                 "affineTransform": {
                     "scaleX": RES_M,
                     "shearX": 0,
-                    "translateX": bounds[0] + corner[1] * RES_M,
+                    "translateX": corner[0],
                     "shearY": 0,
                     "scaleY": -RES_M,
-                    "translateY": bounds[3] - corner[0] * RES_M,
+                    "translateY": corner[1],
                 },
-                "crsCode": f"EPSG:{self.epsg}",
+                "crsCode": f"EPSG:{scene.epsg}",
             },
         }
-        what = f"{', '.join(keys)} of scene {scene.id}"
-        # The client changes the request that it is given: each try gets its own.
-        answer = _asked(lambda: self._ee.data.computePixels(dict(request)), what)
-        array = np.load(io.BytesIO(answer))
-        if array.shape != tuple(shape) or array.dtype.names != tuple(keys):
-            raise DataError(
-                f"Earth Engine answered {array.shape} pixels of {array.dtype.names} for {what}; {tuple(shape)} of "
-                f"{tuple(keys)} were asked for"
-            )
+        expected = np.dtype([(key, "<u2") for key in keys])
+
+        def once() -> np.ndarray:
+            # The client changes the request that it is given: each try gets its own.
+            answer = self._ee.data.computePixels(dict(request))
+            try:
+                array = np.load(io.BytesIO(answer))
+            except (ValueError, EOFError, OSError) as error:
+                raise AnswerError(f"{len(answer)} bytes that are no whole array: {error}") from error
+            if array.shape != tuple(shape) or array.dtype != expected:
+                raise AnswerError(f"{array.shape} pixels of {array.dtype}, {tuple(shape)} of {expected} were asked for")
+            return array
+
+        array = asked(once, f"{', '.join(keys)} of scene {scene.id}", self._project)
         return np.stack([array[key] for key in keys])
-
-
-def _asked(question: Callable[[], Any], what: str) -> Any:
-    """An answer; asked again after 429 and 5xx with growing, jittered waits, never after other refusals."""
-    import ee
-
-    for attempt in range(TRIES):
-        try:
-            return question()
-        except (ee.EEException, OSError) as error:  # OSError: the connection broke
-            code = "no" if isinstance(error, OSError) else _status(error)
-            if code not in (*RETRY_CODES, "no") or attempt + 1 == TRIES:
-                raise DataError(
-                    f"Earth Engine refuses {what} ({error}); check project, quota and collection"
-                ) from error
-            # The jitter only spreads requests in time; no result depends on it.
-            wait = random.uniform(0.5, 1.0) * min(MAX_WAIT_S, FIRST_WAIT_S * 2**attempt)
-            log.warning("Earth Engine gave %s answer for %s; asking again in %.1f s", code, what, wait)
-            time.sleep(wait)
-    raise AssertionError("the loop returns or raises")
-
-
-def _status(error: BaseException) -> int | None:
-    """HTTP status behind a client's error."""
-    response = getattr(error.__cause__ or error.__context__, "resp", None)
-    return int(response.status) if response is not None else None
-
-
-@cache
-def _initialized(project: str, url: str, service_account: str | None) -> Any:
-    import ee
-
-    if service_account is not None and not Path(service_account).is_file():
-        raise DataError(f"the service account's key file {service_account} does not exist; correct service_account")
-    try:
-        credentials: Any = "persistent"
-        if service_account is not None:
-            credentials = ee.ServiceAccountCredentials(None, key_file=service_account)
-        elif urlsplit(url).hostname in ("127.0.0.1", "localhost"):
-            credentials = None  # a server on this machine stands in for the real one and has no accounts
-        ee.Initialize(credentials, project=project, url=url)
-    except Exception as error:  # the client raises many kinds: of its own, of google.auth, of the transport
-        raise DataError(
-            f"Earth Engine does not accept project {project!r} at {url} ({error}); run `earthengine authenticate` or "
-            "set service_account"
-        ) from error
-    # The client would retry by itself too; the waits above are the only ones.
-    ee.data.setMaxRetries(0)
-    return ee
-
-
-def _client(source: dict) -> Any:
-    if not source.get("project"):
-        raise DataError("sentinel2.source.project is not set; name the Google Cloud project that Earth Engine bills")
-    return _initialized(source["project"], source.get("url") or URL, source.get("service_account"))

@@ -7,6 +7,7 @@ import shapely
 import shapely.geometry
 
 from jointseg.errors import DataError
+from jointseg.sentinel2 import clouds
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, offset_of_baseline, utc
 
 # Names of the assets in the catalogues in use (Earth Search; Planetary Computer and CDSE use the band's own name).
@@ -64,8 +65,9 @@ def scene_of(item: dict, base: str) -> Scene:
         epsg=_epsg(item),
         offset_dn=offset_dn,
         scale=scale,
-        mask=_mask(level, assets, name),
+        mask=clouds.mask_of(level, assets, "auto", f"item {name}"),
         assets=assets,
+        sun=_sun(facts),
         footprint=shapely.geometry.shape(item["geometry"]),
     )
 
@@ -123,9 +125,10 @@ def _epsg(item: dict) -> int:
     return int(str(code).removeprefix("EPSG:"))
 
 
-def _mask(level: str, assets: dict[str, Asset], name: str) -> str | None:
-    if level == "L2A":
-        if "SCL" not in assets:
-            raise DataError(f"item {name} is L2A without the asset SCL, so its clouds are not known; add the asset")
-        return "SCL"
-    return "CLASSI" if "CLASSI" in assets else None
+def _sun(facts: dict) -> tuple[float, float] | None:
+    """(azimuth, zenith) of the sun, degrees; None where the item does not tell."""
+    azimuth = facts.get("view:sun_azimuth", facts.get("s2:mean_solar_azimuth"))
+    zenith = facts.get("s2:mean_solar_zenith")
+    if facts.get("view:sun_elevation") is not None:
+        zenith = 90 - facts["view:sun_elevation"]
+    return None if azimuth is None or zenith is None else (float(azimuth), float(zenith))

@@ -1,7 +1,8 @@
 """Windows of scene files on a tile's 10 m lattice; resampled once where a scene lies on another one."""
 
-import logging
+from collections.abc import Sequence
 from pathlib import Path
+from threading import get_ident
 
 import numpy as np
 import rasterio
@@ -16,10 +17,10 @@ from jointseg.errors import DataError
 from jointseg.sentinel2.archive import local
 from jointseg.sentinel2.scene import Scene
 
-log = logging.getLogger(__name__)
 RES_M = 10
 CATEGORICAL = ("SCL", "CLASSI")
 Bounds = tuple[float, float, float, float]
+Shift = tuple[float, float]  # metres to add to a scene's coordinates, x east and y north
 
 
 class Files:
@@ -35,14 +36,16 @@ class Files:
     def __init__(self, root: Path, epsg: int) -> None:
         self.root, self.epsg = root, epsg
         self.warped: dict[str, str] = {}
+        self.graphs: dict[str, str] = {}
+        self._opened: dict[tuple[int, str, str], DatasetReader] = {}
 
     def path(self, href: str) -> str:
         return local(self.root, href)
 
-    def check(self, scene: Scene, bands: list[str]) -> None:
+    def check(self, scene: Scene, keys: Sequence[str]) -> None:
         """DataError when a file is not the one of the list, or the bands of a scene do not fit each other."""
         grids: dict[float, tuple[str, tuple]] = {}
-        for key in [*bands, *([scene.mask] if scene.mask else [])]:
+        for key in dict.fromkeys(keys):
             asset = scene.assets.get(key)
             if asset is None:
                 raise DataError(f"scene {scene.id} of the list has no {key}; delete the list so that it is made again")
@@ -56,7 +59,7 @@ class Files:
                         "bytes; restore the file"
                     )
             with self._open(scene, key) as source:
-                if key in bands:
+                if key not in CATEGORICAL:
                     grid = (source.shape, tuple(source.transform)[:6])
                     first, expected = grids.setdefault(source.transform.a, (key, grid))
                     if grid != expected:
@@ -65,26 +68,41 @@ class Files:
                             f"{first} is {expected[0]} from {expected[1][2]:g}, {expected[1][5]:g}; restore the file"
                         )
 
-    def read(self, scene: Scene, keys: list[str], bounds: Bounds) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = (0.0, 0.0)) -> np.ndarray:
         """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
-        Bands that lie on another lattice or CRS are warped (cubic), classes keep their nearest value.
+        Bands that lie on another lattice or CRS, or are to be shifted, are resampled once (cubic); classes keep their
+        nearest value.
+
+        Args:
+            shift_m: added to the scene's coordinates: (x, y) gets what the scene has at (x, y) - shift.
 
         Raises:
             DataError: a file cannot be read, has no CRS, or another one than its scene is said to have.
         """
-        shape = (round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M))
-        out = np.zeros((len(keys), *shape), dtype=np.uint16)
+        out = np.zeros((len(keys), *_shape(bounds)), dtype=np.uint16)
         for layer, key in zip(out, keys):
             try:
-                with self._open(scene, key) as source:
-                    layer[:] = self._layer(source, scene, key, bounds, shape)
+                layer[:] = self._layer(self._held(scene, key), scene, key, bounds, shift_m)
             except RasterioError as error:
+                self.close(scene)  # who asks again opens it again
                 raise DataError(
                     f"{scene.assets[key].href}, band {key} of scene {scene.id}, cannot be read "
                     f"({error.__cause__ or error}); fetch the file again"
                 ) from error
         return out
+
+    def close(self, scene: Scene) -> None:
+        """Closes the files of a scene that this thread has read."""
+        for place in [place for place in list(self._opened) if place[:2] == (get_ident(), scene.id)]:
+            self._opened.pop(place).close()
+
+    def _held(self, scene: Scene, key: str) -> DatasetReader:
+        """A file that stays open for this thread: opening one costs as much as reading a window."""
+        place = get_ident(), scene.id, key
+        if place not in self._opened:
+            self._opened[place] = self._open(scene, key)
+        return self._opened[place]
 
     def _open(self, scene: Scene, key: str) -> DatasetReader:
         href = scene.assets[key].href
@@ -108,58 +126,70 @@ class Files:
             )
         return source
 
-    def _layer(
-        self, source: DatasetReader, scene: Scene, key: str, bounds: Bounds, shape: tuple[int, int]
-    ) -> np.ndarray:
-        if key == "CLASSI":
-            bits = self._plain(source, [1, 2, 3], bounds, shape, source.crs.to_epsg() != self.epsg)
-            return ((bits > 0) * np.array([1, 2, 4], dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
+    def _layer(self, source: DatasetReader, scene: Scene, key: str, bounds: Bounds, shift_m: Shift) -> np.ndarray:
         moved = source.crs.to_epsg() != self.epsg
+        if key == "CLASSI":
+            bits = nearest(source, [1, 2, 3], self.epsg, bounds, shift_m)
+            return ((bits > 0) * np.array([1, 2, 4], dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
         if key in CATEGORICAL:
-            return self._plain(source, [1], bounds, shape, moved)[0]
-        steps = (source.transform.a, -source.transform.e, source.transform.c, source.transform.f)
-        if not moved and steps[:2] == (RES_M, RES_M) and steps[2] % RES_M == steps[3] % RES_M == 0:
-            return self._plain(source, [1], bounds, shape, False)[0]
-        if scene.id not in self.warped:
-            self.warped[scene.id] = f"EPSG:{source.crs.to_epsg()}, {steps[0]:g} m, origin {steps[2]:g} {steps[3]:g}"
-            log.warning("scene %s is warped onto the tile from %s", scene.id, self.warped[scene.id])
-        return self._warp(source, [1], bounds, shape, Resampling.cubic)[0]
+            return nearest(source, [1], self.epsg, bounds, shift_m)[0]
+        if not moved and shift_m == (0.0, 0.0) and nests(source.transform):
+            return nearest(source, [1], self.epsg, bounds, shift_m)[0]
+        if moved or not nests(source.transform):
+            t = source.transform
+            where = f"EPSG:{source.crs.to_epsg()}, {t.a:g} m"
+            self.warped[scene.id] = where if nests(t) else f"{where}, origin {t.c:g} {t.f:g}"
+        return resample(source, [1], self.epsg, bounds, shift_m, Resampling.cubic)[0]
 
-    def _plain(
-        self, source: DatasetReader, bands: list[int], bounds: Bounds, shape: tuple[int, int], moved: bool
-    ) -> np.ndarray:
-        """Nearest source pixel of every 10 m pixel's centre: exact where pixels nest."""
-        if moved:
-            return self._warp(source, bands, bounds, shape, Resampling.nearest)
-        t = source.transform
-        col = np.floor((bounds[0] + RES_M * (np.arange(shape[1]) + 0.5) - t.c) / t.a).astype(int)
-        row = np.floor((bounds[3] - RES_M * (np.arange(shape[0]) + 0.5) - t.f) / t.e).astype(int)
-        out = np.zeros((len(bands), *shape), dtype=np.uint16)
-        cols_in = np.flatnonzero((col >= 0) & (col < source.width))
-        rows_in = np.flatnonzero((row >= 0) & (row < source.height))
-        if cols_in.size and rows_in.size:
-            top, left = row[rows_in[0]], col[cols_in[0]]
-            window = Window(left, top, col[cols_in[-1]] - left + 1, row[rows_in[-1]] - top + 1)
-            array = source.read(bands, window=window)
-            part = array[:, (row[rows_in] - top)[:, None], (col[cols_in] - left)[None, :]]
-            out[:, rows_in[0] : rows_in[-1] + 1, cols_in[0] : cols_in[-1] + 1] = part
-        return out
 
-    def _warp(
-        self, source: DatasetReader, bands: list[int], bounds: Bounds, shape: tuple[int, int], how: Resampling
-    ) -> np.ndarray:
-        # A transformer exact to 1e-6 pixel (0 is refused) and a fixed kernel scale: the result does not depend on how a tile is cut into blocks.
-        with WarpedVRT(
-            source,
-            crs=f"EPSG:{self.epsg}",
-            transform=Affine(RES_M, 0, bounds[0], 0, -RES_M, bounds[3]),
-            height=shape[0],
-            width=shape[1],
-            resampling=how,
-            src_nodata=0,
-            nodata=0,
-            tolerance=1e-6,
-            XSCALE="1",
-            YSCALE="1",
-        ) as warped:
-            return warped.read(bands)
+def nests(t: Affine) -> bool:
+    """Whether whole 10 m pixels of the lattice fill each pixel of a raster, of 10, 20 or 60 m."""
+    return t.a == -t.e and t.a % RES_M == 0 and t.c % RES_M == t.f % RES_M == 0
+
+
+def nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
+    """The source's pixel at the centre of every 10 m pixel, uint16 [bands, rows, columns]: exact where pixels nest."""
+    if source.crs.to_epsg() != epsg:
+        return resample(source, bands, epsg, bounds, shift_m, Resampling.nearest)
+    shape, t = _shape(bounds), source.transform
+    col = np.floor((bounds[0] - shift_m[0] + RES_M * (np.arange(shape[1]) + 0.5) - t.c) / t.a).astype(int)
+    row = np.floor((bounds[3] - shift_m[1] - RES_M * (np.arange(shape[0]) + 0.5) - t.f) / t.e).astype(int)
+    out = np.zeros((len(bands), *shape), dtype=np.uint16)
+    cols_in = np.flatnonzero((col >= 0) & (col < source.width))
+    rows_in = np.flatnonzero((row >= 0) & (row < source.height))
+    if cols_in.size and rows_in.size:
+        top, left = row[rows_in[0]], col[cols_in[0]]
+        window = Window(left, top, col[cols_in[-1]] - left + 1, row[rows_in[-1]] - top + 1)
+        array = source.read(bands, window=window)
+        if array.shape[1:] != (rows_in.size, cols_in.size):  # pixels of 20 or 60 m are repeated
+            array = array[:, (row[rows_in] - top)[:, None], (col[cols_in] - left)[None, :]]
+        out[:, rows_in[0] : rows_in[-1] + 1, cols_in[0] : cols_in[-1] + 1] = array
+    return out
+
+
+def resample(
+    source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift, how: Resampling
+) -> np.ndarray:
+    """uint16 [bands, rows, columns] of bounds, resampled once from wherever the source lies; 0 outside it.
+
+    A transformer exact to 1e-6 pixel (0 is refused) and a fixed kernel: the result does not depend on how a tile is cut.
+    """
+    rows, cols = _shape(bounds)
+    with WarpedVRT(
+        source,
+        crs=f"EPSG:{epsg}",
+        transform=Affine(RES_M, 0, bounds[0] - shift_m[0], 0, -RES_M, bounds[3] - shift_m[1]),
+        height=rows,
+        width=cols,
+        resampling=how,
+        src_nodata=0,
+        nodata=0,
+        tolerance=1e-6,
+        XSCALE="1",
+        YSCALE="1",
+    ) as warped:
+        return warped.read(bands)
+
+
+def _shape(bounds: Bounds) -> tuple[int, int]:
+    return round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)

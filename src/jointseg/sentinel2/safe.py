@@ -9,11 +9,14 @@ from xml.etree import ElementTree
 import shapely
 
 from jointseg.errors import DataError
+from jointseg.sentinel2 import clouds
 from jointseg.sentinel2.scene import Asset, Scene, utc
 
 # band_id of the product metadata, in the order of the instrument.
 BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 _IMAGE = re.compile(r"_(B\d[\dA]|SCL)(?:_(\d\d)m)?\.jp2$")
+# Metadata of the granule; its name was longer before 2016-12.
+_GRANULE = re.compile(r"/GRANULE/[^/]+/(MTD_TL|S2[^/]*_MTD_L[^/]*_TL_[^/]*)\.xml$")
 _PRODUCT = re.compile(r"\.SAFE(\.zip)?$|^S2.*\.zip$")
 
 
@@ -52,19 +55,11 @@ def scene_of(root: Path, product: str) -> Scene:
     if not named:
         raise DataError(f"{root / product} has no MTD_MSIL1C.xml or MTD_MSIL2A.xml; fetch the product again")
     level = named[0][-7:-4]
-    try:
-        with open_member(root, named[0]) as stream:
-            tree = ElementTree.parse(stream)
-    except ElementTree.ParseError as error:
-        raise DataError(f"{root / named[0]} is not whole XML ({error}); fetch the product again") from error
-    told = _Told(tree, str(root / named[0]))
+    told = _told(root, named[0])
     assets = _assets(members, level)
     quantification = float(told.one("QUANTIFICATION_VALUE" if level == "L1C" else "BOA_QUANTIFICATION_VALUE"))
     name = told.one("PRODUCT_URI").removesuffix(".SAFE")
     cloud = told.one("Cloud_Coverage_Assessment")
-    mask = "SCL" if level == "L2A" else "CLASSI"
-    if level == "L2A" and mask not in assets:
-        raise DataError(f"{root / product} is L2A without its SCL image; fetch the product again")
     return Scene(
         id=name,
         datetime=utc(told.one("PRODUCT_START_TIME")),
@@ -77,8 +72,9 @@ def scene_of(root: Path, product: str) -> Scene:
         epsg=_epsg(name, told),
         offset_dn=_offset(told, level, assets),
         scale=1 / quantification,
-        mask=mask if mask in assets else None,
+        mask=clouds.mask_of(level, assets, "auto", str(root / product)),
         assets=assets,
+        sun=_sun(root, members),
         footprint=_footprint(told),
     )
 
@@ -97,6 +93,24 @@ class _Told:
         if not found or not (found[0].text or "").strip():
             raise DataError(f"{self.path} has no {tag}; fetch the product again")
         return (found[0].text or "").strip()
+
+
+def _told(root: Path, name: str) -> _Told:
+    try:
+        with open_member(root, name) as stream:
+            return _Told(ElementTree.parse(stream), str(root / name))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{root / name} is not whole XML ({error}); fetch the product again") from error
+
+
+def _sun(root: Path, members: list[str]) -> tuple[float, float] | None:
+    """(azimuth, zenith) of the sun, degrees, the granule's mean; None where its metadata do not tell."""
+    for name in members:
+        if _GRANULE.search(name):
+            for mean in _told(root, name).elements("Mean_Sun_Angle"):
+                angles = {angle.tag: float(angle.text or "nan") for angle in mean}
+                return angles["AZIMUTH_ANGLE"], angles["ZENITH_ANGLE"]
+    return None
 
 
 def _field(text: str, pattern: str, path: str) -> str:

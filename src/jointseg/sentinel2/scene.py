@@ -14,6 +14,8 @@ LEVELS = ("L1C", "L2A")
 # Reflectance is stored times 10000; from baseline 04.00 (2022-01-25) on, 1000 is added to it.
 SCALE = 1e-4
 OFFSET_BASELINE, OFFSET_DN = 4.0, -1000
+# The L1C bands that s2cloudless looks at, in its order.
+CLOUDLESS_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,10 @@ class Scene:
     """One acquisition; reflectance = (DN + offset_dn) * scale.
 
     `mask` names the asset that tells clouds: "SCL" (scene classification), "CLASSI" (opaque, cirrus, snow),
-    "CS" (Cloud Score+ in percent) or None where there is none and every pixel with data counts as clear.
-    `datetime` is UTC ISO, None where it is not known. `footprint` (longitude, latitude) stays in memory.
+    "CS" (Cloud Score+ in percent), "S2C" (s2cloudless, computed from ten bands) or None where there is none and
+    every pixel with data counts as clear. `datetime` is UTC ISO, None where it is not known. `sun` is (azimuth, zenith)
+    in degrees at the scene's middle. `wider` marks a scene of the widened season, used where the season itself
+    leaves too few clear looks. `footprint` (longitude, latitude) stays in memory.
     """
 
     id: str
@@ -47,7 +51,16 @@ class Scene:
     scale: float
     mask: str | None
     assets: dict[str, Asset]
+    sun: tuple[float, float] | None = None
+    wider: bool = False
     footprint: shapely.Geometry | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def mask_keys(self) -> list[str]:
+        """The assets that the mask is made of."""
+        if self.mask is None:
+            return []
+        return list(CLOUDLESS_BANDS) if self.mask == "S2C" else [self.mask]
 
     def record(self) -> dict:
         """The scene as plain JSON values."""
@@ -73,7 +86,8 @@ def load(path: Path) -> list[Scene]:
     scenes = []
     for record in content["scenes"]:
         assets = {key: Asset(**asset) for key, asset in record["assets"].items()}
-        scenes.append(Scene(**(record | {"assets": assets})))
+        sun = None if record["sun"] is None else tuple(record["sun"])
+        scenes.append(Scene(**(record | {"assets": assets, "sun": sun})))
     return scenes
 
 

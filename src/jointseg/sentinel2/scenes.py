@@ -4,16 +4,19 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 from jointseg.errors import DataError
 from jointseg.grid import Tile, parse_tile
 from jointseg.raster import atomic
 from jointseg.sentinel2 import archive as archives
-from jointseg.sentinel2 import earthengine, stac
+from jointseg.sentinel2 import clouds, earthengine, stac
 from jointseg.sentinel2.scene import LEVELS, Scene, covers
 
 log = logging.getLogger(__name__)
+_LEAP_YEAR_DAYS = 366
 
 
 def scenes(
@@ -27,6 +30,8 @@ def scenes(
     season: list[str],
     max_cloud_percent: float,
     bands: list[str],
+    widen_days: int = 0,
+    l1c_mask: str = "auto",
     archive: Path | None = None,
     sidecar: Path | None = None,
 ) -> dict:
@@ -42,6 +47,9 @@ def scenes(
         season: first and last day, "mm-dd", both included; the first may come after the last (winter).
         max_cloud_percent: scenes with more cloud in their metadata are left out.
         bands: bands that the composite needs.
+        widen_days: scenes so many days before or after the season, in the same year, are listed too, marked `wider`.
+        l1c_mask: where the clouds of L1C scenes come from: "classi", "s2cloudless", or "auto": the latter where its
+            ten bands are there.
         archive: folder of scenes, for the kind archive.
         sidecar: JSON file that describes plain band files in it.
 
@@ -58,6 +66,7 @@ def scenes(
         level=level,
         season=season,
         max_cloud_percent=max_cloud_percent,
+        widen_days=widen_days,
     )
     log.info("%s %s: %d scenes; left out: %s", tile, year, len(chosen), dict(rejected))
     if not chosen:
@@ -67,7 +76,8 @@ def scenes(
             f"with at most {max_cloud_percent:g} % cloud (left out: {why}); add scenes, widen sentinel2.season or "
             "max_cloud_percent, or take the year out of the config"
         )
-    kept = [scene.keep([*bands, *([scene.mask] if scene.mask else [])]) for scene in chosen]
+    chosen = [_masked(scene, l1c_mask) for scene in chosen]
+    kept = [scene.keep([*bands, *scene.mask_keys]) for scene in chosen]
     if source["kind"] == "archive":
         root = archives.root_of(source, archive)
         kept = [archives.hashed(root, scene) for scene in kept]
@@ -77,12 +87,25 @@ def scenes(
         "level": level,
         "source": {key: source[key] for key in ("kind", "url", "collections") if key in source},
         "season": list(season),
+        "widen_days": widen_days,
         "max_cloud_percent": max_cloud_percent,
         "scenes": [scene.record() for scene in kept],
     }
     with atomic(scenes) as part:
         part.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    return {"scenes": [scene.id for scene in kept], "left_out": dict(sorted(rejected.items()))}
+    return {
+        "scenes": [scene.id for scene in kept],
+        "wider": sum(scene.wider for scene in kept),
+        "masks": dict(sorted(Counter(str(scene.mask) for scene in kept).items())),
+        "left_out": dict(sorted(rejected.items())),
+    }
+
+
+def _masked(scene: Scene, l1c_mask: str) -> Scene:
+    """The scene with the mask that the settings ask for."""
+    if scene.level != "L1C" or scene.mask == "CS":
+        return scene
+    return replace(scene, mask=clouds.mask_of(scene.level, scene.assets, l1c_mask, f"scene {scene.id}"))
 
 
 def _name(source: dict, archive: Path | None) -> str:
@@ -102,7 +125,14 @@ def _candidates(
 
 
 def select(
-    candidates: Iterable[Scene], tile: Tile, *, year: int, level: str, season: list[str], max_cloud_percent: float
+    candidates: Iterable[Scene],
+    tile: Tile,
+    *,
+    year: int,
+    level: str,
+    season: list[str],
+    max_cloud_percent: float,
+    widen_days: int = 0,
 ) -> tuple[list[Scene], Counter]:
     """(scenes to use, sorted by time and id; number of scenes left out by the first reason that applied).
 
@@ -111,11 +141,13 @@ def select(
     """
     chosen: dict[tuple, Scene] = {}
     rejected: Counter = Counter()
-    for scene in candidates:
-        reason = _unfit(scene, tile, year, level, season, max_cloud_percent)
+    for candidate in candidates:
+        off = 0 if candidate.datetime is None else days_off(candidate.datetime, season)
+        reason = _unfit(candidate, tile, year, level, off > widen_days, max_cloud_percent)
         if reason:
             rejected[reason] += 1
             continue
+        scene = replace(candidate, wider=off > 0)
         granule = (scene.datetime, scene.mgrs or scene.id, scene.platform)
         other = chosen.get(granule)
         if other is not None:
@@ -125,15 +157,23 @@ def select(
     return sorted(chosen.values(), key=lambda scene: (scene.datetime or "", scene.id)), rejected
 
 
-def _unfit(scene: Scene, tile: Tile, year: int, level: str, season: list[str], max_cloud_percent: float) -> str | None:
+def days_off(moment: str, season: list[str]) -> int:
+    """Days from a time (ISO) to the season, first and last day "mm-dd", which may span the new year; 0 inside it."""
+    first, last, day = (date.fromisoformat(f"2000-{text}").timetuple().tm_yday for text in (*season, moment[5:10]))
+    if first <= day <= last if first <= last else day >= first or day <= last:
+        return 0
+    return min((first - day) % _LEAP_YEAR_DAYS, (day - last) % _LEAP_YEAR_DAYS)
+
+
+def _unfit(
+    scene: Scene, tile: Tile, year: int, level: str, out_of_season: bool, max_cloud_percent: float
+) -> str | None:
     if scene.level != level:
         return "level"
-    if scene.datetime is not None:
-        first, last, day = season[0], season[1], scene.datetime[5:10]
-        if int(scene.datetime[:4]) != year:
-            return "year"
-        if not (first <= day <= last if first <= last else day >= first or day <= last):
-            return "season"
+    if scene.datetime is not None and int(scene.datetime[:4]) != year:
+        return "year"
+    if out_of_season:
+        return "season"
     if (scene.cloud_percent or 0) > max_cloud_percent:
         return "cloud"
     return None if covers(scene, tile) else "footprint"

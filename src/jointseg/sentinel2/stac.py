@@ -1,41 +1,38 @@
 """Scenes of a STAC API and windows of its cloud-optimised files over HTTP."""
 
-import logging
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
+from rasterio.errors import RasterioError
 
 from jointseg.errors import DataError
 from jointseg.grid import Tile
+from jointseg.sentinel2 import asking
+from jointseg.sentinel2.asking import Answer, AnswerError, ask
 from jointseg.sentinel2.items import scene_of
-from jointseg.sentinel2.pixels import Bounds, Files
+from jointseg.sentinel2.pixels import Bounds, Files, Shift
 from jointseg.sentinel2.scene import Scene, lonlat_box
 
-log = logging.getLogger(__name__)
-
-# Answers worth asking again: too many requests, and the server's own faults.
-RETRY_CODES = (429, 500, 502, 503, 504)
-TRIES, BACKOFF_S = 6, 0.5
 SIGNERS = {"planetary-computer": "https://planetarycomputer.microsoft.com/api/sas/v1/token"}
+TIMEOUT_S = 60.0
+PAGE = 200
+# GDAL asks again by itself after these statuses; what it cannot mend is read anew.
 _GDAL = {
-    "GDAL_HTTP_MAX_RETRY": str(TRIES),
+    "GDAL_HTTP_MAX_RETRY": "3",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_RETRY_CODES": ",".join(map(str, RETRY_CODES)),
+    "GDAL_HTTP_RETRY_CODES": ",".join(map(str, asking.RETRY_CODES)),
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_TIMEOUT": f"{TIMEOUT_S:g}",
+    "GDAL_HTTP_CONNECTTIMEOUT": "30",
     "VSI_CACHE": "TRUE",
 }
-
-
-def _retry() -> Retry:
-    return Retry(
-        total=TRIES, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=RETRY_CODES, allowed_methods=None
-    )
+# GDAL keeps the half of an answer that was cut and reads it again for ever; so only the first try may use what it keeps.
+_ANEW = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/", "VSI_CACHE": "FALSE"}
 
 
 def collection_of(source: dict, level: str) -> str:
@@ -51,26 +48,52 @@ def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
     """The scenes of one year over a tile; the caller picks by season and cloud.
 
     Raises:
-        DataError: the catalogue does not answer, after retries of 429 and 5xx alone.
+        DataError: the catalogue refuses, or gives no whole answer after the tries.
     """
     from pystac_client import Client
-    from pystac_client.exceptions import APIError
-    from pystac_client.stac_api_io import StacApiIO
 
     collection = collection_of(source, level)
     area = lonlat_box(tile.bounds, tile.crs)
     try:
-        client = Client.open(source["url"], stac_io=StacApiIO(max_retries=_retry(), timeout=60))
+        client = Client.open(source["url"], stac_io=_api(), timeout=TIMEOUT_S)
         found = client.search(
-            collections=[collection], bbox=list(area.bounds), datetime=f"{year}-01-01/{year}-12-31", limit=200
+            collections=[collection], bbox=list(area.bounds), datetime=f"{year}-01-01/{year}-12-31", limit=PAGE
         )
         items = list(found.items_as_dicts())
-    except (APIError, requests.RequestException) as error:
+    except AnswerError as fault:
+        if fault.passing:
+            raise DataError(
+                f"the STAC catalogue {source['url']} gives no whole answer for {collection} in {asking.TRIES} tries "
+                f"(at last: {fault}); check the network and run again later"
+            ) from fault
         raise DataError(
-            f"the STAC catalogue {source['url']} does not answer for {collection} ({error}); check the URL and network"
-        ) from error
+            f"the STAC catalogue {source['url']} refuses {collection} with HTTP status {fault.status} ({fault}); check "
+            "its URL and collections"
+        ) from fault
     for item in items:
         yield scene_of(item, _base(item))
+
+
+def _api() -> Any:
+    """How the catalogue is asked: each page by itself, again after a fault that may pass."""
+    from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
+
+    class Asking(StacApiIO):
+        def request(self, href: str, *args: Any, **kwargs: Any) -> str:
+            def once() -> str:
+                try:
+                    text = super(Asking, self).request(href, *args, **kwargs)
+                    json.loads(text)
+                except APIError as error:
+                    raise AnswerError(error, getattr(error, "status_code", None)) from error
+                except json.JSONDecodeError as error:
+                    raise AnswerError("an answer that is no whole JSON") from error
+                return text
+
+            return ask(once, href)
+
+    return Asking(timeout=TIMEOUT_S, max_retries=None)
 
 
 def _base(item: dict) -> str:
@@ -79,7 +102,7 @@ def _base(item: dict) -> str:
 
 
 class Urls(Files):
-    """Reads scenes of a catalogue over HTTP, several at a time; asks again after 429 and 5xx alone."""
+    """Reads scenes of a catalogue over HTTP, several at a time; asks again after faults that may pass alone."""
 
     workers = 8
 
@@ -90,23 +113,71 @@ class Urls(Files):
     def path(self, href: str) -> str:
         return f"{super().path(href)}?{self._token}" if self._token else super().path(href)
 
-    def check(self, scene: Scene, bands: list[str]) -> None:
-        with rasterio.Env(**_GDAL):
-            super().check(scene, bands)
+    def check(self, scene: Scene, keys: Sequence[str]) -> None:
+        self._asked(lambda: super(Urls, self).check(scene, keys), scene, keys)
 
-    def read(self, scene: Scene, keys: list[str], bounds: Bounds) -> np.ndarray:
-        with rasterio.Env(**_GDAL):
-            return super().read(scene, keys, bounds)
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = (0.0, 0.0)) -> np.ndarray:
+        def layer(key: str) -> np.ndarray:
+            return self._asked(lambda: super(Urls, self).read(scene, [key], bounds, shift_m), scene, [key])
+
+        return np.concatenate([layer(key) for key in keys])
+
+    def _asked(self, question: Callable[[], Answer], scene: Scene, keys: Sequence[str]) -> Answer:
+        """What GDAL reads of assets; where it fails, their server tells whether asking again is of any use."""
+
+        options = dict(_GDAL)
+
+        def once() -> Answer:
+            try:
+                with rasterio.Env(**options):
+                    return question()
+            except DataError as error:
+                if not isinstance(error.__cause__, RasterioError):
+                    raise
+                status = self._status(scene, keys) if options.keys() > _GDAL.keys() else None
+                options.update(_ANEW)
+                raise AnswerError(error, status) from error
+
+        try:
+            return ask(once, f"{', '.join(keys)} of scene {scene.id}")
+        except AnswerError as fault:
+            if fault.passing:
+                raise DataError(f"{fault} (asked {asking.TRIES} times)") from fault
+            raise DataError(
+                f"{fault} (its server answers with HTTP status {fault.status}: 401 and 403 ask for sentinel2.source.sign, "
+                "404 and 410 for a new scene list)"
+            ) from fault
+
+    def _status(self, scene: Scene, keys: Sequence[str]) -> int | None:
+        """The first HTTP status of a refusal that the assets' servers give; None where they give none."""
+        for key in keys:
+            url = self.path(scene.assets[key].href).removeprefix("/vsicurl/")
+            if not url.startswith("http"):
+                continue
+            try:
+                answer = requests.get(url, headers={"Range": "bytes=0-0"}, timeout=TIMEOUT_S, stream=True)
+                answer.close()
+            except requests.RequestException:
+                continue
+            if not answer.ok:
+                return answer.status_code
+        return None
 
 
 def token(source: dict, level: str) -> str:
     """The access token that a signing service gives for the collection of a level; `sign` is its name or URL."""
     url = f"{SIGNERS.get(source['sign'], source['sign'])}/{collection_of(source, level)}"
-    session = requests.Session()
-    session.mount("http", HTTPAdapter(max_retries=_retry()))
+
+    def once() -> str:
+        try:
+            answer = requests.get(url, timeout=TIMEOUT_S)
+            if not answer.ok:
+                raise AnswerError(f"HTTP status {answer.status_code}", answer.status_code)
+            return answer.json()["token"]
+        except (requests.RequestException, KeyError, ValueError) as error:
+            raise AnswerError(error) from error
+
     try:
-        answer = session.get(url, timeout=60)
-        answer.raise_for_status()
-        return answer.json()["token"]
-    except (requests.RequestException, KeyError, ValueError) as error:
+        return ask(once, url)
+    except AnswerError as error:
         raise DataError(f"{url} gives no access token ({error}); check sentinel2.source.sign") from error

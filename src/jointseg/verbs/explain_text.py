@@ -117,11 +117,12 @@ def _composite(console: Console, made: CompositePixel) -> None:
     rows = []
     for look in made.looks:
         mark = {True: "clear", False: "not clear", None: "?"}[look.clear] + (", taken" if look.taken else "")
+        shift = f"{look.shift['x_m']:+.2f} {look.shift['y_m']:+.2f}" if look.shift and look.shift["usable"] else None
         values = [None if look.values is None else look.values[name] for name in bands]
         when = (look.datetime or "unknown").replace("T", " ").removesuffix("Z")
-        rows.append((look.number, when, mark, look.detail, *values, look.relative_orbit, look.baseline, look.id))
+        rows.append((look.number, when, mark, look.detail, *values, shift, look.relative_orbit, look.baseline, look.id))
     console.print()
-    _rows(console, ("", "time, UTC", "look", "why", *bands, "orbit", "baseline", "product"), rows)
+    _rows(console, ("", "time, UTC", "look", "why", *bands, "shift, m", "orbit", "baseline", "product"), rows)
     lines = [(look.number, look.lines) for look in made.looks if look.lines]
     if lines:
         console.print()
