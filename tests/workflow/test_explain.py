@@ -199,7 +199,7 @@ def test_scenes_and_what_was_clear(run):
     config, results, told, _ = run
     sentinel2 = config.sentinel2
     assert sentinel2.scl_buffer_m == 10 * BUFFER_PX
-    count = {True: 0, False: 0}
+    count, compared = {True: 0, False: 0}, 0
     for (x, y, year), each in told.items():
         level = sentinel2.level_by_year.get(year, sentinel2.level)
         listed = products(results, year, level, sentinel2.max_cloud_percent)
@@ -220,10 +220,11 @@ def test_scenes_and_what_was_clear(run):
             shifts = {look.id: look.shift for look in each.composite.looks}
             assert sum(shift["usable"] for shift in shifts.values()) >= 2
             expected = medians({name: listed[name] for name in clear if clear[name]}, shifts, *middle)
-            assert each.composite.values == pytest.approx(
-                expected, abs=1
-            )  # shifted values are rounded, and then halves
-    assert min(count.values()) > 50
+            if not math.isnan(sum(expected.values())):
+                # Rounded twice: the shifted values, and halves.
+                assert each.composite.values == pytest.approx(expected, abs=1)
+                compared += 1
+    assert min(count.values()) > 50 and compared > 20
 
 
 def medians(clear: dict[str, tuple[Path, dict]], shifts: dict[str, dict], x: float, y: float) -> dict[str, float]:
@@ -234,23 +235,21 @@ def medians(clear: dict[str, tuple[Path, dict]], shifts: dict[str, dict], x: flo
         for name, (folder, metadata) in clear.items():
             offset = metadata["assets"][key]["raster:bands"][0]["offset"] * 10_000
             place = x - shifts[name]["x_m"], y - shifts[name]["y_m"]
-            values.append(max(cubic(folder / f"{band}.tif", *place) + offset, 1))
+            values.append(np.maximum(cubic(folder / f"{band}.tif", *place) + offset, 1))
         found[band] = float(np.median(values))
     return found
 
 
 def cubic(path: Path, x: float, y: float) -> float:
-    """Cubic convolution (Keys 1981, a = -0.5) of a raster of 10 m pixels at a point, over the pixels that hold data."""
+    """Cubic convolution (Keys 1981, a = -0.5) of a raster of 10 m pixels at a point; nan where a pixel holds no data."""
     array, t = delivered(path)
-    band = array[0].astype(float)
     col, row = (x - t.c) / t.a - 0.5, (y - t.f) / t.e - 0.5
-    total = weight = 0.0
-    for r in range(math.floor(row) - 1, math.floor(row) + 3):
-        for c in range(math.floor(col) - 1, math.floor(col) + 3):
-            if 0 <= r < band.shape[0] and 0 <= c < band.shape[1] and band[r, c]:
-                part = keys(row - r) * keys(col - c)
-                total, weight = total + part * band[r, c], weight + part
-    return total / weight
+    top, left = math.floor(row) - 1, math.floor(col) - 1
+    near = array[0, max(top, 0) : top + 4, max(left, 0) : left + 4].astype(float)
+    if near.shape != (4, 4) or not near.all():
+        return math.nan  # GDAL takes fewer pixels there
+    down, across = ([keys(place - first - k) for k in range(4)] for place, first in ((row, top), (col, left)))
+    return float(np.array(down) @ near @ np.array(across))
 
 
 def keys(distance: float) -> float:
