@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tiny_sentinel2 import (
@@ -26,7 +25,6 @@ from jointseg.grid import transformer
 from jointseg.raster import read
 from jointseg.sentinel2 import clouds, normalise, spool
 from jointseg.sentinel2 import composite as module
-from jointseg.sentinel2.combine import median, medoid
 from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scenes import scenes
 
@@ -137,38 +135,6 @@ observations = st.integers(1, 6).flatmap(
         arrays(np.uint16, (scenes, 2, 3, 4), elements=st.integers(1, 65534)), arrays(bool, (scenes, 3, 4))
     )
 )
-
-
-@given(observations, st.integers(1, 3))
-@settings(deadline=None)
-def test_median_is_numpys_over_the_clear(drawn, min_clear):
-    stack, clear = drawn
-    out = median(stack, clear, min_clear)
-    for row, col in np.ndindex(3, 4):
-        seen = stack[clear[:, row, col], :, row, col].astype(float)
-        if len(seen) < min_clear:
-            assert not out[:, row, col].any()
-        else:
-            assert out[:2, row, col].tolist() == np.floor(np.median(seen, axis=0) + 0.5).tolist()
-            assert out[2, row, col] == len(seen)
-
-
-@given(observations)
-@settings(deadline=None)
-def test_medoid_is_a_clear_observation_of_least_distance(drawn):
-    stack, clear = drawn
-    out = medoid(stack, clear, 1)
-    for row, col in np.ndindex(3, 4):
-        seen = np.flatnonzero(clear[:, row, col])
-        if not seen.size:
-            assert not out[:, row, col].any()
-            continue
-        points = stack[seen, :, row, col].astype(float)
-        total = np.linalg.norm(points[:, None] - points[None], axis=2).sum(axis=1)
-        taken = out[3, row, col] - 1
-        assert taken in seen
-        assert out[:2, row, col].tolist() == stack[taken, :, row, col].tolist()
-        assert total[seen.tolist().index(taken)] <= total.min() * (1 + 1e-5) + 1e-3
 
 
 def test_blocks_of_rows_change_no_pixel(tmp_path, monkeypatch):

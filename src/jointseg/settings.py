@@ -1,16 +1,24 @@
 """The config as pydantic models: one source for validation, defaults, the JSON schema and the docs table."""
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from jointseg.errors import DataError
 from jointseg.network_settings import Count, Section, Segmentation, Share, SuperRes
 
 Metres = Annotated[float, Field(gt=0)]
 Year = Annotated[int, Field(ge=2015, le=2100)]
-MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")]
+
+
+def _on_the_calendar(day: str) -> str:
+    date.fromisoformat(f"2000-{day}")  # a leap year; says what is wrong with 02-31
+    return day
+
+
+MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"), AfterValidator(_on_the_calendar)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
 
 
