@@ -1,5 +1,6 @@
 """Clouds by the s2cloudless model and their shadows, on scenes drawn so that the answer is known."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -251,3 +252,10 @@ def test_a_missing_package_is_named(monkeypatch):
     cloudless._model.cache_clear()
     with pytest.raises(DataError, match="need the package s2cloudless; install it"):
         probability(ground(1, 1))
+
+
+def test_lightgbm_that_cannot_be_loaded_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    cloudless._model.cache_clear()
+    with pytest.raises(DataError, match="apt-get install libgomp1"):
+        cloudless._model()

@@ -218,8 +218,13 @@ def _disk(radius: int) -> np.ndarray:
 
 @cache
 def _model() -> "Booster":
-    from lightgbm import Booster  # 70 MB that only scenes without a mask of their own need
-
+    try:
+        from lightgbm import Booster  # 70 MB that only scenes without a mask of their own need
+    except (ImportError, OSError) as error:  # OSError: its shared library lacks another
+        raise DataError(
+            f"clouds of L1C scenes need LightGBM, which cannot be loaded ({error}); install lightgbm and the OpenMP "
+            "library (Debian: apt-get install libgomp1), or set sentinel2.l1c_mask: classi"
+        ) from error
     # Found, not imported: the package itself brings in a web client and OpenCV, of which nothing is needed here.
     spec = find_spec("s2cloudless")
     if spec is None or spec.origin is None:
