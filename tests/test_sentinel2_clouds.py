@@ -52,8 +52,10 @@ GROUNDS = {
 @pytest.mark.parametrize("name", GROUNDS)
 def test_a_true_offset_raises_no_alarm(name, bands):
     levels = np.array([GROUNDS[name][band] for band in bands])
-    check(np.maximum(noisy(levels + 200, noise=20) - 199, 1).astype(np.uint16), bands, 0)
-    check(noisy(levels + 1000), bands, -1000)
+    assert check(np.maximum(noisy(levels + 200, noise=20) - 199, 1).astype(np.uint16), bands, 0) is None
+    assert check(noisy(levels + 1000), bands, -1000) is None
+    with pytest.raises(DataError, match="was taken off already"):  # the same ground, told an offset that it has not
+        check(noisy(np.minimum(levels, 700)), bands, -1000)
 
 
 @pytest.mark.parametrize("bands", [RGB, [*RGB, "B08"], ["B08", "B04"]])
@@ -88,11 +90,12 @@ def test_an_offset_taken_off_before_is_found():
 
 def test_unclear_and_unknown_pixels_do_not_count_against_an_offset():
     dn = noisy([VEGETATION[band] for band in RGB])
-    clear = np.zeros(dn.shape[1:], dtype=bool)
-    check_offset(dn, RGB, clear, scene(-1000))
-    clear[:] = True
+    nowhere, everywhere = np.zeros(dn.shape[1:], dtype=bool), np.ones(dn.shape[1:], dtype=bool)
+    with pytest.raises(DataError, match="was taken off already"):
+        check_offset(dn, RGB, everywhere, scene(-1000))
+    assert check_offset(dn, RGB, nowhere, scene(-1000)) is None
     dn[1] = 0
-    check_offset(dn, RGB, clear, scene(-1000))
+    assert check_offset(dn, RGB, everywhere, scene(-1000)) is None
 
 
 def test_cloud_score_by_its_threshold():

@@ -9,7 +9,8 @@ from tiny_sentinel2 import SIDE, TILE, TILE_KM, catalogue, compositing, item, li
 from jointseg.grid import parse_tile
 from jointseg.raster import read
 from jointseg.sentinel2 import scene as scene_list
-from jointseg.sentinel2.composite import SEASON, WIDENED, composite
+from jointseg.sentinel2.combine import SEASON, WIDENED
+from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.observe import Clearness, Observer, in_season
 from jointseg.sentinel2.pixels import Files
 from jointseg.sentinel2.scenes import days_off, scenes

@@ -15,19 +15,17 @@ from jointseg.errors import DataError
 from jointseg.grid import Tile, parse_tile
 from jointseg.progress import bar, track
 from jointseg.sentinel2 import archive as archives
-from jointseg.sentinel2 import earthengine, register, stac
+from jointseg.sentinel2 import cloudless, clouds, earthengine, register, stac
 from jointseg.sentinel2 import normalise as relative
 from jointseg.sentinel2 import scene as scene_list
-from jointseg.sentinel2.combine import METHODS
+from jointseg.sentinel2.combine import METHODS, SEASON, WIDENED
 from jointseg.sentinel2.observe import Clearness, Observer, Reader, Seen, in_season
 from jointseg.sentinel2.pieces import Kept
-from jointseg.sentinel2.pixels import RES_M, Bounds, Files
+from jointseg.sentinel2.pixels import RES_M, Files, bounds_of
 from jointseg.sentinel2.scene import Scene
 from jointseg.sentinel2.spool import REMOTE_ROWS, ROWS, Spool
 
 log = logging.getLogger(__name__)
-
-SEASON, WIDENED = 1, 2  # codes of the band `season`
 
 
 def composite(
@@ -44,8 +42,8 @@ def composite(
     scl_buffer_m: float,
     min_clear: int = 1,
     edge_m: float = 0.0,
-    clear_score: float = 0.6,
-    cloud_probability: float = 0.4,
+    clear_score: float = clouds.CLEAR_SCORE,
+    cloud_probability: float = cloudless.PROBABILITY,
     register_dates: bool = False,
     max_shift_m: float = 15.0,
     dark_object: bool = False,
@@ -111,13 +109,7 @@ def composite(
         if (base is not None and normalise) or (dark_object and listed[0].level == "L1C"):
             fits = _fits(spool, bands, base)
             facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
-        facts["warped"] = dict(sorted(reader.warped.items()))
-        if reader.graphs:
-            facts["graphs"] = dict(sorted(reader.graphs.items()))
-        tags = {"year": str(year), "tile": tile, "method": method, "scenes": json.dumps([scene.id for scene in listed])}
-        for name in ("registration", "normalisation", "warped"):
-            if facts.get(name):
-                tags[name] = json.dumps(facts[name], sort_keys=True)
+        facts |= _read_how(reader)
         names = _names(bands, method, listed)
         with raster.Writer(
             composite,
@@ -128,13 +120,26 @@ def composite(
             transform=place.transform(RES_M),
             nodata=0,
             descriptions=names,
-            tags=tags,
+            tags={"year": str(year), "tile": tile, "method": method} | _tags(listed, facts),
             overviews="average" if method == "median" else "nearest",
         ) as writer:
             facts |= _write(writer, spool, listed, names, method, min_clear, fits)
     if isinstance(reader, Kept):
         reader.drop()
     return facts
+
+
+def _read_how(reader: Reader) -> dict[str, Any]:
+    """From where scenes were warped, and what a server was asked to compute, by scene."""
+    graphs = {"graphs": dict(sorted(reader.graphs.items()))} if reader.graphs else {}
+    return {"warped": dict(sorted(reader.warped.items())), **graphs}
+
+
+def _tags(scenes: list[Scene], facts: dict[str, Any]) -> dict[str, str]:
+    """What the raster itself tells of its scenes, as JSON."""
+    told = {"scenes": json.dumps([scene.id for scene in scenes])}
+    kept = [name for name in ("registration", "normalisation", "warped") if facts.get(name)]
+    return told | {name: json.dumps(facts[name], sort_keys=True) for name in kept}
 
 
 def _names(bands: list[str], method: str, scenes: list[Scene]) -> list[str]:
@@ -215,7 +220,7 @@ def _register(observer: Observer, place: Tile, base: np.ndarray | None, max_shif
     windows = register.windows(place.shape(RES_M))
 
     def looks(number: int) -> list[Seen]:
-        found = [observer.scene(number, _bounds(place, window)) for window in windows]
+        found = [observer.scene(number, bounds_of(place, *window)) for window in windows]
         observer.reader.close(observer.scenes[number])
         return found
 
@@ -253,13 +258,6 @@ def _fits(spool: Spool, bands: list[str], base: np.ndarray | None) -> list[list[
     there = base[:, ::step, ::step]
     known = seen & np.logical_and.reduce(there > 0)
     return relative.shared([relative.fit(layer, there, clear, bands) for layer, clear in zip(sample, known)])
-
-
-def _bounds(tile: Tile, window: tuple[slice, slice]) -> Bounds:
-    """The bounds of rows and columns of a tile's raster."""
-    rows, cols = window
-    west, north = tile.bounds[0], tile.bounds[3]
-    return west + cols.start * RES_M, north - rows.stop * RES_M, west + cols.stop * RES_M, north - rows.start * RES_M
 
 
 def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:

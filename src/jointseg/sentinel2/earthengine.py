@@ -17,7 +17,7 @@ from jointseg.errors import DataError
 from jointseg.grid import Tile, transformer
 from jointseg.sentinel2.asking import AnswerError
 from jointseg.sentinel2.earthengine_client import asked, client
-from jointseg.sentinel2.pixels import RES_M, Bounds, Shift, nearest, resample
+from jointseg.sentinel2.pixels import RES_M, STILL, Bounds, Shift, nearest, resample, shape_of
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 MAX_BYTES, MAX_SIDE_PX = 40 << 20, 32_768
 # Around what is warped or shifted: the cubic kernel reaches two pixels beyond the one that a centre falls into.
 HALO_PX = 4
-STILL: Shift = (0.0, 0.0)
 
 # Earth Engine writes B4 where the products write B04.
 BAND_NAMES = {f"B{number:02d}": f"B{number}" for number in range(1, 13)} | {"B8A": "B8A"}
@@ -196,7 +195,7 @@ class Pixels:
 
     def _native(self, scene: Scene, keys: Sequence[str], bounds: Bounds) -> np.ndarray:
         """uint16 [keys, rows, columns] of the scene's own lattice, by as many requests as their limits ask for."""
-        rows, cols = round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
+        rows, cols = shape_of(bounds)
         image = self._image(scene, keys)
         out = np.zeros((len(keys), rows, cols), dtype=np.uint16)
         width = min(cols, MAX_SIDE_PX)

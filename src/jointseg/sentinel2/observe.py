@@ -7,13 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from jointseg.sentinel2 import cloudless, clouds, radiometry
-from jointseg.sentinel2.pixels import RES_M, Bounds, Shift
+from jointseg.sentinel2.pixels import RES_M, STILL, Bounds, Shift, shape_of
 from jointseg.sentinel2.scene import SCALE, Scene
 
 # Value that the sensor gives where it saturates.
 SATURATED_DN = 65535
 CHECK_STEP = 8  # the offset of a scene is checked on every eighth pixel of every eighth row
-STILL: Shift = (0.0, 0.0)
 
 
 class Reader(Protocol):
@@ -194,11 +193,6 @@ def reflectance(dn: np.ndarray, scene: Scene) -> np.ndarray:
     if scene.scale != SCALE:
         wide = np.rint(wide * (scene.scale / SCALE)).astype(np.int32)
     return np.clip(wide, 1, SATURATED_DN - 1).astype(np.uint16)
-
-
-def shape_of(bounds: Bounds) -> tuple[int, int]:
-    """(rows, columns) of bounds at 10 m."""
-    return round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
 
 
 def widened(bounds: Bounds, pixels: int) -> Bounds:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jointseg import raster
 from jointseg.sentinel2.observe import Reader
-from jointseg.sentinel2.pixels import RES_M, Bounds, Shift
+from jointseg.sentinel2.pixels import STILL, Bounds, Shift, shape_of
 from jointseg.sentinel2.scene import Scene
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,14 @@ class Kept:
     def check(self, scene: Scene, keys: Sequence[str]) -> None:
         self.reader.check(scene, keys)
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = (0.0, 0.0)) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
         """As the reader's own.
 
         Raises:
             DataError: the reader's, or the disk has no room for the answer.
         """
         path = self.folder / self._name(scene, keys, bounds, shift_m)
-        shape = (len(keys), round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M))
+        shape = (len(keys), *shape_of(bounds))
         array = self._whole(path, scene, shape)
         if array is None:
             array = self.reader.read(scene, keys, bounds, shift_m)

@@ -14,6 +14,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from jointseg.errors import DataError
+from jointseg.grid import Tile
 from jointseg.sentinel2.archive import local
 from jointseg.sentinel2.scene import Scene
 
@@ -21,6 +22,7 @@ RES_M = 10
 CATEGORICAL = ("SCL", "CLASSI")
 Bounds = tuple[float, float, float, float]
 Shift = tuple[float, float]  # metres to add to a scene's coordinates, x east and y north
+STILL: Shift = (0.0, 0.0)
 
 
 class Files:
@@ -68,7 +70,7 @@ class Files:
                             f"{first} is {expected[0]} from {expected[1][2]:g}, {expected[1][5]:g}; restore the file"
                         )
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = (0.0, 0.0)) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
         """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
         Bands that lie on another lattice or CRS, or are to be shifted, are resampled once (cubic); classes keep their
@@ -80,7 +82,7 @@ class Files:
         Raises:
             DataError: a file cannot be read, has no CRS, or another one than its scene is said to have.
         """
-        out = np.zeros((len(keys), *_shape(bounds)), dtype=np.uint16)
+        out = np.zeros((len(keys), *shape_of(bounds)), dtype=np.uint16)
         for layer, key in zip(out, keys):
             try:
                 layer[:] = self._layer(self._held(scene, key), scene, key, bounds, shift_m)
@@ -133,7 +135,7 @@ class Files:
             return ((bits > 0) * np.array([1, 2, 4], dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
         if key in CATEGORICAL:
             return nearest(source, [1], self.epsg, bounds, shift_m)[0]
-        if not moved and shift_m == (0.0, 0.0) and nests(source.transform):
+        if not moved and shift_m == STILL and nests(source.transform):
             return nearest(source, [1], self.epsg, bounds, shift_m)[0]
         if moved or not nests(source.transform):
             t = source.transform
@@ -151,7 +153,7 @@ def nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, 
     """The source's pixel at the centre of every 10 m pixel, uint16 [bands, rows, columns]: exact where pixels nest."""
     if source.crs.to_epsg() != epsg:
         return resample(source, bands, epsg, bounds, shift_m, Resampling.nearest)
-    shape, t = _shape(bounds), source.transform
+    shape, t = shape_of(bounds), source.transform
     col = np.floor((bounds[0] - shift_m[0] + RES_M * (np.arange(shape[1]) + 0.5) - t.c) / t.a).astype(int)
     row = np.floor((bounds[3] - shift_m[1] - RES_M * (np.arange(shape[0]) + 0.5) - t.f) / t.e).astype(int)
     out = np.zeros((len(bands), *shape), dtype=np.uint16)
@@ -174,7 +176,7 @@ def resample(
 
     A transformer exact to 1e-6 pixel (0 is refused) and a fixed kernel: the result does not depend on how a tile is cut.
     """
-    rows, cols = _shape(bounds)
+    rows, cols = shape_of(bounds)
     with WarpedVRT(
         source,
         crs=f"EPSG:{epsg}",
@@ -191,5 +193,12 @@ def resample(
         return warped.read(bands)
 
 
-def _shape(bounds: Bounds) -> tuple[int, int]:
+def shape_of(bounds: Bounds) -> tuple[int, int]:
+    """(rows, columns) of bounds at 10 m."""
     return round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
+
+
+def bounds_of(tile: Tile, rows: slice, cols: slice) -> Bounds:
+    """The bounds of rows and columns of a tile's 10 m raster."""
+    west, north = tile.bounds[0], tile.bounds[3]
+    return west + cols.start * RES_M, north - rows.stop * RES_M, west + cols.stop * RES_M, north - rows.start * RES_M

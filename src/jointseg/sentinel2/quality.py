@@ -18,6 +18,7 @@ from jointseg.errors import DataError
 from jointseg.grid import area_scale
 from jointseg.progress import track
 from jointseg.sentinel2 import quality_figure
+from jointseg.sentinel2.combine import WIDENED
 from jointseg.sentinel2.normalise import MIN_PIXELS, STABLE_SIGMAS
 from jointseg.sentinel2.quality_figure import View
 from jointseg.sentinel2.scene import SCALE
@@ -25,7 +26,6 @@ from jointseg.sentinel2.scene import SCALE
 ALL = "all"
 BLOCK_ROWS = 512
 VALUES = 65536  # of uint16
-WIDENED = 2  # code of the band `season`
 FITTED = ("line", "shift")  # fits whose residual was measured
 ROBUST = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 

@@ -14,10 +14,10 @@ from jointseg.sentinel2 import register
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.cloudless import HALO_M
 from jointseg.sentinel2.earthengine import MAX_BYTES, MAX_SIDE_PX
-from jointseg.sentinel2.observe import shape_of, widened
-from jointseg.sentinel2.pixels import RES_M, Bounds
+from jointseg.sentinel2.observe import widened
+from jointseg.sentinel2.pixels import RES_M, Bounds, bounds_of, shape_of
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Scene
-from jointseg.sentinel2.spool import REMOTE_ROWS
+from jointseg.sentinel2.spool import REMOTE_ROWS, strips
 from jointseg.settings import Settings
 
 PIXEL_BYTES = 2
@@ -163,12 +163,11 @@ def asked(
 
 def _areas(tile: Tile, registered: bool) -> Iterator[Bounds]:
     """Bounds that every scene is read in: the windows of the registration, then strips of the tile."""
-    west, south, east, north = tile.bounds
-    for row, col in register.windows(tile.shape(RES_M)) if registered else []:
-        left, right, top, bottom = (RES_M * edge for edge in (col.start, col.stop, row.start, row.stop))
-        yield west + left, north - bottom, west + right, north - top
-    for top in range(north, south, -REMOTE_ROWS * RES_M):
-        yield west, max(top - REMOTE_ROWS * RES_M, south), east, top
+    shape = tile.shape(RES_M)
+    for rows, cols in register.windows(shape) if registered else []:
+        yield bounds_of(tile, rows, cols)
+    for rows in strips(shape[0], REMOTE_ROWS):
+        yield bounds_of(tile, rows, slice(0, shape[1]))
 
 
 def _read(bounds: Bounds, keys: int, kind: str) -> Asked:

@@ -15,13 +15,18 @@ import rasterio
 from jointseg.errors import DataError
 from jointseg.grid import Tile
 from jointseg.sentinel2.observe import Observer
-from jointseg.sentinel2.pixels import RES_M
+from jointseg.sentinel2.pixels import bounds_of
 
 # Rows of a scene that are read at a time: of a file a row of its blocks, of a server as much as it answers at once.
 ROWS, REMOTE_ROWS = 512, 2048
 STACK_BYTES = 32 << 20  # of what all scenes saw of the rows that are given back at a time
 # A row of blocks of every band; more is only memory.
 _GDAL_CACHE_MB = 64
+
+
+def strips(height: int, rows: int) -> list[slice]:
+    """So many rows at a time, from the north."""
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
 class Spool:
@@ -43,8 +48,8 @@ class Spool:
         def read(group: list[int]) -> None:
             before = np.zeros(self.shape, dtype=bool) if len(group) > 1 else None
             for number in group:
-                for top in range(0, self.shape[0], rows):
-                    self._keep(observer, tile, number, slice(top, min(top + rows, self.shape[0])), before)
+                for strip in strips(self.shape[0], rows):
+                    self._keep(observer, tile, number, strip, before)
                 observer.reader.close(observer.scenes[number])
                 done(number)
 
@@ -54,8 +59,7 @@ class Spool:
     def strips(self) -> list[slice]:
         """The rows that `read` should be asked for, from the north."""
         row_bytes = self.scenes * self.bands * self.shape[1] * 2
-        rows = max(1, STACK_BYTES // row_bytes)
-        return [slice(top, min(top + rows, self.shape[0])) for top in range(0, self.shape[0], rows)]
+        return strips(self.shape[0], max(1, STACK_BYTES // row_bytes))
 
     def read(self, rows: slice) -> np.ndarray:
         """What the scenes saw in some rows, uint16 [scenes, bands, rows, columns], 0 where they did not see it clear."""
@@ -68,8 +72,7 @@ class Spool:
         return stack
 
     def _keep(self, observer: Observer, tile: Tile, number: int, rows: slice, before: np.ndarray | None) -> None:
-        west, _, east, north = tile.bounds
-        seen = observer.scene(number, (west, north - rows.stop * RES_M, east, north - rows.start * RES_M))
+        seen = observer.scene(number, bounds_of(tile, rows, slice(0, self.shape[1])))
         clear = seen.clear
         if before is not None:
             clear = clear & ~before[rows]

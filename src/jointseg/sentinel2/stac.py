@@ -15,7 +15,7 @@ from jointseg.grid import Tile
 from jointseg.sentinel2 import asking
 from jointseg.sentinel2.asking import Answer, AnswerError, ask
 from jointseg.sentinel2.items import scene_of
-from jointseg.sentinel2.pixels import Bounds, Files, Shift
+from jointseg.sentinel2.pixels import STILL, Bounds, Files, Shift
 from jointseg.sentinel2.scene import Scene, lonlat_box
 
 SIGNERS = {"planetary-computer": "https://planetarycomputer.microsoft.com/api/sas/v1/token"}
@@ -116,7 +116,7 @@ class Urls(Files):
     def check(self, scene: Scene, keys: Sequence[str]) -> None:
         self._asked(lambda: super(Urls, self).check(scene, keys), scene, keys)
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = (0.0, 0.0)) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
         def layer(key: str) -> np.ndarray:
             return self._asked(lambda: super(Urls, self).read(scene, [key], bounds, shift_m), scene, [key])
 

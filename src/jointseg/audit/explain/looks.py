@@ -16,7 +16,7 @@ from jointseg.sentinel2 import clouds, normalise
 from jointseg.sentinel2 import composite as compositing
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.observe import Clearness, Observer, Reader, Seen, in_season
-from jointseg.sentinel2.pixels import RES_M, Bounds
+from jointseg.sentinel2.pixels import RES_M, STILL, Bounds
 from jointseg.sentinel2.scene import Scene
 
 # What the classes mean, by the mask that tells them.
@@ -145,7 +145,7 @@ class Scenes:
         # A run of an earlier version did not know every rule, and did as the defaults do.
         rules = {each.name for each in fields(Clearness)} & params.keys()
         clearness = Clearness(**{name: params[name] for name in sorted(rules)})
-        moved = [(shift["x_m"], shift["y_m"]) if shift else (0.0, 0.0) for shift in shifts]
+        moved = [(shift["x_m"], shift["y_m"]) if shift else STILL for shift in shifts]
         return Observer(reader, self.listed, params["bands"], clearness, area, moved)
 
     def _lost(self, error: Exception, damaged: bool) -> None:
