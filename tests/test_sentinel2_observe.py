@@ -123,7 +123,7 @@ def test_a_shift_moves_the_scene_and_its_mask(tmp_path):
     root = catalogue(tmp_path / "a")
     still, _ = observer(root).read(BOUNDS)
     stack, clear = observer(root, [(20.0, -30.0)]).read(BOUNDS)
-    # 20 m east and 30 m south: two columns on and three rows down, by whole pixels so that cubic changes nothing.
+    # 20 m east and 30 m south: two columns on and three rows down, by whole pixels so that the kernel changes nothing.
     assert (stack[0, :, 53, 52] == still[0, :, 50, 50]).all() and stack[0, 0].max() == 1800
     assert not clear[0, 23:25, 22:24].any() and clear[0, 20:22, 20:22].all()
     assert not clear[0, :3].any() and not clear[0, :, :2].any()  # there the scene is not

@@ -235,26 +235,22 @@ def medians(clear: dict[str, tuple[Path, dict]], shifts: dict[str, dict], x: flo
         for name, (folder, metadata) in clear.items():
             offset = metadata["assets"][key]["raster:bands"][0]["offset"] * 10_000
             place = x - shifts[name]["x_m"], y - shifts[name]["y_m"]
-            values.append(np.maximum(cubic(folder / f"{band}.tif", *place) + offset, 1))
+            values.append(np.maximum(lanczos(folder / f"{band}.tif", *place) + offset, 1))
         found[band] = float(np.median(values))
     return found
 
 
-def cubic(path: Path, x: float, y: float) -> float:
-    """Cubic convolution (Keys 1981, a = -0.5) of a raster of 10 m pixels at a point; nan where a pixel holds no data."""
+def lanczos(path: Path, x: float, y: float) -> float:
+    """A raster of 10 m pixels at a point, by Lanczos' kernel of three lobes; nan where a pixel holds no data."""
     array, t = delivered(path)
     col, row = (x - t.c) / t.a - 0.5, (y - t.f) / t.e - 0.5
-    top, left = math.floor(row) - 1, math.floor(col) - 1
-    near = array[0, max(top, 0) : top + 4, max(left, 0) : left + 4].astype(float)
-    if near.shape != (4, 4) or not near.all():
+    top, left = math.floor(row) - 2, math.floor(col) - 2
+    near = array[0, max(top, 0) : top + 6, max(left, 0) : left + 6].astype(float)
+    if near.shape != (6, 6) or not near.all():
         return math.nan  # GDAL takes fewer pixels there
-    down, across = ([keys(place - first - k) for k in range(4)] for place, first in ((row, top), (col, left)))
-    return float(np.array(down) @ near @ np.array(across))
-
-
-def keys(distance: float) -> float:
-    d = abs(distance)
-    return 1.5 * d**3 - 2.5 * d**2 + 1 if d < 1 else -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    weights = [np.sinc(d) * np.sinc(d / 3) for d in (row - top - np.arange(6), col - left - np.arange(6))]
+    down, across = (each / each.sum() for each in weights)
+    return float(down @ near @ across)
 
 
 def test_no_look_is_clear_under_a_true_cloud_and_every_one_far_from_clouds_is(run):

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 
 from jointseg.errors import DataError
 from jointseg.grid import Tile, transformer
 from jointseg.sentinel2.asking import AnswerError
 from jointseg.sentinel2.earthengine_client import asked, client
-from jointseg.sentinel2.pixels import RES_M, STILL, Bounds, Shift, nearest, resample, shape_of
+from jointseg.sentinel2.pixels import RES_M, STILL, Bounds, Shift, continuous, nearest, shape_of
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ COLLECTIONS = {"L1C": "COPERNICUS/S2_HARMONIZED", "L2A": "COPERNICUS/S2_SR_HARMO
 CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 # computePixels answers at most 48 MB, uncompressed, on at most 32,768 pixels a side; some room is left.
 MAX_BYTES, MAX_SIDE_PX = 40 << 20, 32_768
-# Around what is warped or shifted: the cubic kernel reaches two pixels beyond the one that a centre falls into.
+# Around what is warped or shifted: the kernel reaches three pixels beyond the one that a centre falls into.
 HALO_PX = 4
 
 # Earth Engine writes B4 where the products write B04.
@@ -175,7 +174,7 @@ class Pixels:
                     [
                         nearest(own, [band], self.epsg, bounds, shift_m)
                         if key in MASKS
-                        else resample(own, [band], self.epsg, bounds, shift_m, Resampling.cubic)
+                        else continuous(own, [band], self.epsg, bounds, shift_m)
                         for band, key in enumerate(keys, start=1)
                     ]
                 )

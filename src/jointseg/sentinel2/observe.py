@@ -8,10 +8,8 @@ import numpy as np
 
 from jointseg.sentinel2 import cloudless, clouds, radiometry
 from jointseg.sentinel2.pixels import RES_M, STILL, Bounds, Shift, shape_of
-from jointseg.sentinel2.scene import SCALE, Scene
+from jointseg.sentinel2.scene import SATURATED_DN, SCALE, Scene
 
-# Value that the sensor gives where it saturates.
-SATURATED_DN = 65535
 CHECK_STEP = 8  # the offset of a scene is checked on every eighth pixel of every eighth row
 
 

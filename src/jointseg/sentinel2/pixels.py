@@ -15,10 +15,12 @@ from rasterio.windows import Window
 
 from jointseg.errors import DataError
 from jointseg.grid import Tile
+from jointseg.sentinel2 import lanczos
 from jointseg.sentinel2.archive import local
 from jointseg.sentinel2.scene import Scene
 
 RES_M = 10
+MICRO = 1_000_000  # of a pixel: a shift counts in these, so that it is the same from wherever a file begins
 CATEGORICAL = ("SCL", "CLASSI")
 Bounds = tuple[float, float, float, float]
 Shift = tuple[float, float]  # metres to add to a scene's coordinates, x east and y north
@@ -73,8 +75,8 @@ class Files:
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
         """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
-        Bands that lie on another lattice or CRS, or are to be shifted, are resampled once (cubic); classes keep their
-        nearest value.
+        Bands are resampled once at most: by Lanczos' kernel where they lie on the lattice and are to be shifted, by cubic
+        convolution where they lie on another lattice or CRS. Classes keep their nearest value.
 
         Args:
             shift_m: added to the scene's coordinates: (x, y) gets what the scene has at (x, y) - shift.
@@ -135,13 +137,11 @@ class Files:
             return ((bits > 0) * np.array([1, 2, 4], dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
         if key in CATEGORICAL:
             return nearest(source, [1], self.epsg, bounds, shift_m)[0]
-        if not moved and shift_m == STILL and nests(source.transform):
-            return nearest(source, [1], self.epsg, bounds, shift_m)[0]
         if moved or not nests(source.transform):
             t = source.transform
             where = f"EPSG:{source.crs.to_epsg()}, {t.a:g} m"
             self.warped[scene.id] = where if nests(t) else f"{where}, origin {t.c:g} {t.f:g}"
-        return resample(source, [1], self.epsg, bounds, shift_m, Resampling.cubic)[0]
+        return continuous(source, [1], self.epsg, bounds, shift_m)[0]
 
 
 def nests(t: Affine) -> bool:
@@ -167,6 +167,27 @@ def nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, 
             array = array[:, (row[rows_in] - top)[:, None], (col[cols_in] - left)[None, :]]
         out[:, rows_in[0] : rows_in[-1] + 1, cols_in[0] : cols_in[-1] + 1] = array
     return out
+
+
+def continuous(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
+    """Reflectance of bounds, uint16 [bands, rows, columns]; 0 outside the source."""
+    if source.crs.to_epsg() == epsg and nests(source.transform):
+        if shift_m == STILL:
+            return nearest(source, bands, epsg, bounds, shift_m)
+        if source.transform.a == RES_M:
+            return _shifted(source, bands, bounds, shift_m)
+    return resample(source, bands, epsg, bounds, shift_m, Resampling.cubic)
+
+
+def _shifted(source: DatasetReader, bands: list[int], bounds: Bounds, shift_m: Shift) -> np.ndarray:
+    rows, cols = shape_of(bounds)
+    t = source.transform
+    top, down = divmod(round((t.f - bounds[3] + shift_m[1]) / RES_M * MICRO), MICRO)
+    left, across = divmod(round((bounds[0] - shift_m[0] - t.c) / RES_M * MICRO), MICRO)
+    # The kernel takes lanczos.TAPS pixels from `top - lanczos.LOBES + 1` on.
+    west, north = t.c + (left - lanczos.LOBES + 1) * RES_M, t.f - (top - lanczos.LOBES + 1) * RES_M
+    around = (west, north - (rows + lanczos.TAPS - 1) * RES_M, west + (cols + lanczos.TAPS - 1) * RES_M, north)
+    return lanczos.moved(nearest(source, bands, source.crs.to_epsg(), around, STILL), down / MICRO, across / MICRO)
 
 
 def resample(

@@ -13,6 +13,7 @@ from jointseg.grid import Tile, transformer
 LEVELS = ("L1C", "L2A")
 # Reflectance is stored times 10000; from baseline 04.00 (2022-01-25) on, 1000 is added to it.
 SCALE = 1e-4
+SATURATED_DN = 65535  # what the sensor gives where it saturates
 OFFSET_BASELINE, OFFSET_DN = 4.0, -1000
 # The L1C bands that s2cloudless looks at, in its order.
 CLOUDLESS_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
