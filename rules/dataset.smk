@@ -88,6 +88,10 @@ if C.dataset is not None:
             road_widths_m=D.road_widths_m,
             lane_width_m=D.lane_width_m,
             isa_tags=D.isa_tags,
+            not_isa_tags=D.not_isa_tags,
+            unpaved_surfaces=D.unpaved_surfaces,
+            soft_tags=D.soft_tags,
+            industrial_yard_m=D.industrial_yard_m,
             code=code("labels"),
             environment=packages("labels"),
         message:

@@ -10,18 +10,16 @@ import numpy as np
 import pandas as pd
 import shapely
 from affine import Affine
-from rasterio.features import rasterize
 
 from jointseg import grid, raster
 from jointseg.dataset import registration
+from jointseg.dataset.burn import BANDS, UNKNOWN, UNKNOWN_FRACTION, burn, fractions
 from jointseg.dataset.composites import Composites
 from jointseg.dataset.jilin1 import Scene, read, scene
 from jointseg.errors import DataError
 from jointseg.progress import bar
 
 HR_BANDS = ("B04", "B03", "B02")
-UNKNOWN = 255
-BURN = {"add": 1, "remove": 0, "unknown": UNKNOWN}
 
 
 def chips(
@@ -37,12 +35,13 @@ def chips(
     chip_m: int,
     bands: Sequence[str],
 ) -> dict[str, Any]:
-    """Writes three rasters a chip and the index of the reach, for the samples that were paired.
+    """Writes four rasters a chip and the index of the reach, for the samples that were paired.
 
     {id}_lr.tif: uint16 [bands, chip_m / 10, chip_m / 10], the composite, reflectance x 10000.
     {id}_hr.tif: uint16 [3, chip_m, chip_m], the Jilin-1 scene at 1 m, moved by its shift, per band brought to the
     composite by the gain of its scene and an offset of its own, reflectance x 10000 of B04, B03, B02.
     {id}_label.tif: uint8 [1, chip_m, chip_m], 0 not impervious, 1 impervious, 255 unknown.
+    {id}_fraction.tif: uint16 [1 + kinds, chip_m, chip_m], see burn.fractions.
     In the first two 0 is unknown.
 
     Args:
@@ -72,8 +71,9 @@ def chips(
             )
             gains[one.id] = [float(f"{gain:.6g}") for gain in common.gain]
             for row, image in zip(rows.itertuples(), images):
-                label = burn(shapes.get(row.sample_id), int(row.epsg), (row.minx, row.miny + chip_m), chip_m)
-                _write(folder, row, image, common, label, chip_m, bands)
+                place = (shapes.get(row.sample_id), int(row.epsg), (row.minx, row.miny + chip_m), chip_m)
+                label = burn(*place)
+                _write(folder, row, image, common, label, fractions(*place), chip_m, bands)
                 known = label[label != UNKNOWN]
                 shares[row.sample_id] = float((known == 1).mean()) if known.size else float("nan")
                 shown.advance()
@@ -125,6 +125,7 @@ def _write(
     image: Images,
     common: registration.Match,
     label: np.ndarray,
+    fraction: np.ndarray,
     chip_m: int,
     bands: Sequence[str],
 ) -> None:
@@ -138,28 +139,8 @@ def _write(
     raster.write(folder / f"{name}_lr.tif", image.lr, crs=crs, transform=coarse, nodata=0, descriptions=bands)
     raster.write(folder / f"{name}_hr.tif", hr, crs=crs, transform=fine, nodata=0, descriptions=HR_BANDS)
     raster.write(folder / f"{name}_label.tif", label[None], crs=crs, transform=fine, nodata=UNKNOWN)
-
-
-def burn(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int) -> np.ndarray:
-    """The label at 1 m: what is added, then what is removed, then what is unknown; a pixel counts by its centre.
-
-    Args:
-        shapes: rows with `action` and geometry, or None where a chip has none.
-        epsg: the chip's UTM zone.
-        corner: upper left, metres of the zone.
-
-    Returns:
-        uint8 [side_px, side_px].
-    """
-    out = np.zeros((side_px, side_px), dtype=np.uint8)
-    if shapes is None:
-        return out
-    here = shapes.to_crs(epsg)
-    transform = Affine(1, 0, corner[0], 0, -1, corner[1])
-    for action, value in BURN.items():
-        if polygons := [(shape, value) for shape in here.geometry[here["action"] == action]]:
-            rasterize(polygons, out=out, transform=transform)
-    return out
+    part = folder / f"{name}_fraction.tif"
+    raster.write(part, fraction, crs=crs, transform=fine, nodata=UNKNOWN_FRACTION, descriptions=BANDS)
 
 
 def _frame(table: pd.DataFrame, shares: dict[str, float], chip_m: int) -> gpd.GeoDataFrame:
@@ -175,6 +156,6 @@ def _frame(table: pd.DataFrame, shares: dict[str, float], chip_m: int) -> gpd.Ge
     kept = table.drop(columns=["status", "path", "date"]).reset_index(drop=True)
     kept["hr_date"] = table["date"].to_numpy()
     kept["isa_share"] = [shares[sample_id] for sample_id in ids]
-    for kind in ("lr", "hr", "label"):
+    for kind in ("lr", "hr", "label", "fraction"):
         kept[kind] = (stems + f"_{kind}.tif").to_numpy()
     return gpd.GeoDataFrame(kept, geometry=polygons, crs=4326)
