@@ -173,7 +173,7 @@ def all_manifests():
         jobs += ["rehearsal"]
     if SCORED:
         jobs += ["samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
-        jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
+        jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
         jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
         jobs += [f"{rule}/{product}" for rule in ("product_mosaic", "product_chips") for product in PRODUCTS]
@@ -190,6 +190,7 @@ def everything(wildcards):
     if SCORED:
         for step in ("samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
             made += getattr(rules, step).output
+        made += expand(rules.agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += expand(rules.segmentation.output, method=METHODS)
     return made

@@ -129,6 +129,35 @@ if C.dataset is not None:
         script:
             "step.py"
 
+    rule agreement:
+        input:
+            labels=rules.labels.output.labels,
+            chips=rules.chips.output.chips,
+            index=rules.chips.output.index,
+        output:
+            table=f"{R}/dataset/agreement/{{reach}}.csv",
+            polygons=f"{R}/dataset/agreement/{{reach}}.gpkg",
+            projects=directory(f"{R}/dataset/agreement/{{reach}}"),
+            manifest=manifest("agreement/{reach}"),
+        log:
+            f"{R}/logs/agreement/{{reach}}.log",
+        benchmark:
+            f"{R}/benchmarks/agreement/{{reach}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            chip_m=D.chip_m,
+            review_chips=D.review_chips,
+            code=code("agreement"),
+            environment=packages("agreement"),
+        message:
+            "Comparing the label sources of {wildcards.reach}"
+        script:
+            "step.py"
+
     rule dataset:
         input:
             indexes=expand(rules.chips.output.index, reach=REACHES),
