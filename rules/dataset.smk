@@ -162,11 +162,18 @@ if C.dataset is not None:
         input:
             indexes=expand(rules.chips.output.index, reach=REACHES),
             chips=expand(rules.chips.output.chips, reach=REACHES),
+            samples=rules.samples.output.samples,
             pairs=expand(rules.pairing.output.pairs, reach=REACHES),
+            labels=expand(rules.labels.output.labels, reach=REACHES),
+            manifests=dataset_manifests,
         output:
             index=f"{R}/dataset/index.parquet",
             statistics=f"{R}/dataset/statistics.json",
             card=f"{R}/dataset/card.md",
+            sources=f"{R}/dataset/sources.json",
+            collection=f"{R}/dataset/collection.json",
+            items=directory(f"{R}/dataset/items"),
+            checksums=f"{R}/dataset/checksums.sha256",
             manifest=manifest("dataset"),
         log:
             f"{R}/logs/dataset.log",
@@ -174,10 +181,13 @@ if C.dataset is not None:
             f"{R}/benchmarks/dataset.tsv"
         conda:
             "../envs/jointseg.yaml"
-        threads: 1
+        threads: 4
         resources:
             mem_mb=2000,
         params:
+            version=D.version,
+            chip_m=D.chip_m,
+            spacing_m=D.spacing_m,
             code=code("dataset"),
             environment=packages("dataset"),
         message:

@@ -161,13 +161,24 @@ def made(valley: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pair(valley, to / "pairs.parquet")
     run_labels(valley, to)
     run_chips(valley, to)
+    (to / "samples.parquet").write_bytes((valley / "samples.parquet").read_bytes())
     dataset(
         indexes=[to / "index/up.parquet"],
         chips=[to / "chips/up"],
+        samples=to / "samples.parquet",
         pairs=[to / "pairs.parquet"],
+        labels=[to / "labels.parquet"],
+        manifests=[],
         index=to / "index.parquet",
         statistics=to / "statistics.json",
         card=to / "card.md",
+        sources=to / "sources.json",
+        collection=to / "collection.json",
+        items=to / "items",
+        checksums=to / "checksums.sha256",
+        version="1.0.0",
+        chip_m=CHIP,
+        spacing_m=CHIP,
     )
     return to
 

@@ -164,6 +164,9 @@ class Splits(Section):
 class Dataset(Section):
     """ISASeg: where chips come from. Leave out in a run that is given its weights."""
 
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = Field(
+        "1.0.0", description="Version of the dataset, for its card, statistics and STAC collection."
+    )
     jilin1: str = Field(description="Folder of delivered Jilin-1 scenes.")
     osm: str = Field(description="OpenStreetMap extract: .osm.pbf or a GeoPackage with the same layers.")
     footprints: str = Field(description="Building footprints: any vector file.")

@@ -1,165 +1,181 @@
-"""Joins the reaches into one dataset with its statistics and its card."""
+"""Joins the reaches into one dataset: index, statistics, card, sources, STAC collection and checksums."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
+from rasterio.io import MemoryFile
 
 from jointseg import raster
-from jointseg.dataset.reader import SPLITS, ChipDataset
+from jointseg.dataset import card as cards
+from jointseg.dataset import stac
+from jointseg.dataset.contract import KINDS, SPLITS, ahead
+from jointseg.dataset.moments import Moments, Sums, sums
+from jointseg.dataset.sources import sources as sources_of
 from jointseg.errors import DataError
 from jointseg.progress import track
+from jointseg.provenance.digest import Entry, file_digest, tree_hash
+
+READERS = 4  # threads that read chips; as many as the rule `dataset` asks for
 
 
 def dataset(
     *,
     indexes: Sequence[Path],
     chips: Sequence[Path],
+    samples: Path,
+    pairs: Sequence[Path],
+    labels: Sequence[Path],
+    manifests: Sequence[Path],
     index: Path,
     statistics: Path,
     card: Path,
-    pairs: Sequence[Path] = (),
+    sources: Path,
+    collection: Path,
+    items: Path,
+    checksums: Path,
+    version: str,
+    chip_m: int,
+    spacing_m: float,
 ) -> dict[str, Any]:
-    """Writes index.parquet (all reaches), statistics.json (of the train split) and card.md.
+    """Writes what makes the folder of `index` a dataset that can be copied and read by itself.
 
-    Statistics are means and standard deviations per band over the known pixels of the train split, in reflectance,
-    for the 10 m and the 1 m images; with the share of ISA and the number of chips per split.
+    index.parquet holds all reaches. statistics.json has means and standard deviations per band over the known pixels
+    of the train split, in reflectance, for the 10 m and the 1 m images; the share of ISA and the number of chips by
+    split and reach. Each chip is read once, by threads, and sums are integers: no order changes a digit.
+
+    `content_sha256` in statistics, card and collection is the sha256 over the sorted checksums of chips and
+    tables. No file tells a time or a place of the run.
 
     Args:
-        indexes: one a reach.
-        chips: one folder a reach, all in the same folder.
-        pairs: one a reach, named by it; the card then tells why samples were rejected.
+        indexes, pairs, labels: one a reach, named by it.
+        chips: one folder a reach, all in the folder `chips` beside the index.
+        manifests: of the jobs that made the dataset, and of those that made its sources (see `sources`).
+        items: folder of the STAC items.
+        version: of the dataset, as the config says.
+        chip_m: side of a chip.
+        spacing_m: smallest distance between two centres.
 
-    Raises DataError when a chip's file is missing or of another size, or a split has no chips.
+    Raises DataError when a chip's file is missing or cannot be read, a sample is in two indexes, or a file does not
+    lie in the folder of the index.
     """
-    frames = [gpd.read_parquet(path) for path in sorted(indexes)]
-    table = pd.concat(frames, ignore_index=True).sort_values("sample_id", ignore_index=True)
-    root = Path(chips[0]).parent
-    _check_files(table, chips, root)
-    facts = _statistics(table, root)
+    root = Path(index).parent
+    table = pd.concat([gpd.read_parquet(path) for path in sorted(indexes)], ignore_index=True)
+    table = table.sort_values("sample_id", ignore_index=True)
+    _check_files(table, chips, root / "chips")
     with raster.atomic(index) as part:
         table.to_parquet(part)
+    with raster.atomic(sources) as part:
+        part.write_text(_json(sources_of(manifests, pairs)), encoding="utf-8")
+    read = _read(table, root / "chips")
+    tables = [Path(path) for path in (*indexes, samples, *pairs, *labels, index)]
+    content = [*_entries(tables, root), *(Entry(f"chips/{name}", *each) for name, each in read.files.items())]
+    facts = {"version": version, "content_sha256": content_digest(content), "chip_m": chip_m, "spacing_m": spacing_m}
+    facts |= {**read.moments, "bands": read.bands, **shares(table)}
     with raster.atomic(statistics) as part:
-        part.write_text(json.dumps(facts, indent=2) + "\n")
+        part.write_text(_json(facts), encoding="utf-8")
     with raster.atomic(card) as part:
-        part.write_text(_card(table, facts, pairs))
-    return {"chips": facts["chips"], "isa_share": facts["isa_share"]}
+        part.write_text(cards.text(table, facts, pairs), encoding="utf-8")
+    with raster.atomic(collection) as part:
+        part.write_text(stac.collection(table, facts), encoding="utf-8")
+    with raster.atomic(items) as folder:
+        folder.mkdir()
+        files = {name: Entry(name, *each) for name, each in read.files.items()}
+        stac.write_items(folder, table, files, read.bands, chip_m)
+    with raster.atomic(checksums) as part:
+        written = [statistics, card, sources, collection, *Path(items).rglob("*.json")]
+        every = sorted([*content, *_entries(written, root)], key=lambda entry: entry.path)
+        part.write_text("".join(f"{entry.sha256}  {entry.path}\n" for entry in every), encoding="utf-8")
+    return {"version": version, "content_sha256": facts["content_sha256"], **shares(table)}
+
+
+def content_digest(entries: Iterable[Entry]) -> str:
+    """The sha256 over the sorted checksums of chips and tables; the documents, which tell it, do not count."""
+    return tree_hash(entry for entry in entries if entry.path.endswith((".tif", ".parquet")))
+
+
+def shares(table: pd.DataFrame) -> dict[str, Any]:
+    """Chips and mean share of ISA by split, and by reach and split; null where no chip has a labelled pixel."""
+    reaches = {
+        reach: {split: {"chips": len(there), "isa_share": _mean(there)} for split, there in rows.groupby("split")}
+        for reach, rows in table.groupby("reach", sort=True)
+    }
+    by_split = {split: table[table["split"] == split] for split in SPLITS if (table["split"] == split).any()}
+    return {
+        "isa_share": {split: _mean(rows) for split, rows in by_split.items()},
+        "chips": {split: len(rows) for split, rows in by_split.items()},
+        "reaches": reaches,
+    }
+
+
+def _mean(rows: pd.DataFrame) -> float | None:
+    mean = float(rows["isa_share"].mean())
+    return None if math.isnan(mean) else round(mean, 6)
+
+
+@dataclass
+class _Read:
+    """What reading every chip once has told: size and sha256 by path, moments by kind, bands of the 10 m images."""
+
+    files: dict[str, tuple[int, str]]
+    moments: dict[str, dict[str, list]]
+    bands: list[str]
+
+
+def _read(table: pd.DataFrame, root: Path) -> _Read:
+    kinds = [kind for kind in KINDS if kind in table]
+    wanted = [
+        (root / row[kind], row[kind], kind if row["split"] == "train" and kind in ("lr", "hr") else "")
+        for row in table[[*kinds, "split"]].to_dict("records")
+        for kind in kinds
+    ]
+    files: dict[str, tuple[int, str]] = {}
+    moments = {"lr": Moments(), "hr": Moments()}
+    read = ahead(lambda each: _file(each[0], bool(each[2])), wanted, READERS)
+    for (_, name, kind), (size, digest, part) in zip(track(wanted, "files of the chips", unit="file"), read):
+        files[name] = (size, digest)
+        if kind:
+            moments[kind].add(part)
+    with raster.opened(root / table["lr"].iloc[0]) as source:
+        bands = list(source.descriptions)
+    return _Read(files, {kind: each.summary() for kind, each in moments.items()}, bands)
+
+
+def _file(path: Path, summed: bool) -> tuple[int, str, Sums]:
+    """Size, sha256 and, where asked, the sums of a raster, from one reading of its bytes."""
+    content = path.read_bytes()
+    part: Sums = ()
+    if summed:
+        try:
+            with MemoryFile(content) as memory, memory.open() as source:
+                part = sums(source.read())
+        except raster.RasterioError as error:
+            raise DataError(f"{path} cannot be read as a raster ({error}); make the chips again") from error
+    return len(content), sha256(content).hexdigest(), part
 
 
 def _check_files(table: pd.DataFrame, chips: Sequence[Path], root: Path) -> None:
-    if any(Path(folder).parent != root for folder in chips):
-        raise DataError(f"chip folders {[str(folder) for folder in chips]} do not lie in one folder")
+    if strange := [str(folder) for folder in chips if Path(folder).parent != root]:
+        raise DataError(f"the folder of chips {strange[0]} does not lie in {root}, beside the index")
     there = {f"{Path(folder).name}/{path.name}" for folder in chips for path in Path(folder).iterdir()}
-    named = {path for kind in ("lr", "hr", "label") for path in table[kind]}
+    named = {path for kind in KINDS if kind in table for path in table[kind]}
     if missing := sorted(named - there):
         raise DataError(f"{len(missing)} chip files of the index are missing under {root}, the first {missing[0]}")
     if table["sample_id"].duplicated().any():
         raise DataError(f"sample {table['sample_id'][table['sample_id'].duplicated()].iloc[0]} is in two indexes")
 
 
-def _statistics(table: gpd.GeoDataFrame, root: Path) -> dict[str, Any]:
-    train = ChipDataset(table, root, "train", keep=False)
-    sums = {kind: _Moments() for kind in ("lr", "hr")}
-    for sample_id in track(train.ids, "statistics of the train split", unit="chip"):
-        chip = train.read(sample_id)
-        sums["lr"].add(chip.lr)
-        sums["hr"].add(chip.hr)
-    by_split = table.groupby("split")
-    present = [split for split in SPLITS if split in by_split.groups]
-    with raster.opened(root / table["lr"].iloc[0]) as source:
-        bands = list(source.descriptions)
-    return {
-        **{kind: moments.summary() for kind, moments in sums.items()},
-        "isa_share": {split: round(float(table.loc[table.split == split, "isa_share"].mean()), 6) for split in present},
-        "chips": {split: int((table.split == split).sum()) for split in present},
-        "bands": bands,
-    }
+def _entries(paths: Sequence[Path], root: Path) -> list[Entry]:
+    if strange := [str(path) for path in paths if not path.is_relative_to(root)]:
+        raise DataError(f"{strange[0]} does not lie in the folder of the dataset, {root}")
+    return [Entry(path.relative_to(root).as_posix(), path.stat().st_size, file_digest(path)) for path in paths]
 
 
-class _Moments:
-    """Running sums of known pixels, per band, in double precision."""
-
-    def __init__(self) -> None:
-        self.count: np.ndarray | float = 0.0
-        self.sum: np.ndarray | float = 0.0
-        self.square: np.ndarray | float = 0.0
-
-    def add(self, image: np.ndarray) -> None:
-        values = image.astype(np.float64).reshape(len(image), -1)
-        self.count = self.count + np.isfinite(values).sum(axis=1)
-        self.sum = self.sum + np.nansum(values, axis=1)
-        self.square = self.square + np.nansum(values**2, axis=1)
-
-    def summary(self) -> dict[str, list[float]]:
-        mean = np.asarray(self.sum / self.count)
-        std = np.sqrt(np.asarray(self.square / self.count) - mean**2)
-        return {"mean": [round(float(m), 8) for m in mean], "std": [round(float(s), 8) for s in std]}
-
-
-def _card(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) -> str:
-    """The dataset in a page of Markdown."""
-    side_m = round(float(np.median(np.sqrt(table.to_crs(int(table["epsg"].iloc[0])).area))))
-    lines = [
-        "# ISASeg: chips for 1-m impervious surface area",
-        "",
-        f"{len(table)} chips of {side_m} m: a 10 m Sentinel-2 composite of "
-        f"{', '.join(map(str, sorted(table['s2_year'].unique())))}, a Jilin-1 image resampled to 1 m and registered on "
-        f"it, and a 1 m label (0 not impervious, 1 impervious, 255 unknown).",
-        "",
-        "## Chips and impervious share",
-        "",
-        "| reach | " + " | ".join(f"{split} | ISA" for split in SPLITS) + " |",
-        "|---|" + "---:|---:|" * len(SPLITS),
-    ]
-    for reach, rows in table.groupby("reach", sort=True):
-        lines.append(f"| {reach} | " + " | ".join(_cell(rows[rows.split == split]) for split in SPLITS) + " |")
-    lines.append("| all | " + " | ".join(_cell(table[table.split == split]) for split in SPLITS) + " |")
-    lines += [
-        "",
-        "ISA is the mean share of impervious pixels among the labelled ones. A chip's inclusion probability is the "
-        "number of chips drawn for its reach and split times the area of a chip over the area of the reach; chips that "
-        "no high-resolution scene could be paired with are missing from the index and not made up for.",
-        "",
-        "## High-resolution images",
-        "",
-        "| scene | chips | date (UTC) | median shift east, north (m) | median agreement |",
-        "|---|---:|---|---|---:|",
-    ]
-    for scene_id, rows in table.groupby("scene_id", sort=True):
-        shift = rows[["shift_x_m", "shift_y_m"]].median()
-        lines.append(
-            f"| {scene_id} | {len(rows)} | {rows['hr_date'].iloc[0]} | {shift.iloc[0]:+.2f}, {shift.iloc[1]:+.2f} "
-            f"| {rows['quality'].median():.2f} |"
-        )
-    if pairs:
-        lines += ["", "## Pairing", "", "| reach | outcome | samples |", "|---|---|---:|"]
-        for path in sorted(Path(path) for path in pairs):
-            statuses = pd.read_parquet(path, columns=["status"])["status"].value_counts().sort_index()
-            lines += [f"| {path.stem} | {status} | {number} |" for status, number in statuses.items()]
-    lines += [
-        "",
-        "## Reflectance of the train split",
-        "",
-        "| image | " + " | ".join(facts["bands"]) + " |",
-        "|---|" + "---:|" * len(facts["bands"]),
-    ]
-    for kind, name in (("lr", "10 m"), ("hr", "1 m")):
-        cells = [f"{mean:.4f} +- {std:.4f}" for mean, std in zip(facts[kind]["mean"], facts[kind]["std"])]
-        lines.append(f"| {name} | " + " | ".join(cells + [""] * (len(facts["bands"]) - len(cells))) + " |")
-    lines += [
-        "",
-        "## Sources",
-        "",
-        "Sentinel-2: Copernicus. High resolution: Jilin-1 (Chang Guang Satellite Technology). Labels: OpenStreetMap "
-        "contributors (ODbL), building footprints, and corrections drawn in Labelme.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _cell(rows: pd.DataFrame) -> str:
-    return f"{len(rows)} | {rows['isa_share'].mean():.3f}" if len(rows) else "0 | -"
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

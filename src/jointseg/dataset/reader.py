@@ -7,10 +7,8 @@ import numpy as np
 import pandas as pd
 
 from jointseg import raster
+from jointseg.dataset.contract import REFLECTANCE_PER_DN, SPLITS
 from jointseg.errors import DataError
-
-SPLITS = ("train", "validation", "test")
-REFLECTANCE_PER_DN = 1e-4
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from affine import Affine
 from torch import nn
 
 from jointseg import raster
-from jointseg.dataset.reader import REFLECTANCE_PER_DN
+from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import upsample

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from jointseg import raster
-from jointseg.dataset.reader import REFLECTANCE_PER_DN, ChipDataset
+from jointseg.dataset.contract import REFLECTANCE_PER_DN
+from jointseg.dataset.reader import ChipDataset
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask2former import Segmenter, build

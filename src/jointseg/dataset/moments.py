@@ -1,0 +1,51 @@
+"""Mean and standard deviation of integer images, exact: the same whatever the order and the number of workers."""
+
+from math import isqrt
+
+import numpy as np
+
+from jointseg.dataset.contract import REFLECTANCE_PER_DN
+
+Sums = tuple[tuple[int, int, int], ...]  # of each band: known pixels, their sum, the sum of their squares
+_DIGITS = 8
+
+
+def sums(dn: np.ndarray) -> Sums:
+    """The sums of each band of an image, uint16 [bands, rows, columns]; 0 is unknown and adds nothing."""
+    flat = dn.reshape(len(dn), -1).astype(np.int64)
+    return tuple((int(np.count_nonzero(band)), int(band.sum()), int(band @ band)) for band in flat)
+
+
+class Moments:
+    """Running sums by band as integers without bound."""
+
+    def __init__(self) -> None:
+        self.bands: list[list[int]] = []
+
+    def add(self, part: Sums) -> None:
+        self.bands = self.bands or [[0, 0, 0] for _ in part]
+        for band, more in zip(self.bands, part, strict=True):
+            for at, value in enumerate(more):
+                band[at] += value
+
+    def summary(self) -> dict[str, list]:
+        """{"mean", "std", "pixels"} a band, reflectance to 8 digits; null where no pixel is known."""
+        return {
+            "mean": [_mean(band) for band in self.bands],
+            "std": [_std(band) for band in self.bands],
+            "pixels": [band[0] for band in self.bands],
+        }
+
+
+def _mean(band: list[int]) -> float | None:
+    count, total, _ = band
+    return round(total / count * REFLECTANCE_PER_DN, _DIGITS) if count else None
+
+
+def _std(band: list[int]) -> float | None:
+    count, total, square = band
+    if not count:
+        return None
+    # The variance times count squared is a whole number: nothing cancels.
+    scaled = count * square - total**2
+    return round(isqrt(scaled * 10**8) / 10**4 / count * REFLECTANCE_PER_DN, _DIGITS)
