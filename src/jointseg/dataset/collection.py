@@ -120,8 +120,8 @@ def _card(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path])
     lines.append("| all | " + " | ".join(_cell(table[table.split == split]) for split in SPLITS) + " |")
     lines += [
         "",
-        "ISA is the mean share of impervious pixels among the labelled ones. A chip's inclusion probability is the "
-        "number of chips drawn for its reach and split times the area of a chip over the area of the reach; chips that "
+        "ISA is the mean share of impervious pixels among the labelled ones. A chip's inclusion probability is that of "
+        "a point of ground to fall in a chip of the sample, over all splits; chips that "
         "no high-resolution scene could be paired with are missing from the index and not made up for.",
         "",
         "## High-resolution images",
