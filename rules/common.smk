@@ -155,6 +155,8 @@ def shown(wildcards):
     if SCORED:
         have |= {
             "index": rules.dataset.output.index,
+            "samples": rules.samples.output.samples,
+            "study_area": rules.study_area.output.study_area,
             "chips": rules.dataset.input.chips,
             "predictions": rules.assess.input.predictions,
             "images": expand(rules.superres_chips.output.images, method=METHODS),
@@ -181,6 +183,7 @@ def all_manifests():
         jobs += ["rehearsal"]
     if SCORED:
         jobs += ["samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
+        jobs += ["density"] if C.dataset.density else []
         jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
         jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
@@ -198,6 +201,7 @@ def everything(wildcards):
     if SCORED:
         for step in ("samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
             made += getattr(rules, step).output
+        made += rules.density.output if C.dataset.density else []
         made += expand(rules.agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += expand(rules.segmentation.output, method=METHODS)

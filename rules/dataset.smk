@@ -1,8 +1,40 @@
+if C.dataset is not None and C.dataset.density is not None:
+
+    rule density:
+        input:
+            study_area=rules.study_area.output.study_area,
+            vrt=f"{R}/accuracy/products/{C.dataset.density.product}.vrt",
+            files=C.accuracy.products_folder,
+        output:
+            density=f"{R}/dataset/density.tif",
+            manifest=manifest("density"),
+        log:
+            f"{R}/logs/density.log",
+        benchmark:
+            f"{R}/benchmarks/density.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            product=C.dataset.density.product,
+            entry=PRODUCTS[C.dataset.density.product],
+            chip_m=C.dataset.chip_m,
+            code=code("density"),
+            environment=packages("density"),
+        message:
+            "Measuring the density of impervious surface by {params.product}"
+        script:
+            "step.py"
+
+
 if C.dataset is not None:
     D = C.dataset
 
     rule samples:
         input:
+            unpack(lambda wildcards: {"density": rules.density.output.density} if D.density else {}),
             study_area=rules.study_area.output.study_area,
             tiles=rules.grid.output.tiles,
         output:
@@ -23,6 +55,9 @@ if C.dataset is not None:
             spacing_m=D.spacing_m,
             points=D.count,
             allocation=D.allocation,
+            counts=D.counts,
+            reserve_share=D.reserve_share,
+            density_classes=D.density.classes if D.density else None,
             splits=D.splits.model_dump(),
             block_m=D.block_m,
             seed=C.seed,

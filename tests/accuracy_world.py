@@ -74,6 +74,7 @@ def make(folder: Path) -> dict[str, Path]:
             {
                 "sample_id": name,
                 "reach": reach,
+                "stratum": f"{reach}/1",
                 "inclusion_probability": 0.1 if i % 2 else 0.2,
                 "split": "test" if i < 6 else "train",
                 "epsg": EPSG,

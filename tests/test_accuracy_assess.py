@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import accuracy_world as world
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,6 +60,26 @@ def test_all_weighs_reaches_by_their_size(scored: dict[str, Path]) -> None:
     expected = (shares["right"] * shares["weight"]).sum() / (shares["n"] * shares["weight"]).sum()
     table = pd.read_csv(scored["table"]).query("name == 'bilinear' and reach == 'all'")
     assert table["overall_accuracy"].item() == pytest.approx(expected)
+
+
+def test_strata_of_a_reach_weigh_as_in_the_whole_sample(scored: dict[str, Path], tmp_path: Path) -> None:
+    """A dense class that was drawn more often than the rest, and one with a single test chip, which joins its neighbour."""
+    index = gpd.read_parquet(scored["index"])
+    up = index.index[index["reach"] == "upstream"]
+    index.loc[up, "stratum"] = ["upstream/1", "upstream/2", "upstream/2", "upstream/2"]
+    index.loc[up, "inclusion_probability"] = [0.05, 0.5, 0.25, 0.5]
+    index.to_parquet(tmp_path / "index.parquet")
+    out = run(scored["folder"], {**scored, "index": tmp_path / "index.parquet"}, "e")
+    chips = pd.read_csv(out["confusion"]).query("name == 'bilinear'").set_index("sample_id")
+    assert set(chips["stratum"]) == {"downstream/1", "upstream/1"}
+    mine = chips[chips["reach"] == "upstream"]["weight"]
+    assert mine.sum() == pytest.approx(20 + 2 + 4 + 2)
+    assert mine.to_numpy() / mine.iloc[0] == pytest.approx([1, 0.1, 0.2])
+    index.loc[up, "split"] = "test"
+    index.loc[up, "stratum"] = ["upstream/1", "upstream/1", "upstream/10", "upstream/10"]
+    index.to_parquet(tmp_path / "index.parquet")
+    with pytest.raises(DataError, match=r"upstream-0007"):  # its maps were not made
+        run(scored["folder"], {**scored, "index": tmp_path / "index.parquet"}, "f")
 
 
 def test_paired_difference_is_that_of_the_table_and_is_narrower(scored: dict[str, Path]) -> None:

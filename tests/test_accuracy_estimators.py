@@ -152,6 +152,13 @@ def test_weights_give_each_stratum_its_own_total() -> None:
     assert weights.tolist() == [25.0, 25.0, 10.0]
 
 
+def test_strata_are_joined_with_their_neighbours_until_each_has_two_units() -> None:
+    assert estimators.collapsed({"a": 2, "b": 5}) == {"a": "a", "b": "b"}
+    assert estimators.collapsed({"a": 0, "b": 1, "c": 1, "d": 3}) == {"a": "a", "b": "a", "c": "a", "d": "d"}
+    assert estimators.collapsed({"a": 3, "b": 2, "c": 1}) == {"a": "a", "b": "b", "c": "b"}
+    assert estimators.collapsed({"a": 1, "b": 0}) == {"a": "a", "b": "a"}
+
+
 def test_adjusted_area_of_a_two_class_map_is_olofssons() -> None:
     counts = np.array([[66, 9], [15, 310]])
     areas = np.array([10.0, 90.0])

@@ -75,6 +75,7 @@ def test_areas_are_adjusted_for_map_error_with_an_interval(tmp_path: Path) -> No
             "name": "superres",
             "reference": "labels",
             "reach": reach,
+            "stratum": f"{reach}/1",
             "weight": 2.0,
             **dict(zip(("tp", "fp", "fn", "tn"), c)),
         }

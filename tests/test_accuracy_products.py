@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jointseg import raster
+from jointseg import product_codes, raster
 from jointseg.accuracy import products
 from jointseg.errors import DataError
 
@@ -16,26 +16,26 @@ from jointseg.errors import DataError
 def test_every_listed_code_has_its_meaning() -> None:
     entry = {"isa": {"range": [1, 37]}, "not_isa": {"codes": [0]}, "unknown": {"codes": [200]}}
     values = np.array([[0, 1, 37, 200, 255]], dtype=np.uint8)
-    assert products.classify(values, products.meanings("gisa", entry), "gisa", "chip a").tolist() == [
+    assert product_codes.classify(values, product_codes.meanings("gisa", entry), "gisa", "chip a").tolist() == [
         [0, 1, 1, 255, 255]
     ]
 
 
 @given(st.integers(0, 254))
 def test_a_code_that_is_not_listed_is_an_error_never_not_isa(code: int) -> None:
-    table = products.meanings("cover", world.ENTRY)
+    table = product_codes.meanings("cover", world.ENTRY)
     values = np.full((2, 2), code, dtype=np.uint8)
     if code in (0, 10, 40, 50):
-        assert set(products.classify(values, table, "cover", "chip x").ravel()) <= {0, 1, 255}
+        assert set(product_codes.classify(values, table, "cover", "chip x").ravel()) <= {0, 1, 255}
     else:
         with pytest.raises(DataError, match=rf"product cover, chip x: code {code} is not in its table entry"):
-            products.classify(values, table, "cover", "chip x")
+            product_codes.classify(values, table, "cover", "chip x")
 
 
 @pytest.mark.parametrize("codes", [{"codes": [40, 50]}, {"codes": [255]}, {"codes": [300]}])
 def test_a_table_entry_that_contradicts_itself_is_an_error(codes: dict) -> None:
     with pytest.raises(DataError, match="product cover: code"):
-        products.meanings("cover", {**world.ENTRY, "isa": codes})
+        product_codes.meanings("cover", {**world.ENTRY, "isa": codes})
 
 
 def test_mosaic_points_to_its_files_relatively_and_is_255_between_them(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import accuracy_world as world
+import geopandas as gpd
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from shapely.geometry import box
 
 from jointseg.accuracy import flow, gallery, layers
 from jointseg.accuracy.assess import assess
@@ -35,8 +37,26 @@ def manifest(rule: str, step: str, inputs: dict[str, str], outputs: dict[str, st
     }
 
 
+SAMPLED = {
+    "gap_m": 3010,
+    "window_m": 40,
+    "pitch_m": 3040,
+    "strata": [
+        {
+            "stratum": "upstream/2",
+            "reach": "upstream",
+            "area_km2": 12345.6,
+            "candidates": 123,
+            "wanted": 60,
+            "placed": 50,
+            "reserves": 25,
+            "reserves_wanted": 30,
+            "inclusion_probability": 0.0180123,
+        }
+    ],
+}
 RECORDS = [
-    manifest("samples", "dataset.sampling", {"area.gpkg": "a"}, {"r/samples": "b"}),
+    manifest("samples", "dataset.sampling", {"area.gpkg": "a"}, {"r/samples": "b"}, facts=SAMPLED),
     manifest("chips", "dataset.chips", {"r/samples": "b"}, {"r/chips": "d"}),
     manifest("superres_stage1", "training.superres", {"r/chips": "d"}, {"r/s1.safetensors": "e"}, facts={"loss": 0.5}),
     manifest("isa", "inference.engine", {"r/s1.safetensors": "e", "w/seg.safetensors": "f"}, {"r/isa": "g"}),
@@ -81,6 +101,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for i, tile in enumerate(("a", "b")):
         world.write(folder / "composites" / "2021" / f"{tile}.tif", rgb, world.WEST + 400 * i, world.SOUTH + 400, 10)
         world.write(folder / "isa" / "2021" / f"{tile}.tif", plane, world.WEST + 400 * i, world.SOUTH + 400, nodata=255)
+    centres = gpd.read_parquet(made["index"]).assign(reserve=[False] * 6 + [True] * 2)
+    centres.set_geometry(centres.geometry.representative_point()).to_parquet(folder / "samples.parquet")
+    reach = gpd.GeoDataFrame({"name": ["upstream"]}, geometry=[box(118.6, 31.9, 118.8, 32.1)], crs=4326)
+    reach.to_file(folder / "area.gpkg", layer="reaches")
     Figure((1, 1)).savefig(folder / "panel.png")
     (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
     growth = "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth\nA,up,2019,1,2,0,,rapid\nA,up,2021,2,1,0,40,rapid\n"
@@ -93,6 +117,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (folder / f"{i}.json").write_text(json.dumps(record))
     return {
         **shared,
+        "samples": folder / "samples.parquet",
+        "study_area": folder / "area.gpkg",
         "title": "A <valley>",
         "year": 2021,
         "notes": "Made up.",
@@ -119,6 +145,20 @@ def test_the_page_shows_everything_and_needs_nothing_else(inputs: dict[str, Any]
     assert not re.search(r'(src|href)="(?!data:|#)', page) and "2026" not in page
     assert page.count("A product (2020)") >= 4  # a chip picture each, and the sentence on other years
     assert "superres_stage1" in page and "given to this run" in page and "loss 0.5" in page
+
+
+def test_the_sample_is_told_by_stratum(inputs: dict[str, Any], tmp_path: Path) -> None:
+    report(**inputs, html=tmp_path / "a.html")
+    section = re.search(r'<section id="dataset">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
+    assert section and "window of 40 m in each cell of 3040 m" in section[0] and "3010 m apart" in section[0]
+    rows = [re.findall("<td[^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(<td.*?)</tr>", section[0])]
+    assert rows[0] == ["upstream/2", "12,346", "123", "60", "50", "25", "0.018"]
+    assert [row[:3] for row in rows[1:]] == [
+        ["downstream", "test", "3"],
+        ["downstream", "train", "1"],
+        ["upstream", "test", "3"],
+        ["upstream", "train", "1"],
+    ]
 
 
 def test_what_is_not_given_is_left_out(tmp_path: Path) -> None:

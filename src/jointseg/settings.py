@@ -161,6 +161,21 @@ class Splits(Section):
         return self
 
 
+class Density(Section):
+    """Prior density of ISA, by which the reaches are divided into strata."""
+
+    product: Name = Field(description="Reference product, one of accuracy.products.")
+    classes: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.02, 0.2], min_length=1, max_length=8, description="Shares of ISA at which a new class begins, in 0..1."
+    )
+
+    @model_validator(mode="after")
+    def _classes_rise(self) -> "Density":
+        if self.classes != sorted(set(self.classes)):
+            raise ValueError(f"classes {self.classes} do not rise")
+        return self
+
+
 class Dataset(Section):
     """ISASeg: where chips come from. Leave out in a run that is given its weights."""
 
@@ -171,12 +186,23 @@ class Dataset(Section):
     osm: str = Field(description="OpenStreetMap extract: .osm.pbf or a GeoPackage with the same layers.")
     footprints: str = Field(description="Building footprints: any vector file.")
     corrections: str = Field(description="Folder of Labelme JSON files.")
-    count: Count = Field(4000, description="Sample points in all.")
-    allocation: Literal["proportional", "equal"] = Field("equal", description="How points are shared among reaches.")
+    count: Count = Field(4000, description="Sample points in all; not read by allocation fixed.")
+    allocation: Literal["proportional", "neyman", "equal", "fixed"] = Field(
+        "equal",
+        description="Points by stratum: as its candidates, as candidates x spread of the prior density, equal a reach "
+        "and in it as the root of the candidates, or counts.",
+    )
+    counts: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*(/\d+)?$")], Count] = Field(
+        {}, description="For allocation fixed: points of each reach, or of each of its strata (upstream/2)."
+    )
+    reserve_share: Share = Field(0.5, description="Reserves for each point, for pairs that turn out unusable.")
+    density: Density | None = Field(None, description="Strata by prior density; a reach is one stratum without.")
     spacing_m: Metres = Field(3000, description="Smallest distance between two points.")
     chip_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(640, description="Side of a chip, m.")
     splits: Splits = Splits()
-    block_m: Metres = Field(30_000, description="Side of the blocks that are dealt whole to a split.")
+    block_m: Annotated[int, Field(gt=0, multiple_of=10)] = Field(
+        30_000, description="Side of the blocks that are dealt whole to a split."
+    )
     max_shift_m: Metres = Field(20, description="A registration that finds more than this is not believed.")
     min_quality: Share = Field(0.5, description="Smallest correlation after registration.")
     max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(20, description="Of a Jilin-1 scene.")
@@ -262,6 +288,12 @@ class Dataset(Section):
     def _chips_apart(self) -> "Dataset":
         if self.spacing_m < self.chip_m:
             raise ValueError(f"spacing_m {self.spacing_m:g} is less than chip_m {self.chip_m}: chips would overlap")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_belong_to_fixed(self) -> "Dataset":
+        if (self.allocation == "fixed") != bool(self.counts):
+            raise ValueError(f"allocation is {self.allocation} and counts are {self.counts}: counts go with fixed")
         return self
 
 
@@ -351,6 +383,9 @@ class Settings(Section):
             raise ValueError("a run with `weights` trains nothing: leave out dataset, superres and segmentation")
         if self.tile_km * 1000 < self.inference.window_m:
             raise ValueError(f"tiles of {self.tile_km} km are smaller than windows of {self.inference.window_m} m")
+        prior = self.dataset.density if self.dataset is not None else None
+        if prior is not None and prior.product not in self.accuracy.products:
+            raise ValueError(f"dataset.density.product {prior.product} is none of {sorted(self.accuracy.products)}")
         if self.accuracy.products and self.accuracy.products_folder is None:
             raise ValueError("accuracy.products are listed but accuracy.products_folder is not given")
         return self

@@ -10,6 +10,7 @@ STEPS = {
     "scenes": "sentinel2.scenes",
     "composite": "sentinel2.composite",
     "quality": "sentinel2.quality",
+    "density": "dataset.density",
     "samples": "dataset.sampling",
     "pairing": "dataset.pairing",
     "labels": "dataset.labels",

@@ -9,8 +9,9 @@ import pandas as pd
 from jointseg import raster
 from jointseg.accuracy import estimators
 from jointseg.accuracy.estimators import CELLS, METRICS, UNKNOWN, Estimate
-from jointseg.accuracy.products import classify, held_out, meanings
+from jointseg.accuracy.products import held_out
 from jointseg.errors import DataError
+from jointseg.product_codes import classify, meanings
 from jointseg.progress import track
 
 ALL = "all"
@@ -52,8 +53,9 @@ def assess(
             f"{len(predictions)} predictions for methods {methods} and {len(products)} product folders for"
             f" {list(product_table)}; give one folder each, in the same order"
         )
-    sample = pd.read_parquet(index, columns=["sample_id", "reach", "inclusion_probability"])
+    sample = pd.read_parquet(index, columns=["sample_id", "reach", "stratum", "inclusion_probability"])
     tested = held_out(index)
+    groups = _groups(sample, tested)
     maps: list[tuple[str, str, Path, np.ndarray | None]]
     maps = [("method", name, folder, None) for name, folder in zip(methods, predictions)]
     maps += [
@@ -73,13 +75,14 @@ def assess(
                         "name": name,
                         "reference": reference,
                         "reach": chip.reach,
+                        "stratum": groups[chip.stratum],
                         "sample_id": chip.sample_id,
                         **dict(zip((*CELLS, "unknown"), estimators.cells(mapped, expected))),
                         **_fractions(mapped, expected, supports),
                     }
                 )
     counts = pd.DataFrame(rows)
-    counts["weight"] = counts["sample_id"].map(_weights(sample, tested))
+    counts["weight"] = counts["sample_id"].map(_weights(sample, tested, groups))
     years = {**dict.fromkeys(methods, year), **{name: entry["year"] for name, entry in product_table.items()}}
     reaches = list(dict.fromkeys(sample["reach"]))
     _save(_table(counts, supports, years, reaches), table)
@@ -140,10 +143,19 @@ def _blocks(plane: np.ndarray, side: int) -> np.ndarray:
     return plane[: rows * side, : cols * side].reshape(rows, side, cols, side).sum(axis=(1, 3), dtype=np.int64)
 
 
-def _weights(sample: pd.DataFrame, tested: pd.DataFrame) -> dict[str, float]:
-    totals = (1 / sample["inclusion_probability"]).groupby(sample["reach"]).sum().to_dict()
+def _groups(sample: pd.DataFrame, tested: pd.DataFrame) -> dict[str, str]:
+    """Strata of each reach, neighbours by density joined until each group holds two test chips."""
+    found: dict[str, str] = {}
+    for _, rows in sample.groupby("reach"):
+        ordered = sorted(rows["stratum"].unique(), key=lambda name: int(name.partition("/")[2] or 0))
+        found |= estimators.collapsed({name: int((tested["stratum"] == name).sum()) for name in ordered})
+    return found
+
+
+def _weights(sample: pd.DataFrame, tested: pd.DataFrame, groups: dict[str, str]) -> dict[str, float]:
+    totals = (1 / sample["inclusion_probability"]).groupby(sample["stratum"].map(groups)).sum().to_dict()
     weights = estimators.calibrated_weights(
-        tested["inclusion_probability"].to_numpy(), tested["reach"].to_numpy(), totals
+        tested["inclusion_probability"].to_numpy(), tested["stratum"].map(groups).to_numpy(), totals
     )
     return dict(zip(tested["sample_id"], weights))
 
@@ -158,7 +170,7 @@ def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int], rea
     rows = []
     for (kind, name, reference), group in counts.groupby(_KEY, sort=False):
         for reach, part in _by_reach(group, reaches):
-            cells, weights, strata = part[list(CELLS)].to_numpy(), part["weight"].to_numpy(), part["reach"].to_numpy()
+            cells, weights, strata = part[list(CELLS)].to_numpy(), part["weight"].to_numpy(), part["stratum"].to_numpy()
             pixels, unknown = int(cells.sum()), int(part["unknown"].sum())
             row = {"kind": kind, "name": name, "map_year": years[name], "reference": reference, "reach": reach}
             row |= {"chips": len(part), "pixels": pixels, "unknown_share": unknown / (pixels + unknown)}
@@ -189,7 +201,7 @@ def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFram
                 totals = part[[*CELLS, *[f"{cell}_other" for cell in CELLS]]].to_numpy()
                 for metric in PAIRED:
                     function = estimators.difference(METRICS[metric])
-                    e = estimators.linearised(totals, part["weight"].to_numpy(), part["reach"].to_numpy(), function)
+                    e = estimators.linearised(totals, part["weight"].to_numpy(), part["stratum"].to_numpy(), function)
                     row = {"name": first, "minus": other, "reference": reference, "reach": reach, "metric": metric}
                     rows.append(row | {"difference": e.value, "lower": e.lower, "upper": e.upper, "chips": e.units})
     return pd.DataFrame(rows)

@@ -133,6 +133,29 @@ def calibrated_weights(probability: np.ndarray, strata: np.ndarray, totals: dict
     return weights
 
 
+def collapsed(sizes: dict[str, int]) -> dict[str, str]:
+    """Neighbouring strata joined until each holds two units: stratum -> the first of its group.
+
+    Two units are needed to see a spread (collapsed strata, Cochran 1977, Sampling Techniques, section 5A.12); a group
+    has fewer only where all strata together do.
+
+    Args:
+        sizes: units of every stratum, neighbours beside each other.
+    """
+    groups: list[list[str]] = []
+    open_ = 0  # units in the last group
+    for name, size in sizes.items():
+        if not groups or open_ >= 2:
+            groups.append([])
+            open_ = 0
+        groups[-1].append(name)
+        open_ += size
+    if len(groups) > 1 and open_ < 2:
+        last = groups.pop()
+        groups[-1] += last
+    return {name: group[0] for group in groups for name in group}
+
+
 def linearised(totals: np.ndarray, weights: np.ndarray, strata: np.ndarray, function: Metric) -> Estimate:
     """A smooth function of weighted totals, with the Taylor-linearised variance of a stratified cluster sample.
 

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -185,19 +186,37 @@ def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame) -> None:
     axes.set_ylim(bottom=0)
 
 
-def chip_map(lon: np.ndarray, lat: np.ndarray, split: np.ndarray) -> str:
-    """Chip centres by split, degrees, as a PNG data URI."""
+def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
+    """The sample by split, its reserves as rings, over the outlines of the reaches (degrees), as a PNG data URI.
+
+    Args:
+        outlines: polygons of the reaches.
+        sample: points with their `split` and whether they are in `reserve`.
+    """
+    lon, lat = sample.geometry.x.to_numpy(), sample.geometry.y.to_numpy()
+    side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 0.8, 4.2))  # points of 1/72 inch
     with matplotlib.rc_context(_STYLE):
-        figure = _figure(6.2, 3.2)
+        figure = _figure(9.2, 4.6)
         axes = figure.add_subplot()
+        outlines.simplify(0.001).plot(ax=axes, facecolor="#f5f6f4", edgecolor="#9aa5ad", linewidth=0.7)
         for name, colour in (("train", PALETTE[6]), ("validation", PALETTE[1]), ("test", PALETTE[0])):
-            here = split == name
-            axes.scatter(lon[here], lat[here], s=16, color=colour, label=f"{name} ({here.sum()})", lw=0)
+            for reserve in (True, False):
+                here = ((sample["split"] == name) & (sample["reserve"] == reserve)).to_numpy()
+                axes.plot(
+                    *(lon[here], lat[here]),
+                    ls="",
+                    marker="o",
+                    ms=side,
+                    mec=colour,
+                    mew=0.15 * side if reserve else 0,
+                    mfc="none" if reserve else colour,
+                    label=None if reserve else f"{name} ({here.sum()})",
+                )
         axes.set_aspect(1 / np.cos(np.radians(lat.mean())))
         axes.set_xlabel("longitude, °E")
         axes.set_ylabel("latitude, °N")
         axes.ticklabel_format(useOffset=False)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=4.2 / side)
         buffer = io.BytesIO()
         _png(figure, buffer)
     return bytes_uri(buffer.getvalue(), "image/png")

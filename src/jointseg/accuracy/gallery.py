@@ -11,7 +11,8 @@ from rasterio.enums import Resampling
 
 from jointseg import raster
 from jointseg.accuracy import figures
-from jointseg.accuracy.products import classify, held_out, meanings
+from jointseg.accuracy.products import held_out
+from jointseg.product_codes import classify, meanings
 
 VIEW_PX = 1100  # width of a whole-area picture
 _FINER = 4  # classes are read this much finer than drawn, and drawn by their share

@@ -128,7 +128,7 @@ def _adjusted(chips: pd.DataFrame, method: str, reach: str, isa_km2: float, othe
     e: Estimate = estimators.linearised(
         part[list(CELLS)].to_numpy(),
         part["weight"].to_numpy(),
-        part["reach"].to_numpy(),
+        part["stratum"].to_numpy(),
         estimators.adjusted_area(isa_km2, other_km2),
     )
     lower = max(e.lower, 0.0) if np.isfinite(e.lower) else e.lower

@@ -21,6 +21,8 @@ def report(
     notes: str = "",
     product_table: dict[str, dict[str, Any]] | None = None,
     index: Path | None = None,
+    samples: Path | None = None,
+    study_area: Path | None = None,
     chips: list[Path] | None = None,
     predictions: list[Path] | None = None,
     images: list[Path] | None = None,
@@ -49,6 +51,8 @@ def report(
         notes: a paragraph for the reader, such as what made the weights.
         product_table: entries of the products, in the order of `products`.
         index: the dataset's index.
+        samples: the sample with its reserves.
+        study_area: outlines of the reaches, under the map of the sample.
         chips: chip folders of the reaches.
         predictions: a folder of {sample_id}.tif, 0/1/255, for each method.
         images: a folder of {sample_id}.tif, 1 m imagery, for each method.
@@ -101,7 +105,7 @@ def report(
         "saturating_percent": f"{100 * SATURATING_RATIO:g}",
         "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
         "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels or []],
-        "dataset": report_tables.dataset_rows(index),
+        "dataset": report_tables.dataset_rows(index, samples, study_area, records),
         "flow": flow.svg(records),
         "weights": report_origin.weights(records),
         "provenance": report_origin.provenance(records),

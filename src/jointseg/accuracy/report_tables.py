@@ -166,19 +166,38 @@ def _cell(value: float, form: str) -> str:
     return f"{value:{form}}" if np.isfinite(value) else "–"
 
 
-def dataset_rows(index: Path | None) -> dict[str, Any]:
-    """Chips by reach and split, their ISA share, and a map of where they lie."""
-    if index is None:
+def dataset_rows(
+    index: Path | None, samples: Path | None, study_area: Path | None, records: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Chips by reach and split with their ISA share, the sample by stratum, and a map of where it lies.
+
+    Args:
+        index: the dataset's index.
+        samples: the sample with its reserves.
+        study_area: outlines of the reaches.
+        records: manifests; that of step samples tells what was wanted and found in each stratum.
+    """
+    if index is None or samples is None or study_area is None:
         return {}
     frame = gpd.read_parquet(index)
     rows = [
         {"reach": reach, "split": split, "chips": len(part), "share": f"{100 * part['isa_share'].mean():.1f}"}
         for (reach, split), part in frame.groupby(["reach", "split"], sort=True)
     ]
-    bounds = frame.geometry.bounds
-    centres = ((bounds["minx"] + bounds["maxx"]) / 2, (bounds["miny"] + bounds["maxy"]) / 2)
-    chart = figures.chip_map(centres[0].to_numpy(), centres[1].to_numpy(), frame["split"].to_numpy())
-    return {"rows": rows, "map": chart, "chips": len(frame)}
+    sample = gpd.read_parquet(samples)
+    chart = figures.sample_map(gpd.read_file(study_area, layer="reaches").geometry, sample)
+    facts = next((record.get("facts") or {} for record in records if record["rule"] == "samples"), {})
+    strata = [
+        {
+            "stratum": row["stratum"],
+            "area": f"{row['area_km2']:,.{0 if row['area_km2'] >= 1000 else 1}f}",
+            **{name: row[name] for name in ("candidates", "wanted", "placed", "reserves")},
+            "probability": f"{row['inclusion_probability']:.3g}",
+        }
+        for row in facts.get("strata", [])
+    ]
+    lattice = {name: facts[name] for name in ("gap_m", "window_m", "pitch_m") if name in facts}
+    return {"rows": rows, "map": chart, "chips": len(frame), "strata": strata, **lattice}
 
 
 def percent(value: float, lower: float, upper: float) -> tuple[str, str]:

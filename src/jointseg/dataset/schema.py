@@ -1,0 +1,60 @@
+"""What the dataset's tables hold, checked before they are written."""
+
+import geopandas as gpd
+import pandera.pandas as pa
+
+from jointseg.dataset.splits import SPLITS
+from jointseg.errors import DataError
+
+
+def _ranks_are_whole(table: gpd.GeoDataFrame) -> bool:
+    ranks = table.groupby("stratum")["rank"]
+    return bool(
+        (ranks.min() == 1).all() and (ranks.max() == ranks.size()).all() and (ranks.nunique() == ranks.size()).all()
+    )
+
+
+def _reserves_are_last(table: gpd.GeoDataFrame) -> bool:
+    ranks = table.sort_values(["stratum", "rank"])
+    return bool((ranks.groupby("stratum")["reserve"].diff().fillna(0).astype(int) >= 0).all())
+
+
+SAMPLES = pa.DataFrameSchema(
+    {
+        "sample_id": pa.Column(str, pa.Check.str_matches(r"^[A-Za-z][A-Za-z0-9-]*-\d{4,}$"), unique=True),
+        "reach": pa.Column(str),
+        "stratum": pa.Column(str, pa.Check.str_matches(r"^[A-Za-z][A-Za-z0-9-]*(/\d+)?$")),
+        "rank": pa.Column("int64", pa.Check.ge(1)),
+        "reserve": pa.Column(bool),
+        "inclusion_probability": pa.Column("float64", pa.Check.in_range(0, 1, include_min=False)),
+        "split": pa.Column(str, pa.Check.isin(SPLITS)),
+        "block": pa.Column(str),
+        "tile": pa.Column(str, pa.Check.str_matches(r"^\d{2}[NS]_E\d{4}_N\d{4,5}$")),
+        "epsg": pa.Column("int32", pa.Check(lambda codes: codes.between(32601, 32660) | codes.between(32701, 32760))),
+        "minx": pa.Column("float64", pa.Check(lambda metres: metres % 10 == 0, name="on the 10 m lattice")),
+        "miny": pa.Column("float64", pa.Check(lambda metres: metres % 10 == 0, name="on the 10 m lattice")),
+        "geometry": pa.Column(None, pa.Check(lambda points: points.geom_type == "Point", name="points")),
+    },
+    checks=[
+        pa.Check(lambda table: (table.groupby("block")["split"].nunique() == 1).all(), name="a block has one split"),
+        pa.Check(_ranks_are_whole, name="ranks of a stratum are 1, 2, ..."),
+        pa.Check(_reserves_are_last, name="reserves come after the sample"),
+    ],
+    strict=True,
+    ordered=True,
+)
+
+
+def checked(table: gpd.GeoDataFrame, schema: pa.DataFrameSchema, name: str) -> gpd.GeoDataFrame:
+    """The table, when it keeps its schema and is in EPSG:4326; DataError naming column, check and value if not."""
+    if table.crs is None or table.crs.to_epsg() != 4326:
+        raise DataError(f"{name} is in {table.crs}, not in EPSG:4326")
+    try:
+        schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        own = cases[cases["schema_context"] == "Column"]  # what is wrong with one column says more
+        first = (own if len(own) else cases).iloc[0]
+        where, found = (first["column"], f"; found {first['failure_case']}") if len(own) else ("the table", "")
+        raise DataError(f"{name}: {where} breaks its contract ({first['check']}{found})") from error
+    return table
