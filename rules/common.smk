@@ -172,7 +172,7 @@ def all_manifests():
     if C.rehearsal is not None:
         jobs += ["rehearsal"]
     if SCORED:
-        jobs += ["samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
+        jobs += ["samples", "deliveries", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
         jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
         jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
@@ -188,7 +188,7 @@ def everything(wildcards):
     made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if SCORED:
-        for step in ("samples", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
+        for step in ("samples", "deliveries", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
             made += getattr(rules, step).output
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += expand(rules.segmentation.output, method=METHODS)

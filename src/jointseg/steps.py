@@ -11,6 +11,7 @@ STEPS = {
     "composite": "sentinel2.composite",
     "quality": "sentinel2.quality",
     "samples": "dataset.sampling",
+    "deliveries": "dataset.deliveries",
     "pairing": "dataset.pairing",
     "labels": "dataset.labels",
     "chips": "dataset.chips",
