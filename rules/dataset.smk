@@ -68,11 +68,37 @@ if C.dataset is not None:
         script:
             "step.py"
 
+    rule deliveries:
+        input:
+            jilin1=D.jilin1,
+        output:
+            deliveries=f"{R}/dataset/deliveries.parquet",
+            manifest=manifest("deliveries"),
+        log:
+            f"{R}/logs/deliveries.log",
+        benchmark:
+            f"{R}/benchmarks/deliveries.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+        params:
+            providers={name: entry.model_dump() for name, entry in D.providers.items()},
+            metadata_elements=D.metadata_elements,
+            code=code("deliveries"),
+            environment=packages("deliveries"),
+        message:
+            "Listing the delivered high-resolution scenes"
+        script:
+            "step.py"
+
     rule pairing:
         input:
             samples=rules.samples.output.samples,
             composites=reach_composites,
             jilin1=D.jilin1,
+            deliveries=rules.deliveries.output.deliveries,
         output:
             pairs=f"{R}/dataset/pairs/{{reach}}.parquet",
             manifest=manifest("pairing/{reach}"),
@@ -88,13 +114,14 @@ if C.dataset is not None:
         params:
             chip_m=D.chip_m,
             year=C.map_year,
+            season=list(C.sentinel2.season),
             max_shift_m=D.max_shift_m,
             min_quality=D.min_quality,
             max_cloud_percent=D.max_cloud_percent,
             code=code("pairing"),
             environment=packages("pairing"),
         message:
-            "Pairing Jilin-1 scenes with the composites of {wildcards.reach}"
+            "Pairing high-resolution scenes with the composites of {wildcards.reach}"
         script:
             "step.py"
 
@@ -141,6 +168,7 @@ if C.dataset is not None:
             labels=rules.labels.output.labels,
             composites=reach_composites,
             jilin1=D.jilin1,
+            deliveries=rules.deliveries.output.deliveries,
         output:
             chips=directory(f"{R}/dataset/chips/{{reach}}"),
             index=f"{R}/dataset/index/{{reach}}.parquet",
@@ -151,12 +179,13 @@ if C.dataset is not None:
             f"{R}/benchmarks/chips/{{reach}}.tsv"
         conda:
             "../envs/jointseg.yaml"
-        threads: 1
+        threads: 2
         resources:
             mem_mb=3000,
         params:
             chip_m=D.chip_m,
             bands=C.sentinel2.bands,
+            workers=2,
             code=code("chips"),
             environment=packages("chips"),
         message:

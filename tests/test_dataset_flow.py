@@ -1,6 +1,7 @@
 """From samples to the dataset on a made-up valley of one tile, drawn here."""
 
 import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -16,10 +17,12 @@ from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 from jointseg import raster
 from jointseg.dataset.chips import chips
 from jointseg.dataset.collection import dataset
+from jointseg.dataset.deliveries import deliveries
 from jointseg.dataset.labels import labels
 from jointseg.dataset.pairing import pairing
 from jointseg.dataset.reader import ChipDataset
 from jointseg.errors import DataError
+from jointseg.settings import Dataset
 
 WEST, NORTH, SIDE = 660_000, 3_542_000, 1200
 SHIFT = (6.4, -4.2)  # to be added to the scene's coordinates
@@ -96,6 +99,9 @@ def valley(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "sample_id": [f"up-{i:04d}" for i in range(1, rows + 1)],
             "reach": "up",
+            "stratum": "up",
+            "rank": np.arange(1, rows + 1, dtype=np.int32),
+            "reserve": False,
             "inclusion_probability": 0.2,
             "split": (["train"] * 2 + ["validation", "test"]) * 3,
             "block": "b",
@@ -108,7 +114,14 @@ def valley(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     frame.to_parquet(folder / "samples.parquet")
     vectors(folder)
+    index(folder / "jilin1", folder / "deliveries.parquet")
     return folder
+
+
+def index(folder: Path, to: Path) -> None:
+    given = Dataset(jilin1="", osm="", footprints="", corrections="")
+    entries = {name: entry.model_dump() for name, entry in given.providers.items()}
+    deliveries(jilin1=folder, deliveries=to, providers=entries, metadata_elements=given.metadata_elements)
 
 
 def vectors(folder: Path) -> None:
@@ -145,12 +158,18 @@ def pair(valley: Path, to: Path, **changes: object) -> pd.DataFrame:
         "reach": "up",
         "chip_m": CHIP,
         "year": 2021,
+        "season": ("04-01", "10-31"),
         "max_shift_m": 10,
         "min_quality": 0.5,
         "max_cloud_percent": 20,
     }
-    inputs = {"samples": valley / "samples.parquet", "composites": [valley / "composites/2021/t.tif"]}
-    pairing(**inputs, jilin1=valley / "jilin1", pairs=to, **(params | changes))
+    inputs = {
+        "samples": valley / "samples.parquet",
+        "composites": [valley / "composites/2021/t.tif"],
+        "jilin1": valley / "jilin1",
+        "deliveries": valley / "deliveries.parquet",
+    }
+    pairing(pairs=to, **(inputs | params | changes))
     return pd.read_parquet(to)
 
 
@@ -202,14 +221,15 @@ def run_labels(valley: Path, to: Path, **changes: object) -> None:
     labels(**inputs, labels=to / "labels.parquet", **(params | changes))
 
 
-def run_chips(valley: Path, to: Path, **changes: object) -> None:
-    chips(
+def run_chips(valley: Path, to: Path, **changes: object) -> dict:
+    return chips(
         **{
             "samples": valley / "samples.parquet",
             "pairs": to / "pairs.parquet",
             "labels": to / "labels.parquet",
             "composites": [valley / "composites/2021/t.tif"],
             "jilin1": valley / "jilin1",
+            "deliveries": valley / "deliveries.parquet",
             "chips": to / "chips/up",
             "index": to / "index/up.parquet",
             "reach": "up",
@@ -233,14 +253,127 @@ def test_pairs_leave_the_clouded_scene_and_find_the_shift(made: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"max_shift_m": 5}, "no registration|shift too large|low quality"),
+        ({"max_shift_m": 5}, "no registration|shift too large"),
         ({"min_quality": 1.0}, "low quality"),
         ({"max_cloud_percent": 0.5}, "scene too cloudy"),
     ],
 )
 def test_what_is_doubtful_is_rejected_by_name(valley: Path, tmp_path: Path, change: dict, status: str) -> None:
+    scenes = gpd.read_parquet(valley / "deliveries.parquet")
+    scenes[scenes["scene_id"] == SCENE].to_parquet(tmp_path / "deliveries.parquet")
+    change = change | {"deliveries": tmp_path / "deliveries.parquet"}
     with pytest.raises(DataError, match=rf"no sample of reach up could be paired: .*({status})"):
         pair(valley, tmp_path / "pairs.parquet", **change)
+
+
+def altered(valley: Path, to: Path, moved_m: tuple[float, float] = (0, 0), paint: object = None) -> dict[str, Path]:
+    """The clean scene alone, its coordinates moved (x, y), its pixels painted by a function; inputs of `pair`."""
+    path = to / f"jilin1/{SCENE}/{SCENE}.tif"
+    path.parent.mkdir(parents=True)
+    shutil.copy(valley / f"jilin1/{SCENE}/{SCENE}.tif", path)
+    with rasterio.open(path, "r+") as file:
+        file.transform = Affine.translation(*moved_m) @ file.transform
+        if paint is not None:
+            file.write(paint(file.read(), file.transform))
+    index(to / "jilin1", to / "deliveries.parquet")
+    return {"jilin1": to / "jilin1", "deliveries": to / "deliveries.parquet"}
+
+
+@pytest.mark.parametrize("moved_m", [(1.37, 0.52), (-4.21, 2.93), (0.11, -7.9)])
+def test_shifts_of_fractions_put_into_a_scene_are_found(valley: Path, tmp_path: Path, moved_m: tuple) -> None:
+    pairs = pair(valley, tmp_path / "p.parquet", max_shift_m=16, **altered(valley, tmp_path, moved_m))
+    assert (pairs["status"] == "ok").all()
+    error = np.hypot(pairs["shift_x_m"] + moved_m[0] - SHIFT[0], pairs["shift_y_m"] + moved_m[1] - SHIFT[1])
+    assert error.max() < 0.3
+    assert (pairs["shift_sd_m"] < 0.3).all()
+
+
+def test_rejected_samples_are_replaced_by_reserves_of_their_stratum(valley: Path, tmp_path: Path) -> None:
+    samples = gpd.read_parquet(valley / "samples.parquet")
+    samples["stratum"] = ["up/1"] * 6 + ["up/2"] * 6
+    # Reserves of the first: 3, the second of which is under cloud too; of the second: one.
+    samples["reserve"] = [False, False, False, True, True, True, False, False, False, False, False, True]
+    samples["rank"] = [1, 2, 3, 5, 4, 6, 1, 2, 3, 4, 5, 6]
+    samples.to_parquet(tmp_path / "samples.parquet")
+    under = {"up-0001": "cloud", "up-0002": "cloud", "up-0005": "cloud", "up-0008": "flood", "up-0009": "cloud"}
+    places = samples.set_index("sample_id").loc[list(under)]
+
+    def paint(image: np.ndarray, transform: Affine) -> np.ndarray:
+        for name, row in places.iterrows():
+            left, top = ~transform @ (row.minx - SHIFT[0] - 10, row.miny + CHIP - SHIFT[1] + 10)
+            side = int((CHIP + 20) / 0.75)
+            part = image[:, max(int(top), 0) : int(top) + side, max(int(left), 0) : int(left) + side]
+            noise = np.random.default_rng(0).normal(0, 15, part.shape)
+            part[:] = np.rint({"cloud": 4500, "flood": 650}[under[str(name)]] + noise).astype(np.uint16)
+        return image
+
+    pairs = pair(
+        valley, tmp_path / "p.parquet", samples=tmp_path / "samples.parquet", **altered(valley, tmp_path, paint=paint)
+    ).set_index("sample_id")
+    assert pairs["status"][pairs["status"] != "ok"].to_dict() == {
+        "up-0001": "cloud or haze",
+        "up-0002": "cloud or haze",
+        "up-0005": "cloud or haze",
+        "up-0008": "flooded",
+        "up-0009": "cloud or haze",
+    }
+    # up-0004 and up-0006 stand in for two of the first stratum, up-0012 for one of the two of the second.
+    assert sorted(pairs.index) == samples["sample_id"].tolist()
+    assert pairs.loc["up-0008", "rejected"] == f"{SCENE}: flooded"
+    assert pairs.loc["up-0003", "rejected"] == ""
+
+
+def test_reserves_that_are_not_needed_are_not_tried(valley: Path, tmp_path: Path) -> None:
+    samples = gpd.read_parquet(valley / "samples.parquet")
+    samples["reserve"] = samples["rank"] > 8
+    samples.to_parquet(tmp_path / "samples.parquet")
+    pairs = pair(valley, tmp_path / "p.parquet", samples=tmp_path / "samples.parquet", **altered(valley, tmp_path))
+    assert pairs["sample_id"].tolist() == samples["sample_id"].tolist()[:8]
+
+
+def test_a_featureless_composite_is_told(valley: Path, tmp_path: Path) -> None:
+    samples = gpd.read_parquet(valley / "samples.parquet").set_index("sample_id")
+    row = samples.loc["up-0007"]
+    shutil.copy(valley / "composites/2021/t.tif", tmp_path / "t.tif")
+    with rasterio.open(tmp_path / "t.tif", "r+") as file:
+        image = file.read()
+        top, left = int((NORTH - row.miny - CHIP) / 10), int((row.minx - WEST) / 10)
+        part = image[:3, top : top + 16, left : left + 16]
+        part[:] = np.rint(700 + np.random.default_rng(0).normal(0, 20, part.shape)).astype(np.uint16)
+        file.write(image)
+    pairs = pair(valley, tmp_path / "p.parquet", composites=[tmp_path / "t.tif"]).set_index("sample_id")
+    assert pairs["status"][pairs["status"] != "ok"].to_dict() == {"up-0007": "featureless"}
+
+
+def test_each_scene_tried_in_vain_is_kept_with_its_reason(valley: Path, made: Path) -> None:
+    pairs = pd.read_parquet(made / "pairs.parquet")
+    assert (pairs["rejected"] == f"{CLOUDED}: cloud or haze").all()
+    assert (pairs["cloud_percent"] == 4).all() and pairs["view_angle"].isna().all()
+    gains = pairs[["gain_B04", "gain_B03", "gain_B02"]].to_numpy()
+    assert gains == pytest.approx(np.full_like(gains, 1 / 6000), rel=0.1)
+
+
+def test_chips_are_the_same_for_any_number_of_workers_and_scenes_are_read_once(
+    valley: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointseg.dataset.chips.CHIPS_A_WORKER", 6)
+    facts = run_chips(valley, made, chips=tmp_path / "chips/up", index=tmp_path / "index.parquet", workers=2)
+    assert facts["chips"] == 12
+    assert all(0 < share <= 1 for share in facts["read"].values())
+    files = sorted(path.name for path in (made / "chips/up").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "chips/up").iterdir())
+    for name in files:
+        assert (made / "chips/up" / name).read_bytes() == (tmp_path / "chips/up" / name).read_bytes(), name
+    assert (made / "index/up.parquet").read_bytes() == (tmp_path / "index.parquet").read_bytes()
+
+
+def test_the_index_tells_how_often_a_chip_was_seen_clear(made: Path) -> None:
+    table = gpd.read_parquet(made / "index/up.parquet")
+    assert table["clear_median"].eq(3).all()
+    lr_unknown = [(raster.read(made / "chips" / path)[0] == 0).any() for path in table["lr"]]
+    assert (table["clear_min"] == np.where(lr_unknown, 0, 3)).all()
+    assert not {"status", "path", "rank", "rejected", "gain_B04"} & set(table)
+    assert {"stratum", "reserve", "shift_sd_m", "cloud_percent"} <= set(table)
 
 
 def test_an_unknown_reach_is_named(valley: Path, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ class Writer:
             _copy_to_cog(self._strips, self._part, self.overviews)
 
 
-def _copy_to_cog(source: object, target: Path, overviews: str | None) -> None:
+def _copy_to_cog(source: object, target: Path, overviews: str | None, block_px: int = BLOCK_PX) -> None:
     options = {"OVERVIEW_RESAMPLING": overviews.upper()} if overviews else {"OVERVIEWS": "NONE"}
     # One thread: with more, the order of blocks in the file may change from run to run.
     rasterio.shutil.copy(
@@ -163,7 +163,7 @@ def _copy_to_cog(source: object, target: Path, overviews: str | None) -> None:
         driver="COG",
         COMPRESS="DEFLATE",
         PREDICTOR="YES",
-        BLOCKSIZE=str(BLOCK_PX),
+        BLOCKSIZE=str(block_px),
         NUM_THREADS="1",
         BIGTIFF="IF_SAFER",
         **options,
@@ -184,8 +184,9 @@ def write(
     descriptions: Sequence[str] = (),
     tags: dict[str, str] | None = None,
     overviews: str | None = None,
+    block_px: int = BLOCK_PX,
 ) -> None:
-    """Writes [bands, rows, columns] as one COG, atomically."""
+    """Writes [bands, rows, columns] as one COG, atomically; blocks are squares of `block_px`, a multiple of 16."""
     count, height, width = array.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": array.dtype.name}
     with atomic(path) as part, MemoryFile() as memory:
@@ -194,7 +195,7 @@ def write(
             if descriptions:
                 to.descriptions = tuple(descriptions)
             to.update_tags(**(tags or {}))
-        _copy_to_cog(memory.name, part, overviews)
+        _copy_to_cog(memory.name, part, overviews, block_px)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The config as pydantic models: one source for validation, defaults, the JSON schema and the docs table."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -176,13 +177,82 @@ class Density(Section):
         return self
 
 
+def _scene_name(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    known = {"time", "satellite", "sensor", "level", "spectral"}
+    if "time" not in groups or not set(groups) <= known:
+        raise ValueError(f"groups {sorted(groups)} of {pattern!r}: time is needed, of {sorted(known)}")
+    return pattern
+
+
+class Provider(Section):
+    """How a provider of high-resolution scenes names its deliveries."""
+
+    pattern: Annotated[str, AfterValidator(_scene_name)] = Field(
+        description="Regular expression of a folder's name or a file's stem; named groups time and, where told, "
+        "satellite, sensor, level, spectral."
+    )
+    time_format: str = Field("%Y%m%d%H%M%S", description="Of the group time, as Python's strptime has it.")
+    utc_offset_h: Annotated[float, Field(ge=-12, le=14)] = Field(0, description="Hours its times are ahead of UTC.")
+    bands: list[str] = Field(
+        ["red", "green", "blue"], description="Colours of the bands in order, for rasters that do not tell."
+    )
+    nodata: float | None = Field(0, description="Digital number without data, for rasters that declare none.")
+    levels: list[str] = Field([], description="Levels that can be paired; none listed: all.")
+    spectral: list[str] = Field([], description="Spectral types that can be paired; none listed: all.")
+    advice: str = Field("see dataset.providers", description="What to do with scenes of other levels or types.")
+
+    @model_validator(mode="after")
+    def _has_colours(self) -> "Provider":
+        if missing := sorted({"red", "green", "blue"} - set(self.bands)):
+            raise ValueError(f"bands {self.bands} lack {', '.join(missing)}")
+        return self
+
+
+_JILIN1 = (
+    r"(?P<satellite>JL1%s[A-Z0-9]+)_(?P<sensor>(?:PMS|MMS)[A-Z0-9]*)_(?P<time>\d{14})_\d{9}_\d{3,4}_\d{4}_\d{3}"
+    r"_(?P<level>L\d[A-D]?)(?:_(?P<spectral>PAN|MSS|PSH))?"
+)
+
+
+def _jilin1(satellites: str, bands: list[str]) -> Provider:
+    return Provider(
+        pattern=_JILIN1 % satellites,
+        utc_offset_h=8,
+        bands=bands,
+        levels=["L3A", "L3B", "L3C", "L3D"],
+        spectral=["PSH"],
+        advice="orthorectify (gdalwarp -rpc with a DEM; level 1 is located to 100-200 m only) and pansharpen it to L3 "
+        "PSH before pairing",
+    )
+
+
 class Dataset(Section):
     """ISASeg: where chips come from. Leave out in a run that is given its weights."""
 
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = Field(
         "1.0.0", description="Version of the dataset, for its card, statistics and STAC collection."
     )
-    jilin1: str = Field(description="Folder of delivered Jilin-1 scenes.")
+    jilin1: str = Field(description="Folder of delivered high-resolution scenes, Jilin-1's or another provider's.")
+    providers: dict[Name, Provider] = Field(
+        {
+            "jilin1-bayer": _jilin1("GF03C", ["red", "green", "blue"]),
+            "jilin1": _jilin1("", ["blue", "green", "red", "nir"]),
+        },
+        description="Whose scenes they are; the first whose pattern fits a name.",
+    )
+    metadata_elements: dict[Literal["time", "cloud_percent", "view_angle", "sun_elevation"], list[str]] = Field(
+        {
+            "time": ["StartTime", "ImagingStartTime", "AcquisitionTime", "CenterTime", "ReceiveTime"],
+            "cloud_percent": ["CloudPercent", "CloudCover", "CloudCoverage", "CloudAmount"],
+            "view_angle": ["RollSatelliteAngle", "SideSwingAngle", "ViewAngle", "OffNadirAngle"],
+            "sun_elevation": ["SunElevation", "SolarElevation", "SunAltitude"],
+        },
+        description="XML elements that may hold each fact of a scene, first found first used, any depth and case.",
+    )
     osm: str = Field(description="OpenStreetMap extract: .osm.pbf or a GeoPackage with the same layers.")
     footprints: str = Field(description="Building footprints: any vector file.")
     corrections: str = Field(description="Folder of Labelme JSON files.")

@@ -12,6 +12,7 @@ STEPS = {
     "quality": "sentinel2.quality",
     "density": "dataset.density",
     "samples": "dataset.sampling",
+    "deliveries": "dataset.deliveries",
     "pairing": "dataset.pairing",
     "labels": "dataset.labels",
     "chips": "dataset.chips",

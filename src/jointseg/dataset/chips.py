@@ -1,6 +1,10 @@
-"""Cuts the chips of a reach: composite, registered and matched Jilin-1 image, label."""
+"""Cuts the chips of a reach: composite, registered and matched high-resolution image, label."""
 
-from collections.abc import Sequence
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +16,23 @@ import shapely
 from affine import Affine
 
 from jointseg import grid, raster
-from jointseg.dataset import registration
+from jointseg.dataset import radiometry, registration
 from jointseg.dataset.burn import BANDS, UNKNOWN, UNKNOWN_FRACTION, burn, fractions
 from jointseg.dataset.composites import Composites
-from jointseg.dataset.jilin1 import Scene, read, scene
+from jointseg.dataset.reading import Raw, Reading, Wanted, at_1m, at_10m
+from jointseg.dataset.scenes import load
 from jointseg.errors import DataError
 from jointseg.progress import bar
 
 HR_BANDS = ("B04", "B03", "B02")
+# A chip up to this side is one block: nothing is padded, and whoever reads a chip reads all of it.
+WHOLE_PX = 1024
+# A worker takes seconds to start, so that few chips are made without.
+CHIPS_A_WORKER = 100
+# Chips that wait for a worker, for each worker.
+AHEAD = 3
+# Columns of the pairs that the index of the chips has no use for.
+UNINDEXED = ["status", "path", "date", "rejected", *(f"gain_{band}" for band in HR_BANDS)]
 
 
 def chips(
@@ -29,121 +42,181 @@ def chips(
     labels: Path,
     composites: Sequence[Path],
     jilin1: Path,
+    deliveries: Path,
     chips: Path,
     index: Path,
     reach: str,
     chip_m: int,
     bands: Sequence[str],
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Writes four rasters a chip and the index of the reach, for the samples that were paired.
 
     {id}_lr.tif: uint16 [bands, chip_m / 10, chip_m / 10], the composite, reflectance x 10000.
-    {id}_hr.tif: uint16 [3, chip_m, chip_m], the Jilin-1 scene at 1 m, moved by its shift, per band brought to the
-    composite by the gain of its scene and an offset of its own, reflectance x 10000 of B04, B03, B02.
+    {id}_hr.tif: uint16 [3, chip_m, chip_m], the scene at 1 m, moved by its shift, per band brought to the composite by
+    the gain of its scene and an offset of its own, reflectance x 10000 of B04, B03, B02.
     {id}_label.tif: uint8 [1, chip_m, chip_m], 0 not impervious, 1 impervious, 255 unknown.
     {id}_fraction.tif: uint16 [1 + kinds, chip_m, chip_m], see burn.fractions.
     In the first two 0 is unknown.
 
+    Every scene is read once, from north to south; chips are made while it is read.
+
     Args:
+        deliveries: index of the scenes in the folder jilin1.
         chip_m: side of a chip.
         bands: of the composite; B04, B03 and B02 among them.
+        workers: most processes that make chips; their number changes no byte.
 
     Raises DataError when a band is missing, or a file of the pairs cannot be read.
     """
     if missing := [name for name in HR_BANDS if name not in bands]:
-        raise DataError(f"bands {list(bands)} lack {', '.join(missing)}, which a Jilin-1 image is matched to")
+        raise DataError(f"bands {list(bands)} lack {', '.join(missing)}, which a scene is matched to")
     table = gpd.read_parquet(samples)
     paired = pd.read_parquet(pairs)
     table = table[table["reach"] == reach].drop(columns="geometry").merge(paired[paired["status"] == "ok"])
+    scenes = {scene.id: scene for scene in load(deliveries)}
     mosaics = Composites(composites)
     shapes = dict(list(gpd.read_parquet(labels).groupby("sample_id")))
-    gains: dict[str, list[float]] = {}
-    shares: dict[str, float] = {}
-    with raster.atomic(chips) as folder, bar(f"chips {reach}", len(table), "chip") as shown:
+    workers = min(workers, max(1, len(table) // CHIPS_A_WORKER))
+    made: dict[str, Facts] = {}
+    read: dict[str, float] = {}
+    with raster.atomic(chips) as folder, bar(f"chips {reach}", len(table), "chip") as shown, _workers(workers) as pool:
         folder.mkdir()
-        for path, rows in table.sort_values(["path", "sample_id"]).groupby("path", sort=True):
-            one = scene(jilin1, (jilin1 / str(path)).parent)
-            images = [_read(jilin1, one, mosaics, row, chip_m, bands) for row in rows.itertuples()]
-            common = registration.fit(
-                np.concatenate([image.degraded[:, image.known] for image in images], axis=1),
-                np.concatenate([image.matched[:, image.known] for image in images], axis=1),
-                np.ones(sum(int(image.known.sum()) for image in images), dtype=bool),
-            )
-            gains[one.id] = [float(f"{gain:.6g}") for gain in common.gain]
-            for row, image in zip(rows.itertuples(), images):
-                place = (shapes.get(row.sample_id), int(row.epsg), (row.minx, row.miny + chip_m), chip_m)
-                label = burn(*place)
-                _write(folder, row, image, common, label, fractions(*place), chip_m, bands)
-                known = label[label != UNKNOWN]
-                shares[row.sample_id] = float((known == 1).mean()) if known.size else float("nan")
+        running: deque[tuple[str, Future[Facts]]] = deque()
+
+        def collect(most: int) -> None:
+            while len(running) > most:
+                sample_id, future = running.popleft()
+                made[sample_id] = future.result()
                 shown.advance()
-    frame = _frame(table.sort_values("sample_id"), shares, chip_m)
+
+        for scene_id, rows in table.groupby("scene_id", sort=True):
+            if scene_id not in scenes:
+                raise DataError(f"{deliveries} has no usable scene {scene_id} of {pairs}; make the pairs again")
+            reading = Reading(jilin1, scenes[str(scene_id)])
+            all_rows = list(rows.itertuples())
+            wanted = [_wanted(row, chip_m, registration.PSF_MARGIN_M) for row in all_rows]
+            for number, raw in reading.windows(wanted):
+                row = all_rows[number]
+                lr, clear = mosaics.chip(int(row.epsg), _wanted(row, chip_m).bounds, bands)
+                gain = np.array([getattr(row, f"gain_{band}") for band in HR_BANDS])
+                chip = Chip(row.sample_id, _wanted(row, chip_m), raw, lr, clear, gain, shapes.get(row.sample_id))
+                running.append((row.sample_id, pool(_make, folder, chip, tuple(bands))))
+                collect(AHEAD * workers)
+            read[str(scene_id)] = round(reading.pixels / reading.size, 4)
+        collect(0)
+    frame = _frame(table.sort_values("sample_id"), made, chip_m)
     with raster.atomic(index) as part:
         frame.to_parquet(part)
-    return {"chips": len(frame), "gains": gains}
+    return {"chips": len(frame), "read": read}
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[Callable[..., Future]]:
+    """A function that has another one called, by one of some processes, or at once where one is enough."""
+    if number == 1:
+        yield _at_once
+        return
+    with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool.submit
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _at_once(function: Callable[..., Any], *arguments: Any) -> Future:
+    future: Future = Future()
+    future.set_result(function(*arguments))
+    return future
 
 
 @dataclass(frozen=True)
-class Images:
-    """What is read for one chip.
+class Chip:
+    """What one chip is made of.
 
     Attributes:
-        lr: uint16 [bands, h, w] of the composite.
-        matched: float32 [3, h, w], reflectance of its HR_BANDS.
-        hr: float32 [3, chip_m, chip_m], the scene's digital numbers.
-        seen: bool [chip_m, chip_m], where the scene has data.
-        degraded: float32 [3, h, w], the scene as the composite's sensor would see it.
-        known: bool [h, w], where both are known.
+        wanted: its square, and the shift of its scene.
+        raw: the scene around it.
+        lr: uint16 [bands, h, w] of the composite, 0 where unknown.
+        clear: uint16 [h, w], how many clear observations the composite has.
+        gain: float64 [3], of its scene.
+        shapes: its label polygons, or None.
     """
 
+    sample_id: str
+    wanted: Wanted
+    raw: Raw
     lr: np.ndarray
-    matched: np.ndarray
-    hr: np.ndarray
-    seen: np.ndarray
-    degraded: np.ndarray
-    known: np.ndarray
+    clear: np.ndarray
+    gain: np.ndarray
+    shapes: gpd.GeoDataFrame | None
 
 
-def _read(folder: Path, one: Scene, mosaics: Composites, row: Any, chip_m: int, bands: Sequence[str]) -> Images:
-    west, south = row.minx, row.miny
-    lr, known = mosaics.read(int(row.epsg), (west, south, west + chip_m, south + chip_m), bands)
-    matched = lr[[list(bands).index(name) for name in HR_BANDS]].astype(np.float32) * np.float32(1e-4)
-    side = chip_m + registration.PSF_MARGIN_M
-    around = (west - registration.PSF_MARGIN_M, south - registration.PSF_MARGIN_M, west + side, south + side)
-    values, seen = read(folder, one, int(row.epsg), around, (row.shift_x_m, row.shift_y_m))
-    degraded = registration.at_10m(registration.blur(values, seen), known.shape, registration.PSF_MARGIN_M)
-    inner = slice(registration.PSF_MARGIN_M, -registration.PSF_MARGIN_M)
-    seen = seen[inner, inner]
+@dataclass(frozen=True)
+class Facts:
+    """What the index tells of a chip's pixels."""
+
+    isa_share: float
+    clear_min: int
+    clear_median: float
+
+
+def _wanted(row: Any, chip_m: int, margin_m: int = 0) -> Wanted:
+    west, south = row.minx - margin_m, row.miny - margin_m
+    side = chip_m + 2 * margin_m
+    return Wanted(int(row.epsg), (west, south, west + side, south + side), (row.shift_x_m, row.shift_y_m))
+
+
+def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
+    """Writes the rasters of one chip."""
+    west, _, _, north = chip.wanted.bounds
+    values, seen = at_1m(chip.raw, chip.wanted)
+    degraded = at_10m(chip.raw, chip.wanted)
     ratio = registration.RATIO
-    whole = seen.reshape(known.shape[0], ratio, known.shape[1], ratio).all(axis=(1, 3))
-    return Images(lr, matched, values[:, inner, inner], seen, degraded, known & whole)
+    side = chip.clear.shape[0]
+    known = np.all(chip.lr > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
+    target = chip.lr[[list(bands).index(name) for name in HR_BANDS]].astype(np.float32) * np.float32(1e-4)
+    match = radiometry.fit_offset(radiometry.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known)
+    place = chip.shapes, chip.wanted.epsg, (west, north), side * ratio
+    label = burn(*place)
+    crs = f"EPSG:{chip.wanted.epsg}"
+    fine, coarse = (Affine(pixel, 0, west, 0, -pixel, north) for pixel in (1, ratio))
+    stem = f"{folder}/{chip.sample_id}"
+
+    def write(kind: str, array: np.ndarray, transform: Affine, nodata: int, names: Sequence[str] = ()) -> None:
+        path, block_px = Path(f"{stem}_{kind}.tif"), _block_px(array.shape[-1])
+        raster.write(path, array, crs=crs, transform=transform, nodata=nodata, descriptions=names, block_px=block_px)
+
+    write("lr", chip.lr, coarse, 0, bands)
+    write("hr", _digital_numbers(values, seen, match), fine, 0, HR_BANDS)
+    write("label", label[None], fine, UNKNOWN)
+    write("fraction", fractions(*place), fine, UNKNOWN_FRACTION, BANDS)
+    told = label[label != UNKNOWN]
+    return Facts(
+        isa_share=float((told == 1).mean()) if told.size else float("nan"),
+        clear_min=int(chip.clear.min()),
+        clear_median=float(np.median(chip.clear)),
+    )
 
 
-def _write(
-    folder: Path,
-    row: Any,
-    image: Images,
-    common: registration.Match,
-    label: np.ndarray,
-    fraction: np.ndarray,
-    chip_m: int,
-    bands: Sequence[str],
-) -> None:
-    match = registration.fit_offset(common, image.degraded, image.matched, image.known)
-    hr = np.clip(np.rint(registration.apply(match, image.hr) * 1e4), 1, 65535).astype(np.uint16)
-    hr[:, ~image.seen] = 0
-    crs = f"EPSG:{int(row.epsg)}"
-    fine = Affine(1, 0, row.minx, 0, -1, row.miny + chip_m)
-    coarse = Affine(10, 0, row.minx, 0, -10, row.miny + chip_m)
-    name = row.sample_id
-    raster.write(folder / f"{name}_lr.tif", image.lr, crs=crs, transform=coarse, nodata=0, descriptions=bands)
-    raster.write(folder / f"{name}_hr.tif", hr, crs=crs, transform=fine, nodata=0, descriptions=HR_BANDS)
-    raster.write(folder / f"{name}_label.tif", label[None], crs=crs, transform=fine, nodata=UNKNOWN)
-    part = folder / f"{name}_fraction.tif"
-    raster.write(part, fraction, crs=crs, transform=fine, nodata=UNKNOWN_FRACTION, descriptions=BANDS)
+def _block_px(side_px: int) -> int:
+    """Side of a raster's blocks: itself, in the multiples of 16 that TIFF has, at least the 128 that COGs have."""
+    whole = -(-max(side_px, 128) // 16) * 16
+    return whole if whole <= WHOLE_PX else raster.BLOCK_PX
 
 
-def _frame(table: pd.DataFrame, shares: dict[str, float], chip_m: int) -> gpd.GeoDataFrame:
+def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometry.Match) -> np.ndarray:
+    """Reflectance x 10000, uint16 [3, rows, columns], of a scene's values; 0 where it has none."""
+    gain, offset = ((part * 1e4).astype(np.float32)[:, None, None] for part in (match.gain, match.offset))
+    hr = values * gain + offset
+    np.rint(hr, out=hr)
+    np.clip(hr, 1, 65535, out=hr)
+    hr[:, ~seen] = 0
+    return hr.astype(np.uint16)
+
+
+def _frame(table: pd.DataFrame, made: dict[str, Facts], chip_m: int) -> gpd.GeoDataFrame:
     polygons = []
     for row in table.itertuples():
         to = grid.transformer(f"EPSG:{int(row.epsg)}", "EPSG:4326")
@@ -153,9 +226,10 @@ def _frame(table: pd.DataFrame, shares: dict[str, float], chip_m: int) -> gpd.Ge
         )
     ids = table["sample_id"]
     stems = table["reach"] + "/" + ids
-    kept = table.drop(columns=["status", "path", "date"]).reset_index(drop=True)
+    kept = table.drop(columns=["rank", *UNINDEXED]).reset_index(drop=True)
     kept["hr_date"] = table["date"].to_numpy()
-    kept["isa_share"] = [shares[sample_id] for sample_id in ids]
+    for fact in ("isa_share", "clear_min", "clear_median"):
+        kept[fact] = [getattr(made[sample_id], fact) for sample_id in ids]
     for kind in ("lr", "hr", "label", "fraction"):
         kept[kind] = (stems + f"_{kind}.tif").to_numpy()
     return gpd.GeoDataFrame(kept, geometry=polygons, crs=4326)

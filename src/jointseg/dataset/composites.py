@@ -26,13 +26,16 @@ class Composites:
             by_zone[code].append(path)
         self._mosaics = {code: raster.Mosaic(some) for code, some in by_zone.items()}
 
-    def read(
-        self, epsg: int, bounds: tuple[float, float, float, float], bands: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, epsg: int, bounds: raster.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] known) of bounds on the 10 m lattice.
 
         Raises DataError when the zone, a band or the band of clear observations is missing.
         """
+        values, _ = self.chip(epsg, bounds, bands)
+        return values, np.all(values > 0, axis=0)
+
+    def chip(self, epsg: int, bounds: raster.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As `read`, 0 where unknown, with the number of clear observations, uint16 [h, w]."""
         if epsg not in self._mosaics:
             raise DataError(f"no composite lies in EPSG:{epsg}; its tiles are missing among the composites")
         mosaic = self._mosaics[epsg]
@@ -42,4 +45,4 @@ class Composites:
         numbers = [mosaic.descriptions.index(name) + 1 for name in (*bands, CLEAR)]
         values = mosaic.read(bounds, numbers)
         known = (values[-1] > 0) & (values[:-1] > 0).all(axis=0)
-        return np.where(known, values[:-1], 0), known
+        return np.where(known, values[:-1], 0), values[-1]

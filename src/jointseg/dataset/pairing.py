@@ -1,9 +1,9 @@
-"""Pairs every sample with the best Jilin-1 scene that registers on the composite."""
+"""Pairs every sample with the best high-resolution scene that registers on the composite."""
 
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,47 +13,41 @@ import numpy as np
 import pandas as pd
 
 from jointseg import raster
-from jointseg.dataset import registration
+from jointseg.dataset import judging, registration
 from jointseg.dataset.composites import Composites
-from jointseg.dataset.jilin1 import Scene, candidates, index, read
+from jointseg.dataset.judging import Attempt, Learnt
+from jointseg.dataset.reading import Reading, Wanted, at_1m
+from jointseg.dataset.registration import Place
+from jointseg.dataset.scenes import Scene, candidates, load, middle_of
 from jointseg.errors import DataError
-from jointseg.progress import bar
+from jointseg.progress import Bar, bar
 
 log = logging.getLogger(__name__)
 
 # In the order of the scenes' red, green and blue.
 BANDS = ("B04", "B03", "B02")
-# A chip's own peak counts for its scene's shift from this correlation on, and a scene needs that many such chips.
-PEAK, POOL_CHIPS = 0.3, 3
-# A chip that disagrees with its scene by more than this, and correlates that much better where it says, lies on
-# ground where the scene is distorted: its own shift counts.
-LOCAL_M, LOCAL_GAIN = 3.0, 0.1
-# Brighter by this reflectance in all bands, after the scene's radiometric fit, is cloud or haze; rejected from
-# that share of the chip on.
-HAZE, HAZE_SHARE = 0.06, 0.1
 # Largest share of a chip that may be unknown in the composite, and in the scene.
 UNKNOWN_LR, UNKNOWN_HR = 0.5, 0.02
+NOWHERE = Place((math.nan, math.nan), math.nan)
 
 
-@dataclass
-class Attempt:
-    """One sample with one scene: what registration needs, and what it found."""
+@dataclass(frozen=True)
+class Sample:
+    """A row of the samples."""
 
-    sample_id: str
-    lr: np.ndarray  # float32 [3, h, w], reflectance
-    known: np.ndarray  # bool [h, w]
-    smooth: np.ndarray  # float32, blurred 1 m digital numbers with a margin
-    correlation: np.ndarray  # surface over shifts
+    id: str
+    stratum: str
+    epsg: int
+    bounds: raster.Bounds
 
 
 @dataclass(frozen=True)
 class Pair:
     """What is recorded of a sample; `status` is "ok" or why it was rejected."""
 
-    sample_id: str
     status: str
     scene: Scene | None = None
-    shift_m: tuple[float, float] = (math.nan, math.nan)
+    place: Place = NOWHERE
     quality: float = math.nan
 
 
@@ -62,175 +56,227 @@ def pairing(
     samples: Path,
     composites: Sequence[Path],
     jilin1: Path,
+    deliveries: Path,
     pairs: Path,
     reach: str,
     chip_m: int,
     year: int,
+    season: tuple[str, str],
     max_shift_m: float,
     min_quality: float,
     max_cloud_percent: float,
 ) -> dict[str, Any]:
     """Finds for every sample of a reach the scene, its shift and how well it agrees with the composite.
 
-    Scenes that hold the whole chip are tried from the least cloudy on (then from the nearest to mid-season of
-    `year`) until one is accepted. A scene is registered by the median over its chips' own shifts; shift_x_m and
-    shift_y_m are to be added to its coordinates. A sample that no scene passes for is kept in the table with the
-    reason of its first scene as `status`.
+    Scenes that hold the whole chip are tried from the best on (`scenes.candidates`) until one is accepted.
+    shift_x_m and shift_y_m are to be added to a scene's coordinates, shift_sd_m is their standard deviation along an
+    axis, gain_B04 and so on bring its digital numbers to the composite. A sample that no scene passes for stays in
+    the table with the reason of its first scene as `status`, and `rejected` lists each scene that was tried in vain
+    with its reason. For each such sample the next reserve of its stratum is tried, in the order of rank; reserves
+    that were not needed are not in the table.
 
     Args:
+        samples: with `stratum`, `rank` and `reserve`.
+        deliveries: index of the scenes in the folder jilin1.
         chip_m: side of a chip.
-        year: of the composites.
+        year, season: of the composites.
         max_shift_m: a registration that finds more is not believed.
-        min_quality: smallest agreement (0..1, `registration.agreement`) of the registered, radiometrically fitted
+        min_quality: smallest agreement (0..1, `radiometry.agreement`) of the registered, radiometrically fitted
             scene with the composite.
         max_cloud_percent: scenes cloudier by their metadata are not tried.
 
     Raises DataError when the reach has no samples, or not one pair is accepted.
     """
     table = gpd.read_parquet(samples)
-    table = table[table["reach"] == reach].sort_values("sample_id")
+    table = table[table["reach"] == reach]
     if table.empty:
         raise DataError(f"{samples} has no samples of reach {reach!r}")
-    scenes, skipped = index(jilin1)
-    mosaics = Composites(composites)
-    waiting: dict[str, list[Scene]] = {}
-    refused: dict[str, Pair] = {}
-    bounds = {row.sample_id: (row.minx, row.miny, row.minx + chip_m, row.miny + chip_m) for row in table.itertuples()}
-    epsg = dict(zip(table["sample_id"], table["epsg"].astype(int)))
-    for sample_id, square in bounds.items():
-        holding = candidates(scenes, epsg[sample_id], square, year)
-        clear = [scene for scene in holding if (scene.cloud_percent or 0) <= max_cloud_percent]
-        if clear:
-            waiting[sample_id] = clear
-        else:
-            refused[sample_id] = Pair(sample_id, "scene too cloudy" if holding else "no scene holds the chip")
-    accepted: dict[str, Pair] = {}
-    with bar(f"pairing {reach}", len(table), "chip") as shown:
-        shown.advance(len(refused))
-        while waiting:
-            by_scene: dict[str, list[str]] = defaultdict(list)
-            for sample_id, left in waiting.items():
-                by_scene[left[0].id].append(sample_id)
-            for scene_id in sorted(by_scene):
-                scene = waiting[by_scene[scene_id][0]][0]
-                attempts: list[Attempt] = []
-                for sample_id in by_scene[scene_id]:
-                    done = _load(jilin1, scene, mosaics, sample_id, epsg[sample_id], bounds[sample_id], max_shift_m)
-                    if isinstance(done, Pair):
-                        refused.setdefault(sample_id, done)
-                    else:
-                        attempts.append(done)
-                for pair in judge(scene, attempts, max_shift_m, min_quality):
-                    if pair.status == "ok":
-                        accepted[pair.sample_id] = pair
-                    else:
-                        refused.setdefault(pair.sample_id, pair)
-                ended = [key for key in by_scene[scene_id] if key in accepted or len(waiting[key]) == 1]
-                shown.advance(len(ended))
-            waiting = {key: left[1:] for key, left in waiting.items() if key not in accepted and len(left) > 1}
-    rows = [accepted.get(sample_id) or refused[sample_id] for sample_id in bounds]
-    statuses = dict(sorted(Counter(pair.status for pair in rows).items()))
+    work = _Work(
+        jilin1,
+        load(deliveries),
+        Composites(composites),
+        year,
+        middle_of(season),
+        max_shift_m,
+        min_quality,
+        max_cloud_percent,
+    )
+    main, reserves = _queues(table, chip_m)
+    wanted = Counter(sample.stratum for sample in main)
+    with bar(f"pairing {reach}", len(main), "chip") as shown:
+        tried, batch = [], main
+        while batch:
+            work.run(batch, shown)
+            tried += batch
+            have = Counter(sample.stratum for sample in tried if sample.id in work.accepted)
+            batch = [
+                reserves[stratum].pop(0)
+                for stratum in sorted(wanted)
+                for _ in range(min(wanted[stratum] - have[stratum], len(reserves[stratum])))
+            ]
+    statuses = dict(sorted(Counter(work.pair(sample).status for sample in tried).items()))
     log.info("%s: %s", reach, statuses)
-    if not accepted:
+    if not work.accepted:
         raise DataError(f"no sample of reach {reach} could be paired: {statuses}; see the deliveries in {jilin1}")
     with raster.atomic(pairs) as part:
-        _frame(rows, year).to_parquet(part)
-    used = sorted({pair.scene.id for pair in accepted.values() if pair.scene})
-    return {"statuses": statuses, "scenes": used, "skipped": skipped}
+        _frame(sorted(tried, key=lambda sample: sample.id), work, year).to_parquet(part)
+    first = {sample.id for sample in main}
+    replaced = Counter(s.stratum for s in tried if s.id in work.accepted and s.id not in first)
+    have = Counter(sample.stratum for sample in tried if sample.id in work.accepted)
+    return {
+        "statuses": statuses,
+        "scenes": sorted({pair.scene.id for pair in work.accepted.values() if pair.scene}),
+        "replaced": dict(sorted(replaced.items())),
+        "lacking": {
+            stratum: wanted[stratum] - have[stratum] for stratum in sorted(wanted) if wanted[stratum] > have[stratum]
+        },
+    }
 
 
-def _load(
-    folder: Path,
-    scene: Scene,
-    mosaics: Composites,
-    sample_id: str,
-    epsg: int,
-    square: tuple[float, float, float, float],
-    max_shift_m: float,
-) -> Attempt | Pair:
-    """Reads both images of a sample and correlates them; a Pair when one of them is mostly unknown."""
-    dn, known = mosaics.read(epsg, square, BANDS)
-    if known.mean() < 1 - UNKNOWN_LR:
-        return Pair(sample_id, "composite unknown", scene)
-    step_m = registration.STEP_M
-    reach_m = (math.ceil(max_shift_m / step_m) + 1) * step_m
-    margin_m = reach_m + registration.RATIO + registration.PSF_MARGIN_M
-    west, south, east, north = square
-    around = (west - margin_m, south - margin_m, east + margin_m, north + margin_m)
-    values, seen = read(folder, scene, epsg, around, (0.0, 0.0))
-    if seen[margin_m:-margin_m, margin_m:-margin_m].mean() < 1 - UNKNOWN_HR:
-        return Pair(sample_id, "scene has no data", scene)
-    lr = dn.astype(np.float32) * np.float32(1e-4)
-    smooth = registration.blur(values, seen)
-    correlation = registration.surface(lr, known, smooth, margin_m, reach_m)
-    return Attempt(sample_id, lr, known, smooth, correlation)
+def _queues(table: pd.DataFrame, chip_m: int) -> tuple[list[Sample], dict[str, list[Sample]]]:
+    """The main samples, and the reserves of each stratum in the order of their rank."""
+    main: list[Sample] = []
+    reserves: dict[str, list[Sample]] = defaultdict(list)
+    for row in table.sort_values(["stratum", "rank", "sample_id"]).itertuples():
+        bounds = (row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)
+        sample = Sample(row.sample_id, row.stratum, int(row.epsg), bounds)
+        (reserves[row.stratum] if row.reserve else main).append(sample)
+    return main, reserves
 
 
-def judge(scene: Scene, attempts: list[Attempt], max_shift_m: float, min_quality: float) -> list[Pair]:
-    """Registers the chips of one scene together and accepts or rejects each."""
-    peaks = [registration.peak(attempt.correlation) for attempt in attempts]
-    good = [shift for shift, value in peaks if value >= PEAK and math.hypot(*shift) <= max_shift_m]
-    common = _common(good)
-    shifts: list[tuple[float, float]] = []
-    for attempt, (own, value) in zip(attempts, peaks):
-        if common is None:
-            shifts.append(own)
-            continue
-        apart = math.hypot(own[0] - common[0], own[1] - common[1])
-        better = value - registration.value_at(attempt.correlation, common)
-        shifts.append(own if apart > LOCAL_M and better > LOCAL_GAIN and value >= PEAK else common)
-    images = [
-        registration.at_10m(
-            attempt.smooth, attempt.known.shape, (attempt.smooth.shape[1] - 10 * attempt.known.shape[0]) // 2, shift
-        )
-        for attempt, shift in zip(attempts, shifts)
-    ]
-    if not attempts:
-        return []
-    match = registration.fit(
-        np.concatenate([image[:, attempt.known] for image, attempt in zip(images, attempts)], axis=1),
-        np.concatenate([attempt.lr[:, attempt.known] for attempt in attempts], axis=1),
-        np.ones(sum(int(attempt.known.sum()) for attempt in attempts), dtype=bool),
-    )
-    out = []
-    for attempt, image, shift, (_, value) in zip(attempts, images, shifts, peaks):
-        fitted = registration.apply(match, image)
-        quality = registration.agreement(fitted, attempt.lr, attempt.known)
-        brighter = ((fitted - attempt.lr).min(axis=0) > HAZE)[attempt.known].mean()
-        status = "ok"
-        if common is None and value < PEAK:
-            status = "no registration"
-        elif math.hypot(*shift) > max_shift_m:
-            status = "shift too large"
-        elif brighter > HAZE_SHARE:
-            status = "cloud or haze"
-        elif quality < min_quality or (match.gain <= 0).any():
-            status = "low quality"
-        shift_m = (round(float(shift[0]), 2), round(float(shift[1]), 2))
-        out.append(Pair(attempt.sample_id, status, scene, shift_m, float(np.clip(quality, 0, 1))))
-    return out
+class _Work:
+    """The samples tried so far, and what their scenes have told."""
+
+    def __init__(
+        self,
+        folder: Path,
+        scenes: list[Scene],
+        mosaics: Composites,
+        year: int,
+        middle: int,
+        max_shift_m: float,
+        min_quality: float,
+        max_cloud_percent: float,
+    ) -> None:
+        self._folder, self._scenes, self._mosaics = folder, scenes, mosaics
+        self._year, self._middle = year, middle
+        self._max_shift_m, self._min_quality, self._max_cloud = max_shift_m, min_quality, max_cloud_percent
+        self._learnt: dict[str, Learnt] = defaultdict(Learnt)
+        self._pixels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        self.accepted: dict[str, Pair] = {}
+        self.refused: dict[str, list[Pair]] = defaultdict(list)
+
+    def pair(self, sample: Sample) -> Pair:
+        return self.accepted.get(sample.id) or self.refused[sample.id][0]
+
+    def gains(self) -> dict[str, np.ndarray]:
+        """Reflectance per digital number of each scene, over all chips that it was accepted for."""
+        return {scene_id: judging.fit(pixels).gain for scene_id, pixels in self._pixels.items()}
+
+    def run(self, samples: Iterable[Sample], shown: Bar) -> None:
+        """Tries every sample with its scenes, best first, the chips of one scene together."""
+        waiting: dict[str, tuple[Sample, list[Scene]]] = {}
+        too_cloudy: dict[str, list[Pair]] = {}
+        for sample in samples:
+            holding = candidates(self._scenes, sample.epsg, sample.bounds, self._year, self._middle)
+            # Cloud that the metadata do not tell is no reason to leave a scene out: it shows in the image.
+            cloudy = [scene for scene in holding if scene.cloud_percent > self._max_cloud]
+            too_cloudy[sample.id] = [Pair("scene too cloudy", scene) for scene in cloudy]
+            if clear := [scene for scene in holding if scene not in cloudy]:
+                waiting[sample.id] = (sample, clear)
+            else:
+                shown.advance()
+                if not holding:
+                    self.refused[sample.id].append(Pair("no scene holds the chip"))
+        while waiting:
+            by_scene: dict[str, list[Sample]] = defaultdict(list)
+            first = {left[0].id: left[0] for _, left in waiting.values()}
+            for sample, left in waiting.values():
+                by_scene[left[0].id].append(sample)
+            for scene_id in sorted(by_scene):
+                self._try(first[scene_id], by_scene[scene_id])
+                ended = [s.id for s in by_scene[scene_id] if s.id in self.accepted or len(waiting[s.id][1]) == 1]
+                shown.advance(len(ended))
+            waiting = {
+                key: (sample, left[1:])
+                for key, (sample, left) in waiting.items()
+                if key not in self.accepted and len(left) > 1
+            }
+        for sample_id, pairs in too_cloudy.items():
+            self.refused[sample_id] += pairs
+
+    def _try(self, scene: Scene, samples: list[Sample]) -> None:
+        attempts = []
+        for sample, found in self._load(scene, samples):
+            if isinstance(found, str):
+                self.refused[sample.id].append(Pair(found, scene))
+            else:
+                attempts.append(found)
+        attempts.sort(key=lambda attempt: attempt.sample_id)
+        learnt = self._learnt[scene.id]
+        verdicts = judging.judge(attempts, self._max_shift_m, self._min_quality, learnt) if attempts else []
+        for one, verdict in zip(attempts, verdicts):
+            pair = Pair(verdict.status, scene, verdict.place, verdict.quality)
+            if verdict.status == "ok":
+                self.accepted[one.sample_id] = pair
+                self._pixels[scene.id].append((verdict.image[:, one.known], one.lr[:, one.known]))
+            else:
+                self.refused[one.sample_id].append(pair)
+
+    def _load(self, scene: Scene, samples: list[Sample]) -> Iterator[tuple[Sample, Attempt | str]]:
+        """Each sample with both of its images, or with why they cannot be registered; the scene is read once."""
+        margin_m = judging.reach(self._max_shift_m) + registration.RATIO + registration.PSF_MARGIN_M
+        inner = slice(margin_m, -margin_m)
+        composites: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        wanted: list[tuple[Sample, Wanted]] = []
+        for sample in samples:
+            dn, known = self._mosaics.read(sample.epsg, sample.bounds, BANDS)
+            lr = dn.astype(np.float32) * np.float32(1e-4)
+            if known.mean() < 1 - UNKNOWN_LR:
+                yield sample, "composite unknown"
+            elif judging.featureless(lr, known):
+                yield sample, "featureless"
+            else:
+                west, south, east, north = sample.bounds
+                around = (west - margin_m, south - margin_m, east + margin_m, north + margin_m)
+                composites[sample.id] = lr, known
+                wanted.append((sample, Wanted(sample.epsg, around)))
+        for number, raw in Reading(self._folder, scene).windows([one for _, one in wanted]):
+            sample, one = wanted[number]
+            values, seen = at_1m(raw, one)
+            if seen[inner, inner].mean() < 1 - UNKNOWN_HR:
+                yield sample, "scene has no data"
+            else:
+                yield sample, Attempt(sample.id, *composites[sample.id], registration.blur(values, seen), margin_m)
 
 
-def _common(shifts: list[tuple[float, float]]) -> tuple[float, float] | None:
-    """The median of a scene's shifts; None when there are too few, or half of them are far from it."""
-    if len(shifts) < POOL_CHIPS:
-        return None
-    x, y = np.median(shifts, axis=0)
-    spread = np.median(np.hypot(*(np.array(shifts) - (x, y)).T))
-    return (float(x), float(y)) if spread <= LOCAL_M else None
-
-
-def _frame(rows: list[Pair], year: int) -> pd.DataFrame:
-    return pd.DataFrame(
+def _frame(samples: Sequence[Sample], work: _Work, year: int) -> pd.DataFrame:
+    pairs = [work.pair(sample) for sample in samples]
+    scenes = [pair.scene for pair in pairs]
+    gains = work.gains()
+    frame = pd.DataFrame(
         {
-            "sample_id": [pair.sample_id for pair in rows],
-            "status": [pair.status for pair in rows],
-            "scene_id": [pair.scene.id if pair.scene else None for pair in rows],
-            "path": [pair.scene.path if pair.scene else None for pair in rows],
-            "date": [pair.scene.time.strftime("%Y-%m-%dT%H:%M:%SZ") if pair.scene else None for pair in rows],
+            "sample_id": [sample.id for sample in samples],
+            "status": [pair.status for pair in pairs],
+            "scene_id": [scene.id if scene else None for scene in scenes],
+            "path": [scene.path if scene else None for scene in scenes],
+            "date": [scene.time.strftime("%Y-%m-%dT%H:%M:%SZ") if scene else None for scene in scenes],
             "s2_year": year,
-            "shift_x_m": [pair.shift_m[0] for pair in rows],
-            "shift_y_m": [pair.shift_m[1] for pair in rows],
-            "quality": [pair.quality for pair in rows],
+            "shift_x_m": [round(pair.place.shift_m[0], 2) for pair in pairs],
+            "shift_y_m": [round(pair.place.shift_m[1], 2) for pair in pairs],
+            "shift_sd_m": [round(pair.place.sd_m, 2) for pair in pairs],
+            "quality": [pair.quality for pair in pairs],
         }
     )
+    for fact in ("cloud_percent", "view_angle", "sun_elevation"):
+        frame[fact] = [float(getattr(scene, fact)) if scene else math.nan for scene in scenes]
+    for number, band in enumerate(BANDS):
+        frame[f"gain_{band}"] = [
+            float(f"{gains[pair.scene.id][number]:.6g}") if pair.status == "ok" and pair.scene else math.nan
+            for pair in pairs
+        ]
+    frame["rejected"] = [
+        "; ".join(f"{pair.scene.id}: {pair.status}" for pair in work.refused.get(sample.id, []) if pair.scene)
+        for sample in samples
+    ]
+    return frame

@@ -1,9 +1,10 @@
-"""Sub-pixel registration of 1 m images against a 10 m composite, and their radiometric match."""
+"""Sub-pixel registration of 1 m images against a 10 m composite."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter
 
 # Sentinel-2's 10 m bands pass about a quarter of the contrast at their Nyquist frequency (1 / 20 m):
 # exp(-2 pi^2 sigma^2 / 20^2) = 0.25 for a Gaussian of 5.3 m.
@@ -13,16 +14,19 @@ RATIO = 10
 PSF_MARGIN_M = 20
 # Shifts are tried this far apart: the blurred image changes little within it, and a parabola finds the peak between.
 STEP_M = 2
-# Reflectance noise below which agreement is not asked for: flat water and forest correlate with nothing.
-FLAT_SD = 0.01
+# Degrees of freedom of the residuals of `refine`: few, so that fields of another season or crop carry little weight.
+FREEDOM = 4
+# Residuals are taken for independent between squares of so many 10 m pixels.
+SQUARE_PX = 4
+ROUNDS, STEP_END_M, STEP_MOST_M = 30, 0.005, 2.0
 
 
 @dataclass(frozen=True)
-class Match:
-    """Per-band radiometric fit: reflectance = gain x digital number + offset; float64 [bands] each."""
+class Place:
+    """A shift in metres to add to an image's coordinates (x east, y north), and its standard deviation along an axis."""
 
-    gain: np.ndarray
-    offset: np.ndarray
+    shift_m: tuple[float, float]
+    sd_m: float
 
 
 def blur(values: np.ndarray, known: np.ndarray, sigma_m: float = PSF_SIGMA_M) -> np.ndarray:
@@ -46,11 +50,18 @@ def at_10m(
     Returns:
         [bands, rows, columns] at 10 m.
     """
-    centre = (RATIO - 1) / 2  # of a 10 m pixel, counted in 1 m pixels from the centre of its first
-    rows = margin_m + shift_m[1] + centre + RATIO * np.arange(shape[0])
-    cols = margin_m - shift_m[0] + centre + RATIO * np.arange(shape[1])
-    points = np.meshgrid(rows, cols, indexing="ij")
-    return np.stack([map_coordinates(band, points, order=1, mode="nearest") for band in smooth])
+    first = margin_m + (RATIO - 1) / 2  # the centre of a 10 m pixel, counted from the centre of its first 1 m pixel
+    row, col = first + shift_m[1], first - shift_m[0]
+    top, left = math.floor(row), math.floor(col)
+    down, right = np.float32(row - top), np.float32(col - left)
+    height, width = ((size - 1) * RATIO + 1 for size in shape)
+
+    def moved(i: int, j: int) -> np.ndarray:
+        return smooth[:, top + i : top + i + height : RATIO, left + j : left + j + width : RATIO]
+
+    upper = (1 - right) * moved(0, 0) + right * moved(0, 1)
+    lower = (1 - right) * moved(1, 0) + right * moved(1, 1)
+    return (1 - down) * upper + down * lower
 
 
 def surface(lr: np.ndarray, known: np.ndarray, smooth: np.ndarray, margin_m: int, reach_m: int) -> np.ndarray:
@@ -136,57 +147,69 @@ def value_at(correlation: np.ndarray, shift_m: tuple[float, float]) -> float:
     return float(correlation[i, j])
 
 
-def fit(hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> Match:
-    """Gain and offset per band between the degraded images of a scene and the composite, changed ground left out.
+def refine(
+    lr: np.ndarray,
+    known: np.ndarray,
+    smooth: np.ndarray,
+    margin_m: int,
+    start_m: tuple[float, float],
+    reach_m: float,
+) -> Place:
+    """The shift that matches the differences between neighbouring 10 m pixels best, and how sure it is.
 
-    Reduced major axis (the ratio of standard deviations), four times, each without what differs by more than 2.5
-    robust standard deviations. Least squares would lower the gain with every field that another season or crop
-    makes uncorrelated, and wash out roads and roofs, which do not change.
+    Least squares matching by Gauss-Newton steps (Foerstner 1982; Gruen 1985), with a gain and an offset for every
+    band and direction, and residuals that follow a t distribution of few degrees of freedom (Lange, Little and
+    Taylor 1989): a field that has changed is a residual, not a pull. The standard deviation is the sandwich
+    estimate over squares of SQUARE_PX, which needs no independence of neighbouring pixels.
 
     Args:
-        hr: [bands, ...] at 10 m, digital numbers.
-        lr: [bands, ...] reflectance on the same pixels.
-        known: bool [...].
+        lr: float32 [bands, h, w], reflectance.
+        known: bool [h, w].
+        smooth: from `blur`, with `margin_m` pixels around; margin_m >= reach_m + 2.
+        start_m: shift to start from, within a few metres, as `peak` finds it.
+        reach_m: a shift that leaves this is not found.
+
+    Returns:
+        The place; `sd_m` is nan where none was found.
     """
-    gains, offsets = [], []
-    for x_all, y_all in zip(hr[:, known].astype(np.float64), lr[:, known].astype(np.float64)):
-        keep = np.ones(len(x_all), dtype=bool)
-        gain, offset = 0.0, 0.0
-        for _ in range(4):
-            x, y = x_all[keep], y_all[keep]
-            sign = np.sign(((x - x.mean()) * (y - y.mean())).sum())
-            gain = float(sign * y.std() / x.std()) if x.std() > 0 else 0.0
-            offset = float(y.mean() - gain * x.mean())
-            error = np.abs(y_all - gain * x_all - offset)
-            keep = error <= max(2.5 * 1.4826 * float(np.median(error)), 1e-9)
-        gains.append(gain)
-        offsets.append(offset)
-    return Match(np.array(gains), np.array(offsets))
+    inner = _inner(known)
+    target = _gradients(lr)[:, inner].astype(np.float64)
+    lost = Place(start_m, math.nan)
+    if target.shape[1] < 9:
+        return lost
 
+    def seen(x: float, y: float) -> np.ndarray:
+        return _gradients(at_10m(smooth, known.shape, margin_m, (x, y)))[:, inner].astype(np.float64)
 
-def fit_offset(match: Match, hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> Match:
-    """A scene's match with the offsets of one chip: the median difference, which haze and light vary over a scene."""
-    if not known.any():
-        return match
-    difference = np.median((lr - apply(match, hr))[:, known].astype(np.float64), axis=1)
-    return Match(match.gain, match.offset + difference)
+    place, weight = np.array(start_m, dtype=np.float64), np.ones(target.shape[1])
+    bands = len(target)
+    for _ in range(ROUNDS):
+        x, y = place
+        share = weight / weight.sum()
 
+        def centred(values: np.ndarray, share: np.ndarray = share) -> np.ndarray:
+            return values - (values * share).sum(axis=-1, keepdims=True)
 
-def apply(match: Match, values: np.ndarray) -> np.ndarray:
-    """Reflectance of digital numbers [bands, ...]."""
-    shape = (-1,) + (1,) * (values.ndim - 1)
-    return values * match.gain.reshape(shape) + match.offset.reshape(shape)
-
-
-def agreement(image: np.ndarray, lr: np.ndarray, known: np.ndarray) -> float:
-    """Mean over bands of the structural agreement of two 10 m images in reflectance, at most 1.
-
-    (covariance + c) / (product of standard deviations + c) with c = FLAT_SD squared, the structure term of
-    Wang et al. (2004): the correlation where there is contrast, near 1 where both are flat.
-    """
-    out = []
-    c = FLAT_SD**2
-    for a, b in zip(image[:, known].astype(np.float64), lr[:, known].astype(np.float64)):
-        x, y = a - a.mean(), b - b.mean()
-        out.append(((x * y).mean() + c) / (np.sqrt((x**2).mean() * (y**2).mean()) + c))
-    return float(np.mean(out))
+        image, wanted = centred(seen(x, y)), centred(target)
+        slopes = centred(np.stack([seen(x + 1, y) - seen(x - 1, y), seen(x, y + 1) - seen(x, y - 1)]) / 2)
+        gain = (image * wanted * share).sum(axis=1) / np.maximum((image**2 * share).sum(axis=1), 1e-30)
+        residual = wanted - gain[:, None] * image
+        variance = np.maximum((residual**2 * weight).mean(axis=1), 1e-12)[:, None]
+        slopes *= gain[:, None]
+        after = (FREEDOM + bands) / (FREEDOM + (residual**2 / variance).sum(axis=0))
+        scores = (slopes * residual / variance).sum(axis=1) * after
+        normal = np.einsum("kbn,lbn,n->kl", slopes / variance, slopes, after)
+        if not np.linalg.cond(normal) < 1e8:
+            return lost
+        step = np.clip(np.linalg.solve(normal, scores.sum(axis=1)), -STEP_MOST_M, STEP_MOST_M)
+        place, weight = place + step, after
+        if np.abs(place).max() > reach_m:
+            return lost
+        if np.abs(step).max() < STEP_END_M:
+            rows, cols = np.nonzero(inner)
+            square = (rows // SQUARE_PX) * inner.shape[1] + cols // SQUARE_PX
+            sums = np.stack([np.bincount(square, score) for score in scores])
+            bread = np.linalg.inv(normal)
+            covariance = bread @ (sums @ sums.T) @ bread
+            return Place((float(place[0]), float(place[1])), math.sqrt(float(np.trace(covariance)) / 2))
+    return lost

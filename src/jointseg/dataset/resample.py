@@ -1,0 +1,75 @@
+"""One-dimensional kernels that bring a north-up raster to another lattice of the same CRS, one axis at a time."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import csr_array
+
+Kernel = Callable[[np.ndarray], np.ndarray]
+
+
+def cubic(distance: np.ndarray) -> np.ndarray:
+    """Cubic convolution with a = -0.5 (Keys 1981); it ends at 2."""
+    x = np.abs(distance)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def axis(kernel: Kernel, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
+    """Weights float32 [count, size] of source pixels in output pixels; every row sums to 1.
+
+    What lies outside the source carries no weight.
+
+    Args:
+        kernel: of the distance in source pixels.
+        reach: distance at which the kernel ends, source pixels.
+        first: centre of the first output pixel, counted in source pixels from the centre of the first.
+        step: from one output pixel to the next, source pixels.
+        count: of output pixels.
+        size: of source pixels.
+    """
+    centres = first + step * np.arange(count)
+    taps = np.ceil(centres - reach)[:, None] + np.arange(int(2 * reach) + 1)
+    weights = np.where((taps >= 0) & (taps < size), kernel(taps - centres[:, None]), 0.0)
+    total = weights.sum(axis=1, keepdims=True)
+    weights = (weights / np.where(np.abs(total) > 1e-6, total, 1.0)).astype(np.float32)
+    columns = np.clip(taps, 0, size - 1).astype(np.int32)
+    starts = np.arange(0, columns.size + 1, columns.shape[1], dtype=np.int32)
+    return csr_array((weights.ravel(), columns.ravel(), starts), shape=(count, size))
+
+
+def antialiased(first: float, step: float, count: int, size: int) -> csr_array:
+    """`axis` of the cubic kernel, widened where output pixels are larger, so that nothing finer than them aliases."""
+    wide = max(step, 1.0)
+    return axis(lambda distance: cubic(distance / wide), 2 * wide, first, step, count, size)
+
+
+def gaussian(sigma: float, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
+    """`axis` of a Gaussian; sigma and reach in source pixels."""
+    return axis(lambda distance: np.exp(-0.5 * (distance / sigma) ** 2), reach, first, step, count, size)
+
+
+def separable(rows: csr_array, cols: csr_array, image: np.ndarray) -> np.ndarray:
+    """An image [rows, columns] through the weights of both axes, float32."""
+    return np.ascontiguousarray((cols @ np.ascontiguousarray((rows @ image).T)).T)
+
+
+def weighted(
+    rows: csr_array, cols: csr_array, image: np.ndarray, known: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bands [bands, rows, columns] through the weights of both axes, unknown pixels left out.
+
+    Args:
+        known: bool [rows, columns], or None where all is known.
+
+    Returns:
+        float32 [bands, ...], 0 where unknown, and bool [...], where at least half of the weight is known.
+    """
+    if known is None:
+        out = np.stack([separable(rows, cols, band.astype(np.float32)) for band in image])
+        return out, np.ones(out.shape[1:], dtype=bool)
+    weight = separable(rows, cols, known.astype(np.float32))
+    out = np.stack([separable(rows, cols, np.where(known, band, 0).astype(np.float32)) for band in image])
+    enough = weight >= 0.5
+    return np.where(enough, out / np.where(enough, weight, 1), 0).astype(np.float32), enough

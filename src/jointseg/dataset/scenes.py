@@ -1,0 +1,107 @@
+"""Scenes that can be paired, and which of them is best for a chip."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from jointseg import grid
+
+# What makes a scene worse by as much as one percent of cloud: so many years from the composite's, days of the year
+# from the middle of its season, and degrees of view angle.
+YEARS, DAYS, DEGREES = 0.2, 20.0, 5.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A row of the index of deliveries.
+
+    Attributes:
+        id: its name.
+        path: its raster, relative to the folder of deliveries.
+        time: acquisition, UTC.
+        cloud_percent: of the whole scene, as view_angle and sun_elevation nan where the metadata do not tell.
+        bands: band numbers (from 1) of red, green and blue.
+        nodata: digital number without data, or nan.
+        footprint: EPSG:4326.
+    """
+
+    id: str
+    path: str
+    time: datetime
+    cloud_percent: float
+    view_angle: float
+    sun_elevation: float
+    bands: tuple[int, int, int]
+    nodata: float
+    footprint: shapely.Geometry
+
+
+def load(deliveries: Path) -> list[Scene]:
+    """The usable scenes of an index of deliveries."""
+    table = gpd.read_parquet(deliveries)
+    return [
+        Scene(
+            id=row.scene_id,
+            path=row.path,
+            time=datetime.fromisoformat(row.time),
+            cloud_percent=row.cloud_percent,
+            view_angle=row.view_angle,
+            sun_elevation=row.sun_elevation,
+            bands=(row.red, row.green, row.blue),
+            nodata=row.nodata,
+            footprint=row.geometry,
+        )
+        for row in table[table["usable"]].itertuples()
+    ]
+
+
+def middle_of(season: Sequence[str]) -> int:
+    """Day of the year in the middle of a season given as ("04-01", "10-31"); it may span the new year."""
+    first, last = (date.fromisoformat(f"2001-{day.replace('02-29', '02-28')}").timetuple().tm_yday for day in season)
+    length = (last - first) % 365
+    return (first + length // 2 - 1) % 365 + 1
+
+
+def candidates(
+    scenes: Iterable[Scene], epsg: int, bounds: tuple[float, float, float, float], year: int, middle: int
+) -> list[Scene]:
+    """Scenes whose data hold a square of a UTM zone, best first.
+
+    A scene's rank is a sum of penalties: one for each percent of cloud, for each YEARS between its year and the
+    composite's, for each DAYS between its day of the year and the middle of the season, and for each DEGREES of
+    view angle. A scene that does not tell its cloud or its angle is taken for as bad as the worst of the others.
+
+    Args:
+        bounds: min x, min y, max x, max y in the zone.
+        year: of the composite.
+        middle: day of the year, the middle of the composite's season.
+    """
+    to_lonlat = grid.transformer(f"EPSG:{epsg}", "EPSG:4326")
+    square = shapely.transform(
+        shapely.box(*bounds), lambda points: np.column_stack(to_lonlat.transform(points[:, 0], points[:, 1]))
+    )
+    holding = [scene for scene in scenes if shapely.covers(scene.footprint, square)]
+    cloud = _worst(scene.cloud_percent for scene in holding)
+    angle = _worst(abs(scene.view_angle) for scene in holding)
+
+    def rank(scene: Scene) -> tuple[float, str]:
+        days = abs(scene.time.timetuple().tm_yday - middle)
+        told = (
+            cloud if math.isnan(scene.cloud_percent) else scene.cloud_percent,
+            abs(scene.time.year - year) / YEARS,
+            min(days, 365 - days) / DAYS,
+            (angle if math.isnan(scene.view_angle) else abs(scene.view_angle)) / DEGREES,
+        )
+        return round(sum(told), 6), scene.id
+
+    return sorted(holding, key=rank)
+
+
+def _worst(values: Iterable[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=0.0)
