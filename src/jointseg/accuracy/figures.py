@@ -194,9 +194,11 @@ def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
         sample: points with their `split` and whether they are in `reserve`.
     """
     lon, lat = sample.geometry.x.to_numpy(), sample.geometry.y.to_numpy()
-    side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 0.8, 4.2))  # points of 1/72 inch
+    side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 1.0, 4.2))  # points of 1/72 inch
     with matplotlib.rc_context(_STYLE):
-        figure = _figure(9.2, 4.6)
+        west, south, east, north = outlines.total_bounds
+        tall = (north - south) / ((east - west) * np.cos(np.radians(lat.mean())))
+        figure = _figure(9.2, float(np.clip(8.4 * tall + 1.1, 2.5, 8)))
         axes = figure.add_subplot()
         outlines.simplify(0.001).plot(ax=axes, facecolor="#f5f6f4", edgecolor="#9aa5ad", linewidth=0.7)
         for name, colour in (("train", PALETTE[6]), ("validation", PALETTE[1]), ("test", PALETTE[0])):

@@ -9,7 +9,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import shapely
 
 from jointseg import grid
@@ -219,9 +218,10 @@ def _table(ground: Ground, taken: Positions, number: np.ndarray, design: Design,
 
 def _by_class(blocks: np.ndarray, number: np.ndarray) -> dict[str, tuple[int, ...]]:
     """Chips of every block by class, the densest class first."""
-    counts = pd.crosstab(blocks, number % _CLASSES)
-    counts = counts[sorted(counts.columns, reverse=True)]
-    return dict(zip(counts.index, map(tuple, counts.to_numpy().tolist())))
+    classes = (number % _CLASSES).tolist()
+    counts = Counter(zip(blocks.tolist(), classes))
+    densest_first = sorted(set(classes), reverse=True)
+    return {block: tuple(counts[block, each] for each in densest_first) for block in dict.fromkeys(blocks.tolist())}
 
 
 def _generator(seed: int, stream: int, name: str) -> np.random.Generator:
