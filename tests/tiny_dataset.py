@@ -145,7 +145,7 @@ def seal(folder: Path, **changes: Any) -> None:
         "index": folder / "index.parquet",
         **{name: folder / f"{name}.json" for name in ("statistics", "sources", "collection")},
         "card": folder / "card.md",
-        "items": folder / "items",
+        "stac_items": folder / "items",
         "checksums": folder / "checksums.sha256",
         "version": "1.2.3",
         "chip_m": CHIP,
