@@ -236,7 +236,7 @@ if C.dataset is not None:
             card=f"{R}/dataset/card.md",
             sources=f"{R}/dataset/sources.json",
             collection=f"{R}/dataset/collection.json",
-            items=directory(f"{R}/dataset/items"),
+            stac_items=directory(f"{R}/dataset/items"),
             checksums=f"{R}/dataset/checksums.sha256",
             manifest=manifest("dataset"),
         log:

@@ -193,7 +193,7 @@ def made(valley: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         card=to / "card.md",
         sources=to / "sources.json",
         collection=to / "collection.json",
-        items=to / "items",
+        stac_items=to / "items",
         checksums=to / "checksums.sha256",
         version="1.0.0",
         chip_m=CHIP,

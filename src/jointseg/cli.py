@@ -11,6 +11,7 @@ from jointseg.verbs import (
     OK,
     USAGE,
     config,
+    dataset,
     diff,
     explain,
     prune,
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     requests.add(verbs)
     release.add(verbs)
     config.add(verbs)
+    dataset.add(verbs)
     verb(verbs, "version", _version, "Print the version.", "")
     return parser
 

@@ -11,7 +11,7 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from jointseg.dataset import check_documents, check_files, check_index, check_splits, check_values
+from jointseg.dataset import check_documents, check_files, check_index, check_splits, check_values  # noqa: F401
 from jointseg.dataset.check_base import (
     CHIP,
     FOLDER,
@@ -30,8 +30,9 @@ from jointseg.dataset.contract import KINDS, ahead
 from jointseg.dataset.moments import sums
 from jointseg.errors import DataError
 
-THEMES = (check_index, check_files, check_values, check_splits, check_documents)
-CHECKS: dict[str, Check] = {**FOLDER, **CHIP, **WHOLE}
+THEMES = ("index", "files", "values", "splits", "documents")
+_EVERY = [each for registry in (FOLDER, CHIP, WHOLE) for each in registry.values()]
+CHECKS: dict[str, Check] = {each.name: each for each in sorted(_EVERY, key=lambda each: THEMES.index(each.theme))}
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ def check(registry: dict[str, Check], name: str, about: str, remedy: str) -> Cal
     """Registers a check."""
 
     def register(function: _Function) -> _Function:
+        if name in {**FOLDER, **CHIP, **WHOLE}:
+            raise ValueError(f"two checks are named {name}")
         theme = function.__module__.rpartition("check_")[2]
         registry[name] = Check(name, theme, about, remedy, function)
         return function

@@ -52,7 +52,7 @@ def cog(chip: Chip) -> Iterator[Fault]:
             yield chip.fault(kind, f"layout {found.facts['layout']}", "COG")
 
 
-@check(CHIP, "block", "the blocks of a file have another size", _FORM)
+@check(CHIP, "block-size", "the blocks of a file have another size", _FORM)
 def block(chip: Chip) -> Iterator[Fault]:
     for kind, _, found in chip.opened():
         rows, cols = found.facts["block"]

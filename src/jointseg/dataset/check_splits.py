@@ -44,7 +44,7 @@ def spacing(folder: Folder) -> Iterator[Fault]:
             yield Fault(one.ids[0], INDEX, f"{one.apart_m:.0f} m from {one.ids[1]}", f"{wanted:g} m between centres")
 
 
-@check(FOLDER, "block", "a block lies in two splits", _DRAW)
+@check(FOLDER, "block-split", "a block lies in two splits", _DRAW)
 def block(folder: Folder) -> Iterator[Fault]:
     if not {"block", "split"} <= set(folder.table):
         return

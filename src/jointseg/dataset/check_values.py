@@ -11,7 +11,7 @@ from jointseg.dataset.contract import KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WH
 BRIGHT_DN, DARK_DN = 16_000, 30  # reflectance of 1.6, and of 0.003
 BRIGHT_SHARE = 0.01
 CLIPPED_SHARE, CLIPPED_PX = 0.03, 25
-MISALIGNED_M, BETTER = 6, 0.05
+MISALIGNED_M, BETTER, ALIKE = 6, 0.05, 0.5
 UNLIKE = 0.2
 SHARE_TOLERANCE = 1e-6
 ROUNDING = 3  # parts of 10,000: each of two bands is rounded
@@ -167,4 +167,5 @@ def _fit(chip: Chip) -> tuple[float, float, int, int] | None:
 
 
 def _is_misaligned(here: float, best: float, east: int, north: int) -> bool:
-    return best - here > BETTER and np.hypot(east, north) >= MISALIGNED_M
+    """What fits nowhere is unlike, wherever it fits least badly."""
+    return best >= ALIKE and best - here > BETTER and bool(np.hypot(east, north) >= MISALIGNED_M)

@@ -38,7 +38,7 @@ def dataset(
     card: Path,
     sources: Path,
     collection: Path,
-    items: Path,
+    stac_items: Path,
     checksums: Path,
     version: str,
     chip_m: int,
@@ -57,7 +57,7 @@ def dataset(
         indexes, pairs, labels: one a reach, named by it.
         chips: one folder a reach, all in the folder `chips` beside the index.
         manifests: of the jobs that made the dataset, and of those that made its sources (see `sources`).
-        items: folder of the STAC items.
+        stac_items: folder of the STAC items, one a chip.
         version: of the dataset, as the config says.
         chip_m: side of a chip.
         spacing_m: smallest distance between two centres.
@@ -84,12 +84,12 @@ def dataset(
         part.write_text(cards.text(table, facts, pairs), encoding="utf-8")
     with raster.atomic(collection) as part:
         part.write_text(stac.collection(table, facts), encoding="utf-8")
-    with raster.atomic(items) as folder:
+    with raster.atomic(stac_items) as folder:
         folder.mkdir()
         files = {name: Entry(name, *each) for name, each in read.files.items()}
         stac.write_items(folder, table, files, read.bands, chip_m)
     with raster.atomic(checksums) as part:
-        written = [statistics, card, sources, collection, *Path(items).rglob("*.json")]
+        written = [statistics, card, sources, collection, *Path(stac_items).rglob("*.json")]
         every = sorted([*content, *_entries(written, root)], key=lambda entry: entry.path)
         part.write_text("".join(f"{entry.sha256}  {entry.path}\n" for entry in every), encoding="utf-8")
     return {"version": version, "content_sha256": facts["content_sha256"], **shares(table)}

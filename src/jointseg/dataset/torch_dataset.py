@@ -1,0 +1,122 @@
+"""The chips as a map-style torch Dataset, for a DataLoader with any number of workers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from jointseg.dataset.contract import LATTICE_M, UNKNOWN_LABEL
+from jointseg.dataset.reader import ChipDataset
+from jointseg.errors import DataError
+
+
+class TorchChips(Dataset):
+    """Chips of a dataset's folder as tensors, read by `ChipDataset`.
+
+    An item is a dictionary with `id` and
+        lr: float32 [bands, h, w], reflectance of the 10 m image, or standardised; 0 where unknown.
+        hr: float32 [3, 10 h, 10 w], the same of the 1 m image.
+        label: uint8 [10 h, 10 w], 0, 1, or 0 where unknown.
+        lr_valid, hr_valid, label_valid: bool [h, w], [10 h, 10 w] twice; False where unknown.
+
+    What is drawn at random depends on seed, epoch and the chip alone: not on workers, nor on the order of reading.
+
+    Args:
+        folder: of the dataset, with index.parquet and chips/.
+        split: "train", "validation" or "test"; None for all.
+        reaches: only these.
+        min_quality: only chips whose two images agree as well as this.
+        dates: the first and the last day of the 1 m image, such as ("2022-05-01", "2022-08-31").
+        normalisation: {"lr": {"mean", "std"}, "hr": {"mean", "std"}}, such as statistics.json holds.
+        crop_px: side of a random crop in pixels of the 10 m image; None for whole chips.
+        flips: whether to turn and mirror at random.
+        seed: of crops and flips.
+
+    Raises DataError when nothing is left, or a chip is smaller than the crop.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str | None = None,
+        *,
+        reaches: Sequence[str] | None = None,
+        min_quality: float | None = None,
+        dates: tuple[str, str] | None = None,
+        normalisation: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+        crop_px: int | None = None,
+        flips: bool = False,
+        seed: int = 0,
+    ) -> None:
+        table = pd.read_parquet(Path(folder) / "index.parquet")
+        if reaches is not None:
+            table = table[table["reach"].isin(reaches)]
+        if min_quality is not None:
+            table = table[table["quality"] >= min_quality]
+        if dates is not None:
+            table = table[table["hr_date"].str[:10].between(*dates)]
+        if table.empty:
+            raise DataError(
+                f"{folder} holds no chip of reaches {reaches}, quality {min_quality} and dates {dates}; ask for less"
+            )
+        self.chips = ChipDataset(table, Path(folder) / "chips", split, keep=False)
+        self.ids = self.chips.ids
+        self._scale = {kind: _scale(normalisation[kind]) for kind in ("lr", "hr")} if normalisation else {}
+        self.crop_px, self.flips, self.seed = crop_px, flips, seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that stay alive see it change
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Other crops and flips from now on, the same for the same number."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, at: int) -> dict[str, Any]:
+        chip = self.chips.read(self.ids[at])
+        lr, hr, label = self._cut(at, chip.lr, chip.hr, chip.label)
+        return {
+            "id": self.ids[at],
+            **self._image("lr", lr),
+            **self._image("hr", hr),
+            "label": torch.from_numpy(np.where(label == UNKNOWN_LABEL, 0, label)),
+            "label_valid": torch.from_numpy(label != UNKNOWN_LABEL),
+        }
+
+    def _cut(self, at: int, *images: np.ndarray) -> list[np.ndarray]:
+        """The same ground of the 10 m image, then of those at 1 m."""
+        rng = np.random.default_rng([self.seed, int(self._epoch), at])
+        parts = list(images)
+        if self.crop_px is not None:
+            rows, cols = images[0].shape[-2:]
+            if min(rows, cols) < self.crop_px:
+                raise DataError(
+                    f"chip {self.ids[at]} is {rows} x {cols} px at 10 m; crop_px {self.crop_px} must not exceed it"
+                )
+            row, col = (int(rng.integers(side - self.crop_px + 1)) for side in (rows, cols))
+            for number, ratio in enumerate((1, LATTICE_M, LATTICE_M)):
+                here = (ratio * each for each in (row, row + self.crop_px, col, col + self.crop_px))
+                top, bottom, left, right = here
+                parts[number] = parts[number][..., top:bottom, left:right]
+        if self.flips:
+            turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+            parts = [np.rot90(part, turns, axes=(-2, -1)) for part in parts]
+            parts = [part[..., ::-1] for part in parts] if mirrored else parts
+        return [np.ascontiguousarray(part) for part in parts]
+
+    def _image(self, kind: str, image: np.ndarray) -> dict[str, Tensor]:
+        valid = np.isfinite(image).all(axis=0)
+        if kind in self._scale:
+            mean, std = self._scale[kind]
+            image = (image - mean) / std
+        return {kind: torch.from_numpy(np.where(valid, image, np.float32(0))), f"{kind}_valid": torch.from_numpy(valid)}
+
+
+def _scale(told: Mapping[str, Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    mean, std = (np.asarray(told[name], dtype=np.float32)[:, None, None] for name in ("mean", "std"))
+    return mean, std
