@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import rasterio
 import shapely
 from affine import Affine
 from rasterio.io import DatasetReader
@@ -19,6 +20,8 @@ from jointseg.raster import Bounds
 
 # Rows of a scene that are decoded at a time, where its blocks are not higher.
 BAND_PX = 512
+# Of GDAL's own blocks: no block is asked for twice, so that they need not stay.
+CACHE_BYTES = 128 << 20
 # Pixels around a window for the kernels.
 KERNEL_PX = 4
 # Half a tenth of a pixel: how well a warp to another CRS follows the exact one.
@@ -69,7 +72,7 @@ class Reading:
         Row bands of whole blocks are read from the top, each in as few stretches of whole blocks as the windows
         leave. In memory are one such stretch and the windows that are begun.
         """
-        with raster.opened(self._path) as source:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), raster.opened(self._path) as source:
             self.size = source.width * source.height
             crs = source.crs.to_string()
             places = [_window(source, crs, one) for one in wanted]
