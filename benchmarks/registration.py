@@ -3,7 +3,7 @@
     python benchmarks/registration.py > benchmarks/registration.md
 
 Runs the rehearsal of one year with the dates off by up to 3 m and up to 10 m, each with and without
-`sentinel2.register_dates`, in a temporary folder: four runs, some five minutes each on two cores. The four draw the same
+`sentinel2.register_dates`, in a temporary folder: four runs, some eight minutes each on two cores. The four draw the same
 valley, sample, dates, clouds and noise and train by the same seeds.
 """
 
