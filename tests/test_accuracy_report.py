@@ -150,7 +150,7 @@ def test_the_page_shows_everything_and_needs_nothing_else(inputs: dict[str, Any]
 def test_the_sample_is_told_by_stratum(inputs: dict[str, Any], tmp_path: Path) -> None:
     report(**inputs, html=tmp_path / "a.html")
     section = re.search(r'<section id="dataset">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
-    assert section and "window of 40 m in each cell of 3040 m" in section[0] and "3010 m apart" in section[0]
+    assert section and "window of 40 m in each cell of 3040 m" in section[0] and "at least 3010 m apart" in section[0]
     rows = [re.findall("<td[^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(<td.*?)</tr>", section[0])]
     assert rows[0] == ["upstream/2", "12,346", "123", "60", "50", "25", "0.018"]
     assert [row[:3] for row in rows[1:]] == [
