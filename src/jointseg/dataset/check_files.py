@@ -54,10 +54,13 @@ def cog(chip: Chip) -> Iterator[Fault]:
 
 @check(CHIP, "block-size", "the blocks of a file have another size", _FORM)
 def block(chip: Chip) -> Iterator[Fault]:
-    for kind, _, found in chip.opened():
+    for kind, wanted, found in chip.opened():
+        side = chip.chip_m // wanted.pixel_m
+        # One block may hold the whole chip: its sides are multiples of 16 in TIFF, and at least 128 in a COG.
+        whole = max(128, -(-side // 16) * 16)
         rows, cols = found.facts["block"]
-        if (rows, cols) != (BLOCK_PX, BLOCK_PX):
-            yield chip.fault(kind, f"blocks of {rows} x {cols} px", f"{BLOCK_PX} x {BLOCK_PX}")
+        if rows != cols or rows not in ({BLOCK_PX, whole} if whole <= 2 * BLOCK_PX else {BLOCK_PX}):
+            yield chip.fault(kind, f"blocks of {rows} x {cols} px", f"{BLOCK_PX} x {BLOCK_PX}, or one for the chip")
 
 
 @check(CHIP, "compression", "a file is not compressed by deflate", _FORM)

@@ -41,7 +41,9 @@ COLUMNS = {
     "reach": Column("the reach it lies in", "text"),
     "stratum": Column("the stratum it was drawn from: the reach, or reach/density class", "text"),
     "reserve": Column("whether it makes up for a sample that could not be paired", "bool"),
-    "inclusion_probability": Column("the chance of its place to be in the sample", "float", (_TINY, 1)),
+    "inclusion_probability": Column(
+        "the chance of a point of its ground to fall in a chip of the sample", "float", (_TINY, 1)
+    ),
     "split": Column("train, validation or test", "text", among=SPLITS),
     "block": Column("the block of ground that went to this split as a whole", "text"),
     "tile": Column("the tile of the grid", "text", pattern=r"\d{2}[NS]_E\d{4}_N\d{4,5}", example="50N_E0660_N3540"),
