@@ -181,7 +181,9 @@ def make(folder: Path, side: int, most: int) -> int:
         squares = [shapely.box(x + a, y + b, x + a + 12 + a % 20, y + b + 9 + b % 15) for a, b in boxes]
         shapes += [(sample_id, "add", square) for square in squares]
     names, actions, squares = zip(*shapes)
-    labels = gpd.GeoDataFrame({"sample_id": names, "action": actions}, geometry=list(squares), crs=EPSG).to_crs(4326)
+    labels = gpd.GeoDataFrame(
+        {"sample_id": names, "action": actions, "kind": "building"}, geometry=list(squares), crs=EPSG
+    ).to_crs(4326)
     labels.to_parquet(folder / "labels.parquet")
     from jointseg.dataset.deliveries import deliveries
 

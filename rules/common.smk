@@ -172,8 +172,9 @@ def all_manifests():
     if C.rehearsal is not None:
         jobs += ["rehearsal"]
     if SCORED:
-        jobs += ["samples", "deliveries", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
-        jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
+        jobs += ["samples", "deliveries", "dataset", "assess"]
+        jobs += ["superres_stage1", "superres_stage2", "superres_adversarial"]
+        jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
         jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
         jobs += [f"{rule}/{product}" for rule in ("product_mosaic", "product_chips") for product in PRODUCTS]
@@ -188,8 +189,10 @@ def everything(wildcards):
     made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if SCORED:
-        for step in ("samples", "deliveries", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
+        trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
+        for step in ("samples", "deliveries", "dataset", *trained, "assess"):
             made += getattr(rules, step).output
+        made += expand(rules.agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += expand(rules.segmentation.output, method=METHODS)
     return made

@@ -115,6 +115,10 @@ if C.dataset is not None:
             road_widths_m=D.road_widths_m,
             lane_width_m=D.lane_width_m,
             isa_tags=D.isa_tags,
+            not_isa_tags=D.not_isa_tags,
+            unpaved_surfaces=D.unpaved_surfaces,
+            soft_tags=D.soft_tags,
+            industrial_yard_m=D.industrial_yard_m,
             code=code("labels"),
             environment=packages("labels"),
         message:
@@ -151,6 +155,35 @@ if C.dataset is not None:
             environment=packages("chips"),
         message:
             "Cutting the chips of {wildcards.reach}"
+        script:
+            "step.py"
+
+    rule agreement:
+        input:
+            labels=rules.labels.output.labels,
+            chips=rules.chips.output.chips,
+            index=rules.chips.output.index,
+        output:
+            table=f"{R}/dataset/agreement/{{reach}}.csv",
+            polygons=f"{R}/dataset/agreement/{{reach}}.gpkg",
+            projects=directory(f"{R}/dataset/agreement/{{reach}}"),
+            manifest=manifest("agreement/{reach}"),
+        log:
+            f"{R}/logs/agreement/{{reach}}.log",
+        benchmark:
+            f"{R}/benchmarks/agreement/{{reach}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+        params:
+            chip_m=D.chip_m,
+            review_chips=D.review_chips,
+            code=code("agreement"),
+            environment=packages("agreement"),
+        message:
+            "Comparing the label sources of {wildcards.reach}"
         script:
             "step.py"
 

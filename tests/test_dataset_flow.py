@@ -15,7 +15,7 @@ from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
 from jointseg import raster
-from jointseg.dataset.chips import burn, chips
+from jointseg.dataset.chips import chips
 from jointseg.dataset.collection import dataset
 from jointseg.dataset.deliveries import deliveries
 from jointseg.dataset.labels import labels
@@ -197,7 +197,11 @@ def run_labels(valley: Path, to: Path, **changes: object) -> None:
         "chip_m": CHIP,
         "road_widths_m": {"residential": 6},
         "lane_width_m": 3.5,
-        "isa_tags": {"building": ["*"]},
+        "isa_tags": {"building": {"building": ["*"]}},
+        "not_isa_tags": {},
+        "unpaved_surfaces": [],
+        "soft_tags": {},
+        "industrial_yard_m": 30,
         "osm": valley / "osm.gpkg",
         "footprints": valley / "footprints.gpkg",
         "corrections": valley / "corrections",
@@ -452,10 +456,3 @@ def test_a_missing_band_is_named(valley: Path, made: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match="B08 missing"):
         run_chips(valley, made, chips=tmp_path / "chips/up", index=tmp_path / "i.parquet", bands=[*BANDS, "B08"])
     assert not (tmp_path / "chips/up").exists()
-
-
-def test_adding_comes_before_removing_and_the_unknown_last() -> None:
-    west, north = 660_000, 3_540_010
-    strips = [shapely.box(west + a, north - 10, west + b, north) for a, b in ((5, 9), (2, 6), (0, 8))]
-    shapes = gpd.GeoDataFrame({"action": ["unknown", "remove", "add"]}, geometry=strips, crs=32650).to_crs(4326)
-    assert burn(shapes, 32650, (west, north), 10)[4].tolist() == [1, 1, 0, 0, 0, 255, 255, 255, 255, 0]

@@ -21,6 +21,8 @@ def _on_the_calendar(day: str) -> str:
 
 MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"), AfterValidator(_on_the_calendar)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
+Kind = Literal["building", "airport", "sports", "industrial", "plaza", "road"]
+Tags = dict[str, list[str]]
 
 
 class Rehearsal(Section):
@@ -257,20 +259,70 @@ class Dataset(Section):
             "living_street": 5,
             "service": 4.5,
             "track": 3.5,
+            "pedestrian": 6,
         },
-        description="Paved width of each highway class; classes not listed are not ISA.",
+        description="Paved width of each highway class, both carriageways together; classes not listed are not ISA.",
     )
     lane_width_m: Metres = Field(3.5, description="Width of a lane where a road has its lanes tagged.")
-    isa_tags: dict[str, list[str]] = Field(
+    isa_tags: dict[Kind, Tags] = Field(
         {
-            "building": ["*"],
-            "aeroway": ["runway", "taxiway", "apron", "terminal", "hangar"],
-            "leisure": ["pitch", "track", "stadium", "sports_centre"],
-            "place": ["square"],
-            "amenity": ["parking", "marketplace"],
-            "landuse": ["industrial", "port", "depot"],
+            "building": {"building": ["*", "!construction", "!proposed", "!greenhouse", "!collapsed", "!ruins"]},
+            "airport": {"aeroway": ["runway", "taxiway", "apron", "terminal", "hangar", "helipad"]},
+            "sports": {"leisure": ["pitch", "track", "stadium", "sports_centre"]},
+            "industrial": {
+                "landuse": ["industrial", "port", "depot"],
+                "man_made": ["storage_tank", "silo", "gasometer", "works"],
+            },
+            "plaza": {
+                "place": ["square"],
+                "amenity": ["parking", "marketplace", "fuel", "bus_station"],
+                "highway": ["pedestrian", "footway", "platform"],
+                "public_transport": ["platform"],
+                "railway": ["platform"],
+            },
+            "road": {"area:highway": ["*"], "man_made": ["bridge"]},
         },
-        description="OpenStreetMap areas that are ISA; * is any value.",
+        description="OpenStreetMap areas that are ISA, by kind and key; * is any value but no, !x is never x.",
+    )
+    not_isa_tags: Tags = Field(
+        {
+            "tunnel": ["*", "!building_passage"],
+            "location": ["underground", "underwater"],
+            "indoor": ["*"],
+            "parking": ["underground"],
+            "construction": ["*", "!minor"],
+            "proposed": ["*"],
+            "abandoned": ["*"],
+            "demolished": ["*"],
+            "razed": ["*"],
+            "removed": ["*"],
+            "landuse": ["construction"],
+        },
+        description="What has one of these tags is not ISA, whatever else it has.",
+    )
+    unpaved_surfaces: list[str] = Field(
+        [
+            *("unpaved", "dirt", "earth", "ground", "grass", "gravel", "fine_gravel", "pebblestone", "sand", "mud"),
+            *("clay", "compacted", "wood", "woodchips", "rock", "salt"),
+        ],
+        description="Surfaces that are not ISA, but on sports fields.",
+    )
+    soft_tags: Tags = Field(
+        {
+            "natural": ["water", "wood", "grassland", "scrub", "heath", "wetland", "beach", "sand", "mud"],
+            "landuse": [
+                *("grass", "forest", "meadow", "farmland", "orchard", "vineyard", "flowerbed", "village_green"),
+                *("allotments", "basin", "reservoir", "plant_nursery", "greenfield", "brownfield"),
+            ],
+            "leisure": ["park", "garden", "golf_course"],
+        },
+        description="Vegetation, water and bare ground, taken out of larger areas that are ISA.",
+    )
+    industrial_yard_m: Annotated[float, Field(ge=0)] = Field(
+        30, description="Industrial ground is taken to be hardened so far from buildings, roads and other hard ground."
+    )
+    review_chips: Annotated[int, Field(ge=0)] = Field(
+        20, description="Chips of a reach that are written as Labelme projects, where the label sources disagree most."
     )
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ STEPS = {
     "pairing": "dataset.pairing",
     "labels": "dataset.labels",
     "chips": "dataset.chips",
+    "agreement": "dataset.agreement",
     "dataset": "dataset.collection",
     "superres_stage1": "training.superres",
     "superres_stage2": "training.superres",

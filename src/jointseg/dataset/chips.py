@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import shapely
 from affine import Affine
-from rasterio.features import rasterize
 
 from jointseg import grid, raster
 from jointseg.dataset import radiometry, registration
+from jointseg.dataset.burn import BANDS, UNKNOWN, UNKNOWN_FRACTION, burn, fractions
 from jointseg.dataset.composites import Composites
 from jointseg.dataset.reading import Raw, Reading, Wanted, at_1m, at_10m
 from jointseg.dataset.scenes import load
@@ -25,8 +25,6 @@ from jointseg.errors import DataError
 from jointseg.progress import bar
 
 HR_BANDS = ("B04", "B03", "B02")
-UNKNOWN = 255
-BURN = {"add": 1, "remove": 0, "unknown": UNKNOWN}
 # A chip up to this side is one block: nothing is padded, and whoever reads a chip reads all of it.
 WHOLE_PX = 1024
 # A worker takes seconds to start, so that few chips are made without.
@@ -52,12 +50,13 @@ def chips(
     bands: Sequence[str],
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Writes three rasters a chip and the index of the reach, for the samples that were paired.
+    """Writes four rasters a chip and the index of the reach, for the samples that were paired.
 
     {id}_lr.tif: uint16 [bands, chip_m / 10, chip_m / 10], the composite, reflectance x 10000.
     {id}_hr.tif: uint16 [3, chip_m, chip_m], the scene at 1 m, moved by its shift, per band brought to the composite by
     the gain of its scene and an offset of its own, reflectance x 10000 of B04, B03, B02.
     {id}_label.tif: uint8 [1, chip_m, chip_m], 0 not impervious, 1 impervious, 255 unknown.
+    {id}_fraction.tif: uint16 [1 + kinds, chip_m, chip_m], see burn.fractions.
     In the first two 0 is unknown.
 
     Every scene is read once, from north to south; chips are made while it is read.
@@ -159,7 +158,7 @@ class Facts:
     """What the index tells of a chip's pixels."""
 
     isa_share: float
-    clear_min: int
+    clear_min: float
     clear_median: float
 
 
@@ -179,7 +178,8 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     known = np.all(chip.lr > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
     target = chip.lr[[list(bands).index(name) for name in HR_BANDS]].astype(np.float32) * np.float32(1e-4)
     match = radiometry.fit_offset(radiometry.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known)
-    label = burn(chip.shapes, chip.wanted.epsg, (west, north), side * ratio)
+    place = (chip.shapes, chip.wanted.epsg, (west, north), side * ratio)
+    label = burn(*place)
     crs = f"EPSG:{chip.wanted.epsg}"
     fine, coarse = (Affine(pixel, 0, west, 0, -pixel, north) for pixel in (1, ratio))
     stem = f"{folder}/{chip.sample_id}"
@@ -191,10 +191,11 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     write("lr", chip.lr, coarse, 0, bands)
     write("hr", _digital_numbers(values, seen, match), fine, 0, HR_BANDS)
     write("label", label[None], fine, UNKNOWN)
+    write("fraction", fractions(*place), fine, UNKNOWN_FRACTION, BANDS)
     told = label[label != UNKNOWN]
     return Facts(
         isa_share=float((told == 1).mean()) if told.size else float("nan"),
-        clear_min=int(chip.clear.min()),
+        clear_min=float(chip.clear.min()),
         clear_median=float(np.median(chip.clear)),
     )
 
@@ -215,28 +216,6 @@ def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometry.Mat
     return hr.astype(np.uint16)
 
 
-def burn(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int) -> np.ndarray:
-    """The label at 1 m: what is added, then what is removed, then what is unknown; a pixel counts by its centre.
-
-    Args:
-        shapes: rows with `action` and geometry, or None where a chip has none.
-        epsg: the chip's UTM zone.
-        corner: upper left, metres of the zone.
-
-    Returns:
-        uint8 [side_px, side_px].
-    """
-    out = np.zeros((side_px, side_px), dtype=np.uint8)
-    if shapes is None:
-        return out
-    here = shapes.to_crs(epsg)
-    transform = Affine(1, 0, corner[0], 0, -1, corner[1])
-    for action, value in BURN.items():
-        if polygons := [(shape, value) for shape in here.geometry[here["action"] == action]]:
-            rasterize(polygons, out=out, transform=transform)
-    return out
-
-
 def _frame(table: pd.DataFrame, made: dict[str, Facts], chip_m: int) -> gpd.GeoDataFrame:
     polygons = []
     for row in table.itertuples():
@@ -251,6 +230,6 @@ def _frame(table: pd.DataFrame, made: dict[str, Facts], chip_m: int) -> gpd.GeoD
     kept["hr_date"] = table["date"].to_numpy()
     for fact in ("isa_share", "clear_min", "clear_median"):
         kept[fact] = [getattr(made[sample_id], fact) for sample_id in ids]
-    for kind in ("lr", "hr", "label"):
+    for kind in ("lr", "hr", "label", "fraction"):
         kept[kind] = (stems + f"_{kind}.tif").to_numpy()
     return gpd.GeoDataFrame(kept, geometry=polygons, crs=4326)

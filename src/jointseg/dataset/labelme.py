@@ -1,15 +1,24 @@
-"""Corrections drawn in Labelme on Jilin-1 scenes."""
+"""Labelme files: corrections drawn on pictures of Jilin-1 scenes or of chips, read and written.
 
+Coordinates are pixels of the picture: x right, y down, (0, 0) the upper left corner of its upper left pixel.
+"""
+
+import base64
+import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import shapely
+from PIL import Image, UnidentifiedImageError
+from rasterio.features import shapes as outlines
 
+from jointseg.dataset.polygons import parts_of, valid
 from jointseg.errors import DataError
+from jointseg.raster import atomic
 
-# What the label texts of the polygons do to a chip's label; case and spaces aside.
+# What the label texts of the shapes do to a chip's label; case and spaces aside.
 ACTIONS = {
     "isa": "add",
     "impervious": "add",
@@ -20,45 +29,156 @@ ACTIONS = {
     "unknown": "unknown",
     "ignore": "unknown",
 }
+VERSION = "5.5.0"
+CORNERS = 128  # of the polygon that stands for a circle
 
 
 @dataclass(frozen=True)
-class Correction:
-    """A polygon in pixel coordinates of a scene's raster: x right, y down, (0, 0) its upper left corner."""
+class Shape:
+    """One shape of a drawing, as a valid polygon in pixels."""
 
-    stem: str
-    size: tuple[int, int]  # width, height of the picture that was drawn on, px
-    action: str  # add, remove or unknown
+    label: str
     polygon: shapely.Geometry
+    group_id: int | None = None
+    description: str = ""
+    flags: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def action(self) -> str:
+        """add, remove or unknown."""
+        return ACTIONS[_plain(self.label)]
 
 
-def read(path: Path) -> list[Correction]:
-    """The polygons and rectangles of one Labelme file; the scene is the one that its imagePath names.
+@dataclass(frozen=True)
+class Drawing:
+    """What was drawn on one picture; its width and height in pixels."""
+
+    image: str
+    size: tuple[int, int]
+    shapes: list[Shape]
+
+    @property
+    def stem(self) -> str:
+        """Name of the picture without folder and suffix; both kinds of slash part folders."""
+        return Path(self.image.replace("\\", "/")).stem
+
+
+def read(path: Path) -> Drawing:
+    """The polygons, rectangles, circles and masks of a Labelme file.
+
+    A circle becomes a polygon of the same area; a mask the outline of its pixels.
 
     Raises DataError for a file that is no Labelme file, an unknown label, or a shape without area.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        stem = Path(content["imagePath"].replace("\\", "/")).stem
+        image = str(content["imagePath"])
         size = (int(content["imageWidth"]), int(content["imageHeight"]))
-        shapes = content["shapes"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError) as error:
+        found = [dict(shape) for shape in content["shapes"]]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a Labelme file ({error!r}); export it again from Labelme") from None
-    return [Correction(stem, size, *_shape(path, number, shape)) for number, shape in enumerate(shapes)]
+    return Drawing(image, size, [_shape(f"{path} shape {number}", shape) for number, shape in enumerate(found)])
 
 
-def _shape(path: Path, number: int, shape: dict) -> tuple[str, shapely.Geometry]:
-    label = str(shape.get("label", "")).strip().lower().replace(" ", "_").replace("-", "_")
-    if label not in ACTIONS:
-        raise DataError(
-            f"{path} shape {number} has the label {shape.get('label')!r}; expected one of {', '.join(ACTIONS)}"
-        )
-    points = np.asarray(shape.get("points", []), dtype=np.float64)
+def write(path: Path, drawing: Drawing) -> None:
+    """Writes a Labelme file whose shapes cover what the drawing's cover.
+
+    Labelme's polygons are in one piece and without holes: others are cut into several, which share a `group_id`.
+    """
+    used = [shape.group_id for shape in drawing.shapes if shape.group_id is not None]
+    free = max(used, default=0) + 1
+    entries = []
+    for shape in drawing.shapes:
+        pieces = without_holes(shape.polygon)
+        group = shape.group_id
+        if group is None and len(pieces) > 1:
+            group, free = free, free + 1
+        for piece in pieces:
+            points = shapely.get_coordinates(piece)[:-1].tolist()
+            entries.append(
+                {
+                    "label": shape.label,
+                    "points": points,
+                    "group_id": group,
+                    "description": shape.description,
+                    "shape_type": "polygon",
+                    "flags": shape.flags,
+                    "mask": None,
+                }
+            )
+    content: dict[str, object] = {
+        "version": VERSION,
+        "flags": {},
+        "shapes": entries,
+        "imagePath": drawing.image,
+        "imageData": None,
+        "imageHeight": drawing.size[1],
+        "imageWidth": drawing.size[0],
+    }
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def without_holes(polygon: shapely.Geometry) -> list[shapely.Polygon]:
+    """Polygons without holes that cover the same ground: cut from top to bottom through every hole."""
+    waiting = list(parts_of(polygon))
+    done = []
+    while waiting:
+        part = waiting.pop(0)
+        if not part.interiors:
+            done.append(part)
+            continue
+        west, south, east, north = part.bounds
+        left, _, right, _ = part.interiors[0].bounds
+        middle = (left + right) / 2
+        halves = (shapely.box(west, south, middle, north), shapely.box(middle, south, east, north))
+        waiting = [*(piece for half in halves for piece in parts_of(shapely.intersection(part, half))), *waiting]
+    return done
+
+
+def _plain(label: object) -> str:
+    return str(label).strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _shape(name: str, shape: dict) -> Shape:
+    label = shape.get("label", "")
+    if _plain(label) not in ACTIONS:
+        raise DataError(f"{name} has the label {label!r}; expected one of {', '.join(ACTIONS)}")
+    group, flags = shape.get("group_id"), shape.get("flags") or {}
+    return Shape(str(label), _polygon(name, shape), group, shape.get("description") or "", dict(flags))
+
+
+def _polygon(name: str, shape: dict) -> shapely.Geometry:
     kind = shape.get("shape_type", "polygon")
-    if kind == "rectangle" and points.shape == (2, 2):
+    try:
+        points = np.asarray(shape.get("points", []), dtype=np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} has points that are no pairs of numbers; export it again from Labelme") from None
+    polygon = shapely.Polygon()
+    if kind == "rectangle" and len(points) == 2:
         polygon = shapely.box(*points.min(axis=0), *points.max(axis=0))
-    elif kind == "polygon" and points.ndim == 2 and len(points) >= 3:
-        polygon = shapely.make_valid(shapely.polygons(points))
-    else:
-        raise DataError(f"{path} shape {number} is a {kind} of {len(points)} points; expected a polygon or a rectangle")
-    return ACTIONS[label], polygon
+    elif kind == "circle" and len(points) == 2:
+        turn = 2 * np.pi / CORNERS
+        radius = np.hypot(*(points[1] - points[0])) * np.sqrt(turn / np.sin(turn))
+        at = turn * np.arange(CORNERS)
+        polygon = shapely.Polygon(points[0] + radius * np.column_stack([np.cos(at), np.sin(at)]))
+    elif kind == "mask" and len(points) == 2:
+        polygon = _outline(name, shape.get("mask"), points.min(axis=0))
+    elif kind in ("polygon", "oriented_rectangle") and len(points) >= 3:
+        polygon = valid([shapely.Polygon(points)])[0]
+    if not polygon.area:
+        raise DataError(
+            f"{name} is a {kind} of {len(points)} points, which covers no ground; draw a polygon, rectangle or circle"
+        )
+    return polygon
+
+
+def _outline(name: str, mask: object, corner: np.ndarray) -> shapely.Geometry:
+    """The pixels of a mask, a PNG in base64 whose upper left pixel is at `corner`."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(str(mask), validate=True))) as picture:
+            filled = np.asarray(picture.convert("L")) > 0
+    except (ValueError, UnidentifiedImageError):
+        raise DataError(f"{name} has a mask that is no PNG; export it again from Labelme") from None
+    parts = [shapely.geometry.shape(part) for part, _ in outlines(filled.astype(np.uint8), mask=filled)]
+    return shapely.transform(shapely.union_all(parts), lambda points: points + np.floor(corner))

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from affine import Affine
 
 from jointseg import grid, raster
 from jointseg.dataset import labelme
-from jointseg.dataset.osm import features, rows_near
+from jointseg.dataset.ground import hardened
+from jointseg.dataset.osm import Feature, features, rows_near
+from jointseg.dataset.osm_rules import Rules
+from jointseg.dataset.polygons import valid
 from jointseg.errors import DataError
 from jointseg.progress import bar
 
@@ -35,6 +38,7 @@ class Piece:
     sample_id: str
     kind: str
     source: str
+    source_id: str
     action: str
     polygon: shapely.Geometry
 
@@ -49,7 +53,11 @@ def labels(
     chip_m: int,
     road_widths_m: dict[str, float],
     lane_width_m: float,
-    isa_tags: dict[str, list[str]],
+    isa_tags: dict[str, dict[str, list[str]]],
+    not_isa_tags: dict[str, list[str]],
+    unpaved_surfaces: list[str],
+    soft_tags: dict[str, list[str]],
+    industrial_yard_m: float,
     osm: Path | None = None,
     footprints: Path | None = None,
     corrections: Path | None = None,
@@ -57,13 +65,14 @@ def labels(
     """Writes the label polygons of the paired chips of a reach, cut to the chips (GeoParquet, EPSG:4326).
 
     Columns: sample_id; kind (road, building, airport, plaza, sports, industrial, correction); source (osm,
-    footprints, labelme); action (add, remove, unknown), to be burnt in that order. OpenStreetMap and footprints are
-    taken to lie where the composite says; corrections were drawn on a scene and move with its registration shift.
+    footprints, labelme); source_id (way/42 or relation/42 of OpenStreetMap, the field `id` of a footprint,
+    FILE#NUMBER of a correction, else empty); action (add, remove, unknown), to be burnt in that order.
+    OpenStreetMap and footprints are taken to lie where the composite says; corrections drawn on a scene move with its
+    registration shift, those drawn on the picture of a chip lie where they are.
 
     Args:
-        road_widths_m: paved width of each highway class that is impervious.
-        lane_width_m: width of a lane, for roads with `lanes`.
-        isa_tags: OpenStreetMap areas that are impervious, values per key, "*" for any.
+        road_widths_m, lane_width_m, isa_tags, not_isa_tags, unpaved_surfaces, soft_tags: see osm_rules.Rules.
+        industrial_yard_m: so far from buildings and roads industrial ground is taken to be hardened.
         corrections: folder of Labelme files.
 
     Raises DataError when neither osm nor footprints are given, or one of the files cannot be read.
@@ -75,18 +84,16 @@ def labels(
     paired = pd.read_parquet(pairs)
     ok = paired[paired["status"] == "ok"].sort_values("sample_id")
     table = table[table["sample_id"].isin(ok["sample_id"])].sort_values("sample_id")
+    rules = Rules(road_widths_m, lane_width_m, isa_tags, not_isa_tags, unpaved_surfaces, soft_tags)
     pieces: list[Piece] = []
     with bar(f"labels {reach}", len(table), "chip") as shown:
         for epsg, chips in _groups(table, chip_m, streamed=osm is not None and osm.suffix in STREAMED):
+            found = [] if osm is None else list(features(osm, epsg, list(chips.values()), rules, industrial_yard_m))
+            roofs = [] if footprints is None else _footprints(footprints, epsg, list(chips.values()), industrial_yard_m)
+            ground = hardened(found, [roof.polygon for roof in roofs], industrial_yard_m)
             squares = shapely.box(*np.array(list(chips.values())).T)
-            found: list[tuple[str, str, shapely.Geometry]] = []
-            if osm is not None:
-                some = features(osm, epsg, list(chips.values()), road_widths_m, lane_width_m, isa_tags)
-                found += [(feature.kind, "osm", feature.polygon) for feature in some]
-            if footprints is not None:
-                near = rows_near(footprints, None, epsg, shapely.STRtree(squares), ())
-                found += [("building", "footprints", polygon) for _, polygon in near]
-            pieces += _cut(list(chips), squares, [(kind, source, "add", polygon) for kind, source, polygon in found])
+            for source, some in (("osm", ground), ("footprints", roofs)):
+                pieces += _cut(list(chips), squares, source, some)
             shown.advance(len(chips))
     if corrections is not None:
         pieces += list(_corrections(corrections, jilin1, table, ok, chip_m))
@@ -109,49 +116,96 @@ def _groups(
         yield key[0], groups[key]
 
 
+def _footprints(
+    path: Path, epsg: int, squares: Sequence[tuple[float, float, float, float]], margin_m: float
+) -> list[Feature]:
+    boxes = shapely.buffer(shapely.box(*np.array(squares).T), margin_m, cap_style="square")
+    near = list(rows_near(path, None, epsg, shapely.STRtree(boxes), ("id",)))
+    idents = ["" if fields.get("id") is None else str(fields["id"]) for fields, _ in near]
+    return [
+        Feature("building", polygon, ident) for polygon, ident in zip(valid([polygon for _, polygon in near]), idents)
+    ]
+
+
 def _cut(
-    sample_ids: Sequence[str], squares: np.ndarray, found: Sequence[tuple[str, str, str, shapely.Geometry]]
+    sample_ids: Sequence[str], squares: np.ndarray, source: str, found: Sequence[Feature], action: str = "add"
 ) -> list[Piece]:
-    """The parts of polygons inside each chip."""
-    if not found:
-        return []
-    polygons = shapely.make_valid(np.array([polygon for *_, polygon in found], dtype=object))
+    """The parts of valid polygons inside each chip."""
+    polygons = np.array([feature.polygon for feature in found], dtype=object)
     chip_of, number = shapely.STRtree(polygons).query(squares, predicate="intersects")
     inside = shapely.intersection(polygons[number], squares[chip_of])
     return [
-        Piece(sample_ids[chip], found[at][0], found[at][1], found[at][2], polygon)
+        Piece(sample_ids[chip], found[at].kind, source, found[at].id, action, polygon)
         for chip, at, polygon in zip(chip_of, number, inside)
         if polygon.area > 0
     ]
 
 
 def _corrections(folder: Path, jilin1: Path, table: gpd.GeoDataFrame, ok: pd.DataFrame, chip_m: int) -> Iterator[Piece]:
-    """Corrections on the ground: through their scene's transform, moved by the shift of the chip they fall on.
+    """Corrections on the ground, from drawings on pictures of scenes and of chips."""
+    scene_of = {Path(row.path).stem: row.path for row in ok.itertuples()}
+    chip_of = {row.sample_id: row for row in table.itertuples()}
+    for path in sorted(folder.glob("**/*.json")):
+        drawing = labelme.read(path)
+        if drawing.stem in chip_of:
+            yield from _on_chip(path, drawing, chip_of[drawing.stem], chip_m)
+        elif drawing.stem in scene_of:
+            yield from _on_scene(path, drawing, jilin1, scene_of[drawing.stem], table, ok, chip_m)
+        else:
+            log.info("%s corrects no chip and no scene that is paired in this reach", path.name)
+
+
+def _on_chip(path: Path, drawing: labelme.Drawing, row: Any, chip_m: int) -> list[Piece]:
+    """A drawing in pixels of a chip's 1 m grid."""
+    if drawing.size != (chip_m, chip_m):
+        raise DataError(f"{path} was drawn on {drawing.size} px but {row.sample_id} has {chip_m} x {chip_m}")
+    to_zone = Affine(1, 0, row.minx, 0, -1, row.miny + chip_m)
+    crs = f"EPSG:{row.epsg}"
+    return _drawn(path, drawing, row, chip_m, lambda polygon: on_ground(polygon, to_zone, crs, int(row.epsg), (0, 0)))
+
+
+def _on_scene(
+    path: Path,
+    drawing: labelme.Drawing,
+    jilin1: Path,
+    scene: str,
+    table: gpd.GeoDataFrame,
+    ok: pd.DataFrame,
+    chip_m: int,
+) -> Iterator[Piece]:
+    """A drawing in pixels of a scene, moved by the shift of the chip that it falls on.
 
     A chip that was paired with another scene takes the median shift of the scene that was drawn on.
     """
-    by_stem = {Path(row.path).stem: row.path for row in ok.itertuples()}
-    shift_of = {row.sample_id: (row.path, row.shift_x_m, row.shift_y_m) for row in ok.itertuples()}
-    median = ok.groupby("path")[["shift_x_m", "shift_y_m"]].median()
-    for path in sorted(folder.glob("**/*.json")):
-        drawn = labelme.read(path)
-        if not drawn or drawn[0].stem not in by_stem:
-            log.info("%s corrects no scene that is paired in this reach", path.name)
-            continue
-        scene = by_stem[drawn[0].stem]
-        with raster.opened(jilin1 / scene) as source:
-            transform, crs, size = source.transform, source.crs.to_string(), (source.width, source.height)
-        if drawn[0].size != size:
-            raise DataError(
-                f"{path} was drawn on {drawn[0].size} px but {scene} has {size}; draw on the scene's full picture"
-            )
-        for row in table.itertuples():
-            own = shift_of[row.sample_id]
-            shift_m = own[1:] if own[0] == scene else tuple(median.loc[scene])
-            square = shapely.box(row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)
-            moved = [(one.action, on_ground(one.polygon, transform, crs, int(row.epsg), shift_m)) for one in drawn]
-            found = [("correction", "labelme", action, polygon) for action, polygon in moved]
-            yield from _cut([row.sample_id], np.array([square]), found)
+    with raster.opened(jilin1 / scene) as source:
+        transform, crs, size = source.transform, source.crs.to_string(), (source.width, source.height)
+    if drawing.size != size:
+        raise DataError(
+            f"{path} was drawn on {drawing.size} px but {scene} has {size}; draw on the scene's full picture"
+        )
+    here = ok[ok["path"] == scene].set_index("sample_id")[["shift_x_m", "shift_y_m"]]
+    for row in table.itertuples():
+        shift_m = tuple(here.loc[row.sample_id] if row.sample_id in here.index else here.median())
+
+        def place(polygon: shapely.Geometry, epsg: int = int(row.epsg), shift_m: Any = shift_m) -> shapely.Geometry:
+            return on_ground(polygon, transform, crs, epsg, shift_m)
+
+        yield from _drawn(path, drawing, row, chip_m, place)
+
+
+def _drawn(
+    path: Path,
+    drawing: labelme.Drawing,
+    row: Any,
+    chip_m: int,
+    place: Callable[[shapely.Geometry], shapely.Geometry],
+) -> list[Piece]:
+    square = np.array([shapely.box(row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)])
+    pieces: list[Piece] = []
+    for number, shape in enumerate(drawing.shapes):
+        there = Feature("correction", place(shape.polygon), f"{path.name}#{number}")
+        pieces += _cut([row.sample_id], square, "labelme", [there], shape.action)
+    return pieces
 
 
 def on_ground(
@@ -185,7 +239,7 @@ def _frame(pieces: Sequence[Piece], epsg: dict[str, int]) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(
         {
             name: pd.Series([getattr(piece, name) for piece in ordered], dtype="str")
-            for name in ("sample_id", "kind", "source", "action")
+            for name in ("sample_id", "kind", "source", "source_id", "action")
         },
         geometry=gpd.GeoSeries([to_lonlat(piece) for piece in ordered], crs=4326),
         crs=4326,

@@ -26,7 +26,7 @@ from jointseg.audit.explain.pixel import (
     windows,
 )
 from jointseg.audit.lineage import Lineage
-from jointseg.dataset.chips import UNKNOWN
+from jointseg.dataset.burn import UNKNOWN
 from jointseg.errors import DataError
 from jointseg.sentinel2.pixels import RES_M
 

@@ -10,7 +10,7 @@ from jointseg import grid, raster
 from jointseg.audit.explain.jobs import Disagreement
 from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
-from jointseg.dataset.chips import UNKNOWN
+from jointseg.dataset.burn import UNKNOWN
 from jointseg.grid import Tile
 from jointseg.inference import lattice
 from jointseg.sentinel2.pixels import RES_M

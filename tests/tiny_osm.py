@@ -1,0 +1,121 @@
+"""Small OpenStreetMap files, as XML and as PBF, of ways and relations given in metres of a UTM zone."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from jointseg import grid, settings
+from jointseg.dataset.osm_rules import Rules
+
+Points = Sequence[tuple[float, float]]
+Way = tuple[dict[str, str], Points]
+# Tags, and the numbers of its outer and inner ways, counted from 1.
+Relation = tuple[dict[str, str], Sequence[int], Sequence[int]]
+
+
+def default_rules() -> Rules:
+    """The tables that the config has when it says nothing."""
+    fields = settings.Dataset.model_fields
+    names = ("road_widths_m", "lane_width_m", "isa_tags", "not_isa_tags", "unpaved_surfaces", "soft_tags")
+    return Rules(*(fields[name].default for name in names))
+
+
+def write(path: Path, ways: Sequence[Way], relations: Sequence[Relation] = (), epsg: int = 32650) -> None:
+    """Writes .osm or .osm.pbf; way and relation N have the ids N. Closed ways repeat their first point."""
+    to = grid.transformer(f"EPSG:{epsg}", "EPSG:4326")
+    nodes: list[tuple[float, float]] = []
+    refs = []
+    for _, points in ways:
+        closed = tuple(points[0]) == tuple(points[-1])
+        start = len(nodes) + 1
+        nodes += [to.transform(*point) for point in (points[:-1] if closed else points)]
+        refs.append([*range(start, len(nodes) + 1), *([start] if closed else [])])
+    members = [
+        (tags, [*((way, "outer") for way in outer), *((way, "inner") for way in inner)])
+        for tags, outer, inner in relations
+    ]
+    tags_of_ways = [tags for tags, _ in ways]
+    if path.suffix == ".pbf":
+        path.write_bytes(_pbf(nodes, tags_of_ways, refs, members))
+    else:
+        path.write_text(_xml(nodes, tags_of_ways, refs, members))
+
+
+def _xml(nodes: Sequence, tags_of_ways: Sequence, refs: Sequence, members: Sequence) -> str:
+    def tagged(tags: dict[str, str]) -> str:
+        return "".join(f"<tag k={quoteattr(key)} v={quoteattr(value)}/>" for key, value in tags.items())
+
+    out = ['<?xml version="1.0"?><osm version="0.6">']
+    for number, (lon, lat) in enumerate(nodes, 1):
+        out.append(f'<node id="{number}" lon="{lon:.9f}" lat="{lat:.9f}" version="1"/>')
+    for number, (tags, ids) in enumerate(zip(tags_of_ways, refs), 1):
+        inner = "".join(f'<nd ref="{ref}"/>' for ref in ids)
+        out.append(f'<way id="{number}" version="1">{inner}{tagged(tags)}</way>')
+    for number, (tags, ways) in enumerate(members, 1):
+        inner = "".join(f'<member type="way" ref="{way}" role="{role}"/>' for way, role in ways)
+        out.append(f'<relation id="{number}" version="1">{inner}{tagged(tags)}</relation>')
+    return "".join(out) + "</osm>"
+
+
+def _pbf(nodes: Sequence, tags_of_ways: Sequence, refs: Sequence, members: Sequence) -> bytes:
+    """The protocol buffers of wiki.openstreetmap.org/wiki/PBF_Format, nodes not dense."""
+    strings = [""]
+
+    def number_of(text: str) -> int:
+        if text not in strings:
+            strings.append(text)
+        return strings.index(text)
+
+    def tagged(tags: dict[str, str]) -> bytes:
+        return packed(2, map(number_of, tags)) + packed(3, map(number_of, tags.values()))
+
+    group = b""
+    for number, (lon, lat) in enumerate(nodes, 1):
+        place = whole(8, zigzag(round(lat * 1e7))) + whole(9, zigzag(round(lon * 1e7)))
+        group += framed(1, whole(1, zigzag(number)) + place)
+    for number, (tags, ids) in enumerate(zip(tags_of_ways, refs), 1):
+        group += framed(3, whole(1, number) + tagged(tags) + packed(8, steps(ids)))
+    for number, (tags, ways) in enumerate(members, 1):
+        roles = packed(8, (number_of(role) for _, role in ways))
+        kinds = packed(10, [1] * len(ways))
+        group += framed(4, whole(1, number) + tagged(tags) + roles + packed(9, steps(way for way, _ in ways)) + kinds)
+    table = framed(1, b"".join(framed(1, text.encode()) for text in strings))
+    return _blob(b"OSMHeader", framed(4, b"OsmSchema-V0.6")) + _blob(b"OSMData", table + framed(2, group))
+
+
+def _blob(kind: bytes, data: bytes) -> bytes:
+    blob = whole(2, len(data)) + framed(3, zlib.compress(data))
+    header = framed(1, kind) + whole(3, len(blob))
+    return len(header).to_bytes(4, "big") + header + blob
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def zigzag(value: int) -> int:
+    return value << 1 if value >= 0 else (-value << 1) - 1
+
+
+def steps(values: Iterable[int]) -> list[int]:
+    ids = list(values)
+    return [zigzag(now - before) for now, before in zip(ids, [0, *ids])]
+
+
+def whole(field: int, value: int) -> bytes:
+    return varint(field << 3) + varint(value)
+
+
+def framed(field: int, data: bytes) -> bytes:
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+def packed(field: int, values: Iterable[Any]) -> bytes:
+    data = b"".join(varint(value) for value in values)
+    return framed(field, data) if data else b""
