@@ -28,7 +28,7 @@ HR_BANDS = ("B04", "B03", "B02")
 # A chip up to this side is one block: nothing is padded, and whoever reads a chip reads all of it.
 WHOLE_PX = 1024
 # A worker takes seconds to start, so that few chips are made without.
-CHIPS_A_WORKER = 100
+CHIPS_A_WORKER = 50
 # Chips that wait for a worker, for each worker.
 AHEAD = 3
 # Columns of the pairs that the index of the chips has no use for.
