@@ -182,7 +182,8 @@ def all_manifests():
     if C.rehearsal is not None:
         jobs += ["rehearsal"]
     if SCORED:
-        jobs += ["samples", "deliveries", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"]
+        jobs += ["samples", "deliveries", "dataset", "assess"]
+        jobs += ["superres_stage1", "superres_stage2", "superres_adversarial"]
         jobs += ["density"] if C.dataset.density else []
         jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
@@ -199,7 +200,8 @@ def everything(wildcards):
     made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if SCORED:
-        for step in ("samples", "deliveries", "dataset", "superres_stage1", "superres_stage2", "superres_adversarial", "assess"):
+        trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
+        for step in ("samples", "deliveries", "dataset", *trained, "assess"):
             made += getattr(rules, step).output
         made += rules.density.output if C.dataset.density else []
         made += expand(rules.agreement.output, reach=REACHES)

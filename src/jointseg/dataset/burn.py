@@ -59,15 +59,16 @@ def fractions(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, f
         return out
     here = shapes.to_crs(epsg)
     polygons = valid(here.geometry.to_numpy())
-    action, kind = here["action"].to_numpy(), here["kind"].to_numpy()
-    removed = shapely.union_all(polygons[action == "remove"])
-    for band, name in zip(out, BANDS):
-        chosen = (action == "add") & ((kind == name) | (name == "isa"))
-        if chosen.any():
-            there = shapely.difference(shapely.union_all(polygons[chosen]), removed)
-            band[:] = np.rint(coverage(there, corner, side_px) * WHOLE)
-    unknown = np.rint(coverage(shapely.union_all(polygons[action == "unknown"]), corner, side_px) * WHOLE)
-    out[:, unknown > 0] = UNKNOWN_FRACTION
+    action = here["action"].to_numpy()
+    kind = np.where(action == "add", here["kind"].to_numpy(), action)
+    ground = {name: shapely.union_all(polygons[kind == name]) for name in sorted(set(kind))}
+    removed, unknown = (ground.pop(name, shapely.Polygon()) for name in ("remove", "unknown"))
+    # Few unions are united faster than many polygons.
+    ground["isa"] = shapely.union_all(list(ground.values()))
+    for name in set(ground) & set(BANDS):
+        there = shapely.difference(ground[name], removed)
+        out[BANDS.index(name)] = np.rint(coverage(there, corner, side_px) * WHOLE)
+    out[:, np.rint(coverage(unknown, corner, side_px) * WHOLE) > 0] = UNKNOWN_FRACTION
     return out
 
 

@@ -28,7 +28,7 @@ HR_BANDS = ("B04", "B03", "B02")
 # A chip up to this side is one block: nothing is padded, and whoever reads a chip reads all of it.
 WHOLE_PX = 1024
 # A worker takes seconds to start, so that few chips are made without.
-CHIPS_A_WORKER = 100
+CHIPS_A_WORKER = 50
 # Chips that wait for a worker, for each worker.
 AHEAD = 3
 # Columns of the pairs that the index of the chips has no use for.
@@ -158,7 +158,7 @@ class Facts:
     """What the index tells of a chip's pixels."""
 
     isa_share: float
-    clear_min: int
+    clear_min: float
     clear_median: float
 
 
@@ -178,7 +178,7 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     known = np.all(chip.lr > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
     target = chip.lr[[list(bands).index(name) for name in HR_BANDS]].astype(np.float32) * np.float32(1e-4)
     match = radiometry.fit_offset(radiometry.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known)
-    place = chip.shapes, chip.wanted.epsg, (west, north), side * ratio
+    place = (chip.shapes, chip.wanted.epsg, (west, north), side * ratio)
     label = burn(*place)
     crs = f"EPSG:{chip.wanted.epsg}"
     fine, coarse = (Affine(pixel, 0, west, 0, -pixel, north) for pixel in (1, ratio))
@@ -195,7 +195,7 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     told = label[label != UNKNOWN]
     return Facts(
         isa_share=float((told == 1).mean()) if told.size else float("nan"),
-        clear_min=int(chip.clear.min()),
+        clear_min=float(chip.clear.min()),
         clear_median=float(np.median(chip.clear)),
     )
 
