@@ -64,6 +64,7 @@ def _used(pairs: Sequence[Path], files: list[dict[str, Any]]) -> Iterator[dict[s
     table = pd.concat([pd.read_parquet(path, columns=["status", "scene_id", "path"]) for path in pairs])
     table = table[table["status"] == "ok"]
     for scene_id, rows in table.groupby("scene_id", sort=True):
-        folder = f"{PurePosixPath(rows['path'].iloc[0]).parent.as_posix()}/"
-        within = [each for each in files if each["path"].startswith(folder)]
+        raster = PurePosixPath(rows["path"].iloc[0])
+        # A scene that lies in no folder of its own is its raster alone.
+        within = [each for each in files if each["path"] == str(raster) or each["path"].startswith(f"{raster.parent}/")]
         yield {"scene": scene_id, "chips": len(rows), "files": sorted(within, key=lambda each: each["path"])}
