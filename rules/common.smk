@@ -117,7 +117,8 @@ def reach_composites(wildcards):
 def dataset_manifests(wildcards):
     """The manifests that tell what the dataset was made from."""
     ids = sorted({tile for reach in REACHES for tile in tiles(reach=reach)})
-    jobs = ["samples", *(f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES)]
+    jobs = ["samples", "deliveries", *(["density"] if C.dataset.density else [])]
+    jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
     jobs += [f"{rule}/{C.map_year}/{tile}" for rule in ("scenes", "composite") for tile in ids]
     return [manifest(job) for job in [*jobs, *(["rehearsal"] if C.rehearsal is not None else [])]]
 

@@ -8,7 +8,8 @@ import shapely.affinity
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
-from jointseg.dataset.burn import BANDS, KINDS, UNKNOWN_FRACTION, burn, coverage, fractions
+from jointseg.dataset.burn import BANDS, burn, coverage, fractions
+from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION
 
 EPSG, SIDE = 32650, 64
 WEST, NORTH = 660_000.0, 3_540_000.0
@@ -62,7 +63,7 @@ def test_coverage_is_that_of_every_pixel(seed: int) -> None:
 def test_areas_are_those_of_the_polygons(seed: int) -> None:
     """Within a thousandth of the area of every class; small classes within the rounding of the pixels they touch."""
     rng = np.random.default_rng(1000 + seed)
-    kinds = rng.choice([*KINDS, "correction"], 25)
+    kinds = rng.choice([*ISA_KINDS, "correction"], 25)
     actions = rng.choice(["add", "add", "add", "add", "remove"], 25)
     rows = [(str(kind), str(action), random_polygon(rng)) for kind, action in zip(kinds, actions)]
     rows += [(rows[0][0], "add", rows[0][2]), (rows[1][0], "add", shapely.affinity.translate(rows[1][2], 7, 0))]

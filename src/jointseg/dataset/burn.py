@@ -6,15 +6,11 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
+from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
 from jointseg.dataset.polygons import parts_of, valid
 
-UNKNOWN = 255
-BURN = {"add": 1, "remove": 0, "unknown": UNKNOWN}
-# Bands of the fractions after the first, which is all ISA.
-KINDS = ("road", "building", "airport", "plaza", "sports", "industrial")
-BANDS = ("isa", *KINDS)
-WHOLE = 10_000
-UNKNOWN_FRACTION = 65_535
+BURN = {"add": 1, "remove": 0, "unknown": UNKNOWN_LABEL}
+BANDS = ("isa", *ISA_KINDS)
 
 
 def burn(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int) -> np.ndarray:

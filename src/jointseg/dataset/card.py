@@ -30,7 +30,7 @@ def text(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) 
             "facts": facts,
             "size": next((name for limit, name in _SIZES if len(table) < limit), "n>100K"),
             "years": ", ".join(map(str, sorted(table["s2_year"].unique()))),
-            "kinds": {name: kind for name, kind in KINDS.items() if name in table},
+            "kinds": KINDS,
             "columns": {name: column.meaning for name, column in COLUMNS.items() if name in table},
             "splits": SPLITS,
             "rows": _rows(facts),

@@ -17,14 +17,14 @@ from affine import Affine
 
 from jointseg import grid, raster
 from jointseg.dataset import radiometry, registration
-from jointseg.dataset.burn import BANDS, UNKNOWN, UNKNOWN_FRACTION, burn, fractions
+from jointseg.dataset.burn import BANDS, burn, fractions
 from jointseg.dataset.composites import Composites
+from jointseg.dataset.contract import HR_BANDS, UNKNOWN_FRACTION, UNKNOWN_LABEL
 from jointseg.dataset.reading import Raw, Reading, Wanted, at_1m, at_10m
 from jointseg.dataset.scenes import load
 from jointseg.errors import DataError
 from jointseg.progress import bar
 
-HR_BANDS = ("B04", "B03", "B02")
 # A chip up to this side is one block: nothing is padded, and whoever reads a chip reads all of it.
 WHOLE_PX = 1024
 # A worker takes seconds to start, so that few chips are made without.
@@ -190,9 +190,9 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
 
     write("lr", chip.lr, coarse, 0, bands)
     write("hr", _digital_numbers(values, seen, match), fine, 0, HR_BANDS)
-    write("label", label[None], fine, UNKNOWN)
+    write("label", label[None], fine, UNKNOWN_LABEL)
     write("fraction", fractions(*place), fine, UNKNOWN_FRACTION, BANDS)
-    told = label[label != UNKNOWN]
+    told = label[label != UNKNOWN_LABEL]
     return Facts(
         isa_share=float((told == 1).mean()) if told.size else float("nan"),
         clear_min=float(chip.clear.min()),

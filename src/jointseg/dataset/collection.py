@@ -129,11 +129,10 @@ class _Read:
 
 
 def _read(table: pd.DataFrame, root: Path) -> _Read:
-    kinds = [kind for kind in KINDS if kind in table]
     wanted = [
         (root / row[kind], row[kind], kind if row["split"] == "train" and kind in ("lr", "hr") else "")
-        for row in table[[*kinds, "split"]].to_dict("records")
-        for kind in kinds
+        for row in table[[*KINDS, "split"]].to_dict("records")
+        for kind in KINDS
     ]
     files: dict[str, tuple[int, str]] = {}
     moments = {"lr": Moments(), "hr": Moments()}
@@ -164,7 +163,7 @@ def _check_files(table: pd.DataFrame, chips: Sequence[Path], root: Path) -> None
     if strange := [str(folder) for folder in chips if Path(folder).parent != root]:
         raise DataError(f"the folder of chips {strange[0]} does not lie in {root}, beside the index")
     there = {f"{Path(folder).name}/{path.name}" for folder in chips for path in Path(folder).iterdir()}
-    named = {path for kind in KINDS if kind in table for path in table[kind]}
+    named = {path for kind in KINDS for path in table[kind]}
     if missing := sorted(named - there):
         raise DataError(f"{len(missing)} chip files of the index are missing under {root}, the first {missing[0]}")
     if table["sample_id"].duplicated().any():

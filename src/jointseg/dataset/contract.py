@@ -12,6 +12,10 @@ SPLITS = ("train", "validation", "test")
 REFLECTANCE_PER_DN = 1e-4
 UNKNOWN_LABEL, UNKNOWN_FRACTION, WHOLE = 255, 65_535, 10_000
 LATTICE_M = 10
+# Of the 1 m images, and of the composites that they are matched to.
+HR_BANDS = ("B04", "B03", "B02")
+# Kinds of ISA, the bands of the fractions after the first, which is all of it.
+ISA_KINDS = ("road", "building", "airport", "plaza", "sports", "industrial")
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,11 @@ class Kind:
         return Affine(self.pixel_m, 0, minx, 0, -self.pixel_m, miny + chip_m)
 
 
-_SHARES = ("isa", "road", "building", "airport", "plaza", "sports", "industrial")
 KINDS = {
     "lr": Kind("10 m Sentinel-2 composite, reflectance x 10000", 10, "uint16", 0, None),
-    "hr": Kind("1 m Jilin-1 image, reflectance x 10000", 1, "uint16", 0, ("B04", "B03", "B02")),
+    "hr": Kind("1 m Jilin-1 image, reflectance x 10000", 1, "uint16", 0, HR_BANDS),
     "label": Kind("1 m label: 0 not impervious, 1 impervious, 255 unknown", 1, "uint8", UNKNOWN_LABEL, ()),
-    "fraction": Kind("1 m covered area by kind, parts of 10,000", 1, "uint16", UNKNOWN_FRACTION, _SHARES),
+    "fraction": Kind("1 m covered area by kind, parts of 10,000", 1, "uint16", UNKNOWN_FRACTION, ("isa", *ISA_KINDS)),
 }
 
 T = TypeVar("T")

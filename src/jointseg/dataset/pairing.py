@@ -15,6 +15,7 @@ import pandas as pd
 from jointseg import raster
 from jointseg.dataset import judging, registration
 from jointseg.dataset.composites import Composites
+from jointseg.dataset.contract import HR_BANDS
 from jointseg.dataset.judging import Attempt, Learnt
 from jointseg.dataset.reading import Reading, Wanted, at_1m
 from jointseg.dataset.registration import Place
@@ -24,8 +25,6 @@ from jointseg.progress import Bar, bar
 
 log = logging.getLogger(__name__)
 
-# In the order of the scenes' red, green and blue.
-BANDS = ("B04", "B03", "B02")
 # Largest share of a chip that may be unknown in the composite, and in the scene.
 UNKNOWN_LR, UNKNOWN_HR = 0.5, 0.02
 NOWHERE = Place((math.nan, math.nan), math.nan)
@@ -230,7 +229,7 @@ class _Work:
         composites: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         wanted: list[tuple[Sample, Wanted]] = []
         for sample in samples:
-            dn, known = self._mosaics.read(sample.epsg, sample.bounds, BANDS)
+            dn, known = self._mosaics.read(sample.epsg, sample.bounds, HR_BANDS)
             lr = dn.astype(np.float32) * np.float32(1e-4)
             if known.mean() < 1 - UNKNOWN_LR:
                 yield sample, "composite unknown"
@@ -270,7 +269,7 @@ def _frame(samples: Sequence[Sample], work: _Work, year: int) -> pd.DataFrame:
     )
     for fact in ("cloud_percent", "view_angle", "sun_elevation"):
         frame[fact] = [float(getattr(scene, fact)) if scene else math.nan for scene in scenes]
-    for number, band in enumerate(BANDS):
+    for number, band in enumerate(HR_BANDS):
         frame[f"gain_{band}"] = [
             float(f"{gains[pair.scene.id][number]:.6g}") if pair.status == "ok" and pair.scene else math.nan
             for pair in pairs

@@ -12,9 +12,9 @@ import shapely
 from jointseg import raster
 from jointseg.dataset import schema
 from jointseg.dataset.candidates import Ground, keepers
+from jointseg.dataset.contract import SPLITS
 from jointseg.dataset.density import Density
 from jointseg.dataset.drawing import Design, draw, frame
-from jointseg.dataset.splits import SPLITS
 from jointseg.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import geopandas as gpd
 import pandera.pandas as pa
 
-from jointseg.dataset.splits import SPLITS
+from jointseg.dataset.contract import SPLITS
 from jointseg.errors import DataError
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jointseg.dataset.contract import SPLITS
 from jointseg.errors import DataError
 
-SPLITS = ("train", "validation", "test")
 _PARTS = 1_000_000
 
 

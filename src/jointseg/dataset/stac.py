@@ -84,9 +84,7 @@ def collection(table: gpd.GeoDataFrame, facts: Mapping[str, Any]) -> str:
                 "raster:spatial_resolution": sorted({kind.pixel_m for kind in KINDS.values()}),
             },
             "item_assets": {
-                name: {"title": kind.title, "type": COG, "roles": ["data"]}
-                for name, kind in KINDS.items()
-                if name in table
+                name: {"title": kind.title, "type": COG, "roles": ["data"]} for name, kind in KINDS.items()
             },
             "links": links,
         }
@@ -111,7 +109,7 @@ def _item(row: dict[str, Any], files: Mapping[str, Entry], bands: list[str], chi
             "isaseg:reach": row["reach"],
             **{f"isaseg:{name}": _known(row[name]) for name in _FIELDS if name in row},
         },
-        "assets": {name: _asset(name, row, files[row[name]], bands, chip_m) for name in KINDS if name in row},
+        "assets": {name: _asset(name, row, files[row[name]], bands, chip_m) for name in KINDS},
         "links": [{"rel": rel, **up} for rel in ("root", "parent", "collection")],
     }
 

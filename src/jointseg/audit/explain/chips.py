@@ -13,12 +13,12 @@ from pyproj import Geod
 from jointseg import grid
 from jointseg.audit.explain.jobs import run_name, shown
 from jointseg.audit.lineage import Lineage
+from jointseg.dataset.contract import SPLITS
 from jointseg.provenance.manifest import Manifest
 
 NEAREST = 3
 FAR_M = 100_000.0
 GLOBE = Geod(ellps="WGS84")
-SPLITS = ("train", "validation", "test")
 # Inputs of the labels job that say where to label, not what is there.
 _LINKS = ("samples", "pairs")
 

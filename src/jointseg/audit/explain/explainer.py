@@ -26,7 +26,7 @@ from jointseg.audit.explain.pixel import (
     windows,
 )
 from jointseg.audit.lineage import Lineage
-from jointseg.dataset.burn import UNKNOWN
+from jointseg.dataset.contract import UNKNOWN_LABEL
 from jointseg.errors import DataError
 from jointseg.sentinel2.pixels import RES_M
 
@@ -159,7 +159,7 @@ class Explainer:
             col_10m=place[1] // RES_M,
             isa=isa,
             value=VALUES.get(isa, f"no class of this map ({isa})"),
-            unknown_because=why_unknown(tile, corner, composite) if isa == UNKNOWN else None,
+            unknown_because=why_unknown(tile, corner, composite) if isa == UNKNOWN_LABEL else None,
             reaches=[
                 name for name, shape in self._outlines["reaches"].items() if shapely.intersects_xy(shape, *lonlat)
             ],

@@ -10,12 +10,12 @@ from jointseg import grid, raster
 from jointseg.audit.explain.jobs import Disagreement
 from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
-from jointseg.dataset.burn import UNKNOWN
+from jointseg.dataset.contract import UNKNOWN_LABEL
 from jointseg.grid import Tile
 from jointseg.inference import lattice
 from jointseg.sentinel2.pixels import RES_M
 
-VALUES = {0: "not impervious", 1: "impervious", UNKNOWN: "unknown"}
+VALUES = {0: "not impervious", 1: "impervious", UNKNOWN_LABEL: "unknown"}
 
 
 @dataclass(frozen=True)
