@@ -133,6 +133,12 @@ class Index:
                 found[job.rule, reach] = job
         return found
 
+    @cached_property
+    def _unusable(self) -> dict[str, str]:
+        """The delivered scenes that no chip can be paired with, and why."""
+        jobs = self._lineage.ancestors(self.taker)
+        return next((job.written["facts"]["refused"] for job in jobs if job.rule == "deliveries"), {})
+
     @property
     def reaches(self) -> list[str]:
         """Names of the reaches that have chips."""
@@ -164,7 +170,7 @@ class Index:
             reach=name,
             run=run_name(self._lineage, pairing),
             scenes=facts["scenes"],
-            skipped=facts["skipped"],
+            skipped=self._unusable,
             statuses=facts["statuses"],
             pairs=self._pairs(name, lon, lat),
             sources=[
