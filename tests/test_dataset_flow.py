@@ -21,8 +21,8 @@ from jointseg.dataset.deliveries import deliveries
 from jointseg.dataset.labels import labels
 from jointseg.dataset.pairing import pairing
 from jointseg.dataset.reader import ChipDataset
+from jointseg.dataset_settings import Dataset
 from jointseg.errors import DataError
-from jointseg.settings import Dataset
 
 WEST, NORTH, SIDE = 660_000, 3_542_000, 1200
 SHIFT = (6.4, -4.2)  # to be added to the scene's coordinates

@@ -18,9 +18,9 @@ from rasterio.warp import Resampling, reproject
 from jointseg.dataset import providers, reading, scenes
 from jointseg.dataset.deliveries import deliveries
 from jointseg.dataset.providers import Provider
+from jointseg.dataset_settings import Dataset
+from jointseg.dataset_settings import Provider as ProviderSettings
 from jointseg.errors import DataError
-from jointseg.settings import Dataset
-from jointseg.settings import Provider as ProviderSettings
 
 PSH = "JL1KF01B_PMSR4_20220623104620_200089965_101_0018_001_L3C_PSH"
 GIVEN = Dataset(jilin1="", osm="", footprints="", corrections="")

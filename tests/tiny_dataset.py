@@ -50,6 +50,7 @@ def make(folder: Path) -> Path:
                     "s2_year": 2021,
                     "shift_x_m": -4.2,
                     "shift_y_m": 1.5 + row,
+                    "shift_sd_m": 0.1,
                     "quality": 0.9 - 0.01 * col,
                     "cloud_percent": float("nan") if row else 4.0,
                     "view_angle": 3.5,

@@ -105,7 +105,7 @@ def zigzag(value: int) -> int:
 
 def steps(values: Iterable[int]) -> list[int]:
     ids = list(values)
-    return [zigzag(now - before) for now, before in zip(ids, [0, *ids])]
+    return [zigzag(value - before) for value, before in zip(ids, [0, *ids])]
 
 
 def whole(field: int, value: int) -> bytes:

@@ -4,8 +4,10 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
@@ -94,6 +96,12 @@ def utm_epsg(lon: float, lat: float) -> int:
 def transformer(source: str, target: str) -> Transformer:
     """The x, y ordered transformer between two CRS strings."""
     return Transformer.from_crs(source, target, always_xy=True)
+
+
+def reprojected(geometry: Any, source: str, target: str) -> Any:
+    """A geometry, or an array of them, of one CRS in another; its edges stay straight lines between their ends."""
+    to = transformer(source, target)
+    return shapely.transform(geometry, lambda points: np.column_stack(to.transform(points[:, 0], points[:, 1])))
 
 
 def area_scale(epsg: int, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:

@@ -2,16 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the config in which an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from jointseg.settings_types import Count, Section, Share
 
 
 class Generator(Section):

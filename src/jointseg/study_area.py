@@ -11,6 +11,7 @@ import shapely
 from jointseg import boundaries
 from jointseg.errors import DataError
 from jointseg.raster import atomic
+from jointseg.vectors import dated
 
 # Constants of the GCJ-02 shift: the Krasovsky 1940 ellipsoid.
 _KRASOVSKY_A_M, _KRASOVSKY_E2 = 6_378_245.0, 0.00669342162296594323
@@ -67,12 +68,9 @@ def study_area(
 
 
 def _write(path: Path, **layers: gpd.GeoDataFrame) -> None:
-    # GeoPackages carry their time of writing; a fixed one keeps the bytes the same from run to run.
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
-    with atomic(path) as part:
+    with atomic(path) as part, dated():
         for layer, frame in layers.items():
             frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def _check_config(reaches: dict[str, list[str]], city_reach: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from rasterio.enums import Resampling
 from jointseg import raster
 from jointseg.accuracy import figures
 from jointseg.accuracy.products import held_out
+from jointseg.pictures import stretch
 from jointseg.product_codes import classify, meanings
 
 VIEW_PX = 1100  # width of a whole-area picture
@@ -53,7 +54,7 @@ def views(composites: list[Path], isa: list[Path], year: int) -> list[Strip]:
     strips = []
     for crs, paths in sorted(zones.items()):
         bounds = _union(paths)
-        image, _ = figures.stretch(_decimated(paths, bounds, VIEW_PX, [1, 2, 3], 0, Resampling.average))
+        image, _ = stretch(_decimated(paths, bounds, VIEW_PX, [1, 2, 3], 0, Resampling.average))
         pictures = [Picture(f"Sentinel-2 composite, {year}, 10 m", figures.photo_uri(image))]
         for (zone, taken), maps in sorted(by_year.items()):
             if zone == crs:
@@ -170,10 +171,10 @@ def chip_strips(
 def _imagery(lr: Path, hr: Path, images: dict[str, Path]) -> list[Picture]:
     """Composite, 1 m imagery of each method and Jilin-1 of a chip, stretched alike."""
     low, high = raster.read(lr)[0][:3], raster.read(hr)[0][:3]
-    _, limits = figures.stretch(high)
-    pictures = [Picture("Sentinel-2, 10 m", figures.photo_uri(figures.stretch(low, limits)[0], _CHIP_PX))]
+    _, limits = stretch(high)
+    pictures = [Picture("Sentinel-2, 10 m", figures.photo_uri(stretch(low, limits)[0], _CHIP_PX))]
     for name, path in images.items():
-        picture, _ = figures.stretch(raster.read(path)[0][:3], limits)
+        picture, _ = stretch(raster.read(path)[0][:3], limits)
         pictures.append(Picture(f"1 m image: {name}", figures.photo_uri(picture)))
-    pictures.append(Picture("Jilin-1, 1 m", figures.photo_uri(figures.stretch(high, limits)[0])))
+    pictures.append(Picture("Jilin-1, 1 m", figures.photo_uri(stretch(high, limits)[0])))
     return pictures

@@ -6,13 +6,13 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 
 from jointseg import raster
 from jointseg.dataset.polygons import parts_of, valid
 from jointseg.dataset.review import Disagreement, write_projects
 from jointseg.progress import bar
+from jointseg.vectors import dated
 
 # Outlines of two makers differ by so much even where they agree; what is narrower than twice that is no disagreement.
 TOLERANCE_M = 1.0
@@ -175,8 +175,5 @@ def _write_polygons(path: Path, found: list[Disagreement], epsg: dict[str, int])
     parts = [frame[zones == zone].set_crs(int(zone)).to_crs(4326) for zone in sorted(set(zones))]
     joined = pd.concat(parts) if parts else frame.set_crs(4326)
     ordered = joined.sort_values(["area_m2", "sample_id", "kind", "source"], ascending=[False, True, True, True])
-    # GeoPackages carry their time of writing; a fixed one keeps the bytes the same from run to run.
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
-    with raster.atomic(path) as part:
+    with raster.atomic(path) as part, dated():
         ordered.to_file(part, layer="disagreement", driver="GPKG", engine="pyogrio", geometry_type="Polygon")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})

@@ -4,8 +4,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from jointseg.dataset.contract import LATTICE_M
+from jointseg.dataset.registration import PSF_SIGMA_M
 
-PSF_SIGMA_M = 5.3  # of Sentinel-2's 10 m bands: a quarter of the contrast at Nyquist
 STEP_M, MAX_SHIFT_M = 2, 12
 _MARGIN_PX = 2  # of the 10 m image, that every shift stays inside
 

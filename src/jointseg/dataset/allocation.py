@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jointseg.errors import DataError
 
+ALLOCATIONS = ("proportional", "neyman", "equal", "fixed")
 MINIMUM = 2
 # Smallest standard deviation of the share of ISA that a stratum is taken to have: the prior misses lanes and single
 # houses, so that ground which it calls empty is not as even as it says.

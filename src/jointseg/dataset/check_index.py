@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 import shapely
 
@@ -134,11 +133,10 @@ def outline(folder: Folder) -> Iterator[Fault]:
         if not is_utm(row["epsg"]):
             continue
         square = shapely.box(row["minx"], row["miny"], row["minx"] + side, row["miny"] + side)
-        to = grid.transformer("EPSG:4326", f"EPSG:{int(row['epsg'])}")
         if row["geometry"] is None:
             yield Fault(row["sample_id"], INDEX, "no outline", f"the square of {side} m at its corner")
             continue
-        here = shapely.transform(row["geometry"], lambda xy, to=to: np.column_stack(to.transform(xy[:, 0], xy[:, 1])))
+        here = grid.reprojected(row["geometry"], "EPSG:4326", f"EPSG:{int(row['epsg'])}")
         off = float(shapely.hausdorff_distance(here, square))
         if not off <= OUTLINE_M:
             yield Fault(row["sample_id"], INDEX, f"outline {off:.0f} m off", f"the square of {side} m at its corner")

@@ -19,7 +19,7 @@ from jointseg import grid, raster
 from jointseg.dataset import radiometry, registration
 from jointseg.dataset.burn import BANDS, burn, fractions
 from jointseg.dataset.composites import Composites
-from jointseg.dataset.contract import HR_BANDS, UNKNOWN_FRACTION, UNKNOWN_LABEL
+from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN, UNKNOWN_FRACTION, UNKNOWN_LABEL
 from jointseg.dataset.reading import Raw, Reading, Wanted, at_1m, at_10m
 from jointseg.dataset.scenes import load
 from jointseg.errors import DataError
@@ -176,7 +176,7 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     ratio = registration.RATIO
     side = chip.clear.shape[0]
     known = np.all(chip.lr > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
-    target = chip.lr[[list(bands).index(name) for name in HR_BANDS]].astype(np.float32) * np.float32(1e-4)
+    target = chip.lr[[list(bands).index(name) for name in HR_BANDS]].astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
     match = radiometry.fit_offset(radiometry.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known)
     place = (chip.shapes, chip.wanted.epsg, (west, north), side * ratio)
     label = burn(*place)
@@ -219,11 +219,8 @@ def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometry.Mat
 def _frame(table: pd.DataFrame, made: dict[str, Facts], chip_m: int) -> gpd.GeoDataFrame:
     polygons = []
     for row in table.itertuples():
-        to = grid.transformer(f"EPSG:{int(row.epsg)}", "EPSG:4326")
         square = shapely.box(row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)
-        polygons.append(
-            shapely.transform(square, lambda points, to=to: np.column_stack(to.transform(points[:, 0], points[:, 1])))
-        )
+        polygons.append(grid.reprojected(square, f"EPSG:{int(row.epsg)}", "EPSG:4326"))
     ids = table["sample_id"]
     stems = table["reach"] + "/" + ids
     kept = table.drop(columns=["rank", *UNINDEXED]).reset_index(drop=True)

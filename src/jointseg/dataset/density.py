@@ -14,7 +14,7 @@ from rasterio.windows import Window
 
 from jointseg import raster
 from jointseg.errors import DataError
-from jointseg.grid import transformer
+from jointseg.grid import reprojected, transformer
 from jointseg.product_codes import classify, meanings
 from jointseg.progress import track
 
@@ -77,10 +77,8 @@ def density(
 
 def _outline(study_area: Path, crs: str) -> shapely.Geometry:
     reaches = gpd.read_file(study_area, layer="reaches").to_crs(4326)
-    to = transformer("EPSG:4326", crs)
     whole = shapely.segmentize(shapely.union_all(reaches.geometry.values), 0.05)
-    here = shapely.transform(whole, lambda lonlat: np.column_stack(to.transform(lonlat[:, 0], lonlat[:, 1])))
-    here = shapely.make_valid(here)
+    here = shapely.make_valid(reprojected(whole, "EPSG:4326", crs))
     shapely.prepare(here)
     return here
 

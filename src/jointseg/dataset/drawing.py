@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 
 from jointseg import grid
-from jointseg.dataset.allocation import MINIMUM, Stratum, allocate
+from jointseg.dataset.allocation import ALLOCATIONS, MINIMUM, Stratum, allocate
 from jointseg.dataset.candidates import (
     STEP_M,
     Ground,
@@ -23,10 +23,12 @@ from jointseg.dataset.candidates import (
     gap_m,
     probe,
 )
+from jointseg.dataset.contract import SPLITS
 from jointseg.dataset.density import UNKNOWN
 from jointseg.dataset.splits import deal_blocks
 from jointseg.errors import DataError
 
+CENTRE_M = 20  # a chip of a multiple of this has its centre, like its corners, on the 10 m lattice
 # Candidates that are to be expected for each sample and reserve of a stratum.
 SURPLUS = 1.5
 PROBES = 200_000
@@ -36,7 +38,7 @@ _CLASSES = 100  # a stratum's number is reach x 100 + class
 
 @dataclass(frozen=True)
 class Design:
-    """What the sample is to be; see `sampling.samples`."""
+    """What the sample is to be; see `sampling.samples`. DataError when its parts contradict each other."""
 
     tile_km: int
     chip_m: int
@@ -48,6 +50,25 @@ class Design:
     classes: tuple[float, ...]  # lower edges of the second, third ... density class, percent; () without classes
     splits: Mapping[str, float]
     block_m: int
+
+    def __post_init__(self) -> None:
+        if self.chip_m % CENTRE_M or self.chip_m <= 0:
+            raise DataError(f"chip_m is {self.chip_m}; it must be a multiple of {CENTRE_M}")
+        if self.spacing_m < self.chip_m:
+            raise DataError(
+                f"spacing_m is {self.spacing_m}, less than chip_m {self.chip_m}: chips would overlap; raise spacing_m"
+            )
+        if self.block_m % 10 or self.block_m < self.chip_m:
+            raise DataError(
+                f"block_m is {self.block_m}; it must be a multiple of 10, not less than chip_m {self.chip_m}"
+            )
+        shares = self.splits
+        if set(shares) != set(SPLITS) or abs(sum(shares.values()) - 1) > 1e-6:
+            raise DataError(f"splits are {shares}; expected shares of train, validation and test that add up to 1")
+        if min(shares["train"], shares["test"]) <= 0 or shares["validation"] < 0:
+            raise DataError(f"splits are {shares}; train and test need a share above 0")
+        if self.allocation not in ALLOCATIONS:
+            raise DataError(f"allocation is {self.allocation!r}; expected one of {', '.join(ALLOCATIONS)}")
 
     def reserves(self, number: int) -> int:
         """Reserves wanted for so many samples."""

@@ -231,10 +231,7 @@ def _frame(pieces: Sequence[Piece], epsg: dict[str, int]) -> gpd.GeoDataFrame:
     )
 
     def to_lonlat(piece: Piece) -> shapely.Geometry:
-        to = grid.transformer(f"EPSG:{int(epsg[piece.sample_id])}", "EPSG:4326")
-        return shapely.transform(
-            piece.polygon, lambda points: np.column_stack(to.transform(points[:, 0], points[:, 1]))
-        )
+        return grid.reprojected(piece.polygon, f"EPSG:{int(epsg[piece.sample_id])}", "EPSG:4326")
 
     return gpd.GeoDataFrame(
         {

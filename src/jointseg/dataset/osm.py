@@ -98,7 +98,6 @@ def rows_near(
     zone = f"EPSG:{epsg}"
     west, south, east, north = shapely.total_bounds(tree.geometries)
     box = grid.transformer(zone, crs).transform_bounds(west, south, east, north)
-    to_zone = grid.transformer(crs, zone)
     wanted = [name for name in columns if name in set(info["fields"])]
     with pyogrio.open_arrow(path, layer=layer, bbox=box, columns=wanted, batch_size=16_384, use_pyarrow=True) as (
         meta,
@@ -108,9 +107,7 @@ def rows_near(
             geometry = shapely.from_wkb(
                 batch.column(meta["geometry_name"] or "wkb_geometry").to_numpy(zero_copy_only=False)
             )
-            there = shapely.transform(
-                geometry, lambda points: np.column_stack(to_zone.transform(points[:, 0], points[:, 1]))
-            )
+            there = grid.reprojected(geometry, crs, zone)
             near = np.unique(tree.query(there, predicate="intersects")[0])
             fields = {name: batch.column(name) for name in wanted}
             for at in near:

@@ -15,7 +15,7 @@ import pandas as pd
 from jointseg import raster
 from jointseg.dataset import judging, registration
 from jointseg.dataset.composites import Composites
-from jointseg.dataset.contract import HR_BANDS
+from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN
 from jointseg.dataset.judging import Attempt, Learnt
 from jointseg.dataset.reading import Reading, Wanted, at_1m
 from jointseg.dataset.registration import Place
@@ -104,6 +104,7 @@ def pairing(
     wanted = Counter(sample.stratum for sample in main)
     with bar(f"pairing {reach}", len(main), "chip") as shown:
         tried, batch = [], main
+        have: Counter[str] = Counter()
         while batch:
             work.run(batch, shown)
             tried += batch
@@ -121,7 +122,6 @@ def pairing(
         _frame(sorted(tried, key=lambda sample: sample.id), work, year).to_parquet(part)
     first = {sample.id for sample in main}
     replaced = Counter(s.stratum for s in tried if s.id in work.accepted and s.id not in first)
-    have = Counter(sample.stratum for sample in tried if sample.id in work.accepted)
     return {
         "statuses": statuses,
         "scenes": sorted({pair.scene.id for pair in work.accepted.values() if pair.scene}),
@@ -230,7 +230,7 @@ class _Work:
         wanted: list[tuple[Sample, Wanted]] = []
         for sample in samples:
             dn, known = self._mosaics.read(sample.epsg, sample.bounds, HR_BANDS)
-            lr = dn.astype(np.float32) * np.float32(1e-4)
+            lr = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
             if known.mean() < 1 - UNKNOWN_LR:
                 yield sample, "composite unknown"
             elif judging.featureless(lr, known):

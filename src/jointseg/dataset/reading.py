@@ -24,7 +24,7 @@ BAND_PX = 512
 CACHE_BYTES = 128 << 20
 # Pixels around a window for the kernels.
 KERNEL_PX = 4
-# Half a tenth of a pixel: how well a warp to another CRS follows the exact one.
+# How far a warp to another CRS may be off the exact one: a twentieth of what registration is to find.
 TOLERANCE_PX = 0.05
 
 
@@ -114,11 +114,7 @@ def _window(source: DatasetReader, crs: str, one: Wanted) -> Window:
     west, south, east, north = one.bounds
     moved = shapely.box(west - one.shift_m[0], south - one.shift_m[1], east - one.shift_m[0], north - one.shift_m[1])
     if crs != f"EPSG:{one.epsg}":
-        to_scene = grid.transformer(f"EPSG:{one.epsg}", crs)
-        moved = shapely.transform(
-            moved.segmentize((east - west) / 4),
-            lambda points: np.column_stack(to_scene.transform(points[:, 0], points[:, 1])),
-        )
+        moved = grid.reprojected(moved.segmentize((east - west) / 4), f"EPSG:{one.epsg}", crs)
     west, south, east, north = moved.bounds
     left, top = ~source.transform @ (west, north)
     right, bottom = ~source.transform @ (east, south)

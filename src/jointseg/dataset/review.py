@@ -11,6 +11,7 @@ from PIL import Image
 
 from jointseg import raster
 from jointseg.dataset import labelme
+from jointseg.pictures import stretch
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def write_projects(
         for place in places.itertuples():
             west, north = place.minx, place.miny + chip_m
             image, _, _ = raster.read(chips / f"{place.sample_id}_hr.tif")
-            Image.fromarray(for_the_eye(image)).save(part / f"{place.sample_id}.png")
+            Image.fromarray(stretch(image)[0]).save(part / f"{place.sample_id}.png")
             own = sorted((one for one in doubts if one.sample_id == place.sample_id), key=lambda one: -one.polygon.area)
             shapes = [
                 labelme.Shape(
@@ -58,17 +59,3 @@ def write_projects(
             ]
             drawing = labelme.Drawing(f"{place.sample_id}.png", (chip_m, chip_m), shapes)
             labelme.write(part / f"{place.sample_id}.json", drawing)
-
-
-def for_the_eye(bands: np.ndarray) -> np.ndarray:
-    """Red, green, blue [3, rows, columns], 0 = unknown, as uint8 [rows, columns, 3].
-
-    Each band from its 1st to its 99th percentile; unknown is drawn black.
-    """
-    known = (bands > 0).all(axis=0)
-    if not known.any():
-        return np.zeros((*known.shape, 3), dtype=np.uint8)
-    low, high = np.percentile(bands[:, known], [1, 99], axis=1)[:, :, None, None]
-    image = np.rint(255 * np.clip((bands - low) / np.maximum(high - low, 1), 0, 1) ** 0.8).astype(np.uint8)
-    image[:, ~known] = 0
-    return image.transpose(1, 2, 0)

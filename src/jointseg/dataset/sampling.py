@@ -12,15 +12,11 @@ import shapely
 from jointseg import raster
 from jointseg.dataset import schema
 from jointseg.dataset.candidates import Ground, keepers
-from jointseg.dataset.contract import SPLITS
 from jointseg.dataset.density import Density
 from jointseg.dataset.drawing import Design, draw, frame
 from jointseg.errors import DataError
 
 log = logging.getLogger(__name__)
-
-ALLOCATIONS = ("proportional", "neyman", "equal", "fixed")
-CENTRE_M = 20  # a chip of a multiple of this has its centre, like its corners, on the 10 m lattice
 
 
 def samples(
@@ -37,7 +33,7 @@ def samples(
     reserve_share: float,
     density_classes: list[float] | None,
     splits: dict[str, float],
-    block_m: float,
+    block_m: int,
     seed: int,
     density: Path | None = None,
 ) -> dict[str, Any]:
@@ -64,14 +60,15 @@ def samples(
     Raises DataError when parameters contradict each other, a reach has no room for a chip, or too few blocks for every
     split to have one.
     """
-    _check(chip_m, spacing_m, block_m, splits, allocation, density_classes, density)
+    if (density_classes is None) != (density is None):
+        raise DataError("density classes need the raster of step density, and that raster needs classes")
+    edges = tuple(round(100 * edge, 6) for edge in density_classes or [])
+    design = Design(tile_km, chip_m, spacing_m, points, allocation, counts, reserve_share, edges, splits, block_m)
     reaches = gpd.read_file(study_area, layer="reaches").to_crs(4326)
     polygons = {name: shapely.union_all(rows.geometry.values) for name, rows in reaches.groupby("name")}
     known = gpd.read_file(tiles)
     prior = None if density is None else Density(density)
     ground = Ground(polygons, known, tile_km, chip_m, prior)
-    edges = tuple(round(100 * edge, 6) for edge in density_classes or [])
-    design = Design(tile_km, chip_m, spacing_m, points, allocation, counts, reserve_share, edges, splits, int(block_m))
     whole = frame(ground, design)
     table, strata = draw(ground, design, whole, seed)
     _warn(strata)
@@ -88,31 +85,6 @@ def samples(
         "strata": strata,
         "splits": {name: dict(sorted(Counter(rows["split"]).items())) for name, rows in main.groupby("reach")},
     }
-
-
-def _check(
-    chip_m: int,
-    spacing_m: float,
-    block_m: float,
-    splits: dict[str, float],
-    allocation: str,
-    density_classes: list[float] | None,
-    density: Path | None,
-) -> None:
-    if chip_m % CENTRE_M or chip_m <= 0:
-        raise DataError(f"chip_m is {chip_m}; it must be a multiple of {CENTRE_M}")
-    if spacing_m < chip_m:
-        raise DataError(f"spacing_m is {spacing_m}, less than chip_m {chip_m}: chips would overlap; raise spacing_m")
-    if block_m % 10 or block_m < chip_m:
-        raise DataError(f"block_m is {block_m}; it must be a multiple of 10 and not less than chip_m {chip_m}")
-    if set(splits) != set(SPLITS) or abs(sum(splits.values()) - 1) > 1e-6:
-        raise DataError(f"splits are {splits}; expected shares of train, validation and test that add up to 1")
-    if min(splits["train"], splits["test"]) <= 0 or splits["validation"] < 0:
-        raise DataError(f"splits are {splits}; train and test need a share above 0")
-    if allocation not in ALLOCATIONS:
-        raise DataError(f"allocation is {allocation!r}; expected one of {', '.join(ALLOCATIONS)}")
-    if (density_classes is None) != (density is None):
-        raise DataError("density classes need the raster of step density, and that raster needs classes")
 
 
 def _warn(strata: list[dict[str, Any]]) -> None:

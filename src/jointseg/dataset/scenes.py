@@ -7,7 +7,6 @@ from datetime import date, datetime
 from pathlib import Path
 
 import geopandas as gpd
-import numpy as np
 import shapely
 
 from jointseg import grid
@@ -82,10 +81,7 @@ def candidates(
         year: of the composite.
         middle: day of the year, the middle of the composite's season.
     """
-    to_lonlat = grid.transformer(f"EPSG:{epsg}", "EPSG:4326")
-    square = shapely.transform(
-        shapely.box(*bounds), lambda points: np.column_stack(to_lonlat.transform(points[:, 0], points[:, 1]))
-    )
+    square = grid.reprojected(shapely.box(*bounds), f"EPSG:{epsg}", "EPSG:4326")
     holding = [scene for scene in scenes if shapely.covers(scene.footprint, square)]
     cloud = _worst(scene.cloud_percent for scene in holding)
     angle = _worst(abs(scene.view_angle) for scene in holding)

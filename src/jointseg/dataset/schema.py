@@ -5,6 +5,7 @@ import pandera.pandas as pa
 
 from jointseg.dataset.contract import SPLITS
 from jointseg.errors import DataError
+from jointseg.grid import TILE_ID
 
 
 def _ranks_are_whole(table: gpd.GeoDataFrame) -> bool:
@@ -29,7 +30,7 @@ SAMPLES = pa.DataFrameSchema(
         "inclusion_probability": pa.Column("float64", pa.Check.in_range(0, 1, include_min=False)),
         "split": pa.Column(str, pa.Check.isin(SPLITS)),
         "block": pa.Column(str),
-        "tile": pa.Column(str, pa.Check.str_matches(r"^\d{2}[NS]_E\d{4}_N\d{4,5}$")),
+        "tile": pa.Column(str, pa.Check.str_matches(TILE_ID.pattern)),
         "epsg": pa.Column("int32", pa.Check(lambda codes: codes.between(32601, 32660) | codes.between(32701, 32760))),
         "minx": pa.Column("float64", pa.Check(lambda metres: metres % 10 == 0, name="on the 10 m lattice")),
         "miny": pa.Column("float64", pa.Check(lambda metres: metres % 10 == 0, name="on the 10 m lattice")),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jointseg.dataset.contract import SPLITS
+from jointseg.grid import TILE_ID
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ COLUMNS = {
     ),
     "split": Column("train, validation or test", "text", among=SPLITS),
     "block": Column("the block of ground that went to this split as a whole", "text"),
-    "tile": Column("the tile of the grid", "text", pattern=r"\d{2}[NS]_E\d{4}_N\d{4,5}", example="50N_E0660_N3540"),
+    "tile": Column("the tile of the grid", "text", pattern=TILE_ID.pattern, example="50N_E0660_N3540"),
     "epsg": Column("its UTM zone", "int"),
     "minx": Column("western edge, UTM m", "float"),
     "miny": Column("southern edge, UTM m", "float"),
@@ -54,6 +55,7 @@ COLUMNS = {
     "s2_year": Column("the year of the 10 m composite", "int", (2015, 2100)),
     "shift_x_m": Column("metres the scene was moved east", "float", (-100, 100)),
     "shift_y_m": Column("metres the scene was moved north", "float", (-100, 100)),
+    "shift_sd_m": Column("standard deviation of the shift along an axis, m", "float", (0, 100)),
     "quality": Column("agreement of the two images after registration, at most 1", "float", (0, 1)),
     "cloud_percent": Column("cloud in the whole scene, by the vendor", "float", (0, 100), nullable=True),
     "view_angle": Column("view angle of the scene, degrees", "float", (-90, 90), nullable=True),

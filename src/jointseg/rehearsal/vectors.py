@@ -12,6 +12,7 @@ from jointseg.rehearsal.plan import HighScene
 from jointseg.rehearsal.terrain import EPSG, ORIGIN_M
 from jointseg.rehearsal.things import PITCH, Thing
 from jointseg.rehearsal.world import World, reach_box, to_utm
+from jointseg.vectors import dated
 
 REGIONS = {"upstream": "Shangyou", "midstream": "Zhongyou", "downstream": "Xiayou"}
 LINE_FIELDS = ("osm_id", "name", "highway", "waterway", "aerialway", "barrier", "man_made", "railway")
@@ -45,26 +46,8 @@ def study_area(path: Path, world: World) -> None:
 
 def _write(path: Path, layer: str, shapes: list[shapely.Geometry], fields: dict[str, list]) -> None:
     frame = gpd.GeoDataFrame(fields, geometry=shapes, crs=EPSG).to_crs(4326)
-    stamp = {"OGR_CURRENT_DATE": "2022-12-31T00:00:00.000Z"}
-    with _settings(stamp):
+    with dated("2022-12-31T00:00:00.000Z"):
         frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio", mode="a" if path.exists() else "w")
-
-
-class _settings:  # noqa: N801
-    """GDAL options of the library that writes vectors, for a while."""
-
-    def __init__(self, options: dict[str, str]) -> None:
-        self.options = options
-
-    def __enter__(self) -> None:
-        import pyogrio
-
-        pyogrio.set_gdal_config_options(self.options)
-
-    def __exit__(self, *_: object) -> None:
-        import pyogrio
-
-        pyogrio.set_gdal_config_options(dict.fromkeys(self.options))
 
 
 def mapped(world: World, year: int) -> np.ndarray:

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jointseg import grid, raster
-from jointseg.accuracy.figures import INK, isa_image, stretch
+from jointseg.accuracy.figures import INK, isa_image
 from jointseg.audit.explain.explainer import Explainer, Explanation
 from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
 from jointseg.audit.explain.pixel import Pixel
+from jointseg.pictures import stretch
 from jointseg.sentinel2.pixels import RES_M
 
 # Ground around the windows, the side of a scene's thumbnail, and the fewest and most places in a row.
