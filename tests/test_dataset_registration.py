@@ -150,6 +150,24 @@ def test_clouds_and_floods_are_told_from_clear_ground(clean: list, seed: int) ->
     )
 
 
+def test_floods_of_a_part_of_the_chip_are_seen(clean: list) -> None:
+    rng = np.random.default_rng(0)
+    shares = []
+    for lr, clear in clean:
+        for wanted in (0.0, 0.2, 0.35):
+            scene = clear.copy()
+            where = patch(rng, scene.shape[1:], wanted, 20)
+            scene[:, where] = 750 + rng.normal(0, 20, (3, int(where.sum())))
+            image = registration.at_10m(attempt("a", lr, scene).smooth, lr.shape[1:], MARGIN, (4.3, -5.7))
+            share = judging.flooded((image - 300) / 5000, lr, np.ones(lr.shape[1:], dtype=bool))
+            shares.append((wanted, where[MARGIN:-MARGIN, MARGIN:-MARGIN].mean(), share))
+    drawn = np.array(shares)
+    dry, wet = drawn[drawn[:, 0] == 0, 2], drawn[drawn[:, 1] > 0.15, 2]
+    assert len(wet) > 10
+    assert (dry < judging.FLOOD_SHARE).all()
+    assert (wet > judging.FLOOD_SHARE).mean() > 0.85
+
+
 def test_another_ground_is_rejected(clean: list) -> None:
     attempts = [attempt(str(n), *pair) for n, pair in enumerate(clean)]
     attempts.append(attempt("other", clean[0][0], clean[5][1]))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import maximum_filter, uniform_filter
 
 from jointseg.dataset import radiometry, registration
 from jointseg.dataset.radiometry import Match
@@ -22,10 +22,10 @@ FEATURELESS = 0.01
 # Brighter by this reflectance in all bands, after the scene's radiometric fit, is cloud or haze; rejected from
 # that share of the chip on.
 HAZE, HAZE_SHARE = 0.06, 0.1
-# Water over land is smooth where the composite is not: of the squares of so many 10 m pixels in which the composite
-# varies by more than this reflectance, those lost in which the scene varies less than this share of it; rejected
-# from that share of the chip on.
-FLOOD_PX, TEXTURE, SMOOTH, FLOOD_SHARE = 3, 0.01, 0.3, 0.1
+# Water over land is smooth where the composite is not: squares of so many 10 m pixels in which the composite varies by
+# more than this reflectance and the scene by less than this share of it; rejected from where they cover that share of
+# the chip on.
+FLOOD_PX, TEXTURE, SMOOTH, FLOOD_SHARE = (3, 5), 0.01, 0.2, 0.08
 
 
 @dataclass
@@ -172,24 +172,24 @@ def _verdict(
 
 
 def flooded(image: np.ndarray, lr: np.ndarray, known: np.ndarray) -> float:
-    """Share of the known pixels around which the composite has structure and the scene has none.
+    """Share of the chip covered by known squares in which the composite has structure and the scene has none.
 
     Args:
         image: [bands, h, w], the scene at 10 m in reflectance.
         lr: [bands, h, w], reflectance of the composite.
         known: bool [h, w].
     """
-    inner = uniform_filter(known.astype(np.float64), FLOOD_PX, mode="constant") > 1 - 1e-6
-    if not inner.any():
-        return 0.0
-    seen, wanted = (_texture(np.where(known, values, 0)) for values in (image, lr))
-    lost = (wanted > TEXTURE) & (seen < SMOOTH * wanted)
-    return float(lost[inner].mean())
+    covered = np.zeros(known.shape, dtype=bool)
+    for size in FLOOD_PX:
+        whole = uniform_filter(known.astype(np.float64), size, mode="constant") > 1 - 1e-6
+        seen, wanted = (_texture(np.where(known, values, 0), size) for values in (image, lr))
+        covered |= maximum_filter(whole & (wanted > TEXTURE) & (seen < SMOOTH * wanted), size)
+    return float(covered.mean())
 
 
-def _texture(values: np.ndarray) -> np.ndarray:
-    """Standard deviation around each pixel [h, w], root mean square over bands."""
-    size = (1, FLOOD_PX, FLOOD_PX)
+def _texture(values: np.ndarray, size: int) -> np.ndarray:
+    """Standard deviation in the square around each pixel [h, w], root mean square over bands."""
+    squares = (1, size, size)
     values = values.astype(np.float64)
-    variance = uniform_filter(values**2, size, mode="nearest") - uniform_filter(values, size, mode="nearest") ** 2
+    variance = uniform_filter(values**2, squares, mode="nearest") - uniform_filter(values, squares, mode="nearest") ** 2
     return np.sqrt(np.maximum(variance, 0).mean(axis=0))
