@@ -158,6 +158,7 @@ def shown(wildcards):
             "index": rules.dataset.output.index,
             "samples": rules.samples.output.samples,
             "study_area": rules.study_area.output.study_area,
+            "agreements": expand(rules.agreement.output.table, reach=REACHES),
             "chips": rules.dataset.input.chips,
             "predictions": rules.assess.input.predictions,
             "images": expand(rules.superres_chips.output.images, method=METHODS),

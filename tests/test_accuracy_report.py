@@ -109,6 +109,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
     growth = "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth\nA,up,2019,1,2,0,,rapid\nA,up,2021,2,1,0,40,rapid\n"
     (folder / "growth.csv").write_text(growth)
+    (folder / "upstream.csv").write_text(
+        "sample_id,osm_m2,footprints_m2,both_m2,open_m2,road_on_building_m2,added_m2,removed_m2,unknown_m2,iou\n"
+        "all,20000,25000.4,15000,12345,60,700,0,0,0.5\nupstream-0001,20000,25000.4,15000,12345,60,700,0,0,0.5\n"
+    )
     for year, lines in QUALITY.items():
         (folder / "quality").mkdir(exist_ok=True)
         (folder / "quality" / f"{year}.csv").write_text("\n".join([",".join(QUALITY_COLUMNS), *lines]) + "\n")
@@ -119,6 +123,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         **shared,
         "samples": folder / "samples.parquet",
         "study_area": folder / "area.gpkg",
+        "agreements": [folder / "upstream.csv"],
         "title": "A <valley>",
         "year": 2021,
         "notes": "Made up.",
@@ -158,7 +163,9 @@ def test_the_sample_is_told_by_stratum(inputs: dict[str, Any], tmp_path: Path) -
         ["downstream", "train", "1"],
         ["upstream", "test", "3"],
         ["upstream", "train", "1"],
+        ["upstream", "2.00", "2.50"],
     ]
+    assert rows[-1][3:] == ["1.50", "50.0", "1.23", "0.01", "0.07", "0.00", "0.00"]
 
 
 def test_what_is_not_given_is_left_out(tmp_path: Path) -> None:

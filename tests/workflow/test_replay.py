@@ -1,10 +1,12 @@
 """A finished run: its jobs and maps computed again bit for bit, and compared with a copy that was made otherwise."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jointseg.audit.diff.runs import diff
 from jointseg.audit.lineage import Lineage
@@ -28,6 +30,24 @@ def test_one_job_of_every_kind_is_reproduced_bit_for_bit(flow):
     told = replayed(flow, "--sample", str(len(rules)))
     assert {each["rule"] for each in told["replays"]} == rules
     assert told["counts"] == {"identical": len(rules)}
+
+
+@pytest.mark.slow
+def test_the_dataset_made_again_from_the_frozen_sources_has_the_same_bytes(flow, tmp_path):
+    root = Path(shutil.copytree(flow.root, tmp_path / "again", ignore=shutil.ignore_patterns("results", ".snakemake")))
+    again = type(flow)(root, yaml.safe_load(flow.config.read_text()))
+    shutil.copytree(flow.results / "sources", again.results / "sources")
+    done = again.snakemake("--until", "dataset", "agreement")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    made = content(again.results / "dataset")
+    assert made == content(flow.results / "dataset")
+    assert {Path(name).suffix for name in made} >= {".tif", ".parquet", ".json", ".md", ".sha256"}
+
+
+def content(folder: Path) -> dict[str, str]:
+    """sha256 of every file by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_jobs_of_some_kinds_are_reproduced_bit_for_bit(flow):

@@ -23,6 +23,7 @@ def report(
     index: Path | None = None,
     samples: Path | None = None,
     study_area: Path | None = None,
+    agreements: list[Path] | None = None,
     chips: list[Path] | None = None,
     predictions: list[Path] | None = None,
     images: list[Path] | None = None,
@@ -53,6 +54,7 @@ def report(
         index: the dataset's index.
         samples: the sample with its reserves.
         study_area: outlines of the reaches, under the map of the sample.
+        agreements: {reach}.csv, how the sources of the labels agree, as step agreement writes them.
         chips: chip folders of the reaches.
         predictions: a folder of {sample_id}.tif, 0/1/255, for each method.
         images: a folder of {sample_id}.tif, 1 m imagery, for each method.
@@ -106,6 +108,7 @@ def report(
         "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
         "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels or []],
         "dataset": report_tables.dataset_rows(index, samples, study_area, records),
+        "sources": report_tables.source_rows(agreements or []),
         "flow": flow.svg(records),
         "weights": report_origin.weights(records),
         "provenance": report_origin.provenance(records),

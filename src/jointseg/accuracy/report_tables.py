@@ -1,5 +1,6 @@
 """Tables of the report: rows of text, as its template shows them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from jointseg.accuracy import figures
 from jointseg.accuracy.assess import ALL
 
+SOURCE_AREAS = ("osm", "footprints", "both", "open", "road_on_building", "added", "removed", "unknown")
 WHOLE = "all"  # the row of all tiles in a table of step quality
 _SHOWN = {
     "precision": "Precision",
@@ -198,6 +200,16 @@ def dataset_rows(
     ]
     lattice = {name: facts[name] for name in ("gap_m", "window_m", "pitch_m") if name in facts}
     return {"rows": rows, "map": chart, "chips": len(frame), "strata": strata, **lattice}
+
+
+def source_rows(agreements: Sequence[Path]) -> list[dict[str, str]]:
+    """Areas of buildings by source and what corrections changed, in hectares, a reach each."""
+    rows = []
+    for path in agreements:
+        whole = pd.read_csv(path).iloc[0]
+        areas = {name: f"{whole[f'{name}_m2'] / 1e4:,.2f}" for name in SOURCE_AREAS}
+        rows.append({"reach": path.stem, "iou": _cell(100 * whole["iou"], ".1f"), **areas})
+    return rows
 
 
 def percent(value: float, lower: float, upper: float) -> tuple[str, str]:
