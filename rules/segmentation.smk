@@ -30,6 +30,7 @@ if C.segmentation is not None:
             training=SG.training.model_dump(),
             seed=C.seed,
             threads=C.threads,
+            state=f"{R}/.jointseg/training/segmentation_{{method}}.pt",
             code=code("segmentation"),
             environment=packages("segmentation"),
         message:

@@ -13,13 +13,6 @@ from jointseg.training import losses
 from jointseg.training.backbone import load_backbone
 
 
-def test_split_valid_masks_a_pixel_unknown_in_any_band() -> None:
-    image = torch.tensor([[[[1.0, math.nan]], [[2.0, 3.0]]]])
-    values, valid = losses.split_valid(image)
-    assert values.tolist() == [[[[1.0, 0.0]], [[2.0, 0.0]]]]
-    assert valid.tolist() == [[[[1.0, 0.0]]]]
-
-
 def test_l1_counts_known_pixels_only_and_gives_no_gradient_elsewhere() -> None:
     made = torch.tensor([[[[1.0, 100.0]]]], requires_grad=True)
     loss = losses.l1(made, torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0]]]]))

@@ -1,4 +1,7 @@
-"""Losses of super-resolution: known pixels only, exact area degradation, perceptual and adversarial terms."""
+"""Losses of super-resolution: known pixels only, exact area degradation, perceptual and adversarial terms.
+
+All are quotients of sums over the whole batch, also where several processes share it (`processes.everywhere`).
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,19 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jointseg.errors import DataError
-
-
-def split_valid(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Values with NaN replaced by 0, and the mask of the pixels known in every band.
-
-    Args:
-        image: float [n, bands, h, w], NaN where unknown.
-
-    Returns:
-        (float [n, bands, h, w], float [n, 1, h, w] of 0 and 1).
-    """
-    valid = torch.isfinite(image).all(dim=1, keepdim=True)
-    return torch.where(valid, image, 0.0), valid.to(image.dtype)
+from jointseg.processes import everywhere
 
 
 def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -30,8 +21,13 @@ def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         prediction, target: float [n, bands, h, w].
         valid: float [n, 1, h, w] of 0 and 1; pixels of 0 have no gradient.
     """
-    difference = ((prediction - target).abs() * valid).sum()
-    return difference / (valid.sum() * prediction.shape[1]).clamp(min=1)
+    return _quotient(((prediction - target).abs() * valid).sum(), valid.sum() * prediction.shape[1])
+
+
+def _quotient(total: Tensor, number: Tensor) -> Tensor:
+    """A mean over the batch of all processes; 0 where nothing is counted."""
+    total, number = everywhere(torch.stack([total, number])).unbind()
+    return total / number.clamp(min=1)
 
 
 def area_average(image: Tensor, numerator: int, denominator: int) -> Tensor:
@@ -81,9 +77,11 @@ def perceptual(prediction: Sequence[Tensor], target: Sequence[Tensor], weights: 
         raise DataError(
             f"perceptual loss has {len(prediction)} feature maps and {len(weights)} weights; give one weight a map"
         )
-    terms = [
-        w * (p - t).abs().mean() / t.std(correction=0).clamp(min=1e-3) for w, p, t in zip(weights, prediction, target)
-    ]
+    terms = []
+    for weight, made, wanted in zip(weights, prediction, target):
+        number = torch.tensor(float(wanted.numel()), device=wanted.device)
+        spread = _quotient((wanted - _quotient(wanted.sum(), number)).square().sum(), number).sqrt()
+        terms.append(weight * _quotient((made - wanted).abs().sum(), number) / spread.clamp(min=1e-3))
     return torch.stack(terms).sum()
 
 
@@ -96,19 +94,19 @@ def generator_adversarial(fake_scores: Tensor, valid: Tensor) -> Tensor:
         fake_scores: logits [n, 1, h, w] of the discriminator on generated images.
         valid: float [n, 1, h, w] of 0 and 1.
     """
-    return (F.softplus(-fake_scores) * valid).sum() / valid.sum().clamp(min=1)
+    return _quotient((F.softplus(-fake_scores) * valid).sum(), valid.sum())
 
 
 def discriminator_adversarial(real_scores: Tensor, fake_scores: Tensor, valid: Tensor) -> Tensor:
     """Binary cross-entropy of a per-pixel discriminator, mean of its real and its generated half."""
     loss = (F.softplus(-real_scores) + F.softplus(fake_scores)) * valid
-    return loss.sum() / (2 * valid.sum()).clamp(min=1)
+    return _quotient(loss.sum(), 2 * valid.sum())
 
 
 def discriminator_accuracy(real_scores: Tensor, fake_scores: Tensor, valid: Tensor) -> float:
     """Share of known pixels whose score has the right sign, over real and generated images together."""
     right = ((real_scores > 0).to(valid.dtype) + (fake_scores < 0).to(valid.dtype)) * valid
-    return float(right.sum() / (2 * valid.sum()).clamp(min=1))
+    return float(_quotient(right.sum(), 2 * valid.sum()))
 
 
 def squared_error(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[float, float]:
