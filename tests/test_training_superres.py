@@ -14,7 +14,7 @@ import torch
 from affine import Affine
 from safetensors.torch import load_file
 from tiny_networks import GENERATOR, STAGE
-from tiny_training import CHIP_PX, GAN_TRAINING, L1_TRAINING, STAGE2_TRAINING, make, outputs
+from tiny_training import CHIP_PX, GAN_TRAINING, L1_TRAINING, STAGE2_TRAINING, make, outputs, run
 
 from jointseg import raster
 from jointseg.errors import DataError
@@ -164,6 +164,19 @@ def test_bf16_trains_close_to_fp32(dataset: dict[str, Any], tmp_path: Path) -> N
     facts_half = superres_stage1(**common, **half, training={**L1_TRAINING, "precision": "bf16"})
     assert facts_half["psnr_2.5m"] == pytest.approx(facts["psnr_2.5m"], abs=0.1)
     assert full["checkpoint"].read_bytes() != half["checkpoint"].read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["stage1", "stage2", "adversarial"])
+def test_shifts_are_forgiven_from_a_whole_pixel_of_the_grid_on(
+    dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path, kind: str
+) -> None:
+    start = trained["stage2" if kind == "adversarial" else "stage1"]["checkpoint"]
+    losses = {}
+    for shift_m in (0.0, 0.9, 5.0):
+        run(kind, dataset["index"].parent, tmp_path / str(shift_m), start, shift_m=shift_m, steps=1)
+        row = next(csv.DictReader((tmp_path / str(shift_m) / "history.csv").open()))
+        losses[shift_m] = float(row["l1_2.5m" if kind == "stage1" else "l1_1m"])
+    assert losses[0.0] == losses[0.9] != losses[5.0]
 
 
 def test_patches_are_aligned_at_both_scales(dataset: dict[str, Any]) -> None:

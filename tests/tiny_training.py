@@ -30,6 +30,7 @@ L1_TRAINING: dict[str, Any] = {
     "precision": "fp32",
     "devices": 1,
     "jitter": 0.0,
+    "shift_m": 0.0,
 }
 STAGE2_TRAINING = {**L1_TRAINING, "stage1_weight": 0.0}
 GAN_TRAINING = {

@@ -46,6 +46,9 @@ class Descent(Section):
 class StageTraining(Descent):
     patch_px: Annotated[int, Field(ge=8)] = Field(description="Side of a patch in 10 m pixels.")
     validation_chips: Count = Field(64, description="Chips scored at a validation.")
+    shift_m: Annotated[float, Field(ge=0)] = Field(
+        0, description="Each patch's L1 is the smallest over shifts up to this; 0 takes the pair as it lies."
+    )
 
 
 class Stage2Training(StageTraining):

@@ -127,11 +127,11 @@ def generator_terms(
     pairs: list[tuple[Tensor, Tensor, Tensor]], critics: list[nn.Module], backbone: Backbone, training: dict[str, Any]
 ) -> dict[str, Tensor]:
     """The unweighted losses of the generator by name, such as l1_2.5m."""
-    terms = {}
+    terms, reach = {}, losses.reach(training["shift_m"])
     for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
         with torch.no_grad():
             wanted = backbone(true)
-        terms[f"l1_{scale}"] = losses.l1(made, true, known)
+        terms[f"l1_{scale}"] = losses.l1(made, true, known, reach[f"l1_{scale}"])
         with autocast(training["precision"]):
             features, scores = backbone(made), critic(made)
         terms[f"perceptual_{scale}"] = losses.perceptual(features, wanted, training["perceptual_layers"])

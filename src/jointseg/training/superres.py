@@ -97,6 +97,7 @@ def _descend(
     network.generator2.requires_grad_(stage == 2)
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     descent = Descent(torch.optim.Adam(learning, training["learning_rate"], generator.BETAS), training["clip"])
+    reach = losses.reach(training["shift_m"])
     state = generator.state(__name__, given, start)
     trainer = Trainer(
         f"super-resolution, stage {stage}",
@@ -117,9 +118,9 @@ def _descend(
             made = network.stage2(low, middle) if stage == 2 else None
         terms = {}
         if made is not None:
-            terms["l1_1m"] = losses.l1(made.float(), high, valid)
+            terms["l1_1m"] = losses.l1(made.float(), high, valid, reach["l1_1m"])
         if stage1_weight > 0:
-            terms["l1_2.5m"] = losses.l1(middle.float(), *losses.degrade_to_stage1(high, valid))
+            terms["l1_2.5m"] = losses.l1(middle.float(), *losses.degrade_to_stage1(high, valid), reach["l1_2.5m"])
         loss = torch.stack([(stage1_weight if name == "l1_2.5m" else 1.0) * term for name, term in terms.items()]).sum()
         done = descent.step(loss, trainer.rate(step), step)
         return {name: float(term.detach()) for name, term in terms.items()} if done else None
