@@ -31,6 +31,7 @@ if C.segmentation is not None:
             seed=C.seed,
             threads=C.threads,
             state=f"{R}/.jointseg/training/segmentation_{{method}}.pt",
+            events=f"{R}/logs/tensorboard/segmentation_{{method}}",
             code=code("segmentation"),
             environment=packages("segmentation"),
         message:

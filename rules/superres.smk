@@ -30,6 +30,7 @@ if C.superres is not None:
             seed=C.seed,
             threads=C.threads,
             state=f"{R}/.jointseg/training/superres_stage1.pt",
+            events=f"{R}/logs/tensorboard/superres_stage1",
             code=code("superres_stage1"),
             environment=packages("superres_stage1"),
         message:
@@ -67,6 +68,7 @@ if C.superres is not None:
             seed=C.seed,
             threads=C.threads,
             state=f"{R}/.jointseg/training/superres_stage2.pt",
+            events=f"{R}/logs/tensorboard/superres_stage2",
             code=code("superres_stage2"),
             environment=packages("superres_stage2"),
         message:
@@ -105,6 +107,7 @@ if C.superres is not None:
             seed=C.seed,
             threads=C.threads,
             state=f"{R}/.jointseg/training/superres_adversarial.pt",
+            events=f"{R}/logs/tensorboard/superres_adversarial",
             code=code("superres_adversarial"),
             environment=packages("superres_adversarial"),
         message:

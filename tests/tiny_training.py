@@ -110,7 +110,7 @@ def outputs(folder: Path) -> dict[str, Path]:
 
 
 def run(kind: str, root: Path, out: Path, start: Path | None = None, **changes: Any) -> dict[str, Any]:
-    """One training of the dataset made in `root`; `changes` are of the training's keys, or `state`, `model`, `seed`, `drop_path`.
+    """One training of the dataset made in `root`; `changes` are of the training's keys, or `state`, `events`, `model`, `seed`, `drop_path`.
 
     `start` is the checkpoint that stage 2 or the adversarial training begins with.
     """
@@ -122,6 +122,7 @@ def run(kind: str, root: Path, out: Path, start: Path | None = None, **changes: 
         "seed": changes.pop("seed", 5),
         "threads": 1,
         "state": changes.pop("state", None),
+        "events": changes.pop("events", None),
     }
     if kind == "segmentation":
         model = {**SEGMENTER, "drop_path": changes.pop("drop_path", 0.0)}

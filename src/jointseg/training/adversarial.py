@@ -38,6 +38,7 @@ def superres_adversarial(
     seed: int,
     threads: int,
     state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes the stage-2 checkpoint against two discriminators that start from nothing.
 
@@ -71,6 +72,8 @@ def superres_adversarial(
         torch.optim.Adam(critics.parameters(), training["discriminator_learning_rate"], generator.BETAS),
         training["clip"],
     )
+    accuracies = [f"accuracy_{scale}" for scale in SCALES]
+    curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
     kept = generator.state(__name__, arguments, stage2)
     trainer: Trainer[ProgESRGAN] = Trainer(
         "super-resolution, adversarial",
@@ -80,8 +83,10 @@ def superres_adversarial(
         seed,
         lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
         lambda average: generator.validate(average, 3, data.validation, training["validation_chips"]),
+        generator.panel(3, data, curves),
         kept,
         threads,
+        events,
         others={"discriminators": critics},
     )
 
@@ -109,9 +114,7 @@ def superres_adversarial(
         normalisation=data.normalisation,
         extra={"stage": 3, "train_chips": len(data.train.ids), "seed": seed, "figures": last},
     )
-    accuracies = [f"accuracy_{scale}" for scale in SCALES]
-    curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
-    facts = generator.finish(trainer, 3, model, data, curves, checkpoint, history, panel)
+    facts = generator.finish(trainer, 3, model, data, checkpoint, history, panel)
     kept.drop()
     warn_of_collapse(last)
     return facts | {name: last[name] for name in accuracies}

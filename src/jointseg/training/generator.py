@@ -2,18 +2,20 @@
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import STAGE1_SCALE, ProgESRGAN, upsample
-from jointseg.training import losses
-from jointseg.training.loop import device, draw_panel, to_display
+from jointseg.training import loop, losses
+from jointseg.training.loop import History, device, to_display, write_panel
 from jointseg.training.patches import RGB, SCALE, Patches
 from jointseg.training.state import State
 from jointseg.training.trainer import Trainer
@@ -101,7 +103,6 @@ def finish(
     stage: int,
     model: dict[str, Any],
     data: Data,
-    curves: list[list[str]],
     checkpoint: Path,
     history: Path,
     panel: Path,
@@ -115,7 +116,7 @@ def finish(
     architecture = {"name": ARCHITECTURE, "kwargs": model}
     checkpoints.save(checkpoint, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
     trainer.history.write(history)
-    draw_panel(panel, trainer.history, curves, *pictures(network, stage, data))
+    write_panel(panel, trainer.panel(network, trainer.history))
     return judge(last)
 
 
@@ -131,6 +132,11 @@ def judge(last: dict[str, float]) -> dict[str, float]:
             made,
         )
     return {made: last[made], base: last[base], "gain_db": gain}
+
+
+def panel(stage: int, data: Data, curves: list[list[str]]) -> Callable[[ProgESRGAN, History], Figure]:
+    """Draws the panel of a training: `curves` of its history above pictures."""
+    return lambda network, history: loop.panel(history, curves, *pictures(network, stage, data))
 
 
 @torch.no_grad()

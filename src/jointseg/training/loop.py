@@ -180,14 +180,13 @@ def to_display(reflectance: np.ndarray, brightest: float = 0.3) -> np.ndarray:
     return np.moveaxis(shown, 0, -1)
 
 
-def draw_panel(
-    path: Path,
+def panel(
     history: History,
     curves: Sequence[Sequence[str]],
     images: Sequence[Sequence[np.ndarray]],
     titles: Sequence[str],
-) -> None:
-    """Learning curves (one axis for each group of column names) above rows of pictures, one PNG.
+) -> Figure:
+    """Learning curves (one axis for each group of column names) above rows of pictures.
 
     images[row][column] is [h, w, 3] in 0..1, or [h, w] drawn in grey from 0 to 1; titles name the columns.
     """
@@ -210,5 +209,10 @@ def draw_panel(
                     axes[row, column].set_axis_off()
                     if row == 0:
                         axes[row, column].set_title(titles[column])
-        with atomic(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
+    return figure
+
+
+def write_panel(path: Path, drawn: Figure) -> None:
+    """The panel as PNG, the same bytes for the same content."""
+    with matplotlib.rc_context({"font.size": 8}), atomic(path) as beside:
+        drawn.savefig(beside, format="png", metadata={"Software": None})

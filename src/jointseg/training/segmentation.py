@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from jointseg import processes, raster
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
@@ -158,7 +159,14 @@ def best_threshold(counts: np.ndarray) -> float:
 
 
 def train(
-    model: Segmenter, images: Images, validation: Images, recipe: Recipe, seed: int, threads: int, state: State
+    model: Segmenter,
+    images: Images,
+    validation: Images,
+    recipe: Recipe,
+    seed: int,
+    threads: int,
+    state: State,
+    events: str | None = None,
 ) -> Trainer[Segmenter]:
     """Runs the recipe; the averaged model and its history (loss, validation F1 and IoU at 0.5) are the trainer's."""
     backbone = [value for name, value in model.named_parameters() if name.startswith(BACKBONE)]
@@ -184,8 +192,10 @@ def train(
         seed,
         lambda step, places: images.batch(seed, step, places, recipe),
         validate,
+        lambda average, history: panel_of(average, validation, history, 0.5),
         state,
         threads,
+        events,
     )
     dtype = loop.dtype(recipe.precision)
 
@@ -214,6 +224,13 @@ def _pictures(model: Segmenter, images: Images, threshold: float) -> list[list[n
     return rows
 
 
+def panel_of(model: Segmenter, images: Images, history: loop.History, threshold: float) -> Figure:
+    """Learning curves above the pictures."""
+    titles = ["image", "label", "probability", f"ISA at {threshold:.2f}"]
+    curves = [["loss"], ["validation_f1", "validation_iou"]]
+    return loop.panel(history, curves, _pictures(model, images, threshold), titles)
+
+
 def segmentation(
     *,
     index: Path,
@@ -229,12 +246,14 @@ def segmentation(
     seed: int,
     threads: int,
     state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Train Mask2Former on {id}.tif of `images` against the labels of the train split of `index`.
 
     The decision threshold is the one with the best F1 on the validation split; it goes into the checkpoint's header
     ("trained": "threshold") with that F1, and inference reads it from there. `model` and `training` are the preset
-    and the recipe of the config; `state` is the file in which the half-done training is kept until it is whole.
+    and the recipe of the config; `state` is the file in which the half-done training is kept until it is whole, `events` the
+    folder of what TensorBoard shows.
     Returns the facts for the manifest.
     """
     arguments = dict(locals())
@@ -247,7 +266,7 @@ def segmentation(
     loop.prepare(seed, threads)
     settings = {name: arguments[name] for name in ("method", "model", "training", "seed", "threads")}
     kept = State(state, __name__, [index, statistics, images, *chips], settings)
-    trainer = train(build(**model).to(loop.device()), trained, validated, recipe, seed, threads, kept)
+    trainer = train(build(**model).to(loop.device()), trained, validated, recipe, seed, threads, kept, events)
     if not trainer.first:
         return {}
     network = trainer.average.model
@@ -267,8 +286,6 @@ def segmentation(
     architecture = {"name": "mask2former", "kwargs": model}
     checkpoints.save(checkpoint, network, architecture=architecture, normalisation=normalisation, extra=facts)
     trainer.history.write(history)
-    titles = [f"{method} image", "label", "probability", f"ISA at {threshold:.2f}"]
-    curves = [["loss"], ["validation_f1", "validation_iou"]]
-    loop.draw_panel(panel, trainer.history, curves, _pictures(network, validated, threshold), titles)
+    loop.write_panel(panel, panel_of(network, validated, trainer.history, threshold))
     kept.drop()
     return {**facts, "device": loop.device().type}

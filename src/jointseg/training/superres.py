@@ -25,6 +25,7 @@ def superres_stage1(
     seed: int,
     threads: int,
     state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Trains stage 1 against the 1 m chip averaged to 2.5 m; the checkpoint holds stage 2 still untrained.
 
@@ -36,6 +37,7 @@ def superres_stage1(
         training: the keys of `StageTraining` in the config.
         threads: of torch, and that make batches.
         state: file in which the half-done training is kept until it is whole.
+        events: folder of what TensorBoard shows.
 
     Returns:
         The validation PSNR and its gain over bilinear upsampling in dB.
@@ -61,6 +63,7 @@ def superres_stage2(
     seed: int,
     threads: int,
     state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Trains stage 2 against the 1 m chip, on top of the stage-1 checkpoint.
 
@@ -99,6 +102,8 @@ def _descend(
     descent = Descent(torch.optim.Adam(learning, training["learning_rate"], generator.BETAS), training["clip"])
     reach = losses.reach(training["shift_m"])
     state = generator.state(__name__, given, start)
+    trained = [*(["l1_1m"] if stage == 2 else []), *(["l1_2.5m"] if stage1_weight > 0 else [])]
+    scores = ["psnr_2.5m", "bilinear_2.5m"] if stage == 1 else ["psnr_1m", "bilinear_1m"]
     trainer = Trainer(
         f"super-resolution, stage {stage}",
         network,
@@ -107,8 +112,10 @@ def _descend(
         seed,
         lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
         lambda average: generator.validate(average, stage, data.validation, training["validation_chips"]),
+        generator.panel(stage, data, [trained, scores]),
         state,
         given["threads"],
+        given["events"],
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:
@@ -128,9 +135,7 @@ def _descend(
     trainer.run(advance)
     if not trainer.first:
         return {}
-    scores = ["psnr_2.5m", "bilinear_2.5m"] if stage == 1 else ["psnr_1m", "bilinear_1m"]
-    trained = [name for name in trainer.history.names if name.startswith("l1_")]
     files = (given["checkpoint"], given["history"], given["panel"])
-    facts = generator.finish(trainer, stage, model, data, [trained, scores], *files)
+    facts = generator.finish(trainer, stage, model, data, *files)
     state.drop()
     return facts

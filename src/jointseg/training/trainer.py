@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from jointseg import processes
 from jointseg.errors import DataError
 from jointseg.progress import bar
 from jointseg.training import loop
+from jointseg.training.board import Board
 from jointseg.training.loader import Batch, ahead
 from jointseg.training.state import State
 
@@ -33,8 +35,10 @@ class Trainer(Generic[M]):
         seed: of everything drawn.
         batch: (step, places) -> the samples at these places of the step's batch.
         validate: averaged network -> figures for the history.
+        panel: (averaged network, history) -> learning curves above pictures of fixed validation chips.
         state: where half-done work is kept.
         threads: that make batches.
+        events: folder of what TensorBoard shows.
         others: networks by name that are trained beside it.
 
     Attributes:
@@ -51,12 +55,14 @@ class Trainer(Generic[M]):
         seed: int,
         batch: Callable[[int, range], Batch],
         validate: Callable[[M], dict[str, float]],
+        panel: Callable[[M, loop.History], Figure],
         state: State,
         threads: int,
+        events: str | None = None,
         others: dict[str, nn.Module] | None = None,
     ) -> None:
         self.what, self.network, self.descents, self.training, self.seed = what, network, descents, training, seed
-        self.validate, self.state, self.threads = validate, state, threads
+        self.validate, self.panel, self.state, self.threads = validate, panel, state, threads
         self.networks: dict[str, nn.Module] = {"network": network, **(others or {})}
         places = range(processes.rank(), training["batch"], processes.count())
         if not places:
@@ -69,6 +75,7 @@ class Trainer(Generic[M]):
         kept = state.load()
         if kept is not None:
             self._restore(kept)
+        self._board = Board(events if self.first else None, self.start)
 
     @property
     def first(self) -> bool:
@@ -99,6 +106,7 @@ class Trainer(Generic[M]):
                 if self.first and self.state.due:
                     self.state.save(self._kept(step + 1))
                 shown.advance()
+        self._board.close()
 
     def _tell(self, done: int) -> None:
         """Validates and adds a row to the history, where it is time."""
@@ -110,6 +118,8 @@ class Trainer(Generic[M]):
             return
         figures = means | self.validate(self.average.model)
         self.history.add(done, **figures)
+        if self._board.on:
+            self._board.tell(done, figures, self.panel(self.average.model, self.history))
         told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         log.info("step %d of %d: %s", done, self.training["steps"], told)
 
