@@ -165,6 +165,10 @@ def shown(wildcards):
             "products": rules.assess.input.products,
             "table": rules.assess.output.table,
             "paired": rules.assess.output.paired,
+            "histories": [
+                *expand(f"{R}/superres/{{stage}}.csv", stage=["stage1", "stage2", "adversarial"]),
+                *expand(f"{R}/segmentation/{{method}}.csv", method=METHODS),
+            ],
             "panels": [
                 *expand(f"{R}/superres/{{stage}}.png", stage=["stage1", "stage2", "adversarial"]),
                 *expand(f"{R}/segmentation/{{method}}.png", method=METHODS),

@@ -30,6 +30,8 @@ if C.segmentation is not None:
             training=SG.training.model_dump(),
             seed=C.seed,
             threads=C.threads,
+            state=f"{R}/.jointseg/training/segmentation_{{method}}.pt",
+            events=f"{R}/logs/tensorboard/segmentation_{{method}}",
             code=code("segmentation"),
             environment=packages("segmentation"),
         message:

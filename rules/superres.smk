@@ -29,6 +29,8 @@ if C.superres is not None:
             training=SR.stage1.model_dump(),
             seed=C.seed,
             threads=C.threads,
+            state=f"{R}/.jointseg/training/superres_stage1.pt",
+            events=f"{R}/logs/tensorboard/superres_stage1",
             code=code("superres_stage1"),
             environment=packages("superres_stage1"),
         message:
@@ -65,6 +67,8 @@ if C.superres is not None:
             training=SR.stage2.model_dump(),
             seed=C.seed,
             threads=C.threads,
+            state=f"{R}/.jointseg/training/superres_stage2.pt",
+            events=f"{R}/logs/tensorboard/superres_stage2",
             code=code("superres_stage2"),
             environment=packages("superres_stage2"),
         message:
@@ -102,6 +106,8 @@ if C.superres is not None:
             training=SR.adversarial.model_dump(),
             seed=C.seed,
             threads=C.threads,
+            state=f"{R}/.jointseg/training/superres_adversarial.pt",
+            events=f"{R}/logs/tensorboard/superres_adversarial",
             code=code("superres_adversarial"),
             environment=packages("superres_adversarial"),
         message:

@@ -1,5 +1,6 @@
 """The report builds from tiny inputs and from nothing, is one file, and has the same bytes each time."""
 
+import io
 import itertools
 import json
 import re
@@ -9,11 +10,12 @@ from typing import Any
 import accuracy_world as world
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from shapely.geometry import box
 
-from jointseg.accuracy import flow, gallery, layers
+from jointseg.accuracy import figures, flow, gallery, layers
 from jointseg.accuracy.assess import assess
 from jointseg.accuracy.report import report
 from jointseg.accuracy.report_tables import percent
@@ -53,6 +55,19 @@ SAMPLED = {
             "reserves_wanted": 30,
             "inclusion_probability": 0.0180123,
         }
+    ],
+}
+HISTORIES = {
+    "superres/stage1.csv": ["step,l1_2.5m,psnr_2.5m,bilinear_2.5m", "10,0.4,30,30.5", "20,0.3,31,30.5"],
+    "superres/stage2.csv": [
+        "step,l1_1m,l1_2.5m,psnr_2.5m,bilinear_2.5m,psnr_1m,bilinear_1m",
+        "10,,0.4,30,30,28,27",
+        "20,0.3,0.3,31,30,29,27",
+    ],
+    "segmentation/bilinear.csv": [
+        "step,loss,rate,validation_f1,validation_iou",
+        "10,40,0.1,0.5,0.4",
+        "20,30,0.1,0.6,0.5",
     ],
 }
 RECORDS = [
@@ -107,6 +122,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     reach.to_file(folder / "area.gpkg", layer="reaches")
     Figure((1, 1)).savefig(folder / "panel.png")
     (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
+    for name, lines in HISTORIES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("\n".join(lines) + "\n")
     growth = "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth\nA,up,2019,1,2,0,,rapid\nA,up,2021,2,1,0,40,rapid\n"
     (folder / "growth.csv").write_text(growth)
     (folder / "upstream.csv").write_text(
@@ -131,6 +149,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "composites": sorted((folder / "composites" / "2021").glob("*.tif")),
         "isa": sorted((folder / "isa" / "2021").glob("*.tif")),
         "panels": [folder / "panel.png"],
+        "histories": [folder / name for name in HISTORIES],
         "examples": [folder / "scene.png"],
         "captions": {(folder / "scene.png").as_posix(): "A real scene. weights of the valley"},
         "qualities": sorted((folder / "quality").glob("*.csv"), reverse=True),
@@ -150,6 +169,24 @@ def test_the_page_shows_everything_and_needs_nothing_else(inputs: dict[str, Any]
     assert not re.search(r'(src|href)="(?!data:|#)', page) and "2026" not in page
     assert page.count("A product (2020)") >= 4  # a chip picture each, and the sentence on other years
     assert "superres_stage1" in page and "given to this run" in page and "loss 0.5" in page
+    assert page.count("Learning curves of all trainings") == 1
+
+
+def test_learning_curves_are_losses_and_scores_of_every_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "_png", lambda figure, path: drawn.append(figure))
+    tables = {name: pd.read_csv(io.StringIO("\n".join(lines))) for name, lines in HISTORIES.items()}
+    figures.learning_curves(tables)
+    losses, scores = drawn[0].axes[:3], drawn[0].axes[3:]
+    assert [axes.get_title(loc="left") for axes in losses] == list(HISTORIES)
+    assert [[line.get_label() for line in axes.lines] for axes in losses] == [
+        ["l1 2.5 m"],
+        ["l1 1 m", "l1 2.5 m"],
+        ["loss"],
+    ]
+    assert losses[0].lines[0].get_ydata().tolist() == [1.0, pytest.approx(0.75)]
+    assert losses[1].lines[0].get_xdata().tolist() == [20]  # a loss that began later
+    assert [axes.lines[0].get_ydata().tolist() for axes in scores] == [[-0.5, 0.5], [1.0, 2.0], [0.5, 0.6]]
 
 
 def test_the_sample_is_told_by_stratum(inputs: dict[str, Any], tmp_path: Path) -> None:

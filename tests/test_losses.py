@@ -13,13 +13,6 @@ from jointseg.training import losses
 from jointseg.training.backbone import load_backbone
 
 
-def test_split_valid_masks_a_pixel_unknown_in_any_band() -> None:
-    image = torch.tensor([[[[1.0, math.nan]], [[2.0, 3.0]]]])
-    values, valid = losses.split_valid(image)
-    assert values.tolist() == [[[[1.0, 0.0]], [[2.0, 0.0]]]]
-    assert valid.tolist() == [[[[1.0, 0.0]]]]
-
-
 def test_l1_counts_known_pixels_only_and_gives_no_gradient_elsewhere() -> None:
     made = torch.tensor([[[[1.0, 100.0]]]], requires_grad=True)
     loss = losses.l1(made, torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0]]]]))
@@ -30,6 +23,58 @@ def test_l1_counts_known_pixels_only_and_gives_no_gradient_elsewhere() -> None:
 
 def test_l1_without_known_pixels_is_zero() -> None:
     assert losses.l1(torch.ones(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2)).item() == 0.0
+
+
+def shifted_pair(seed: int, shifts: list[tuple[int, int]], side: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise [n, 3, side, side], and the same ground moved by (rows, columns), a shift a sample."""
+    ground = torch.randn(len(shifts), 3, side + 20, side + 20, generator=torch.Generator().manual_seed(seed))
+    moved = [
+        image[:, 10 + row : 10 + row + side, 10 + col : 10 + col + side] for image, (row, col) in zip(ground, shifts)
+    ]
+    return ground[..., 10 : 10 + side, 10 : 10 + side], torch.stack(moved)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=1, max_size=4), st.integers(0, 999))
+def test_a_shift_within_reach_costs_nothing_whatever_each_sample_has(shifts: list[tuple[int, int]], seed: int) -> None:
+    made, true = shifted_pair(seed, shifts)
+    valid = torch.ones_like(true[:, :1])
+    assert losses.l1(made, true, valid, 2).item() == 0
+    assert (losses.l1(made, true, valid).item() > 0.5) == any(shift != (0, 0) for shift in shifts)
+
+
+def test_a_shift_beyond_reach_costs() -> None:
+    made, true = shifted_pair(0, [(0, 3)])
+    assert losses.l1(made, true, torch.ones_like(true[:, :1]), 2).item() > 0.5
+
+
+def test_the_best_shift_is_that_of_the_known_pixels_and_has_the_gradient() -> None:
+    made, true = shifted_pair(1, [(0, 0), (2, -1)])
+    made = (made + 0.1).requires_grad_()
+    valid = torch.ones_like(true[:, :1])
+    true[0, :, 12:], valid[0, :, 12:] = 50.0, 0  # unknown ground would ask for anything
+    loss = losses.l1(made, true, valid, 2)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.1, abs=1e-5)
+    known = (10 * 20 + 20 * 20) * 3  # margins of 2 px are cut
+    assert made.grad is not None
+    grad = made.grad
+    torch.testing.assert_close(grad[0, :, 2:12, 2:-2], torch.full((3, 10, 20), 1 / known))
+    torch.testing.assert_close(grad[1, :, 4:, 1:-3], torch.full((3, 20, 20), 1 / known))
+    assert not grad[0, :, 12:].any() and not grad[1, :, :4].any() and grad.count_nonzero() == known
+
+
+def test_of_equal_shifts_the_shortest_is_taken_and_a_patch_too_small_is_named() -> None:
+    flat = torch.arange(100.0).reshape(1, 1, 10, 10)
+    image, _, _ = losses.registered(flat, flat, torch.zeros(1, 1, 10, 10), 3)
+    assert torch.equal(image, flat[..., 3:7, 3:7])
+    with pytest.raises(DataError, match="10 px cannot be shifted by 5 px"):
+        losses.registered(flat, flat, torch.ones(1, 1, 10, 10), 5)
+
+
+def test_reach_is_whole_pixels_of_each_grid() -> None:
+    assert losses.reach(2.0) == {"l1_2.5m": 0, "l1_1m": 2}
+    assert losses.reach(5.0) == {"l1_2.5m": 2, "l1_1m": 5}
 
 
 def test_area_average_splits_the_middle_pixel_by_half() -> None:

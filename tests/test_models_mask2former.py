@@ -29,8 +29,8 @@ def tiny() -> Segmenter:
     return build(**SEGMENTER).eval()
 
 
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def generators(images: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(image) for image in range(images)]
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (50, 33), (320, 320)])
@@ -84,7 +84,7 @@ def halves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_queries_are_matched_to_their_classes() -> None:
-    image, query, value = match(*halves(), WEIGHTS, generator())
+    image, query, value = match(*halves(), WEIGHTS, generators(1))
     assert sorted(zip(image.tolist(), query.tolist(), value.tolist(), strict=True)) == [(0, 0, 0), (0, 2, 1)]
 
 
@@ -93,7 +93,7 @@ def test_matching_agrees_with_that_of_transformers() -> None:
     label = torch.randint(0, 2, (4, 16, 16), dtype=torch.uint8)
     classes = 2 * torch.randn(4, 6, 3)
     masks = torch.randn(4, 6, 16, 16) + 2 * torch.randn(4, 6, 1, 1) * (label.float() - 0.5).unsqueeze(1)
-    image, query, value = match(classes, masks, label, LossWeights(points=20000), generator())
+    image, query, value = match(classes, masks, label, LossWeights(points=20000), generators(4))
     reference = Mask2FormerHungarianMatcher(cost_class=2.0, cost_mask=5.0, cost_dice=5.0, num_points=20000)
     targets = [torch.stack([(each == 0), (each == 1)]).float() for each in label]
     for n, (rows, columns) in enumerate(reference(masks, classes, targets, [torch.tensor([0, 1])] * 4)):
@@ -102,9 +102,9 @@ def test_matching_agrees_with_that_of_transformers() -> None:
 
 
 def test_a_perfect_answer_costs_nothing() -> None:
-    assert layer_loss(*halves(), WEIGHTS, generator()).item() < 0.5
+    assert layer_loss(*halves(), WEIGHTS, generators(1)).item() < 0.5
     classes, masks, label = halves()
-    assert layer_loss(classes, -masks, label, WEIGHTS, generator()).item() > 20
+    assert layer_loss(classes, -masks, label, WEIGHTS, generators(1)).item() > 20
 
 
 def test_unknown_pixels_have_no_gradient() -> None:
@@ -113,7 +113,7 @@ def test_unknown_pixels_have_no_gradient() -> None:
     label[:, 5:] = 255
     masks = torch.randn(2, 4, 16, 16, requires_grad=True)
     logit = torch.randn(2, 1, 16, 16, requires_grad=True)
-    loss = layer_loss(torch.randn(2, 4, 3), masks, label, WEIGHTS, generator()) + dense_loss(logit, label)
+    loss = layer_loss(torch.randn(2, 4, 3), masks, label, WEIGHTS, generators(2)) + dense_loss(logit, label)
     loss.backward()
     assert masks.grad is not None and logit.grad is not None
     assert masks.grad[:, :, :5].any() and not masks.grad[:, :, 6:].any()  # row 5 is half a bilinear sample away
@@ -123,13 +123,13 @@ def test_unknown_pixels_have_no_gradient() -> None:
 def test_an_image_without_known_pixels_costs_nothing() -> None:
     label = torch.full((1, 16, 16), 255, dtype=torch.uint8)
     classes, masks = torch.randn(1, 4, 3, requires_grad=True), torch.randn(1, 4, 16, 16)
-    loss = set_loss([(classes, masks)], label, WEIGHTS, generator())
+    loss = set_loss([(classes, masks)], label, WEIGHTS, generators(1))
     loss.backward()
     assert loss.item() == 0 and classes.grad is not None and not classes.grad.any()
 
 
 def test_loss_is_the_same_for_the_same_seed(tiny: Segmenter) -> None:
     x, label = torch.randn(2, 3, 64, 64), torch.randint(0, 2, (2, 64, 64), dtype=torch.uint8)
-    first, again = (tiny.loss(x, label, WEIGHTS, generator()).item() for _ in range(2))
+    first, again = (tiny.loss(x, label, WEIGHTS, generators(2)).item() for _ in range(2))
     assert first == again
-    assert first != tiny.loss(x, label, WEIGHTS, torch.Generator().manual_seed(1)).item()
+    assert first != tiny.loss(x, label, WEIGHTS, generators(3)[1:]).item()

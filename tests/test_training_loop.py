@@ -93,9 +93,9 @@ def test_panel_has_the_same_bytes_twice(tmp_path: Path) -> None:
     history.add(1, loss=2.0)
     pictures = [[np.zeros((4, 4, 3)), np.ones((4, 4))]]
     for name in ("a.png", "b.png"):
-        loop.draw_panel(tmp_path / name, history, [["loss"]], pictures, ["image", "label"])
+        loop.write_panel(tmp_path / name, loop.panel(history, [["loss"]], pictures, ["image", "label"]))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    loop.draw_panel(tmp_path / "c.png", history, [["loss"]], [], [])
+    loop.write_panel(tmp_path / "c.png", loop.panel(history, [["loss"]], [], []))
     assert (tmp_path / "c.png").stat().st_size > 1000
 
 

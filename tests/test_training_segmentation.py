@@ -8,33 +8,13 @@ import pytest
 import torch
 from affine import Affine
 from tiny_networks import SEGMENTER
+from tiny_training import SEGMENTATION_TRAINING as TRAINING
 
 from jointseg import raster
 from jointseg.errors import DataError
 from jointseg.models.checkpoint import load
 from jointseg.training.segmentation import Images, Recipe, best_threshold, f1_iou, segmentation
 
-TRAINING: dict[str, Any] = {
-    "steps": 3,
-    "batch": 2,
-    "crop_px": 64,
-    "learning_rate": 3e-3,
-    "backbone_factor": 1.0,
-    "weight_decay": 0.05,
-    "warmup": 1,
-    "schedule": "cosine",
-    "clip": 1.0,
-    "ema": 0.9,
-    "jitter": 0.05,
-    "class_weight": 2.0,
-    "mask_weight": 5.0,
-    "dice_weight": 5.0,
-    "no_object_weight": 0.1,
-    "dense_weight": 10.0,
-    "pixel_weight": 10.0,
-    "points": 256,
-    "validate_every": 2,
-}
 SIDE_PX = 80
 
 
@@ -115,8 +95,8 @@ def test_unknown_image_pixels_are_at_the_mean_and_unlabelled(folder: Path) -> No
 
 
 def test_crops_keep_image_and_label_together(folder: Path) -> None:
-    recipe = Recipe.read({**TRAINING, "batch": 16, "jitter": 0.0})
-    x, label = images(folder).crops(np.random.default_rng(1), recipe)
+    recipe = Recipe.read({**TRAINING, "jitter": 0.0})
+    x, label, _ = images(folder).batch(1, 0, range(16), recipe)
     assert x.shape == (16, 3, 64, 64) and x.dtype == torch.float32 and label.dtype == torch.uint8
     seen = (label != 255).unsqueeze(1).expand_as(x)
     bright = (label == 1).unsqueeze(1).expand_as(x)

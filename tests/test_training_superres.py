@@ -13,8 +13,8 @@ import pytest
 import torch
 from affine import Affine
 from safetensors.torch import load_file
-from shapely.geometry import box
 from tiny_networks import GENERATOR, STAGE
+from tiny_training import CHIP_PX, GAN_TRAINING, L1_TRAINING, STAGE2_TRAINING, make, outputs, run
 
 from jointseg import raster
 from jointseg.errors import DataError
@@ -25,72 +25,10 @@ from jointseg.training.images import superres_chips
 from jointseg.training.patches import Patches
 from jointseg.training.superres import superres_stage1, superres_stage2
 
-CHIP_PX = 8
-L1_TRAINING: dict[str, Any] = {
-    "steps": 3,
-    "batch": 2,
-    "patch_px": 4,
-    "learning_rate": 1e-3,
-    "warmup": 1,
-    "schedule": "cosine",
-    "ema": 0.9,
-    "clip": 1.0,
-    "validate_every": 2,
-    "validation_chips": 2,
-    "precision": "fp32",
-}
-STAGE2_TRAINING = {**L1_TRAINING, "stage1_weight": 0.0}
-GAN_TRAINING = {
-    **L1_TRAINING,
-    "stage1_weight": 0.5,
-    "l1": 1.0,
-    "perceptual": 0.1,
-    "perceptual_layers": [0.1, 1.0, 1.0],
-    "adversarial": 0.05,
-    "discriminator_features": 4,
-    "discriminator_learning_rate": 1e-4,
-}
-
-
-def write_chip(folder: Path, name: str, fine_dn: np.ndarray, unknown_low: bool = False) -> None:
-    """A 1 m image of blocks and its 10 m average, as chip files."""
-    side = fine_dn.shape[-1]
-    low = fine_dn.reshape(3, side // 10, 10, side // 10, 10).mean((2, 4)).astype(np.uint16)
-    if unknown_low:
-        low[:, 0, 0] = 0
-    to_map = {"crs": "EPSG:32650", "nodata": 0}
-    raster.write(folder / f"{name}_lr.tif", low, transform=Affine(10, 0, 660000, 0, -10, 3540000), **to_map)
-    raster.write(folder / f"{name}_hr.tif", fine_dn, transform=Affine(1, 0, 660000, 0, -1, 3540000), **to_map)
-    label = np.zeros((1, side, side), np.uint8)
-    raster.write(folder / f"{name}_label.tif", label, crs="EPSG:32650", transform=Affine(1, 0, 660000, 0, -1, 3540000))
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Five chips of random 20 m blocks: three to train on, one to validate, one to test with an unknown 10 m pixel."""
-    root = tmp_path_factory.mktemp("dataset")
-    rng = np.random.default_rng(3)
-    rows = []
-    for number, split in enumerate(("train", "train", "train", "validation", "test")):
-        name = f"reach-{number:04d}"
-        blocks = rng.integers(300, 3000, (3, CHIP_PX // 2, CHIP_PX // 2))
-        write_chip(
-            root / "chips" / "reach", name, blocks.repeat(20, 1).repeat(20, 2).astype(np.uint16), split == "test"
-        )
-        files = {kind: f"reach/{name}_{kind}.tif" for kind in ("lr", "hr", "label")}
-        rows.append({"sample_id": name, "split": split, "geometry": box(0, 0, 1, 1), **files})
-    gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(root / "index.parquet")
-    bands = {"mean": [0.165, 0.165, 0.165], "std": [0.04, 0.04, 0.04]}
-    (root / "statistics.json").write_text(json.dumps({"lr": bands, "hr": bands}))
-    return {"index": root / "index.parquet", "statistics": root / "statistics.json", "chips": [root / "chips/reach"]}
-
-
-def outputs(folder: Path) -> dict[str, Path]:
-    return {
-        "checkpoint": folder / "model.safetensors",
-        "history": folder / "history.csv",
-        "panel": folder / "panel.png",
-    }
+    return make(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(scope="module")
@@ -228,10 +166,23 @@ def test_bf16_trains_close_to_fp32(dataset: dict[str, Any], tmp_path: Path) -> N
     assert full["checkpoint"].read_bytes() != half["checkpoint"].read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["stage1", "stage2", "adversarial"])
+def test_shifts_are_forgiven_from_a_whole_pixel_of_the_grid_on(
+    dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path, kind: str
+) -> None:
+    start = trained["stage2" if kind == "adversarial" else "stage1"]["checkpoint"]
+    losses = {}
+    for shift_m in (0.0, 0.9, 5.0):
+        run(kind, dataset["index"].parent, tmp_path / str(shift_m), start, shift_m=shift_m, steps=1)
+        row = next(csv.DictReader((tmp_path / str(shift_m) / "history.csv").open()))
+        losses[shift_m] = float(row["l1_2.5m" if kind == "stage1" else "l1_1m"])
+    assert losses[0.0] == losses[0.9] != losses[5.0]
+
+
 def test_patches_are_aligned_at_both_scales(dataset: dict[str, Any]) -> None:
     plain = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
     patches = Patches(dataset["index"], dataset["chips"][0].parent, "train", plain)
-    low, high, valid = patches.batch(np.random.default_rng(0), 6, 4)
+    low, high, valid = patches.batch(0, 0, range(6), 4)
     assert low.shape == (6, 3, 4, 4) and high.shape == (6, 3, 40, 40) and bool(valid.all())
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=1.1e-4)
 

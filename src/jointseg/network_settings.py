@@ -36,12 +36,19 @@ class Descent(Section):
     ema: Share = Field(0.999, description="Decay of the weight average that is saved.")
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
     validate_every: Count = Field(1000, description="Steps between validations.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.")
+    devices: Count = Field(
+        1, description="Processes of one machine that share each batch; one a GPU, where there are any."
+    )
+    jitter: Annotated[float, Field(ge=0)] = Field(0.0, description="Largest random change of a band's gain.")
 
 
 class StageTraining(Descent):
     patch_px: Annotated[int, Field(ge=8)] = Field(description="Side of a patch in 10 m pixels.")
     validation_chips: Count = Field(64, description="Chips scored at a validation.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.")
+    shift_m: Annotated[float, Field(ge=0)] = Field(
+        0, description="Each patch's L1 is the smallest over shifts up to this; 0 takes the pair as it lies."
+    )
 
 
 class Stage2Training(StageTraining):
@@ -86,7 +93,6 @@ class SegmentationTraining(Descent):
     crop_px: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="Side of a crop in 1 m pixels.")
     backbone_factor: Annotated[float, Field(gt=0)] = Field(1.0, description="Learning rate of the backbone, relative.")
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    jitter: Annotated[float, Field(ge=0)] = Field(0.0, description="Random gain and offset of each band.")
     class_weight: Annotated[float, Field(ge=0)] = 2
     mask_weight: Annotated[float, Field(ge=0)] = 5
     dice_weight: Annotated[float, Field(ge=0)] = 5

@@ -7,6 +7,7 @@ from typing import Any
 
 import geopandas as gpd
 import matplotlib
+import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -168,6 +169,47 @@ def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame) -> None:
         axes.plot(years, part["truth_km2"], color=INK, lw=1.2, ls="--", marker="D", ms=3.5, label="truth")
     axes.set_xticks(years)
     axes.set_ylim(bottom=0)
+
+
+def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
+    """A column a training: its losses by step above its score on validation chips, as a PNG data URI.
+
+    Losses are shares of their first value, so that unlike ones fit one axis. The score is the gain in PSNR over bilinear
+    upsampling at the finest scale validated, or F1 of the segmentation.
+
+    Args:
+        histories: rows by step with columns of losses and scores, as the trainings write them, by title.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(max(2.0 * len(histories), 4.0) + 0.6, 3.6)
+        axes = figure.subplots(2, len(histories), squeeze=False, sharex="col")
+        for (title, table), (above, below) in zip(histories.items(), axes.T):
+            names = [
+                name for name in table if name == "loss" or name.startswith(("l1_", "perceptual_", "adversarial_"))
+            ]
+            for colour, name in zip(PALETTE, names):
+                curve = table[["step", name]].dropna()
+                label = name.replace("_", " ").replace("2.5m", "2.5 m").replace("1m", "1 m")
+                above.plot(curve["step"], curve[name] / curve[name].iloc[0], color=colour, lw=1.3, label=label)
+            above.set_title(title, loc="left", fontsize=9, fontweight="bold")
+            above.legend(frameon=False, fontsize=6.5)
+            score, unit = _score(table)
+            below.plot(table["step"], score, color=INK, lw=1.4, marker="o", ms=2.5)
+            below.set_title(unit, loc="left", fontsize=8)
+            below.set_xlabel("step")
+            below.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
+        axes[0, 0].set_ylabel("loss / its first")
+        axes[1, 0].set_ylabel("validation")
+        buffer = io.BytesIO()
+        _png(figure, buffer)
+    return bytes_uri(buffer.getvalue(), "image/png")
+
+
+def _score(table: pd.DataFrame) -> tuple[pd.Series, str]:
+    if "validation_f1" in table:
+        return table["validation_f1"], "F1 at 0.5"
+    scale = "1m" if "psnr_1m" in table else "2.5m"
+    return table[f"psnr_{scale}"] - table[f"bilinear_{scale}"], f"gain over bilinear, dB at {scale.replace('m', ' m')}"
 
 
 def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:

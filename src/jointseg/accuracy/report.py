@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from jointseg import raster, templates
 from jointseg.accuracy import figures, flow, gallery, report_origin, report_tables
 from jointseg.accuracy.gallery import Picture, Strip
@@ -33,6 +35,7 @@ def report(
     growth: Path | None = None,
     growth_figure: Path | None = None,
     panels: list[Path] | None = None,
+    histories: list[Path] | None = None,
     manifests: list[Path] | None = None,
     isa: list[Path] | None = None,
     composites: list[Path] | None = None,
@@ -64,6 +67,7 @@ def report(
         growth: areas by city and year, as step growth writes them.
         growth_figure: growth curves, PNG.
         panels: training panels, PNG.
+        histories: figures of the trainings by step, CSV.
         manifests: manifests of the run's jobs.
         isa: {year}/{tile}.tif, 1 m, 0/1/255.
         composites: composites of the map year.
@@ -107,6 +111,9 @@ def report(
         "saturating_percent": f"{100 * SATURATING_RATIO:g}",
         "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
         "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels or []],
+        "learning": figures.learning_curves({_panel_caption(path): pd.read_csv(path) for path in histories})
+        if histories
+        else "",
         "dataset": report_tables.dataset_rows(index, samples, study_area, records),
         "sources": report_tables.source_rows(agreements or []),
         "flow": flow.svg(records),

@@ -55,22 +55,39 @@ class ChipDataset:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def read(self, sample_id: str) -> Chip:
-        """The chip of an id; DataError when a file is missing, damaged or of another size."""
+    def read(self, sample_id: str, window: tuple[int, int, int] | None = None) -> Chip:
+        """The chip of an id, or a square of it; DataError when a file is missing, damaged or of another size.
+
+        Args:
+            window: first row, first column and side of the square in 10 m pixels.
+        """
+        lr, hr, label = self._arrays(sample_id)
+        if window is not None:
+            row, col, side = window
+            lr = lr[:, row : row + side, col : col + side]
+            fine = np.s_[..., 10 * row : 10 * (row + side), 10 * col : 10 * (col + side)]
+            hr, label = hr[fine], label[fine]
+        return Chip(_reflectance(lr), _reflectance(hr), label[0])
+
+    def size(self, sample_id: str) -> tuple[int, int]:
+        """Rows and columns of a chip in 10 m pixels."""
+        rows, cols = self._arrays(sample_id)[0].shape[1:]
+        return rows, cols
+
+    def _arrays(self, sample_id: str) -> tuple[np.ndarray, ...]:
         if sample_id in self._kept:
-            arrays = self._kept[sample_id]
-        else:
-            row = self.table.loc[sample_id]
-            arrays = tuple(raster.read(self.root / row[name])[0] for name in ("lr", "hr", "label"))
-            lr, hr, label = (array.shape[1:] for array in arrays)
-            if not (lr[0] * 10, lr[1] * 10) == hr == label:
-                raise DataError(
-                    f"chip {sample_id} has 10 m, 1 m and label sizes {lr}, {hr} and {label} px; "
-                    f"expected h x w, 10 h x 10 w twice; make the chips again"
-                )
-            if self._keep:
-                self._kept[sample_id] = arrays
-        return Chip(_reflectance(arrays[0]), _reflectance(arrays[1]), arrays[2][0])
+            return self._kept[sample_id]
+        row = self.table.loc[sample_id]
+        arrays = tuple(raster.read(self.root / row[name])[0] for name in ("lr", "hr", "label"))
+        lr, hr, label = (array.shape[1:] for array in arrays)
+        if not (lr[0] * 10, lr[1] * 10) == hr == label:
+            raise DataError(
+                f"chip {sample_id} has 10 m, 1 m and label sizes {lr}, {hr} and {label} px; "
+                f"expected h x w, 10 h x 10 w twice; make the chips again"
+            )
+        if self._keep:
+            self._kept[sample_id] = arrays
+        return arrays
 
 
 def _reflectance(dn: np.ndarray) -> np.ndarray:

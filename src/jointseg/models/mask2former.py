@@ -48,21 +48,31 @@ class Segmenter(nn.Module):
 
     forward = semantic
 
-    def loss(self, x: Tensor, label: Tensor, weights: LossWeights, generator: torch.Generator) -> Tensor:
+    def loss(
+        self,
+        x: Tensor,
+        label: Tensor,
+        weights: LossWeights,
+        generators: Sequence[torch.Generator],
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """Loss of normalised RGB [n, 3, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
 
         The published set loss on every decoder layer, plus two dense terms (cross-entropy + dice) that make short
         trainings work: `dense_weight` on the final map, `pixel_weight` on a linear reading of the pixel features
         from which the masks are made (used in training alone).
-        h and w must be multiples of `multiple_px`. `generator` (CPU) draws the sampled points.
+        h and w must be multiples of `multiple_px`. `generators` (CPU) draw the sampled points, one an image. `dtype`
+        is that of the network's arithmetic, such as torch.bfloat16; the loss itself is always computed in float32.
         """
-        output = self.network(pixel_values=x, output_auxiliary_logits=True, output_hidden_states=True)
+        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
+            output = self.network(pixel_values=x, output_auxiliary_logits=True, output_hidden_states=True)
+            pixels = self.pixel_head(output.pixel_decoder_last_hidden_state)
         layers = [(each["class_queries_logits"], each["masks_queries_logits"]) for each in output.auxiliary_logits]
         layers.append((output.class_queries_logits, output.masks_queries_logits))
-        pixels = self.pixel_head(output.pixel_decoder_last_hidden_state)
-        pixels = F.interpolate(pixels, size=x.shape[2:], mode="bilinear", align_corners=False)
+        layers = [(classes.float(), masks.float()) for classes, masks in layers]
+        pixels = F.interpolate(pixels.float(), size=x.shape[2:], mode="bilinear", align_corners=False)
         return (
-            set_loss(layers, label, weights, generator)
+            set_loss(layers, label, weights, generators)
             + weights.dense_weight * dense_loss(self._logit(*layers[-1], x.shape[2:]), label)
             + weights.pixel_weight * dense_loss(pixels, label)
         )

@@ -1,4 +1,8 @@
-"""The set loss of Mask2Former (Cheng et al. 2022) for label maps with unknown pixels, which weigh nothing in it."""
+"""The set loss of Mask2Former (Cheng et al. 2022) for label maps with unknown pixels, which weigh nothing in it.
+
+Points are drawn image by image, and means are quotients of sums over the whole batch, so that several processes may
+share it (`processes.everywhere`).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +11,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
+
+from jointseg.processes import everywhere
 
 UNKNOWN = 255
 OVERSAMPLING = 3  # candidates per point kept, from which the least certain ones are taken
@@ -32,8 +38,11 @@ def sample_points(x: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(x, grid, mode=mode, padding_mode="border", align_corners=False).squeeze(3)
 
 
-def _random_points(images: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.rand(images, count, 2, generator=generator).to(device)
+def _random_points(generators: Sequence[torch.Generator], count: int, device: torch.device) -> Tensor:
+    points = torch.empty(len(generators), count, 2)
+    for drawn, generator in zip(points, generators):
+        torch.rand(count, 2, generator=generator, out=drawn)
+    return points.to(device)
 
 
 def _dice(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -41,6 +50,13 @@ def _dice(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     overlap = (probability * target * weight).sum(-1)
     total = (probability * weight).sum(-1) + (target * weight).sum(-1)
     return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean over the pairs of all processes; 0 where there is none."""
+    number = torch.tensor(float(len(values)), device=values.device)
+    total, number = everywhere(torch.stack([values.sum(), number])).unbind()
+    return total / number.clamp(min=1)
 
 
 def _binary(logit: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -51,15 +67,20 @@ def _binary(logit: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def match(
-    class_logits: Tensor, mask_logits: Tensor, label: Tensor, weights: LossWeights, generator: torch.Generator
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    label: Tensor,
+    weights: LossWeights,
+    generators: Sequence[torch.Generator],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cheapest one-to-one assignment of queries to the classes seen in each image.
 
     class_logits [n, q, classes + 1], mask_logits [n, q, h, w], label [n, H, W] uint8 with 255 unknown.
+    `generators` (CPU) draw the points, one an image.
     Returns three index vectors of one length: image, query, class. An image without known pixels has no pair.
     """
     images, classes = label.shape[0], class_logits.shape[2] - 1
-    points = _random_points(images, weights.points, generator, mask_logits.device)
+    points = _random_points(generators, weights.points, mask_logits.device)
     known_label = sample_points(label.unsqueeze(1).float(), points, "nearest")
     known = (known_label != UNKNOWN).float()
     target = torch.cat([(known_label == value).float() for value in range(classes)], 1)
@@ -83,51 +104,62 @@ def match(
 
 
 @torch.no_grad()
-def _uncertain_points(mask_logits: Tensor, label: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _uncertain_points(mask_logits: Tensor, label: Tensor, count: int, generators: Sequence[torch.Generator]) -> Tensor:
     """Points [m, count, 2]: mostly where the masks [m, 1, h, w] are undecided and the labels [m, 1, H, W] known."""
-    pairs, device = mask_logits.shape[0], mask_logits.device
-    candidates = _random_points(pairs, OVERSAMPLING * count, generator, device)
+    device = mask_logits.device
+    candidates = _random_points(generators, OVERSAMPLING * count, device)
     certainty = sample_points(mask_logits, candidates).abs().squeeze(1)
     unknown = sample_points(label, candidates, "nearest").squeeze(1) == UNKNOWN
     taken = int(IMPORTANCE * count)
     order = certainty.masked_fill(unknown, torch.inf).topk(taken, dim=1, largest=False).indices
     uncertain = candidates.gather(1, order.unsqueeze(2).expand(-1, -1, 2))
-    return torch.cat((uncertain, _random_points(pairs, count - taken, generator, device)), 1)
+    return torch.cat((uncertain, _random_points(generators, count - taken, device)), 1)
 
 
 def layer_loss(
-    class_logits: Tensor, mask_logits: Tensor, label: Tensor, weights: LossWeights, generator: torch.Generator
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    label: Tensor,
+    weights: LossWeights,
+    generators: Sequence[torch.Generator],
 ) -> Tensor:
     """Class, mask and dice terms of one decoder layer; shapes as in `match`."""
-    image, query, value = match(class_logits, mask_logits, label, weights, generator)
+    image, query, value = match(class_logits, mask_logits, label, weights, generators)
     classes = class_logits.shape[2] - 1
     wanted = torch.full(class_logits.shape[:2], classes, device=label.device)
-    wanted[~(label != UNKNOWN).flatten(1).any(1)] = -100
     wanted[image, query] = value
     balance = torch.ones(classes + 1, device=label.device)
     balance[classes] = weights.no_object_weight
-    if len(image) == 0:
-        return 0 * (class_logits.sum() + mask_logits.sum())
-    loss = weights.class_weight * F.cross_entropy(class_logits.transpose(1, 2), wanted, balance, ignore_index=-100)
+    # An image without known pixels has no class either; it weighs nothing.
+    weight = balance[wanted] * (label != UNKNOWN).flatten(1).any(1, keepdim=True)
+    entropy = F.cross_entropy(class_logits.transpose(1, 2), wanted, reduction="none")
+    total, number = everywhere(torch.stack([(entropy * weight).sum(), weight.sum()])).unbind()
+    loss = weights.class_weight * total / number.clamp(min=weights.no_object_weight or 1)
     masks, labels = mask_logits[image, query].unsqueeze(1), label[image].unsqueeze(1).float()
-    points = _uncertain_points(masks, labels, weights.points, generator)
+    points = _uncertain_points(masks, labels, weights.points, [generators[which] for which in image.tolist()])
     logit = sample_points(masks, points).squeeze(1)
     sampled = sample_points(labels, points, "nearest").squeeze(1)
     known, target = (sampled != UNKNOWN).float(), (sampled == value.unsqueeze(1)).float()
-    loss = loss + weights.mask_weight * _binary(logit, target, known).mean()
-    return loss + weights.dice_weight * _dice(logit.sigmoid(), target, known).mean()
+    loss = loss + weights.mask_weight * _mean(_binary(logit, target, known))
+    return loss + weights.dice_weight * _mean(_dice(logit.sigmoid(), target, known))
 
 
 def dense_loss(logit: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy + dice of an ISA logit [n, 1, h, w] over the known pixels of label [n, h, w]."""
-    known, target = (label != UNKNOWN).float().flatten(), (label == 1).float().flatten()
-    flat = logit.flatten()
-    return _binary(flat, target, known) + _dice(flat.sigmoid(), target, known)
+    known, target = (label != UNKNOWN).float(), (label == 1).float()
+    entropy = F.binary_cross_entropy_with_logits(logit.squeeze(1), target, reduction="none")
+    inside = logit.squeeze(1).sigmoid() * known
+    sums = [(entropy * known).sum(), known.sum(), (inside * target).sum(), inside.sum() + (target * known).sum()]
+    total, number, overlap, both = everywhere(torch.stack(sums)).unbind()
+    return total / number.clamp(min=1) + 1 - (2 * overlap + 1) / (both + 1)
 
 
 def set_loss(
-    layers: Sequence[tuple[Tensor, Tensor]], label: Tensor, weights: LossWeights, generator: torch.Generator
+    layers: Sequence[tuple[Tensor, Tensor]],
+    label: Tensor,
+    weights: LossWeights,
+    generators: Sequence[torch.Generator],
 ) -> Tensor:
     """Sum of `layer_loss` over (class_logits, mask_logits) of every decoder layer and of the initial queries."""
-    losses = [layer_loss(class_logits, mask_logits, label, weights, generator) for class_logits, mask_logits in layers]
+    losses = [layer_loss(class_logits, mask_logits, label, weights, generators) for class_logits, mask_logits in layers]
     return torch.stack(losses).sum()

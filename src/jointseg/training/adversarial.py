@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jointseg import processes
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import discriminator
-from jointseg.progress import track
+from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.training import generator, losses
 from jointseg.training.backbone import Backbone, load_backbone
-from jointseg.training.loop import Average, Descent, device, learning_rate, prepare
+from jointseg.training.loader import Batch
+from jointseg.training.loop import Descent, autocast, device, prepare
+from jointseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,8 @@ def superres_adversarial(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes the stage-2 checkpoint against two discriminators that start from nothing.
 
@@ -41,9 +46,7 @@ def superres_adversarial(
     the non-saturating adversarial loss per pixel, at 1 m and, times `stage1_weight`, at 2.5 m.
 
     Args:
-        training: beside the keys of stage 1: the weights l1, perceptual, adversarial and stage1_weight;
-            perceptual_layers (one weight for the features at stride 2, 4 and 8); discriminator_features;
-            discriminator_learning_rate. patch_px is a multiple of 4.
+        training: the keys of `AdversarialTraining` in the config; patch_px is a multiple of 4.
 
     Returns:
         The validation PSNR, its gain over bilinear upsampling in dB and the discriminators' last accuracy.
@@ -51,8 +54,11 @@ def superres_adversarial(
     Raises:
         DataError: the stage-2 checkpoint is of another model, normalisation or kind, or is trained to stage 1 only.
     """
-    rng, _ = prepare(seed, threads)
-    data = generator.Data(index, statistics, chips)
+    arguments = dict(locals())
+    if processes.to_spread(training["devices"]):
+        return processes.spread(superres_adversarial, training["devices"], arguments)
+    prepare(seed, threads)
+    data = generator.Data(index, statistics, chips, training["jitter"])
     network = generator.load(stage2, 2, model, data)
     kwargs = {"scales": [scale.replace(".", "_") for scale in SCALES], "features": training["discriminator_features"]}
     critics = discriminator.pair(**kwargs).to(device())
@@ -66,39 +72,52 @@ def superres_adversarial(
         torch.optim.Adam(critics.parameters(), training["discriminator_learning_rate"], generator.BETAS),
         training["clip"],
     )
-    average = Average(network, training["ema"])
-    recorder = generator.Recorder(3, data, training)
-    for step in track(range(training["steps"]), "super-resolution, adversarial"):
-        low, high, valid = generator.on_device(data.train.batch(rng, training["batch"], training["patch_px"]))
-        with generator.autocast(training["precision"]):
+    accuracies = [f"accuracy_{scale}" for scale in SCALES]
+    curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
+    kept = generator.state(__name__, arguments, stage2)
+    trainer: Trainer[ProgESRGAN] = Trainer(
+        "super-resolution, adversarial",
+        network,
+        {"generator": descent, "discriminators": critic_descent},
+        training,
+        seed,
+        lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
+        lambda average: generator.validate(average, 3, data.validation, training["validation_chips"]),
+        generator.panel(3, data, curves),
+        kept,
+        threads,
+        events,
+        others={"discriminators": critics},
+    )
+
+    def advance(step: int, batch: Batch) -> dict[str, float] | None:
+        low, high, valid = batch
+        with autocast(training["precision"]):
             images = network(low)
         pairs = paired([image.float() for image in images], high, valid)
+        critics.requires_grad_(False)  # no gradients of theirs in the generator's step
         terms = generator_terms(pairs, list(critics.values()), backbone, training)
-        rates = [
-            learning_rate(step, training["steps"], training[base], training["warmup"], training["schedule"])
-            for base in ("learning_rate", "discriminator_learning_rate")
-        ]
-        critics.requires_grad_(False)
-        descent.step(total(terms, training), rates[0], step)
+        done = descent.step(total(terms, training), trainer.rate(step), step)
         critics.requires_grad_(True)
         critic_loss, figures = critic_terms(pairs, list(critics.values()), training["precision"])
-        critic_descent.step(critic_loss, rates[1], step)
-        average.update(network)
-        recorder.step(step, average.model, **{name: float(term.detach()) for name, term in terms.items()}, **figures)
-    generator.save(checkpoint, average.model, 3, model, data, seed, recorder.last)
+        critic_descent.step(critic_loss, trainer.rate(step, "discriminator_learning_rate"), step)
+        return {name: float(term.detach()) for name, term in terms.items()} | figures if done else None
+
+    trainer.run(advance)
+    if not trainer.first:
+        return {}
+    last = trainer.history.rows[-1]
     checkpoints.save(
         discriminators,
         critics,
         architecture={"name": DISCRIMINATORS, "kwargs": kwargs},
         normalisation=data.normalisation,
-        extra={"stage": 3, "train_chips": len(data.train.ids), "seed": seed, "figures": recorder.last},
+        extra={"stage": 3, "train_chips": len(data.train.ids), "seed": seed, "figures": last},
     )
-    recorder.history.write(history)
-    accuracies = [f"accuracy_{scale}" for scale in SCALES]
-    curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
-    generator.draw(panel, average.model, 3, data, recorder, curves)
-    warn_of_collapse(recorder.last)
-    return generator.judge(recorder.last) | {name: recorder.last[name] for name in accuracies}
+    facts = generator.finish(trainer, 3, model, data, checkpoint, history, panel)
+    kept.drop()
+    warn_of_collapse(last)
+    return facts | {name: last[name] for name in accuracies}
 
 
 def paired(images: list[Tensor], high: Tensor, valid: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -111,12 +130,12 @@ def generator_terms(
     pairs: list[tuple[Tensor, Tensor, Tensor]], critics: list[nn.Module], backbone: Backbone, training: dict[str, Any]
 ) -> dict[str, Tensor]:
     """The unweighted losses of the generator by name, such as l1_2.5m."""
-    terms = {}
+    terms, reach = {}, losses.reach(training["shift_m"])
     for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
         with torch.no_grad():
             wanted = backbone(true)
-        terms[f"l1_{scale}"] = losses.l1(made, true, known)
-        with generator.autocast(training["precision"]):
+        terms[f"l1_{scale}"] = losses.l1(made, true, known, reach[f"l1_{scale}"])
+        with autocast(training["precision"]):
             features, scores = backbone(made), critic(made)
         terms[f"perceptual_{scale}"] = losses.perceptual(features, wanted, training["perceptual_layers"])
         terms[f"adversarial_{scale}"] = losses.generator_adversarial(scores.float(), known)
@@ -138,7 +157,7 @@ def critic_terms(
     """The discriminators' summed loss, and the accuracy of each."""
     parts, figures = [], {}
     for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
-        with generator.autocast(precision):
+        with autocast(precision):
             real, fake = critic(true).float(), critic(made.detach()).float()
         parts.append(losses.discriminator_adversarial(real, fake, known))
         figures[f"accuracy_{scale}"] = losses.discriminator_accuracy(real.detach(), fake.detach(), known)

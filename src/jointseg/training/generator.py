@@ -1,22 +1,24 @@
-"""What the three trainings of the generator share: data, checkpoints, validation, history and panel."""
+"""What the three trainings of the generator share: data, checkpoints, validation and panel."""
 
 import json
 import logging
-import math
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import STAGE1_SCALE, ProgESRGAN, upsample
-from jointseg.training import losses
-from jointseg.training.loop import History, device, draw_panel, to_display
-from jointseg.training.patches import SCALE, Patches
+from jointseg.training import loop, losses
+from jointseg.training.loop import History, device, to_display, write_panel
+from jointseg.training.patches import RGB, SCALE, Patches
+from jointseg.training.state import State
+from jointseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +31,10 @@ PSNR_1M, PSNR_25M, BILINEAR_1M, BILINEAR_25M = "psnr_1m", "psnr_2.5m", "bilinear
 class Data:
     """Training and validation chips with the normalisation of the dataset's statistics."""
 
-    def __init__(self, index: Path, statistics: Path, chips: list[Path]) -> None:
+    def __init__(self, index: Path, statistics: Path, chips: list[Path], jitter: float) -> None:
         self.normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
         root = Path(chips[0]).parent
-        self.train = Patches(index, root, "train", self.normalisation)
+        self.train = Patches(index, root, "train", self.normalisation, jitter)
         self.validation = Patches(index, root, "validation", self.normalisation)
 
 
@@ -60,17 +62,11 @@ def load(path: Path, stage: int, model: dict[str, Any], data: Data) -> ProgESRGA
     return network.train().to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def autocast(precision: str) -> AbstractContextManager:
-    """The arithmetic of the forward pass: "fp32", or "bf16" (about twice as fast where the processor has it)."""
-    if precision not in ("fp32", "bf16"):
-        raise DataError(f"precision '{precision}' is unknown; choose fp32 or bf16")
-    return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def on_device(batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch moved to where the training runs."""
-    low, high, valid = (image.to(device()) for image in batch)
-    return low, high, valid
+def state(module: str, given: dict[str, Any], start: Path | None) -> State:
+    """Where a half-done training is kept: `given` are the arguments of the step, `start` the checkpoint it begins with."""
+    inputs = [given["index"], given["statistics"], *given["chips"], start]
+    settings = {name: given[name] for name in ("model", "training", "seed", "threads")}
+    return State(given["state"], module, inputs, settings)
 
 
 @torch.no_grad()
@@ -82,57 +78,46 @@ def validate(network: ProgESRGAN, stage: int, chips: Patches, count: int) -> dic
     """
     names = (PSNR_25M, BILINEAR_25M) if stage == 1 else (PSNR_25M, BILINEAR_25M, PSNR_1M, BILINEAR_1M)
     sums = {name: np.zeros(2) for name in names}
-    std = torch.from_numpy(chips.std).to(device())
+    std = torch.from_numpy(chips.std[:RGB]).to(device())
     for chip_id in chips.spread(count):
-        low, high, valid = on_device(chips.whole(chip_id))
+        low, high, valid = (image.to(device()) for image in chips.whole(chip_id))
         middle, middle_valid = losses.degrade_to_stage1(high, valid)
         made_middle = network.stage1(low)
         pairs: dict[str, tuple[Tensor, Tensor]] = {
             PSNR_25M: (made_middle, middle),
-            BILINEAR_25M: (upsample(low, STAGE1_SCALE), middle),
+            BILINEAR_25M: (upsample(low[:, :RGB], STAGE1_SCALE), middle),
         }
         if stage > 1:
-            pairs |= {PSNR_1M: (network.stage2(low, made_middle), high), BILINEAR_1M: (upsample(low, SCALE), high)}
+            pairs |= {
+                PSNR_1M: (network.stage2(low, made_middle), high),
+                BILINEAR_1M: (upsample(low[:, :RGB], SCALE), high),
+            }
         for name, (made, wanted) in pairs.items():
             known = middle_valid if wanted is middle else valid
             sums[name] += losses.squared_error(made * std, wanted * std, known)
     return {name: losses.psnr(total, number) for name, (total, number) in sums.items()}
 
 
-class Recorder:
-    """Collects losses and, every `validate_every` steps and at the end, adds them and the PSNR to the history."""
+def finish(
+    trainer: Trainer[ProgESRGAN],
+    stage: int,
+    model: dict[str, Any],
+    data: Data,
+    checkpoint: Path,
+    history: Path,
+    panel: Path,
+) -> dict[str, float]:
+    """Writes the averaged generator, history and panel; the last figures (`judge`).
 
-    def __init__(self, stage: int, data: Data, training: dict[str, Any]) -> None:
-        self.stage, self.data, self.training = stage, data, training
-        self.history = History()
-        self._losses: dict[str, list[float]] = {}
-
-    def step(self, step: int, network: ProgESRGAN, **figures: float) -> None:
-        """Takes the figures of one step (0-based); `network` is the averaged generator."""
-        for name, value in figures.items():
-            self._losses.setdefault(name, []).append(value)
-        done = step + 1
-        if done % self.training["validate_every"] and done != self.training["steps"]:
-            return
-        means = {name: math.fsum(values) / len(values) for name, values in self._losses.items()}
-        scores = validate(network, self.stage, self.data.validation, self.training["validation_chips"])
-        self.history.add(done, **means, **scores)
-        self._losses.clear()
-        told = ", ".join(f"{name} {value:.4g}" for name, value in (means | scores).items())
-        log.info("step %d of %d: %s", done, self.training["steps"], told)
-
-    @property
-    def last(self) -> dict[str, float]:
-        return self.history.rows[-1]
-
-
-def save(
-    path: Path, network: ProgESRGAN, stage: int, model: dict[str, Any], data: Data, seed: int, last: dict[str, float]
-) -> None:
-    """Writes the averaged generator; `trained` in the header says up to which stage (3: adversarial)."""
-    facts = {"stage": stage, "train_chips": len(data.train.ids), "seed": seed, "figures": last}
+    `trained` in the checkpoint's header says up to which stage (3: adversarial).
+    """
+    network, last = trainer.average.model, trainer.history.rows[-1]
+    facts = {"stage": stage, "train_chips": len(data.train.ids), "seed": trainer.seed, "figures": last}
     architecture = {"name": ARCHITECTURE, "kwargs": model}
-    checkpoints.save(path, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
+    checkpoints.save(checkpoint, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
+    trainer.history.write(history)
+    write_panel(panel, trainer.panel(network, trainer.history))
+    return judge(last)
 
 
 def judge(last: dict[str, float]) -> dict[str, float]:
@@ -149,22 +134,26 @@ def judge(last: dict[str, float]) -> dict[str, float]:
     return {made: last[made], base: last[base], "gain_db": gain}
 
 
+def panel(stage: int, data: Data, curves: list[list[str]]) -> Callable[[ProgESRGAN, History], Figure]:
+    """Draws the panel of a training: `curves` of its history above pictures."""
+    return lambda network, history: loop.panel(history, curves, *pictures(network, stage, data))
+
+
 @torch.no_grad()
-def draw(path: Path, network: ProgESRGAN, stage: int, data: Data, recorder: Recorder, curves: list[list[str]]) -> None:
-    """Learning curves above fixed validation chips: bilinear, 2.5 m, 1 m (from stage 2 on) and the true image."""
+def pictures(network: ProgESRGAN, stage: int, data: Data) -> tuple[list[list[np.ndarray]], list[str]]:
+    """Rows of fixed validation chips, and what their columns show: bilinear, 2.5 m, 1 m (from stage 2 on), the truth."""
     chips = data.validation
     rows = []
     for chip_id in chips.spread(PANEL_CHIPS):
-        low, high, valid = on_device(chips.whole(chip_id))
+        low, high, valid = (image.to(device()) for image in chips.whole(chip_id))
         side = min(PANEL_PX, *low.shape[-2:])
         low, high, valid = low[..., :side, :side], high[..., : side * SCALE, : side * SCALE], valid[..., : side * SCALE, : side * SCALE]  # fmt: skip
         middle = network.stage1(low)
         last = network.stage2(low, middle) if stage > 1 else losses.degrade_to_stage1(high, valid)[0]
-        pictures = [upsample(low, SCALE), middle, last, torch.where(valid > 0, high, torch.nan)]
-        rows.append([to_display(_reflectance(picture, chips)) for picture in pictures])
-    titles = ["Sentinel-2, bilinear", "2.5 m", "1 m" if stage > 1 else "Jilin-1 at 2.5 m", "Jilin-1"]
-    draw_panel(path, recorder.history, curves, rows, titles)
+        images = [upsample(low[:, :RGB], SCALE), middle, last, torch.where(valid > 0, high, torch.nan)]
+        rows.append([to_display(_reflectance(image, chips)) for image in images])
+    return rows, ["Sentinel-2, bilinear", "2.5 m", "1 m" if stage > 1 else "Jilin-1 at 2.5 m", "Jilin-1"]
 
 
 def _reflectance(image: Tensor, chips: Patches) -> np.ndarray:
-    return image[0].cpu().numpy() * chips.std + chips.mean
+    return image[0].cpu().numpy() * chips.std[:RGB] + chips.mean[:RGB]

@@ -1,37 +1,74 @@
-"""Losses of super-resolution: known pixels only, exact area degradation, perceptual and adversarial terms."""
+"""Losses of super-resolution: known pixels only, exact area degradation, perceptual and adversarial terms.
 
+All are quotients of sums over the whole batch, also where several processes share it (`processes.everywhere`).
+"""
+
+import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from jointseg.errors import DataError
+from jointseg.processes import everywhere
 
 
-def split_valid(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Values with NaN replaced by 0, and the mask of the pixels known in every band.
-
-    Args:
-        image: float [n, bands, h, w], NaN where unknown.
-
-    Returns:
-        (float [n, bands, h, w], float [n, 1, h, w] of 0 and 1).
-    """
-    valid = torch.isfinite(image).all(dim=1, keepdim=True)
-    return torch.where(valid, image, 0.0), valid.to(image.dtype)
-
-
-def l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def l1(prediction: Tensor, target: Tensor, valid: Tensor, reach_px: int = 0) -> Tensor:
     """Mean absolute difference over the known pixels; 0 when none is known.
+
+    With `reach_px`, that of every sample at the shift of the prediction where it is smallest (`registered`): real
+    pairs are never aligned to the pixel, and a network that is punished for it blurs its edges.
 
     Args:
         prediction, target: float [n, bands, h, w].
         valid: float [n, 1, h, w] of 0 and 1; pixels of 0 have no gradient.
+        reach_px: largest shift along rows and columns; 0 takes the images as they lie.
     """
-    difference = ((prediction - target).abs() * valid).sum()
-    return difference / (valid.sum() * prediction.shape[1]).clamp(min=1)
+    if reach_px:
+        prediction, target, valid = registered(prediction, target, valid, reach_px)
+    return _quotient(((prediction - target).abs() * valid).sum(), valid.sum() * prediction.shape[1])
+
+
+def registered(prediction: Tensor, target: Tensor, valid: Tensor, reach_px: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The inner part of target and mask, margins of `reach_px` cut, and the window of the prediction that fits it best.
+
+    Every sample has a shift of its own, whole pixels, of the smallest L1 over its known pixels; of equal ones the
+    shortest. All shifts are measured against the same pixels of the target, so that none is favoured by its content.
+
+    Raises:
+        DataError: the images are too small to be shifted so far.
+    """
+    rows, cols = (side - 2 * reach_px for side in prediction.shape[-2:])
+    if min(rows, cols) < 1:
+        raise DataError(f"a patch of {prediction.shape[-1]} px cannot be shifted by {reach_px} px; lower shift_m")
+    inner = np.s_[..., reach_px : reach_px + rows, reach_px : reach_px + cols]
+    target, valid = target[inner], valid[inner]
+    places = sorted(itertools.product(range(2 * reach_px + 1), repeat=2), key=lambda at: math.dist(at, [reach_px] * 2))
+    with torch.no_grad():
+        costs = [
+            ((prediction[..., row : row + rows, col : col + cols] - target).abs_() * valid).sum((1, 2, 3))
+            for row, col in places
+        ]
+        best = torch.stack(costs).argmin(0).tolist()
+    fitting = [
+        image[:, row : row + rows, col : col + cols]
+        for image, (row, col) in zip(prediction, (places[which] for which in best))
+    ]
+    return torch.stack(fitting), target, valid
+
+
+def reach(shift_m: float) -> dict[str, int]:
+    """The whole pixels of a shift in metres on the grids of both stages, by the names of their losses."""
+    return {"l1_2.5m": int(shift_m / 2.5), "l1_1m": int(shift_m)}
+
+
+def _quotient(total: Tensor, number: Tensor) -> Tensor:
+    """A mean over the batch of all processes; 0 where nothing is counted."""
+    total, number = everywhere(torch.stack([total, number])).unbind()
+    return total / number.clamp(min=1)
 
 
 def area_average(image: Tensor, numerator: int, denominator: int) -> Tensor:
@@ -81,9 +118,11 @@ def perceptual(prediction: Sequence[Tensor], target: Sequence[Tensor], weights: 
         raise DataError(
             f"perceptual loss has {len(prediction)} feature maps and {len(weights)} weights; give one weight a map"
         )
-    terms = [
-        w * (p - t).abs().mean() / t.std(correction=0).clamp(min=1e-3) for w, p, t in zip(weights, prediction, target)
-    ]
+    terms = []
+    for weight, made, wanted in zip(weights, prediction, target):
+        number = torch.tensor(float(wanted.numel()), device=wanted.device)
+        spread = _quotient((wanted - _quotient(wanted.sum(), number)).square().sum(), number).sqrt()
+        terms.append(weight * _quotient((made - wanted).abs().sum(), number) / spread.clamp(min=1e-3))
     return torch.stack(terms).sum()
 
 
@@ -96,19 +135,19 @@ def generator_adversarial(fake_scores: Tensor, valid: Tensor) -> Tensor:
         fake_scores: logits [n, 1, h, w] of the discriminator on generated images.
         valid: float [n, 1, h, w] of 0 and 1.
     """
-    return (F.softplus(-fake_scores) * valid).sum() / valid.sum().clamp(min=1)
+    return _quotient((F.softplus(-fake_scores) * valid).sum(), valid.sum())
 
 
 def discriminator_adversarial(real_scores: Tensor, fake_scores: Tensor, valid: Tensor) -> Tensor:
     """Binary cross-entropy of a per-pixel discriminator, mean of its real and its generated half."""
     loss = (F.softplus(-real_scores) + F.softplus(fake_scores)) * valid
-    return loss.sum() / (2 * valid.sum()).clamp(min=1)
+    return _quotient(loss.sum(), 2 * valid.sum())
 
 
 def discriminator_accuracy(real_scores: Tensor, fake_scores: Tensor, valid: Tensor) -> float:
     """Share of known pixels whose score has the right sign, over real and generated images together."""
     right = ((real_scores > 0).to(valid.dtype) + (fake_scores < 0).to(valid.dtype)) * valid
-    return float(right.sum() / (2 * valid.sum()).clamp(min=1))
+    return float(_quotient(right.sum(), 2 * valid.sum()))
 
 
 def squared_error(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Chips for super-resolution as normalised tensors: whole ones to validate on, random patches to train on."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ from torch import Tensor
 
 from jointseg.dataset.reader import ChipDataset
 from jointseg.errors import DataError
-from jointseg.training.loop import turn
-from jointseg.training.losses import split_valid
+from jointseg.training.loop import gains, turn
 
 SCALE = 10  # 1 m pixels along the side of a 10 m pixel
+RGB = 3  # bands of the 1 m image, and the first of the 10 m image
+
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Patches:
@@ -21,17 +24,23 @@ class Patches:
         index: index.parquet of the dataset.
         root: the folder that the index's paths start from.
         split: "train", "validation" or "test".
-        normalisation: {"mean": [r, g, b], "std": [r, g, b]} in reflectance.
+        normalisation: {"mean", "std"} in reflectance, a number for each band of the 10 m image, R, G and B first.
+        jitter: largest relative change of a band's gain in training, the same at 10 m and 1 m.
     """
 
-    def __init__(self, index: Path, root: Path, split: str, normalisation: dict[str, list[float]]) -> None:
+    def __init__(
+        self, index: Path, root: Path, split: str, normalisation: dict[str, list[float]], jitter: float = 0.0
+    ) -> None:
         self.dataset = ChipDataset(index, root, split)
         self.ids = self.dataset.ids
         self.mean = np.asarray(normalisation["mean"], dtype=np.float32)[:, None, None]
         self.std = np.asarray(normalisation["std"], dtype=np.float32)[:, None, None]
+        self.jitter = jitter
 
-    def _normalised(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        low, high = (low - self.mean) / self.std, (high - self.mean) / self.std
+    def _normalised(self, low: np.ndarray, high: np.ndarray, gain: np.ndarray | None = None) -> Pair:
+        if gain is not None:
+            low, high = low * gain, high * gain[: len(high)]
+        low, high = (low - self.mean) / self.std, (high - self.mean[: len(high)]) / self.std[: len(high)]
         # Where Sentinel-2 was never clear, nothing can be learnt about the 1 m image.
         unknown = np.isnan(low).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
         high[:, unknown] = np.nan
@@ -45,38 +54,51 @@ class Patches:
     def whole(self, chip_id: str) -> tuple[Tensor, Tensor, Tensor]:
         """One chip as a batch of one: (low, high, valid) as `batch` gives them."""
         chip = self.dataset.read(chip_id)
-        low, high = self._normalised(chip.lr, chip.hr)
-        return tensors([low], [high])
+        return tensors([self._normalised(chip.lr, chip.hr)])
 
-    def batch(self, rng: np.random.Generator, size: int, patch_px: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Random patches of random chips, turned and flipped.
+    def patch(self, rng: np.random.Generator, patch_px: int) -> Pair:
+        """A random patch of a random chip, turned and flipped: float32 [bands, p, p] and [3, 10 p, 10 p], NaN unknown.
+
+        Raises:
+            DataError: the chip is smaller than the patch.
+        """
+        chip_id = self.ids[int(rng.integers(len(self.ids)))]
+        rows, cols = self.dataset.size(chip_id)
+        if min(rows, cols) < patch_px:
+            raise DataError(f"chip {chip_id} is {rows} x {cols} px at 10 m; patch_px {patch_px} must not exceed it")
+        row, col = int(rng.integers(rows - patch_px + 1)), int(rng.integers(cols - patch_px + 1))
+        chip = self.dataset.read(chip_id, (row, col, patch_px))
+        which = int(rng.integers(8))
+        gain = gains(rng, len(chip.lr), self.jitter) if self.jitter else None
+        low, high = self._normalised(chip.lr, chip.hr, gain)
+        return turn(low, which), turn(high, which)
+
+    def batch(self, seed: int, step: int, places: Iterable[int], patch_px: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The patches at some places of the batch of a step (0-based); each depends on seed, step and place alone.
 
         Returns:
-            low [size, 3, patch_px, patch_px] at 10 m with unknown pixels at the mean (0);
-            high [size, 3, 10 patch_px, 10 patch_px] at 1 m with unknown pixels at 0;
-            valid [size, 1, 10 patch_px, 10 patch_px], 1 where `high` is known.
+            low [places, bands, patch_px, patch_px] at 10 m with unknown pixels at the mean (0);
+            high [places, 3, 10 patch_px, 10 patch_px] at 1 m with unknown pixels at 0;
+            valid [places, 1, 10 patch_px, 10 patch_px], 1 where `high` is known.
         """
-        lows, highs = [], []
-        for _ in range(size):
-            chip_id = self.ids[int(rng.integers(len(self.ids)))]
-            chip = self.dataset.read(chip_id)
-            rows, cols = chip.lr.shape[1:]
-            if min(rows, cols) < patch_px:
-                raise DataError(f"chip {chip_id} is {rows} x {cols} px at 10 m; patch_px {patch_px} must not exceed it")
-            row, col = int(rng.integers(rows - patch_px + 1)), int(rng.integers(cols - patch_px + 1))
-            low, high = self._normalised(
-                chip.lr[:, row : row + patch_px, col : col + patch_px],
-                chip.hr[:, SCALE * row : SCALE * (row + patch_px), SCALE * col : SCALE * (col + patch_px)],
-            )
-            which = int(rng.integers(8))
-            lows.append(turn(low, which))
-            highs.append(turn(high, which))
-        return tensors(lows, highs)
+        return tensors([self.patch(np.random.default_rng([seed, step, place]), patch_px) for place in places])
 
 
-def tensors(lows: list[np.ndarray], highs: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-    """Stacks images with NaN for unknown into (low filled with 0, high filled with 0, mask of high)."""
-    low, _ = split_valid(torch.from_numpy(np.stack(lows)))
-    high, valid = split_valid(torch.from_numpy(np.stack(highs)))
-    # The layout in which convolutions are fastest on a CPU; what is computed from these images inherits it.
-    return low.contiguous(memory_format=torch.channels_last), high.contiguous(memory_format=torch.channels_last), valid
+def tensors(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:
+    """Stacks images with NaN for unknown into (low filled with 0, high filled with 0, mask of high).
+
+    A pixel is unknown in every band where it is in one. The images are laid out channels last, in which convolutions
+    are fastest on a CPU; what is computed from them inherits it.
+    """
+    low, high = ([pair[which] for pair in pairs] for which in (0, 1))
+    lows, _ = _filled(low)
+    highs, known = _filled(high)
+    return lows, highs, torch.from_numpy(known.astype(np.float32))
+
+
+def _filled(images: Sequence[np.ndarray]) -> tuple[Tensor, np.ndarray]:
+    known = np.stack([np.isfinite(image).all(axis=0, keepdims=True) for image in images])
+    last = np.zeros((len(images), *images[0].shape[1:], images[0].shape[0]), np.float32)
+    for filled, image, there in zip(last, images, known):
+        np.copyto(filled, np.moveaxis(image, 0, -1), where=there[0, ..., None])
+    return torch.from_numpy(last).permute(0, 3, 1, 2), known

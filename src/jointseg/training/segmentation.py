@@ -1,27 +1,27 @@
 """Training of the segmenter on 1 m images of the chips, super-resolved or bilinear, with one and the same recipe."""
 
 import json
-import logging
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from matplotlib.figure import Figure
 
-from jointseg import raster
+from jointseg import processes, raster
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.dataset.reader import ChipDataset
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask2former import Segmenter, build
 from jointseg.models.mask_loss import UNKNOWN, LossWeights
-from jointseg.progress import track
 from jointseg.training import loop
-
-log = logging.getLogger(__name__)
+from jointseg.training.loader import Batch
+from jointseg.training.state import State
+from jointseg.training.trainer import Trainer
 
 CACHED_CHIPS = 2048  # image + label of a 320 m chip are 0.7 MB
 THRESHOLDS = 99  # 0.01, 0.02 ... 0.99
@@ -52,6 +52,8 @@ class Recipe:
     pixel_weight: float
     points: int
     validate_every: int
+    precision: str
+    devices: int
 
     @classmethod
     def read(cls, training: dict[str, Any]) -> "Recipe":
@@ -81,7 +83,7 @@ class Images:
     ) -> None:
         self.chips, self.folder = ChipDataset(index, root, split), folder
         self.ids = self.chips.ids
-        self.mean, self.std = (np.array(normalisation[key], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
+        self.mean, self.std = (np.array(normalisation[key][:3], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
         self.read = lru_cache(CACHED_CHIPS)(self._read)
 
     def _read(self, sample_id: str) -> tuple[np.ndarray, np.ndarray]:
@@ -100,24 +102,28 @@ class Images:
         scaled = (image.astype(np.float32) * REFLECTANCE_PER_DN * gain - self.mean) / self.std
         return np.where(image == 0, 0, scaled).astype(np.float32)
 
-    def crops(self, rng: np.random.Generator, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        """A batch of random crops, turned and with gains changed: float32 [b, 3, c, c], uint8 [b, c, c]."""
-        size, images, labels = recipe.crop_px, [], []
-        for which in rng.integers(len(self.ids), size=recipe.batch):
-            image, label = self.read(self.ids[which])
-            if min(label.shape) < size:
-                raise DataError(f"chip {self.ids[which]} is {label.shape} px; crop_px is {size}, choose at most that")
-            row, column = (int(rng.integers(side - size + 1)) for side in label.shape)
-            turned = int(rng.integers(8))
-            window = np.s_[..., row : row + size, column : column + size]
-            common, bands = (
-                rng.uniform(-recipe.jitter, recipe.jitter),
-                rng.uniform(-1, 1, (3, 1, 1)) * recipe.jitter / 2,
-            )
-            gain = np.float32(1 + common) + bands.astype(np.float32)
-            images.append(loop.turn(self.normalise(image[window], gain), turned))
-            labels.append(loop.turn(label[window], turned))
-        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels))
+    def crop(self, rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+        """A random crop of a random chip, turned and with gains changed: float32 [3, c, c], uint8 [c, c]."""
+        which, size = int(rng.integers(len(self.ids))), recipe.crop_px
+        image, label = self.read(self.ids[which])
+        if min(label.shape) < size:
+            raise DataError(f"chip {self.ids[which]} is {label.shape} px; crop_px is {size}, choose at most that")
+        row, column = (int(rng.integers(side - size + 1)) for side in label.shape)
+        turned = int(rng.integers(8))
+        window = np.s_[..., row : row + size, column : column + size]
+        normalised = self.normalise(image[window], loop.gains(rng, 3, recipe.jitter))
+        return loop.turn(normalised, turned), loop.turn(label[window], turned)
+
+    def batch(self, seed: int, step: int, places: Iterable[int], recipe: Recipe) -> Batch:
+        """The crops at some places of the batch of a step; each depends on seed, step and place alone.
+
+        Returns:
+            float32 [places, 3, c, c]; uint8 [places, c, c]; int64 [places], seeds of what the loss draws for each.
+        """
+        drawn = [np.random.default_rng([seed, step, place]) for place in places]
+        images, labels = zip(*(self.crop(rng, recipe) for rng in drawn))
+        seeds = torch.tensor([int(rng.integers(2**62)) for rng in drawn])
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), seeds
 
     @torch.inference_mode()
     def predict(self, model: Segmenter, sample_id: str) -> np.ndarray:
@@ -153,10 +159,16 @@ def best_threshold(counts: np.ndarray) -> float:
 
 
 def train(
-    model: Segmenter, images: Images, validation: Images, recipe: Recipe, seed: int, threads: int
-) -> tuple[Segmenter, loop.History]:
-    """Run the recipe; the averaged model and its history (loss, rate, validation F1 and IoU at 0.5)."""
-    rng, generator = loop.prepare(seed, threads)
+    model: Segmenter,
+    images: Images,
+    validation: Images,
+    recipe: Recipe,
+    seed: int,
+    threads: int,
+    state: State,
+    events: str | None = None,
+) -> Trainer[Segmenter]:
+    """Runs the recipe; the averaged model and its history (loss, validation F1 and IoU at 0.5) are the trainer's."""
     backbone = [value for name, value in model.named_parameters() if name.startswith(BACKBONE)]
     others = [value for name, value in model.named_parameters() if not name.startswith(BACKBONE)]
     optimizer = torch.optim.AdamW(
@@ -166,22 +178,37 @@ def train(
         ],
         weight_decay=recipe.weight_decay,
     )
-    descent, average = loop.Descent(optimizer, recipe.clip), loop.Average(model, recipe.ema)
-    history, losses = loop.History(), []
+    descent = loop.Descent(optimizer, recipe.clip)
+
+    def validate(average: Segmenter) -> dict[str, float]:
+        f1, iou = f1_iou(score(average, validation), 0.5)
+        return {"validation_f1": f1, "validation_iou": iou}
+
+    trainer = Trainer(
+        "segmentation",
+        model,
+        {"model": descent},
+        asdict(recipe),
+        seed,
+        lambda step, places: images.batch(seed, step, places, recipe),
+        validate,
+        lambda average, history: panel_of(average, validation, history, 0.5),
+        state,
+        threads,
+        events,
+    )
+    dtype = loop.dtype(recipe.precision)
+
+    def advance(step: int, batch: Batch) -> dict[str, float] | None:
+        x, label, seeds = batch
+        generators = [torch.Generator().manual_seed(each) for each in seeds.tolist()]
+        loss = model.loss(x, label, recipe.loss, generators, dtype)
+        rate = trainer.rate(step)
+        return {"loss": float(loss.detach()), "rate": rate} if descent.step(loss, rate, step) else None
+
     model.train()
-    for step in track(range(recipe.steps), "segmentation", unit="step"):
-        x, label = images.crops(rng, recipe)
-        rate = loop.learning_rate(step, recipe.steps, recipe.learning_rate, recipe.warmup, recipe.schedule)
-        loss = model.loss(x.to(loop.device()), label.to(loop.device()), recipe.loss, generator)
-        if descent.step(loss, rate, step):
-            average.update(model)
-            losses.append(float(loss.detach()))
-        if (step + 1) % recipe.validate_every == 0 or step + 1 == recipe.steps:
-            f1, iou = f1_iou(score(average.model, validation), 0.5)
-            history.add(step + 1, loss=float(np.mean(losses)), rate=rate, validation_f1=f1, validation_iou=iou)
-            log.info("step %d: loss %.3f, validation F1 %.3f, IoU %.3f", step + 1, np.mean(losses), f1, iou)
-            losses = []
-    return average.model, history
+    trainer.run(advance)
+    return trainer
 
 
 def _pictures(model: Segmenter, images: Images, threshold: float) -> list[list[np.ndarray]]:
@@ -195,6 +222,13 @@ def _pictures(model: Segmenter, images: Images, threshold: float) -> list[list[n
         mapped = (probability >= threshold).astype(np.float32)
         rows.append([loop.to_display(image * REFLECTANCE_PER_DN), shown, probability, mapped])
     return rows
+
+
+def panel_of(model: Segmenter, images: Images, history: loop.History, threshold: float) -> Figure:
+    """Learning curves above the pictures."""
+    titles = ["image", "label", "probability", f"ISA at {threshold:.2f}"]
+    curves = [["loss"], ["validation_f1", "validation_iou"]]
+    return loop.panel(history, curves, _pictures(model, images, threshold), titles)
 
 
 def segmentation(
@@ -211,19 +245,31 @@ def segmentation(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Train Mask2Former on {id}.tif of `images` against the labels of the train split of `index`.
 
     The decision threshold is the one with the best F1 on the validation split; it goes into the checkpoint's header
     ("trained": "threshold") with that F1, and inference reads it from there. `model` and `training` are the preset
-    and the recipe of the config. Returns the facts for the manifest.
+    and the recipe of the config; `state` is the file in which the half-done training is kept until it is whole, `events` the
+    folder of what TensorBoard shows.
+    Returns the facts for the manifest.
     """
+    arguments = dict(locals())
     recipe = Recipe.read(training)
+    if processes.to_spread(recipe.devices):
+        return processes.spread(segmentation, recipe.devices, arguments)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     root = Path(chips[0]).parent
     trained, validated = (Images(index, root, split, images, normalisation) for split in ("train", "validation"))
     loop.prepare(seed, threads)
-    network, figures = train(build(**model).to(loop.device()), trained, validated, recipe, seed, threads)
+    settings = {name: arguments[name] for name in ("method", "model", "training", "seed", "threads")}
+    kept = State(state, __name__, [index, statistics, images, *chips], settings)
+    trainer = train(build(**model).to(loop.device()), trained, validated, recipe, seed, threads, kept, events)
+    if not trainer.first:
+        return {}
+    network = trainer.average.model
     counts = score(network, validated)
     threshold = best_threshold(counts)
     f1, iou = f1_iou(counts, threshold)
@@ -239,8 +285,7 @@ def segmentation(
     }
     architecture = {"name": "mask2former", "kwargs": model}
     checkpoints.save(checkpoint, network, architecture=architecture, normalisation=normalisation, extra=facts)
-    figures.write(history)
-    titles = [f"{method} image", "label", "probability", f"ISA at {threshold:.2f}"]
-    curves = [["loss"], ["validation_f1", "validation_iou"]]
-    loop.draw_panel(panel, figures, curves, _pictures(network, validated, threshold), titles)
+    trainer.history.write(history)
+    loop.write_panel(panel, panel_of(network, validated, trainer.history, threshold))
+    kept.drop()
     return {**facts, "device": loop.device().type}

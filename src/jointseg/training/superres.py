@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from jointseg import processes
 from jointseg.models.prog_esrgan import ProgESRGAN
-from jointseg.progress import track
 from jointseg.training import generator, losses
-from jointseg.training.loop import Average, Descent, learning_rate, prepare
+from jointseg.training.loader import Batch
+from jointseg.training.loop import Descent, autocast, prepare
+from jointseg.training.trainer import Trainer
 
 
 def superres_stage1(
@@ -23,6 +24,8 @@ def superres_stage1(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Trains stage 1 against the 1 m chip averaged to 2.5 m; the checkpoint holds stage 2 still untrained.
 
@@ -31,16 +34,20 @@ def superres_stage1(
         chips: the chip folders of the reaches.
         checkpoint, history, panel: what to write (safetensors, CSV, PNG).
         model: {"stage1": kwargs, "stage2": kwargs} of ProgESRGAN.
-        training: steps, batch, patch_px (10 m pixels), learning_rate, warmup (steps), schedule, ema (decay), clip
-            (gradient norm), validate_every (steps), validation_chips, precision ("fp32" or "bf16").
+        training: the keys of `StageTraining` in the config.
+        threads: of torch, and that make batches.
+        state: file in which the half-done training is kept until it is whole.
+        events: folder of what TensorBoard shows.
 
     Returns:
         The validation PSNR and its gain over bilinear upsampling in dB.
     """
-    rng, _ = prepare(seed, threads)
-    data = generator.Data(index, statistics, chips)
-    network = generator.build(model)
-    return _descend(1, 1.0, network, data, checkpoint, history, panel, model, training, seed, rng)
+    arguments = dict(locals())
+    if processes.to_spread(training["devices"]):
+        return processes.spread(superres_stage1, training["devices"], arguments)
+    prepare(seed, threads)
+    data = generator.Data(index, statistics, chips, training["jitter"])
+    return _descend(1, 1.0, generator.build(model), data, None, arguments)
 
 
 def superres_stage2(
@@ -55,6 +62,8 @@ def superres_stage2(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    state: str | None = None,
+    events: str | None = None,
 ) -> dict[str, Any]:
     """Trains stage 2 against the 1 m chip, on top of the stage-1 checkpoint.
 
@@ -64,11 +73,12 @@ def superres_stage2(
     Raises:
         DataError: the stage-1 checkpoint is of another model, normalisation or kind.
     """
-    rng, _ = prepare(seed, threads)
-    data = generator.Data(index, statistics, chips)
-    network = generator.load(stage1, 1, model, data)
-    weight = training["stage1_weight"]
-    return _descend(2, weight, network, data, checkpoint, history, panel, model, training, seed, rng)
+    arguments = dict(locals())
+    if processes.to_spread(training["devices"]):
+        return processes.spread(superres_stage2, training["devices"], arguments)
+    prepare(seed, threads)
+    data = generator.Data(index, statistics, chips, training["jitter"])
+    return _descend(2, training["stage1_weight"], generator.load(stage1, 1, model, data), data, stage1, arguments)
 
 
 def _descend(
@@ -76,41 +86,56 @@ def _descend(
     stage1_weight: float,
     network: ProgESRGAN,
     data: generator.Data,
-    checkpoint: Path,
-    history: Path,
-    panel: Path,
-    model: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
-    rng: np.random.Generator,
+    start: Path | None,
+    given: dict[str, Any],
 ) -> dict[str, Any]:
-    """L1 descent of one stage: loss = [stage 2] L1 at 1 m + stage1_weight x L1 at 2.5 m."""
+    """L1 descent of one stage: loss = [stage 2] L1 at 1 m + stage1_weight x L1 at 2.5 m.
+
+    Args:
+        start: checkpoint that the network was loaded from.
+        given: arguments of the step.
+    """
+    training, model, seed = given["training"], given["model"], given["seed"]
     network.generator1.requires_grad_(stage1_weight > 0)
     network.generator2.requires_grad_(stage == 2)
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     descent = Descent(torch.optim.Adam(learning, training["learning_rate"], generator.BETAS), training["clip"])
-    average = Average(network, training["ema"])
-    recorder = generator.Recorder(stage, data, training)
-    for step in track(range(training["steps"]), f"super-resolution, stage {stage}"):
-        low, high, valid = generator.on_device(data.train.batch(rng, training["batch"], training["patch_px"]))
-        with generator.autocast(training["precision"]):
+    reach = losses.reach(training["shift_m"])
+    state = generator.state(__name__, given, start)
+    trained = [*(["l1_1m"] if stage == 2 else []), *(["l1_2.5m"] if stage1_weight > 0 else [])]
+    scores = ["psnr_2.5m", "bilinear_2.5m"] if stage == 1 else ["psnr_1m", "bilinear_1m"]
+    trainer = Trainer(
+        f"super-resolution, stage {stage}",
+        network,
+        {"generator": descent},
+        training,
+        seed,
+        lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
+        lambda average: generator.validate(average, stage, data.validation, training["validation_chips"]),
+        generator.panel(stage, data, [trained, scores]),
+        state,
+        given["threads"],
+        given["events"],
+    )
+
+    def advance(step: int, batch: Batch) -> dict[str, float] | None:
+        low, high, valid = batch
+        with autocast(training["precision"]):
             middle = network.stage1(low)
             made = network.stage2(low, middle) if stage == 2 else None
         terms = {}
         if made is not None:
-            terms["l1_1m"] = losses.l1(made.float(), high, valid)
+            terms["l1_1m"] = losses.l1(made.float(), high, valid, reach["l1_1m"])
         if stage1_weight > 0:
-            terms["l1_2.5m"] = losses.l1(middle.float(), *losses.degrade_to_stage1(high, valid))
-        loss = sum((stage1_weight if name == "l1_2.5m" else 1.0) * term for name, term in terms.items())
-        assert isinstance(loss, torch.Tensor)
-        rate = learning_rate(
-            step, training["steps"], training["learning_rate"], training["warmup"], training["schedule"]
-        )
-        descent.step(loss, rate, step)
-        average.update(network)
-        recorder.step(step, average.model, **{name: float(term.detach()) for name, term in terms.items()})
-    generator.save(checkpoint, average.model, stage, model, data, seed, recorder.last)
-    recorder.history.write(history)
-    scores = ["psnr_2.5m", "bilinear_2.5m"] if stage == 1 else ["psnr_1m", "bilinear_1m"]
-    generator.draw(panel, average.model, stage, data, recorder, [list(terms), scores])
-    return generator.judge(recorder.last)
+            terms["l1_2.5m"] = losses.l1(middle.float(), *losses.degrade_to_stage1(high, valid), reach["l1_2.5m"])
+        loss = torch.stack([(stage1_weight if name == "l1_2.5m" else 1.0) * term for name, term in terms.items()]).sum()
+        done = descent.step(loss, trainer.rate(step), step)
+        return {name: float(term.detach()) for name, term in terms.items()} if done else None
+
+    trainer.run(advance)
+    if not trainer.first:
+        return {}
+    files = (given["checkpoint"], given["history"], given["panel"])
+    facts = generator.finish(trainer, stage, model, data, *files)
+    state.drop()
+    return facts

@@ -1,0 +1,84 @@
+"""Half-done trainings, kept in a file: one that was stopped goes on where the file was last written."""
+
+import hashlib
+import json
+import logging
+import pickle
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jointseg import raster
+from jointseg.provenance.code import code_digest
+from jointseg.provenance.digest import file_digest
+from jointseg.training.loop import device
+
+log = logging.getLogger(__name__)
+
+# Seconds between two writings: what a killed training loses at most.
+EVERY_S = 120.0
+
+
+class State:
+    """The file of one training; one that belongs to other inputs, settings or code is not believed.
+
+    Args:
+        path: of the file; None keeps nothing.
+        module: of the step, whose code counts.
+        inputs: files that the training reads, by content; files in folders by name, size and time.
+        settings: any JSON-able values on which the training depends.
+    """
+
+    def __init__(self, path: str | None, module: str, inputs: Sequence[Path | None], settings: dict[str, Any]) -> None:
+        self.path = Path(path) if path else None
+        self._written = time.monotonic()
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            read = [_identity(each) for each in inputs if each is not None]
+            told = {"code": code_digest(module), "torch": torch.__version__, "device": device().type, "inputs": read}
+            self.key = hashlib.sha256(json.dumps(told | settings, sort_keys=True).encode()).hexdigest()
+
+    def load(self) -> dict[str, Any] | None:
+        """What was kept; None where nothing was, or it is damaged, or belongs to another training."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            kept = torch.load(self.path, map_location=device(), weights_only=True)
+            key = kept["key"]
+        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+            log.warning("%s is damaged: the training starts afresh", self.path)
+            return None
+        if key != self.key:
+            log.warning("%s is of other inputs, settings or code: the training starts afresh", self.path)
+            return None
+        return kept
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return self.path is not None and time.monotonic() - self._written >= EVERY_S
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Writes the file beside and renames it: a killed writer leaves the older one."""
+        assert self.path is not None
+        raster.remove_parts(self.path)
+        with raster.atomic(self.path) as part:
+            torch.save({**content, "key": self.key}, part)
+        self._written = time.monotonic()
+
+    def drop(self) -> None:
+        """Removes the file: what was trained is written."""
+        if self.path is not None:
+            raster.remove(self.path)
+
+
+def _identity(path: Path) -> list[Any]:
+    path = Path(path)
+    if not path.is_dir():
+        return [path.as_posix(), file_digest(path)]
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    stats = [(each, each.stat()) for each in files]
+    return [path.as_posix(), [[each.name, stat.st_size, stat.st_mtime_ns] for each, stat in stats]]

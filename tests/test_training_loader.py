@@ -1,0 +1,76 @@
+"""Batches made ahead: in order, whoever makes them, and the same however a batch is shared out."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import make
+
+from jointseg.errors import DataError
+from jointseg.training.loader import AHEAD, ahead
+from jointseg.training.loop import gains
+from jointseg.training.patches import Patches
+
+PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Patches:
+    root = tmp_path_factory.mktemp("data")
+    data = make(root)
+    return Patches(data["index"], root / "chips", "train", PLAIN, jitter=0.2)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_come_in_order_and_ahead_of_the_step(threads: int) -> None:
+    made: list[int] = []
+
+    def one(step: int) -> tuple[torch.Tensor]:
+        time.sleep(0.01 * (step % 3))  # later ones are done earlier
+        made.append(step)
+        return (torch.tensor(step),)
+
+    batches = ahead(one, range(5, 25), threads)
+    assert int(next(batches)[0]) == 5
+    time.sleep(0.2)
+    assert len(made) == AHEAD * threads + 1
+    assert [int(step) for (step,) in batches] == list(range(6, 25)) and len(made) == 20
+
+
+def test_an_error_of_a_batch_is_met_at_its_step_and_ends_the_threads() -> None:
+    def one(step: int) -> tuple[torch.Tensor]:
+        if step == 3:
+            raise DataError("chip 3 is damaged")
+        return (torch.tensor(step),)
+
+    batches = ahead(one, range(10), 2)
+    assert [int(next(batches)[0]) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DataError, match="chip 3 is damaged"):
+        next(batches)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_a_sample_depends_on_seed_step_and_place_alone(patches: Patches) -> None:
+    whole = patches.batch(1, 7, range(6), 4)
+    odd = patches.batch(1, 7, range(1, 6, 2), 4)
+    for all_of_it, part in zip(whole, odd):
+        assert torch.equal(all_of_it[1::2], part)
+    for other in ((2, 7), (1, 8)):
+        assert not torch.equal(whole[0], patches.batch(*other, range(6), 4)[0])
+
+
+def test_gains_are_the_same_at_both_scales_and_differ_by_band(patches: Patches) -> None:
+    low, high, _ = patches.batch(0, 0, range(6), 4)
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=1.3e-4)
+    gained = gains(np.random.default_rng(0), 3, 0.2).ravel()
+    assert len(set(gained)) == 3 and np.abs(gained - 1).max() <= 0.3 and np.ptp(gained) <= 0.2
+
+
+def test_every_symmetry_and_chip_is_drawn(patches: Patches) -> None:
+    seen = {patches.patch(np.random.default_rng([0, 0, place]), 8)[0].tobytes() for place in range(200)}
+    assert len(seen) == 200  # every sample has gains of its own
+    patches.jitter = 0.0
+    seen = {patches.patch(np.random.default_rng([0, 0, place]), 8)[0].tobytes() for place in range(200)}
+    assert len(seen) == 3 * 8
