@@ -110,6 +110,9 @@ def _has_preset(section: Any) -> Any:
 class SuperRes(Section):
     preset: str = Field(description="One of the presets.")
     presets: dict[str, SuperResPreset] = Field(description="Sizes and training of Prog-ESRGAN.")
+    pretrained: str | None = Field(
+        None, description="File of a public ESRGAN generator (.pth or .safetensors) from which stage 1 starts."
+    )
     _known = model_validator(mode="after")(_has_preset)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from jointseg.models import public_weights
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.progress import track
 from jointseg.training import generator, losses
@@ -23,6 +24,7 @@ def superres_stage1(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    pretrained: Path | None = None,
 ) -> dict[str, Any]:
     """Trains stage 1 against the 1 m chip averaged to 2.5 m; the checkpoint holds stage 2 still untrained.
 
@@ -33,13 +35,19 @@ def superres_stage1(
         model: {"stage1": kwargs, "stage2": kwargs} of ProgESRGAN.
         training: steps, batch, patch_px (10 m pixels), learning_rate, warmup (steps), schedule, ema (decay), clip
             (gradient norm), validate_every (steps), validation_chips, precision ("fp32" or "bf16").
+        pretrained: weights of a public ESRGAN generator to start from; see models.public_weights.
 
     Returns:
         The validation PSNR and its gain over bilinear upsampling in dB.
+
+    Raises:
+        DataError: `pretrained` cannot be read or is of another size than stage 1.
     """
     rng, _ = prepare(seed, threads)
     data = generator.Data(index, statistics, chips)
     network = generator.build(model)
+    if pretrained is not None:
+        public_weights.start(network.generator1, pretrained)
     return _descend(1, 1.0, network, data, checkpoint, history, panel, model, training, seed, rng)
 
 
