@@ -112,7 +112,7 @@ if C.superres is not None:
 
     rule superres_chips:
         input:
-            unpack(lambda wildcards: {"superres": weights("superres")} if wildcards.method == "superres" else {}),
+            unpack(lambda wildcards: {"superres": generator()} if wildcards.method == "superres" else {}),
             index=rules.dataset.output.index,
             statistics=rules.dataset.output.statistics,
             chips=rules.dataset.input.chips,
