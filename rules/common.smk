@@ -66,11 +66,19 @@ def composites(year, ids):
     return expand(f"{R}/sentinel2/composites/{year}/{{tile}}.tif", tile=ids)
 
 
+def generator():
+    """The generator on whose images the segmenter is trained."""
+    return f"{R}/superres/{C.joint.start if C.joint is not None else C.superres.final}.safetensors"
+
+
 def weights(part, method="superres"):
     """The checkpoint that maps: given by the config, or trained here."""
     if C.weights is not None:
         return getattr(C.weights, part)
-    return f"{R}/superres/adversarial.safetensors" if part == "superres" else f"{R}/segmentation/{method}.safetensors"
+    if part == "superres":
+        return f"{R}/superres/{C.superres.final}.safetensors"
+    final = "joint" if method == "superres" and C.superres.final == "joint" else method
+    return f"{R}/segmentation/{final}.safetensors"
 
 
 def outlines(packaged):
@@ -172,6 +180,7 @@ def shown(wildcards):
             "panels": [
                 *expand(f"{R}/superres/{{stage}}.png", stage=["stage1", "stage2", "adversarial"]),
                 *expand(f"{R}/segmentation/{{method}}.png", method=METHODS),
+                *([rules.joint.output.panel] if C.joint is not None else []),
             ],
         }
     return have
@@ -190,6 +199,7 @@ def all_manifests():
     if SCORED:
         jobs += ["samples", "deliveries", "dataset", "assess"]
         jobs += ["superres_stage1", "superres_stage2", "superres_adversarial"]
+        jobs += ["joint"] if C.joint is not None else []
         jobs += ["density"] if C.dataset.density else []
         jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
@@ -213,4 +223,5 @@ def everything(wildcards):
         made += expand(rules.agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += expand(rules.segmentation.output, method=METHODS)
+        made += rules.joint.output if C.joint is not None else []
     return made

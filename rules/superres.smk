@@ -3,6 +3,7 @@ if C.superres is not None:
 
     rule superres_stage1:
         input:
+            unpack(lambda wildcards: {"pretrained": C.superres.pretrained} if C.superres.pretrained else {}),
             index=rules.dataset.output.index,
             statistics=rules.dataset.output.statistics,
             chips=rules.dataset.input.chips,
@@ -117,7 +118,7 @@ if C.superres is not None:
 
     rule superres_chips:
         input:
-            unpack(lambda wildcards: {"superres": weights("superres")} if wildcards.method == "superres" else {}),
+            unpack(lambda wildcards: {"superres": generator()} if wildcards.method == "superres" else {}),
             index=rules.dataset.output.index,
             statistics=rules.dataset.output.statistics,
             chips=rules.dataset.input.chips,

@@ -1,8 +1,12 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from tiny_networks import SEGMENTER
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerHungarianMatcher
 
+from jointseg import settings
 from jointseg.models.mask2former import Segmenter, build
 from jointseg.models.mask_loss import LossWeights, dense_loss, layer_loss, match, sample_points, set_loss
 
@@ -54,6 +58,49 @@ def test_paper_size_is_built_and_runs() -> None:
     assert 210e6 < sum(weight.numel() for weight in network.parameters()) < 220e6
     with torch.inference_mode():
         assert network.semantic(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize("bands", [3, 4])
+def test_rgb_or_rgb_and_near_infrared(bands: int) -> None:
+    torch.manual_seed(0)
+    network = build(**SEGMENTER, in_channels=bands)
+    x, other = torch.randn(2, 1, bands, 64, 64)
+    other[:, :3] = x[:, :3]
+    label = torch.randint(0, 2, (1, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(network(x), network(other)) is (bands == 3)
+    assert network.loss(x, label, WEIGHTS, generators(len(x))).isfinite()
+
+
+# Published for classification of 1000 classes: 28 M, 88 M and 197 M (Liu et al. 2021, tables 1 and 5); to the last
+# one by torchvision for T and B; L at a window of 12 has larger tables of relative positions than at 7.
+@pytest.mark.parametrize(
+    ("form", "published"),
+    [
+        ({"embed_dim": 96, "depths": [2, 2, 6, 2], "heads": [3, 6, 12, 24], "window": 7}, 28_288_354),
+        ({"embed_dim": 128, "depths": [2, 2, 18, 2], "heads": [4, 8, 16, 32], "window": 7}, 87_768_224),
+        ({"embed_dim": 192, "depths": [2, 2, 18, 2], "heads": [6, 12, 24, 48], "window": 12}, 196_735_516),
+    ],
+    ids=["Swin-T", "Swin-B", "Swin-L"],
+)
+def test_backbones_have_the_published_size(form: dict[str, Any], published: int) -> None:
+    with torch.device("meta"):
+        encoder = build(**{**PAPER, **form}).network.model.pixel_level_module.encoder
+    head = 1000 * 8 * form["embed_dim"] + 1000
+    # The feature maps have a norm each, beside that of the classifier.
+    norms = sum(value.numel() for name, value in encoder.named_parameters() if "hidden_states_norms" in name)
+    assert norms == sum(2 * form["embed_dim"] * 2**stage for stage in range(4))
+    assert sum(value.numel() for value in encoder.parameters()) - norms == published - head
+
+
+# 47 M and 215 M: Mask2Former's model zoo for semantic segmentation (Cheng et al. 2022, table 4).
+@pytest.mark.parametrize(("preset", "millions"), [("small", 1.56), ("base", 47), ("paper", 215)])
+def test_presets_of_the_production_config_have_the_published_size(preset: str, millions: float) -> None:
+    config = settings.read(Path(__file__).parents[1] / "config.yaml")
+    assert config.segmentation is not None
+    with torch.device("meta"):
+        network = build(**config.segmentation.presets[preset].model.model_dump())
+    assert sum(value.numel() for value in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
 def test_semantic_map_is_the_sum_over_queries() -> None:

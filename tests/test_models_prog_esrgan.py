@@ -54,6 +54,33 @@ def test_second_stage_sees_the_sentinel2_image() -> None:
         assert not torch.equal(network.stage2(first, sr25), network.stage2(second, sr25))
 
 
+@pytest.mark.parametrize("channels", [4, 12])
+def test_further_channels_are_seen_by_both_stages_and_upsampled_by_none(channels: int) -> None:
+    torch.manual_seed(0)
+    network = ProgESRGAN(**GENERATOR, in_channels=channels)
+    assert network.generator1.conv_first.weight.shape[1] == channels
+    assert network.generator2.conv_first.weight.shape[1] == 4 * (3 + channels)  # after the pixel-unshuffle by 2
+    x, other = torch.randn(2, 1, channels, 4, 6)
+    other[:, :3] = x[:, :3]
+    with torch.inference_mode():
+        sr25 = network.stage1(x)
+        assert network(x)[1].shape == (1, 3, 40, 60)
+        assert not torch.equal(sr25, network.stage1(other))
+        assert not torch.equal(network.stage2(x, sr25), network.stage2(other, sr25))
+        for generator in (network.generator1, network.generator2):
+            torch.nn.init.zeros_(generator.conv_last.weight)
+        assert torch.equal(network(x)[0], upsample(x[:, :3], 4))
+        assert torch.equal(network(other)[1], network(x)[1])
+
+
+def test_three_channels_keep_the_shapes_of_older_checkpoints() -> None:
+    plain, named = ProgESRGAN(**GENERATOR), ProgESRGAN(**GENERATOR, in_channels=3)
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (plain, named)]
+    assert shapes[0] == shapes[1]
+    assert shapes[0]["generator1.conv_first.weight"] == (8, 3, 3, 3)
+    assert shapes[0]["generator2.conv_first.weight"] == (8, 24, 3, 3)
+
+
 def test_channels_last_changes_nothing_but_speed() -> None:
     torch.manual_seed(0)
     network = ProgESRGAN(**GENERATOR).eval()

@@ -22,6 +22,7 @@ def test_state_dict_keys_are_those_of_the_esrgan_release() -> None:
     [
         (4, 1, "nearest", (5, 7)),
         (1, 2, "nearest", (4, 6)),
+        (10, 1, "nearest", (3, 4)),
         (4, 1, "shuffle", (5, 7)),
         (2.5, 2, "shuffle", (4, 6)),
         (2.5, 1, "bilinear", (4, 6)),

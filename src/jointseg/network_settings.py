@@ -113,9 +113,31 @@ def _has_preset(section: Any) -> Any:
     return section
 
 
+class Joint(Descent):
+    """Super-resolution and segmentation fine-tuned as one network; without this section it is not done."""
+
+    start: Literal["stage2", "adversarial"] = Field(
+        "adversarial", description="The generator to start from, of whose images the segmenter is trained first."
+    )
+    crop_px: Annotated[int, Field(ge=160, multiple_of=160)] = Field(description="Side of a crop in 1 m pixels.")
+    generator_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        1e-4, description="Of the generator; learning_rate is the segmenter's."
+    )
+    image: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the L1 loss of the image at 1 m.")
+    consistency: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Weight of the L1 loss of the image seen at 10 m again."
+    )
+
+
 class SuperRes(Section):
     preset: str = Field(description="One of the presets.")
+    final: Literal["stage2", "adversarial", "joint"] = Field(
+        "adversarial", description="The generator that maps; joint goes with the segmenter fine-tuned beside it."
+    )
     presets: dict[str, SuperResPreset] = Field(description="Sizes and training of Prog-ESRGAN.")
+    pretrained: str | None = Field(
+        None, description="File of a public ESRGAN generator (.pth or .safetensors) from which stage 1 starts."
+    )
     _known = model_validator(mode="after")(_has_preset)
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from jointseg.dataset_settings import Dataset
 from jointseg.errors import DataError
-from jointseg.network_settings import Segmentation, SuperRes
+from jointseg.network_settings import Joint, Segmentation, SuperRes
 from jointseg.settings_types import Count, Metres, Name, Section, Share
 
 Year = Annotated[int, Field(ge=2015, le=2100)]
@@ -216,6 +216,7 @@ class Settings(Section):
     dataset: Dataset | None = None
     superres: SuperRes | None = None
     segmentation: Segmentation | None = None
+    joint: Joint | None = None
     weights: Weights | None = None
     inference: Inference = Inference()
     accuracy: Accuracy = Accuracy()
@@ -230,6 +231,10 @@ class Settings(Section):
             raise ValueError("a run without `weights` needs the sections dataset, superres and segmentation")
         if self.weights is not None and any(part is not None for part in trains):
             raise ValueError("a run with `weights` trains nothing: leave out dataset, superres and segmentation")
+        if self.joint is not None and self.superres is None:
+            raise ValueError("joint fine-tunes what is trained here: it needs the sections superres and segmentation")
+        if self.superres is not None:
+            self._one_generator(self.superres.final)
         if self.tile_km * 1000 < self.inference.window_m:
             raise ValueError(f"tiles of {self.tile_km} km are smaller than windows of {self.inference.window_m} m")
         prior = self.dataset.density if self.dataset is not None else None
@@ -238,6 +243,13 @@ class Settings(Section):
         if self.accuracy.products and self.accuracy.products_folder is None:
             raise ValueError("accuracy.products are listed but accuracy.products_folder is not given")
         return self
+
+    def _one_generator(self, final: str) -> None:
+        """The segmenter is trained on the images of one generator: that which maps, or from which joint starts."""
+        if final == "joint" and self.joint is None:
+            raise ValueError("superres.final is joint, but there is no section joint")
+        if self.joint is not None and final not in ("joint", self.joint.start):
+            raise ValueError(f"superres.final is {final}, but joint starts from {self.joint.start}; make them the same")
 
 
 def load(config: dict[str, Any]) -> Settings:

@@ -23,6 +23,7 @@ STEPS = {
     "superres_adversarial": "training.adversarial",
     "superres_chips": "training.images",
     "segmentation": "training.segmentation",
+    "joint": "training.joint",
     "isa": "inference.engine",
     "isa_chips": "inference.engine",
     "map_chips": "inference.cutout",

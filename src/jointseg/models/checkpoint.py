@@ -12,12 +12,16 @@ from torch import nn
 
 from jointseg.errors import DataError
 from jointseg.models import discriminator, mask2former
+from jointseg.models.direct import DirectSegmenter
 from jointseg.models.prog_esrgan import ProgESRGAN
+from jointseg.models.single_esrgan import SingleESRGAN
 from jointseg.raster import atomic
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "prog_esrgan": ProgESRGAN,
+    "single_esrgan": SingleESRGAN,
     "mask2former": mask2former.build,
+    "direct": DirectSegmenter,
     "unet_discriminators": discriminator.pair,
 }
 HEADER = "jointseg"  # one metadata entry: safetensors writes several in an order that changes from run to run

@@ -14,7 +14,7 @@ FLOOR = 1e-6  # probability below which a class's share of a pixel makes no diff
 
 
 class Segmenter(nn.Module):
-    """Normalised RGB [n, 3, h, w] at 1 m -> probability of impervious surface [n, 1, h, w]."""
+    """Normalised image [n, in_channels, h, w] at 1 m -> probability of impervious surface [n, 1, h, w]."""
 
     def __init__(self, config: Mask2FormerConfig, multiple_px: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Segmenter(nn.Module):
         return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
     def semantic(self, x: Tensor) -> Tensor:
-        """Probability of impervious surface [n, 1, h, w] of normalised RGB [n, 3, h, w], any h and w."""
+        """Probability of impervious surface [n, 1, h, w] of [n, in_channels, h, w], any h and w."""
         padded = self._pad(x)
         output = self.network(pixel_values=padded)
         logit = self._logit(output.class_queries_logits, output.masks_queries_logits, padded.shape[2:])
@@ -56,7 +56,7 @@ class Segmenter(nn.Module):
         generators: Sequence[torch.Generator],
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Loss of normalised RGB [n, 3, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
+        """Loss of [n, in_channels, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
 
         The published set loss on every decoder layer, plus two dense terms (cross-entropy + dice) that make short
         trainings work: `dense_weight` on the final map, `pixel_weight` on a linear reading of the pixel features
@@ -92,11 +92,13 @@ def build(
     queries: int,
     drop_path: float = 0.0,
     patch: int = 4,
+    in_channels: int = 3,
 ) -> Segmenter:
     """A segmenter with random weights. `decoder_layers` counts as published: masks are predicted once more than that.
 
     embed_dim, depths, heads, window, drop_path, patch: the Swin backbone. hidden_dim, attention_heads: both decoders;
-    encoder_*: the pixel decoder; decoder_layers, feedforward, queries: the transformer decoder.
+    encoder_*: the pixel decoder; decoder_layers, feedforward, queries: the transformer decoder. in_channels: bands of
+    the image, 3 for RGB or 4 for RGB and near infrared.
     """
     backbone = {
         "embed_dim": embed_dim,
@@ -105,6 +107,7 @@ def build(
         "window_size": window,
         "drop_path_rate": drop_path,
         "patch_size": patch,
+        "num_channels": in_channels,
         "out_features": ["stage1", "stage2", "stage3", "stage4"],
     }
     network = {

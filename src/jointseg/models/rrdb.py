@@ -9,6 +9,7 @@ from jointseg.errors import DataError
 RESIDUAL_SCALE = 0.2
 NEGATIVE_SLOPE = 0.2
 INITIAL_SCALE = 0.1
+NEAREST = {2: (2,), 4: (2, 2), 10: (2, 5)}  # the steps in which "nearest" reaches a factor
 
 
 class DenseBlock(nn.Module):
@@ -47,7 +48,7 @@ class RRDBNet(nn.Module):
 
     The trunk runs on the input grid, or on one `unshuffle` times coarser (h and w must then be multiples of it).
     `upsampling` says how its features reach the output grid:
-    "nearest"   doubled once or twice, a convolution after each (as published, with scale x unshuffle = 2 or 4);
+    "nearest"   one or two steps with a convolution after each (as published, with scale x unshuffle = 2 or 4; or 10);
     "shuffle"   one convolution and a pixel shuffle straight to the output grid (any whole factor; cheapest);
     "bilinear"  one interpolation by any factor, whole or not, then a convolution.
     `tail` is the number of channels on the output grid of the last two modes (as many as `features` if left out).
@@ -72,10 +73,10 @@ class RRDBNet(nn.Module):
         self.conv_first = nn.Conv2d(in_channels * unshuffle**2, features, 3, padding=1)
         self.RRDB_trunk = nn.Sequential(*(RRDB(features, growth) for _ in range(blocks)))
         self.trunk_conv = nn.Conv2d(features, features, 3, padding=1)
-        if upsampling == "nearest" and self.factor in (2, 4):
+        if upsampling == "nearest" and self.factor in NEAREST:
             tail = features
             self.upconv1 = nn.Conv2d(features, features, 3, padding=1)
-            if self.factor == 4:
+            if len(NEAREST[int(self.factor)]) > 1:
                 self.upconv2 = nn.Conv2d(features, features, 3, padding=1)
         elif upsampling == "shuffle" and self.factor == int(self.factor):
             self.upconv1 = nn.Conv2d(features, tail * int(self.factor) ** 2, 3, padding=1)
@@ -84,7 +85,7 @@ class RRDBNet(nn.Module):
         else:
             raise DataError(
                 f"RRDBNet: upsampling '{upsampling}' cannot make a factor of {self.factor} (scale x unshuffle); "
-                "'nearest' makes 2 or 4, 'shuffle' any whole number, 'bilinear' any number"
+                "'nearest' makes 2, 4 or 10, 'shuffle' any whole number, 'bilinear' any number"
             )
         self.HRconv = nn.Conv2d(tail, tail, 3, padding=1)
         self.conv_last = nn.Conv2d(tail, out_channels, 3, padding=1)
@@ -110,10 +111,10 @@ class RRDBNet(nn.Module):
             return F.pixel_shuffle(self.upconv1(x), int(self.factor))
         if self.upsampling == "bilinear":
             return self.upconv1(F.interpolate(x, scale_factor=self.factor, mode="bilinear", align_corners=False))
-        x = self.upconv1(F.interpolate(x, scale_factor=2, mode="nearest"))
-        if self.factor == 4:
-            x = F.leaky_relu(x, NEGATIVE_SLOPE)
-            x = self.upconv2(F.interpolate(x, scale_factor=2, mode="nearest"))
+        first, *second = NEAREST[int(self.factor)]
+        x = self.upconv1(F.interpolate(x, scale_factor=first, mode="nearest"))
+        for factor in second:
+            x = self.upconv2(F.interpolate(F.leaky_relu(x, NEGATIVE_SLOPE), scale_factor=factor, mode="nearest"))
         return x
 
     def forward(self, x: Tensor) -> Tensor:

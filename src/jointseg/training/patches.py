@@ -15,6 +15,7 @@ SCALE = 10  # 1 m pixels along the side of a 10 m pixel
 RGB = 3  # bands of the 1 m image, and the first of the 10 m image
 
 Pair = tuple[np.ndarray, np.ndarray]
+Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Patches:
@@ -56,8 +57,11 @@ class Patches:
         chip = self.dataset.read(chip_id)
         return tensors([self._normalised(chip.lr, chip.hr)])
 
-    def patch(self, rng: np.random.Generator, patch_px: int) -> Pair:
-        """A random patch of a random chip, turned and flipped: float32 [bands, p, p] and [3, 10 p, 10 p], NaN unknown.
+    def patch(self, rng: np.random.Generator, patch_px: int) -> Triple:
+        """A random patch of a random chip, turned and flipped.
+
+        Returns:
+            float32 [bands, p, p] and [3, 10 p, 10 p], NaN where unknown; label uint8 [10 p, 10 p], 255 where unknown.
 
         Raises:
             DataError: the chip is smaller than the patch.
@@ -71,7 +75,7 @@ class Patches:
         which = int(rng.integers(8))
         gain = gains(rng, len(chip.lr), self.jitter) if self.jitter else None
         low, high = self._normalised(chip.lr, chip.hr, gain)
-        return turn(low, which), turn(high, which)
+        return turn(low, which), turn(high, which), turn(chip.label, which)
 
     def batch(self, seed: int, step: int, places: Iterable[int], patch_px: int) -> tuple[Tensor, Tensor, Tensor]:
         """The patches at some places of the batch of a step (0-based); each depends on seed, step and place alone.
@@ -81,7 +85,7 @@ class Patches:
             high [places, 3, 10 patch_px, 10 patch_px] at 1 m with unknown pixels at 0;
             valid [places, 1, 10 patch_px, 10 patch_px], 1 where `high` is known.
         """
-        return tensors([self.patch(np.random.default_rng([seed, step, place]), patch_px) for place in places])
+        return tensors([self.patch(np.random.default_rng([seed, step, place]), patch_px)[:2] for place in places])
 
 
 def tensors(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:

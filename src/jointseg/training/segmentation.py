@@ -132,20 +132,22 @@ class Images:
         return model.semantic(x.to(loop.device()))[0, 0].cpu().numpy()
 
 
+def count(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """int64 [2, 100]: known pixels of class 0 and 1 by probability of ISA in hundredths; both arrays [h, w]."""
+    hundredth = np.minimum((probability * (THRESHOLDS + 1)).astype(np.int64), THRESHOLDS)
+    return np.stack([np.bincount(hundredth[label == value], minlength=THRESHOLDS + 1) for value in (0, 1)])
+
+
 def score(model: Segmenter, images: Images) -> np.ndarray:
-    """int64 [2, 100]: known pixels of class 0 and 1 by probability of ISA in hundredths, over all chips."""
-    counts = np.zeros((2, THRESHOLDS + 1), np.int64)
-    for sample_id in images.ids:
-        label = images.read(sample_id)[1]
-        probability = images.predict(model, sample_id)
-        hundredth = np.minimum((probability * (THRESHOLDS + 1)).astype(np.int64), THRESHOLDS)
-        for value in (0, 1):
-            counts[value] += np.bincount(hundredth[label == value], minlength=THRESHOLDS + 1)
-    return counts
+    """`count` over all chips, int64 [2, 100]."""
+    return sum(
+        (count(images.read(sample_id)[1], images.predict(model, sample_id)) for sample_id in images.ids),
+        np.zeros((2, THRESHOLDS + 1), np.int64),
+    )
 
 
 def f1_iou(counts: np.ndarray, threshold: float) -> tuple[float, float]:
-    """F1 and IoU of ISA (probability >= threshold, a multiple of 0.01) from the counts of `score`."""
+    """F1 and IoU of ISA (probability >= threshold, a multiple of 0.01) from the counts of `count` or `score`."""
     cut = round(threshold * (THRESHOLDS + 1))
     true, false, missed = counts[1, cut:].sum(), counts[0, cut:].sum(), counts[1, :cut].sum()
     wrong = false + missed

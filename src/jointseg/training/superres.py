@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from jointseg import processes
+from jointseg.models import public_weights
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.training import generator, losses
 from jointseg.training.loader import Batch
@@ -24,6 +25,7 @@ def superres_stage1(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    pretrained: Path | None = None,
     state: str | None = None,
     events: str | None = None,
 ) -> dict[str, Any]:
@@ -35,19 +37,26 @@ def superres_stage1(
         checkpoint, history, panel: what to write (safetensors, CSV, PNG).
         model: {"stage1": kwargs, "stage2": kwargs} of ProgESRGAN.
         training: the keys of `StageTraining` in the config.
+        pretrained: weights of a public ESRGAN generator to start from; see models.public_weights.
         threads: of torch, and that make batches.
         state: file in which the half-done training is kept until it is whole.
         events: folder of what TensorBoard shows.
 
     Returns:
         The validation PSNR and its gain over bilinear upsampling in dB.
+
+    Raises:
+        DataError: `pretrained` cannot be read or is of another size than stage 1.
     """
     arguments = dict(locals())
     if processes.to_spread(training["devices"]):
         return processes.spread(superres_stage1, training["devices"], arguments)
     prepare(seed, threads)
     data = generator.Data(index, statistics, chips, training["jitter"])
-    return _descend(1, 1.0, generator.build(model), data, None, arguments)
+    network = generator.build(model)
+    if pretrained is not None:
+        public_weights.start(network.generator1, pretrained)
+    return _descend(1, 1.0, network, data, None, arguments)
 
 
 def superres_stage2(

@@ -1,0 +1,281 @@
+"""Super-resolution and segmentation trained together: the loss of the map goes back through the image."""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from jointseg import processes
+from jointseg.errors import DataError
+from jointseg.models import checkpoint as checkpoints
+from jointseg.models.mask_loss import UNKNOWN, LossWeights
+from jointseg.models.prog_esrgan import RGB, upsample
+from jointseg.training import generator as generators
+from jointseg.training import loop, losses
+from jointseg.training.loader import Batch
+from jointseg.training.patches import SCALE, Patches, tensors
+from jointseg.training.scores import seen_at_10m
+from jointseg.training.segmentation import best_threshold, count, f1_iou
+from jointseg.training.state import State
+from jointseg.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+STAGE = 4  # of a generator in its checkpoint's header: trained with the segmenter
+WEIGHT_DECAY = 0.05  # of the segmenter, as Mask2Former was published
+PANEL_CHIPS = 3
+
+
+class Pair(nn.Module):
+    """A generator and the segmenter that reads its images."""
+
+    def __init__(self, generator: nn.Module, segmenter: nn.Module) -> None:
+        super().__init__()
+        self.generator, self.segmenter = generator, segmenter
+
+    def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised [n, bands, h, w] at 10 m -> at 1 m: normalised RGB [n, 3, 10h, 10w], probability [n, 1, ...]."""
+        image = self.generator(low)[1]
+        return image, self.segmenter.semantic(image)  # type: ignore[operator]
+
+
+def labelled(low: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The label [10h, 10w], 255 also where the 10 m image [bands, h, w] is unknown (NaN)."""
+    unknown = np.isnan(low).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
+    return np.where(unknown, np.uint8(UNKNOWN), label)
+
+
+def batch(chips: Patches, seed: int, step: int, places: Iterable[int], crop_px: int) -> Batch:
+    """The crops at some places of the batch of a step; each depends on seed, step and place alone.
+
+    Returns:
+        low [places, bands, h, w], unknown pixels at the mean (0); high [places, 3, 10h, 10w]; valid [places, 1, 10h,
+        10w], 1 where `high` is known; label uint8 [places, 10h, 10w], 255 unknown; int64 [places], seeds of what the
+        loss draws for each.
+    """
+    rngs = [np.random.default_rng([seed, step, place]) for place in places]
+    drawn = [chips.patch(rng, crop_px // SCALE) for rng in rngs]
+    labels = np.stack([labelled(low, label) for low, _, label in drawn])
+    seeds = torch.tensor([int(rng.integers(2**62)) for rng in rngs])
+    return *tensors([(low, high) for low, high, _ in drawn]), torch.from_numpy(labels), seeds
+
+
+def terms(
+    pair: Pair,
+    low: Tensor,
+    high: Tensor,
+    valid: Tensor,
+    label: Tensor,
+    weights: LossWeights,
+    drawn: Sequence[torch.Generator],
+    precision: str = "fp32",
+) -> dict[str, Tensor]:
+    """The unweighted losses of a batch (see `batch`): of the map, of the image, and of the image seen at 10 m again."""
+    with loop.autocast(precision):
+        image = pair.generator(low)[1]
+    image = image.float()
+    seen, known = seen_at_10m(image, valid)
+    dtype = loop.dtype(precision)
+    return {
+        "segmentation": pair.segmenter.loss(image, label, weights, drawn, dtype),  # type: ignore[operator]
+        "l1_1m": losses.l1(image, high, valid),
+        "l1_10m": losses.l1(seen, low[:, :RGB], known),
+    }
+
+
+@torch.inference_mode()
+def judge(pair: Pair, chips: Patches) -> tuple[np.ndarray, float]:
+    """Over all chips: pixels by class and probability, int64 [2, 100] (see segmentation.count), and PSNR in dB."""
+    counts, errors = np.zeros((2, 100), np.int64), np.zeros(2)
+    std = torch.from_numpy(chips.std[:RGB]).to(loop.device())
+    for chip_id in chips.ids:
+        low, high, valid = (part.to(loop.device()) for part in chips.whole(chip_id))
+        image, probability = pair(low)
+        chip = chips.dataset.read(chip_id)
+        counts += count(labelled(chip.lr, chip.label), probability[0, 0].cpu().numpy())
+        errors += losses.squared_error(image * std, high * std, valid)
+    return counts, losses.psnr(*errors)
+
+
+def train(
+    pair: Pair,
+    data: generators.Data,
+    training: dict[str, Any],
+    weights: LossWeights,
+    seed: int,
+    threads: int,
+    state: State,
+    events: str | None = None,
+) -> Trainer[Pair]:
+    """Trains the pair; the trainer's history begins with the figures of the pair as it was given."""
+    groups = [
+        {
+            "params": list(pair.generator.parameters()),
+            "lr": training["generator_learning_rate"],
+            "betas": generators.BETAS,
+            "weight_decay": 0.0,
+        },
+        {
+            "params": list(pair.segmenter.parameters()),
+            "lr": training["learning_rate"],
+            "weight_decay": WEIGHT_DECAY,
+        },
+    ]
+    descent = loop.Descent(torch.optim.AdamW(groups), training["clip"])
+    base = max(("learning_rate", "generator_learning_rate"), key=training.__getitem__)
+
+    def validate(average: Pair) -> dict[str, float]:
+        counts, psnr = judge(average, data.validation)
+        f1, iou = f1_iou(counts, 0.5)
+        return {"validation_f1": f1, "validation_iou": iou, "psnr_1m": psnr}
+
+    trainer = Trainer(
+        "super-resolution and segmentation",
+        pair,
+        {"pair": descent},
+        training,
+        seed,
+        lambda step, places: batch(data.train, seed, step, places, training["crop_px"]),
+        validate,
+        lambda average, history: panel_of(average, data.validation, history, 0.5),
+        state,
+        threads,
+        events,
+    )
+
+    def advance(step: int, given: Batch) -> dict[str, float] | None:
+        low, high, valid, label, seeds = given
+        drawn = [torch.Generator().manual_seed(each) for each in seeds.tolist()]
+        found = terms(pair, low, high, valid, label, weights, drawn, training["precision"])
+        loss = found["segmentation"] + training["image"] * found["l1_1m"] + training["consistency"] * found["l1_10m"]
+        if not descent.step(loss, trainer.rate(step, base), step):
+            return None
+        return {name: float(term.detach()) for name, term in found.items()}
+
+    if trainer.first and trainer.start == 0:
+        trainer.history.add(0, **validate(trainer.average.model))
+    pair.train()
+    trainer.run(advance)
+    return trainer
+
+
+@torch.inference_mode()
+def _pictures(pair: Pair, chips: Patches, threshold: float) -> list[list[np.ndarray]]:
+    """Rows of bilinear, super-resolved and true image, label, probability and map."""
+    rows = []
+    for chip_id in chips.spread(PANEL_CHIPS):
+        low, high, valid = (part.to(loop.device()) for part in chips.whole(chip_id))
+        image, probability = pair(low)
+        chip, found = chips.dataset.read(chip_id), probability[0, 0].cpu().numpy()
+        images = [upsample(low[:, :RGB], SCALE), image, torch.where(valid > 0, high, torch.nan)]
+        shown = [loop.to_display(each[0].cpu().numpy() * chips.std[:RGB] + chips.mean[:RGB]) for each in images]
+        label = labelled(chip.lr, chip.label)
+        grey = np.where(label == UNKNOWN, 0.5, label).astype(np.float32)
+        rows.append([*shown, grey, found, (found >= threshold).astype(np.float32)])
+    return rows
+
+
+def panel_of(pair: Pair, chips: Patches, history: loop.History, threshold: float) -> Figure:
+    """Learning curves above the pictures."""
+    titles = ["Sentinel-2, bilinear", "1 m", "Jilin-1", "label", "probability", f"ISA at {threshold:.2f}"]
+    curves = [["segmentation"], ["l1_1m", "l1_10m"], ["validation_f1", "validation_iou"], ["psnr_1m"]]
+    return loop.panel(history, curves, _pictures(pair, chips, threshold), titles)
+
+
+def joint(
+    *,
+    index: Path,
+    statistics: Path,
+    chips: list[Path],
+    superres: Path,
+    segmentation: Path,
+    generator: Path,
+    segmenter: Path,
+    history: Path,
+    panel: Path,
+    training: dict[str, Any],
+    loss: dict[str, float],
+    seed: int,
+    threads: int,
+    state: str | None = None,
+    events: str | None = None,
+) -> dict[str, Any]:
+    """Fine-tunes a generator and the segmenter trained on its images as one network from 10 m to the map.
+
+    The loss is that of the segmenter, plus the L1 of the image at 1 m and of the image seen at 10 m again, which keep
+    the generator from drawing what suits the segmenter alone. The threshold is found anew, as in `segmentation`.
+
+    Args:
+        index, statistics, chips: of the dataset.
+        superres, segmentation: the checkpoints to start from.
+        generator, segmenter, history, panel: what to write (safetensors twice, CSV, PNG).
+        training: the section `joint` of the config.
+        loss: the weights of the segmenter's loss, keys of LossWeights.
+        threads: of torch, and that make batches.
+        state: file in which the half-done training is kept until it is whole.
+        events: folder of what TensorBoard shows.
+
+    Returns:
+        Facts for the manifest.
+
+    Raises:
+        DataError: a checkpoint of another kind, normalisation or method, or a generator not trained to 1 m.
+    """
+    arguments = dict(locals())
+    if processes.to_spread(training["devices"]):
+        return processes.spread(joint, training["devices"], arguments)
+    loop.prepare(seed, threads)
+    normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
+    made, of_generator = checkpoints.load(superres, generators.ARCHITECTURE, normalisation)
+    if of_generator["trained"]["stage"] < 2:
+        raise DataError(f"checkpoint {superres} is trained to 2.5 m only; give that of stage 2 or the adversarial step")
+    read, of_segmenter = checkpoints.load(segmentation, "mask2former", normalisation)
+    if of_segmenter["trained"]["method"] != "superres":
+        raise DataError(
+            f"checkpoint {segmentation} was trained on {of_segmenter['trained']['method']} images; "
+            "give that of super-resolved ones"
+        )
+    data = generators.Data(index, statistics, chips, training["jitter"])
+    made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    started = Pair(made, read).requires_grad_(True).to(loop.device())
+    settings = {name: arguments[name] for name in ("training", "loss", "seed", "threads")}
+    kept = State(state, __name__, [index, statistics, *chips, superres, segmentation], settings)
+    trainer = train(started, data, training, LossWeights(**loss), seed, threads, kept, events)  # type: ignore[arg-type]
+    if not trainer.first:
+        return {}
+    pair, figures = trainer.average.model, trainer.history
+    counts, psnr = judge(pair, data.validation)
+    threshold = best_threshold(counts)
+    f1, iou = f1_iou(counts, threshold)
+    first, last = figures.rows[0], figures.rows[-1]
+    if last["validation_f1"] <= first["validation_f1"]:
+        log.warning(
+            "joint training gained nothing: validation F1 %.4f before and %.4f after it, at threshold 0.5",
+            first["validation_f1"],
+            last["validation_f1"],
+        )
+    common = {"steps": training["steps"], "seed": seed, "threads": threads, "joint": True}
+    facts = {
+        "method": "superres",
+        "chips": {"train": len(data.train.ids), "validation": len(data.validation.ids)},
+        **common,
+        "threshold": threshold,
+        "validation_f1": round(f1, 6),
+        "validation_iou": round(iou, 6),
+    }
+    trained = {**common, "stage": STAGE, "train_chips": len(data.train.ids), "figures": last}
+    for path, network, header, extra in (
+        (generator, pair.generator, of_generator, trained),
+        (segmenter, pair.segmenter, of_segmenter, facts),
+    ):
+        checkpoints.save(path, network, architecture=header["architecture"], normalisation=normalisation, extra=extra)
+    figures.write(history)
+    loop.write_panel(panel, panel_of(pair, data.validation, figures, threshold))
+    kept.drop()
+    return {**facts, "psnr_1m": psnr, "psnr_before": first["psnr_1m"], "device": loop.device().type}
