@@ -1,6 +1,5 @@
 """Adversarial fine-tuning of both stages: L1 + perceptual + adversarial loss, one U-Net discriminator a stage."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,7 @@ from jointseg.training.loader import Batch
 from jointseg.training.loop import Descent, autocast, device, prepare
 from jointseg.training.trainer import Trainer
 
-log = logging.getLogger(__name__)
-
 DISCRIMINATORS = "unet_discriminators"
-COLLAPSED_ACCURACY = 0.98  # a discriminator that is right this often has nothing left to teach the generator
 SCALES = ("2.5m", "1m")
 
 
@@ -87,6 +83,7 @@ def superres_adversarial(
         kept,
         threads,
         events,
+        images=generator.IMAGES,
         others={"discriminators": critics},
     )
 
@@ -116,7 +113,6 @@ def superres_adversarial(
     )
     facts = generator.finish(trainer, 3, model, data, checkpoint, history, panel)
     kept.drop()
-    warn_of_collapse(last)
     return facts | {name: last[name] for name in accuracies}
 
 
@@ -162,16 +158,3 @@ def critic_terms(
         parts.append(losses.discriminator_adversarial(real, fake, known))
         figures[f"accuracy_{scale}"] = losses.discriminator_accuracy(real.detach(), fake.detach(), known)
     return torch.stack(parts).sum(), figures
-
-
-def warn_of_collapse(last: dict[str, float]) -> None:
-    """Warns when a discriminator's mean accuracy since the last validation says that it has won outright."""
-    for scale in SCALES:
-        accuracy = last[f"accuracy_{scale}"]
-        if accuracy > COLLAPSED_ACCURACY:
-            log.warning(
-                "the %s discriminator is right on %.1f %% of pixels: the generator learns nothing from it any more; "
-                "lower discriminator_learning_rate or raise the adversarial weight",
-                scale,
-                100 * accuracy,
-            )

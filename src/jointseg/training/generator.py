@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 ARCHITECTURE = "prog_esrgan"
 BETAS = (0.9, 0.99)
+IMAGES = ("10 m image", "1 m image")  # the first parts of a batch
 PANEL_CHIPS, PANEL_PX = 4, 32  # rows of the panel, and 10 m pixels along the side of its pictures
 PSNR_1M, PSNR_25M, BILINEAR_1M, BILINEAR_25M = "psnr_1m", "psnr_2.5m", "bilinear_1m", "bilinear_2.5m"
 

@@ -116,6 +116,7 @@ def _descend(
         state,
         given["threads"],
         given["events"],
+        images=generator.IMAGES,
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:
