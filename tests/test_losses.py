@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jointseg.errors import DataError
+from jointseg.training import backbone as backbones
 from jointseg.training import losses
-from jointseg.training.backbone import load_backbone
 
 
 def test_l1_counts_known_pixels_only_and_gives_no_gradient_elsewhere() -> None:
@@ -147,7 +147,7 @@ def test_psnr_of_a_known_error() -> None:
 
 
 def test_backbone_gives_features_at_strides_2_4_8_and_is_frozen() -> None:
-    backbone = load_backbone()
+    backbone = backbones.load("efficientnet_lite0")
     features = backbone(torch.zeros(1, 3, 40, 48))
     assert [tuple(f.shape) for f in features] == [(1, 16, 20, 24), (1, 24, 10, 12), (1, 40, 5, 6)]
     assert not any(weight.requires_grad for weight in backbone.parameters())
@@ -156,7 +156,7 @@ def test_backbone_gives_features_at_strides_2_4_8_and_is_frozen() -> None:
 def test_backbone_tells_sharp_from_blurred() -> None:
     # Trained weights react to lost texture more than to a uniform change of the same mean size.
     torch.manual_seed(0)
-    backbone = load_backbone()
+    backbone = backbones.load("efficientnet_lite0")
     image = torch.randn(1, 3, 64, 64)
     blurred = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(image, (2, 2, 2, 2), mode="reflect"), 5, 1)
     shifted = image + (image - blurred).abs().mean()

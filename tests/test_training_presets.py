@@ -12,7 +12,7 @@ from jointseg.models.discriminator import pair
 from jointseg.models.mask_loss import LossWeights
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.training import adversarial, losses
-from jointseg.training.backbone import load_backbone
+from jointseg.training.backbone import load
 from jointseg.training.loop import Descent, autocast, dtype
 
 CONFIG = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())
@@ -50,7 +50,7 @@ def test_super_resolution_makes_a_step_of_every_kind(preset: str, precision: str
         images = [image.float() for image in network(low)]
     pairs = adversarial.paired(images, high, valid)
     critics.requires_grad_(False)
-    terms = adversarial.generator_terms(pairs, list(critics.values()), load_backbone(), training)
+    terms = adversarial.generator_terms(pairs, list(critics.values()), load("efficientnet_lite0"), training)
     assert descent.step(adversarial.total(terms, training), 1e-4, 1) and changed(network, before)
     critics.requires_grad_(True)
     before = weights(critics)

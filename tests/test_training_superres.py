@@ -254,3 +254,11 @@ def test_checkpoint_header_tells_what_was_trained(trained: dict[str, dict[str, P
     for stage, name in enumerate(("stage1", "stage2", "adversarial"), start=1):
         _, header = checkpoints.load(trained[name]["checkpoint"], "prog_esrgan")
         assert header["trained"]["stage"] == stage and header["trained"]["train_chips"] == 3
+
+
+def test_the_perceptual_backbone_is_that_of_the_settings(
+    dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
+) -> None:
+    root, start = dataset["index"].parent, trained["stage2"]["checkpoint"]
+    with pytest.raises(DataError, match="perceptual backbone 'vgg19'"):
+        run("adversarial", root, tmp_path, start, perceptual_backbone="vgg19")

@@ -10,8 +10,9 @@ from jointseg import processes
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import discriminator
 from jointseg.models.prog_esrgan import ProgESRGAN
+from jointseg.training import backbone as backbones
 from jointseg.training import generator, losses
-from jointseg.training.backbone import Backbone, load_backbone
+from jointseg.training.backbone import Backbone
 from jointseg.training.loader import Batch
 from jointseg.training.loop import Descent, autocast, device, prepare
 from jointseg.training.trainer import Trainer
@@ -33,6 +34,7 @@ def superres_adversarial(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    perceptual_weights: Path | None = None,
     state: str | None = None,
     events: str | None = None,
 ) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def superres_adversarial(
 
     Args:
         training: the keys of `AdversarialTraining` in the config; patch_px is a multiple of 4.
+        perceptual_weights: file of the perceptual backbone, where it needs one.
 
     Returns:
         The validation PSNR, its gain over bilinear upsampling in dB and the discriminators' last accuracy.
@@ -58,7 +61,7 @@ def superres_adversarial(
     network = generator.load(stage2, 2, model, data)
     kwargs = {"scales": [scale.replace(".", "_") for scale in SCALES], "features": training["discriminator_features"]}
     critics = discriminator.pair(**kwargs).to(device())
-    backbone = load_backbone().to(device())
+    backbone = backbones.load(training["perceptual_backbone"], perceptual_weights).to(device())
     for module in (critics, backbone):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     descent = Descent(
@@ -70,7 +73,7 @@ def superres_adversarial(
     )
     accuracies = [f"accuracy_{scale}" for scale in SCALES]
     curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
-    kept = generator.state(__name__, arguments, stage2)
+    kept = generator.state(__name__, arguments, [stage2, perceptual_weights])
     trainer: Trainer[ProgESRGAN] = Trainer(
         "super-resolution, adversarial",
         network,

