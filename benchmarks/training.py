@@ -61,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each way (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of torch and of the loader (default: %(default)s)")
+    parser.add_argument("--preset", choices=["small", "base"], help="measure this one alone (default: both)")
     parser.add_argument("--work", nargs=3, metavar=("WAY", "CASE", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -78,10 +79,11 @@ def main() -> None:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             return json.loads(done.stdout.splitlines()[-1])
 
-        steps: dict[str, list[tuple[Any, Any]]] = {case: [] for case in CASES}
-        loads: dict[str, list[Any]] = {case: [] for case in CASES}
+        cases = [case for case, (_, preset, _, _) in CASES.items() if given.preset in (None, preset)]
+        steps: dict[str, list[tuple[Any, Any]]] = {case: [] for case in cases}
+        loads: dict[str, list[Any]] = {case: [] for case in cases}
         for _ in range(given.rounds):
-            for case in CASES:
+            for case in cases:
                 steps[case].append((work("ours", case), work("plain", case)))
                 loads[case].append(work("load", case))
         print(page(steps, loads, given))
@@ -92,7 +94,8 @@ def page(steps: dict[str, list[tuple[Any, Any]]], loads: dict[str, list[Any]], g
     lines = [
         "# Training: loader and step",
         "",
-        f"Made by `python benchmarks/training.py --rounds {given.rounds} --threads {given.threads}`; "
+        f"Made by `python benchmarks/training.py --rounds {given.rounds} --threads {given.threads}"
+        f"{f' --preset {given.preset}' if given.preset else ''}`; "
         f"{datetime.now(UTC):%Y-%m-%d}. {machine()}. fp32. Medians over rounds in which the ways took turns; ratios are "
         "medians of each round's own, with their range.",
         "",
