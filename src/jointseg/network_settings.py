@@ -58,7 +58,11 @@ class Stage2Training(StageTraining):
 class AdversarialTraining(Stage2Training):
     l1: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the L1 loss.")
     perceptual: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the perceptual loss.")
-    perceptual_layers: list[float] = Field([0.1, 1.0, 1.0], description="Weights of the features at strides 2, 4, 8.")
+    perceptual_backbone: Literal["efficientnet_lite0", "vgg19", "segmenter"] = Field(
+        "efficientnet_lite0", description="Whose features the perceptual loss compares."
+    )
+    perceptual_weights: str | None = Field(None, description="File of its weights, for vgg19 and segmenter.")
+    perceptual_layers: list[float] = Field([0.1, 1.0, 1.0], description="Weights of the backbone's features.")
     adversarial: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the adversarial loss.")
     discriminator_features: Count = Field(64, description="Channels of the U-Net discriminators.")
     discriminator_learning_rate: Annotated[float, Field(gt=0)] = 1e-4

@@ -174,7 +174,7 @@ def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame) -> None:
 def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
     """A column a training: its losses by step above its score on validation chips, as a PNG data URI.
 
-    Losses are shares of their first value, so that unlike ones fit one axis. The score is the gain in PSNR over bilinear
+    Losses, at the finest scale trained, are shares of their first value, so that unlike ones fit one axis. The score is the gain in PSNR over bilinear
     upsampling at the finest scale validated, or F1 of the segmentation.
 
     Args:
@@ -184,14 +184,14 @@ def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
         figure = _figure(max(2.0 * len(histories), 4.0) + 0.6, 3.6)
         axes = figure.subplots(2, len(histories), squeeze=False, sharex="col")
         for (title, table), (above, below) in zip(histories.items(), axes.T):
-            names = [
-                name for name in table if name == "loss" or name.startswith(("l1_", "perceptual_", "adversarial_"))
-            ]
+            scale = "1m" if "psnr_1m" in table else "2.5m"
+            losses = ["loss", *(f"{kind}_{scale}" for kind in ("l1", "perceptual", "adversarial"))]
+            names = [name for name in losses if name in table]
             for colour, name in zip(PALETTE, names):
                 curve = table[["step", name]].dropna()
                 label = name.replace("_", " ").replace("2.5m", "2.5 m").replace("1m", "1 m")
                 above.plot(curve["step"], curve[name] / curve[name].iloc[0], color=colour, lw=1.3, label=label)
-            above.set_title(title, loc="left", fontsize=9, fontweight="bold")
+            above.set_title(title, loc="left", fontsize=8, fontweight="bold")
             above.legend(frameon=False, fontsize=6.5)
             score, unit = _score(table)
             below.plot(table["step"], score, color=INK, lw=1.4, marker="o", ms=2.5)

@@ -1,6 +1,5 @@
 """Adversarial fine-tuning of both stages: L1 + perceptual + adversarial loss, one U-Net discriminator a stage."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,7 @@ from jointseg.training.loader import Batch
 from jointseg.training.loop import Descent, autocast, device, prepare
 from jointseg.training.trainer import Trainer
 
-log = logging.getLogger(__name__)
-
 DISCRIMINATORS = "unet_discriminators"
-COLLAPSED_ACCURACY = 0.98  # a discriminator that is right this often has nothing left to teach the generator
 SCALES = ("2.5m", "1m")
 
 
@@ -38,6 +34,7 @@ def superres_adversarial(
     training: dict[str, Any],
     seed: int,
     threads: int,
+    perceptual_weights: Path | None = None,
     state: str | None = None,
     events: str | None = None,
 ) -> dict[str, Any]:
@@ -48,6 +45,7 @@ def superres_adversarial(
 
     Args:
         training: the keys of `AdversarialTraining` in the config; patch_px is a multiple of 4.
+        perceptual_weights: file of the perceptual backbone, where it needs one.
 
     Returns:
         The validation PSNR, its gain over bilinear upsampling in dB and the discriminators' last accuracy.
@@ -63,7 +61,7 @@ def superres_adversarial(
     network = generator.load(stage2, 2, model, data)
     kwargs = {"scales": [scale.replace(".", "_") for scale in SCALES], "features": training["discriminator_features"]}
     critics = discriminator.pair(**kwargs).to(device())
-    backbone = backbones.load("efficientnet_lite0").to(device())
+    backbone = backbones.load(training["perceptual_backbone"], perceptual_weights).to(device())
     for module in (critics, backbone):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     descent = Descent(
@@ -75,7 +73,7 @@ def superres_adversarial(
     )
     accuracies = [f"accuracy_{scale}" for scale in SCALES]
     curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
-    kept = generator.state(__name__, arguments, stage2)
+    kept = generator.state(__name__, arguments, [stage2, perceptual_weights])
     trainer: Trainer[ProgESRGAN] = Trainer(
         "super-resolution, adversarial",
         network,
@@ -88,6 +86,7 @@ def superres_adversarial(
         kept,
         threads,
         events,
+        images=generator.IMAGES,
         others={"discriminators": critics},
     )
 
@@ -117,7 +116,6 @@ def superres_adversarial(
     )
     facts = generator.finish(trainer, 3, model, data, checkpoint, history, panel)
     kept.drop()
-    warn_of_collapse(last)
     return facts | {name: last[name] for name in accuracies}
 
 
@@ -163,16 +161,3 @@ def critic_terms(
         parts.append(losses.discriminator_adversarial(real, fake, known))
         figures[f"accuracy_{scale}"] = losses.discriminator_accuracy(real.detach(), fake.detach(), known)
     return torch.stack(parts).sum(), figures
-
-
-def warn_of_collapse(last: dict[str, float]) -> None:
-    """Warns when a discriminator's mean accuracy since the last validation says that it has won outright."""
-    for scale in SCALES:
-        accuracy = last[f"accuracy_{scale}"]
-        if accuracy > COLLAPSED_ACCURACY:
-            log.warning(
-                "the %s discriminator is right on %.1f %% of pixels: the generator learns nothing from it any more; "
-                "lower discriminator_learning_rate or raise the adversarial weight",
-                scale,
-                100 * accuracy,
-            )

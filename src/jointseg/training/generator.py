@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 ARCHITECTURE = "prog_esrgan"
 BETAS = (0.9, 0.99)
+IMAGES = ("10 m image", "1 m image")  # the first parts of a batch
 PANEL_CHIPS, PANEL_PX = 4, 32  # rows of the panel, and 10 m pixels along the side of its pictures
 PSNR_1M, PSNR_25M, BILINEAR_1M, BILINEAR_25M = "psnr_1m", "psnr_2.5m", "bilinear_1m", "bilinear_2.5m"
 
@@ -62,9 +63,14 @@ def load(path: Path, stage: int, model: dict[str, Any], data: Data) -> ProgESRGA
     return network.train().to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def state(module: str, given: dict[str, Any], start: Path | None) -> State:
-    """Where a half-done training is kept: `given` are the arguments of the step, `start` the checkpoint it begins with."""
-    inputs = [given["index"], given["statistics"], *given["chips"], start]
+def state(module: str, given: dict[str, Any], others: Sequence[Path | None]) -> State:
+    """Where a half-done training is kept.
+
+    Args:
+        given: the arguments of the step.
+        others: what it reads beside the dataset.
+    """
+    inputs = [given["index"], given["statistics"], *given["chips"], *others]
     settings = {name: given[name] for name in ("model", "training", "seed", "threads")}
     return State(given["state"], module, inputs, settings)
 

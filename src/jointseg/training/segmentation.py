@@ -198,6 +198,7 @@ def train(
         state,
         threads,
         events,
+        images=("1 m image",),
     )
     dtype = loop.dtype(recipe.precision)
 

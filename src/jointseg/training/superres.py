@@ -110,7 +110,7 @@ def _descend(
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     descent = Descent(torch.optim.Adam(learning, training["learning_rate"], generator.BETAS), training["clip"])
     reach = losses.reach(training["shift_m"])
-    state = generator.state(__name__, given, start)
+    state = generator.state(__name__, given, [start])
     trained = [*(["l1_1m"] if stage == 2 else []), *(["l1_2.5m"] if stage1_weight > 0 else [])]
     scores = ["psnr_2.5m", "bilinear_2.5m"] if stage == 1 else ["psnr_1m", "bilinear_1m"]
     trainer = Trainer(
@@ -125,6 +125,7 @@ def _descend(
         state,
         given["threads"],
         given["events"],
+        images=generator.IMAGES,
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:

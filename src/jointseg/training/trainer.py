@@ -16,6 +16,7 @@ from jointseg.training import loop
 from jointseg.training.board import Board
 from jointseg.training.loader import Batch, ahead
 from jointseg.training.state import State
+from jointseg.training.watch import Collapse, Normalisation
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -39,6 +40,7 @@ class Trainer(Generic[M]):
         state: where half-done work is kept.
         threads: that make batches.
         events: folder of what TensorBoard shows.
+        images: what the first parts of a batch are, whose normalisation is watched.
         others: networks by name that are trained beside it.
 
     Attributes:
@@ -59,6 +61,7 @@ class Trainer(Generic[M]):
         state: State,
         threads: int,
         events: str | None = None,
+        images: tuple[str, ...] = (),
         others: dict[str, nn.Module] | None = None,
     ) -> None:
         self.what, self.network, self.descents, self.training, self.seed = what, network, descents, training, seed
@@ -75,6 +78,8 @@ class Trainer(Generic[M]):
         kept = state.load()
         if kept is not None:
             self._restore(kept)
+        self._normalisations = [Normalisation(what) for what in images] if self.start == 0 else []
+        self._collapse = Collapse()
         self._board = Board(events if self.first else None, self.start)
 
     @property
@@ -97,6 +102,8 @@ class Trainer(Generic[M]):
         with bar(self.what, len(left), "step") as shown:
             for step, made in zip(left, ahead(self._batch, left, self.threads)):
                 loop.sow(self.seed, step)
+                for normalisation, images in zip(self._normalisations, made):
+                    normalisation.see(images)
                 losses = advance(step, tuple(part.to(loop.device(), non_blocking=True) for part in made))
                 if losses is not None:
                     self.average.update(self.network)
@@ -121,6 +128,7 @@ class Trainer(Generic[M]):
         if self._board.on:
             self._board.tell(done, figures, self.panel(self.average.model, self.history))
         told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        self._collapse.see(done, figures)
         log.info("step %d of %d: %s", done, self.training["steps"], told)
 
     def _kept(self, done: int) -> dict[str, Any]:
