@@ -1,6 +1,6 @@
 rule isa:
     input:
-        composites=around,
+        unpack(around),
         superres=weights("superres"),
         segmentation=weights("segmentation"),
     output:
@@ -32,6 +32,7 @@ rule isa:
 
 rule preview:
     input:
+        **({"merged": MERGED} if C.sentinel2.dates else {}),
         composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
         superres=weights("superres"),
         isa=rules.isa.output.isa,

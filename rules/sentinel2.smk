@@ -37,6 +37,7 @@ rule composite:
         unpack(reference),
         scenes=rules.scenes.output.scenes,
     output:
+        **({"merged": MERGED} if C.sentinel2.dates else {}),
         composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
         manifest=manifest("composite/{year}/{tile}"),
     log:
@@ -50,6 +51,7 @@ rule composite:
         mem_mb=3000,
         requests=C.sentinel2.requests or (8 if C.sentinel2.remote else 1),
     params:
+        **({"dates": C.sentinel2.dates} if C.sentinel2.dates else {}),
         tile_km=C.tile_km,
         source=C.sentinel2.source.model_dump(exclude={"scene"}),
         bands=C.sentinel2.bands,

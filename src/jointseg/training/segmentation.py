@@ -73,7 +73,7 @@ class Images:
     Args:
         index, root, split: as for ChipDataset.
         folder: {id}.tif, uint16 1 m RGB, reflectance x 10000, 0 = unknown.
-        normalisation: {"mean", "std"} of reflectance.
+        normalisation: {"mean", "std"} of reflectance, of which the first three are the image's.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Images:
     ) -> None:
         self.chips, self.folder = ChipDataset(index, root, split), folder
         self.ids = self.chips.ids
-        self.mean, self.std = (np.array(normalisation[key], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
+        self.mean, self.std = (np.array(normalisation[key][:3], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
         self.read = lru_cache(CACHED_CHIPS)(self._read)
 
     def _read(self, sample_id: str) -> tuple[np.ndarray, np.ndarray]:
