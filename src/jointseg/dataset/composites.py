@@ -8,6 +8,7 @@ import numpy as np
 import rasterio.crs
 
 from jointseg import raster
+from jointseg.bands import MERGED
 from jointseg.errors import DataError
 
 CLEAR = "clear"
@@ -19,6 +20,12 @@ class Composites:
     def __init__(self, paths: Sequence[Path], merged: Sequence[Path] = ()) -> None:
         """The composites, and the merged dates beside them where there are any."""
         self._mosaics, self._merged = _by_zone(paths), _by_zone(merged)
+        for mosaic in self._merged.values():
+            if mosaic.descriptions != MERGED:
+                raise DataError(
+                    f"{mosaic.paths[0]} has bands {mosaic.descriptions}, merged dates have {MERGED}; make the "
+                    "composites again"
+                )
 
     def read(self, epsg: int, bounds: raster.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] known) of the composite, of bounds on the 10 m lattice.

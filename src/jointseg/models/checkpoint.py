@@ -10,7 +10,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
-from jointseg.bands import of_count
 from jointseg.errors import DataError
 from jointseg.models import discriminator, mask2former
 from jointseg.models.prog_esrgan import ProgESRGAN
@@ -38,10 +37,10 @@ def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
     Raises DataError for a band without a known pixel in the train split, such as those of dates that saw none of it.
     """
     normalisation = {key: statistics["lr"][key] for key in ("mean", "std")}
-    for name, mean in zip(of_count(len(normalisation["mean"])), normalisation["mean"]):
+    for number, mean in enumerate(normalisation["mean"], 1):
         if mean is None:
             raise DataError(
-                f"band {name} of the 10 m chips has no known pixel in the train split; make the composites again, "
+                f"band {number} of the 10 m chips has no known pixel in the train split; make the composites again, "
                 "for a merged band with sentinel2.dates 0"
             )
     return {key: [float(value) for value in values] for key, values in normalisation.items()}
