@@ -32,8 +32,8 @@ rule isa:
 
 rule preview:
     input:
-        **({"merged": MERGED} if C.sentinel2.dates else {}),
         composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
+        **({"merged": MERGED} if C.sentinel2.dates else {}),
         superres=weights("superres"),
         isa=rules.isa.output.isa,
     output:

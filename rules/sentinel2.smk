@@ -37,8 +37,8 @@ rule composite:
         unpack(reference),
         scenes=rules.scenes.output.scenes,
     output:
-        **({"merged": MERGED} if C.sentinel2.dates else {}),
         composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
+        **({"merged": MERGED} if C.sentinel2.dates else {}),
         manifest=manifest("composite/{year}/{tile}"),
     log:
         f"{R}/logs/composite/{{year}}/{{tile}}.log",
