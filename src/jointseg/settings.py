@@ -155,6 +155,12 @@ class Sentinel2(Section):
         "0: none.",
     )
 
+    @model_validator(mode="after")
+    def _merged_dates_are_registered(self) -> "Sentinel2":
+        if self.dates and not self.register_dates:
+            raise ValueError(f"dates is {self.dates}, but without register_dates nobody knows where the dates lie")
+        return self
+
     @property
     def remote(self) -> bool:
         """Whether pixels come from a server."""
