@@ -18,6 +18,8 @@ REACHES = list(C.study_area.reaches)
 CITIES = list(C.study_area.city_reach)
 PRODUCTS = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.products.items()}
 SCORED = C.dataset is not None
+# Of each tile and year, where the config asks for merged dates.
+MERGED = f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"
 TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
 
 
@@ -69,6 +71,11 @@ def composites(year, ids):
 def generator():
     """The generator on whose images the segmenter is trained."""
     return f"{R}/superres/{C.joint.start if C.joint is not None else C.superres.final}.safetensors"
+
+
+def merged(year, ids):
+    """The merged dates beside composites, where the config asks for them."""
+    return {"merged": expand(MERGED, year=year, tile=ids)} if C.sentinel2.dates else {}
 
 
 def weights(part, method="superres"):
@@ -128,6 +135,10 @@ def reach_composites(wildcards):
     return composites(C.map_year, tiles(reach=wildcards.reach))
 
 
+def reach_merged(wildcards):
+    return merged(C.map_year, tiles(reach=wildcards.reach))
+
+
 def dataset_manifests(wildcards):
     """The manifests that tell what the dataset was made from."""
     ids = sorted({tile for reach in REACHES for tile in tiles(reach=reach)})
@@ -138,10 +149,11 @@ def dataset_manifests(wildcards):
 
 
 def around(wildcards):
-    """A tile's own composite, and those of its neighbours that the year has."""
+    """A tile's own composite, and those of its neighbours that the year has; the merged dates beside them."""
     own = parse_tile(wildcards.tile, C.tile_km)
     have = set(tiles(year=wildcards.year))
-    return composites(wildcards.year, [own.id, *(tile.id for tile in neighbours(own) if tile.id in have)])
+    ids = [own.id, *(tile.id for tile in neighbours(own) if tile.id in have)]
+    return {"composites": composites(wildcards.year, ids)} | merged(wildcards.year, ids)
 
 
 def city_isa(wildcards):
@@ -219,6 +231,7 @@ def everything(wildcards):
     mapped = {year: tiles(year=year) for year in C.years}
     kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
     made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in mapped.items() for tile in ids]
+    made += [path for year, ids in mapped.items() for path in merged(year, ids).get("merged", [])]
     made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if SCORED:

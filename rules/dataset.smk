@@ -163,6 +163,7 @@ if C.dataset is not None:
 
     rule chips:
         input:
+            unpack(reach_merged),
             samples=rules.samples.output.samples,
             pairs=rules.pairing.output.pairs,
             labels=rules.labels.output.labels,

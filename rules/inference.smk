@@ -1,6 +1,6 @@
 rule isa:
     input:
-        composites=around,
+        unpack(around),
         superres=weights("superres"),
         segmentation=weights("segmentation"),
     output:
@@ -33,6 +33,7 @@ rule isa:
 rule preview:
     input:
         composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
+        **({"merged": MERGED} if C.sentinel2.dates else {}),
         superres=weights("superres"),
         isa=rules.isa.output.isa,
     output:

@@ -38,6 +38,7 @@ rule composite:
         scenes=rules.scenes.output.scenes,
     output:
         composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
+        **({"merged": MERGED} if C.sentinel2.dates else {}),
         manifest=manifest("composite/{year}/{tile}"),
     log:
         f"{R}/logs/composite/{{year}}/{{tile}}.log",
@@ -50,6 +51,7 @@ rule composite:
         mem_mb=3000,
         requests=C.sentinel2.requests or (8 if C.sentinel2.remote else 1),
     params:
+        **({"dates": C.sentinel2.dates} if C.sentinel2.dates else {}),
         tile_km=C.tile_km,
         source=C.sentinel2.source.model_dump(exclude={"scene"}),
         bands=C.sentinel2.bands,

@@ -15,14 +15,18 @@ from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
 from jointseg import raster
+from jointseg.bands import MERGED
+from jointseg.dataset.check import check
 from jointseg.dataset.chips import chips
 from jointseg.dataset.collection import dataset
 from jointseg.dataset.deliveries import deliveries
 from jointseg.dataset.labels import labels
 from jointseg.dataset.pairing import pairing
 from jointseg.dataset.reader import ChipDataset
+from jointseg.dataset.torch_dataset import TorchChips
 from jointseg.dataset_settings import Dataset
 from jointseg.errors import DataError
+from jointseg.models.checkpoint import normalisation_of
 
 WEST, NORTH, SIDE = 660_000, 3_542_000, 1200
 SHIFT = (6.4, -4.2)  # to be added to the scene's coordinates
@@ -467,3 +471,98 @@ def test_a_missing_band_is_named(valley: Path, made: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match="B08 missing"):
         run_chips(valley, made, chips=tmp_path / "chips/up", index=tmp_path / "i.parquet", bands=[*BANDS, "B08"])
     assert not (tmp_path / "chips/up").exists()
+
+
+@pytest.fixture(scope="module")
+def richer(valley: Path, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset with near infrared and merged dates, which know nothing of the east."""
+    to = tmp_path_factory.mktemp("richer")
+    image, _, _ = raster.read(valley / "composites/2021/t.tif")
+    more = {"nodata": 0, "descriptions": [*BANDS, "B08", "clear"]}
+    write(
+        to / "composites/t.tif",
+        image[[0, 1, 2, 1, 3]] + np.uint16([0, 0, 0, 50, 0])[:, None, None],
+        WEST,
+        NORTH,
+        10,
+        **more,
+    )
+    merged = np.concatenate([image[:3] + np.uint16(10 * part) for part in range(1, 5)])
+    merged[:, :, 70:] = 0
+    write(to / "merged/t.tif", merged, WEST, NORTH, 10, nodata=0, descriptions=list(MERGED))
+    for name in ("pairs.parquet", "labels.parquet"):
+        shutil.copy(made / name, to / name)
+    inputs = {"composites": [to / "composites/t.tif"], "merged": [to / "merged/t.tif"], "bands": [*BANDS, "B08"]}
+    run_chips(valley, to, **inputs)
+    (to / "labels").mkdir()
+    shutil.move(to / "labels.parquet", to / "labels/up.parquet")
+    (to / "pairs").mkdir()
+    shutil.move(to / "pairs.parquet", to / "pairs/up.parquet")
+    (to / "samples.parquet").write_bytes((valley / "samples.parquet").read_bytes())
+    documents = {name: to / f"{name}.json" for name in ("statistics", "sources", "collection")}
+    dataset(
+        indexes=[to / "index/up.parquet"],
+        chips=[to / "chips/up"],
+        samples=to / "samples.parquet",
+        pairs=[to / "pairs/up.parquet"],
+        labels=[to / "labels/up.parquet"],
+        manifests=[],
+        index=to / "index.parquet",
+        **documents,
+        card=to / "card.md",
+        stac_items=to / "items",
+        checksums=to / "checksums.sha256",
+        version="1.0.0",
+        chip_m=CHIP,
+        spacing_m=CHIP,
+    )
+    return to
+
+
+def test_more_bands_change_nothing_else_of_a_chip(made: Path, richer: Path) -> None:
+    for path in sorted((made / "chips/up").iterdir()):
+        there = richer / "chips/up" / path.name
+        if not path.name.endswith("_lr.tif"):
+            assert there.read_bytes() == path.read_bytes(), path.name
+            continue
+        plain, image = raster.read(path)[0], raster.read(there)[0]
+        assert image.shape == (16, CHIP // 10, CHIP // 10)
+        assert (image[:3] == plain).all() and (image[3] == np.where(plain[1] > 0, plain[1] + 50, 0)).all()
+        with rasterio.open(there) as file:
+            assert file.descriptions == (*BANDS, "B08", *MERGED)
+
+
+def test_statistics_card_and_check_know_every_band(richer: Path) -> None:
+    facts = json.loads((richer / "statistics.json").read_text())
+    assert facts["bands"] == [*BANDS, "B08", *MERGED]
+    assert len(facts["lr"]["mean"]) == len(facts["lr"]["std"]) == 16 and len(facts["hr"]["mean"]) == 3
+    assert len(normalisation_of(facts)["mean"]) == 16
+    assert "| image | B04 | B03 | B02 | B08 | B04_nw |" in (richer / "card.md").read_text()
+    item = json.loads(next((richer / "items").rglob("*.json")).read_text())
+    assert [band["name"] for band in item["assets"]["lr"]["bands"]] == facts["bands"]
+    named = {finding.check for finding in check(richer).findings}
+    assert not named & {"band-count", "band-names", "part-unknown", "all-unknown", "statistics", "card", "stac"}, named
+
+
+def test_readers_fill_merged_dates_from_the_composite(richer: Path) -> None:
+    data = ChipDataset(richer / "index.parquet", richer / "chips")
+    stored = {name: raster.read(richer / "chips" / data.table.loc[name, "lr"])[0] for name in data.ids}
+    assert any((dn[4:] == 0).any() and (dn[:3] > 0).all() for dn in stored.values()), "the east must be seen"
+    for name, dn in stored.items():
+        lr = data.read(name).lr
+        unknown = (dn[:3] == 0).any(axis=0)
+        assert (np.isnan(lr) == unknown).all()
+        for part in range(4):
+            bands = lr[4 + 3 * part : 7 + 3 * part]
+            wanted = np.where(dn[4 + 3 * part : 7 + 3 * part] > 0, dn[4 + 3 * part : 7 + 3 * part], dn[:3])
+            assert bands[:, ~unknown] == pytest.approx(wanted[:, ~unknown] * 1e-4, abs=1e-7)
+    chip = TorchChips(richer, "train", normalisation=json.loads((richer / "statistics.json").read_text()))[0]
+    assert chip["lr"].shape == (16, CHIP // 10, CHIP // 10) and bool(chip["lr"].isfinite().all())
+
+
+def test_merged_dates_of_another_form_are_refused(valley: Path, richer: Path, tmp_path: Path) -> None:
+    write(tmp_path / "merged.tif", np.ones((12, 120, 120), np.uint16), WEST, NORTH, 10, descriptions=["x"] * 12)
+    inputs = {"composites": [richer / "composites/t.tif"], "pairs": richer / "pairs/up.parquet"}
+    inputs |= {"labels": richer / "labels/up.parquet", "merged": [tmp_path / "merged.tif"]}
+    with pytest.raises(DataError, match=r"merged\.tif has bands .* make the composites again"):
+        run_chips(valley, tmp_path, **inputs)

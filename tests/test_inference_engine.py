@@ -13,9 +13,11 @@ from shapely.geometry import box
 from tiny_networks import GENERATOR
 
 from jointseg import raster
+from jointseg.bands import MERGED, OWN, RGB
 from jointseg.errors import DataError
 from jointseg.grid import parse_tile
 from jointseg.inference import cutout, engine
+from jointseg.inference.predictor import Predictor
 from jointseg.models import checkpoint
 
 NORMALISATION = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
@@ -320,3 +322,58 @@ def test_the_map_is_a_cog_on_the_tile(tmp_path: Path, weights: dict[str, Path]) 
         assert made_map.profile["dtype"] == "uint8" and made_map.nodata == 255
         assert (made_map.shape, made_map.transform) == (tile.shape(1), tile.transform(1))
         assert made_map.descriptions == ("isa",)
+
+
+class Mean(torch.nn.Module):
+    """Stands in for a generator of many bands: its red is the mean of all, so that each is known to count."""
+
+    def forward(self, x: torch.Tensor) -> tuple[None, torch.Tensor]:
+        made = x[:, :3].clone()
+        made[:, 0] = x.mean(dim=1)
+        return None, made.repeat_interleave(10, dim=2).repeat_interleave(10, dim=3)
+
+
+def stored(path: Path, array: np.ndarray, names: tuple[str, ...]) -> Path:
+    tile = parse_tile("50N_E0660_N3540", 4)
+    raster.write(path, array, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=names)
+    return path
+
+
+def test_a_window_has_the_bands_that_the_checkpoint_lists(tmp_path: Path) -> None:
+    image = ground()
+    nir = np.where(image[3:] > 0, image[:1] // 2 + 1, 0).astype(np.uint16)
+    merged = np.concatenate([image[:3] // part + 1 for part in (2, 3, 4, 5)])
+    merged[:, :40] = 0
+    own = stored(tmp_path / "a.tif", np.concatenate([image[:3], nir, image[3:]]), (*OWN, "clear"))
+    more = stored(tmp_path / "b.tif", merged, MERGED)
+    bounds = (660_000, 3_540_000, 664_000, 3_544_000)
+    for bands in (RGB, OWN, RGB + MERGED, OWN + MERGED):
+        count = len(bands)
+        normalisation = {"mean": [0.1] * count, "std": [0.05 + 0.01 * n for n in range(count)]}
+        predictor = Predictor(Mean(), None, normalisation)
+        assert predictor.bands == bands
+        dn, known = engine.Composites([own], predictor.bands, [more]).read(bounds)
+        assert dn.shape == (count, 400, 400) and (known == (image[3] > 0)).all()
+        assert (dn[:3] == image[:3]).all()
+        if bands[-1] != "B02" and count > 4:
+            assert (dn[-12:-9, :40] == image[:3, :40]).all() and (dn[-12:, 40:] == merged[:, 40:]).all()
+        made = predictor.reflectance(dn[:, :8, :8], known[:8, :8])
+        standard = (dn[:, :8, :8] * 1e-4 - 0.1) / np.array(normalisation["std"])[:, None, None]
+        assert made.shape == (3, 80, 80)
+        assert made[0, ::10, ::10] == pytest.approx(standard.mean(axis=0) * 0.05 + 0.1, abs=1e-5)
+        assert made[2, ::10, ::10] == pytest.approx(dn[2, :8, :8] * 1e-4, abs=1e-5)
+
+
+def test_bands_that_are_not_there_are_named_with_the_remedy(tmp_path: Path) -> None:
+    own = stored(tmp_path / "a.tif", ground(), (*RGB, "clear"))
+    with pytest.raises(DataError, match=r"a\.tif has bands .* lacks \['B08'\]; make the composites again"):
+        engine.Composites([own], OWN)
+    with pytest.raises(DataError, match=r"merged dates \(B04_nw .*a\.tif; set sentinel2\.dates"):
+        engine.Composites([own], RGB + MERGED)
+
+
+def test_the_baseline_reads_three_bands_whatever_the_dataset_had() -> None:
+    count = 16
+    predictor = Predictor(None, Mean(), {"mean": [0.1] * count, "std": [0.05] * count})
+    assert predictor.bands == RGB
+    assert predictor.reflectance(np.full((3, 4, 4), 700, np.uint16), np.ones((4, 4), bool)) == pytest.approx(0.07)

@@ -93,3 +93,8 @@ def test_unknown_architecture_is_named() -> None:
 def test_normalisation_is_that_of_the_low_resolution_images() -> None:
     statistics = {"lr": {"mean": [0.1], "std": [0.2]}, "hr": {"mean": [0.3], "std": [0.4]}}
     assert normalisation_of(statistics) == {"mean": [0.1], "std": [0.2]}
+
+
+def test_a_band_that_no_chip_knows_is_named() -> None:
+    with pytest.raises(DataError, match="band 2 of the 10 m chips has no known pixel"):
+        normalisation_of({"lr": {"mean": [0.1, None], "std": [0.2, None]}})

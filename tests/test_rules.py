@@ -2,10 +2,15 @@
 
 import importlib
 import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jointseg import steps
 from jointseg.provenance.record import RECORDED
@@ -57,3 +62,29 @@ def test_rule_gives_the_step_what_it_takes(rule):
     needed = {name for name, parameter in takes.items() if parameter.default is parameter.empty}
     assert given <= set(takes), "names that the step does not know"
     assert UNPACKED.search(block(rule, "input")) or needed <= given, "names that the step needs"
+
+
+def test_merged_dates_are_an_output_only_where_the_config_asks_for_them(tmp_path):
+    target = "results/rehearsal/sentinel2/merged/2017/50N_E0660_N3540.tif"
+    for folder in ("rules", "envs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "Snakefile", tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    config = yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text())
+    told = {}
+    for dates in (0, 2):
+        config["sentinel2"]["dates"] = dates
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "-n", "--configfile", "config.yaml", "--cores", "1", target],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told[dates] = done.returncode, done.stdout + done.stderr
+    assert told[0][0] != 0 and "MissingRuleException" in told[0][1]
+    assert told[2][0] == 0, told[2][1]
+    # The other year's composite is made from the map year's, whose dates are merged in the same job.
+    assert re.search(r"^composite +2$", told[2][1], re.M), told[2][1]

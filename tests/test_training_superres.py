@@ -91,6 +91,26 @@ def test_stage_1_starts_from_a_public_generator(
         superres_stage1(**{**common, "model": {**GENERATOR, "stage1": {**STAGE, "features": 12}}}, pretrained=tmp_path / "public.pth")  # fmt: skip
 
 
+def test_a_generator_of_four_bands_is_sized_by_the_normalisation(tmp_path: Path) -> None:
+    dataset = make(tmp_path)
+    told = json.loads(dataset["statistics"].read_text())
+    told["lr"] = {name: [*values, values[0]] for name, values in told["lr"].items()}
+    dataset["statistics"].write_text(json.dumps(told))
+    for path in tmp_path.rglob("*_lr.tif"):
+        dn, transform, crs = raster.read(path)
+        raster.write(path, np.concatenate([dn, dn[:1]]), crs=crs, transform=transform, nodata=0)
+    common = {**dataset, "model": GENERATOR, "seed": 5, "threads": 1}
+    first, second = outputs(tmp_path / "stage1"), outputs(tmp_path / "stage2")
+    superres_stage1(**common, **first, training=L1_TRAINING)
+    superres_stage2(**common, **second, training=STAGE2_TRAINING, stage1=first["checkpoint"])
+    network, header = checkpoints.load(second["checkpoint"], "prog_esrgan", told["lr"])
+    assert header["architecture"]["kwargs"] == {**GENERATOR, "in_channels": 4}
+    assert network.generator1.conv_first.weight.shape[1] == 4
+    superres_chips(**dataset, images=tmp_path / "images", method="superres", threads=1, superres=second["checkpoint"])
+    for path in (tmp_path / "images").iterdir():
+        assert raster.read(path)[0].shape[0] == 3
+
+
 def test_stage2_keeps_frozen_stage1_weights_and_changes_its_own(trained: dict[str, dict[str, Path]]) -> None:
     before, after = (load_file(trained[name]["checkpoint"]) for name in ("stage1", "stage2"))
     first = [name for name in before if name.startswith("generator1.")]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from jointseg.bands import OWN, RGB
 from jointseg.dataset_settings import Dataset
 from jointseg.errors import DataError
 from jointseg.network_settings import Joint, Segmentation, SuperRes
@@ -98,9 +99,17 @@ class EarthEngineSource(Section):
     service_account: str | None = Field(None, description="JSON key file; application-default credentials without.")
 
 
+def _red_green_blue_first(bands: list[str]) -> list[str]:
+    if tuple(bands) not in (RGB, OWN):
+        raise ValueError(f"bands are {', '.join(RGB)}, or {', '.join(OWN)}, in this order")
+    return bands
+
+
 class Sentinel2(Section):
     source: Annotated[ArchiveSource | StacSource | EarthEngineSource, Field(discriminator="kind")]
-    bands: list[Literal["B04", "B03", "B02", "B08"]] = Field(["B04", "B03", "B02"], description="Bands, in order.")
+    bands: Annotated[list[Literal["B04", "B03", "B02", "B08"]], AfterValidator(_red_green_blue_first)] = Field(
+        ["B04", "B03", "B02"], description="Bands of the composites: B04, B03, B02, and B08 after them where wanted."
+    )
     level: Literal["L1C", "L2A"] = Field("L2A", description="Product level: top of atmosphere or surface.")
     level_by_year: dict[Year, Literal["L1C", "L2A"]] = Field(
         {}, description="Years of another level; over China there is hardly any L2A before December 2018."
@@ -139,6 +148,18 @@ class Sentinel2(Section):
     requests: Annotated[int, Field(ge=1, le=64)] | None = Field(
         None, description="Reads of one tile's job at a time: 8 from a server, 1 from an archive; they change no pixel."
     )
+
+    dates: Annotated[int, Field(ge=0, le=8)] = Field(
+        0,
+        description="So many of the best dates are merged to 5 m pixels, which the networks see beside the composite; "
+        "0: none.",
+    )
+
+    @model_validator(mode="after")
+    def _merged_dates_are_registered(self) -> "Sentinel2":
+        if self.dates and not self.register_dates:
+            raise ValueError(f"dates is {self.dates}, but without register_dates nobody knows where the dates lie")
+        return self
 
     @property
     def remote(self) -> bool:

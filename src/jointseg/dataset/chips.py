@@ -16,6 +16,7 @@ import shapely
 from affine import Affine
 
 from jointseg import grid, raster
+from jointseg.bands import MERGED
 from jointseg.dataset import radiometry, registration
 from jointseg.dataset.burn import BANDS, burn, fractions
 from jointseg.dataset.composites import Composites
@@ -48,11 +49,12 @@ def chips(
     reach: str,
     chip_m: int,
     bands: Sequence[str],
+    merged: Sequence[Path] = (),
     workers: int = 1,
 ) -> dict[str, Any]:
     """Writes four rasters a chip and the index of the reach, for the samples that were paired.
 
-    {id}_lr.tif: uint16 [bands, chip_m / 10, chip_m / 10], the composite, reflectance x 10000.
+    {id}_lr.tif: uint16 [bands, chip_m / 10, chip_m / 10], the composite, then the merged dates, reflectance x 10000.
     {id}_hr.tif: uint16 [3, chip_m, chip_m], the scene at 1 m, moved by its shift, per band brought to the composite by
     the gain of its scene and an offset of its own, reflectance x 10000 of B04, B03, B02.
     {id}_label.tif: uint8 [1, chip_m, chip_m], 0 not impervious, 1 impervious, 255 unknown.
@@ -65,6 +67,7 @@ def chips(
         deliveries: index of the scenes in the folder jilin1.
         chip_m: side of a chip.
         bands: of the composite; B04, B03 and B02 among them.
+        merged: the merged dates beside the composites, whose bands follow the composite's.
         workers: most processes that make chips; their number changes no byte.
 
     Raises DataError when a band is missing, or a file of the pairs cannot be read.
@@ -75,7 +78,8 @@ def chips(
     paired = pd.read_parquet(pairs)
     table = table[table["reach"] == reach].drop(columns="geometry").merge(paired[paired["status"] == "ok"])
     scenes = {scene.id: scene for scene in load(deliveries)}
-    mosaics = Composites(composites)
+    mosaics = Composites(composites, merged)
+    names = (*bands, *(MERGED if merged else ()))
     shapes = dict(list(gpd.read_parquet(labels).groupby("sample_id")))
     workers = min(workers, max(1, len(table) // CHIPS_A_WORKER))
     made: dict[str, Facts] = {}
@@ -101,7 +105,7 @@ def chips(
                 lr, clear = mosaics.chip(int(row.epsg), _wanted(row, chip_m).bounds, bands)
                 gain = np.array([getattr(row, f"gain_{band}") for band in HR_BANDS])
                 chip = Chip(row.sample_id, _wanted(row, chip_m), raw, lr, clear, gain, shapes.get(row.sample_id))
-                running.append((row.sample_id, pool(_make, folder, chip, tuple(bands))))
+                running.append((row.sample_id, pool(_make, folder, chip, names)))
                 collect(AHEAD * workers)
             read[str(scene_id)] = round(reading.pixels / reading.size, 4)
         collect(0)
@@ -138,7 +142,7 @@ class Chip:
     Attributes:
         wanted: its square, and the shift of its scene.
         raw: the scene around it.
-        lr: uint16 [bands, h, w] of the composite, 0 where unknown.
+        lr: uint16 [bands, h, w] of the composite, then of the merged dates, 0 where unknown.
         clear: uint16 [h, w], how many clear observations the composite has.
         gain: float64 [3], of its scene.
         shapes: its label polygons, or None.
@@ -175,8 +179,9 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     degraded = at_10m(chip.raw, chip.wanted)
     ratio = registration.RATIO
     side = chip.clear.shape[0]
-    known = np.all(chip.lr > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
-    target = chip.lr[[list(bands).index(name) for name in HR_BANDS]].astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
+    dn = chip.lr[[list(bands).index(name) for name in HR_BANDS]]
+    known = np.all(dn > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
+    target = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
     match = radiometry.fit_offset(radiometry.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known)
     place = (chip.shapes, chip.wanted.epsg, (west, north), side * ratio)
     label = burn(*place)

@@ -8,6 +8,7 @@ import numpy as np
 import rasterio.crs
 
 from jointseg import raster
+from jointseg.bands import MERGED
 from jointseg.errors import DataError
 
 CLEAR = "clear"
@@ -16,26 +17,26 @@ CLEAR = "clear"
 class Composites:
     """Composites of one year, a mosaic for every UTM zone."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        by_zone: dict[int, list[Path]] = defaultdict(list)
-        for path in sorted(Path(path) for path in paths):
-            with raster.opened(path) as source:
-                code = source.crs.to_epsg() if isinstance(source.crs, rasterio.crs.CRS) else None
-            if code is None:
-                raise DataError(f"{path} has no EPSG code; composites are in a UTM zone")
-            by_zone[code].append(path)
-        self._mosaics = {code: raster.Mosaic(some) for code, some in by_zone.items()}
+    def __init__(self, paths: Sequence[Path], merged: Sequence[Path] = ()) -> None:
+        """The composites, and the merged dates beside them where there are any."""
+        self._mosaics, self._merged = _by_zone(paths), _by_zone(merged)
+        for mosaic in self._merged.values():
+            if mosaic.descriptions != MERGED:
+                raise DataError(
+                    f"{mosaic.paths[0]} has bands {mosaic.descriptions}, merged dates have {MERGED}; make the "
+                    "composites again"
+                )
 
     def read(self, epsg: int, bounds: raster.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] known) of bounds on the 10 m lattice.
+        """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] known) of the composite, of bounds on the 10 m lattice.
 
         Raises DataError when the zone, a band or the band of clear observations is missing.
         """
         values, _ = self.chip(epsg, bounds, bands)
-        return values, np.all(values > 0, axis=0)
+        return values[: len(bands)], np.all(values[: len(bands)] > 0, axis=0)
 
     def chip(self, epsg: int, bounds: raster.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """As `read`, 0 where unknown, with the number of clear observations, uint16 [h, w]."""
+        """As `read`, 0 where unknown, then the merged dates; and the number of clear observations, uint16 [h, w]."""
         if epsg not in self._mosaics:
             raise DataError(f"no composite lies in EPSG:{epsg}; its tiles are missing among the composites")
         mosaic = self._mosaics[epsg]
@@ -45,4 +46,20 @@ class Composites:
         numbers = [mosaic.descriptions.index(name) + 1 for name in (*bands, CLEAR)]
         values = mosaic.read(bounds, numbers)
         known = (values[-1] > 0) & (values[:-1] > 0).all(axis=0)
-        return np.where(known, values[:-1], 0), values[-1]
+        image = [values[:-1]]
+        if self._merged:
+            if epsg not in self._merged:
+                raise DataError(f"no merged dates lie in EPSG:{epsg}; make those of the composites' tiles")
+            image.append(self._merged[epsg].read(bounds))
+        return np.where(known, np.concatenate(image), 0), values[-1]
+
+
+def _by_zone(paths: Sequence[Path]) -> dict[int, raster.Mosaic]:
+    by_zone: dict[int, list[Path]] = defaultdict(list)
+    for path in sorted(Path(path) for path in paths):
+        with raster.opened(path) as source:
+            code = source.crs.to_epsg() if isinstance(source.crs, rasterio.crs.CRS) else None
+        if code is None:
+            raise DataError(f"{path} has no EPSG code; composites are in a UTM zone")
+        by_zone[code].append(path)
+    return {code: raster.Mosaic(some) for code, some in by_zone.items()}

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from affine import Affine
 
+from jointseg.bands import RGB
+
 SPLITS = ("train", "validation", "test")
 REFLECTANCE_PER_DN = 1e-4
 UNKNOWN_LABEL, UNKNOWN_FRACTION, WHOLE = 255, 65_535, 10_000
 LATTICE_M = 10
 # Of the 1 m images, and of the composites that they are matched to.
-HR_BANDS = ("B04", "B03", "B02")
+HR_BANDS = RGB
 # Kinds of ISA, the bands of the fractions after the first, which is all of it.
 ISA_KINDS = ("road", "building", "airport", "plaza", "sports", "industrial")
 
@@ -27,7 +29,7 @@ class Kind:
         pixel_m: side of a pixel.
         dtype: numpy name of the type.
         nodata: the value of unknown pixels.
-        bands: names of the bands; None for the composite's own, () for one band without a name.
+        bands: names of the bands; None for those that the config asks for, () for one band without a name.
     """
 
     title: str

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jointseg import raster
+from jointseg.bands import filled
 from jointseg.dataset.contract import REFLECTANCE_PER_DN, SPLITS
 from jointseg.errors import DataError
 
@@ -16,7 +17,8 @@ class Chip:
     """One chip on one grid: north-up arrays that start at the same upper left corner.
 
     Attributes:
-        lr: float32 [bands, h, w], 10 m reflectance of the composite, NaN where it is unknown.
+        lr: float32 [bands, h, w], 10 m reflectance of the composite, NaN where it is unknown; then of the merged dates,
+            where the dataset has them, filled from the composite (see `bands.filled`).
         hr: float32 [bands, 10 h, 10 w], 1 m reflectance, NaN where it is unknown.
         label: uint8 [10 h, 10 w], 0 not impervious, 1 impervious, 255 unknown.
     """
@@ -85,6 +87,7 @@ class ChipDataset:
                 f"chip {sample_id} has 10 m, 1 m and label sizes {lr}, {hr} and {label} px; "
                 f"expected h x w, 10 h x 10 w twice; make the chips again"
             )
+        arrays = (filled(arrays[0]), *arrays[1:])
         if self._keep:
             self._kept[sample_id] = arrays
         return arrays

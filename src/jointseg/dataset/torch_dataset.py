@@ -19,7 +19,7 @@ class TorchChips(Dataset):
     """Chips of a dataset's folder as tensors, read by `ChipDataset`.
 
     An item is a dictionary with `id` and
-        lr: float32 [bands, h, w], reflectance of the 10 m image, or standardised; 0 where unknown.
+        lr: float32 [bands, h, w], reflectance of the 10 m image, as ChipDataset reads it, or standardised; 0 where unknown.
         hr: float32 [3, 10 h, 10 w], the same of the 1 m image.
         label: uint8 [10 h, 10 w], 0, 1, or 0 where unknown.
         lr_valid, hr_valid, label_valid: bool [h, w], [10 h, 10 w] twice; False where unknown.

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from affine import Affine
 
 from jointseg import grid, progress, raster
+from jointseg.bands import count_own, filled
 from jointseg.errors import DataError
 from jointseg.inference import lattice
 from jointseg.inference.blend import Bounds, blend
@@ -30,27 +31,42 @@ Kept = MutableMapping[Window, np.ndarray | None]
 
 
 class Composites:
-    """10 m composites of one zone, read as reflectance bands and validity."""
+    """10 m composites of one zone, and their merged dates where the bands ask for them, read as reflectance and validity."""
 
-    def __init__(self, paths: list[Path], bands: tuple[str, ...]) -> None:
+    def __init__(self, paths: list[Path], bands: tuple[str, ...], merged: Sequence[Path] = ()) -> None:
+        own = count_own(bands)
         self.mosaic = raster.Mosaic(paths)
-        names = self.mosaic.descriptions
-        missing = [name for name in (*bands, "clear") if name not in names]
-        if missing:
-            raise DataError(f"{paths[0]} has bands {names} but lacks {missing}; make the composites again with them")
+        *self._bands, self._clear = _numbers(self.mosaic, (*bands[:own], "clear"))
         if self.mosaic.res_m != LR_M:
             raise DataError(f"{paths[0]} has {self.mosaic.res_m} m pixels; composites have {LR_M} m")
-        self._bands = [names.index(name) + 1 for name in bands]
-        self._clear = names.index("clear") + 1
+        self._merged, self._more = None, []
+        if own < len(bands):
+            if not merged:
+                raise DataError(
+                    f"the checkpoint reads merged dates ({bands[own]} ...) but none were made beside {paths[0]}; "
+                    "set sentinel2.dates as it was for the dataset"
+                )
+            self._merged = raster.Mosaic(list(merged))
+            self._more = _numbers(self._merged, bands[own:])
 
     def read(self, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
         """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] seen clear at least once)."""
         array = self.mosaic.read(bounds, [*self._bands, self._clear])
-        return array[:-1], array[-1] > 0
+        if self._merged is None:
+            return array[:-1], array[-1] > 0
+        return filled(np.concatenate([array[:-1], self._merged.read(bounds, self._more)])), array[-1] > 0
 
     def known(self, bounds: Bounds) -> np.ndarray:
         """bool [h, w]: seen clear at least once."""
         return self.mosaic.read(bounds, [self._clear])[0] > 0
+
+
+def _numbers(mosaic: raster.Mosaic, bands: Sequence[str]) -> list[int]:
+    """The numbers, from 1, of bands by name."""
+    names = mosaic.descriptions
+    if missing := [name for name in bands if name not in names]:
+        raise DataError(f"{mosaic.paths[0]} has bands {names} but lacks {missing}; make the composites again with them")
+    return [names.index(name) + 1 for name in bands]
 
 
 def results(
@@ -132,6 +148,7 @@ def isa(
     batch: int,
     threads: int,
     superres: Path | None = None,
+    merged: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The 1 m ISA map of one tile: COG uint8, 0 not impervious, 1 impervious, 255 unknown.
 
@@ -143,6 +160,7 @@ def isa(
         window_m, stride_m: the lattice; no window may be larger than the tile.
         batch: windows under way at a time; more hides the time of reading and blending behind the networks.
         threads: windows computed side by side, each on one CPU thread.
+        merged: the merged dates beside the composites, for checkpoints that read them.
 
     Returns:
         Facts for the manifest: windows, device, threshold.
@@ -153,7 +171,7 @@ def isa(
     if tile not in {path.stem for path in composites}:
         raise DataError(f"tile {tile} has no composite among {[path.name for path in composites]}; make it first")
     predictor = Predictor.load(method, segmentation, superres)
-    source = Composites(composites, predictor.bands)
+    source = Composites(composites, predictor.bands, merged)
     if source.mosaic.crs != place.crs:
         raise DataError(f"{composites[0]} lies in {source.mosaic.crs} but tile {tile} in {place.crs}; make it again")
     height, width = place.shape(1)
@@ -190,6 +208,7 @@ def isa_chips(
     batch: int,
     threads: int,
     superres: Path | None = None,
+    merged: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The map's pixels on every test chip: a folder of {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid.
 
@@ -197,11 +216,12 @@ def isa_chips(
         index: the dataset's index; only chips of split "test" are mapped.
         composites: of the map's year, all tiles that the chips and the windows around them touch.
         predictions: the folder to write.
+        merged: the merged dates beside the composites, for checkpoints that read them.
     """
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]
     predictor = Predictor.load(method, segmentation, superres)
-    zones = by_zone(composites)
+    zones, more = by_zone(composites), by_zone(list(merged))
     with (
         raster.atomic(predictions) as folder,
         predictor.workers(threads) as pool,
@@ -213,7 +233,7 @@ def isa_chips(
                 raise DataError(
                     f"test chips lie in EPSG:{epsg} but no composite does; make the composites of that zone"
                 )
-            source = Composites(zones[epsg], predictor.bands)
+            source = Composites(zones[epsg], predictor.bands, more.get(epsg, ()))
             kept: Recent = Recent(KEPT_WINDOWS)
             places = {chip.sample_id: chip_bounds(chip) for chip in group.itertuples()}
             order = sorted(places, key=lambda name: (-(places[name][3] // stride_m), places[name][0], name))

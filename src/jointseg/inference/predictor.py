@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jointseg.bands import RGB, of_count
 from jointseg.errors import DataError
 from jointseg.inference.lattice import LR_M
 from jointseg.models import checkpoint
 from jointseg.models.prog_esrgan import upsample
 
 REFLECTANCE_PER_DN = 1e-4
-BANDS = ("B04", "B03", "B02", "B08")
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -30,10 +30,12 @@ class Predictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.generator = self._ready(generator)
         self.segmenter = self._ready(segmenter)
+        # Without a generator the first bands are upsampled, and the segmenter sees these alone.
+        count = len(normalisation["mean"]) if generator is not None else len(RGB)
         self.mean, self.std = (
-            torch.tensor(normalisation[key], device=self.device)[:, None, None] for key in ("mean", "std")
+            torch.tensor(normalisation[key][:count], device=self.device)[:, None, None] for key in ("mean", "std")
         )
-        self.bands = BANDS[: len(normalisation["mean"])]
+        self.bands = of_count(count)
         self.threshold = threshold
 
     def _ready(self, model: nn.Module | None) -> nn.Module | None:
@@ -89,7 +91,7 @@ class Predictor:
         """ISA probability of one composite window.
 
         Args:
-            dn: uint16 [bands, h, w], reflectance x 10000 at 10 m.
+            dn: uint16 [bands, h, w], reflectance x 10000 at 10 m, of the bands that `bands` names.
             known: bool [h, w]; the rest is filled with the mean of the training images.
 
         Returns:
@@ -100,11 +102,12 @@ class Predictor:
 
     @torch.inference_mode()
     def reflectance(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """The 1 m image of one composite window: reflectance float32 [bands, 10 h, 10 w]; see `probability`."""
-        return (self._sharpen(dn, known) * self.std + self.mean)[0].cpu().numpy()
+        """The 1 m image of one composite window: reflectance float32 [3, 10 h, 10 w]; see `probability`."""
+        rgb = slice(len(RGB))
+        return (self._sharpen(dn, known) * self.std[rgb] + self.mean[rgb])[0].cpu().numpy()
 
     def _sharpen(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
-        """Normalised image [1, bands, 10 h, 10 w] at 1 m."""
+        """Normalised image [1, 3, 10 h, 10 w] at 1 m."""
         reflectance = torch.from_numpy(dn.astype(np.float32)).to(self.device)[None] * REFLECTANCE_PER_DN
         seen = torch.from_numpy(np.ascontiguousarray(known)).to(self.device)
         x = torch.where(seen, (reflectance - self.mean) / self.std, 0).contiguous(memory_format=torch.channels_last)

@@ -29,6 +29,7 @@ def preview(
     isa: Path,
     rgb: Path,
     figure: Path,
+    merged: Path | None = None,
     year: str,
     tile: str,
     tile_km: int,
@@ -43,6 +44,7 @@ def preview(
     Args:
         composite, isa: 10 m composite and 1 m map of the tile.
         superres: the generator's checkpoint.
+        merged: the merged dates of the tile, for a generator that reads them.
         rgb: COG to write, uint16 red, green, blue, reflectance x 10000 at 1 m, 0 = unknown.
         figure: PNG to write, three panels.
         size_m: side of the square, at most the tile's; rounded down to 10 m.
@@ -52,15 +54,15 @@ def preview(
     """
     place = grid.parse_tile(tile, tile_km)
     predictor = Predictor.load("superres", None, superres)
-    source = Composites([composite], predictor.bands)
+    source = Composites([composite], predictor.bands, [] if merged is None else [merged])
     bounds, share = busiest(isa, place.bounds, min(size_m, tile_km * 1000) // LR_M * LR_M)
     side = bounds[2] - bounds[0]
     image = np.zeros((3, side, side), dtype=np.uint16)
     with predictor.workers(threads) as pool, progress.bar(f"preview {year} {tile}", side**2 / 1e6, "km2") as bar:
         windows = lattice.rows(bounds, window_m, stride_m)
         found = results(source, windows, predictor.reflectance, pool, batch)
-        for row, values in blend(found, bounds, window_m, stride_m, len(predictor.bands)):
-            dn = np.clip(np.rint(values[:3] / REFLECTANCE_PER_DN), 1, 65535)
+        for row, values in blend(found, bounds, window_m, stride_m, 3):
+            dn = np.clip(np.rint(values / REFLECTANCE_PER_DN), 1, 65535)
             image[:, row : row + dn.shape[1]] = dn.astype(np.uint16)
             bar.advance(dn[0].size / 1e6)
     dn10, known = source.read(bounds)

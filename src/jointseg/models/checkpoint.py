@@ -36,8 +36,18 @@ def build(name: str, **kwargs: Any) -> nn.Module:
 
 
 def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
-    """{"mean": [r, g, b], "std": [r, g, b]} in reflectance: that of the low-resolution images, used for every image."""
-    return {key: [float(value) for value in statistics["lr"][key]] for key in ("mean", "std")}
+    """{"mean", "std"} in reflectance of each band of the 10 m images; the first three are also the 1 m images'.
+
+    Raises DataError for a band without a known pixel in the train split, such as those of dates that saw none of it.
+    """
+    normalisation = {key: statistics["lr"][key] for key in ("mean", "std")}
+    for number, mean in enumerate(normalisation["mean"], 1):
+        if mean is None:
+            raise DataError(
+                f"band {number} of the 10 m chips has no known pixel in the train split; make the composites again, "
+                "for a merged band with sentinel2.dates 0"
+            )
+    return {key: [float(value) for value in values] for key, values in normalisation.items()}
 
 
 def save(

@@ -16,6 +16,7 @@ from jointseg.grid import Tile, parse_tile
 from jointseg.progress import bar, track
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import cloudless, clouds, earthengine, register, stac
+from jointseg.sentinel2 import dates as several
 from jointseg.sentinel2 import normalise as relative
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.combine import METHODS, SEASON, WIDENED
@@ -52,6 +53,8 @@ def composite(
     pieces: str | None = None,
     archive: Path | None = None,
     reference: Path | None = None,
+    merged: Path | None = None,
+    dates: int = 0,
 ) -> dict:
     """Writes the composite: uint16, the bands as reflectance x 10000 (1..65534), then `clear`, `scene` and `season`.
 
@@ -82,6 +85,8 @@ def composite(
         pieces: folder in which answers of a server are kept until the composite is whole.
         archive: folder of the scenes, for archives.
         reference: composite of the base year.
+        merged: the COG of merged dates to write beside the composite (see `dates.write`).
+        dates: most dates that are merged.
 
     Raises:
         DataError: a file of a scene is missing, damaged, of another CRS or size than its scene's.
@@ -111,6 +116,7 @@ def composite(
             facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
         facts |= _read_how(reader)
         names = _names(bands, method, listed)
+        about = {"year": str(year), "tile": tile}
         with raster.Writer(
             composite,
             shape=place.shape(RES_M),
@@ -120,10 +126,13 @@ def composite(
             transform=place.transform(RES_M),
             nodata=0,
             descriptions=names,
-            tags={"year": str(year), "tile": tile, "method": method} | _tags(listed, facts),
+            tags=about | {"method": method} | _tags(listed, facts),
             overviews="average" if method == "median" else "nearest",
         ) as writer:
             facts |= _write(writer, spool, listed, names, method, min_clear, fits)
+        if merged is not None:
+            found, seen = facts.get("registration"), spool.clear_px
+            facts |= several.write(merged, observer, seen, bands, place, rows, about, found, fits, dates)
     if isinstance(reader, Kept):
         reader.drop()
     return facts

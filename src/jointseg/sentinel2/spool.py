@@ -5,7 +5,7 @@ memory depends neither on the number of scenes nor on the tile, and no block of 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
@@ -35,6 +35,7 @@ class Spool:
     def __init__(self, file: IO[bytes], scenes: int, bands: int, shape: tuple[int, int]) -> None:
         """A spool in an open temporary file, of so many scenes and bands, for rasters of `shape`."""
         self.scenes, self.bands, self.shape = scenes, bands, shape
+        self.clear_px = [0] * scenes  # of each scene, once filled
         self._file = file
 
     def fill(
@@ -61,12 +62,12 @@ class Spool:
         row_bytes = self.scenes * self.bands * self.shape[1] * 2
         return strips(self.shape[0], max(1, STACK_BYTES // row_bytes))
 
-    def read(self, rows: slice) -> np.ndarray:
-        """What the scenes saw in some rows, uint16 [scenes, bands, rows, columns], 0 where they did not see it clear."""
-        stack = np.empty((self.scenes, self.bands, rows.stop - rows.start, self.shape[1]), dtype=np.uint16)
-        for number in range(self.scenes):
-            for band in range(self.bands):
-                part = stack[number, band]
+    def read(self, rows: slice, scenes: Sequence[int] | None = None) -> np.ndarray:
+        """What the scenes, or some of them, saw in some rows: uint16 [scenes, bands, rows, columns], 0 where not clear."""
+        scenes = range(self.scenes) if scenes is None else scenes
+        stack = np.empty((len(scenes), self.bands, rows.stop - rows.start, self.shape[1]), dtype=np.uint16)
+        for layer, number in zip(stack, scenes):
+            for band, part in enumerate(layer):
                 if os.preadv(self._file.fileno(), [part], self._place(number, band, rows.start)) != part.nbytes:
                     raise DataError("the temporary file of what the scenes saw is cut; run the job again")
         return stack
@@ -77,6 +78,7 @@ class Spool:
         if before is not None:
             clear = clear & ~before[rows]
             before[rows] |= seen.inner
+        self.clear_px[number] += int(clear.sum())
         for band, layer in enumerate(seen.reflectance * clear):
             data = layer.tobytes()
             place = self._place(number, band, rows.start)

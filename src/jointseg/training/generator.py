@@ -39,6 +39,12 @@ class Data:
         self.validation = Patches(index, root, "validation", self.normalisation)
 
 
+def sized(model: dict[str, Any], data: Data) -> dict[str, Any]:
+    """The generator's keyword arguments: those of the config, and how many bands the 10 m images have besides RGB."""
+    bands = len(data.normalisation["mean"])
+    return model if bands == RGB else {**model, "in_channels": bands}
+
+
 def build(model: dict[str, Any]) -> ProgESRGAN:
     """The generator with random weights, from {"stage1": kwargs, "stage2": kwargs}."""
     return ProgESRGAN(**model).to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -51,9 +57,9 @@ def load(path: Path, stage: int, model: dict[str, Any], data: Data) -> ProgESRGA
         DataError: the checkpoint is of another kind, layout or normalisation, or not trained up to `stage`.
     """
     network, header = checkpoints.load(path, ARCHITECTURE, data.normalisation)
-    if header["architecture"]["kwargs"] != model:
+    if header["architecture"]["kwargs"] != sized(model, data):
         raise DataError(
-            f"checkpoint {path} was built with {header['architecture']['kwargs']}, expected {model}; "
+            f"checkpoint {path} was built with {header['architecture']['kwargs']}, expected {sized(model, data)}; "
             "train the earlier stages again with this model"
         )
     trained = header["trained"]["stage"]
@@ -119,7 +125,7 @@ def finish(
     """
     network, last = trainer.average.model, trainer.history.rows[-1]
     facts = {"stage": stage, "train_chips": len(data.train.ids), "seed": trainer.seed, "figures": last}
-    architecture = {"name": ARCHITECTURE, "kwargs": model}
+    architecture = {"name": ARCHITECTURE, "kwargs": sized(model, data)}
     checkpoints.save(checkpoint, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
     trainer.history.write(history)
     write_panel(panel, trainer.panel(network, trainer.history))

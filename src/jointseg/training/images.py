@@ -10,7 +10,8 @@ from affine import Affine
 from torch import nn
 
 from jointseg import raster
-from jointseg.dataset.contract import REFLECTANCE_PER_DN
+from jointseg.bands import filled
+from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import upsample
@@ -18,7 +19,7 @@ from jointseg.progress import track
 from jointseg.training.generator import ARCHITECTURE
 from jointseg.training.patches import SCALE
 
-BANDS = ("B04", "B03", "B02")
+RGB = len(HR_BANDS)
 LARGEST_DN = np.iinfo(np.uint16).max
 
 
@@ -64,25 +65,26 @@ def superres_chips(
                 crs=crs,
                 transform=transform @ Affine.scale(1 / SCALE),
                 nodata=0,
-                descriptions=BANDS,
+                descriptions=HR_BANDS,
             )
     return {"chips": len(table)}
 
 
 @torch.inference_mode()
 def sharpen(dn: np.ndarray, network: nn.Module | None, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """uint16 [3, h, w] at 10 m -> uint16 [3, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
+    """uint16 [bands, h, w] at 10 m -> uint16 [3, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
 
     Args:
-        dn: 0 where unknown.
-        network: the generator, or None for bilinear upsampling.
-        mean, std: float32 [3, 1, 1] in reflectance.
+        dn: 0 where unknown; bands as in `bands.of_count`.
+        network: the generator, or None for bilinear upsampling of the first three bands.
+        mean, std: float32 [bands, 1, 1] in reflectance.
     """
+    dn = filled(dn)
     known = (dn > 0).all(axis=0)
     low = np.where(known, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
     x = torch.from_numpy(low)[None].contiguous(memory_format=torch.channels_last)
-    made = upsample(x, SCALE) if network is None else network(x)[1]
-    reflectance = made[0].numpy() * std + mean
+    made = upsample(x[:, :RGB], SCALE) if network is None else network(x)[1]
+    reflectance = made[0].numpy() * std[:RGB] + mean[:RGB]
     # A dark pixel must not become nodata.
     image = np.clip(np.rint(reflectance / REFLECTANCE_PER_DN), 1, LARGEST_DN).astype(np.uint16)
     image[:, ~known.repeat(SCALE, 0).repeat(SCALE, 1)] = 0

@@ -75,7 +75,7 @@ class Images:
     Args:
         index, root, split: as for ChipDataset.
         folder: {id}.tif, uint16 1 m RGB, reflectance x 10000, 0 = unknown.
-        normalisation: {"mean", "std"} of reflectance.
+        normalisation: {"mean", "std"} of reflectance, of which the first three are the image's.
     """
 
     def __init__(

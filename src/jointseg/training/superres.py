@@ -53,7 +53,7 @@ def superres_stage1(
         return processes.spread(superres_stage1, training["devices"], arguments)
     prepare(seed, threads)
     data = generator.Data(index, statistics, chips, training["jitter"])
-    network = generator.build(model)
+    network = generator.build(generator.sized(model, data))
     if pretrained is not None:
         public_weights.start(network.generator1, pretrained)
     return _descend(1, 1.0, network, data, None, arguments)

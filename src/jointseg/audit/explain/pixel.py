@@ -140,6 +140,8 @@ def composite_pixel(known: TileMap, row: int, col: int) -> tuple[CompositePixel,
         doubts.append(Disagreement(known.composite.name, "Sentinel-2 scenes", scenes.unread or ""))
     else:
         notes.append(f"the scenes cannot be read any more, only their number is told: {scenes.unread}")
+    if any(each.name == "merged" for each in known.isa.inputs):
+        notes.append("the network saw the best dates merged to 5 m besides, which are not told by pixel")
     made = CompositePixel(
         job=known.composite.name,
         path=known.composite_path.as_posix(),

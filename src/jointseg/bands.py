@@ -1,0 +1,40 @@
+"""The bands of a 10 m image: those of the composite, then those of the dates merged to 5 m pixels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jointseg.errors import DataError
+
+RGB = ("B04", "B03", "B02")
+OWN = (*RGB, "B08")  # what a composite may have, in this order; the last where the config asks for it
+# The four 5 m pixels of each 10 m pixel, by their corner of it.
+MERGED = tuple(f"{band}_{corner}" for corner in ("nw", "ne", "sw", "se") for band in RGB)
+_BY_COUNT = {len(names): names for own in (RGB, OWN) for names in (own, own + MERGED)}
+
+
+def of_count(count: int) -> tuple[str, ...]:
+    """The names of the bands of a 10 m image that has so many. Raises DataError where no image has."""
+    if count not in _BY_COUNT:
+        known = ", ".join(map(str, sorted(_BY_COUNT)))
+        raise DataError(f"no 10 m image has {count} bands (they have {known}); make dataset and checkpoints again")
+    return _BY_COUNT[count]
+
+
+def count_own(names: Sequence[str]) -> int:
+    """How many of the names are the composite's own; they come first."""
+    return sum(name in OWN for name in names)
+
+
+def filled(dn: np.ndarray) -> np.ndarray:
+    """A 10 m image whose merged pixels are the composite's where no date saw them.
+
+    Args:
+        dn: uint16 [bands, h, w] with the bands of `of_count`; 0 is unknown.
+    """
+    own = count_own(of_count(len(dn)))
+    if own == len(dn):
+        return dn
+    merged = dn[own:].reshape(-1, len(RGB), *dn.shape[1:])
+    seen = (merged > 0).all(axis=1, keepdims=True)
+    return np.concatenate([dn[:own], np.where(seen, merged, dn[: len(RGB)]).reshape(-1, *dn.shape[1:])])

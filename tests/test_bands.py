@@ -1,0 +1,35 @@
+"""The bands of a 10 m image are known by their number, and merged dates are filled from the composite."""
+
+import numpy as np
+import pytest
+
+from jointseg.bands import MERGED, OWN, RGB, count_own, filled, of_count
+from jointseg.errors import DataError
+
+
+@pytest.mark.parametrize("names", [RGB, OWN, RGB + MERGED, OWN + MERGED])
+def test_bands_are_known_by_their_number(names):
+    assert of_count(len(names)) == names
+    assert count_own(names) == (4 if "B08" in names else 3)
+
+
+def test_a_number_that_no_image_has_is_refused():
+    with pytest.raises(DataError, match="no 10 m image has 7 bands"):
+        of_count(7)
+
+
+@pytest.mark.parametrize("own", [3, 4])
+def test_merged_dates_show_the_composite_where_they_saw_nothing(own):
+    dn = np.arange(1, own + 13, dtype=np.uint16)[:, None, None] * np.ones((1, 2, 2), dtype=np.uint16)
+    dn[own + 4, 0, 1] = 0  # one band of the north-eastern pixels
+    dn[:, 1, 1] = 0  # nothing is known at all
+    made = filled(dn)
+    assert made.dtype == np.uint16
+    wanted = dn.copy()
+    wanted[own + 3 : own + 6, 0, 1] = [1, 2, 3]
+    assert (made == wanted).all()
+
+
+def test_an_image_without_merged_dates_is_left_as_it_is():
+    dn = np.zeros((4, 3, 3), dtype=np.uint16)
+    assert filled(dn) is dn
