@@ -21,6 +21,7 @@ from jointseg.models.mask_loss import LossWeights
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.training import generator as generators
 from jointseg.training import joint as joints
+from jointseg.training import state as states
 from jointseg.training.joint import Pair, joint
 
 SIDE_PX = 200
@@ -37,11 +38,11 @@ TRAINING: dict[str, Any] = {
     "ema": 0.9,
     "clip": 1.0,
     "validate_every": 1,
-    "image": 1.0,
-    "consistency": 1.0,
     "precision": "fp32",
     "devices": 1,
     "jitter": 0.0,
+    "image": 1.0,
+    "consistency": 1.0,
 }
 
 
@@ -76,7 +77,9 @@ def save(path: Path, name: str, kwargs: dict[str, Any], trained: dict[str, Any])
     checkpoint.save(path, network, architecture={"name": name, "kwargs": kwargs}, normalisation=NORMALISATION, extra=trained)  # fmt: skip
 
 
-def run(folder: Path, out: Path, starts: dict[str, Path] | None = None, **training: Any) -> dict[str, Any]:
+def run(
+    folder: Path, out: Path, starts: dict[str, Path] | None = None, state: str | None = None, **training: Any
+) -> dict[str, Any]:
     given = {"superres": folder / "superres.safetensors", "segmentation": folder / "segmentation.safetensors"}
     return joint(
         index=folder / "index.parquet",
@@ -91,6 +94,7 @@ def run(folder: Path, out: Path, starts: dict[str, Path] | None = None, **traini
         loss=LOSS,
         seed=7,
         threads=1,
+        state=state,
     )
 
 
@@ -115,6 +119,38 @@ def test_the_same_seed_gives_the_same_bytes_and_both_networks_learn(folder: Path
     rows = list(csv.DictReader((tmp_path / "first/joint.csv").open()))
     assert [row["step"] for row in rows] == ["0", "1", "2"]
     assert not rows[0]["segmentation"] and float(rows[0]["psnr_1m"]) > 0 and float(rows[2]["l1_10m"]) > 0
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "EVERY_S", 0.0)
+    run(folder, tmp_path / "whole", steps=3)
+    advanced, terms = [], joints.terms
+
+    def stopped(*given: Any) -> dict[str, torch.Tensor]:
+        advanced.append(1)
+        if len(advanced) == 3:
+            raise KeyboardInterrupt
+        return terms(*given)
+
+    kept = str(tmp_path / "state.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(joints, "terms", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, tmp_path / "parts", state=kept, steps=3)
+    assert Path(kept).exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(joints, "terms", lambda *given: (advanced.append(1), terms(*given))[1])
+        run(folder, tmp_path / "parts", state=kept, steps=3)
+    assert len(advanced) == 4 and not Path(kept).exists()
+    for file in ("generator.safetensors", "segmenter.safetensors", "joint.csv", "joint.png"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+
+
+def test_bf16_trains_both(folder: Path, tmp_path: Path) -> None:
+    facts = run(folder, tmp_path, steps=1, precision="bf16")
+    assert facts["psnr_1m"] > 0
 
 
 def test_the_pair_maps_with_its_own_threshold(folder: Path, tmp_path: Path) -> None:
@@ -146,9 +182,8 @@ def test_bright_is_learnt_to_be_impervious_through_the_image(folder: Path, tmp_p
 
 def test_the_loss_of_the_map_reaches_the_first_layer_of_the_generator(folder: Path) -> None:
     both = pair()
-    *images, _ = joints.batch(data(folder).train, 7, 0, range(2), 160)
-    drawn = [torch.Generator().manual_seed(each) for each in range(2)]
-    found = joints.terms(both, *images, LossWeights(**LOSS), drawn)  # type: ignore[arg-type]
+    given = joints.batch(data(folder).train, 7, 0, range(2), 160)
+    found = joints.terms(both, given, LossWeights(**LOSS), "fp32")  # type: ignore[arg-type]
     first = both.generator.generator1.conv_first.weight
     for name in ("segmentation", "l1_1m", "l1_10m"):
         (gradient,) = torch.autograd.grad(found[name], first, retain_graph=True)
@@ -157,14 +192,15 @@ def test_the_loss_of_the_map_reaches_the_first_layer_of_the_generator(folder: Pa
 
 def test_a_batch_depends_on_seed_step_and_place_alone(folder: Path) -> None:
     chips = data(folder).train
-    two, three = joints.batch(chips, 7, 5, range(2), 160), joints.batch(chips, 7, 5, range(3), 160)
-    assert all(torch.equal(short, long[:2]) for short, long in zip(two, three, strict=True))
-    assert not torch.equal(two[0], joints.batch(chips, 7, 6, range(2), 160)[0])
-    assert not torch.equal(two[0], joints.batch(chips, 8, 5, range(2), 160)[0])
+    three, last = joints.batch(chips, 7, 5, range(3), 160), joints.batch(chips, 7, 5, [2], 160)
+    assert all(torch.equal(short, long[2:]) for short, long in zip(last, three, strict=True))
+    for seed, step in ((7, 6), (8, 5)):
+        assert not torch.equal(last[0], joints.batch(chips, seed, step, [2], 160)[0])
 
 
 def test_image_and_label_are_of_one_place(folder: Path) -> None:
-    low, high, valid, label, _ = joints.batch(data(folder).train, 7, 0, range(8), 160)
+    low, high, valid, label, seeds = joints.batch(data(folder).train, 7, 0, range(8), 160)
+    assert len(set(seeds.tolist())) == 8
     assert low.shape == (8, 3, 16, 16) and high.shape == (8, 3, 160, 160) and label.shape == (8, 160, 160)
     assert bool(valid.all()) and label.dtype == torch.uint8
     bright = label.unsqueeze(1).expand_as(high) == 1

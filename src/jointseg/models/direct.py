@@ -1,5 +1,6 @@
 """A segmenter that reads the 10 m image itself: the rival of super-resolution followed by segmentation."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,9 +38,19 @@ class DirectSegmenter(nn.Module):
 
     forward = semantic
 
-    def loss(self, x: Tensor, label: Tensor, weights: LossWeights, generator: torch.Generator) -> Tensor:
+    def loss(
+        self,
+        x: Tensor,
+        label: Tensor,
+        weights: LossWeights,
+        generators: Sequence[torch.Generator],
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """Cross-entropy + dice against label [n, 10h, 10w] uint8 (0, 1, 255 unknown: weighs nothing).
 
-        The interface is the Segmenter's: `weights` and `generator` belong to its set loss and have no part in this one.
+        The interface is the Segmenter's: `weights` and `generators` belong to its set loss and have no part in this one.
+        `dtype` is that of the network's arithmetic.
         """
-        return dense_loss(self.logit(x), label)
+        with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
+            logit = self.logit(x)
+        return dense_loss(logit.float(), label)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,38 +52,29 @@ def labelled(low: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def batch(chips: Patches, seed: int, step: int, places: Iterable[int], crop_px: int) -> Batch:
-    """The crops at some places of the batch of a step; each depends on seed, step and place alone.
+    """The places of a step's batch; each depends on seed, step and place alone.
 
     Returns:
-        low [places, bands, h, w], unknown pixels at the mean (0); high [places, 3, 10h, 10w]; valid [places, 1, 10h,
-        10w], 1 where `high` is known; label uint8 [places, 10h, 10w], 255 unknown; int64 [places], seeds of what the
-        loss draws for each.
+        low [places, bands, h, w], unknown pixels at the mean (0); high [places, 3, 10h, 10w]; valid [places, 1, 10h, 10w],
+        1 where `high` is known; label uint8 [places, 10h, 10w], 255 unknown; int64 [places], seeds of what the loss draws.
     """
-    rngs = [np.random.default_rng([seed, step, place]) for place in places]
-    drawn = [chips.patch(rng, crop_px // SCALE) for rng in rngs]
-    labels = np.stack([labelled(low, label) for low, _, label in drawn])
-    seeds = torch.tensor([int(rng.integers(2**62)) for rng in rngs])
-    return *tensors([(low, high) for low, high, _ in drawn]), torch.from_numpy(labels), seeds
+    drawn = [np.random.default_rng([seed, step, place]) for place in places]
+    patches = [chips.patch(rng, crop_px // SCALE) for rng in drawn]
+    labels = np.stack([labelled(low, label) for low, _, label in patches])
+    seeds = torch.tensor([int(rng.integers(2**62)) for rng in drawn])
+    return *tensors([(low, high) for low, high, _ in patches]), torch.from_numpy(labels), seeds
 
 
-def terms(
-    pair: Pair,
-    low: Tensor,
-    high: Tensor,
-    valid: Tensor,
-    label: Tensor,
-    weights: LossWeights,
-    drawn: Sequence[torch.Generator],
-    precision: str = "fp32",
-) -> dict[str, Tensor]:
+def terms(pair: Pair, given: Batch, weights: LossWeights, precision: str) -> dict[str, Tensor]:
     """The unweighted losses of a batch (see `batch`): of the map, of the image, and of the image seen at 10 m again."""
+    low, high, valid, label, seeds = given
     with loop.autocast(precision):
         image = pair.generator(low)[1]
     image = image.float()
     seen, known = seen_at_10m(image, valid)
-    dtype = loop.dtype(precision)
+    drawn = [torch.Generator().manual_seed(each) for each in seeds.tolist()]
     return {
-        "segmentation": pair.segmenter.loss(image, label, weights, drawn, dtype),  # type: ignore[operator]
+        "segmentation": pair.segmenter.loss(image, label, weights, drawn, loop.dtype(precision)),  # type: ignore[operator]
         "l1_1m": losses.l1(image, high, valid),
         "l1_10m": losses.l1(seen, low[:, :RGB], known),
     }
@@ -95,7 +86,7 @@ def judge(pair: Pair, chips: Patches) -> tuple[np.ndarray, float]:
     counts, errors = np.zeros((2, 100), np.int64), np.zeros(2)
     std = torch.from_numpy(chips.std[:RGB]).to(loop.device())
     for chip_id in chips.ids:
-        low, high, valid = (part.to(loop.device()) for part in chips.whole(chip_id))
+        low, high, valid = (image.to(loop.device()) for image in chips.whole(chip_id))
         image, probability = pair(low)
         chip = chips.dataset.read(chip_id)
         counts += count(labelled(chip.lr, chip.label), probability[0, 0].cpu().numpy())
@@ -111,9 +102,9 @@ def train(
     seed: int,
     threads: int,
     state: State,
-    events: str | None = None,
+    events: str | None,
 ) -> Trainer[Pair]:
-    """Trains the pair; the trainer's history begins with the figures of the pair as it was given."""
+    """Runs the steps; the history begins with the figures of the pair as it was given."""
     groups = [
         {
             "params": list(pair.generator.parameters()),
@@ -128,7 +119,7 @@ def train(
         },
     ]
     descent = loop.Descent(torch.optim.AdamW(groups), training["clip"])
-    base = max(("learning_rate", "generator_learning_rate"), key=training.__getitem__)
+    fastest = max("learning_rate", "generator_learning_rate", key=lambda name: training[name])
 
     def validate(average: Pair) -> dict[str, float]:
         counts, psnr = judge(average, data.validation)
@@ -150,15 +141,12 @@ def train(
     )
 
     def advance(step: int, given: Batch) -> dict[str, float] | None:
-        low, high, valid, label, seeds = given
-        drawn = [torch.Generator().manual_seed(each) for each in seeds.tolist()]
-        found = terms(pair, low, high, valid, label, weights, drawn, training["precision"])
+        found = terms(pair, given, weights, training["precision"])
         loss = found["segmentation"] + training["image"] * found["l1_1m"] + training["consistency"] * found["l1_10m"]
-        if not descent.step(loss, trainer.rate(step, base), step):
-            return None
-        return {name: float(term.detach()) for name, term in found.items()}
+        done = descent.step(loss, trainer.rate(step, fastest), step)
+        return {name: float(term.detach()) for name, term in found.items()} if done else None
 
-    if trainer.first and trainer.start == 0:
+    if trainer.first and not trainer.history.rows:
         trainer.history.add(0, **validate(trainer.average.model))
     pair.train()
     trainer.run(advance)
@@ -170,11 +158,12 @@ def _pictures(pair: Pair, chips: Patches, threshold: float) -> list[list[np.ndar
     """Rows of bilinear, super-resolved and true image, label, probability and map."""
     rows = []
     for chip_id in chips.spread(PANEL_CHIPS):
-        low, high, valid = (part.to(loop.device()) for part in chips.whole(chip_id))
+        low, high, valid = (image.to(loop.device()) for image in chips.whole(chip_id))
         image, probability = pair(low)
         chip, found = chips.dataset.read(chip_id), probability[0, 0].cpu().numpy()
         images = [upsample(low[:, :RGB], SCALE), image, torch.where(valid > 0, high, torch.nan)]
-        shown = [loop.to_display(each[0].cpu().numpy() * chips.std[:RGB] + chips.mean[:RGB]) for each in images]
+        std, mean = chips.std[:RGB], chips.mean[:RGB]
+        shown = [loop.to_display(each[0].cpu().numpy() * std + mean) for each in images]
         label = labelled(chip.lr, chip.label)
         grey = np.where(label == UNKNOWN, 0.5, label).astype(np.float32)
         rows.append([*shown, grey, found, (found >= threshold).astype(np.float32)])
@@ -217,7 +206,6 @@ def joint(
         generator, segmenter, history, panel: what to write (safetensors twice, CSV, PNG).
         training: the section `joint` of the config.
         loss: the weights of the segmenter's loss, keys of LossWeights.
-        threads: of torch, and that make batches.
         state: file in which the half-done training is kept until it is whole.
         events: folder of what TensorBoard shows.
 
@@ -243,10 +231,11 @@ def joint(
         )
     data = generators.Data(index, statistics, chips, training["jitter"])
     made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    started = Pair(made, read).requires_grad_(True).to(loop.device())
+    pair = Pair(made, read).requires_grad_(True).to(loop.device())
     settings = {name: arguments[name] for name in ("training", "loss", "seed", "threads")}
-    kept = State(state, __name__, [index, statistics, *chips, superres, segmentation], settings)
-    trainer = train(started, data, training, LossWeights(**loss), seed, threads, kept, events)  # type: ignore[arg-type]
+    kept = State(state, __name__, [index, statistics, superres, segmentation, *chips], settings)
+    weights = LossWeights(**loss)  # type: ignore[arg-type]
+    trainer = train(pair, data, training, weights, seed, threads, kept, events)
     if not trainer.first:
         return {}
     pair, figures = trainer.average.model, trainer.history
