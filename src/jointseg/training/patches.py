@@ -69,9 +69,7 @@ class Patches:
         chip_id = self.ids[int(rng.integers(len(self.ids)))]
         rows, cols = self.dataset.size(chip_id)
         if min(rows, cols) < patch_px:
-            raise DataError(
-                f"chip {chip_id} is {rows} x {cols} px at 10 m; patch_px {patch_px} (or a tenth of crop_px) must not exceed it"
-            )
+            raise DataError(f"chip {chip_id} is {rows} x {cols} px at 10 m; patch_px {patch_px} must not exceed it")
         row, col = int(rng.integers(rows - patch_px + 1)), int(rng.integers(cols - patch_px + 1))
         chip = self.dataset.read(chip_id, (row, col, patch_px))
         which = int(rng.integers(8))
