@@ -194,6 +194,7 @@ def shown(wildcards):
             "histories": [
                 *expand(f"{R}/superres/{{stage}}.csv", stage=["stage1", "stage2", "adversarial"]),
                 *expand(f"{R}/segmentation/{{method}}.csv", method=METHODS),
+                *([rules.joint.output.history] if C.joint is not None else []),
             ],
             "panels": [
                 *expand(f"{R}/superres/{{stage}}.png", stage=["stage1", "stage2", "adversarial"]),
