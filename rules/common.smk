@@ -18,8 +18,9 @@ REACHES = list(C.study_area.reaches)
 CITIES = list(C.study_area.city_reach)
 PRODUCTS = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.products.items()}
 SCORED = C.dataset is not None
-# Of each tile and year, where the config asks for merged dates.
-MERGED = f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"
+# Of each tile and year: the composite, and the merged dates where the config asks for them.
+MERGED = {"merged": f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"} if C.sentinel2.dates else {}
+COMPOSITE = {"composite": f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif", **MERGED}
 TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
 
 
@@ -75,7 +76,7 @@ def generator():
 
 def merged(year, ids):
     """The merged dates beside composites, where the config asks for them."""
-    return {"merged": expand(MERGED, year=year, tile=ids)} if C.sentinel2.dates else {}
+    return {name: expand(path, year=year, tile=ids) for name, path in MERGED.items()}
 
 
 def weights(part, method="superres"):

@@ -32,8 +32,7 @@ rule isa:
 
 rule preview:
     input:
-        composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
-        **({"merged": MERGED} if C.sentinel2.dates else {}),
+        **COMPOSITE,
         superres=weights("superres"),
         isa=rules.isa.output.isa,
     output:

@@ -37,8 +37,7 @@ rule composite:
         unpack(reference),
         scenes=rules.scenes.output.scenes,
     output:
-        composite=f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif",
-        **({"merged": MERGED} if C.sentinel2.dates else {}),
+        **COMPOSITE,
         manifest=manifest("composite/{year}/{tile}"),
     log:
         f"{R}/logs/composite/{{year}}/{{tile}}.log",
