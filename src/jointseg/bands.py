@@ -21,20 +21,35 @@ def of_count(count: int) -> tuple[str, ...]:
     return _BY_COUNT[count]
 
 
+def places(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where the wanted bands are among those of a 10 m image. Raises DataError where one of them is not."""
+    if missing := [name for name in wanted if name not in names]:
+        raise DataError(
+            f"the 10 m images have no {', '.join(missing)} (they have {', '.join(names)}); "
+            "make them with these bands: sentinel2.bands and sentinel2.dates"
+        )
+    return [names.index(name) for name in wanted]
+
+
 def count_own(names: Sequence[str]) -> int:
     """How many of the names are the composite's own; they come first."""
     return sum(name in OWN for name in names)
 
 
-def filled(dn: np.ndarray) -> np.ndarray:
+def filled(dn: np.ndarray, count: int | None = None) -> np.ndarray:
     """A 10 m image whose merged pixels are the composite's where no date saw them.
 
     Args:
         dn: uint16 [bands, h, w] with the bands of `of_count`; 0 is unknown.
+        count: how many bands to give, those of `of_count`; None for all.
+
+    Raises:
+        DataError: the image lacks one of them.
     """
-    own = count_own(of_count(len(dn)))
-    if own == len(dn):
-        return dn
-    merged = dn[own:].reshape(-1, len(RGB), *dn.shape[1:])
-    seen = (merged > 0).all(axis=1, keepdims=True)
-    return np.concatenate([dn[:own], np.where(seen, merged, dn[: len(RGB)]).reshape(-1, *dn.shape[1:])])
+    names = of_count(len(dn))
+    own = count_own(names)
+    if own < len(dn):
+        merged = dn[own:].reshape(-1, len(RGB), *dn.shape[1:])
+        seen = (merged > 0).all(axis=1, keepdims=True)
+        dn = np.concatenate([dn[:own], np.where(seen, merged, dn[: len(RGB)]).reshape(-1, *dn.shape[1:])])
+    return dn if count in (None, len(dn)) else dn[places(names, of_count(count))]

@@ -65,10 +65,10 @@ def assess(
 
     rows: list[dict[str, Any]] = []
     for chip in track(list(tested.itertuples()), "accuracy of chips", unit="chip"):
-        references = _references(chip, chips, truth, year)
+        expected_of = references(chip, chips, truth, year)
         for kind, name, folder, codes in maps:
-            mapped = _mapped(folder / f"{chip.sample_id}.tif", name, codes, references["labels"].shape)
-            for reference, expected in references.items():
+            mapped = _mapped(folder / f"{chip.sample_id}.tif", name, codes, expected_of["labels"].shape)
+            for reference, expected in expected_of.items():
                 rows.append(
                     {
                         "kind": kind,
@@ -91,7 +91,7 @@ def assess(
     return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
 
 
-def _references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> dict[str, np.ndarray]:
+def references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> dict[str, np.ndarray]:
     """Reference rasters of a chip, uint8 [rows, columns], by name: labels and, where given, truth."""
     label, transform, _ = raster.read(chips[0].parent / chip.label)
     _only_classes(label, f"label of chip {chip.sample_id}")

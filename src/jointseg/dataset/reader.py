@@ -36,11 +36,20 @@ class ChipDataset:
         root: the folder that the index's paths start from.
         split: "train", "validation", "test", or None for all.
         keep: whether read chips stay in memory (as integers: 7 bytes a 1 m pixel).
+        bands: how many bands of the 10 m image to give, those of `bands.of_count`; None for all that it has.
 
     Raises DataError for an unknown split, or one that has no chips.
     """
 
-    def __init__(self, index: Path | pd.DataFrame, root: Path, split: str | None = None, *, keep: bool = True) -> None:
+    def __init__(
+        self,
+        index: Path | pd.DataFrame,
+        root: Path,
+        split: str | None = None,
+        *,
+        keep: bool = True,
+        bands: int | None = None,
+    ) -> None:
         table = index if isinstance(index, pd.DataFrame) else pd.read_parquet(index)
         if split is not None:
             if split not in SPLITS:
@@ -51,7 +60,7 @@ class ChipDataset:
         self.root = Path(root)
         self.table = table.set_index("sample_id", drop=False).sort_index()
         self.ids: list[str] = list(self.table.index)
-        self._keep = keep
+        self._keep, self._bands = keep, bands
         self._kept: dict[str, tuple[np.ndarray, ...]] = {}
 
     def __len__(self) -> int:
@@ -87,7 +96,7 @@ class ChipDataset:
                 f"chip {sample_id} has 10 m, 1 m and label sizes {lr}, {hr} and {label} px; "
                 f"expected h x w, 10 h x 10 w twice; make the chips again"
             )
-        arrays = (filled(arrays[0]), *arrays[1:])
+        arrays = (filled(arrays[0], self._bands), *arrays[1:])
         if self._keep:
             self._kept[sample_id] = arrays
         return arrays

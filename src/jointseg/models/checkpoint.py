@@ -1,7 +1,7 @@
 """Checkpoints: weights in safetensors with architecture, normalisation and training facts in the header."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ def build(name: str, **kwargs: Any) -> nn.Module:
     if name not in ARCHITECTURES:
         raise DataError(f"architecture '{name}' is unknown; known are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name](**kwargs)
+
+
+def name_of(model: nn.Module) -> str:
+    """The name in ARCHITECTURES of a generator or segmenter."""
+    classes = {**ARCHITECTURES, "mask2former": mask2former.Segmenter}
+    return next(name for name, made in classes.items() if made is type(model))
 
 
 def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
@@ -83,20 +89,21 @@ def _agree(stored: dict[str, list[float]], wanted: dict[str, list[float]]) -> bo
 
 
 def load(
-    path: Path, expected_name: str, normalisation: dict[str, list[float]] | None = None
+    path: Path, expected: str | Sequence[str], normalisation: dict[str, list[float]] | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network in evaluation mode and the header {"architecture", "normalisation", "trained"}.
 
-    DataError for a file that is damaged, of another architecture than `expected_name`, or trained with another
-    normalisation than `normalisation` (where that is given).
+    DataError for a file that is damaged, of another architecture than `expected` (one or several), or trained with
+    another normalisation than `normalisation` (where that is given).
     """
     header, tensors = _read(path)
     for key in ("architecture", "normalisation", "trained"):
         if key not in header:
             raise DataError(f"checkpoint {path} has no '{key}' in its header; it was not written by this package")
     name = header["architecture"]["name"]
-    if name != expected_name:
-        raise DataError(f"checkpoint {path} holds a '{name}', expected a '{expected_name}'; give the right file")
+    wanted = [expected] if isinstance(expected, str) else expected
+    if name not in wanted:
+        raise DataError(f"checkpoint {path} holds a '{name}', expected a '{' or '.join(wanted)}'; give the right file")
     if normalisation is not None and not _agree(header["normalisation"], normalisation):
         raise DataError(
             f"checkpoint {path} was trained with normalisation {header['normalisation']}, expected {normalisation}; "

@@ -14,6 +14,7 @@ from torch import Tensor
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import STAGE1_SCALE, ProgESRGAN, upsample
+from jointseg.models.single_esrgan import SingleESRGAN
 from jointseg.training import loop, losses
 from jointseg.training.loop import History, device, to_display, write_panel
 from jointseg.training.patches import RGB, SCALE, Patches
@@ -22,7 +23,8 @@ from jointseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-ARCHITECTURE = "prog_esrgan"
+Generator = ProgESRGAN | SingleESRGAN
+ARCHITECTURES = ("prog_esrgan", "single_esrgan")
 BETAS = (0.9, 0.99)
 IMAGES = ("10 m image", "1 m image")  # the first parts of a batch
 PANEL_CHIPS, PANEL_PX = 4, 32  # rows of the panel, and 10 m pixels along the side of its pictures
@@ -45,9 +47,11 @@ def sized(model: dict[str, Any], data: Data) -> dict[str, Any]:
     return model if bands == RGB else {**model, "in_channels": bands}
 
 
-def build(model: dict[str, Any]) -> ProgESRGAN:
-    """The generator with random weights, from {"stage1": kwargs, "stage2": kwargs}."""
-    return ProgESRGAN(**model).to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def build(model: dict[str, Any]) -> Generator:
+    """The generator with random weights: {"stage1": kwargs, "stage2": kwargs} of Prog-ESRGAN, {"generator": kwargs} of
+    the single-stage one."""
+    network = SingleESRGAN(**model) if "generator" in model else ProgESRGAN(**model)
+    return network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def load(path: Path, stage: int, model: dict[str, Any], data: Data) -> ProgESRGAN:
@@ -56,7 +60,7 @@ def load(path: Path, stage: int, model: dict[str, Any], data: Data) -> ProgESRGA
     Raises:
         DataError: the checkpoint is of another kind, layout or normalisation, or not trained up to `stage`.
     """
-    network, header = checkpoints.load(path, ARCHITECTURE, data.normalisation)
+    network, header = checkpoints.load(path, "prog_esrgan", data.normalisation)
     if header["architecture"]["kwargs"] != sized(model, data):
         raise DataError(
             f"checkpoint {path} was built with {header['architecture']['kwargs']}, expected {sized(model, data)}; "
@@ -82,7 +86,7 @@ def state(module: str, given: dict[str, Any], others: Sequence[Path | None]) -> 
 
 
 @torch.no_grad()
-def validate(network: ProgESRGAN, stage: int, chips: Patches, count: int) -> dict[str, float]:
+def validate(network: Generator, stage: int, chips: Patches, count: int) -> dict[str, float]:
     """PSNR of reflectance in dB over at most `count` whole chips, beside that of bilinear upsampling.
 
     Returns:
@@ -111,7 +115,7 @@ def validate(network: ProgESRGAN, stage: int, chips: Patches, count: int) -> dic
 
 
 def finish(
-    trainer: Trainer[ProgESRGAN],
+    trainer: Trainer[Any],
     stage: int,
     model: dict[str, Any],
     data: Data,
@@ -125,7 +129,7 @@ def finish(
     """
     network, last = trainer.average.model, trainer.history.rows[-1]
     facts = {"stage": stage, "train_chips": len(data.train.ids), "seed": trainer.seed, "figures": last}
-    architecture = {"name": ARCHITECTURE, "kwargs": sized(model, data)}
+    architecture = {"name": checkpoints.name_of(network), "kwargs": sized(model, data)}
     checkpoints.save(checkpoint, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
     trainer.history.write(history)
     write_panel(panel, trainer.panel(network, trainer.history))
@@ -146,13 +150,13 @@ def judge(last: dict[str, float]) -> dict[str, float]:
     return {made: last[made], base: last[base], "gain_db": gain}
 
 
-def panel(stage: int, data: Data, curves: list[list[str]]) -> Callable[[ProgESRGAN, History], Figure]:
+def panel(stage: int, data: Data, curves: list[list[str]]) -> Callable[[Generator, History], Figure]:
     """Draws the panel of a training: `curves` of its history above pictures."""
     return lambda network, history: loop.panel(history, curves, *pictures(network, stage, data))
 
 
 @torch.no_grad()
-def pictures(network: ProgESRGAN, stage: int, data: Data) -> tuple[list[list[np.ndarray]], list[str]]:
+def pictures(network: Generator, stage: int, data: Data) -> tuple[list[list[np.ndarray]], list[str]]:
     """Rows of fixed validation chips, and what their columns show: bilinear, 2.5 m, 1 m (from stage 2 on), the truth."""
     chips = data.validation
     rows = []

@@ -16,7 +16,7 @@ from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import upsample
 from jointseg.progress import track
-from jointseg.training.generator import ARCHITECTURE
+from jointseg.training.generator import ARCHITECTURES
 from jointseg.training.patches import SCALE
 
 RGB = len(HR_BANDS)
@@ -75,11 +75,11 @@ def sharpen(dn: np.ndarray, network: nn.Module | None, mean: np.ndarray, std: np
     """uint16 [bands, h, w] at 10 m -> uint16 [3, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
 
     Args:
-        dn: 0 where unknown; bands as in `bands.of_count`.
+        dn: 0 where unknown; bands as in `bands.of_count`, those of `mean` or more.
         network: the generator, or None for bilinear upsampling of the first three bands.
         mean, std: float32 [bands, 1, 1] in reflectance.
     """
-    dn = filled(dn)
+    dn = filled(dn, len(mean))
     known = (dn > 0).all(axis=0)
     low = np.where(known, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
     x = torch.from_numpy(low)[None].contiguous(memory_format=torch.channels_last)
@@ -99,7 +99,7 @@ def _generator(method: str, path: Path | None, normalisation: dict[str, list[flo
             f"method {method!r} was given the super-resolution checkpoint {path}; "
             "'superres' needs one, 'bilinear' takes none, and there is no other method"
         )
-    network, header = checkpoints.load(path, ARCHITECTURE, normalisation)
+    network, header = checkpoints.load(path, ARCHITECTURES, normalisation)
     if header["trained"]["stage"] < 2:
         raise DataError(f"checkpoint {path} is trained to 2.5 m only; give that of stage 2 or of the adversarial step")
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -220,7 +220,7 @@ def joint(
         return processes.spread(joint, training["devices"], arguments)
     loop.prepare(seed, threads)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
-    made, of_generator = checkpoints.load(superres, generators.ARCHITECTURE, normalisation)
+    made, of_generator = checkpoints.load(superres, generators.ARCHITECTURES, normalisation)
     if of_generator["trained"]["stage"] < 2:
         raise DataError(f"checkpoint {superres} is trained to 2.5 m only; give that of stage 2 or the adversarial step")
     read, of_segmenter = checkpoints.load(segmentation, "mask2former", normalisation)

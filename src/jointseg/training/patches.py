@@ -25,14 +25,14 @@ class Patches:
         index: index.parquet of the dataset.
         root: the folder that the index's paths start from.
         split: "train", "validation" or "test".
-        normalisation: {"mean", "std"} in reflectance, a number for each band of the 10 m image, R, G and B first.
+        normalisation: {"mean", "std"} in reflectance, a number for each band to give of the 10 m image, R, G and B first.
         jitter: largest relative change of a band's gain in training, the same at 10 m and 1 m.
     """
 
     def __init__(
         self, index: Path, root: Path, split: str, normalisation: dict[str, list[float]], jitter: float = 0.0
     ) -> None:
-        self.dataset = ChipDataset(index, root, split)
+        self.dataset = ChipDataset(index, root, split, bands=len(normalisation["mean"]))
         self.ids = self.dataset.ids
         self.mean = np.asarray(normalisation["mean"], dtype=np.float32)[:, None, None]
         self.std = np.asarray(normalisation["std"], dtype=np.float32)[:, None, None]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -243,7 +243,7 @@ def segmentation(
     checkpoint: Path,
     history: Path,
     panel: Path,
-    method: Literal["superres", "bilinear"],
+    method: str,
     model: dict[str, Any],
     training: dict[str, Any],
     seed: int,
@@ -254,7 +254,7 @@ def segmentation(
     """Train Mask2Former on {id}.tif of `images` against the labels of the train split of `index`.
 
     The decision threshold is the one with the best F1 on the validation split; it goes into the checkpoint's header
-    ("trained": "threshold") with that F1, and inference reads it from there. `model` and `training` are the preset
+    ("trained": "threshold") with that F1, and inference reads it from there. `method` says whose images they are, `model` and `training` are the preset
     and the recipe of the config; `state` is the file in which the half-done training is kept until it is whole, `events` the
     folder of what TensorBoard shows.
     Returns the facts for the manifest.

@@ -7,7 +7,7 @@ import torch
 
 from jointseg import processes
 from jointseg.models import public_weights
-from jointseg.models.prog_esrgan import ProgESRGAN
+from jointseg.models.rrdb import RRDBNet
 from jointseg.training import generator, losses
 from jointseg.training.loader import Batch
 from jointseg.training.loop import Descent, autocast, prepare
@@ -55,6 +55,7 @@ def superres_stage1(
     data = generator.Data(index, statistics, chips, training["jitter"])
     network = generator.build(generator.sized(model, data))
     if pretrained is not None:
+        assert isinstance(network.generator1, RRDBNet)
         public_weights.start(network.generator1, pretrained)
     return _descend(1, 1.0, network, data, None, arguments)
 
@@ -90,10 +91,42 @@ def superres_stage2(
     return _descend(2, training["stage1_weight"], generator.load(stage1, 1, model, data), data, stage1, arguments)
 
 
+def superres_single(
+    index: Path,
+    statistics: Path,
+    chips: list[Path],
+    checkpoint: Path,
+    history: Path,
+    panel: Path,
+    model: dict[str, Any],
+    training: dict[str, Any],
+    seed: int,
+    threads: int,
+    state: str | None = None,
+    events: str | None = None,
+) -> dict[str, Any]:
+    """Trains one network from 10 m to 1 m with L1: the rival of two stages.
+
+    `model` is that of Prog-ESRGAN: the network has the kind of its stage 1 and as many blocks as both together.
+    """
+    arguments = dict(locals())
+    if processes.to_spread(training["devices"]):
+        return processes.spread(superres_single, training["devices"], arguments)
+    prepare(seed, threads)
+    data = generator.Data(index, statistics, chips, training["jitter"])
+    arguments["model"] = {"generator": trunk(model)}
+    return _descend(2, 0.0, generator.build(generator.sized(arguments["model"], data)), data, None, arguments)
+
+
+def trunk(model: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of one RRDBNet of the kind of stage 1 with the blocks of both stages."""
+    return {**model["stage1"], "blocks": model["stage1"]["blocks"] + model["stage2"]["blocks"]}
+
+
 def _descend(
     stage: int,
     stage1_weight: float,
-    network: ProgESRGAN,
+    network: generator.Generator,
     data: generator.Data,
     start: Path | None,
     given: dict[str, Any],

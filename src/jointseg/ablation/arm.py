@@ -1,0 +1,73 @@
+"""One arm with one seed: trained, then scored on every test chip."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jointseg import raster
+from jointseg.ablation.learning import Learning, Schedule
+from jointseg.ablation.mapping import tally
+from jointseg.ablation.scoring import score
+from jointseg.training import generator as generators
+from jointseg.training import loop
+from jointseg.training.patches import Patches
+from jointseg.training.segmentation import best_threshold
+
+
+def ablation_arm(
+    *,
+    index: Path,
+    statistics: Path,
+    chips: list[Path],
+    trained: Path,
+    counts: Path,
+    likeness: Path,
+    pictures: Path,
+    arm: str,
+    schedule: dict[str, Any],
+    seed: int,
+    threads: int,
+    work: str,
+    year: int,
+    start: Path | None = None,
+    truth: Path | None = None,
+) -> dict[str, Any]:
+    """Trains the segmenter of an arm and scores its maps and images on the test chips.
+
+    The decision threshold is the one with the best F1 on the validation chips, as in the flow.
+
+    Args:
+        index, statistics, chips: of the dataset; statistics of the arm's bands.
+        trained: folder to make: checkpoints, history.csv, panel.png.
+        counts: CSV to write, pixel counts by chip, reference and zone.
+        likeness: CSV to write, the scores of the image of every test chip; empty for an arm without an image.
+        pictures: folder to make, images and maps of some test chips.
+        arm: a key of ARMS.
+        schedule: the attributes of `Schedule`.
+        work: folder of the half-done training and its images; removed at the end.
+        year: of the truth.
+        start: checkpoint of the generator.
+        truth: folder of {year}/{reach}.tif, where the true map is known.
+
+    Returns:
+        Facts for the manifest.
+    """
+    loop.prepare(seed, threads)
+    plan = Schedule(**schedule)
+    data = generators.Data(index, statistics, chips, plan.training["jitter"])
+    tested = Patches(index, Path(chips[0]).parent, "test", data.normalisation)
+    begun = Path(work)
+    begun.mkdir(parents=True, exist_ok=True)
+    with raster.atomic(trained) as made:
+        made.mkdir()
+        mapper_of = Learning(arm, index, statistics, chips, start, plan, seed, threads, begun, made).run(data)
+    threshold = best_threshold(tally(data.validation, mapper_of(data.validation)))
+    found = score(tested, mapper_of(tested), threshold, data.normalisation, chips, truth, year, pictures)
+    for table, path in zip(found, (counts, likeness)):
+        with raster.atomic(path) as part:
+            table.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
+    raster.remove(begun)
+    whole: pd.DataFrame = found[0].query("zone == 'all'").groupby("reference")[["tp", "fp", "fn"]].sum()
+    f1 = 2 * whole["tp"] / (2 * whole["tp"] + whole["fp"] + whole["fn"])
+    return {"arm": arm, "threshold": threshold, "f1": {name: round(value, 6) for name, value in f1.items()}}

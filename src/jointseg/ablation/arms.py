@@ -1,0 +1,50 @@
+"""The ways to map that are compared, and what each is trained from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jointseg.bands import MERGED, OWN, RGB
+
+Image = Literal["bilinear", "generator", "true", "none"]
+Kind = Literal["stage1", "l1", "adversarial", "single"]
+
+BANDS = {"rgb": RGB, "nir": OWN, "dates": (*RGB, *MERGED), "nir-dates": (*OWN, *MERGED)}
+# What each generator goes on from; "l1" is that of stage 2.
+START: dict[Kind, Kind] = {"l1": "stage1", "adversarial": "l1"}
+BASELINE, BOUND = "bilinear", "true"  # the arms between which the gap is measured
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way from the 10 m image to the map.
+
+    Attributes:
+        title: what tables and figures call it.
+        image: what the segmenter reads at 1 m; "none": it reads the 10 m image itself.
+        generator: which one makes the image; None where image is not "generator".
+        bands: of the 10 m image, a key of BANDS.
+        joint: whether the generator goes on learning, from the loss of the map too.
+    """
+
+    title: str
+    image: Image
+    generator: Kind | None = None
+    bands: str = "rgb"
+    joint: bool = False
+
+
+ARMS = {
+    "bilinear": Arm("bilinear image", "bilinear"),
+    "direct": Arm("no image: segmenter of the 10 m pixels", "none"),
+    "single": Arm("single-stage ESRGAN, L1", "generator", "single"),
+    "l1": Arm("Prog-ESRGAN, L1", "generator", "l1"),
+    "adversarial": Arm("Prog-ESRGAN, adversarial", "generator", "adversarial"),
+    "joint": Arm("Prog-ESRGAN, joint with the segmenter", "generator", "l1", joint=True),
+    "nir": Arm("Prog-ESRGAN, L1, + NIR", "generator", "l1", "nir"),
+    "bilinear-dates": Arm("merged dates, bilinear image", "bilinear", bands="dates"),
+    "direct-dates": Arm("merged dates, no image", "none", bands="dates"),
+    "dates": Arm("Prog-ESRGAN, L1, + merged dates", "generator", "l1", "dates"),
+    "dates-joint": Arm("Prog-ESRGAN, joint, + merged dates", "generator", "l1", "dates", joint=True),
+    "nir-dates-joint": Arm("Prog-ESRGAN, joint, + NIR + merged dates", "generator", "l1", "nir-dates", joint=True),
+    "true": Arm("true 1 m image (upper bound)", "true"),
+}

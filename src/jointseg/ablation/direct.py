@@ -1,0 +1,74 @@
+"""Training of the segmenter that reads the 10 m image itself and upsamples its features: the rival of any image at 1 m."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from jointseg.ablation.mapping import of_direct, tally
+from jointseg.models.direct import DirectSegmenter
+from jointseg.models.mask_loss import UNKNOWN
+from jointseg.training import joint, loop
+from jointseg.training.generator import BETAS, Data
+from jointseg.training.loader import Batch
+from jointseg.training.patches import RGB, Patches
+from jointseg.training.segmentation import Recipe, f1_iou
+from jointseg.training.state import State
+from jointseg.training.trainer import Trainer
+
+PANEL_CHIPS = 3
+
+
+def build(kwargs: dict[str, Any]) -> DirectSegmenter:
+    """The network with random weights."""
+    made = DirectSegmenter(**kwargs).to(loop.device())
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def train(
+    model: DirectSegmenter, data: Data, recipe: Recipe, seed: int, threads: int, state: State
+) -> Trainer[DirectSegmenter]:
+    """Runs the recipe on random crops of the labels, with the cross-entropy + dice of the map alone."""
+    descent = loop.Descent(torch.optim.Adam(model.parameters(), recipe.learning_rate, BETAS), recipe.clip)
+    dtype = loop.dtype(recipe.precision)
+
+    def validate(average: DirectSegmenter) -> dict[str, float]:
+        counts = tally(data.validation, of_direct(average, data.validation))
+        f1, iou = f1_iou(counts, 0.5)
+        return {"validation_f1": f1, "validation_iou": iou}
+
+    trainer = Trainer(
+        "segmenter of the 10 m image",
+        model,
+        {"model": descent},
+        asdict(recipe),
+        seed,
+        lambda step, places: joint.batch(data.train, seed, step, places, recipe.crop_px),
+        validate,
+        lambda average, history: panel_of(average, data.validation, history),
+        state,
+        threads,
+    )
+
+    def advance(step: int, batch: Batch) -> dict[str, float] | None:
+        low, _, _, label, _ = batch
+        loss = model.loss(low, label, recipe.loss, [], dtype)
+        done = descent.step(loss, trainer.rate(step), step)
+        return {"loss": float(loss.detach())} if done else None
+
+    model.train()
+    trainer.run(advance)
+    return trainer
+
+
+def panel_of(model: DirectSegmenter, chips: Patches, history: loop.History) -> Figure:
+    """Learning curves above label and probability of some chips."""
+    mapper, rows = of_direct(model, chips), []
+    for chip_id in chips.spread(PANEL_CHIPS):
+        chip = chips.dataset.read(chip_id)
+        label = np.where(chip.label == UNKNOWN, 0.5, chip.label).astype(np.float32)
+        rows.append([loop.to_display(chip.lr[:RGB]), label, mapper(chip_id).probability])
+    curves = [["loss"], ["validation_f1", "validation_iou"]]
+    return loop.panel(history, curves, rows, ["Sentinel-2", "label", "probability"])

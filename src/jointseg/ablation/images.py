@@ -1,0 +1,59 @@
+"""The 1 m images that the segmenter of an arm reads."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from affine import Affine
+
+from jointseg import raster
+from jointseg.ablation.arms import ARMS, BANDS
+from jointseg.bands import MERGED, RGB, filled
+from jointseg.models.prog_esrgan import upsample
+from jointseg.training.images import superres_chips
+
+FINER = 2  # merged pixels along the side of a 10 m pixel
+
+
+def write(arm: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None) -> None:
+    """Writes {id}.tif of every chip: uint16 reflectance x 10000 at 1 m, nodata 0.
+
+    Args:
+        arm: whose images; one of those that have any.
+        index, statistics, chips: of the dataset.
+        start: the generator's checkpoint, where there is one.
+    """
+    spec, root = ARMS[arm], Path(chips[0]).parent
+    if spec.image == "generator":
+        superres_chips(index, statistics, chips, folder, "superres", torch.get_num_threads(), start)
+    elif spec.image == "bilinear" and spec.bands == "rgb":
+        superres_chips(index, statistics, chips, folder, "bilinear", torch.get_num_threads())
+    else:
+        table = pd.read_parquet(index, columns=["sample_id", "lr", "hr"])
+        with raster.atomic(folder) as part:
+            part.mkdir()
+            for chip in table.itertuples():
+                made = part / f"{chip.sample_id}.tif"
+                if spec.image == "true":
+                    shutil.copyfile(root / chip.hr, made)
+                else:
+                    dn, transform, crs = raster.read(root / chip.lr)
+                    fine: dict[str, Any] = {"transform": transform @ Affine.scale(0.1), "crs": crs}
+                    image = spread(filled(dn, len(BANDS["dates"])))
+                    raster.write(made, image, nodata=0, descriptions=RGB, **fine)
+
+
+def spread(dn: np.ndarray) -> np.ndarray:
+    """RGB and merged bands, uint16 [15, h, w] -> the merged 5 m pixels upsampled bilinearly, uint16 [3, 10h, 10w].
+
+    Unknown (0) where the composite is.
+    """
+    _, h, w = dn.shape
+    corners = dn[-len(MERGED) :].reshape(FINER, FINER, len(RGB), h, w).transpose(2, 3, 0, 4, 1)
+    finer = torch.from_numpy(corners.reshape(1, len(RGB), FINER * h, FINER * w).astype(np.float32))
+    image = upsample(finer, 10 / FINER)[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)
+    image[:, ~(dn > 0).all(axis=0).repeat(10, 0).repeat(10, 1)] = 0
+    return image

@@ -1,0 +1,78 @@
+"""What a trained arm gives of a chip: the image that its segmenter read, and the probability of ISA."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from jointseg import raster
+from jointseg.dataset.contract import REFLECTANCE_PER_DN
+from jointseg.models.direct import DirectSegmenter
+from jointseg.models.mask2former import Segmenter
+from jointseg.training import loop
+from jointseg.training.joint import Pair, labelled
+from jointseg.training.patches import RGB, Patches
+from jointseg.training.segmentation import THRESHOLDS, count
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A chip as an arm sees it.
+
+    Attributes:
+        image: float32 [3, h, w] reflectance at 1 m, NaN where unknown; None where the arm makes no image.
+        probability: float32 [h, w], of ISA.
+    """
+
+    image: np.ndarray | None
+    probability: np.ndarray
+
+
+Mapper = Callable[[str], Mapped]
+
+
+def of_images(folder: Path, model: Segmenter, chips: Patches) -> Mapper:
+    """Maps chips from {id}.tif of `folder`, uint16 reflectance x 10000, 0 unknown, normalised as `chips` are."""
+    mean, std = chips.mean[:RGB], chips.std[:RGB]
+
+    @torch.inference_mode()
+    def mapped(chip_id: str) -> Mapped:
+        dn = raster.read(folder / f"{chip_id}.tif")[0]
+        image = np.where(dn == 0, np.nan, dn * np.float32(REFLECTANCE_PER_DN)).astype(np.float32)
+        x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(loop.device())
+        return Mapped(image, model.semantic(x)[0, 0].cpu().numpy())
+
+    return mapped
+
+
+def of_pair(pair: Pair, chips: Patches) -> Mapper:
+    """Maps chips from their 10 m images by a generator and the segmenter trained with it."""
+    mean, std = chips.mean[:RGB], chips.std[:RGB]
+
+    @torch.inference_mode()
+    def mapped(chip_id: str) -> Mapped:
+        image, probability = pair(chips.whole(chip_id)[0].to(loop.device()))
+        return Mapped(image[0].cpu().numpy() * std + mean, probability[0, 0].cpu().numpy())
+
+    return mapped
+
+
+def of_direct(model: DirectSegmenter, chips: Patches) -> Mapper:
+    """Maps chips from their 10 m images without an image at 1 m."""
+
+    @torch.inference_mode()
+    def mapped(chip_id: str) -> Mapped:
+        return Mapped(None, model.semantic(chips.whole(chip_id)[0].to(loop.device()))[0, 0].cpu().numpy())
+
+    return mapped
+
+
+def tally(chips: Patches, mapper: Mapper) -> np.ndarray:
+    """Over all chips: pixels by class and probability, int64 [2, 100]; see `segmentation.count`."""
+    counts = np.zeros((2, THRESHOLDS + 1), np.int64)
+    for chip_id in chips.ids:
+        chip = chips.dataset.read(chip_id)
+        counts += count(labelled(chip.lr, chip.label), mapper(chip_id).probability)
+    return counts
