@@ -6,6 +6,22 @@ from pydantic import Field, model_validator
 
 from jointseg.settings_types import Count, Section, Share
 
+Arm = Literal[
+    "bilinear",
+    "direct",
+    "single",
+    "l1",
+    "adversarial",
+    "joint",
+    "nir",
+    "bilinear-dates",
+    "direct-dates",
+    "dates",
+    "dates-joint",
+    "nir-dates-joint",
+    "true",
+]
+
 
 class Generator(Section):
     """One RRDB network."""
@@ -131,6 +147,29 @@ class Joint(Descent):
     consistency: Annotated[float, Field(ge=0)] = Field(
         10.0, description="Weight of the L1 loss of the image seen at 10 m again."
     )
+
+
+class Ablation(Section):
+    """Ways to map trained alike, with several seeds, and scored on the same test chips: rule ablation.
+
+    Without this section it is not done. The presets of superres and segmentation are the schedule; the segmenter trained
+    together with a generator takes `generator_learning_rate`, `image` and `consistency` from here.
+    """
+
+    arms: list[Arm] = Field(
+        ["bilinear", "direct", "single", "l1", "adversarial", "joint", "true"],
+        min_length=1,
+        description="Ways to map; bilinear and true are the ends of the gap that the others may close.",
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([1, 2, 3], min_length=1, description="Trainings of every arm.")
+    generator_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        2e-4, description="Of a generator that goes on learning with the segmenter."
+    )
+    image: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the L1 loss of its image at 1 m.")
+    consistency: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Weight of the L1 loss of its image seen at 10 m again."
+    )
+    about: str = Field("", description="What the data is, for the page.")
 
 
 class SuperRes(Section):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from jointseg.bands import OWN, RGB
 from jointseg.dataset_settings import Dataset
 from jointseg.errors import DataError
-from jointseg.network_settings import Joint, Segmentation, SuperRes
+from jointseg.network_settings import Ablation, Joint, Segmentation, SuperRes
 from jointseg.settings_types import Count, Metres, Name, Section, Share
 
 Year = Annotated[int, Field(ge=2015, le=2100)]
@@ -238,6 +238,7 @@ class Settings(Section):
     superres: SuperRes | None = None
     segmentation: Segmentation | None = None
     joint: Joint | None = None
+    ablation: Ablation | None = None
     weights: Weights | None = None
     inference: Inference = Inference()
     accuracy: Accuracy = Accuracy()
@@ -252,6 +253,8 @@ class Settings(Section):
             raise ValueError("a run without `weights` needs the sections dataset, superres and segmentation")
         if self.weights is not None and any(part is not None for part in trains):
             raise ValueError("a run with `weights` trains nothing: leave out dataset, superres and segmentation")
+        if self.ablation is not None and None in trains:
+            raise ValueError("ablation trains: it needs the sections dataset, superres and segmentation")
         if self.joint is not None and self.superres is None:
             raise ValueError("joint fine-tunes what is trained here: it needs the sections superres and segmentation")
         if self.superres is not None:

@@ -9,6 +9,7 @@ from jointseg import raster
 from jointseg.ablation.learning import Learning, Schedule
 from jointseg.ablation.mapping import tally
 from jointseg.ablation.scoring import score
+from jointseg.accuracy.assess import save
 from jointseg.training import generator as generators
 from jointseg.training import loop
 from jointseg.training.patches import Patches
@@ -26,7 +27,7 @@ def ablation_arm(
     pictures: Path,
     arm: str,
     schedule: dict[str, Any],
-    seed: int,
+    seed: int | str,
     threads: int,
     work: str,
     year: int,
@@ -53,6 +54,7 @@ def ablation_arm(
     Returns:
         Facts for the manifest.
     """
+    seed = int(seed)  # a wildcard of the rule
     loop.prepare(seed, threads)
     plan = Schedule(**schedule)
     data = generators.Data(index, statistics, chips, plan.training["jitter"])
@@ -65,8 +67,7 @@ def ablation_arm(
     threshold = best_threshold(tally(data.validation, mapper_of(data.validation)))
     found = score(tested, mapper_of(tested), threshold, data.normalisation, chips, truth, year, pictures)
     for table, path in zip(found, (counts, likeness)):
-        with raster.atomic(path) as part:
-            table.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
+        save(table, path)
     raster.remove(begun)
     whole: pd.DataFrame = found[0].query("zone == 'all'").groupby("reference")[["tp", "fp", "fn"]].sum()
     f1 = 2 * whole["tp"] / (2 * whole["tp"] + whole["fp"] + whole["fn"])

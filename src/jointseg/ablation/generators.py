@@ -1,12 +1,15 @@
 """The generators of the ablation: those of the flow, for a seed and bands of their own, and the single-stage rival."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from jointseg import raster
-from jointseg.ablation.arms import Kind
+from jointseg.ablation.arms import BANDS, Kind
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.superres import superres_single, superres_stage1, superres_stage2
+
+log = logging.getLogger(__name__)
 
 
 def ablation_generator(
@@ -17,12 +20,13 @@ def ablation_generator(
     checkpoint: Path,
     history: Path,
     panel: Path,
+    bands: str,
     kind: Kind,
     model: dict[str, Any],
     stage1: dict[str, Any],
     stage2: dict[str, Any],
     adversarial: dict[str, Any],
-    seed: int,
+    seed: int | str,
     threads: int,
     state: str,
     start: Path | None = None,
@@ -32,6 +36,7 @@ def ablation_generator(
 
     Args:
         index, statistics, chips: of the dataset; statistics of the bands that the generator is to read.
+        bands: which those are, a key of BANDS.
         checkpoint, history, panel: what to write.
         kind: "stage1", "l1" (stage 2), "adversarial", or "single": one network from 10 m to 1 m, with the learning rate
             of stage 2 for as many steps as both stages.
@@ -51,10 +56,11 @@ def ablation_generator(
         "history": history,
         "panel": panel,
         "model": model,
-        "seed": seed,
+        "seed": int(seed),
         "threads": threads,
         "state": state,
     }
+    log.info("generator %s of the bands %s", kind, ", ".join(BANDS[bands]))
     if kind == "stage1":
         return superres_stage1(**given, training=stage1)
     if kind == "single":

@@ -53,9 +53,7 @@ def assess(
             f"{len(predictions)} predictions for methods {methods} and {len(products)} product folders for"
             f" {list(product_table)}; give one folder each, in the same order"
         )
-    sample = pd.read_parquet(index, columns=["sample_id", "reach", "stratum", "inclusion_probability"])
-    tested = held_out(index)
-    groups = _groups(sample, tested)
+    tested, reaches = design(index)
     maps: list[tuple[str, str, Path, np.ndarray | None]]
     maps = [("method", name, folder, None) for name, folder in zip(methods, predictions)]
     maps += [
@@ -75,20 +73,33 @@ def assess(
                         "name": name,
                         "reference": reference,
                         "reach": chip.reach,
-                        "stratum": groups[chip.stratum],
+                        "stratum": chip.group,
                         "sample_id": chip.sample_id,
                         **dict(zip((*CELLS, "unknown"), estimators.cells(mapped, expected))),
                         **_fractions(mapped, expected, supports),
                     }
                 )
     counts = pd.DataFrame(rows)
-    counts["weight"] = counts["sample_id"].map(_weights(sample, tested, groups))
+    counts["weight"] = counts["sample_id"].map(tested.set_index("sample_id")["weight"])
     years = {**dict.fromkeys(methods, year), **{name: entry["year"] for name, entry in product_table.items()}}
-    reaches = list(dict.fromkeys(sample["reach"]))
-    _save(_table(counts, supports, years, reaches), table)
-    _save(counts, confusion)
-    _save(_paired(counts, methods[0], reaches), paired)
+    save(_table(counts, supports, years, reaches), table)
+    save(counts, confusion)
+    save(_paired(counts, methods[0], reaches), paired)
     return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
+
+
+def design(index: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The test chips as a stratified sample, and the reaches in the order of the index.
+
+    Returns:
+        The rows of `products.held_out` with `group`, the stratum or those joined with it, and `weight`.
+    """
+    sample = pd.read_parquet(index, columns=["sample_id", "reach", "stratum", "inclusion_probability"])
+    tested = held_out(index)
+    groups = _groups(sample, tested)
+    tested["group"] = tested["stratum"].map(groups)
+    tested["weight"] = tested["sample_id"].map(_weights(sample, tested, groups))
+    return tested, list(dict.fromkeys(sample["reach"]))
 
 
 def references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> dict[str, np.ndarray]:
@@ -207,6 +218,7 @@ def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _save(table: pd.DataFrame, path: Path) -> None:
+def save(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table as CSV, beside and renamed, the same bytes for the same table."""
     with raster.atomic(path) as part:
         table.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")

@@ -25,7 +25,7 @@ AGREEMENT = {
     "not ISA": (244, 243, 239),
     "unknown": (196, 202, 206),
 }
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.edgecolor": "#9aa5ad",
@@ -111,7 +111,7 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
     """
     reaches = list(dict.fromkeys(table["reach"]))
     width = 0.84 / len(labels)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = _figure(9.2, 3.5)
         axes = figure.add_subplot()
         for i, (name, label) in enumerate(labels.items()):
@@ -142,7 +142,7 @@ def growth_curves(table: pd.DataFrame, path: Path) -> None:
     cities = list(dict.fromkeys(table["city"]))
     columns = min(3, len(cities))
     lines = -(-len(cities) // columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = _figure(3.2 * columns + 0.4, 2.8 * lines + 0.5)
         for i, city in enumerate(cities):
             axes = figure.add_subplot(lines, columns, i + 1)
@@ -180,7 +180,7 @@ def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
     Args:
         histories: rows by step with columns of losses and scores, as the trainings write them, by title.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = _figure(max(2.0 * len(histories), 4.0) + 0.6, 3.6)
         axes = figure.subplots(2, len(histories), squeeze=False, sharex="col")
         for (title, table), (above, below) in zip(histories.items(), axes.T):
@@ -221,7 +221,7 @@ def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
     """
     lon, lat = sample.geometry.x.to_numpy(), sample.geometry.y.to_numpy()
     side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 1.0, 4.2))  # points of 1/72 inch
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         west, south, east, north = outlines.total_bounds
         tall = (north - south) / ((east - west) * np.cos(np.radians(lat.mean())))
         figure = _figure(9.2, float(np.clip(8.4 * tall + 1.1, 2.5, 8)))
