@@ -10,6 +10,10 @@ if C.ablation is not None:
         kind="stage1|l1|adversarial|single",
         seed=r"\d+",
 
+    def alone(training, without=None):
+        """A training in one process: it is the arms that run side by side."""
+        return training.model_dump(exclude=without) | {"devices": 1}
+
     def ablation_start(wildcards):
         """The checkpoint that a generator goes on from."""
         kind = START.get(wildcards.kind)
@@ -78,9 +82,9 @@ if C.ablation is not None:
             mem_mb=6000,
         params:
             model=SR.model.model_dump(),
-            stage1=SR.stage1.model_dump(),
-            stage2=SR.stage2.model_dump(),
-            adversarial=SR.adversarial.model_dump(exclude={"perceptual_weights"}),
+            stage1=alone(SR.stage1),
+            stage2=alone(SR.stage2),
+            adversarial=alone(SR.adversarial, {"perceptual_weights"}),
             threads=C.threads,
             state=f"{R}/.jointseg/training/ablation/{{bands}}-{{kind}}-{{seed}}/state.pt",
             code=code("ablation_generator"),
@@ -115,7 +119,7 @@ if C.ablation is not None:
         params:
             schedule={
                 "model": SG.model.model_dump(),
-                "training": SG.training.model_dump(),
+                "training": alone(SG.training),
                 "generator": SR.model.model_dump(),
                 "direct_steps": SR.stage1.steps + SR.stage2.steps + SG.training.steps,
                 "joint": C.ablation.model_dump(include={"generator_learning_rate", "image", "consistency"}),

@@ -128,7 +128,7 @@ def test_an_arm_trains_and_is_scored_on_every_test_chip(arm, data, out):
     else:
         likeness = pd.read_csv(made["likeness"])
         assert list(likeness["sample_id"]) == list(tested.index)
-        assert np.isfinite(likeness[["psnr", "ssim", "perceptual"]].to_numpy()).all() or arm == "true"
+        assert np.isfinite(likeness[["psnr", "ssim", "perceptual"]].to_numpy()).all() or arm == "hr"
     assert len(list(made["pictures"].glob("*_isa.tif"))) == len(tested)
     with safe_open(made["trained"] / "segmenter.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["jointseg"])
@@ -155,12 +155,12 @@ def test_an_arm_made_again_has_the_same_bytes(arm, data, out, tmp_path):
 
 
 def test_the_true_image_is_the_true_image(data, out):
-    scores = pd.read_csv(run(data, "true", out)["likeness"])
+    scores = pd.read_csv(run(data, "hr", out)["likeness"])
     assert (scores["psnr"] > 100).all() and (scores["displacement_m"].abs() < 1).all()
 
 
 def test_the_page_tells_every_arm_with_intervals(data, out, tmp_path):
-    arms = ["bilinear", "joint", "true"]
+    arms = ["bilinear", "joint", "hr"]
     runs = [(arm, seed) for arm in arms for seed in (1, 2)]
     made = [run(data, *each[:1], out, each[1]) for each in runs]
     files = {"table": "t.csv", "scores": "s.csv", "document": "d.md", "figure": "f.png", "panels": "p.png"}
@@ -240,8 +240,8 @@ def test_zones_are_told_by_share_and_size():
 
 
 def test_the_share_of_the_gap_and_the_difference():
-    totals = {name: np.array([tp, 0, 100 - tp, 0]) for name, tp in {"arm": 75, "bilinear": 50, "true": 100}.items()}
-    low, high = (float(np.real(f1(totals[name].astype(complex)))) for name in ("bilinear", "true"))
+    totals = {name: np.array([tp, 0, 100 - tp, 0]) for name, tp in {"arm": 75, "bilinear": 50, "hr": 100}.items()}
+    low, high = (float(np.real(f1(totals[name].astype(complex)))) for name in ("bilinear", "hr"))
     mine = float(np.real(f1(totals["arm"].astype(complex))))
     joined = np.concatenate(list(totals.values())).astype(complex)
     assert np.real(share_of_gap(f1)(joined)) == pytest.approx((mine - low) / (high - low))
@@ -279,12 +279,12 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(sd_chip, sd_seed):
 def test_pairs_are_of_the_seeds_that_both_arms_have(tmp_path):
     tested = pd.DataFrame({"sample_id": ["a", "b"], "reach": "r", "group": "r", "weight": 1.0})
     files = {}
-    for arm, seed in [("bilinear", 1), ("bilinear", 2), ("true", 2), ("true", 3)]:
+    for arm, seed in [("bilinear", 1), ("bilinear", 2), ("hr", 2), ("hr", 3)]:
         path = tmp_path / f"{arm}{seed}.csv"
         rows = [{"sample_id": chip, "reference": "labels", "zone": "all", "tp": 50 + seed, "fp": 3, "fn": 5, "tn": 9, "unknown": 0} for chip in "ba"]  # fmt: skip
         pd.DataFrame(rows).to_csv(path, index=False)
         files[arm, seed] = path
     counts = tables.Counts(files, tested, ["r"])
-    assert counts.seeds("bilinear", "true") == [2] and counts.arms == ["bilinear", "true"]
-    found = counts.estimate(["true", "bilinear"], "labels", "all", "all", minus(f1))
+    assert counts.seeds("bilinear", "hr") == [2] and counts.arms == ["bilinear", "hr"]
+    found = counts.estimate(["hr", "bilinear"], "labels", "all", "all", minus(f1))
     assert found.value == pytest.approx(0)

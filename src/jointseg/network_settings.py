@@ -19,7 +19,7 @@ Arm = Literal[
     "dates",
     "dates-joint",
     "nir-dates-joint",
-    "true",
+    "hr",
 ]
 
 
@@ -157,9 +157,9 @@ class Ablation(Section):
     """
 
     arms: list[Arm] = Field(
-        ["bilinear", "direct", "single", "l1", "adversarial", "joint", "true"],
+        ["bilinear", "direct", "single", "l1", "adversarial", "joint", "hr"],
         min_length=1,
-        description="Ways to map; bilinear and true are the ends of the gap that the others may close.",
+        description="Ways to map; bilinear and hr (the true 1 m image) are the ends of the gap that the others may close.",
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field([1, 2, 3], min_length=1, description="Trainings of every arm.")
     generator_learning_rate: Annotated[float, Field(gt=0)] = Field(

@@ -5,13 +5,13 @@ from typing import Literal
 
 from jointseg.bands import MERGED, OWN, RGB
 
-Image = Literal["bilinear", "generator", "true", "none"]
+Image = Literal["bilinear", "generator", "hr", "none"]
 Kind = Literal["stage1", "l1", "adversarial", "single"]
 
 BANDS = {"rgb": RGB, "nir": OWN, "dates": (*RGB, *MERGED), "nir-dates": (*OWN, *MERGED)}
 # What each generator goes on from; "l1" is that of stage 2.
 START: dict[Kind, Kind] = {"l1": "stage1", "adversarial": "l1"}
-BASELINE, BOUND = "bilinear", "true"  # the arms between which the gap is measured
+BASELINE, BOUND = "bilinear", "hr"  # the arms between which the gap is measured
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,5 @@ ARMS = {
     "dates": Arm("Prog-ESRGAN, L1, + merged dates", "generator", "l1", "dates"),
     "dates-joint": Arm("Prog-ESRGAN, joint, + merged dates", "generator", "l1", "dates", joint=True),
     "nir-dates-joint": Arm("Prog-ESRGAN, joint, + NIR + merged dates", "generator", "l1", "nir-dates", joint=True),
-    "true": Arm("true 1 m image (upper bound)", "true"),
+    "hr": Arm("true 1 m image (upper bound)", "hr"),
 }

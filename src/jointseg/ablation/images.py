@@ -37,7 +37,7 @@ def write(arm: str, folder: Path, index: Path, statistics: Path, chips: list[Pat
             part.mkdir()
             for chip in table.itertuples():
                 made = part / f"{chip.sample_id}.tif"
-                if spec.image == "true":
+                if spec.image == "hr":
                     shutil.copyfile(root / chip.hr, made)
                 else:
                     dn, transform, crs = raster.read(root / chip.lr)
