@@ -48,7 +48,7 @@ lint: install
 	ruff format --check .
 	snakefmt --check Snakefile rules
 	mypy src
-	for config in config.yaml $(REHEARSAL) $(SCENE); do snakemake --lint --configfile $$config || exit 1; done
+	for config in config.yaml examples/*/config.yaml; do snakemake --lint --configfile $$config || exit 1; done
 
 format: install
 	ruff check --fix .

@@ -4,6 +4,7 @@ min_version("9.0")
 
 
 include: "rules/common.smk"
+include: "rules/common_ablation.smk"
 include: "rules/rehearsal.smk"
 include: "rules/study_area.smk"
 include: "rules/sentinel2.smk"
@@ -11,6 +12,7 @@ include: "rules/dataset.smk"
 include: "rules/superres.smk"
 include: "rules/segmentation.smk"
 include: "rules/joint.smk"
+include: "rules/textures.smk"
 include: "rules/ablation.smk"
 include: "rules/inference.smk"
 include: "rules/accuracy.smk"
@@ -23,3 +25,10 @@ rule all:
         rules.report.output.html,
         rules.release.output.catalogue,
         everything,
+
+
+if C.ablation is not None:
+
+    rule ablations:
+        input:
+            expand(rules.ablation.output.document, data=ABLATED),

@@ -1,51 +1,23 @@
 if C.ablation is not None:
-    from jointseg.ablation.arms import ARMS, START
-
-    AB = f"{R}/ablation"
-    RUNS = [(arm, seed) for arm in C.ablation.arms for seed in C.ablation.seeds]
+    ABLATED = ["dataset", *(["textures"] if C.ablation.textures else [])]
 
     wildcard_constraints:
+        data="dataset|textures",
         arm="|".join(ARMS),
         bands="rgb|nir|dates|nir-dates",
         kind="stage1|l1|adversarial|single",
         seed=r"\d+",
 
-    def alone(training, without=None):
-        """A training in one process: it is the arms that run side by side."""
-        return training.model_dump(exclude=without) | {"devices": 1}
-
-    def ablation_start(wildcards):
-        """The checkpoint that a generator goes on from."""
-        kind = START.get(wildcards.kind)
-        return {"start": f"{AB}/generators/{wildcards.bands}/{kind}/{wildcards.seed}.safetensors"} if kind else {}
-
-    def ablation_generator_of(wildcards):
-        """The generator of an arm."""
-        arm = ARMS[wildcards.arm]
-        path = f"{AB}/generators/{arm.bands}/{arm.generator}/{wildcards.seed}.safetensors"
-        return {"start": path} if arm.generator else {}
-
-    def ablation_facts():
-        """What was trained, for the page."""
-        sr, sg = SR, SG.training
-        return [
-            f"generators: preset {C.superres.preset}, {sr.stage1.steps} + {sr.stage2.steps} steps with L1 and "
-            f"{sr.adversarial.steps} adversarial, batches of {sr.stage1.batch} patches of {10 * sr.stage1.patch_px} m",
-            f"segmenters: Mask2Former, preset {C.segmentation.preset}, {sg.steps} steps, batches of {sg.batch} crops of "
-            f"{sg.crop_px} m; the one without an image as many steps as generator and segmenter together",
-            "intervals are of 95 % and cover the test chips and the seeds; differences are paired by chip and seed",
-        ]
-
     rule ablation_bands:
         input:
-            statistics=rules.dataset.output.statistics,
+            statistics=statistics_of,
         output:
-            reduced=f"{AB}/statistics/{{bands}}.json",
-            manifest=manifest("ablation_bands/{bands}"),
+            reduced=f"{R}/ablation/{{data}}/statistics/{{bands}}.json",
+            manifest=manifest("ablation_bands/{data}/{bands}"),
         log:
-            f"{R}/logs/ablation_bands/{{bands}}.log",
+            f"{R}/logs/ablation_bands/{{data}}/{{bands}}.log",
         benchmark:
-            f"{R}/benchmarks/ablation_bands/{{bands}}.tsv"
+            f"{R}/benchmarks/ablation_bands/{{data}}/{{bands}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: 1
@@ -63,18 +35,17 @@ if C.ablation is not None:
         input:
             unpack(ablation_start),
             unpack(lambda wildcards: perceptual(wildcards) if wildcards.kind == "adversarial" else {}),
-            index=rules.dataset.output.index,
+            unpack(data_of),
             statistics=rules.ablation_bands.output.reduced,
-            chips=rules.dataset.input.chips,
         output:
-            checkpoint=f"{AB}/generators/{{bands}}/{{kind}}/{{seed}}.safetensors",
-            history=f"{AB}/generators/{{bands}}/{{kind}}/{{seed}}.csv",
-            panel=f"{AB}/generators/{{bands}}/{{kind}}/{{seed}}.png",
-            manifest=manifest("ablation_generator/{bands}/{kind}/{seed}"),
+            checkpoint=f"{R}/ablation/{{data}}/generators/{{bands}}/{{kind}}/{{seed}}.safetensors",
+            history=f"{R}/ablation/{{data}}/generators/{{bands}}/{{kind}}/{{seed}}.csv",
+            panel=f"{R}/ablation/{{data}}/generators/{{bands}}/{{kind}}/{{seed}}.png",
+            manifest=manifest("ablation_generator/{data}/{bands}/{kind}/{seed}"),
         log:
-            f"{R}/logs/ablation_generator/{{bands}}/{{kind}}/{{seed}}.log",
+            f"{R}/logs/ablation_generator/{{data}}/{{bands}}/{{kind}}/{{seed}}.log",
         benchmark:
-            f"{R}/benchmarks/ablation_generator/{{bands}}/{{kind}}/{{seed}}.tsv"
+            f"{R}/benchmarks/ablation_generator/{{data}}/{{bands}}/{{kind}}/{{seed}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: C.threads
@@ -86,7 +57,7 @@ if C.ablation is not None:
             stage2=alone(SR.stage2),
             adversarial=alone(SR.adversarial, {"perceptual_weights"}),
             threads=C.threads,
-            state=f"{R}/.jointseg/training/ablation/{{bands}}-{{kind}}-{{seed}}/state.pt",
+            state=f"{R}/.jointseg/training/ablation/{{data}}/{{bands}}-{{kind}}-{{seed}}/state.pt",
             code=code("ablation_generator"),
             environment=packages("ablation_generator"),
         message:
@@ -96,21 +67,20 @@ if C.ablation is not None:
 
     rule ablation_arm:
         input:
-            unpack(lambda wildcards: TRUTH),
+            unpack(data_of),
+            unpack(lambda wildcards: TRUTH if wildcards.data == "dataset" else {}),
             unpack(ablation_generator_of),
-            index=rules.dataset.output.index,
-            statistics=lambda wildcards: f"{AB}/statistics/{ARMS[wildcards.arm].bands}.json",
-            chips=rules.dataset.input.chips,
+            statistics=lambda wildcards: f"{R}/ablation/{wildcards.data}/statistics/{ARMS[wildcards.arm].bands}.json",
         output:
-            trained=directory(f"{AB}/arms/{{arm}}/{{seed}}"),
-            counts=f"{AB}/counts/{{arm}}/{{seed}}.csv",
-            likeness=f"{AB}/likeness/{{arm}}/{{seed}}.csv",
-            pictures=directory(f"{AB}/pictures/{{arm}}/{{seed}}"),
-            manifest=manifest("ablation_arm/{arm}/{seed}"),
+            trained=directory(f"{R}/ablation/{{data}}/arms/{{arm}}/{{seed}}"),
+            counts=f"{R}/ablation/{{data}}/counts/{{arm}}/{{seed}}.csv",
+            likeness=f"{R}/ablation/{{data}}/likeness/{{arm}}/{{seed}}.csv",
+            pictures=directory(f"{R}/ablation/{{data}}/pictures/{{arm}}/{{seed}}"),
+            manifest=manifest("ablation_arm/{data}/{arm}/{seed}"),
         log:
-            f"{R}/logs/ablation_arm/{{arm}}/{{seed}}.log",
+            f"{R}/logs/ablation_arm/{{data}}/{{arm}}/{{seed}}.log",
         benchmark:
-            f"{R}/benchmarks/ablation_arm/{{arm}}/{{seed}}.tsv"
+            f"{R}/benchmarks/ablation_arm/{{data}}/{{arm}}/{{seed}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: C.threads
@@ -125,7 +95,7 @@ if C.ablation is not None:
                 "joint": C.ablation.model_dump(include={"generator_learning_rate", "image", "consistency"}),
             },
             threads=C.threads,
-            work=f"{R}/.jointseg/training/ablation/{{arm}}-{{seed}}",
+            work=f"{R}/.jointseg/training/ablation/{{data}}/{{arm}}-{{seed}}",
             year=C.map_year,
             code=code("ablation_arm"),
             environment=packages("ablation_arm"),
@@ -136,36 +106,42 @@ if C.ablation is not None:
 
     rule ablation:
         input:
-            index=rules.dataset.output.index,
-            chips=rules.dataset.input.chips,
-            counts=[f"{AB}/counts/{arm}/{seed}.csv" for arm, seed in RUNS],
-            likeness=[f"{AB}/likeness/{arm}/{seed}.csv" for arm, seed in RUNS],
-            pictures=[f"{AB}/pictures/{arm}/{C.ablation.seeds[0]}" for arm in C.ablation.arms],
+            unpack(data_of),
+            counts=of_runs("counts"),
+            likeness=of_runs("likeness"),
+            pictures=lambda wildcards: [
+                f"{R}/ablation/{wildcards.data}/pictures/{arm}/{C.ablation.seeds[0]}"
+                for arm in arms_of(wildcards.data)
+            ],
         output:
-            table=f"{AB}/ablation.csv",
-            scores=f"{AB}/images.csv",
-            document=f"{AB}/ablation.md",
-            figure=report(f"{AB}/ablation.png", category="Ablation", caption="../docs/captions/ablation.rst"),
-            panels=report(f"{AB}/panels.png", category="Ablation", caption="../docs/captions/ablation.rst"),
-            manifest=manifest("ablation"),
+            table=f"{R}/ablation/{{data}}/ablation.csv",
+            scores=f"{R}/ablation/{{data}}/images.csv",
+            document=f"{R}/ablation/{{data}}/ablation.md",
+            figure=report(
+                f"{R}/ablation/{{data}}/ablation.png", category="Ablation", caption="../docs/captions/ablation.rst"
+            ),
+            panels=report(
+                f"{R}/ablation/{{data}}/panels.png", category="Ablation", caption="../docs/captions/ablation.rst"
+            ),
+            manifest=manifest("ablation/{data}"),
         log:
-            f"{R}/logs/ablation.log",
+            f"{R}/logs/ablation/{{data}}.log",
         benchmark:
-            f"{R}/benchmarks/ablation.tsv"
+            f"{R}/benchmarks/ablation/{{data}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
             mem_mb=2000,
         params:
-            runs=RUNS,
-            arms=C.ablation.arms,
-            title=C.title,
-            about=C.ablation.about,
+            runs=lambda wildcards: runs_of(wildcards.data),
+            arms=lambda wildcards: arms_of(wildcards.data),
+            title=lambda wildcards: told_of(wildcards).title,
+            about=lambda wildcards: told_of(wildcards).about,
             facts=ablation_facts(),
             code=code("ablation"),
             environment=packages("ablation"),
         message:
-            "Comparing the arms of the ablation"
+            "Comparing the arms on {wildcards.data}"
         script:
             "step.py"

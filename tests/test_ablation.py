@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def given(data: Path, bands: str, out: Path) -> dict[str, Any]:
     """Inputs of a step, with the statistics of some bands."""
     reduced = out / f"{bands}.json"
-    ablation_bands(statistics=data / "statistics.json", reduced=reduced, bands=bands)
+    ablation_bands(statistics=data / "statistics.json", reduced=reduced, data="dataset", bands=bands)
     chips = [data / "chips" / reach for reach in tiny_dataset.REACHES]
     return {"index": data / "index.parquet", "statistics": reduced, "chips": chips}
 
@@ -66,6 +66,7 @@ def generator(data: Path, bands: str, kind: str, out: Path, seed: int = 1) -> Pa
             **given(data, bands, out),
             **{what: path.with_suffix(f".{what}") for what in ("history", "panel")},
             checkpoint=path,
+            data="dataset",
             bands=bands,
             kind=kind,
             model=GENERATOR,
@@ -92,6 +93,7 @@ def run(data: Path, arm: str, out: Path, seed: int = 1) -> dict[str, Path]:
         facts = ablation_arm(
             **given(data, spec.bands, out),
             **made,
+            data="dataset",
             arm=arm,
             schedule=SCHEDULE,
             seed=str(seed),
@@ -173,6 +175,7 @@ def test_the_page_tells_every_arm_with_intervals(data, out, tmp_path):
         likeness=[each["likeness"] for each in made],
         pictures=[outputs(out, arm, 1)["pictures"] for arm in arms],
         **paths,
+        data="dataset",
         runs=runs,
         arms=arms,
         title="A tiny ablation",
@@ -189,7 +192,7 @@ def test_the_page_tells_every_arm_with_intervals(data, out, tmp_path):
         assert paths[name].read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DataError, match="6 runs"):
         ablation(
-            index=base["index"], chips=base["chips"], counts=[], likeness=[], pictures=[], **paths, runs=runs,
+            index=base["index"], chips=base["chips"], counts=[], likeness=[], pictures=[], **paths, data="", runs=runs,
             arms=arms, title="", about="", facts=[],
         )  # fmt: skip
 
@@ -198,7 +201,9 @@ def test_a_band_that_the_dataset_lacks_is_named(tmp_path):
     three = {"lr": {"mean": [0.1] * 3, "std": [0.1] * 3}, "hr": {}}
     (tmp_path / "statistics.json").write_text(json.dumps(three))
     with pytest.raises(DataError, match=r"no B08 .*sentinel2\.bands"):
-        ablation_bands(statistics=tmp_path / "statistics.json", reduced=tmp_path / "r.json", bands="nir")
+        ablation_bands(
+            statistics=tmp_path / "statistics.json", reduced=tmp_path / "r.json", data="dataset", bands="nir"
+        )
 
 
 def test_a_reader_is_given_the_bands_of_its_count():

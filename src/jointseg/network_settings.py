@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from jointseg.settings_types import Count, Section, Share
+from jointseg.settings_types import Count, Metres, Name, Section, Share
 
 Arm = Literal[
     "bilinear",
@@ -149,6 +149,30 @@ class Joint(Descent):
     )
 
 
+class TextureArea(Section):
+    name: Name = Field(description="Of the area; it stands where the dataset has a reach.")
+    images: str = Field(description="Pattern of its image files below the folder, in the order of their names.")
+    labels: str | None = Field(None, description="Pattern of their labels, in the same order; none: no label is known.")
+    columns: Count | None = Field(None, description="The files are tiles of one mosaic with so many columns.")
+    pixel_m: Metres = Field(1.0, description="Side of a pixel.")
+    split: Literal["train", "validation", "test"] = Field(description="Where all of the area goes.")
+
+
+class Textures(Section):
+    """Labelled high-resolution images on which the ablation is done too, their Sentinel-2 side simulated."""
+
+    folder: str = Field(description="Of the images.")
+    areas: list[TextureArea] = Field(min_length=1, description="Places; each goes to one split as a whole.")
+    colours: dict[
+        Annotated[str, Field(pattern="^[0-9A-F]{6}$")],
+        Literal["none", "unknown", "road", "building", "airport", "plaza", "sports", "industrial"],
+    ] = Field(description="Colour of the labels, RRGGBB -> kind of ISA, none (not impervious) or unknown.")
+    chip_m: Annotated[int, Field(ge=160, multiple_of=20)] = Field(320, description="Side of a chip.")
+    dates: Annotated[int, Field(ge=1, le=8)] = Field(8, description="Simulated Sentinel-2 dates.")
+    title: str = Field("Ablation on real textures", description="Of the page.")
+    about: str = Field("", description="What the images are, for the page.")
+
+
 class Ablation(Section):
     """Ways to map trained alike, with several seeds, and scored on the same test chips: rule ablation.
 
@@ -169,7 +193,9 @@ class Ablation(Section):
     consistency: Annotated[float, Field(ge=0)] = Field(
         10.0, description="Weight of the L1 loss of its image seen at 10 m again."
     )
-    about: str = Field("", description="What the data is, for the page.")
+    title: str = Field("Ablation", description="Of the page.")
+    about: str = Field("", description="What the dataset is, for the page.")
+    textures: Textures | None = None
 
 
 class SuperRes(Section):

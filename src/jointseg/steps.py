@@ -24,6 +24,7 @@ STEPS = {
     "superres_chips": "training.images",
     "segmentation": "training.segmentation",
     "joint": "training.joint",
+    "textures": "textures.deliver",
     "ablation_bands": "ablation.bands",
     "ablation_generator": "ablation.generators",
     "ablation_arm": "ablation.arm",

@@ -25,6 +25,7 @@ def ablation_arm(
     counts: Path,
     likeness: Path,
     pictures: Path,
+    data: str,
     arm: str,
     schedule: dict[str, Any],
     seed: int | str,
@@ -44,6 +45,7 @@ def ablation_arm(
         counts: CSV to write, pixel counts by chip, reference and zone.
         likeness: CSV to write, the scores of the image of every test chip; empty for an arm without an image.
         pictures: folder to make, images and maps of some test chips.
+        data: what it is trained on, for the manifest.
         arm: a key of ARMS.
         schedule: the attributes of `Schedule`.
         work: folder of the half-done training and its images; removed at the end.
@@ -57,18 +59,23 @@ def ablation_arm(
     seed = int(seed)  # a wildcard of the rule
     loop.prepare(seed, threads)
     plan = Schedule(**schedule)
-    data = generators.Data(index, statistics, chips, plan.training["jitter"])
-    tested = Patches(index, Path(chips[0]).parent, "test", data.normalisation)
+    given = generators.Data(index, statistics, chips, plan.training["jitter"])
+    tested = Patches(index, Path(chips[0]).parent, "test", given.normalisation)
     begun = Path(work)
     begun.mkdir(parents=True, exist_ok=True)
     with raster.atomic(trained) as made:
         made.mkdir()
-        mapper_of = Learning(arm, index, statistics, chips, start, plan, seed, threads, begun, made).run(data)
-    threshold = best_threshold(tally(data.validation, mapper_of(data.validation)))
-    found = score(tested, mapper_of(tested), threshold, data.normalisation, chips, truth, year, pictures)
+        mapper_of = Learning(arm, index, statistics, chips, start, plan, seed, threads, begun, made).run(given)
+    threshold = best_threshold(tally(given.validation, mapper_of(given.validation)))
+    found = score(tested, mapper_of(tested), threshold, given.normalisation, chips, truth, year, pictures)
     for table, path in zip(found, (counts, likeness)):
         save(table, path)
     raster.remove(begun)
     whole: pd.DataFrame = found[0].query("zone == 'all'").groupby("reference")[["tp", "fp", "fn"]].sum()
     f1 = 2 * whole["tp"] / (2 * whole["tp"] + whole["fp"] + whole["fn"])
-    return {"arm": arm, "threshold": threshold, "f1": {name: round(value, 6) for name, value in f1.items()}}
+    return {
+        "data": data,
+        "arm": arm,
+        "threshold": threshold,
+        "f1": {name: round(value, 6) for name, value in f1.items()},
+    }

@@ -9,8 +9,8 @@ from jointseg.bands import of_count, places
 from jointseg.raster import atomic
 
 
-def ablation_bands(*, statistics: Path, reduced: Path, bands: str) -> dict[str, Any]:
-    """Writes `statistics` with the 10 m bands `bands` (a key of BANDS) alone, and gives their names.
+def ablation_bands(*, statistics: Path, reduced: Path, data: str, bands: str) -> dict[str, Any]:
+    """Writes the statistics of `data` with the 10 m bands `bands` (a key of BANDS) alone, and gives their names.
 
     Raises DataError where the dataset lacks one of them.
     """
@@ -19,4 +19,4 @@ def ablation_bands(*, statistics: Path, reduced: Path, bands: str) -> dict[str, 
     told["lr"] = {name: [values[place] for place in kept] for name, values in told["lr"].items()}
     with atomic(reduced) as part:
         part.write_text(json.dumps(told, indent=1) + "\n")
-    return {"bands": list(BANDS[bands])}
+    return {"data": data, "bands": list(BANDS[bands])}

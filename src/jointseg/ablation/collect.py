@@ -25,6 +25,7 @@ def ablation(
     document: Path,
     figure: Path,
     panels: Path,
+    data: str,
     runs: list[tuple[str, int]],
     arms: list[str],
     title: str,
@@ -41,6 +42,7 @@ def ablation(
         scores: CSV to write, see `tables.likeness`.
         document: Markdown to write.
         figure, panels: PNG to write.
+        data: what was trained on, for the manifest.
         runs: arm and seed of each file.
         title, about, facts: for the page.
 
@@ -64,7 +66,7 @@ def ablation(
     shown: pd.DataFrame = tested[tested["sample_id"].isin(kept)]
     write_panel(panels, figures.panels(dict(zip(arms, map(Path, pictures))), shown, Path(chips[0]).parent))
     whole = found[(found["reach"] == ALL) & (found["zone"] == "all")]
-    return {"f1": {f"{row.arm}, {row.reference}": round(row.value, 6) for row in whole.itertuples()}}
+    return {"data": data, "f1": {f"{row.arm}, {row.reference}": round(row.value, 6) for row in whole.itertuples()}}
 
 
 def _by_run(runs: list[tuple[str, int]], paths: list[Path]) -> dict[tables.Run, Path]:

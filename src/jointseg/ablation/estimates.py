@@ -32,6 +32,8 @@ def of_seeds(parts: Arrays, weights: np.ndarray, strata: np.ndarray, function: M
         values = [float(np.real(function((weights @ each).astype(np.complex128)))) for each in joined]
     of_seed = float(np.var(values, ddof=1)) / count
     variance = chips.se**2 + of_seed
+    if variance == 0:
+        return chips
     degrees = len(weights) - len(np.unique(strata))
     freedom = variance**2 / max(chips.se**4 / degrees + of_seed**2 / (count - 1), 1e-300)
     half = float(stats.t.ppf(0.975, freedom)) * variance**0.5

@@ -20,6 +20,7 @@ def ablation_generator(
     checkpoint: Path,
     history: Path,
     panel: Path,
+    data: str,
     bands: str,
     kind: Kind,
     model: dict[str, Any],
@@ -36,6 +37,7 @@ def ablation_generator(
 
     Args:
         index, statistics, chips: of the dataset; statistics of the bands that the generator is to read.
+        data: what they are of, for the log.
         bands: which those are, a key of BANDS.
         checkpoint, history, panel: what to write.
         kind: "stage1", "l1" (stage 2), "adversarial", or "single": one network from 10 m to 1 m, with the learning rate
@@ -60,7 +62,7 @@ def ablation_generator(
         "threads": threads,
         "state": state,
     }
-    log.info("generator %s of the bands %s", kind, ", ".join(BANDS[bands]))
+    log.info("generator %s of %s, bands %s", kind, data, ", ".join(BANDS[bands]))
     if kind == "stage1":
         return superres_stage1(**given, training=stage1)
     if kind == "single":

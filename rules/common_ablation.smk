@@ -1,0 +1,68 @@
+from jointseg.ablation.arms import ARMS, START
+
+
+def alone(training, without=None):
+    """A training in one process: it is the arms that run side by side."""
+    return training.model_dump(exclude=without) | {"devices": 1}
+
+
+def checkpoint_of(wildcards, bands, kind):
+    return f"{R}/ablation/{wildcards.data}/generators/{bands}/{kind}/{wildcards.seed}.safetensors"
+
+
+def ablation_start(wildcards):
+    """The checkpoint that a generator goes on from."""
+    kind = START.get(wildcards.kind)
+    return {"start": checkpoint_of(wildcards, wildcards.bands, kind)} if kind else {}
+
+
+def ablation_generator_of(wildcards):
+    """The generator of an arm."""
+    arm = ARMS[wildcards.arm]
+    return {"start": checkpoint_of(wildcards, arm.bands, arm.generator)} if arm.generator else {}
+
+
+def data_of(wildcards):
+    """What an ablation is trained and scored on."""
+    if wildcards.data == "textures":
+        return {"index": rules.textures.output.index, "chips": rules.textures.output.chips}
+    return {"index": rules.dataset.output.index, "chips": rules.dataset.input.chips}
+
+
+def statistics_of(wildcards):
+    made = rules.textures if wildcards.data == "textures" else rules.dataset
+    return made.output.statistics
+
+
+def arms_of(data):
+    """The arms that the bands of the data allow: pictures have no near infrared."""
+    return [arm for arm in C.ablation.arms if data == "dataset" or "nir" not in ARMS[arm].bands]
+
+
+def runs_of(data):
+    return [(arm, seed) for arm in arms_of(data) for seed in C.ablation.seeds]
+
+
+def told_of(wildcards):
+    """Where the config tells title and nature of the data."""
+    return C.ablation.textures if wildcards.data == "textures" else C.ablation
+
+
+def of_runs(kind):
+    """The tables of all runs of the wildcard's data."""
+    return lambda wildcards: [
+        f"{R}/ablation/{wildcards.data}/{kind}/{arm}/{seed}.csv" for arm, seed in runs_of(wildcards.data)
+    ]
+
+
+def ablation_facts():
+    """What was trained, for the page."""
+    sr = C.superres.presets[C.superres.preset]
+    sg = C.segmentation.presets[C.segmentation.preset].training
+    return [
+        f"generators: preset {C.superres.preset}, {sr.stage1.steps} + {sr.stage2.steps} steps with L1 and "
+        f"{sr.adversarial.steps} adversarial, batches of {sr.stage1.batch} patches of {10 * sr.stage1.patch_px} m",
+        f"segmenters: Mask2Former, preset {C.segmentation.preset}, {sg.steps} steps, batches of {sg.batch} crops of "
+        f"{sg.crop_px} m; the one without an image as many steps as generator and segmenter together",
+        "intervals are of 95 % and cover the test chips and the seeds; differences are paired by chip and seed",
+    ]

@@ -1,0 +1,32 @@
+if C.ablation is not None and C.ablation.textures is not None:
+    TX = C.ablation.textures
+
+    rule textures:
+        input:
+            folder=TX.folder,
+        output:
+            index=f"{R}/textures/index.parquet",
+            statistics=f"{R}/textures/statistics.json",
+            chips=[directory(f"{R}/textures/chips/{area.name}") for area in TX.areas],
+            manifest=manifest("textures"),
+        log:
+            f"{R}/logs/textures.log",
+        benchmark:
+            f"{R}/benchmarks/textures.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+        params:
+            areas=[area.model_dump() for area in TX.areas],
+            colours=TX.colours,
+            chip_m=TX.chip_m,
+            dates=TX.dates,
+            seed=C.seed,
+            code=code("textures"),
+            environment=packages("textures"),
+        message:
+            "Making chips of high-resolution images"
+        script:
+            "step.py"
