@@ -21,6 +21,8 @@ if C.ablation is not None and C.ablation.textures is not None:
         params:
             areas=[area.model_dump() for area in TX.areas],
             colours=TX.colours,
+            splits=TX.splits.model_dump(),
+            buffer_m=TX.buffer_m,
             chip_m=TX.chip_m,
             dates=TX.dates,
             seed=C.seed,

@@ -6,7 +6,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -17,10 +16,11 @@ from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL
 from jointseg.dataset.reader import ChipDataset
 from jointseg.errors import DataError
 from jointseg.textures import areas, looks
-from jointseg.textures.deliver import textures
+from jointseg.textures.deliver import parts, textures
 
 COLOURS = {"FF0000": "building", "00FF00": "road", "0000FF": "none", "000000": "unknown"}
-ENTRY: dict[str, Any] = {"images": "i*.png", "labels": "l*.png", "columns": 2, "pixel_m": 1.0, "split": "train"}
+ENTRY: dict[str, Any] = {"images": "i*.png", "labels": "l*.png", "columns": 2}
+SPLITS = {"train": 0.5, "validation": 0.25, "test": 0.25}
 
 
 def put(path: Path, rgb: np.ndarray) -> None:
@@ -47,23 +47,14 @@ def place(folder: Path, height: int = 200, width: int = 200, seed: int = 0) -> t
 
 def test_tiles_are_joined_and_labels_told_by_colour(tmp_path):
     rgb, label = place(tmp_path)
-    (area,) = areas.read(tmp_path, ENTRY, COLOURS)
+    area = areas.read(tmp_path, ENTRY, COLOURS)
     assert np.array_equal(np.rint(255 * np.sqrt(area.image / areas.BRIGHTEST)), np.moveaxis(rgb, 2, 0))
     unknown = (label == 0).all(-1)
     assert np.array_equal(area.label == UNKNOWN_LABEL, unknown)
-    assert np.array_equal(area.label == 1, label[..., 2] != 255) is False  # unknown is neither
     assert np.array_equal(area.label == 1, (label[..., 0] == 255) | (label[..., 1] == 255))
     bands = dict(zip(("isa", *ISA_KINDS), area.fraction))
     assert (bands["building"] == 10_000).sum() == 40 * 60 and (bands["road"] == 10_000).sum() == 10 * 200
     assert (area.fraction[:, unknown] == UNKNOWN_FRACTION).all()
-
-
-def test_pixels_of_another_size_become_metres(tmp_path):
-    place(tmp_path)
-    (area,) = areas.read(tmp_path, ENTRY | {"pixel_m": 0.5}, COLOURS)
-    assert (
-        area.label.shape == (100, 100) and (area.fraction[1 + ISA_KINDS.index("building")] == 10_000).sum() == 20 * 30
-    )
 
 
 @pytest.mark.parametrize(
@@ -130,9 +121,25 @@ def test_noise_and_gains_are_what_they_say():
     assert 0.6 < noise / (looks.NOISE + looks.NOISE_SHARE * 0.1) < 1.0
 
 
+@pytest.mark.parametrize(
+    ("length", "splits", "starts"),
+    [
+        (1632, (0.6, 0.15, 0.25), {"train": [0, 320], "validation": [740], "test": [1160]}),
+        (2046, (0.6, 0.15, 0.25), {"train": [0, 320, 640], "validation": [1060], "test": [1480]}),
+        (900, (0.6, 0.15, 0.25), {"train": [0], "test": [520]}),
+        (100, (0.6, 0.15, 0.25), {}),
+    ],
+)
+def test_splits_get_whole_chips_by_share_with_a_buffer_between(length, splits, starts):
+    found = parts(length, dict(zip(SPLITS, splits)), 100, 320)
+    assert {split: [at for name, at in found if name == split] for split, _ in found} == starts
+    assert all(at + 320 <= length for _, at in found)
+
+
 def make(folder: Path, out: Path, seed: int = 1, **change: Any) -> dict[str, Any]:
-    entries = [{**ENTRY, "name": split, "split": split, "images": f"{split}/i*.png", "labels": f"{split}/l*.png"} for split in ("train", "validation", "test")]  # fmt: skip
-    given: dict[str, Any] = {"areas": entries, "colours": COLOURS, "chip_m": 160, "dates": 2, "seed": seed} | change
+    entries = [{**ENTRY, "name": name, "images": f"{name}/i*.png", "labels": f"{name}/l*.png"} for name in ("wide", "high")]  # fmt: skip
+    given: dict[str, Any] = {"areas": entries, "colours": COLOURS, "splits": SPLITS, "buffer_m": 20, "chip_m": 160}
+    given |= {"dates": 2, "seed": seed} | change
     chips = [out / "chips" / entry["name"] for entry in given["areas"]]
     return textures(
         folder=folder, index=out / "index.parquet", statistics=out / "statistics.json", chips=chips, **given
@@ -142,16 +149,16 @@ def make(folder: Path, out: Path, seed: int = 1, **change: Any) -> dict[str, Any
 @pytest.fixture(scope="module")
 def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     source, out = (tmp_path_factory.mktemp(name) for name in ("source", "textures"))
-    for number, split in enumerate(("train", "validation", "test")):
-        place(source / split, 170, 360, seed=number)
-    assert make(source, out)["chips"] == {"train": 2, "validation": 2, "test": 2}
+    place(source / "wide", 166, 690)
+    place(source / "high", 700, 330, seed=1)
+    assert make(source, out)["chips"] == {"train": 2 + 4, "validation": 1 + 2, "test": 1 + 2}
     return source, out
 
 
 def test_chips_are_read_as_those_of_the_dataset(delivered):
     out = delivered[1]
     table = gpd.read_parquet(out / "index.parquet")
-    assert table.crs.to_epsg() == 32650 and not table.geometry.overlaps(table.geometry.shift(-1)).any()
+    assert table.crs.to_epsg() == 32650 and table["sample_id"].is_unique and len(set(table["minx"])) == len(table)
     chips = ChipDataset(out / "index.parquet", out / "chips", "train", bands=len(RGB) + len(MERGED))
     for row in chips.table.itertuples():
         chip = chips.read(row.sample_id)
@@ -163,34 +170,36 @@ def test_chips_are_read_as_those_of_the_dataset(delivered):
     assert len(told["lr"]["mean"]) == 15
 
 
+def test_chips_of_a_split_lie_apart_from_those_of_others(delivered):
+    source, out = delivered
+    area = areas.read(source, {**ENTRY, "images": "high/i*.png", "labels": "high/l*.png"}, COLOURS)
+    dn = np.rint(area.image * 10_000)
+    rows = {split: [] for split in SPLITS}
+    table = gpd.read_parquet(out / "index.parquet")
+    for row in table[table["reach"] == "high"].itertuples():
+        hr = raster.read(out / "chips" / row.hr)[0]
+        tops = [top for top in range(0, 541, 10) if np.array_equal(hr[:, :, :10], dn[:, top : top + 160, :10])]
+        rows[row.split] += tops  # of chips at the western edge
+    assert {split: sorted(tops) for split, tops in rows.items()} == {
+        "test": [0],
+        "validation": [180],
+        "train": [360, 520],
+    }
+
+
 def test_chips_made_again_have_the_same_bytes_and_another_seed_others(delivered, tmp_path):
     source, out = delivered
     make(source, tmp_path / "same")
     make(source, tmp_path / "other", seed=2)
     for path in [path for path in out.rglob("*") if path.is_file()]:
         assert path.read_bytes() == (tmp_path / "same" / path.relative_to(out)).read_bytes(), path.name
-    name = "chips/train/train-0001_lr.tif"
+    name = "chips/wide/wide-0001_lr.tif"
     assert not np.array_equal(raster.read(out / name)[0], raster.read(tmp_path / "other" / name)[0])
 
 
-def test_a_split_without_labels_and_an_area_too_small_are_named(delivered, tmp_path):
+def test_areas_too_small_and_names_given_twice_are_named(delivered, tmp_path):
     source = delivered[0]
-    entries = [{**ENTRY, "name": split, "split": split, "images": f"{split}/i*.png", "labels": None} for split in ("train", "validation", "test")]  # fmt: skip
-    with pytest.raises(DataError, match="no labelled chip of split train"):
-        make(source, tmp_path / "a", areas=entries)
-    with pytest.raises(DataError, match="no area holds a chip of 640 m"):
+    with pytest.raises(DataError, match="no chip of 640 m for split train"):
         make(source, tmp_path / "b", chip_m=640)
     with pytest.raises(DataError, match="have the same name"):
-        make(source, tmp_path / "c", areas=[{**entry, "name": "one"} for entry in entries])
-
-
-def test_unlabelled_areas_are_unknown_ground(delivered, tmp_path):
-    source = delivered[0]
-    more = {**ENTRY, "name": "more", "split": "train", "images": "train/i*.png", "labels": None, "columns": None}
-    named = {**ENTRY, "labels": None}
-    entries = [{**named, "name": split, "split": split, "images": f"{split}/i*.png", "labels": f"{split}/l*.png"} for split in ("train", "validation", "test")]  # fmt: skip
-    make(source, tmp_path, areas=[*entries, more], chip_m=80)
-    table = pd.read_parquet(tmp_path / "index.parquet").set_index("sample_id")
-    rows = table[table["reach"] == "more"]
-    assert len(rows) == 4 * 2 and rows["isa_share"].isna().all()
-    assert (raster.read(tmp_path / "chips" / rows.iloc[0]["label"])[0] == UNKNOWN_LABEL).all()
+        make(source, tmp_path / "c", areas=[{**ENTRY, "name": "one"}] * 2)

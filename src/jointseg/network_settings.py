@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from jointseg.settings_types import Count, Metres, Name, Section, Share
+from jointseg.dataset_settings import Splits
+from jointseg.settings_types import Count, Name, Section, Share
 
 Arm = Literal[
     "bilinear",
@@ -151,22 +152,22 @@ class Joint(Descent):
 
 class TextureArea(Section):
     name: Name = Field(description="Of the area; it stands where the dataset has a reach.")
-    images: str = Field(description="Pattern of its image files below the folder, in the order of their names.")
-    labels: str | None = Field(None, description="Pattern of their labels, in the same order; none: no label is known.")
-    columns: Count | None = Field(None, description="The files are tiles of one mosaic with so many columns.")
-    pixel_m: Metres = Field(1.0, description="Side of a pixel.")
-    split: Literal["train", "validation", "test"] = Field(description="Where all of the area goes.")
+    images: str = Field(description="Pattern of its 1 m images below the folder: tiles of one mosaic, row by row.")
+    labels: str = Field(description="Pattern of their labels, in the same order.")
+    columns: Count = Field(description="Tiles in a row.")
 
 
 class Textures(Section):
     """Labelled high-resolution images on which the ablation is done too, their Sentinel-2 side simulated."""
 
     folder: str = Field(description="Of the images.")
-    areas: list[TextureArea] = Field(min_length=1, description="Places; each goes to one split as a whole.")
+    areas: list[TextureArea] = Field(min_length=1, description="Places; each is cut into parts, one a split.")
     colours: dict[
         Annotated[str, Field(pattern="^[0-9A-F]{6}$")],
         Literal["none", "unknown", "road", "building", "airport", "plaza", "sports", "industrial"],
     ] = Field(description="Colour of the labels, RRGGBB -> kind of ISA, none (not impervious) or unknown.")
+    splits: Splits = Splits()
+    buffer_m: Annotated[int, Field(ge=0, multiple_of=10)] = Field(100, description="Ground left out between the parts.")
     chip_m: Annotated[int, Field(ge=160, multiple_of=20)] = Field(320, description="Side of a chip.")
     dates: Annotated[int, Field(ge=1, le=8)] = Field(8, description="Simulated Sentinel-2 dates.")
     title: str = Field("Ablation on real textures", description="Of the page.")

@@ -29,31 +29,27 @@ class Area:
     fraction: np.ndarray
 
 
-def read(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> list[Area]:
-    """The areas of one entry of `textures.areas`: one mosaic, or as many as images where `columns` is None.
+def read(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> Area:
+    """One of `textures.areas`.
 
     Args:
         folder: that the patterns start from.
-        entry: images, labels (patterns; None: nothing is labelled), columns, pixel_m.
+        entry: images, labels (patterns, in the order of their names), columns.
         colours: of the labels, "RRGGBB" -> a kind of ISA, "none" (not impervious) or "unknown".
 
     Raises:
         DataError: no image, another number of labels, a colour that is not told, or labels of another size.
     """
-    images = sorted(folder.glob(entry["images"]))
+    images, labels = (sorted(folder.glob(entry[what])) for what in ("images", "labels"))
     if not images:
         raise DataError(f"{folder / entry['images']} matches no image; set textures.folder and textures.areas")
-    labels = sorted(folder.glob(entry["labels"])) if entry["labels"] else []
-    if labels and len(labels) != len(images):
+    if len(labels) != len(images):
         raise DataError(f"{entry['labels']} matches {len(labels)} labels of {len(images)} images; give one an image")
-    parts = [_rgb(path) for path in images]
-    masks = [_kinds(path, colours) for path in labels] or [np.full(part.shape[:2], -1, np.int8) for part in parts]
+    parts, masks = [_rgb(path) for path in images], [_kinds(path, colours) for path in labels]
     for path, part, mask in zip(labels, parts, masks):
         if part.shape[:2] != mask.shape:
             raise DataError(f"label {path} is {mask.shape} px, its image {part.shape[:2]}; give one of the same size")
-    if entry["columns"] is not None:
-        parts, masks = [_mosaic(parts, entry["columns"])], [_mosaic(masks, entry["columns"])]
-    return [_area(part, mask, entry["pixel_m"]) for part, mask in zip(parts, masks)]
+    return _area(_mosaic(parts, entry["columns"]), _mosaic(masks, entry["columns"]))
 
 
 def _rgb(path: Path) -> np.ndarray:
@@ -91,13 +87,7 @@ def _mosaic(parts: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return np.concatenate(strips)
 
 
-def _area(rgb: np.ndarray, kinds: np.ndarray, pixel_m: float) -> Area:
-    if pixel_m != 1:
-        height, width = (int(side * pixel_m) for side in kinds.shape)
-        box = (0, 0, width / pixel_m, height / pixel_m)
-        rgb = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BOX, box))
-        kinds = np.asarray(Image.fromarray(kinds.view(np.uint8)).resize((width, height), Image.Resampling.NEAREST, box))
-        kinds = kinds.view(np.int8)
+def _area(rgb: np.ndarray, kinds: np.ndarray) -> Area:
     # The inverse of the square-root stretch by which such pictures are made.
     image = BRIGHTEST * np.square(np.moveaxis(rgb, 2, 0).astype(np.float32) / 255)
     label = np.where(kinds < 0, UNKNOWN_LABEL, kinds > 0).astype(np.uint8)

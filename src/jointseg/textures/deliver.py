@@ -1,6 +1,7 @@
 """Step textures: chips in the dataset's contract, split by place."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jointseg.dataset.moments import Moments, sums
 from jointseg.errors import DataError
 from jointseg.progress import track
 from jointseg.textures import areas as mosaics
-from jointseg.textures.looks import PIXEL, looks
+from jointseg.textures.looks import PIXEL, Looks, looks
 
 CRS, EPSG = "EPSG:32650", 32650  # the images lie nowhere; metres of some zone stand in for their pixels
 ORIGIN_M, APART_M = (500_000, 3_600_000), 10_000
@@ -29,6 +30,8 @@ def textures(
     chips: list[Path],
     areas: list[dict[str, Any]],
     colours: dict[str, str],
+    splits: dict[str, float],
+    buffer_m: int,
     chip_m: int,
     dates: int,
     seed: int,
@@ -40,8 +43,10 @@ def textures(
         index: GeoParquet to write, with the columns that trainings and scores read.
         statistics: JSON to write: mean and standard deviation by band of the train split.
         chips: folders to make, one an area, beside each other; the four rasters of each chip.
-        areas: name and split of each, and what `areas.read` takes.
+        areas: name of each, and what `areas.read` takes.
         colours: what the colours of the labels mean.
+        splits: share of each split; see `parts`.
+        buffer_m: ground left out between the splits of an area.
         chip_m: side of a chip.
         dates: simulated acquisitions.
 
@@ -49,7 +54,7 @@ def textures(
         Number of chips by split.
 
     Raises:
-        DataError: see `areas.read`; or nothing of a split is labelled, or two areas have one name.
+        DataError: see `areas.read`; or a split gets no chip, or two areas have one name.
     """
     if len({entry["name"] for entry in areas}) < len(areas):
         raise DataError("two areas of textures.areas have the same name; give each its own")
@@ -57,25 +62,24 @@ def textures(
     moments = {"lr": Moments(), "hr": Moments()}
     for place, (entry, made) in enumerate(zip(track(areas, "areas", unit="area"), chips, strict=True)):
         rng = np.random.default_rng([seed, place])
+        area = mosaics.read(Path(folder), entry, colours)
+        seen = looks(area.image, dates, rng)
         with raster.atomic(made) as part:
             part.mkdir()
-            number = 0
-            for area in mosaics.read(Path(folder), entry, colours):
-                for files in _chips(area, chip_m, dates, rng):
-                    number += 1
-                    rows.append(_row(entry, place, number, chip_m, files["label"]))
-                    _write(part, rows[-1], files)
-                    if entry["split"] == "train":
-                        for kind, each in moments.items():
-                            each.add(sums(files[kind]))
-    if not rows:
-        raise DataError(f"no area holds a chip of {chip_m} m; give larger images or a smaller textures.chip_m")
-    table = pd.DataFrame(rows)
-    count = {split: int((table["split"] == split).sum()) for split in SPLITS}
-    if lacking := [split for split in SPLITS if not table.loc[table["split"] == split, "isa_share"].notna().any()]:
-        raise DataError(f"no labelled chip of split {lacking[0]}; give it to an area with labels")
+            for number, (split, top, left) in enumerate(_places(area, splits, buffer_m, chip_m, place % 2 > 0), 1):
+                files = _chip(area, seen, top, left, chip_m)
+                rows.append(_row(entry, split, place, number, chip_m, files["label"]))
+                _write(part, rows[-1], files)
+                if split == "train":
+                    for kind, each in moments.items():
+                        each.add(sums(files[kind]))
+    count = {split: sum(row["split"] == split for row in rows) for split in SPLITS}
+    if lacking := [split for split, chips_of in count.items() if not chips_of]:
+        raise DataError(
+            f"no chip of {chip_m} m for split {lacking[0]}; give larger areas, or set textures.chip_m or .splits"
+        )
     shapes = [box(row["minx"], row["miny"], row["minx"] + chip_m, row["miny"] + chip_m) for row in rows]
-    outlined = gpd.GeoDataFrame(table, geometry=shapes, crs=CRS)
+    outlined = gpd.GeoDataFrame(pd.DataFrame(rows), geometry=shapes, crs=CRS)
     with raster.atomic(index) as part:
         outlined.to_parquet(part)
     with raster.atomic(statistics) as part:
@@ -83,25 +87,46 @@ def textures(
     return {"chips": count, "simulated": "the 10 m images"}
 
 
-def _chips(area: mosaics.Area, chip_m: int, dates: int, rng: np.random.Generator) -> Any:
-    """The rasters of every whole chip of an area, by kind, row by row."""
-    height, width = (chip_m * (side // chip_m) for side in area.label.shape)
-    if not height or not width:
-        return
-    image = area.image[:, :height, :width]
-    seen = looks(image, dates, rng)
-    low = np.concatenate([seen.composite, seen.merged])
-    high = np.clip(np.rint(image * 10_000), 1, 28_000).astype(np.uint16)
-    fine = {"hr": high, "label": area.label[None], "fraction": area.fraction}
-    side = chip_m // PIXEL
-    for top in range(0, height, chip_m):
-        for left in range(0, width, chip_m):
-            at = np.s_[:, top : top + chip_m, left : left + chip_m]
-            row, col = top // PIXEL, left // PIXEL
-            yield {"lr": low[:, row : row + side, col : col + side]} | {kind: each[at] for kind, each in fine.items()}
+def parts(length_m: int, splits: dict[str, float], buffer_m: int, chip_m: int) -> list[tuple[str, int]]:
+    """(split, first metre) of every chip along a side: whole chips by share (largest remainder), a buffer between splits."""
+    room = max(length_m - buffer_m * (len(splits) - 1), 0) // chip_m
+    count = {split: int(room * share + 1e-9) for split, share in splits.items()}
+    left = room - sum(count.values())
+    for split in sorted(splits, key=lambda name: count[name] - room * splits[name])[:left]:
+        count[split] += 1
+    found, at = [], 0
+    for split, chips in count.items():
+        found += [(split, at + chip_m * number) for number in range(chips)]
+        at += chips * chip_m + buffer_m
+    return found
 
 
-def _row(entry: dict[str, Any], place: int, number: int, chip_m: int, label: np.ndarray) -> dict[str, Any]:
+def _places(
+    area: mosaics.Area, splits: dict[str, float], buffer_m: int, chip_m: int, backwards: bool
+) -> Iterator[tuple[str, int, int]]:
+    """Split, top and left pixel of every chip; the area is cut across its longer side, in turn from either end."""
+    height, width = area.label.shape
+    order = dict(reversed(splits.items())) if backwards else splits
+    along = parts(max(height, width), order, buffer_m, chip_m)
+    across = range(0, min(height, width) - chip_m + 1, chip_m)
+    for split, far in along:
+        for near in across:
+            yield (split, far, near) if height > width else (split, near, far)
+
+
+def _chip(area: mosaics.Area, seen: Looks, top: int, left: int, chip_m: int) -> dict[str, np.ndarray]:
+    """The rasters of a chip, by kind."""
+    fine = np.s_[:, top : top + chip_m, left : left + chip_m]
+    coarse = np.s_[:, top // PIXEL : (top + chip_m) // PIXEL, left // PIXEL : (left + chip_m) // PIXEL]
+    return {
+        "lr": np.concatenate([seen.composite[coarse], seen.merged[coarse]]),
+        "hr": np.clip(np.rint(area.image[fine] * 10_000), 1, 28_000).astype(np.uint16),
+        "label": area.label[None][fine],
+        "fraction": area.fraction[fine],
+    }
+
+
+def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int, label: np.ndarray) -> dict[str, Any]:
     known = label[label != UNKNOWN_LABEL]
     name = f"{entry['name']}-{number:04d}"
     return {
@@ -109,8 +134,8 @@ def _row(entry: dict[str, Any], place: int, number: int, chip_m: int, label: np.
         "reach": entry["name"],
         "stratum": entry["name"],
         "inclusion_probability": 1.0,
-        "split": entry["split"],
-        "block": entry["name"],
+        "split": split,
+        "block": f"{entry['name']}-{split}",
         "epsg": EPSG,
         "minx": float(ORIGIN_M[0] + APART_M * place + chip_m * number),
         "miny": float(ORIGIN_M[1]),

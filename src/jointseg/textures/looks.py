@@ -41,11 +41,12 @@ def looks(image: np.ndarray, dates: int, rng: np.random.Generator) -> Looks:
     centimetres, and the dates are registered, combined and merged by the code that does so with real scenes.
 
     Args:
-        image: float32 [3, 10h, 10w], reflectance at 1 m.
+        image: float32 [3, h, w], reflectance at 1 m; rows and columns that do not fill a pixel of 10 m are left out.
         dates: how many.
         rng: of shifts, gains and noise.
     """
-    mixed = np.einsum("ij,jhw->ihw", RESPONSE, image)
+    whole = np.s_[:, : image.shape[1] // PIXEL * PIXEL, : image.shape[2] // PIXEL * PIXEL]
+    mixed = np.einsum("ij,jhw->ihw", RESPONSE, image[whole])
     margin = MARGIN_PX * PIXEL
     wide = np.pad(mixed, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
     soft = np.stack([gaussian_filter(band, SIGMA_M) for band in wide])
