@@ -91,10 +91,16 @@ def test_unknown_architecture_is_named() -> None:
 
 
 def test_normalisation_is_that_of_the_low_resolution_images() -> None:
-    statistics = {"lr": {"mean": [0.1], "std": [0.2]}, "hr": {"mean": [0.3], "std": [0.4]}}
-    assert normalisation_of(statistics) == {"mean": [0.1], "std": [0.2]}
+    known = {"mean": [0.1, 0.2, 0.3], "std": [0.2, 0.1, 0.2]}
+    statistics = {"lr": known, "hr": {"mean": [0.3] * 3, "std": [0.4] * 3}}
+    assert normalisation_of(statistics) == known
+
+
+def test_merged_dates_are_normalised_as_the_bands_that_they_show() -> None:
+    found = normalisation_of({"lr": {"mean": [1.0, 2.0, 3.0, *range(10, 22)], "std": [4.0, 5.0, 6.0, *range(30, 42)]}})
+    assert found == {"mean": [1.0, 2.0, 3.0] * 5, "std": [4.0, 5.0, 6.0] * 5}
 
 
 def test_a_band_that_no_chip_knows_is_named() -> None:
     with pytest.raises(DataError, match="band 2 of the 10 m chips has no known pixel"):
-        normalisation_of({"lr": {"mean": [0.1, None], "std": [0.2, None]}})
+        normalisation_of({"lr": {"mean": [0.1, None, 0.1], "std": [0.2, None, 0.2]}})

@@ -5,7 +5,7 @@ import torch
 from tiny_networks import GENERATOR
 
 from jointseg import settings
-from jointseg.models.prog_esrgan import ProgESRGAN, upsample
+from jointseg.models.prog_esrgan import ProgESRGAN, bilinear, merged, upsample
 
 PUBLISHED = {"stage1": {}, "stage2": {"upsampling": "bilinear"}}
 
@@ -54,7 +54,7 @@ def test_second_stage_sees_the_sentinel2_image() -> None:
         assert not torch.equal(network.stage2(first, sr25), network.stage2(second, sr25))
 
 
-@pytest.mark.parametrize("channels", [4, 12])
+@pytest.mark.parametrize("channels", [4, 5])
 def test_further_channels_are_seen_by_both_stages_and_upsampled_by_none(channels: int) -> None:
     torch.manual_seed(0)
     network = ProgESRGAN(**GENERATOR, in_channels=channels)
@@ -71,6 +71,25 @@ def test_further_channels_are_seen_by_both_stages_and_upsampled_by_none(channels
             torch.nn.init.zeros_(generator.conv_last.weight)
         assert torch.equal(network(x)[0], upsample(x[:, :3], 4))
         assert torch.equal(network(other)[1], network(x)[1])
+
+
+@pytest.mark.parametrize("own", [3, 4])
+def test_merged_dates_are_the_image_that_detail_is_added_to(own: int) -> None:
+    fine = torch.randn(2, 3, 8, 12)
+    corners = [fine[:, :, row::2, col::2] for row in (0, 1) for col in (0, 1)]  # nw, ne, sw, se as in bands.MERGED
+    x = torch.cat([torch.randn(2, own, 4, 6), *corners], 1)
+    assert torch.equal(merged(x), fine) and merged(x[:, :own]) is None
+    torch.manual_seed(0)
+    network = ProgESRGAN(**GENERATOR, in_channels=own + 12)
+    assert network.generator2.conv_first.weight.shape[1] == 4 * (3 + own + 3)
+    other = x.clone()
+    other[:, -1] += 1
+    with torch.inference_mode():
+        sr25 = network.stage1(x)
+        assert not torch.equal(network.stage2(x, sr25), network.stage2(other, sr25))
+        for generator in (network.generator1, network.generator2):
+            torch.nn.init.zeros_(generator.conv_last.weight)
+        assert torch.equal(network(x)[0], upsample(fine, 2)) and torch.equal(bilinear(x, 10), upsample(fine, 5))
 
 
 def test_three_channels_keep_the_shapes_of_older_checkpoints() -> None:

@@ -11,11 +11,10 @@ from affine import Affine
 
 from jointseg import raster
 from jointseg.ablation.arms import ARMS, BANDS
-from jointseg.bands import MERGED, RGB, filled
-from jointseg.models.prog_esrgan import upsample
+from jointseg.bands import RGB, filled
+from jointseg.models.prog_esrgan import bilinear
 from jointseg.training.images import superres_chips
-
-FINER = 2  # merged pixels along the side of a 10 m pixel
+from jointseg.training.patches import SCALE
 
 
 def write(arm: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None) -> None:
@@ -51,9 +50,7 @@ def spread(dn: np.ndarray) -> np.ndarray:
 
     Unknown (0) where the composite is.
     """
-    _, h, w = dn.shape
-    corners = dn[-len(MERGED) :].reshape(FINER, FINER, len(RGB), h, w).transpose(2, 3, 0, 4, 1)
-    finer = torch.from_numpy(corners.reshape(1, len(RGB), FINER * h, FINER * w).astype(np.float32))
-    image = upsample(finer, 10 / FINER)[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)
-    image[:, ~(dn > 0).all(axis=0).repeat(10, 0).repeat(10, 1)] = 0
+    finer = bilinear(torch.from_numpy(dn[None].astype(np.float32)), SCALE)
+    image = finer[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)
+    image[:, ~(dn > 0).all(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)] = 0
     return image

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
+from jointseg.bands import of_count
 from jointseg.errors import DataError
 from jointseg.models import discriminator, mask2former
 from jointseg.models.direct import DirectSegmenter
@@ -44,6 +45,8 @@ def name_of(model: nn.Module) -> str:
 def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
     """{"mean", "std"} in reflectance of each band of the 10 m images; the first three are also the 1 m images'.
 
+    Merged dates show the same bands at 5 m and are normalised as these, so that one image turns into the other.
+
     Raises DataError for a band without a known pixel in the train split, such as those of dates that saw none of it.
     """
     normalisation = {key: statistics["lr"][key] for key in ("mean", "std")}
@@ -53,7 +56,9 @@ def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
                 f"band {number} of the 10 m chips has no known pixel in the train split; make the composites again, "
                 "for a merged band with sentinel2.dates 0"
             )
-    return {key: [float(value) for value in values] for key, values in normalisation.items()}
+    names = of_count(len(normalisation["mean"]))
+    own = [names.index(name.partition("_")[0]) for name in names]
+    return {key: [float(values[place]) for place in own] for key, values in normalisation.items()}
 
 
 def save(

@@ -11,6 +11,8 @@ from jointseg.models.rrdb import RRDBNet
 STAGE1_SCALE = 4
 STAGE2_SCALE = 2.5
 RGB = 3  # the first channels of every input: B04 B03 B02
+FINER = 2  # 5 m pixels of merged dates along the side of a 10 m pixel
+MERGED = FINER**2 * RGB  # the last channels of an input that has them
 
 
 def upsample(x: Tensor, factor: float) -> Tensor:
@@ -18,30 +20,51 @@ def upsample(x: Tensor, factor: float) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
+def merged(x: Tensor) -> Tensor | None:
+    """The merged dates of [n, channels, h, w] as one image [n, 3, 2h, 2w] at 5 m; None where x has none.
+
+    They are its last channels, the RGB of the north-western 5 m pixel, then of the north-eastern, south-western and
+    south-eastern one.
+    """
+    if x.shape[1] < RGB + MERGED:
+        return None
+    by_band = x[:, -MERGED:].unflatten(1, (FINER**2, RGB)).transpose(1, 2).flatten(1, 2)
+    return F.pixel_shuffle(by_band, FINER)
+
+
+def bilinear(x: Tensor, scale: float) -> Tensor:
+    """The finest RGB image that [n, channels, h, w] holds, [n, 3, h * scale, w * scale]: merged dates, else the first."""
+    finer = merged(x)
+    return upsample(x[:, :RGB], scale) if finer is None else upsample(finer, scale / FINER)
+
+
 class ProgESRGAN(nn.Module):
     """Normalised Sentinel-2 image at 10 m -> RGB at (2.5 m [n, 3, 4h, 4w], 1 m [n, 3, 10h, 10w]), any h and w.
 
-    The input [n, in_channels, h, w] begins with red, green and blue (B04 B03 B02); what follows, such as B08 or other
-    dates, is seen by both generators. Each adds its detail to a bilinear upsampling of the RGB image it receives, so
-    training starts at the bilinear image instead of at noise. The second one takes the first one's output with the
-    Sentinel-2 image upsampled x4 beside it (3 + in_channels). `stage1` and `stage2` are keyword arguments of RRDBNet:
-    features, growth, blocks, unshuffle, upsampling, tail. A 2.5 m grid halves to 5 m with `unshuffle: 2`, from where
-    1 m is a whole factor.
+    The input [n, in_channels, h, w] begins with red, green and blue (B04 B03 B02); what follows, B08 or merged dates
+    (see `merged`), is seen by both generators. Each adds its detail to a bilinear upsampling of the finest RGB image it
+    receives, so training starts at that image instead of at noise. The second one takes the first one's output with
+    the Sentinel-2 image upsampled x4 beside it, merged dates as one image. `stage1` and `stage2` are keyword arguments
+    of RRDBNet: features, growth, blocks, unshuffle, upsampling, tail. A 2.5 m grid halves to 5 m with `unshuffle: 2`,
+    from where 1 m is a whole factor.
     """
 
     def __init__(self, stage1: dict[str, Any], stage2: dict[str, Any], in_channels: int = RGB) -> None:
         super().__init__()
+        seen = in_channels - MERGED + RGB if in_channels >= RGB + MERGED else in_channels
         self.generator1 = RRDBNet(in_channels, RGB, scale=STAGE1_SCALE, **stage1)
-        self.generator2 = RRDBNet(RGB + in_channels, RGB, scale=STAGE2_SCALE, **stage2)
+        self.generator2 = RRDBNet(RGB + seen, RGB, scale=STAGE2_SCALE, **stage2)
 
     def stage1(self, x: Tensor) -> Tensor:
         """[n, in_channels, h, w] at 10 m -> [n, 3, 4h, 4w] at 2.5 m."""
-        return upsample(x[:, :RGB], STAGE1_SCALE) + self.generator1(x)
+        return bilinear(x, STAGE1_SCALE) + self.generator1(x)
 
     def stage2(self, x: Tensor, sr25: Tensor) -> Tensor:
         """The 10 m image and its 2.5 m version [n, 3, 4h, 4w] -> [n, 3, 10h, 10w] at 1 m."""
-        detail = self.generator2(torch.cat((sr25, upsample(x, STAGE1_SCALE)), 1))
-        return upsample(sr25, STAGE2_SCALE) + detail
+        finer = merged(x)
+        own = x if finer is None else x[:, :-MERGED]
+        seen = [upsample(own, STAGE1_SCALE), *([] if finer is None else [upsample(finer, STAGE1_SCALE / FINER)])]
+        return upsample(sr25, STAGE2_SCALE) + self.generator2(torch.cat((sr25, *seen), 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         sr25 = self.stage1(x)
