@@ -197,7 +197,7 @@ def panel(
         top, *below = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False).flat
         for axis, group in zip(top.subplots(1, len(curves), squeeze=False).flat, curves):
             for name in group:
-                axis.plot(*history.series(name), label=name, linewidth=1)
+                axis.plot(*history.series(name), label=name, linewidth=1, marker=".", markersize=3)
             axis.set_xlabel("step")
             axis.legend(frameon=False)
         if below:
