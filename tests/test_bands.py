@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jointseg.bands import MERGED, OWN, RGB, count_own, filled, of_count
+from jointseg.bands import MERGED, OWN, RGB, corners, count_own, filled, finer, of_count, shown
 from jointseg.errors import DataError
 
 
@@ -33,3 +33,14 @@ def test_merged_dates_show_the_composite_where_they_saw_nothing(own):
 def test_an_image_without_merged_dates_is_left_as_it_is():
     dn = np.zeros((4, 3, 3), dtype=np.uint16)
     assert filled(dn) is dn
+
+
+def test_merged_bands_are_an_image_of_half_the_pixel():
+    image = np.arange(3 * 4 * 6).reshape(3, 4, 6)
+    bands = dict(zip(MERGED, corners(image)))
+    assert np.array_equal(bands["B03_sw"], image[1, 1::2, ::2]) and np.array_equal(bands["B02_ne"], image[2, ::2, 1::2])
+    assert np.array_equal(finer(corners(image)), image)
+
+
+def test_a_merged_band_shows_a_band_of_the_composite():
+    assert shown(OWN + MERGED) == [0, 1, 2, 3, *[0, 1, 2] * 4]

@@ -2,12 +2,17 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from affine import Affine
 from tiny_training import make
 
+from jointseg import raster
+from jointseg.bands import corners, finer
 from jointseg.errors import DataError
 from jointseg.training.loader import AHEAD, ahead
 from jointseg.training.loop import gains
@@ -66,6 +71,25 @@ def test_gains_are_the_same_at_both_scales_and_differ_by_band(patches: Patches) 
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=1.3e-4)
     gained = gains(np.random.default_rng(0), 3, 0.2).ravel()
     assert len(set(gained)) == 3 and np.abs(gained - 1).max() <= 0.3 and np.ptp(gained) <= 0.2
+
+
+def test_merged_dates_turn_and_brighten_with_the_image(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    high = rng.integers(500, 3000, (3, 8, 8)).repeat(10, 1).repeat(10, 2)  # alike within 10 m ...
+    high = high + rng.integers(-100, 100, (3, 16, 16)).repeat(5, 1).repeat(5, 2)  # ... and within 5 m
+    low = high.reshape(3, 8, 10, 8, 10).mean((2, 4)).round()
+    merged = corners(high[:, ::5, ::5])
+    at = {"crs": "EPSG:32650", "nodata": 0}
+    for name, image, size in (("lr", np.concatenate([low, merged]), 10), ("hr", high, 1), ("label", high[:1] % 2, 1)):
+        dtype = np.uint8 if name == "label" else np.uint16
+        raster.write(tmp_path / f"{name}.tif", image.astype(dtype), transform=Affine(size, 0, 0, 0, -size, 80), **at)
+    row = {"sample_id": "a", "split": "train", **{name: f"{name}.tif" for name in ("lr", "hr", "label")}}
+    plain = {"mean": [0.0] * 15, "std": [1.0] * 15}
+    chips = Patches(pd.DataFrame([row]), tmp_path, "train", plain, jitter=0.2)
+    for place in range(20):
+        small, large, _ = chips.patch(np.random.default_rng(place), 4)
+        assert np.allclose(finer(small[3:]), large[:, ::5, ::5], rtol=1e-5)
+        assert np.allclose(small[:3], large.reshape(3, 4, 10, 4, 10).mean((2, 4)), atol=2e-4)
 
 
 def test_every_symmetry_and_chip_is_drawn(patches: Patches) -> None:

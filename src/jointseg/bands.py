@@ -31,9 +31,25 @@ def places(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
     return [names.index(name) for name in wanted]
 
 
+def shown(names: Sequence[str]) -> list[int]:
+    """For each band the place of the composite's band that it shows: its own, or that of a merged pixel's."""
+    return [names.index(name.partition("_")[0]) for name in names]
+
+
 def count_own(names: Sequence[str]) -> int:
     """How many of the names are the composite's own; they come first."""
     return sum(name in OWN for name in names)
+
+
+def finer(merged: np.ndarray) -> np.ndarray:
+    """Merged bands [12, h, w] as the image of 5 m pixels [3, 2h, 2w] that they are."""
+    _, rows, cols = merged.shape
+    return merged.reshape(2, 2, len(RGB), rows, cols).transpose(2, 3, 0, 4, 1).reshape(len(RGB), 2 * rows, 2 * cols)
+
+
+def corners(image: np.ndarray) -> np.ndarray:
+    """The other way round: 5 m pixels [3, 2h, 2w] as merged bands [12, h, w]."""
+    return np.concatenate([image[:, row::2, col::2] for row in (0, 1) for col in (0, 1)])
 
 
 def filled(dn: np.ndarray, count: int | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
-from jointseg.bands import of_count
+from jointseg.bands import of_count, shown
 from jointseg.errors import DataError
 from jointseg.models import discriminator, mask2former
 from jointseg.models.direct import DirectSegmenter
@@ -56,8 +56,7 @@ def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
                 f"band {number} of the 10 m chips has no known pixel in the train split; make the composites again, "
                 "for a merged band with sentinel2.dates 0"
             )
-    names = of_count(len(normalisation["mean"]))
-    own = [names.index(name.partition("_")[0]) for name in names]
+    own = shown(of_count(len(normalisation["mean"])))
     return {key: [float(values[place]) for place in own] for key, values in normalisation.items()}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jointseg.bands import corners, count_own, finer, of_count, shown
 from jointseg.dataset.reader import ChipDataset
 from jointseg.errors import DataError
 from jointseg.training.loop import gains, turn
@@ -73,9 +74,11 @@ class Patches:
         row, col = int(rng.integers(rows - patch_px + 1)), int(rng.integers(cols - patch_px + 1))
         chip = self.dataset.read(chip_id, (row, col, patch_px))
         which = int(rng.integers(8))
-        gain = gains(rng, len(chip.lr), self.jitter) if self.jitter else None
+        names = of_count(len(chip.lr))
+        # A merged pixel is of the same date and band as the composite's: it has its gain.
+        gain = gains(rng, count_own(names), self.jitter)[shown(names)] if self.jitter else None
         low, high = self._normalised(chip.lr, chip.hr, gain)
-        return turn(low, which), turn(high, which), turn(chip.label, which)
+        return turned(low, which), turn(high, which), turn(chip.label, which)
 
     def batch(self, seed: int, step: int, places: Iterable[int], patch_px: int) -> tuple[Tensor, Tensor, Tensor]:
         """The patches at some places of the batch of a step (0-based); each depends on seed, step and place alone.
@@ -86,6 +89,15 @@ class Patches:
             valid [places, 1, 10 patch_px, 10 patch_px], 1 where `high` is known.
         """
         return tensors([self.patch(np.random.default_rng([seed, step, place]), patch_px)[:2] for place in places])
+
+
+def turned(low: np.ndarray, which: int) -> np.ndarray:
+    """`turn` of a 10 m image [bands, h, w], whose merged pixels change corners with it."""
+    own = count_own(of_count(len(low)))
+    parts = [turn(low[:own], which)]
+    if own < len(low):
+        parts.append(corners(turn(finer(low[own:]), which)))
+    return np.concatenate(parts)
 
 
 def tensors(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:
