@@ -137,6 +137,7 @@ if C.superres is not None:
             mem_mb=4000,
         params:
             threads=C.threads,
+            channels=C.segmentation.presets[C.segmentation.preset].model.in_channels,
             code=code("superres_chips"),
             environment=packages("superres_chips"),
         message:

@@ -19,6 +19,7 @@ from jointseg.grid import parse_tile
 from jointseg.inference import cutout, engine
 from jointseg.inference.predictor import Predictor
 from jointseg.models import checkpoint
+from jointseg.training import images
 
 NORMALISATION = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
 SEGMENTER = {**tiny_networks.SEGMENTER, "window": 5, "patch": 8}
@@ -327,6 +328,8 @@ def test_the_map_is_a_cog_on_the_tile(tmp_path: Path, weights: dict[str, Path]) 
 class Mean(torch.nn.Module):
     """Stands in for a generator of many bands: its red is the mean of all, so that each is known to count."""
 
+    channels = 3
+
     def forward(self, x: torch.Tensor) -> tuple[None, torch.Tensor]:
         made = x[:, :3].clone()
         made[:, 0] = x.mean(dim=1)
@@ -377,3 +380,23 @@ def test_the_baseline_reads_three_bands_whatever_the_dataset_had() -> None:
     predictor = Predictor(None, Mean(), {"mean": [0.1] * count, "std": [0.05] * count})
     assert predictor.bands == RGB
     assert predictor.reflectance(np.full((3, 4, 4), 700, np.uint16), np.ones((4, 4), bool)) == pytest.approx(0.07)
+
+
+def test_a_segmenter_of_four_channels_reads_near_infrared_beside_the_image() -> None:
+    class Infrared(torch.nn.Module):
+        channels = 4
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, 3:]
+
+    normalisation = {"mean": [0.1] * 4, "std": [0.05] * 4}
+    dn = np.random.default_rng(0).integers(500, 3000, (4, 5, 6)).astype(np.uint16)
+    known = np.ones((5, 6), bool)
+    baseline, chain = Predictor(None, Infrared(), normalisation), Predictor(Mean(), Infrared(), normalisation)
+    assert baseline.bands == OWN
+    mean, std = (np.full((4, 1, 1), normalisation[key][0], np.float32) for key in ("mean", "std"))
+    trained_on = images.sharpen(dn, None, mean, std, channels=4)
+    for predictor in (baseline, chain):
+        seen = predictor.probability(dn, known)
+        assert seen.shape == (1, 50, 60)
+        assert seen[0] * 0.05 + 0.1 == pytest.approx(trained_on[3] * 1e-4, abs=6e-5)

@@ -98,6 +98,15 @@ def test_messages_name_key_value_and_what_is_allowed(config, path, value, words)
         assert word in str(caught.value)
 
 
+def test_a_segmenter_reads_near_infrared_only_where_the_composites_have_it(config):
+    preset = config["segmentation"]["presets"][config["segmentation"]["preset"]]
+    preset["model"]["in_channels"] = 4
+    with pytest.raises(DataError, match=r"add B08 to sentinel2\.bands"):
+        settings.load(config)
+    config["sentinel2"]["bands"] = ["B04", "B03", "B02", "B08"]
+    assert settings.load(config).segmentation.presets["small"].model.in_channels == 4
+
+
 def test_weights_and_training_exclude_each_other(config):
     weights = {"superres": "a", "segmentation": "b", "about": "c"}
     with pytest.raises(DataError, match="trains nothing"):

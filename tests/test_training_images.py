@@ -23,3 +23,7 @@ def test_every_band_is_sharpened_from_and_three_are_written() -> None:
     assert made[0, 0, 0] == 300 and made[0, 0, 10] == 1600 and (made[1, :20] == 200).all()
     plain = images.sharpen(dn, None, mean, std)
     assert plain.shape == (3, 30, 40) and (plain[2, :15, :25] == 300).all()
+    for network in (Last(), None):
+        infrared = images.sharpen(dn, network, mean, std, channels=4)
+        assert np.array_equal(infrared[:3], images.sharpen(dn, network, mean, std))
+        assert infrared.shape == (4, 30, 40) and (infrared[3, :15, :25] == 400).all() and infrared[3, 29, 39] == 0

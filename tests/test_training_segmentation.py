@@ -58,7 +58,7 @@ def run(folder: Path, out: Path, **training: Any) -> dict[str, Any]:
 
 def images(folder: Path) -> Images:
     normalisation = {"mean": [0.15] * 3, "std": [0.09] * 3}
-    return Images(folder / "index.parquet", folder / "chips", "train", folder / "images", normalisation)
+    return Images(folder / "index.parquet", folder / "chips", "train", folder / "images", normalisation, 3)
 
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path) -> None:

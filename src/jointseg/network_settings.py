@@ -14,6 +14,8 @@ Arm = Literal[
     "l1",
     "adversarial",
     "joint",
+    "bilinear-nir",
+    "direct-nir",
     "nir",
     "bilinear-dates",
     "direct-dates",
@@ -95,6 +97,7 @@ class SuperResPreset(Section):
 class Mask2Former(Section):
     """Swin backbone, pixel decoder and transformer decoder."""
 
+    in_channels: Literal[3, 4] = Field(3, description="Bands of the 1 m image: RGB, or with near infrared upsampled.")
     embed_dim: Count
     depths: list[Count]
     heads: list[Count]

@@ -257,6 +257,10 @@ class Settings(Section):
             raise ValueError("ablation trains: it needs the sections dataset, superres and segmentation")
         if self.joint is not None and self.superres is None:
             raise ValueError("joint fine-tunes what is trained here: it needs the sections superres and segmentation")
+        if self.segmentation is not None:
+            channels = self.segmentation.presets[self.segmentation.preset].model.in_channels
+            if channels > len(self.sentinel2.bands):
+                raise ValueError("a segmenter with in_channels 4 reads near infrared: add B08 to sentinel2.bands")
         if self.superres is not None:
             self._one_generator(self.superres.final)
         if self.tile_km * 1000 < self.inference.window_m:

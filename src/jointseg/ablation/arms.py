@@ -24,6 +24,7 @@ class Arm:
         generator: which one makes the image; None where image is not "generator".
         bands: of the 10 m image, a key of BANDS.
         joint: whether the generator goes on learning, from the loss of the map too.
+        infrared: whether the segmenter reads near infrared beside the image at 1 m.
     """
 
     title: str
@@ -31,6 +32,12 @@ class Arm:
     generator: Kind | None = None
     bands: str = "rgb"
     joint: bool = False
+    infrared: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Bands that the segmenter reads at 1 m."""
+        return 4 if self.infrared else 3
 
 
 ARMS = {
@@ -40,11 +47,13 @@ ARMS = {
     "l1": Arm("Prog-ESRGAN, L1", "generator", "l1"),
     "adversarial": Arm("Prog-ESRGAN, adversarial", "generator", "adversarial"),
     "joint": Arm("Prog-ESRGAN, joint with the segmenter", "generator", "l1", joint=True),
-    "nir": Arm("Prog-ESRGAN, L1, + NIR", "generator", "l1", "nir"),
+    "bilinear-nir": Arm("bilinear image, + NIR", "bilinear", bands="nir", infrared=True),
+    "direct-nir": Arm("no image, + NIR", "none", bands="nir"),
+    "nir": Arm("Prog-ESRGAN, L1, + NIR", "generator", "l1", "nir", infrared=True),
     "bilinear-dates": Arm("merged dates, bilinear image", "bilinear", bands="dates"),
     "direct-dates": Arm("merged dates, no image", "none", bands="dates"),
     "dates": Arm("Prog-ESRGAN, L1, + merged dates", "generator", "l1", "dates"),
     "dates-joint": Arm("Prog-ESRGAN, joint, + merged dates", "generator", "l1", "dates", joint=True),
-    "nir-dates-joint": Arm("Prog-ESRGAN, joint, + NIR + merged dates", "generator", "l1", "nir-dates", joint=True),
+    "nir-dates-joint": Arm("Prog-ESRGAN, joint, + NIR + dates", "generator", "l1", "nir-dates", True, True),
     "hr": Arm("true 1 m image (upper bound)", "hr"),
 }

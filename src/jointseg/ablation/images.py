@@ -27,9 +27,9 @@ def write(arm: str, folder: Path, index: Path, statistics: Path, chips: list[Pat
     """
     spec, root = ARMS[arm], Path(chips[0]).parent
     if spec.image == "generator":
-        superres_chips(index, statistics, chips, folder, "superres", torch.get_num_threads(), start)
-    elif spec.image == "bilinear" and spec.bands == "rgb":
-        superres_chips(index, statistics, chips, folder, "bilinear", torch.get_num_threads())
+        superres_chips(index, statistics, chips, folder, "superres", torch.get_num_threads(), start, spec.channels)
+    elif spec.image == "bilinear" and spec.bands != "dates":
+        superres_chips(index, statistics, chips, folder, "bilinear", torch.get_num_threads(), None, spec.channels)
     else:
         table = pd.read_parquet(index, columns=["sample_id", "lr", "hr"])
         with raster.atomic(folder) as part:

@@ -87,7 +87,7 @@ class Learning:
             history=self.made / "history.csv",
             panel=self.made / "panel.png",
             method=self.arm,
-            model=self.schedule.model,
+            model=self._model,
             training=self.schedule.training,
             seed=self.seed,
             threads=self.threads,
@@ -97,18 +97,23 @@ class Learning:
         assert isinstance(network, mask2former.Segmenter)
         return lambda chips: mapping.of_images(folder, network, chips)
 
+    @property
+    def _model(self) -> dict[str, Any]:
+        """The segmenter of the arm."""
+        return self.schedule.model | {"in_channels": ARMS[self.arm].channels}
+
     def _joint(self, data: generators.Data) -> MapperOf:
         """Mask2Former and the generator that it started with, as one network."""
         assert self.start is not None
         made, header = checkpoints.load(self.start, generators.ARCHITECTURES, data.normalisation)
-        network = mask2former.build(**self.schedule.model)
+        network = mask2former.build(**self._model)
         pair = joint.Pair(made, network).requires_grad_(True).to(loop.device())
         recipe = Recipe.read(self.schedule.training)
         training = self.schedule.training | self.schedule.joint
         trainer = joint.train(pair, data, training, recipe.loss, self.seed, self.threads, self._state(), None)
         pair = trainer.average.model
         self._save("generator", pair.generator, header["architecture"]["kwargs"], data, trainer.history)
-        self._save("segmenter", pair.segmenter, self.schedule.model, data, trainer.history)
+        self._save("segmenter", pair.segmenter, self._model, data, trainer.history)
         loop.write_panel(self.made / "panel.png", joint.panel_of(pair, data.validation, trainer.history, 0.5))
         return lambda chips: mapping.of_pair(pair, chips)
 

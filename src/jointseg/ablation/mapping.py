@@ -35,14 +35,14 @@ Mapper = Callable[[str], Mapped]
 
 def of_images(folder: Path, model: Segmenter, chips: Patches) -> Mapper:
     """Maps chips from {id}.tif of `folder`, uint16 reflectance x 10000, 0 unknown, normalised as `chips` are."""
-    mean, std = chips.mean[:RGB], chips.std[:RGB]
+    mean, std = chips.mean[: model.channels], chips.std[: model.channels]
 
     @torch.inference_mode()
     def mapped(chip_id: str) -> Mapped:
         dn = raster.read(folder / f"{chip_id}.tif")[0]
         image = np.where(dn == 0, np.nan, dn * np.float32(REFLECTANCE_PER_DN)).astype(np.float32)
         x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(loop.device())
-        return Mapped(image, model.semantic(x)[0, 0].cpu().numpy())
+        return Mapped(image[:RGB], model.semantic(x)[0, 0].cpu().numpy())
 
     return mapped
 

@@ -11,7 +11,7 @@ from jointseg.bands import RGB, of_count
 from jointseg.errors import DataError
 from jointseg.inference.lattice import LR_M
 from jointseg.models import checkpoint
-from jointseg.models.prog_esrgan import upsample
+from jointseg.models.prog_esrgan import beside, upsample
 
 REFLECTANCE_PER_DN = 1e-4
 DEFAULT_THRESHOLD = 0.5
@@ -30,8 +30,9 @@ class Predictor:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.generator = self._ready(generator)
         self.segmenter = self._ready(segmenter)
+        self.channels: int = segmenter.channels if segmenter is not None else len(RGB)  # type: ignore[assignment]
         # Without a generator the first bands are upsampled, and the segmenter sees these alone.
-        count = len(normalisation["mean"]) if generator is not None else len(RGB)
+        count = len(normalisation["mean"]) if generator is not None else self.channels
         self.mean, self.std = (
             torch.tensor(normalisation[key][:count], device=self.device)[:, None, None] for key in ("mean", "std")
         )
@@ -98,18 +99,22 @@ class Predictor:
             float32 [1, 10 h, 10 w] at 1 m.
         """
         assert self.segmenter is not None
-        return self.segmenter(self._sharpen(dn, known))[0].float().cpu().numpy()
+        x = self._normalised(dn, known)
+        seen = beside(self._sharpen(x), x, self.channels).contiguous(memory_format=torch.channels_last)
+        return self.segmenter(seen)[0].float().cpu().numpy()
 
     @torch.inference_mode()
     def reflectance(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
         """The 1 m image of one composite window: reflectance float32 [3, 10 h, 10 w]; see `probability`."""
         rgb = slice(len(RGB))
-        return (self._sharpen(dn, known) * self.std[rgb] + self.mean[rgb])[0].cpu().numpy()
+        return (self._sharpen(self._normalised(dn, known)) * self.std[rgb] + self.mean[rgb])[0].cpu().numpy()
 
-    def _sharpen(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
-        """Normalised image [1, 3, 10 h, 10 w] at 1 m."""
+    def _normalised(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
+        """[1, bands, h, w] at 10 m, unknown pixels at the mean (0)."""
         reflectance = torch.from_numpy(dn.astype(np.float32)).to(self.device)[None] * REFLECTANCE_PER_DN
         seen = torch.from_numpy(np.ascontiguousarray(known)).to(self.device)
-        x = torch.where(seen, (reflectance - self.mean) / self.std, 0).contiguous(memory_format=torch.channels_last)
-        image = self.generator(x)[1] if self.generator is not None else upsample(x, LR_M)
-        return image.contiguous(memory_format=torch.channels_last)
+        return torch.where(seen, (reflectance - self.mean) / self.std, 0).contiguous(memory_format=torch.channels_last)
+
+    def _sharpen(self, x: Tensor) -> Tensor:
+        """Normalised bands [1, bands, h, w] -> normalised RGB [1, 3, 10 h, 10 w] at 1 m."""
+        return self.generator(x)[1] if self.generator is not None else upsample(x[:, : len(RGB)], LR_M)

@@ -14,10 +14,11 @@ FLOOR = 1e-6  # probability below which a class's share of a pixel makes no diff
 
 
 class Segmenter(nn.Module):
-    """Normalised image [n, in_channels, h, w] at 1 m -> probability of impervious surface [n, 1, h, w]."""
+    """Normalised image [n, channels, h, w] at 1 m -> probability of impervious surface [n, 1, h, w]."""
 
-    def __init__(self, config: Mask2FormerConfig, multiple_px: int) -> None:
+    def __init__(self, config: Mask2FormerConfig, multiple_px: int, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.network = Mask2FormerForUniversalSegmentation(config)
         self.pixel_head = nn.Conv2d(self.network.config.mask_feature_size, 1, 1)
         self.multiple_px = multiple_px
@@ -40,7 +41,7 @@ class Segmenter(nn.Module):
         return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
     def semantic(self, x: Tensor) -> Tensor:
-        """Probability of impervious surface [n, 1, h, w] of [n, in_channels, h, w], any h and w."""
+        """Probability of impervious surface [n, 1, h, w] of [n, channels, h, w], any h and w."""
         padded = self._pad(x)
         output = self.network(pixel_values=padded)
         logit = self._logit(output.class_queries_logits, output.masks_queries_logits, padded.shape[2:])
@@ -56,7 +57,7 @@ class Segmenter(nn.Module):
         generators: Sequence[torch.Generator],
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Loss of [n, in_channels, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
+        """Loss of [n, channels, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
 
         The published set loss on every decoder layer, plus two dense terms (cross-entropy + dice) that make short
         trainings work: `dense_weight` on the final map, `pixel_weight` on a linear reading of the pixel features
@@ -123,4 +124,4 @@ def build(
         "num_queries": queries,
         "num_labels": CLASSES,
     }
-    return Segmenter(Mask2FormerConfig.from_dict(network), multiple_px=8 * patch)
+    return Segmenter(Mask2FormerConfig.from_dict(network), multiple_px=8 * patch, channels=in_channels)

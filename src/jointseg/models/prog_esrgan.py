@@ -38,6 +38,12 @@ def bilinear(x: Tensor, scale: float) -> Tensor:
     return upsample(x[:, :RGB], scale) if finer is None else upsample(finer, scale / FINER)
 
 
+def beside(image: Tensor, x: Tensor, channels: int) -> Tensor:
+    """What a segmenter of 3 or 4 channels reads: RGB [n, 3, 10h, 10w], and for 4 the near infrared of x [n, bands, h, w]."""
+    scale = image.shape[2] // x.shape[2]
+    return image if channels == RGB else torch.cat((image, upsample(x[:, RGB:channels], scale)), 1)
+
+
 class ProgESRGAN(nn.Module):
     """Normalised Sentinel-2 image at 10 m -> RGB at (2.5 m [n, 3, 4h, 4w], 1 m [n, 3, 10h, 10w]), any h and w.
 

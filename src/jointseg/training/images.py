@@ -10,16 +10,15 @@ from affine import Affine
 from torch import nn
 
 from jointseg import raster
-from jointseg.bands import filled
-from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN
+from jointseg.bands import OWN, filled
+from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
-from jointseg.models.prog_esrgan import upsample
+from jointseg.models.prog_esrgan import beside, upsample
 from jointseg.progress import track
 from jointseg.training.generator import ARCHITECTURES
-from jointseg.training.patches import SCALE
+from jointseg.training.patches import RGB, SCALE
 
-RGB = len(HR_BANDS)
 LARGEST_DN = np.iinfo(np.uint16).max
 
 
@@ -31,6 +30,7 @@ def superres_chips(
     method: str,
     threads: int,
     superres: Path | None = None,
+    channels: int = RGB,
 ) -> dict[str, int]:
     """Writes {id}.tif for every chip of every split: uint16 reflectance x 10000 at 1 m, nodata 0.
 
@@ -42,6 +42,7 @@ def superres_chips(
         images: the folder to make.
         method: "superres" (the generator of the checkpoint `superres`) or "bilinear" (upsampling, no checkpoint).
         threads: of torch.
+        channels: bands to write, see `sharpen`.
 
     Returns:
         The number of chips.
@@ -61,30 +62,33 @@ def superres_chips(
             dn, transform, crs = raster.read(root / chip.lr)
             raster.write(
                 folder / f"{chip.sample_id}.tif",
-                sharpen(dn, network, mean, std),
+                sharpen(dn, network, mean, std, channels),
                 crs=crs,
                 transform=transform @ Affine.scale(1 / SCALE),
                 nodata=0,
-                descriptions=HR_BANDS,
+                descriptions=OWN[:channels],
             )
     return {"chips": len(table)}
 
 
 @torch.inference_mode()
-def sharpen(dn: np.ndarray, network: nn.Module | None, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """uint16 [bands, h, w] at 10 m -> uint16 [3, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
+def sharpen(
+    dn: np.ndarray, network: nn.Module | None, mean: np.ndarray, std: np.ndarray, channels: int = RGB
+) -> np.ndarray:
+    """uint16 [bands, h, w] at 10 m -> uint16 [channels, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
 
     Args:
         dn: 0 where unknown; bands as in `bands.of_count`, those of `mean` or more.
         network: the generator, or None for bilinear upsampling of the first three bands.
         mean, std: float32 [bands, 1, 1] in reflectance.
+        channels: 3 for RGB, 4 with near infrared, upsampled.
     """
     dn = filled(dn, len(mean))
     known = (dn > 0).all(axis=0)
     low = np.where(known, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
     x = torch.from_numpy(low)[None].contiguous(memory_format=torch.channels_last)
     made = upsample(x[:, :RGB], SCALE) if network is None else network(x)[1]
-    reflectance = made[0].numpy() * std[:RGB] + mean[:RGB]
+    reflectance = beside(made, x, channels)[0].numpy() * std[:channels] + mean[:channels]
     # A dark pixel must not become nodata.
     image = np.clip(np.rint(reflectance / REFLECTANCE_PER_DN), 1, LARGEST_DN).astype(np.uint16)
     image[:, ~known.repeat(SCALE, 0).repeat(SCALE, 1)] = 0

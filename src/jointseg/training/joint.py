@@ -15,7 +15,7 @@ from jointseg import processes
 from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask_loss import UNKNOWN, LossWeights
-from jointseg.models.prog_esrgan import RGB, upsample
+from jointseg.models.prog_esrgan import RGB, beside, upsample
 from jointseg.training import generator as generators
 from jointseg.training import loop, losses
 from jointseg.training.loader import Batch
@@ -42,7 +42,11 @@ class Pair(nn.Module):
     def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised [n, bands, h, w] at 10 m -> at 1 m: normalised RGB [n, 3, 10h, 10w], probability [n, 1, ...]."""
         image = self.generator(low)[1]
-        return image, self.segmenter.semantic(image)  # type: ignore[operator]
+        return image, self.segmenter.semantic(self.read(image, low))  # type: ignore[operator]
+
+    def read(self, image: Tensor, low: Tensor) -> Tensor:
+        """What the segmenter reads of an image and the 10 m bands that it was made from."""
+        return beside(image, low, self.segmenter.channels)  # type: ignore[arg-type]
 
 
 def labelled(low: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -74,7 +78,9 @@ def terms(pair: Pair, given: Batch, weights: LossWeights, precision: str) -> dic
     seen, known = seen_at_10m(image, valid)
     drawn = [torch.Generator().manual_seed(each) for each in seeds.tolist()]
     return {
-        "segmentation": pair.segmenter.loss(image, label, weights, drawn, loop.dtype(precision)),  # type: ignore[operator]
+        "segmentation": pair.segmenter.loss(  # type: ignore[operator]
+            pair.read(image, low), label, weights, drawn, loop.dtype(precision)
+        ),
         "l1_1m": losses.l1(image, high, valid),
         "l1_10m": losses.l1(seen, low[:, :RGB], known),
     }

@@ -74,36 +74,40 @@ class Images:
 
     Args:
         index, root, split: as for ChipDataset.
-        folder: {id}.tif, uint16 1 m RGB, reflectance x 10000, 0 = unknown.
-        normalisation: {"mean", "std"} of reflectance, of which the first three are the image's.
+        folder: {id}.tif, uint16 1 m image, reflectance x 10000, 0 = unknown.
+        normalisation: {"mean", "std"} of reflectance, of which the first are the image's.
+        channels: bands of the image.
     """
 
     def __init__(
-        self, index: Path, root: Path, split: str, folder: Path, normalisation: dict[str, list[float]]
+        self, index: Path, root: Path, split: str, folder: Path, normalisation: dict[str, list[float]], channels: int
     ) -> None:
         self.chips, self.folder = ChipDataset(index, root, split), folder
         self.ids = self.chips.ids
-        self.mean, self.std = (np.array(normalisation[key][:3], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
+        self.channels = channels
+        self.mean, self.std = (
+            np.array(normalisation[key][:channels], np.float32).reshape(channels, 1, 1) for key in ("mean", "std")
+        )
         self.read = lru_cache(CACHED_CHIPS)(self._read)
 
     def _read(self, sample_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """(uint16 [3, h, w], label uint8 [h, w] that is 255 wherever the image is unknown)."""
+        """(uint16 [channels, h, w], label uint8 [h, w] that is 255 wherever the image is unknown)."""
         image = raster.read(self.folder / f"{sample_id}.tif")[0]
         label = raster.read(self.chips.root / self.chips.table.loc[sample_id, "label"])[0][0]
-        if image.shape != (3, *label.shape):
+        if image.shape != (self.channels, *label.shape):
             raise DataError(
-                f"image {self.folder / sample_id}.tif is {image.shape}, expected 3 bands of {label.shape}; "
+                f"image {self.folder / sample_id}.tif is {image.shape}, expected {self.channels} bands of {label.shape}; "
                 "make the images of this index again"
             )
         return image, np.where((image == 0).any(0), UNKNOWN, label)
 
     def normalise(self, image: np.ndarray, gain: np.ndarray | float = 1.0) -> np.ndarray:
-        """uint16 [3, h, w] -> float32 normalised reflectance, unknown pixels at the mean (0)."""
+        """uint16 [channels, h, w] -> float32 normalised reflectance, unknown pixels at the mean (0)."""
         scaled = (image.astype(np.float32) * REFLECTANCE_PER_DN * gain - self.mean) / self.std
         return np.where(image == 0, 0, scaled).astype(np.float32)
 
     def crop(self, rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-        """A random crop of a random chip, turned and with gains changed: float32 [3, c, c], uint8 [c, c]."""
+        """A random crop of a random chip, turned and with gains changed: float32 [channels, c, c], uint8 [c, c]."""
         which, size = int(rng.integers(len(self.ids))), recipe.crop_px
         image, label = self.read(self.ids[which])
         if min(label.shape) < size:
@@ -111,14 +115,14 @@ class Images:
         row, column = (int(rng.integers(side - size + 1)) for side in label.shape)
         turned = int(rng.integers(8))
         window = np.s_[..., row : row + size, column : column + size]
-        normalised = self.normalise(image[window], loop.gains(rng, 3, recipe.jitter))
+        normalised = self.normalise(image[window], loop.gains(rng, self.channels, recipe.jitter))
         return loop.turn(normalised, turned), loop.turn(label[window], turned)
 
     def batch(self, seed: int, step: int, places: Iterable[int], recipe: Recipe) -> Batch:
         """The crops at some places of the batch of a step; each depends on seed, step and place alone.
 
         Returns:
-            float32 [places, 3, c, c]; uint8 [places, c, c]; int64 [places], seeds of what the loss draws for each.
+            float32 [places, channels, c, c]; uint8 [places, c, c]; int64 [places], seeds of what the loss draws for each.
         """
         drawn = [np.random.default_rng([seed, step, place]) for place in places]
         images, labels = zip(*(self.crop(rng, recipe) for rng in drawn))
@@ -223,7 +227,7 @@ def _pictures(model: Segmenter, images: Images, threshold: float) -> list[list[n
         probability = images.predict(model, images.ids[which])
         shown = np.where(label == UNKNOWN, 0.5, label).astype(np.float32)
         mapped = (probability >= threshold).astype(np.float32)
-        rows.append([loop.to_display(image * REFLECTANCE_PER_DN), shown, probability, mapped])
+        rows.append([loop.to_display(image[:3] * REFLECTANCE_PER_DN), shown, probability, mapped])
     return rows
 
 
@@ -265,11 +269,14 @@ def segmentation(
         return processes.spread(segmentation, recipe.devices, arguments)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     root = Path(chips[0]).parent
-    trained, validated = (Images(index, root, split, images, normalisation) for split in ("train", "validation"))
     loop.prepare(seed, threads)
+    network = build(**model).to(loop.device())
+    trained, validated = (
+        Images(index, root, split, images, normalisation, network.channels) for split in ("train", "validation")
+    )
     settings = {name: arguments[name] for name in ("method", "model", "training", "seed", "threads")}
     kept = State(state, __name__, [index, statistics, images, *chips], settings)
-    trainer = train(build(**model).to(loop.device()), trained, validated, recipe, seed, threads, kept, events)
+    trainer = train(network, trained, validated, recipe, seed, threads, kept, events)
     if not trainer.first:
         return {}
     network = trainer.average.model
