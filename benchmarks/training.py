@@ -49,9 +49,9 @@ CHIP_PX, CHIPS, SEED = 64, 12, 0
 BANDS = {"mean": [0.165] * 3, "std": [0.078] * 3}
 # Kind, preset, changes that make a step short enough for two cores, steps measured after two to warm up.
 CASES: dict[str, tuple[str, str, dict[str, Any], int]] = {
-    "stage 1, `small`": ("stage1", "small", {}, 6),
-    "stage 1, `base`, batch 4, 24 px": ("stage1", "base", {"batch": 4, "patch_px": 24}, 2),
-    "stage 2, `small`": ("stage2", "small", {}, 4),
+    "stage 1, `small`": ("stage1", "small", {}, 24),
+    "stage 1, `base`, batch 4, 24 px": ("stage1", "base", {"batch": 4, "patch_px": 24}, 4),
+    "stage 2, `small`": ("stage2", "small", {}, 12),
     "adversarial, `small`": ("adversarial", "small", {}, 4),
 }
 OURS, LOOP = "`jointseg`", "plain loop"
