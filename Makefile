@@ -1,6 +1,5 @@
 # make demo   the whole flow on a made-up valley and on a real Sentinel-2 scene, then where to look
 # make test   the test suite
-# make checkpoint   trains the networks of checkpoints/small again
 # make lint   formatters, linters, type checker, Snakemake's own lint
 SHELL := /bin/bash
 VENV := .venv
@@ -8,11 +7,9 @@ BIN := $(VENV)/bin
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 REHEARSAL := examples/rehearsal/config.yaml
 SCENE := examples/eastern_shore/config.yaml
-TRAINED := results/checkpoint
-SHIPPED := checkpoints/small
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo checkpoint test slow lint format docs install gdal clean
+.PHONY: demo test slow lint format docs install gdal clean
 
 install: $(VENV)/installed gdal
 
@@ -32,19 +29,13 @@ gdal:
 	  || { echo "GDAL's command-line tools are missing; install them (Debian: apt-get install gdal-bin) and run again"; exit 1; }
 
 demo: install
+	jointseg run $(REHEARSAL)
 	jointseg run $(SCENE)
 	jointseg run $(REHEARSAL)
 	@echo
 	@echo "Look at  results/rehearsal/report/index.html      maps, tables, growth and the flow, with the real scene at its end"
 	@echo "         results/eastern_shore/report/index.html  the real Sentinel-2 scene alone"
 	@echo "Audit    $(BIN)/jointseg audit verify results/rehearsal"
-
-checkpoint: install
-	jointseg run examples/checkpoint/config.yaml
-	mkdir -p $(SHIPPED)
-	for part in superres segmentation; do \
-	  cp $(TRAINED)/$$part/joint.safetensors $(SHIPPED)/$$part.safetensors && \
-	  cp $(TRAINED)/release/models/$$part-joint.md $(SHIPPED)/$$part.md || exit 1; done
 
 test: install
 	pytest -n 2 --dist loadfile
