@@ -26,8 +26,8 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         stack = x
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
-            stack = torch.cat((stack, F.leaky_relu(conv(stack), NEGATIVE_SLOPE)), 1)
-        return x + RESIDUAL_SCALE * self.conv5(stack)
+            stack = torch.cat((stack, F.leaky_relu_(conv(stack), NEGATIVE_SLOPE)), 1)
+        return torch.add(x, self.conv5(stack), alpha=RESIDUAL_SCALE)
 
 
 class RRDB(nn.Module):
@@ -40,7 +40,7 @@ class RRDB(nn.Module):
         self.RDB3 = DenseBlock(features, growth)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + RESIDUAL_SCALE * self.RDB3(self.RDB2(self.RDB1(x)))
+        return torch.add(x, self.RDB3(self.RDB2(self.RDB1(x))), alpha=RESIDUAL_SCALE)
 
 
 class RRDBNet(nn.Module):
@@ -123,4 +123,4 @@ class RRDBNet(nn.Module):
         first = self.conv_first(x)
         x = first + self.trunk_conv(self.RRDB_trunk(first))
         x = F.leaky_relu(self._upsample(x), NEGATIVE_SLOPE)
-        return self.conv_last(F.leaky_relu(self.HRconv(x), NEGATIVE_SLOPE))
+        return self.conv_last(F.leaky_relu_(self.HRconv(x), NEGATIVE_SLOPE))
