@@ -75,7 +75,7 @@ class Patches:
         chip = self.dataset.read(chip_id, (row, col, patch_px))
         which = int(rng.integers(8))
         names = of_count(len(chip.lr))
-        # A merged pixel is of the same date and band as the composite's: it has its gain.
+        # Gains that differed within a 10 m pixel would draw a pattern that no date shows.
         gain = gains(rng, count_own(names), self.jitter)[shown(names)] if self.jitter else None
         low, high = self._normalised(chip.lr, chip.hr, gain)
         return turned(low, which), turn(high, which), turn(chip.label, which)
