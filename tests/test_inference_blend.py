@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,23 +15,26 @@ from jointseg.inference.lattice import Window
 WINDOW_M = 160
 
 
-def noise(bounds: Bounds, stride_m: int, channels: int, skipped: int = 0) -> Iterator[tuple[Window, np.ndarray | None]]:
+def noise(
+    bounds: Bounds, stride_m: int, channels: int, skipped: int = 0
+) -> Iterator[tuple[Window, torch.Tensor | None]]:
     """A result of each window that depends on its place alone; every `skipped`-th window has none."""
     for window in lattice.windows(bounds, WINDOW_M, stride_m):
         if skipped and (window.row + window.col) % skipped == 0:
             yield window, None
         else:
             rng = np.random.default_rng([window.row + 100, window.col + 100])
-            yield window, rng.random((channels, WINDOW_M, WINDOW_M), dtype=np.float32)
+            yield window, torch.from_numpy(rng.random((channels, WINDOW_M, WINDOW_M), dtype=np.float32))
 
 
 def whole(bounds: Bounds, stride_m: int, channels: int = 1, skipped: int = 0) -> np.ndarray:
     minx, miny, maxx, maxy = bounds
     out = np.full((channels, maxy - miny, maxx - minx), np.nan, dtype=np.float32)
     results = noise(bounds, stride_m, channels, skipped)
-    for row, values in blend(results, bounds, WINDOW_M, stride_m, channels):
-        assert np.isnan(out[:, row : row + values.shape[1]]).all(), "a row is given once"
-        out[:, row : row + values.shape[1]] = values
+    for (west, south, east, north), values in blend(results, bounds, WINDOW_M, stride_m, channels):
+        place = out[:, maxy - north : maxy - south, west - minx : east - minx]
+        assert np.isnan(place).all(), "a pixel is given once"
+        place[:] = values.numpy()
     assert not np.isnan(out).any()
     return out
 
@@ -65,18 +69,19 @@ def test_windows_cut_from_one_picture_blend_to_that_picture() -> None:
     rng = np.random.default_rng(1)
     picture = rng.random((1000, 1000), dtype=np.float32)  # row = northing from the south, column = easting
 
-    def cut() -> Iterator[tuple[Window, np.ndarray]]:
+    def cut() -> Iterator[tuple[Window, torch.Tensor]]:
         for window in lattice.windows(bounds, WINDOW_M, stride_m):
             west, south, east, north = (v + 100 for v in window.bounds)
-            yield window, picture[south:north, west:east][None, ::-1]
+            yield window, torch.from_numpy(picture[south:north, west:east][None, ::-1].copy())
 
-    for row, values in blend(cut(), bounds, WINDOW_M, stride_m):
-        north = 500 - row
-        expected = picture[north - values.shape[1] + 100 : north + 100, 200:800][::-1]
-        assert values[0] == pytest.approx(expected, abs=1e-6)
+    for (west, south, east, north), values in blend(cut(), bounds, WINDOW_M, stride_m):
+        expected = picture[south + 100 : north + 100, west + 100 : east + 100][::-1]
+        assert values[0].numpy() == pytest.approx(expected, abs=1e-6)
 
 
-def test_memory_is_the_band_not_the_ground() -> None:
-    sizes = [values.shape for _, values in blend(noise((0, 0, 480, 3200), 120, 1), (0, 0, 480, 3200), WINDOW_M, 120)]
-    assert max(rows for _, rows, _ in sizes) <= WINDOW_M
-    assert sum(rows for _, rows, _ in sizes) == 3200
+def test_pieces_are_no_larger_than_a_window_and_come_in_reading_order() -> None:
+    bounds = (0, 0, 1000, 3200)
+    pieces = [place for place, _ in blend(noise(bounds, 120, 1), bounds, WINDOW_M, 120)]
+    assert max(max(east - west, north - south) for west, south, east, north in pieces) <= WINDOW_M
+    assert sum((east - west) * (north - south) for west, south, east, north in pieces) == 1000 * 3200
+    assert pieces == sorted(pieces, key=lambda place: (-place[3], place[0]))

@@ -16,8 +16,10 @@ from jointseg import raster
 from jointseg.bands import MERGED, OWN, RGB
 from jointseg.errors import DataError
 from jointseg.grid import parse_tile
-from jointseg.inference import cutout, engine
+from jointseg.inference import chips, cutout, engine
+from jointseg.inference.lattice import Window
 from jointseg.inference.predictor import Predictor
+from jointseg.inference.source import Composites
 from jointseg.models import checkpoint
 from jointseg.training import images
 
@@ -46,8 +48,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     segmentation = save(folder / "segmentation.safetensors", "mask2former", SEGMENTER)
     rng = np.random.default_rng(0)
     dn = rng.integers(300, 3000, (3, 48, 48)).astype(np.uint16)
-    predictor = engine.Predictor.load("superres", segmentation, superres)
-    middle = float(np.median(predictor.probability(dn, np.ones((48, 48), bool))))
+    predictor = Predictor.load("superres", segmentation, superres)
+    middle = float(predictor.probability(dn, np.ones((48, 48), bool)).median())
     segmentation = save(folder / "segmentation.safetensors", "mask2former", SEGMENTER, extra={"threshold": middle})
     return {"superres": superres, "segmentation": segmentation}
 
@@ -216,7 +218,7 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
     )
     rows.to_crs(4326).to_parquet(tmp_path / "index.parquet")
     given = dict(weights) if method == "superres" else {"segmentation": weights["segmentation"]}
-    facts = engine.isa_chips(
+    facts = chips.isa_chips(
         index=tmp_path / "index.parquet",
         composites=list(made.values()),
         predictions=tmp_path / "chips",
@@ -251,9 +253,9 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
 
 
 def test_kept_windows_are_bounded() -> None:
-    kept = engine.Recent(2)
+    kept = chips.Recent(2)
     for row in range(5):
-        kept[engine.Window(row, 0, (0, 0, 1, 1))] = None
+        kept[Window(row, 0, (0, 0, 1, 1))] = None
     assert [window.row for window in kept] == [3, 4]
 
 
@@ -300,19 +302,19 @@ def test_settings_that_cannot_work_are_refused(
 def test_checkpoints_of_two_normalisations_are_refused(tmp_path: Path, weights: dict[str, Path]) -> None:
     other = save(tmp_path / "other.safetensors", "prog_esrgan", GENERATOR, mean=[0.2, 0.1, 0.08])
     with pytest.raises(DataError, match="normalisation"):
-        engine.Predictor.load("superres", weights["segmentation"], other)
+        Predictor.load("superres", weights["segmentation"], other)
     with pytest.raises(DataError, match="mask2former"):
-        engine.Predictor.load("superres", weights["superres"], other)
+        Predictor.load("superres", weights["superres"], other)
 
 
 def test_checkpoints_of_another_method_or_stage_are_refused(tmp_path: Path, weights: dict[str, Path]) -> None:
     half = save(tmp_path / "half.safetensors", "prog_esrgan", GENERATOR, extra={"stage": 1})
     with pytest.raises(DataError, match=r"2\.5 m"):
-        engine.Predictor.load("superres", weights["segmentation"], half)
+        Predictor.load("superres", weights["segmentation"], half)
     baseline = save(tmp_path / "baseline.safetensors", "mask2former", SEGMENTER, extra={"method": "bilinear"})
     with pytest.raises(DataError, match="bilinear"):
-        engine.Predictor.load("superres", baseline, weights["superres"])
-    assert engine.Predictor.load("bilinear", baseline, None).threshold == 0.5
+        Predictor.load("superres", baseline, weights["superres"])
+    assert Predictor.load("bilinear", baseline, None).threshold == 0.5
 
 
 def test_the_map_is_a_cog_on_the_tile(tmp_path: Path, weights: dict[str, Path]) -> None:
@@ -355,12 +357,12 @@ def test_a_window_has_the_bands_that_the_checkpoint_lists(tmp_path: Path) -> Non
         normalisation = {"mean": [0.1] * count, "std": [0.05 + 0.01 * n for n in range(count)]}
         predictor = Predictor(Mean(), None, normalisation)
         assert predictor.bands == bands
-        dn, known = engine.Composites([own], predictor.bands, [more]).read(bounds)
+        dn, known = Composites([own], predictor.bands, [more]).read(bounds)
         assert dn.shape == (count, 400, 400) and (known == (image[3] > 0)).all()
         assert (dn[:3] == image[:3]).all()
         if bands[-1] != "B02" and count > 4:
             assert (dn[-12:-9, :40] == image[:3, :40]).all() and (dn[-12:, 40:] == merged[:, 40:]).all()
-        made = predictor.reflectance(dn[:, :8, :8], known[:8, :8])
+        made = predictor.reflectance(dn[:, :8, :8], known[:8, :8]).numpy()
         standard = (dn[:, :8, :8] * 1e-4 - 0.1) / np.array(normalisation["std"])[:, None, None]
         assert made.shape == (3, 80, 80)
         assert made[0, ::10, ::10] == pytest.approx(standard.mean(axis=0) * 0.05 + 0.1, abs=1e-5)
@@ -370,16 +372,17 @@ def test_a_window_has_the_bands_that_the_checkpoint_lists(tmp_path: Path) -> Non
 def test_bands_that_are_not_there_are_named_with_the_remedy(tmp_path: Path) -> None:
     own = stored(tmp_path / "a.tif", ground(), (*RGB, "clear"))
     with pytest.raises(DataError, match=r"a\.tif has bands .* lacks \['B08'\]; make the composites again"):
-        engine.Composites([own], OWN)
+        Composites([own], OWN)
     with pytest.raises(DataError, match=r"merged dates \(B04_nw .*a\.tif; set sentinel2\.dates"):
-        engine.Composites([own], RGB + MERGED)
+        Composites([own], RGB + MERGED)
 
 
 def test_the_baseline_reads_three_bands_whatever_the_dataset_had() -> None:
     count = 16
     predictor = Predictor(None, Mean(), {"mean": [0.1] * count, "std": [0.05] * count})
     assert predictor.bands == RGB
-    assert predictor.reflectance(np.full((3, 4, 4), 700, np.uint16), np.ones((4, 4), bool)) == pytest.approx(0.07)
+    made = predictor.reflectance(np.full((3, 4, 4), 700, np.uint16), np.ones((4, 4), bool))
+    assert made.numpy() == pytest.approx(0.07)
 
 
 def test_a_segmenter_of_four_channels_reads_near_infrared_beside_the_image() -> None:
@@ -397,6 +400,6 @@ def test_a_segmenter_of_four_channels_reads_near_infrared_beside_the_image() -> 
     mean, std = (np.full((4, 1, 1), normalisation[key][0], np.float32) for key in ("mean", "std"))
     trained_on = images.sharpen(dn, None, mean, std, channels=4)
     for predictor in (baseline, chain):
-        seen = predictor.probability(dn, known)
+        seen = predictor.probability(dn, known).numpy()
         assert seen.shape == (1, 50, 60)
         assert seen[0] * 0.05 + 0.1 == pytest.approx(trained_on[3] * 1e-4, abs=6e-5)

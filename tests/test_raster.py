@@ -7,6 +7,7 @@ from affine import Affine
 
 from jointseg import raster
 from jointseg.errors import DataError
+from jointseg.raster_mosaic import Mosaic
 
 CRS = "EPSG:32650"
 
@@ -88,7 +89,7 @@ def test_mosaic_joins_and_fills(tmp_path):
         raster.write(
             tmp_path / f"{name}.tif", array, crs=CRS, transform=lattice(x, 20), nodata=0, descriptions=("B04",)
         )
-    mosaic = raster.Mosaic([tmp_path / "a.tif", tmp_path / "b.tif"])
+    mosaic = Mosaic([tmp_path / "a.tif", tmp_path / "b.tif"])
     assert mosaic.read((10, 0, 50, 20)).tolist() == [[[1, 2, 2, 0], [1, 2, 2, 0]]]
     assert mosaic.bounds == (0, 0, 40, 20)
 
@@ -97,7 +98,7 @@ def test_mosaic_of_two_lattices_is_an_error(tmp_path):
     raster.write(tmp_path / "a.tif", np.ones((1, 2, 2), np.uint8), crs=CRS, transform=lattice())
     raster.write(tmp_path / "b.tif", np.ones((1, 2, 2), np.uint8), crs="EPSG:32651", transform=lattice())
     with pytest.raises(DataError, match="32651"):
-        raster.Mosaic([tmp_path / "a.tif", tmp_path / "b.tif"])
+        Mosaic([tmp_path / "a.tif", tmp_path / "b.tif"])
 
 
 def test_truncated_file_is_named(tmp_path):

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from jointseg.errors import DataError
 Bounds = tuple[float, float, float, float]
 BLOCK_PX = 512
 _PART, _STRIPS = ".part-", ".strips.tif"
+_CACHE_MB = 32
 _FULL_BYTES = 4 << 20  # a block that found no room may leave this much
 
 
@@ -151,12 +152,19 @@ class Writer:
             self._to.close()
             if error is not None:
                 raise error
-            _copy_to_cog(self._strips, self._part, self.overviews)
+            copy_to_cog(self._strips, self._part, self.overviews)
 
 
-def _copy_to_cog(source: object, target: Path, overviews: str | None, block_px: int = BLOCK_PX) -> None:
+def copy_to_cog(
+    source: object,
+    target: Path,
+    overviews: str | None,
+    block_px: int = BLOCK_PX,
+    threads: int = 1,
+    content: Callable[[int, int], np.ndarray] | None = None,
+) -> None:
+    """Makes a COG; `content` gives, for a first row and a number of rows, [bands, rows, columns] that must be read from it."""
     options = {"OVERVIEW_RESAMPLING": overviews.upper()} if overviews else {"OVERVIEWS": "NONE"}
-    # One thread: with more, the order of blocks in the file may change from run to run.
     rasterio.shutil.copy(
         source,
         target,
@@ -164,14 +172,18 @@ def _copy_to_cog(source: object, target: Path, overviews: str | None, block_px: 
         COMPRESS="DEFLATE",
         PREDICTOR="YES",
         BLOCKSIZE=str(block_px),
-        NUM_THREADS="1",
+        NUM_THREADS=str(threads),
         BIGTIFF="IF_SAFER",
         **options,
     )
     # GDAL may report a write that failed only when the blocks are read again.
     with rasterio.open(target) as made:
         for _, window in made.block_windows(1):
-            made.read(window=window)
+            read = made.read(window=window)
+            if content is not None:
+                wanted = content(window.row_off, window.height)[:, :, window.col_off : window.col_off + window.width]
+                if not np.array_equal(read, wanted):
+                    raise DataError(f"{target} was written but other pixels are read from it; look after the disk")
 
 
 def write(
@@ -195,7 +207,17 @@ def write(
             if descriptions:
                 to.descriptions = tuple(descriptions)
             to.update_tags(**(tags or {}))
-        _copy_to_cog(memory.name, part, overviews, block_px)
+        copy_to_cog(memory.name, part, overviews, block_px)
+
+
+@contextmanager
+def small_cache() -> Iterator[None]:
+    """GDAL keeps few blocks that it has read; by default they may fill a twentieth of the machine's memory.
+
+    It has an effect only before a process reads its first block.
+    """
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+        yield
 
 
 @contextmanager
@@ -248,61 +270,3 @@ def read(
         window = Window(col, row, cols, rows)
         array = source.read(bands, window=window, boundless=True, fill_value=fill)
         return array, source.transform @ Affine.translation(col, row), crs
-
-
-class Mosaic:
-    """Rasters of one CRS, resolution, lattice and band list, read as one; nodata where none lies."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        if not paths:
-            raise DataError("a mosaic needs at least one raster")
-        self.paths = [Path(path) for path in paths]
-        self._bounds: list[Bounds] = []
-        first: tuple | None = None
-        for path in self.paths:
-            with opened(path) as source:
-                facts = (
-                    source.crs.to_string(),
-                    source.transform.a,
-                    source.descriptions,
-                    source.dtypes[0],
-                    source.nodata,
-                )
-                first = first or facts
-                if facts != first:
-                    raise DataError(
-                        f"{path} has (CRS, pixel, bands, type, nodata) {facts} but {self.paths[0]} has {first}"
-                    )
-                if source.transform.c % source.transform.a or source.transform.f % source.transform.a:
-                    raise DataError(f"{path} does not lie on the lattice of its {source.transform.a:g} m pixels")
-                self._bounds.append(tuple(source.bounds))
-        assert first is not None
-        self.crs: str = first[0]
-        self.res_m: float = first[1]
-        self.descriptions: tuple[str, ...] = first[2]
-        self.dtype: str = first[3]
-        self.nodata: float = 0 if first[4] is None else first[4]
-
-    @property
-    def bounds(self) -> Bounds:
-        """What the rasters span together."""
-        west, south, east, north = zip(*self._bounds)
-        return min(west), min(south), max(east), max(north)
-
-    def read(self, bounds: Bounds, bands: Sequence[int] | None = None) -> np.ndarray:
-        """[bands, rows, columns] of bounds on the lattice; where rasters overlap, the first of them."""
-        bands = list(bands) if bands else list(range(1, len(self.descriptions) + 1))
-        lattice = Affine(self.res_m, 0, bounds[0], 0, -self.res_m, bounds[3])
-        _, _, rows, cols = window_of(Affine(self.res_m, 0, 0, 0, -self.res_m, 0), bounds)
-        out = np.full((len(bands), rows, cols), self.nodata, dtype=self.dtype)
-        for path, (west, south, east, north) in reversed(list(zip(self.paths, self._bounds))):
-            part = (max(west, bounds[0]), max(south, bounds[1]), min(east, bounds[2]), min(north, bounds[3]))
-            if part[0] >= part[2] or part[1] >= part[3]:
-                continue
-            row, col, height, width = window_of(lattice, part)
-            with opened(path) as source:
-                top, left, _, _ = window_of(source.transform, part)
-                out[:, row : row + height, col : col + width] = source.read(
-                    bands, window=Window(left, top, width, height)
-                )
-        return out

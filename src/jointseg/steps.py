@@ -30,7 +30,7 @@ STEPS = {
     "ablation_arm": "ablation.arm",
     "ablation": "ablation.collect",
     "isa": "inference.engine",
-    "isa_chips": "inference.engine",
+    "isa_chips": "inference.chips",
     "map_chips": "inference.cutout",
     "preview": "inference.preview",
     "mosaic": "inference.mosaic",

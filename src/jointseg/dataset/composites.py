@@ -10,6 +10,7 @@ import rasterio.crs
 from jointseg import raster
 from jointseg.bands import MERGED
 from jointseg.errors import DataError
+from jointseg.raster_mosaic import Mosaic
 
 CLEAR = "clear"
 
@@ -54,7 +55,7 @@ class Composites:
         return np.where(known, np.concatenate(image), 0), values[-1]
 
 
-def _by_zone(paths: Sequence[Path]) -> dict[int, raster.Mosaic]:
+def _by_zone(paths: Sequence[Path]) -> dict[int, Mosaic]:
     by_zone: dict[int, list[Path]] = defaultdict(list)
     for path in sorted(Path(path) for path in paths):
         with raster.opened(path) as source:
@@ -62,4 +63,4 @@ def _by_zone(paths: Sequence[Path]) -> dict[int, raster.Mosaic]:
         if code is None:
             raise DataError(f"{path} has no EPSG code; composites are in a UTM zone")
         by_zone[code].append(path)
-    return {code: raster.Mosaic(some) for code, some in by_zone.items()}
+    return {code: Mosaic(some) for code, some in by_zone.items()}

@@ -8,7 +8,8 @@ from affine import Affine
 
 from jointseg import progress, raster
 from jointseg.errors import DataError
-from jointseg.inference.engine import by_zone, chip_bounds
+from jointseg.inference.chips import by_zone, chip_bounds
+from jointseg.raster_mosaic import Mosaic
 
 
 def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -
     """
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]
-    maps = {epsg: raster.Mosaic(paths) for epsg, paths in by_zone(isa).items()}
+    maps = {epsg: Mosaic(paths) for epsg, paths in by_zone(isa).items()}
     with raster.atomic(predictions) as folder:
         folder.mkdir()
         for chip in progress.track(list(chips.itertuples()), f"chips of the {method} map", unit="chip"):

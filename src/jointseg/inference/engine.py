@@ -1,72 +1,33 @@
-"""From 10 m composites and two checkpoints to 1 m ISA: whole tiles, and the same pixels on the test chips."""
+"""From 10 m composites and two checkpoints to 1 m maps of a tile, in one pass."""
 
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
+import torch
 from affine import Affine
+from torch import Tensor
 
-from jointseg import grid, progress, raster
-from jointseg.bands import count_own, filled
+from jointseg import grid, progress, raster, raster_rows
 from jointseg.errors import DataError
-from jointseg.inference import lattice
+from jointseg.inference import devices, lattice
+from jointseg.inference.bands import Bands
 from jointseg.inference.blend import Bounds, blend
-from jointseg.inference.lattice import LR_M, Window
-from jointseg.inference.predictor import Predictor
+from jointseg.inference.lattice import Window
+from jointseg.inference.predictor import Precision, Predictor
+from jointseg.inference.products import FORMS, Products
+from jointseg.inference.source import Composites, Seen, strips
+from jointseg.provenance.work import work_key
 
 log = logging.getLogger(__name__)
 
-UNKNOWN = 255
-# Windows kept for the chips that follow: those of two lattice rows of a reach some 15 km wide.
-KEPT_WINDOWS = 64
-
-Compute = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Result = tuple[Window, np.ndarray | None]
-Kept = MutableMapping[Window, np.ndarray | None]
-
-
-class Composites:
-    """10 m composites of one zone, and their merged dates where the bands ask for them, read as reflectance and validity."""
-
-    def __init__(self, paths: list[Path], bands: tuple[str, ...], merged: Sequence[Path] = ()) -> None:
-        own = count_own(bands)
-        self.mosaic = raster.Mosaic(paths)
-        *self._bands, self._clear = _numbers(self.mosaic, (*bands[:own], "clear"))
-        if self.mosaic.res_m != LR_M:
-            raise DataError(f"{paths[0]} has {self.mosaic.res_m} m pixels; composites have {LR_M} m")
-        self._merged, self._more = None, []
-        if own < len(bands):
-            if not merged:
-                raise DataError(
-                    f"the checkpoint reads merged dates ({bands[own]} ...) but none were made beside {paths[0]}; "
-                    "set sentinel2.dates as it was for the dataset"
-                )
-            self._merged = raster.Mosaic(list(merged))
-            self._more = _numbers(self._merged, bands[own:])
-
-    def read(self, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-        """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] seen clear at least once)."""
-        array = self.mosaic.read(bounds, [*self._bands, self._clear])
-        if self._merged is None:
-            return array[:-1], array[-1] > 0
-        return filled(np.concatenate([array[:-1], self._merged.read(bounds, self._more)])), array[-1] > 0
-
-    def known(self, bounds: Bounds) -> np.ndarray:
-        """bool [h, w]: seen clear at least once."""
-        return self.mosaic.read(bounds, [self._clear])[0] > 0
-
-
-def _numbers(mosaic: raster.Mosaic, bands: Sequence[str]) -> list[int]:
-    """The numbers, from 1, of bands by name."""
-    names = mosaic.descriptions
-    if missing := [name for name in bands if name not in names]:
-        raise DataError(f"{mosaic.paths[0]} has bands {names} but lacks {missing}; make the composites again with them")
-    return [names.index(name) + 1 for name in bands]
+Compute = Callable[[np.ndarray, np.ndarray], Tensor]
+Result = tuple[Window, Tensor | None]
+Kept = MutableMapping[Window, Tensor | None]
 
 
 def results(
@@ -75,43 +36,77 @@ def results(
     compute: Compute,
     pool: Executor,
     batch: int,
+    seen: Seen | None = None,
     kept: Kept | None = None,
 ) -> Iterator[Result]:
     """What `compute` makes of each window, in order; None for windows without one known pixel.
 
     Each window is computed alone over its full extent, from whatever the composites hold there, so its result depends
-    on the ground alone. One strip of windows is read at a time; `batch` windows are under way in the pool.
+    on the ground alone. The row of windows that comes next is read ahead; `batch` windows are under way in the pool.
+
+    Args:
+        seen: is told which ground was seen clear, a row of windows at a time.
+        kept: results that need not be computed again; new ones are added.
+
+    Raises:
+        DataError: a composite cannot be read, the networks gave something that is not a number, or one window alone does
+            not fit the GPU's memory.
     """
-    queue: deque[tuple[Window, Future[np.ndarray] | np.ndarray | None]] = deque()
+    queue: deque[tuple[Window, Future[Tensor] | Tensor | None, tuple[np.ndarray, np.ndarray]]] = deque()
+    depth = batch
 
     def oldest() -> Result:
-        window, entry = queue.popleft()
-        value = entry.result() if isinstance(entry, Future) else entry
+        nonlocal depth
+        window, entry, ground = queue.popleft()
+        try:
+            value = entry.result() if isinstance(entry, Future) else entry
+        except torch.cuda.OutOfMemoryError:
+            wait([other for _, other, _ in queue if isinstance(other, Future)])
+            torch.cuda.empty_cache()
+            log.warning("the GPU's memory held no %d windows at a time: one at a time from here", depth)
+            depth = 0
+            value = _alone(compute, window, ground)
+        if value is not None and not bool(torch.isfinite(value).all()):
+            west, south, east, north = window.bounds
+            raise DataError(
+                f"the networks gave values that are no numbers in the window {west}-{east} E, {south}-{north} N; "
+                "train the checkpoints again, or take inference.precision fp32"
+            )
         if kept is not None:
             kept[window] = value
         return window, value
 
-    for row in rows:
-        strip = (row[0].bounds[0], row[0].bounds[1], row[-1].bounds[2], row[0].bounds[3])
-        made = {window: kept[window] for window in row if window in kept} if kept is not None else {}
-        if len(made) < len(row):
-            dn, known = composites.read(strip)
+    for row, strip in strips(composites, rows):
+        if seen is not None:
+            seen.keep(strip)
         for window in row:
-            if window in made:
-                queue.append((window, made[window]))
-            else:
-                cut = slice((window.bounds[0] - strip[0]) // LR_M, (window.bounds[2] - strip[0]) // LR_M)
-                seen = known[:, cut].any()
-                queue.append((window, pool.submit(compute, dn[:, :, cut], known[:, cut]) if seen else None))
-            if len(queue) > batch:
+            dn, known = strip.of(window.bounds)
+            entry: Future[Tensor] | Tensor | None = None
+            if kept is not None and window in kept:
+                entry = kept[window]
+            elif known.any():
+                entry = pool.submit(compute, dn, known)
+            queue.append((window, entry, (dn, known)))
+            if len(queue) > depth:
                 yield oldest()
     while queue:
         yield oldest()
 
 
-def classes(
+def _alone(compute: Compute, window: Window, ground: tuple[np.ndarray, np.ndarray]) -> Tensor:
+    try:
+        return compute(*ground)
+    except torch.cuda.OutOfMemoryError as error:
+        side = window.bounds[2] - window.bounds[0]
+        raise DataError(
+            f"one window of {side} m does not fit the GPU's memory; take a smaller inference.window_m"
+        ) from error
+
+
+def pieces(
     composites: Composites,
     predictor: Predictor,
+    products: Products,
     bounds: Bounds,
     epsg: int,
     window_m: int,
@@ -119,19 +114,21 @@ def classes(
     batch: int,
     pool: Executor,
     kept: Kept | None = None,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """ISA of `bounds` in row bands: (first row, uint8 [1, rows, columns] of 0, 1 and 255 = unknown), 1 m pixels.
+) -> Iterator[tuple[Bounds, dict[str, np.ndarray]]]:
+    """The products of `bounds`, piece by piece from north to south and west to east: see `blend` and `Products.finished`.
 
     Unknown is what was never seen clear, what no composite covers, and ground that belongs to another UTM zone.
     """
-    minx, _, maxx, maxy = bounds
-    found = results(composites, lattice.rows(bounds, window_m, stride_m), predictor.probability, pool, batch, kept)
-    for row, values in blend(found, bounds, window_m, stride_m):
-        rows = values.shape[1]
-        band = (minx, maxy - row - rows, maxx, maxy - row)
-        known = composites.known(band).repeat(LR_M, axis=0).repeat(LR_M, axis=1)
-        known &= grid.owned(epsg, Affine(1, 0, minx, 0, -1, maxy - row), values.shape[1:])
-        yield row, np.where(known, values >= predictor.threshold, UNKNOWN).astype(np.uint8)
+
+    def compute(dn: np.ndarray, known: np.ndarray) -> Tensor:
+        return products.blended(*predictor.window(dn, known, products.image))
+
+    seen = Seen()
+    found = results(composites, lattice.rows(bounds, window_m, stride_m), compute, pool, batch, seen, kept)
+    for place, values in blend(found, bounds, window_m, stride_m, products.channels, predictor.device):
+        west, south, east, north = place
+        owned = grid.owned(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
+        yield place, products.finished(values, seen.of(place), owned)
 
 
 def isa(
@@ -149,6 +146,11 @@ def isa(
     threads: int,
     superres: Path | None = None,
     merged: Sequence[Path] = (),
+    probability: Path | None = None,
+    disagreement: Path | None = None,
+    rgb: Path | None = None,
+    precision: Precision = "fp32",
+    state: str | None = None,
 ) -> dict[str, Any]:
     """The 1 m ISA map of one tile: COG uint8, 0 not impervious, 1 impervious, 255 unknown.
 
@@ -161,122 +163,78 @@ def isa(
         batch: windows under way at a time; more hides the time of reading and blending behind the networks.
         threads: windows computed side by side, each on one CPU thread.
         merged: the merged dates beside the composites, for checkpoints that read them.
+        probability, disagreement, rgb: COGs to write in the same pass, see `products.FORMS`; none where left out.
+        precision: of the networks' arithmetic.
+        state: folder of finished rows, so that a killed job goes on where it was; nothing is kept without it.
 
     Returns:
-        Facts for the manifest: windows, device, threshold.
+        Facts for the manifest: windows, device, threshold, rows that an earlier try had finished.
     """
+    wanted = {"isa": isa, "probability": probability, "disagreement": disagreement, "rgb": rgb}
+    paths = {name: path for name, path in wanted.items() if path is not None}
     place = grid.parse_tile(tile, tile_km)
     if window_m > tile_km * 1000:
         raise DataError(f"window_m is {window_m}: it must not exceed the tile's {tile_km * 1000} m; take a smaller one")
     if tile not in {path.stem for path in composites}:
         raise DataError(f"tile {tile} has no composite among {[path.name for path in composites]}; make it first")
-    predictor = Predictor.load(method, segmentation, superres)
-    source = Composites(composites, predictor.bands, merged)
-    if source.mosaic.crs != place.crs:
-        raise DataError(f"{composites[0]} lies in {source.mosaic.crs} but tile {tile} in {place.crs}; make it again")
-    height, width = place.shape(1)
-    with (
-        raster.Writer(
-            isa,
-            shape=(height, width),
-            count=1,
-            dtype="uint8",
-            crs=place.crs,
-            transform=place.transform(1),
-            nodata=UNKNOWN,
-            descriptions=("isa",),
-        ) as writer,
-        predictor.workers(threads) as pool,
-        progress.bar(f"ISA {year} {tile}", height * width / 1e6, "km2") as bar,
-    ):
-        for row, values in classes(source, predictor, place.bounds, place.epsg, window_m, stride_m, batch, pool):
-            writer.write(values, row, 0)
-            bar.advance(values.size / 1e6)
+    with devices.claimed() as device, raster.small_cache():
+        predictor = Predictor.load(method, segmentation, superres, precision, device)
+        source = Composites(composites, predictor.bands, merged)
+        if source.mosaic.crs != place.crs:
+            raise DataError(
+                f"{composites[0]} lies in {source.mosaic.crs} but tile {tile} in {place.crs}; make it again"
+            )
+        products = Products(list(paths), predictor.threshold)
+        read = [*composites, *merged, segmentation, *([superres] if superres is not None else [])]
+        told = {"tile": tile, "lattice": [window_m, stride_m], "products": products.names, "precision": precision}
+        told |= {"method": method, "torch": torch.__version__, "device": device.type}
+        height, width = place.shape(1)
+        sizes = {name: len(FORMS[name].bands) * np.dtype(FORMS[name].dtype).itemsize * width for name in paths}
+        with Bands(Path(state) if state else None, work_key(__name__, read, told), sizes) as bands:
+            done = bands.rows
+            if done:
+                log.info("%d of %d rows are finished already", done, height)
+            with (
+                predictor.workers(threads) as pool,
+                progress.bar(f"ISA {year} {tile}", height * width / 1e6, "km2") as bar,
+            ):
+                bar.advance(done * width / 1e6)
+                minx, miny, maxx, maxy = place.bounds
+                left = (minx, miny, maxx, maxy - done)
+                for rows in _rows(
+                    pieces(source, predictor, products, left, place.epsg, window_m, stride_m, batch, pool), left
+                ):
+                    bands.append(rows)
+                    bar.advance(rows["isa"].size / 1e6)
+            for name, path in paths.items():
+                form = FORMS[name]
+                raster_rows.write(
+                    path,
+                    bands.path(name),
+                    shape=(height, width),
+                    bands=form.bands,
+                    dtype=form.dtype,
+                    crs=place.crs,
+                    transform=place.transform(1),
+                    nodata=form.nodata,
+                    overviews=form.overviews,
+                    scale=form.scale,
+                    threads=threads,
+                )
     windows = sum(1 for _ in lattice.windows(place.bounds, window_m, stride_m))
-    return {"windows": windows, "device": predictor.device.type, "threshold": predictor.threshold}
+    return {"windows": windows, "device": device.type, "threshold": predictor.threshold, "resumed_rows": done}
 
 
-def isa_chips(
-    *,
-    index: Path,
-    composites: list[Path],
-    segmentation: Path,
-    predictions: Path,
-    method: str,
-    window_m: int,
-    stride_m: int,
-    batch: int,
-    threads: int,
-    superres: Path | None = None,
-    merged: Sequence[Path] = (),
-) -> dict[str, Any]:
-    """The map's pixels on every test chip: a folder of {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid.
-
-    Args:
-        index: the dataset's index; only chips of split "test" are mapped.
-        composites: of the map's year, all tiles that the chips and the windows around them touch.
-        predictions: the folder to write.
-        merged: the merged dates beside the composites, for checkpoints that read them.
-    """
-    chips = gpd.read_parquet(index)
-    chips = chips[chips["split"] == "test"]
-    predictor = Predictor.load(method, segmentation, superres)
-    zones, more = by_zone(composites), by_zone(list(merged))
-    with (
-        raster.atomic(predictions) as folder,
-        predictor.workers(threads) as pool,
-        progress.bar("ISA of test chips", len(chips), "chip") as bar,
-    ):
-        folder.mkdir()
-        for epsg, group in chips.groupby("epsg", sort=True):
-            if epsg not in zones:
-                raise DataError(
-                    f"test chips lie in EPSG:{epsg} but no composite does; make the composites of that zone"
-                )
-            source = Composites(zones[epsg], predictor.bands, more.get(epsg, ()))
-            kept: Recent = Recent(KEPT_WINDOWS)
-            places = {chip.sample_id: chip_bounds(chip) for chip in group.itertuples()}
-            order = sorted(places, key=lambda name: (-(places[name][3] // stride_m), places[name][0], name))
-            for name in order:
-                bounds = places[name]
-                bands = classes(source, predictor, bounds, epsg, window_m, stride_m, batch, pool, kept)
-                raster.write(
-                    folder / f"{name}.tif",
-                    np.concatenate([values for _, values in bands], axis=1),
-                    crs=f"EPSG:{epsg}",
-                    transform=Affine(1, 0, bounds[0], 0, -1, bounds[3]),
-                    nodata=UNKNOWN,
-                    descriptions=("isa",),
-                )
-                bar.advance()
-    return {"chips": len(chips), "device": predictor.device.type, "threshold": predictor.threshold}
-
-
-class Recent(OrderedDict[Window, np.ndarray | None]):
-    """The window results added last, at most `size` of them."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._size = size
-
-    def __setitem__(self, window: Window, value: np.ndarray | None) -> None:
-        super().__setitem__(window, value)
-        self.move_to_end(window)
-        while len(self) > self._size:
-            self.popitem(last=False)
-
-
-def by_zone(tiles: list[Path]) -> dict[int, list[Path]]:
-    """Rasters named by their tile, by the EPSG code of their zone."""
-    zones: dict[int, list[Path]] = {}
-    for path in tiles:
-        zones.setdefault(grid.parse_tile(path.stem, 1).epsg, []).append(path)
-    return zones
-
-
-def chip_bounds(chip: Any) -> Bounds:
-    """(minx, miny, maxx, maxy) of a chip in its zone; its side is read off its outline, to whole 10 m pixels."""
-    to_utm = grid.transformer("EPSG:4326", f"EPSG:{chip.epsg}")
-    x, _ = to_utm.transform(*np.array(chip.geometry.exterior.coords)[:, :2].T)
-    side = round((max(x) - chip.minx) / LR_M) * LR_M
-    return int(chip.minx), int(chip.miny), int(chip.minx) + side, int(chip.miny) + side
+def _rows(found: Iterable[tuple[Bounds, dict[str, np.ndarray]]], bounds: Bounds) -> Iterator[dict[str, np.ndarray]]:
+    """Pieces joined to rows over the whole width of the bounds."""
+    minx, _, maxx, _ = bounds
+    whole: dict[str, np.ndarray] = {}
+    for (west, _, east, _), arrays in found:
+        if west == minx:
+            whole = {
+                name: np.empty((*array.shape[:2], maxx - minx), dtype=array.dtype) for name, array in arrays.items()
+            }
+        for name, array in arrays.items():
+            whole[name][:, :, west - minx : east - minx] = array
+        if east == maxx:
+            yield whole

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +17,19 @@ from jointseg.models.prog_esrgan import beside, upsample
 REFLECTANCE_PER_DN = 1e-4
 DEFAULT_THRESHOLD = 0.5
 
+Precision = Literal["fp32", "bf16"]
+
 
 class Predictor:
-    """A super-resolution network (or bilinear upsampling, where it is None) and a segmenter, ready to run."""
+    """A super-resolution network (or bilinear upsampling, where it is None) and a segmenter, ready to run.
+
+    Args:
+        generator, segmenter: the networks, as far as they are needed.
+        normalisation: mean and standard deviation of reflectance by band.
+        threshold: probability from which a pixel is impervious.
+        precision: of the networks' arithmetic; "bf16" changes pixels, as `jointseg bench inference` measures.
+        device: the first GPU or the CPU, where it is left out.
+    """
 
     def __init__(
         self,
@@ -26,8 +37,11 @@ class Predictor:
         segmenter: nn.Module | None,
         normalisation: dict[str, list[float]],
         threshold: float = DEFAULT_THRESHOLD,
+        precision: Precision = "fp32",
+        device: torch.device | None = None,
     ) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = precision
         self.generator = self._ready(generator)
         self.segmenter = self._ready(segmenter)
         self.channels: int = segmenter.channels if segmenter is not None else len(RGB)  # type: ignore[assignment]
@@ -42,10 +56,22 @@ class Predictor:
     def _ready(self, model: nn.Module | None) -> nn.Module | None:
         if model is None:
             return None
+        if self.precision == "bf16":
+            # Autocast would round these weights again for every window.
+            for layer in model.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    layer.to(torch.bfloat16)
         return model.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
-    def load(cls, method: str, segmentation: Path | None, superres: Path | None) -> "Predictor":
+    def load(
+        cls,
+        method: str,
+        segmentation: Path | None,
+        superres: Path | None,
+        precision: Precision = "fp32",
+        device: torch.device | None = None,
+    ) -> "Predictor":
         """Reads the checkpoints that a method needs.
 
         Raises:
@@ -77,7 +103,7 @@ class Predictor:
             threshold = float(header["trained"].get("threshold", DEFAULT_THRESHOLD))
         if normalisation is None:
             raise DataError("a predictor needs a super-resolution or a segmentation checkpoint; give one")
-        return cls(generator, segmenter, normalisation, threshold)
+        return cls(generator, segmenter, normalisation, threshold, precision, device)
 
     def workers(self, threads: int) -> ThreadPoolExecutor:
         """A pool that computes `threads` windows side by side, each on one thread of torch.
@@ -88,26 +114,39 @@ class Predictor:
         return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.inference_mode()
-    def probability(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """ISA probability of one composite window.
+    def window(self, dn: np.ndarray, known: np.ndarray, image: bool = False) -> tuple[Tensor, Tensor | None]:
+        """ISA probability and image of one composite window.
 
         Args:
             dn: uint16 [bands, h, w], reflectance x 10000 at 10 m, of the bands that `bands` names.
             known: bool [h, w]; the rest is filled with the mean of the training images.
+            image: whether the image is wanted too.
 
         Returns:
-            float32 [1, 10 h, 10 w] at 1 m.
+            float32 [1, 10 h, 10 w], and reflectance float32 [3, 10 h, 10 w] where wanted, at 1 m on the device.
         """
         assert self.segmenter is not None
         x = self._normalised(dn, known)
-        seen = beside(self._sharpen(x), x, self.channels).contiguous(memory_format=torch.channels_last)
-        return self.segmenter(seen)[0].float().cpu().numpy()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            made = self._sharpen(x)
+            seen = beside(made, x, self.channels).contiguous(memory_format=torch.channels_last)
+            probability = self.segmenter(seen)[0].float()
+        return probability, self._as_reflectance(made) if image else None
+
+    def probability(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
+        """The first of what `window` gives."""
+        return self.window(dn, known)[0]
 
     @torch.inference_mode()
-    def reflectance(self, dn: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """The 1 m image of one composite window: reflectance float32 [3, 10 h, 10 w]; see `probability`."""
+    def reflectance(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
+        """The 1 m image alone; see `window`."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            image = self._sharpen(self._normalised(dn, known))
+        return self._as_reflectance(image)
+
+    def _as_reflectance(self, image: Tensor) -> Tensor:
         rgb = slice(len(RGB))
-        return (self._sharpen(self._normalised(dn, known)) * self.std[rgb] + self.mean[rgb])[0].cpu().numpy()
+        return image[0].float() * self.std[rgb] + self.mean[rgb]
 
     def _normalised(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
         """[1, bands, h, w] at 10 m, unknown pixels at the mean (0)."""

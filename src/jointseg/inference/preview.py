@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from jointseg import grid, progress, raster
 from jointseg.inference import lattice
 from jointseg.inference.blend import Bounds, blend
-from jointseg.inference.engine import UNKNOWN, Composites, results
+from jointseg.inference.engine import results
 from jointseg.inference.lattice import LR_M
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
+from jointseg.inference.products import UNKNOWN
+from jointseg.inference.source import Composites
 
 # A square with this share of ISA shows town and country side by side.
 ISA_SHARE = 0.4
@@ -61,9 +63,9 @@ def preview(
     with predictor.workers(threads) as pool, progress.bar(f"preview {year} {tile}", side**2 / 1e6, "km2") as bar:
         windows = lattice.rows(bounds, window_m, stride_m)
         found = results(source, windows, predictor.reflectance, pool, batch)
-        for row, values in blend(found, bounds, window_m, stride_m, 3):
-            dn = np.clip(np.rint(values / REFLECTANCE_PER_DN), 1, 65535)
-            image[:, row : row + dn.shape[1]] = dn.astype(np.uint16)
+        for (west, south, east, north), values in blend(found, bounds, window_m, stride_m, 3, predictor.device):
+            dn = np.clip(np.rint(values.cpu().numpy() / REFLECTANCE_PER_DN), 1, 65535)
+            image[:, bounds[3] - north : bounds[3] - south, west - bounds[0] : east - bounds[0]] = dn.astype(np.uint16)
             bar.advance(dn[0].size / 1e6)
     dn10, known = source.read(bounds)
     image[:, ~known.repeat(LR_M, axis=0).repeat(LR_M, axis=1)] = 0

@@ -1,7 +1,5 @@
 """Half-done trainings, kept in a file: one that was stopped goes on where the file was last written."""
 
-import hashlib
-import json
 import logging
 import pickle
 import time
@@ -12,8 +10,7 @@ from typing import Any
 import torch
 
 from jointseg import raster
-from jointseg.provenance.code import code_digest
-from jointseg.provenance.digest import file_digest
+from jointseg.provenance.work import work_key
 from jointseg.training.loop import device
 
 log = logging.getLogger(__name__)
@@ -37,9 +34,8 @@ class State:
         self._written = time.monotonic()
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            read = [_identity(each) for each in inputs if each is not None]
-            told = {"code": code_digest(module), "torch": torch.__version__, "device": device().type, "inputs": read}
-            self.key = hashlib.sha256(json.dumps(told | settings, sort_keys=True).encode()).hexdigest()
+            told = {"torch": torch.__version__, "device": device().type, **settings}
+            self.key = work_key(module, [each for each in inputs if each is not None], told)
 
     def load(self) -> dict[str, Any] | None:
         """What was kept; None where nothing was, or it is damaged, or belongs to another training."""
@@ -73,12 +69,3 @@ class State:
         """Removes the file: what was trained is written."""
         if self.path is not None:
             raster.remove(self.path)
-
-
-def _identity(path: Path) -> list[Any]:
-    path = Path(path)
-    if not path.is_dir():
-        return [path.as_posix(), file_digest(path)]
-    files = sorted(each for each in path.rglob("*") if each.is_file())
-    stats = [(each, each.stat()) for each in files]
-    return [path.as_posix(), [[each.name, stat.st_size, stat.st_mtime_ns] for each, stat in stats]]

@@ -17,6 +17,7 @@ from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
 from jointseg.audit.explain.pixel import Pixel
 from jointseg.pictures import stretch
+from jointseg.raster_mosaic import Mosaic
 from jointseg.sentinel2.pixels import RES_M
 
 # Ground around the windows, the side of a scene's thumbnail, and the fewest and most places in a row.
@@ -50,7 +51,7 @@ def _maps(figure: Any, explainer: Explainer, known: TileMap, told: Explanation) 
     extent = (box[0], box[2], box[1], box[3])
     left, right = figure.subplots(1, 2)
     paths = [path for path in known.composites.values() if path.is_file()]
-    composite = raster.Mosaic(paths).read(box, [1, 2, 3])
+    composite = Mosaic(paths).read(box, [1, 2, 3])
     left.imshow(stretch(composite)[0], extent=extent, interpolation="nearest")
     left.set_title(f"composite {pixel.year}, 10 m: {told.composite.clear} clear of {len(told.composite.looks)} scenes")
     right.imshow(isa_image(_isa(explainer, known, pixel.year, box)), extent=extent, interpolation="nearest")
@@ -91,7 +92,7 @@ def _isa(explainer: Explainer, known: TileMap, year: int, box: Box) -> np.ndarra
     """uint8 [rows, columns] of the maps of the year in a box; 255 where there is none."""
     folder, names = known.isa_path.parent, [known.place.id, *(tile.id for tile in grid.neighbours(known.place))]
     paths = [folder / f"{name}.tif" for name in names if name in explainer.tiles]
-    return raster.Mosaic([path for path in paths if path.is_file()]).read(box)[0]
+    return Mosaic([path for path in paths if path.is_file()]).read(box)[0]
 
 
 def _frame(axes: Axes, box: Box) -> None:
