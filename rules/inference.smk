@@ -4,7 +4,7 @@ rule isa:
         superres=weights("superres"),
         segmentation=weights("segmentation"),
     output:
-        isa=f"{R}/isa/{{year}}/{{tile}}.tif",
+        **{name: f"{R}/{name}/{{year}}/{{tile}}.tif" for name in C.inference.products},
         manifest=manifest("isa/{year}/{tile}"),
     log:
         f"{R}/logs/isa/{{year}}/{{tile}}.log",
@@ -22,6 +22,8 @@ rule isa:
         stride_m=C.inference.stride_m,
         batch=C.inference.batch,
         threads=C.inference.threads,
+        precision=C.inference.precision,
+        state=f"{R}/.jointseg/isa/{{year}}/{{tile}}",
         code=code("isa"),
         environment=packages("isa"),
     message:
@@ -55,6 +57,7 @@ rule preview:
         stride_m=C.inference.stride_m,
         batch=C.inference.batch,
         threads=C.inference.threads,
+        precision=C.inference.precision,
         code=code("preview"),
         environment=packages("preview"),
     message:
@@ -140,6 +143,7 @@ if C.dataset is not None:
             stride_m=C.inference.stride_m,
             batch=C.inference.batch,
             threads=C.inference.threads,
+            precision=C.inference.precision,
             code=code("isa_chips"),
             environment=packages("isa_chips"),
         message:

@@ -180,12 +180,25 @@ class Inference(Section):
     stride_m: Annotated[int, Field(ge=160, multiple_of=10)] = Field(560, description="Step of the window lattice, m.")
     batch: Count = Field(4, description="Windows at a time; changes no pixel.")
     threads: Count = Field(1, description="CPU threads of one tile's job.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="Arithmetic of the networks; bf16 is faster and changes pixels, see benchmarks/inference.md.",
+    )
+    products: list[Literal["isa", "probability", "disagreement", "rgb"]] = Field(
+        ["isa"], description="1 m rasters made of every tile in one pass; isa is always one of them."
+    )
     preview_km: Annotated[float, Field(gt=0)] = Field(1.28, description="Side of the super-resolved preview, km.")
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> "Inference":
         if self.stride_m > self.window_m:
             raise ValueError(f"stride_m {self.stride_m} leaves gaps between windows of {self.window_m} m")
+        return self
+
+    @model_validator(mode="after")
+    def _maps(self) -> "Inference":
+        if "isa" not in self.products or len(set(self.products)) < len(self.products):
+            raise ValueError(f"products are isa and others, each once, not {self.products}")
         return self
 
 

@@ -12,7 +12,7 @@ from jointseg.inference import lattice
 from jointseg.inference.blend import Bounds, blend
 from jointseg.inference.engine import results
 from jointseg.inference.lattice import LR_M
-from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
+from jointseg.inference.predictor import REFLECTANCE_PER_DN, Precision, Predictor
 from jointseg.inference.products import UNKNOWN
 from jointseg.inference.source import Composites
 
@@ -40,6 +40,7 @@ def preview(
     stride_m: int,
     batch: int,
     threads: int,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Super-resolves the square of a tile whose ISA share is nearest to 40 % and draws it beside composite and map.
 
@@ -55,7 +56,7 @@ def preview(
         Facts for the manifest: bounds of the square, share of ISA in it, device.
     """
     place = grid.parse_tile(tile, tile_km)
-    predictor = Predictor.load("superres", None, superres)
+    predictor = Predictor.load("superres", None, superres, precision)
     source = Composites([composite], predictor.bands, [] if merged is None else [merged])
     bounds, share = busiest(isa, place.bounds, min(size_m, tile_km * 1000) // LR_M * LR_M)
     side = bounds[2] - bounds[0]
