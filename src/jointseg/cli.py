@@ -10,10 +10,12 @@ from jointseg.verbs import (
     IN_USE,
     OK,
     USAGE,
+    bench,
     config,
     dataset,
     diff,
     explain,
+    plan,
     prune,
     release,
     replay,
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     for each in (verify, explain, stale, diff, replay, prune):
         each.add(audits)
     requests.add(verbs)
+    plan.add(verbs)
+    bench.add(verbs)
     release.add(verbs)
     config.add(verbs)
     dataset.add(verbs)

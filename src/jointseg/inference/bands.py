@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -94,8 +94,9 @@ class Bands:
         except (OSError, ValueError):
             return [], 0
 
-    def _agreeing(self, lines: Sequence[str], files: dict[str, BinaryIO]) -> tuple[list[str], int]:
-        kept, rows = [], 0
+    def _agreeing(self, lines: Sequence[str], files: Mapping[str, BinaryIO]) -> tuple[list[str], int]:
+        kept: list[str] = []
+        rows = 0
         for line in lines:
             try:
                 told = json.loads(line)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from jointseg.inference import lattice
 from jointseg.inference.lattice import Window
+from jointseg.inference.stages import stage
 
 Bounds = tuple[int, int, int, int]
 Piece = tuple[Bounds, Tensor]
@@ -74,11 +75,16 @@ class _Sums:
 
     def add(self, values: Tensor) -> None:
         # Two operations, not a fused one: whether that rounds once or twice may depend on where in memory a pixel lies.
-        self.here += values * self.weight
+        with stage("blend"):
+            self.here += values * self.weight
 
     def step_east(self) -> Iterator[Piece]:
         """To the next window of the row; gives what no later window of the lattice touches."""
         yield from self._leave(self.stride)
+        with stage("blend"):
+            self._step()
+
+    def _step(self) -> None:
         self.here[:, :, : self.overlap] = self.here[:, :, self.stride :].clone()
         self.here[:, :, self.overlap :] = 0
         self.west += self.stride

@@ -14,10 +14,10 @@ from jointseg import grid, progress, raster
 from jointseg.errors import DataError
 from jointseg.inference import devices
 from jointseg.inference.blend import Bounds
-from jointseg.inference.engine import pieces
+from jointseg.inference.engine import whole
 from jointseg.inference.lattice import LR_M, Window
 from jointseg.inference.predictor import Precision, Predictor
-from jointseg.inference.products import FORMS, Products
+from jointseg.inference.products import FORMS
 from jointseg.inference.source import Composites
 
 # Windows kept for the chips that follow: those of two lattice rows of a reach some 15 km wide.
@@ -57,7 +57,6 @@ def isa_chips(
         progress.bar("ISA of test chips", len(chips), "chip") as bar,
     ):
         predictor = Predictor.load(method, segmentation, superres, precision, device)
-        products = Products(["isa"], predictor.threshold)
         folder.mkdir()
         with predictor.workers(threads) as pool:
             for epsg, group in chips.groupby("epsg", sort=True):
@@ -70,17 +69,13 @@ def isa_chips(
                 places = {chip.sample_id: chip_bounds(chip) for chip in group.itertuples()}
                 order = sorted(places, key=lambda name: (-(places[name][3] // stride_m), places[name][0], name))
                 for name in order:
-                    minx, miny, maxx, maxy = bounds = places[name]
-                    whole = np.empty((1, maxy - miny, maxx - minx), dtype=form.dtype)
-                    for (west, south, east, north), arrays in pieces(
-                        source, predictor, products, bounds, epsg, window_m, stride_m, batch, pool, kept
-                    ):
-                        whole[:, maxy - north : maxy - south, west - minx : east - minx] = arrays["isa"]
+                    bounds = places[name]
+                    pixels = whole(source, predictor, bounds, epsg, window_m, stride_m, batch, pool, kept)
                     raster.write(
                         folder / f"{name}.tif",
-                        whole,
+                        pixels,
                         crs=f"EPSG:{epsg}",
-                        transform=Affine(1, 0, minx, 0, -1, maxy),
+                        transform=Affine(1, 0, bounds[0], 0, -1, bounds[3]),
                         nodata=form.nodata,
                         descriptions=form.bands,
                     )

@@ -21,6 +21,7 @@ from jointseg.inference.lattice import Window
 from jointseg.inference.predictor import Precision, Predictor
 from jointseg.inference.products import FORMS, Products
 from jointseg.inference.source import Composites, Seen, strips
+from jointseg.inference.stages import stage
 from jointseg.provenance.work import work_key
 
 log = logging.getLogger(__name__)
@@ -127,8 +128,27 @@ def pieces(
     found = results(composites, lattice.rows(bounds, window_m, stride_m), compute, pool, batch, seen, kept)
     for place, values in blend(found, bounds, window_m, stride_m, products.channels, predictor.device):
         west, south, east, north = place
-        owned = grid.owned(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
-        yield place, products.finished(values, seen.of(place), owned)
+        with stage("finish"):
+            owned = grid.owned(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
+            made = products.finished(values, seen.of(place), owned)
+        yield place, made
+
+
+def whole(
+    composites: Composites,
+    predictor: Predictor,
+    bounds: Bounds,
+    epsg: int,
+    window_m: int,
+    stride_m: int,
+    batch: int,
+    pool: Executor,
+    kept: Kept | None = None,
+) -> np.ndarray:
+    """The map's pixels of small bounds: uint8 [1, rows, columns] of 0, 1 and 255 = unknown."""
+    products = Products(["isa"], predictor.threshold)
+    found = pieces(composites, predictor, products, bounds, epsg, window_m, stride_m, batch, pool, kept)
+    return np.concatenate([rows["isa"] for rows in _rows(found, bounds)], axis=1)
 
 
 def isa(
@@ -204,23 +224,25 @@ def isa(
                 for rows in _rows(
                     pieces(source, predictor, products, left, place.epsg, window_m, stride_m, batch, pool), left
                 ):
-                    bands.append(rows)
+                    with stage("keep rows"):
+                        bands.append(rows)
                     bar.advance(rows["isa"].size / 1e6)
             for name, path in paths.items():
                 form = FORMS[name]
-                raster_rows.write(
-                    path,
-                    bands.path(name),
-                    shape=(height, width),
-                    bands=form.bands,
-                    dtype=form.dtype,
-                    crs=place.crs,
-                    transform=place.transform(1),
-                    nodata=form.nodata,
-                    overviews=form.overviews,
-                    scale=form.scale,
-                    threads=threads,
-                )
+                with stage("encode and write"):
+                    raster_rows.write(
+                        path,
+                        bands.path(name),
+                        shape=(height, width),
+                        bands=form.bands,
+                        dtype=form.dtype,
+                        crs=place.crs,
+                        transform=place.transform(1),
+                        nodata=form.nodata,
+                        overviews=form.overviews,
+                        scale=form.scale,
+                        threads=threads,
+                    )
     windows = sum(1 for _ in lattice.windows(place.bounds, window_m, stride_m))
     return {"windows": windows, "device": device.type, "threshold": predictor.threshold, "resumed_rows": done}
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from jointseg.bands import RGB, of_count
 from jointseg.errors import DataError
 from jointseg.inference.lattice import LR_M
+from jointseg.inference.stages import stage
 from jointseg.models import checkpoint
 from jointseg.models.prog_esrgan import beside, upsample
 
@@ -126,11 +127,14 @@ class Predictor:
             float32 [1, 10 h, 10 w], and reflectance float32 [3, 10 h, 10 w] where wanted, at 1 m on the device.
         """
         assert self.segmenter is not None
-        x = self._normalised(dn, known)
+        with stage("preprocess"):
+            x = self._normalised(dn, known)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            made = self._sharpen(x)
-            seen = beside(made, x, self.channels).contiguous(memory_format=torch.channels_last)
-            probability = self.segmenter(seen)[0].float()
+            with stage("super-resolution"):
+                made = self._sharpen(x)
+            with stage("segmentation"):
+                seen = beside(made, x, self.channels).contiguous(memory_format=torch.channels_last)
+                probability = self.segmenter(seen)[0].float()
         return probability, self._as_reflectance(made) if image else None
 
     def probability(self, dn: np.ndarray, known: np.ndarray) -> Tensor:

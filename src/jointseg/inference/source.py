@@ -12,6 +12,7 @@ from jointseg.bands import count_own, filled
 from jointseg.errors import DataError
 from jointseg.inference.blend import Bounds
 from jointseg.inference.lattice import LR_M, Window
+from jointseg.inference.stages import stage
 from jointseg.raster_mosaic import Mosaic
 
 CLEAR = "clear"
@@ -75,7 +76,8 @@ def strips(composites: Composites, rows: Iterable[list[Window]]) -> Iterator[tup
 
     def read(row: list[Window]) -> tuple[list[Window], Strip]:
         bounds = (row[0].bounds[0], row[0].bounds[1], row[-1].bounds[2], row[0].bounds[3])
-        return row, Strip(bounds, *composites.read(bounds))
+        with stage("read"):
+            return row, Strip(bounds, *composites.read(bounds))
 
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         ahead = None

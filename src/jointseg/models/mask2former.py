@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class MaskPredictor(Mask2FormerMaskPredictor):
             _COARSE.reset(token)
 
     def forward(
-        self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: Sequence[int] | None = None
+        self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: Any = None
     ) -> tuple[Tensor, Tensor]:
         coarse = _COARSE.get()
         if coarse is None:
@@ -75,7 +76,7 @@ class Segmenter(nn.Module):
         log_shares = (shares + FLOOR).log()
         return F.interpolate(log_shares[:, 1:] - log_shares[:, :1], size=size, mode="bilinear", align_corners=False)
 
-    def _pad(self, x: Tensor) -> Tensor:
+    def padded(self, x: Tensor) -> Tensor:
         """Edge pixels repeated on the right and below, up to a size that the network can halve to 2 px or more."""
         multiple = self.multiple_px
         below, right = (max(2 * multiple - side, -side % multiple) for side in x.shape[2:])
@@ -83,11 +84,11 @@ class Segmenter(nn.Module):
 
     def semantic(self, x: Tensor) -> Tensor:
         """Probability of impervious surface [n, 1, h, w] of [n, channels, h, w], any h and w."""
-        padded = self._pad(x)
-        logit = self._logit(*self._last(padded), padded.shape[2:])
+        padded = self.padded(x)
+        logit = self._logit(*self.last(padded), padded.shape[2:])
         return logit.float().sigmoid()[:, :, : x.shape[2], : x.shape[3]]
 
-    def _last(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def last(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [n, queries, classes + 1] and mask logits [n, queries, h / 4, w / 4] of the last decoder layer.
 
         What the network's own forward gives, without the predictions of the other layers: see `MaskPredictor`.

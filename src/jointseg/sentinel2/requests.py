@@ -16,7 +16,7 @@ from jointseg.sentinel2.cloudless import HALO_M
 from jointseg.sentinel2.earthengine import MAX_BYTES, MAX_SIDE_PX
 from jointseg.sentinel2.observe import widened
 from jointseg.sentinel2.pixels import RES_M, Bounds, bounds_of, shape_of
-from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Scene
+from jointseg.sentinel2.scene import CLOUDLESS_BANDS
 from jointseg.sentinel2.spool import REMOTE_ROWS, strips
 from jointseg.settings import Settings
 
@@ -108,7 +108,7 @@ def _year(config: Settings, year: int, tiles: list[str]) -> Year:
             continue
         told.asked += asked(
             parse_tile(tile, config.tile_km),
-            scenes,
+            [scene.mask for scene in scenes],
             list(wanted.bands),
             wanted.source.kind,
             edge_m=wanted.edge_m,
@@ -126,7 +126,7 @@ def _pieces(folder: Path) -> int:
 
 def asked(
     tile: Tile,
-    scenes: Sequence[Scene],
+    masks: Sequence[str | None],
     bands: Sequence[str],
     kind: str,
     *,
@@ -142,7 +142,7 @@ def asked(
 
     Args:
         tile: to be made.
-        scenes: of its list.
+        masks: of each scene of its list, what tells its clouds.
         bands: of the composite.
         kind: of the source, "earthengine" or "stac".
         edge_m: what is nearer to the edge of a granule does not count.
@@ -150,15 +150,15 @@ def asked(
         registered: whether the dates are registered.
     """
     edge_px, buffer_px = (math.ceil(metres / RES_M) for metres in (edge_m, buffer_m))
-    masks = Counter(scene.mask for scene in scenes)
+    count = Counter(masks)
     total = Asked()
     for bounds in _areas(tile, registered):
-        total += _read(widened(bounds, edge_px), len(bands), kind) * len(scenes)
+        total += _read(widened(bounds, edge_px), len(bands), kind) * len(masks)
         total += _read(widened(bounds, buffer_px), 1, kind) * sum(
-            masks[mask] for mask in masks if mask not in (None, "S2C")
+            number for mask, number in count.items() if mask not in (None, "S2C")
         )
     # s2cloudless looks at ten bands, once, of the whole tile and what may throw a shadow into it.
-    return total + _read(widened(tile.bounds, buffer_px + HALO_M // RES_M), len(CLOUDLESS_BANDS), kind) * masks["S2C"]
+    return total + _read(widened(tile.bounds, buffer_px + HALO_M // RES_M), len(CLOUDLESS_BANDS), kind) * count["S2C"]
 
 
 def _areas(tile: Tile, registered: bool) -> Iterator[Bounds]:

@@ -18,8 +18,10 @@ from jointseg.audit.lineage import Lineage
 from jointseg.errors import DataError
 from jointseg.inference import lattice
 from jointseg.inference.blend import Bounds
-from jointseg.inference.engine import UNKNOWN, Composites, classes
+from jointseg.inference.engine import whole
 from jointseg.inference.predictor import Predictor
+from jointseg.inference.products import UNKNOWN
+from jointseg.inference.source import Composites
 from jointseg.provenance.code import code_digest, code_parts, environment
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.machine import processor
@@ -119,13 +121,13 @@ class _Maps:
     def _block(self, job: Manifest, taken: dict[str, list[Path]], drawn: random.Random, tolerance: float) -> Block:
         params, started = job.written["params"], time.monotonic()
         place = grid.parse_tile(job.written["wildcards"]["tile"], params["tile_km"])
-        predictor = self._predictor(params["method"], taken["segmentation"][0], taken.get("superres", [None])[0])
+        networks = taken["segmentation"][0], taken.get("superres", [None])[0]
+        predictor = self._predictor(params["method"], *networks, params.get("precision", "fp32"))
         bounds, then = _draw(taken["isa"][0], place.bounds, drawn)
-        source = Composites(taken["composites"], predictor.bands)
+        source = Composites(taken["composites"], predictor.bands, taken.get("merged", []))
         lattice_m = params["window_m"], params["stride_m"]
         with predictor.workers(params["threads"]) as pool:
-            rows = classes(source, predictor, bounds, place.epsg, *lattice_m, params["batch"], pool)
-            now = np.concatenate([values for _, values in rows], axis=1)[0]
+            now = whole(source, predictor, bounds, place.epsg, *lattice_m, params["batch"], pool)[0]
         differing = int((now != then).sum())
         changes = self._changes(job, predictor.device)
         outcome = "identical" if not differing else "differs" if not changes else "explained"

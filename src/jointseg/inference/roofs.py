@@ -1,0 +1,120 @@
+"""What a device can do at most, measured: products of matrices and copies; and what the networks ask of it."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+_SIDE = {"cpu": 1536, "cuda": 8192}
+_COPY_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+_SECONDS = 1.0  # each roof is measured for at least so long
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """Of one device with the threads that a job has.
+
+    Attributes:
+        flops: floating-point operations a second of a product of two square matrices.
+        bytes: read and written a second by a copy.
+    """
+
+    flops: float
+    bytes: float
+
+
+def measured(device: torch.device, dtype: torch.dtype, threads: int) -> Roofs:
+    """The roofs with `threads` CPU threads that each compute for themselves, as the windows of a job do."""
+    side, size = _SIDE[device.type], _COPY_BYTES[device.type]
+    workers = threads if device.type == "cpu" else 1
+
+    def product() -> Callable[[], Any]:
+        one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        return lambda: one @ other
+
+    def copy() -> Callable[[], Any]:
+        source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
+        return lambda: target.copy_(source)
+
+    return Roofs(2 * side**3 * _rate(product, workers, device), 2 * size * _rate(copy, workers, device))
+
+
+def _rate(prepare: Callable[[], Callable[[], Any]], workers: int, device: torch.device) -> float:
+    """Calls a second of all workers together."""
+
+    def run(_: int) -> float:
+        torch.set_num_threads(1)
+        work = prepare()
+        work()
+        _wait(device)
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < _SECONDS:
+            work()
+            _wait(device)
+            count += 1
+        return count / (time.perf_counter() - started)
+
+    with ThreadPoolExecutor(workers) as pool:
+        return sum(pool.map(run, range(workers)))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a call asks for.
+
+    Attributes:
+        flops: operations of convolutions, products of matrices and attention.
+        bytes: of all tensors that its operations read and write, each operation for itself: what goes to memory where
+            nothing is fused or stays in a cache.
+    """
+
+    flops: float
+    bytes: float
+
+    def seconds(self, roofs: Roofs) -> float:
+        """The least time under the roofs: the longer of computing and moving."""
+        return max(self.flops / roofs.flops, self.bytes / roofs.bytes)
+
+
+class _Traffic(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.bytes += sum(
+                leaf.numel() * leaf.element_size()
+                for leaf in tree_leaves((args, kwargs, out))
+                if isinstance(leaf, Tensor)
+            )
+        return out
+
+
+def demand(call: Callable[[], Any]) -> Demand:
+    """Counts one call."""
+    with torch.no_grad():
+        counter = FlopCounterMode(display=False)
+        with counter:
+            call()
+        with _Traffic() as traffic:
+            call()
+    return Demand(float(counter.get_total_flops()), float(traffic.bytes))
+
+
+def parameters(model: nn.Module | None) -> int:
+    """Numbers in a network."""
+    return sum(weight.numel() for weight in model.parameters()) if model is not None else 0
