@@ -43,6 +43,7 @@ from jointseg import grid, raster, settings
 from jointseg.inference import bench
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
 from jointseg.inference.source import Composites
+from jointseg.models.prog_esrgan import beside
 
 SCALE = 10
 SR_PX, SR_OVERLAP = 48, 4  # of the straightforward way: tiles of 10 m pixels, as the engine's windows
@@ -63,7 +64,13 @@ class Chain(nn.Module):
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        return self.segmenter(self.generator(x)[1].contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
+        return segmented(self.generator(x)[1], x, self.segmenter)  # type: ignore[misc]
+
+
+def segmented(image: Tensor, x: Tensor, segmenter: nn.Module) -> Tensor:
+    """Probability [n, 1, 10h, 10w] of a normalised image and the bands [n, bands, h, w] that it was made from."""
+    seen = beside(image, x, segmenter.channels)  # type: ignore[arg-type]
+    return segmenter(seen.contiguous(memory_format=torch.channels_last))
 
 
 def main() -> None:
@@ -159,11 +166,11 @@ def plain(work: bench.Job, out: Path) -> dict[str, float]:
         for row, col in corners:
             with rasterio.open(out / f"{row}_{col}.tif") as file:
                 image = torch.from_numpy(file.read())
+            low = dn[:, row : row + SR_PX, col : col + SR_PX].astype(np.float32) * REFLECTANCE_PER_DN
             with torch.inference_mode():
-                x = ((image - predictor.mean[:3]) / predictor.std[:3])[None].contiguous(
-                    memory_format=torch.channels_last
-                )
-                found = predictor.segmenter(x)[0, 0].numpy()  # type: ignore[misc]
+                x = ((torch.from_numpy(low) - predictor.mean) / predictor.std)[None]
+                seen = ((image - predictor.mean[:3]) / predictor.std[:3])[None]
+                found = segmented(seen, x, predictor.segmenter)[0, 0].numpy()  # type: ignore[arg-type]
             rows, cols = (slice(n * SCALE, (n + SR_PX) * SCALE) for n in (row, col))
             total[rows, cols] += found
             weight[rows, cols] += 1
