@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from inference_ground import LATTICE, around, composites, networks
 
 from jointseg import settings

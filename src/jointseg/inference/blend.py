@@ -63,6 +63,7 @@ class _Sums:
         self.window = weight.shape[0]
         self.overlap = self.window - stride_m
         self.here = weight.new_zeros((channels, self.window, self.window))
+        self.scratch = torch.empty_like(self.here)
         self.below: Tensor | None = None  # [channels, overlap, width of the row of windows]
         self.first = self.west = self.north = 0
 
@@ -76,7 +77,8 @@ class _Sums:
     def add(self, values: Tensor) -> None:
         # Two operations, not a fused one: whether that rounds once or twice may depend on where in memory a pixel lies.
         with stage("blend"):
-            self.here += values * self.weight
+            torch.mul(values, self.weight, out=self.scratch)
+            self.here += self.scratch
 
     def step_east(self) -> Iterator[Piece]:
         """To the next window of the row; gives what no later window of the lattice touches."""

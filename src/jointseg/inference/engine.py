@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Executor, Future, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def results(
             log.warning("the GPU's memory held no %d windows at a time: one at a time from here", depth)
             depth = 0
             value = _alone(compute, window, ground)
-        if value is not None and not bool(torch.isfinite(value).all()):
+        # A sum is no number where one of its terms is none; it costs a tenth of looking at each of them.
+        if value is not None and not bool(torch.isfinite(value.sum())):
             west, south, east, north = window.bounds
             raise DataError(
                 f"the networks gave values that are no numbers in the window {west}-{east} E, {south}-{north} N; "
@@ -92,6 +94,17 @@ def results(
                 yield oldest()
     while queue:
         yield oldest()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on one CPU thread in this one, which blends and writes; the windows have threads of their own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _alone(compute: Compute, window: Window, ground: tuple[np.ndarray, np.ndarray]) -> Tensor:
@@ -148,7 +161,7 @@ def whole(
     """The map's pixels of small bounds: uint8 [1, rows, columns] of 0, 1 and 255 = unknown."""
     products = Products(["isa"], predictor.threshold)
     found = pieces(composites, predictor, products, bounds, epsg, window_m, stride_m, batch, pool, kept)
-    return np.concatenate([rows["isa"] for rows in _rows(found, bounds)], axis=1)
+    return np.concatenate([rows["isa"].copy() for rows in _rows(found, bounds)], axis=1)
 
 
 def isa(
@@ -197,7 +210,7 @@ def isa(
         raise DataError(f"window_m is {window_m}: it must not exceed the tile's {tile_km * 1000} m; take a smaller one")
     if tile not in {path.stem for path in composites}:
         raise DataError(f"tile {tile} has no composite among {[path.name for path in composites]}; make it first")
-    with devices.claimed() as device, raster.small_cache():
+    with devices.claimed() as device, raster.small_cache(), one_thread():
         predictor = Predictor.load(method, segmentation, superres, precision, device)
         source = Composites(composites, predictor.bands, merged)
         if source.mosaic.crs != place.crs:
@@ -248,15 +261,14 @@ def isa(
 
 
 def _rows(found: Iterable[tuple[Bounds, dict[str, np.ndarray]]], bounds: Bounds) -> Iterator[dict[str, np.ndarray]]:
-    """Pieces joined to rows over the whole width of the bounds."""
+    """Pieces joined to rows over the whole width of the bounds; rows are only good until the next ones are asked for."""
     minx, _, maxx, _ = bounds
-    whole: dict[str, np.ndarray] = {}
+    room: dict[str, np.ndarray] = {}
     for (west, _, east, _), arrays in found:
-        if west == minx:
-            whole = {
-                name: np.empty((*array.shape[:2], maxx - minx), dtype=array.dtype) for name, array in arrays.items()
-            }
         for name, array in arrays.items():
-            whole[name][:, :, west - minx : east - minx] = array
+            count, rows, _ = array.shape
+            if name not in room or rows > room[name].shape[1]:
+                room[name] = np.empty((count, rows, maxx - minx), dtype=array.dtype)
+            room[name][:, :rows, west - minx : east - minx] = array
         if east == maxx:
-            yield whole
+            yield {name: whole[:, :rows] for name, whole in room.items()}

@@ -86,27 +86,38 @@ class Products:
         Returns:
             By product, [bands, rows, columns]; unknown pixels hold its nodata.
         """
-        seen = torch.from_numpy(np.ascontiguousarray(known)).to(values.device)
-        seen = seen.repeat_interleave(LR_M, 0).repeat_interleave(LR_M, 1)
-        if owned is not None:
-            seen &= torch.from_numpy(owned).to(values.device)
-        probability = values[0]
-        made: dict[str, Tensor] = {}
+        unknown = _unknown(known, owned, values.device)
+        made: dict[str, np.ndarray] = {}
         for name in self.names:
             if name == "isa":
-                stored = (probability >= self.threshold).to(torch.uint8)[None]
+                stored = (values[:1] >= self.threshold).to(torch.uint8)
             elif name == "probability":
-                stored = _steps(probability)
+                stored = _steps(values[:1])
             elif name == "disagreement":
-                stored = _steps((values[1] - probability.square()).clamp_(min=0).sqrt_())
+                stored = _steps((values[1:2] - values[:1].square()).clamp_(min=0).sqrt_())
             else:
                 numbers = (values[-3:] / REFLECTANCE_PER_DN).round_().clamp_(1, np.iinfo(np.uint16).max)
-                made[name] = torch.where(seen, numbers.to(torch.int32), FORMS[name].nodata)
-                continue
-            made[name] = torch.where(seen, stored, torch.tensor(UNKNOWN, dtype=torch.uint8, device=values.device))
-        return {name: stored.cpu().numpy().astype(FORMS[name].dtype, copy=False) for name, stored in made.items()}
+                stored = numbers.to(torch.int32)  # PyTorch computes little with uint16
+            if unknown is not None:
+                stored.masked_fill_(unknown, FORMS[name].nodata)
+            made[name] = stored.cpu().numpy().astype(FORMS[name].dtype, copy=False)
+        return made
+
+
+def _unknown(known: np.ndarray, owned: np.ndarray | None, device: torch.device) -> Tensor | None:
+    """bool [rows, columns] at 1 m; None where all is known."""
+    unknown = None
+    if not known.all():
+        low = torch.from_numpy(~known).to(device)
+        rows, columns = low.shape
+        fine = low[:, None, :, None].expand(rows, LR_M, columns, LR_M)
+        unknown = fine.reshape(rows * LR_M, columns * LR_M)
+    if owned is not None and not owned.all():
+        other = torch.from_numpy(~owned).to(device)
+        unknown = other if unknown is None else unknown | other
+    return unknown
 
 
 def _steps(probability: Tensor) -> Tensor:
-    """uint8 [1, rows, columns] of a probability [rows, columns]."""
-    return (probability * SCORE_STEPS).round_().clamp_(0, SCORE_STEPS).to(torch.uint8)[None]
+    """uint8 of a probability of the same shape."""
+    return (probability * SCORE_STEPS).round_().clamp_(0, SCORE_STEPS).to(torch.uint8)
