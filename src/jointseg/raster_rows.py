@@ -80,8 +80,8 @@ class _Rows:
 
 
 def _statistics(content: _Rows, nodata: float) -> list[list[tuple[str, str]]]:
-    """What GDAL keeps about the known pixels of each band. Its own counting of a raw file while it is copied (the option
-    STATISTICS of its COG driver, GDAL 3.10) writes zeros in place of the pixels.
+    """What GDAL keeps about the known pixels of each band. Its own counting while a COG is made (the
+    option STATISTICS, GDAL 3.10) opens the description of the rows anew without its folder, and then writes zeros.
     """
     height, width = content.shape
     step = max(1, _PIECE_PX // width)
