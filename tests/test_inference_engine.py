@@ -8,6 +8,8 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from inference_ground import GENERATOR, LATTICE, SEGMENTER, around, composites, ground, mapped, networks, save
 from shapely.geometry import box
 
@@ -87,6 +89,23 @@ def test_a_missing_neighbour_changes_only_what_its_windows_reach(
     assert not np.array_equal(alone, two_km)
     inside = slice(None, 2000 - LATTICE["window_m"]), slice(LATTICE["window_m"], None)
     assert np.array_equal(alone[inside], two_km[inside])
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(1, 60), st.integers(1, 60)), max_size=5))
+def test_unknown_is_what_was_not_seen_and_nothing_else(
+    weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, holes: list[tuple[int, int, int, int]]
+) -> None:
+    folder, tile = tmp_path_factory.mktemp("holes"), parse_tile("50N_E0661_N3542", 1)
+    picture = ground()[:, 100:200, 100:200].copy()
+    picture[:3] = np.maximum(picture[:3], 1)
+    picture[3] = 5
+    for row, col, rows, cols in holes:
+        picture[:, row : row + rows, col : col + cols] = 0
+    path = folder / f"{tile.id}.tif"
+    raster.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=(*RGB, "clear"))
+    made = mapped(folder / "isa", [path], tile.id, 1, weights)
+    assert np.array_equal(made == 255, (picture[3] == 0).repeat(10, 0).repeat(10, 1))
 
 
 def test_a_tile_never_seen_is_unknown(tmp_path: Path, weights: dict[str, Path]) -> None:

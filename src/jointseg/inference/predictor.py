@@ -43,6 +43,7 @@ class Predictor:
     ) -> None:
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = precision
+        self._copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.generator = self._ready(generator)
         self.segmenter = self._ready(segmenter)
         self.channels: int = segmenter.channels if segmenter is not None else len(RGB)  # type: ignore[assignment]
@@ -107,12 +108,13 @@ class Predictor:
         return cls(generator, segmenter, normalisation, threshold, precision, device)
 
     def workers(self, threads: int) -> ThreadPoolExecutor:
-        """A pool that computes `threads` windows side by side, each on one thread of torch.
+        """A pool that computes `threads` windows side by side, each on one CPU thread; a GPU is fed by one.
 
         Convolutions and matrix products may change in the last bits with the number of images in a batch and with the
         number of threads that share one; a window computed alone by one thread is the same whatever runs beside it.
         """
-        return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        count = threads if self.device.type == "cpu" else 1
+        return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.inference_mode()
     def window(self, dn: np.ndarray, known: np.ndarray, image: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -154,9 +156,21 @@ class Predictor:
 
     def _normalised(self, dn: np.ndarray, known: np.ndarray) -> Tensor:
         """[1, bands, h, w] at 10 m, unknown pixels at the mean (0)."""
-        reflectance = torch.from_numpy(dn.astype(np.float32)).to(self.device)[None] * REFLECTANCE_PER_DN
-        seen = torch.from_numpy(np.ascontiguousarray(known)).to(self.device)
+        reflectance = self._uploaded(dn.astype(np.float32))[None] * REFLECTANCE_PER_DN
+        seen = self._uploaded(np.ascontiguousarray(known))
         return torch.where(seen, (reflectance - self.mean) / self.std, 0).contiguous(memory_format=torch.channels_last)
+
+    def _uploaded(self, array: np.ndarray) -> Tensor:
+        """On the device; to a GPU from pinned memory on a stream of its own, beside what is computed of the window before."""
+        here = torch.from_numpy(array)
+        if self._copies is None:
+            return here
+        with torch.cuda.stream(self._copies):
+            there = here.pin_memory().to(self.device, non_blocking=True)
+        computing = torch.cuda.current_stream(self.device)
+        computing.wait_stream(self._copies)
+        there.record_stream(computing)
+        return there
 
     def _sharpen(self, x: Tensor) -> Tensor:
         """Normalised bands [1, bands, h, w] -> normalised RGB [1, 3, 10 h, 10 w] at 1 m."""
