@@ -1,5 +1,6 @@
 # make demo   the whole flow on a made-up valley and on a real Sentinel-2 scene, then where to look
 # make test   the test suite
+# make checkpoint, make ablation   train again what checkpoints/ and docs/ablation/ hold (half an hour; hours)
 # make lint   formatters, linters, type checker, Snakemake's own lint
 SHELL := /bin/bash
 VENV := .venv
@@ -7,9 +8,11 @@ BIN := $(VENV)/bin
 APT := DEBIAN_FRONTEND=noninteractive apt-get
 REHEARSAL := examples/rehearsal/config.yaml
 SCENE := examples/eastern_shore/config.yaml
+TRAINED := results/checkpoint
+ABLATION := results/ablation/ablation
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test slow lint format docs install gdal clean
+.PHONY: demo test slow lint format docs checkpoint ablation install gdal clean
 
 install: $(VENV)/installed gdal
 
@@ -29,7 +32,6 @@ gdal:
 	  || { echo "GDAL's command-line tools are missing; install them (Debian: apt-get install gdal-bin) and run again"; exit 1; }
 
 demo: install
-	jointseg run $(REHEARSAL)
 	jointseg run $(SCENE)
 	jointseg run $(REHEARSAL)
 	@echo
@@ -58,6 +60,22 @@ format: install
 docs: install
 	jointseg schema > docs/config.schema.json
 	jointseg schema --markdown > docs/config.md
+
+checkpoint: install
+	jointseg run examples/checkpoint/config.yaml
+	mkdir -p checkpoints/small
+	for part in superres segmentation; do \
+	  cp $(TRAINED)/$$part/joint.safetensors checkpoints/small/$$part.safetensors && \
+	  cp $(TRAINED)/release/models/$$part-joint.md checkpoints/small/$$part.md || exit 1; done
+	cp $(TRAINED)/segmentation/joint.png checkpoints/small/panel.png
+
+# The panels of real textures show pictures of others, so they stay in results/.
+ablation: install
+	jointseg run examples/ablation/config.yaml ablations
+	for data in dataset textures; do \
+	  mkdir -p docs/ablation/$$data && \
+	  cp $(ABLATION)/$$data/{ablation.md,ablation.csv,images.csv,ablation.png} docs/ablation/$$data || exit 1; done
+	cp $(ABLATION)/dataset/panels.png docs/ablation/dataset
 
 clean:
 	rm -rf $(VENV) results .snakemake

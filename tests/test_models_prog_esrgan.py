@@ -6,6 +6,7 @@ from tiny_networks import GENERATOR
 
 from jointseg import settings
 from jointseg.models.prog_esrgan import ProgESRGAN, bilinear, merged, upsample
+from jointseg.models.sensor import sampled
 
 PUBLISHED = {"stage1": {}, "stage2": {"upsampling": "bilinear"}}
 
@@ -122,3 +123,18 @@ def test_presets_of_the_production_config_are_built_and_run(preset: str) -> None
     if preset == "paper":
         # Twice the published network of 16.70 M parameters; stage 2 reads six channels and has one upsampling layer less.
         assert sum(part.numel() for part in net.parameters()) == pytest.approx(2 * 16.70e6, rel=0.005)
+
+
+def test_a_consistent_generator_keeps_the_colours_that_it_is_given() -> None:
+    torch.manual_seed(3)
+    x = upsample(torch.randn(2, 4, 6, 6), 4)
+    plain = ProgESRGAN(**GENERATOR, in_channels=4).eval()
+    kept = ProgESRGAN(**GENERATOR, in_channels=4, consistent=True).eval()
+    kept.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for network in (plain, kept):
+            network.generator2.conv_last.bias.add_(torch.tensor([0.5, -0.3, 0.1]))
+        away, near = (sampled(network(x)[1]) - x[:, :3] for network in (plain, kept))
+    assert away.mean(dim=(0, 2, 3)).abs().max() > 0.3
+    assert near.mean(dim=(0, 2, 3)).abs().max() < 0.01
+    assert near.std() < 0.7 * away.std()

@@ -42,6 +42,9 @@ class Generator(Section):
 class Generators(Section):
     stage1: Generator = Field(description="10 m -> 2.5 m.")
     stage2: Generator = Field(description="2.5 m -> 1 m.")
+    consistent: bool = Field(
+        False, description="The 1 m image, seen at 10 m again, is brought to the image it was made of."
+    )
 
 
 class Descent(Section):

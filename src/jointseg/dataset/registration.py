@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-# Sentinel-2's 10 m bands pass about a quarter of the contrast at their Nyquist frequency (1 / 20 m):
-# exp(-2 pi^2 sigma^2 / 20^2) = 0.25 for a Gaussian of 5.3 m.
-PSF_SIGMA_M = 5.3
+from jointseg.sensor import PSF_SIGMA_M
+
 RATIO = 10
 # Width that the blur needs around what it is evaluated on: three sigma, in whole 10 m pixels.
 PSF_MARGIN_M = 20

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointseg.models.rrdb import RRDBNet
+from jointseg.models.sensor import SCALE, sampled
 
 STAGE1_SCALE = 4
 STAGE2_SCALE = 2.5
@@ -53,10 +54,17 @@ class ProgESRGAN(nn.Module):
     the Sentinel-2 image upsampled x4 beside it, merged dates as one image. `stage1` and `stage2` are keyword arguments
     of RRDBNet: features, growth, blocks, unshuffle, upsampling, tail. A 2.5 m grid halves to 5 m with `unshuffle: 2`,
     from where 1 m is a whole factor.
+
+    A `consistent` generator adds, at the end, what the Sentinel-2 image has and its own image, seen by Sentinel-2, has not
+    (one step of back-projection, Irani and Peleg 1991): so colours stay those of the input on ground unlike that of the
+    training.
     """
 
-    def __init__(self, stage1: dict[str, Any], stage2: dict[str, Any], in_channels: int = RGB) -> None:
+    def __init__(
+        self, stage1: dict[str, Any], stage2: dict[str, Any], in_channels: int = RGB, consistent: bool = False
+    ) -> None:
         super().__init__()
+        self.consistent = consistent
         seen = in_channels - MERGED + RGB if in_channels >= RGB + MERGED else in_channels
         self.generator1 = RRDBNet(in_channels, RGB, scale=STAGE1_SCALE, **stage1)
         self.generator2 = RRDBNet(RGB + seen, RGB, scale=STAGE2_SCALE, **stage2)
@@ -70,7 +78,13 @@ class ProgESRGAN(nn.Module):
         finer = merged(x)
         own = x if finer is None else x[:, :-MERGED]
         seen = [upsample(own, STAGE1_SCALE), *([] if finer is None else [upsample(finer, STAGE1_SCALE / FINER)])]
-        return upsample(sr25, STAGE2_SCALE) + self.generator2(torch.cat((sr25, *seen), 1))
+        image = upsample(sr25, STAGE2_SCALE) + self.generator2(torch.cat((sr25, *seen), 1))
+        if not self.consistent:
+            return image
+        # In full precision: what is told apart are images that hardly differ.
+        with torch.autocast(image.device.type, enabled=False):
+            missing = x[:, :RGB].float() - sampled(image.float())
+            return image.float() + upsample(missing, SCALE)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         sr25 = self.stage1(x)

@@ -16,11 +16,11 @@ from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask_loss import UNKNOWN, LossWeights
 from jointseg.models.prog_esrgan import RGB, beside, upsample
+from jointseg.models.sensor import seen_at_10m
 from jointseg.training import generator as generators
 from jointseg.training import loop, losses
 from jointseg.training.loader import Batch
 from jointseg.training.patches import SCALE, Patches, tensors
-from jointseg.training.scores import seen_at_10m
 from jointseg.training.segmentation import best_threshold, count, f1_iou
 from jointseg.training.state import State
 from jointseg.training.trainer import Trainer
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 STAGE = 4  # of a generator in its checkpoint's header: trained with the segmenter
 WEIGHT_DECAY = 0.05  # of the segmenter, as Mask2Former was published
 PANEL_CHIPS = 3
+TINT = np.array([1.0, 0.1, 0.1])  # red, of impervious ground over an image
 
 
 class Pair(nn.Module):
@@ -161,24 +162,29 @@ def train(
 
 @torch.inference_mode()
 def _pictures(pair: Pair, chips: Patches, threshold: float) -> list[list[np.ndarray]]:
-    """Rows of bilinear, super-resolved and true image, label, probability and map."""
+    """Rows of the images bilinear, at 2.5 m, at 1 m and true, of the label over the true one, and of the map over the 1 m."""
     rows = []
     for chip_id in chips.spread(PANEL_CHIPS):
         low, high, valid = (image.to(loop.device()) for image in chips.whole(chip_id))
-        image, probability = pair(low)
-        chip, found = chips.dataset.read(chip_id), probability[0, 0].cpu().numpy()
-        images = [upsample(low[:, :RGB], SCALE), image, torch.where(valid > 0, high, torch.nan)]
+        middle, image = pair.generator(low)
+        found = pair.segmenter.semantic(pair.read(image, low))[0, 0].cpu().numpy()  # type: ignore[operator]
+        images = [upsample(low[:, :RGB], SCALE), middle, image, torch.where(valid > 0, high, torch.nan)]
         std, mean = chips.std[:RGB], chips.mean[:RGB]
         shown = [loop.to_display(each[0].cpu().numpy() * std + mean) for each in images]
+        chip = chips.dataset.read(chip_id)
         label = labelled(chip.lr, chip.label)
-        grey = np.where(label == UNKNOWN, 0.5, label).astype(np.float32)
-        rows.append([*shown, grey, found, (found >= threshold).astype(np.float32)])
+        rows.append([*shown, _tinted(shown[3], label == 1), _tinted(shown[2], found >= threshold)])
     return rows
+
+
+def _tinted(image: np.ndarray, isa: np.ndarray) -> np.ndarray:
+    """[h, w, 3] in 0..1 with the pixels of isa, bool [h, w], half red."""
+    return np.where(isa[..., None], (image + TINT) / 2, image)
 
 
 def panel_of(pair: Pair, chips: Patches, history: loop.History, threshold: float) -> Figure:
     """Learning curves above the pictures."""
-    titles = ["Sentinel-2, bilinear", "1 m", "Jilin-1", "label", "probability", f"ISA at {threshold:.2f}"]
+    titles = ["Sentinel-2, bilinear", "2.5 m", "1 m", "Jilin-1", "label", f"ISA at {threshold:.2f}"]
     curves = [["segmentation"], ["l1_1m", "l1_10m"], ["validation_f1", "validation_iou"], ["psnr_1m"]]
     return loop.panel(history, curves, _pictures(pair, chips, threshold), titles)
 

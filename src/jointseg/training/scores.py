@@ -9,14 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jointseg.dataset import registration
-from jointseg.dataset.registration import PSF_SIGMA_M
 from jointseg.errors import DataError
 from jointseg.models.prog_esrgan import RGB, upsample
+from jointseg.models.sensor import filtered, gaussian, seen_at_10m
 from jointseg.training import losses
 from jointseg.training.backbone import Backbone
 
 SCALE = 10
-PSF_TAPS = 32  # 1 m pixels along the side of the point spread's kernel: three sigma on either side
 RANGE = 0.3  # of reflectance, for SSIM's constants: that of the display; with 1 they would outweigh dark ground
 SSIM_SIDE, SSIM_SIGMA = 11, 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
@@ -43,23 +42,6 @@ def psnr(sr: Tensor, hr: Tensor, valid: Tensor, peak: float = 1.0) -> float:
     return losses.psnr(*losses.squared_error(sr, hr, valid), peak)
 
 
-def _gaussian(taps: int, sigma: float, like: Tensor) -> Tensor:
-    """Weights [taps] of a Gaussian about the middle, in float64, which sum to 1."""
-    at = torch.arange(taps, dtype=torch.float64, device=like.device) - (taps - 1) / 2
-    weights = torch.exp(-0.5 * (at / sigma) ** 2)
-    return weights / weights.sum()
-
-
-def _filtered(image: Tensor, weights: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
-    """Each band of [n, c, h, w] through a kernel that is separable along rows and columns."""
-    bands, kernel = image.shape[1], weights.to(image.dtype)
-    for shape, axis in (((1, 1, -1, 1), 0), ((1, 1, 1, -1), 1)):
-        step, edge = [1, 1], [0, 0]
-        step[axis], edge[axis] = stride, padding
-        image = F.conv2d(image, kernel.view(shape).expand(bands, *shape[1:]), None, step, edge, groups=bands)
-    return image
-
-
 def ssim(sr: Tensor, hr: Tensor, valid: Tensor) -> float:
     """Mean structural similarity (Wang et al. 2004) over windows of 11 x 11 px, Gaussian sigma 1.5, known throughout.
 
@@ -68,14 +50,14 @@ def ssim(sr: Tensor, hr: Tensor, valid: Tensor) -> float:
 
     sr, hr: reflectance, float [n, 3, h, w]; valid: float [n, 1, h, w] of 0 and 1.
     """
-    weights = _gaussian(SSIM_SIDE, SSIM_SIGMA, sr)
+    weights = gaussian(SSIM_SIDE, SSIM_SIGMA, sr)
     known = -F.max_pool2d(-valid, SSIM_SIDE, 1) if min(valid.shape[2:]) >= SSIM_SIDE else valid[..., :0, :0]
     if not bool(known.any()):
         return math.nan
     x, y = (image.double() * valid for image in (sr, hr))
-    mean_x, mean_y = _filtered(x, weights), _filtered(y, weights)
-    var_x, var_y = _filtered(x * x, weights) - mean_x**2, _filtered(y * y, weights) - mean_y**2
-    covariance = _filtered(x * y, weights) - mean_x * mean_y
+    mean_x, mean_y = filtered(x, weights), filtered(y, weights)
+    var_x, var_y = filtered(x * x, weights) - mean_x**2, filtered(y * y, weights) - mean_y**2
+    covariance = filtered(x * y, weights) - mean_x * mean_y
     c1, c2 = (SSIM_K1 * RANGE) ** 2, (SSIM_K2 * RANGE) ** 2
     likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     likeness = likeness / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
@@ -102,26 +84,6 @@ def perceptual_distance(sr: Tensor, hr: Tensor, valid: Tensor, backbone: Backbon
         difference = (unit_made - unit_wanted).square().sum(1, keepdim=True)
         total += float((difference * share).sum() / share.sum().clamp(min=SMALL))
     return total
-
-
-def seen_at_10m(image: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """A 1 m image as Sentinel-2 sees it: through a Gaussian point spread of sigma 5.3 m, sampled every 10 m.
-
-    Unknown pixels and those beyond the edge carry no weight; a 10 m pixel of whose weight, or of whose own ground, less
-    than half is known is unknown. Differentiable.
-
-    Args:
-        image: float [n, c, 10 h, 10 w], any finite value where unknown.
-        valid: float [n, 1, 10 h, 10 w] of 0 and 1.
-
-    Returns:
-        (float [n, c, h, w], float mask [n, 1, h, w]).
-    """
-    weights, edge = _gaussian(PSF_TAPS, PSF_SIGMA_M, image), (PSF_TAPS - SCALE) // 2
-    weight = _filtered(valid, weights, SCALE, edge)
-    inside = _filtered(torch.ones_like(valid), weights, SCALE, edge)
-    known = (weight >= inside / 2) & (F.avg_pool2d(valid, SCALE) >= 0.5)
-    return _filtered(image * valid, weights, SCALE, edge) / weight.clamp(min=SMALL), known.to(image.dtype)
 
 
 def consistency(sr: Tensor, lr: Tensor, valid: Tensor) -> dict[str, float]:
