@@ -64,10 +64,10 @@ docs: install
 checkpoint: install
 	jointseg run examples/checkpoint/config.yaml
 	mkdir -p checkpoints/small
-	for part in superres segmentation; do \
-	  cp $(TRAINED)/$$part/joint.safetensors checkpoints/small/$$part.safetensors && \
-	  cp $(TRAINED)/release/models/$$part-joint.md checkpoints/small/$$part.md || exit 1; done
-	cp $(TRAINED)/segmentation/joint.png checkpoints/small/panel.png
+	for each in superres/stage2 segmentation/superres; do \
+	  cp $(TRAINED)/$$each.safetensors checkpoints/small/$${each%/*}.safetensors && \
+	  cp $(TRAINED)/$$each.png checkpoints/small/$${each%/*}.png && \
+	  cp $(TRAINED)/release/models/$${each/\//-}.md checkpoints/small/$${each%/*}.md || exit 1; done
 
 # The panels of real textures show pictures of others, so they stay in results/.
 ablation: install
