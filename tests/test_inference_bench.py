@@ -88,12 +88,12 @@ def test_demand_counts_operations_and_traffic() -> None:
 
 def test_a_preset_is_built_with_random_weights(tmp_path: Path) -> None:
     config = settings.read(Path(__file__).parents[1] / "examples/rehearsal/config.yaml")
-    found = bench.networks(config, "small", tmp_path)
+    found = bench.networks(config, "small", config, tmp_path)
     assert not found.trained and found.superres.is_file() and found.segmentation.is_file()
     with pytest.raises(DataError, match=r"preset 'huge' is none of \['small'\]"):
-        bench.networks(config, "huge", tmp_path)
+        bench.networks(config, "huge", config, tmp_path)
     elsewhere = config.model_copy(update={"results": str(tmp_path / "none")})
     with pytest.raises(DataError, match="run the config first, or measure random weights with --preset"):
-        bench.networks(elsewhere, None, tmp_path)
+        bench.networks(elsewhere, None, config, tmp_path)
     with pytest.raises(DataError, match="holds no composite of 50N_E0660_N3540"):
         bench.job(elsewhere, found, "50N_E0660_N3540", 2, "fp32")

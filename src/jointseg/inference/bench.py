@@ -65,12 +65,13 @@ class Networks:
     trained: bool
 
 
-def networks(config: Settings, preset: str | None, folder: Path) -> Networks:
+def networks(config: Settings, preset: str | None, presets: Settings, folder: Path) -> Networks:
     """The checkpoints of a config, or for a preset random weights of its form, which take the same time.
 
     Args:
         config: the run.
-        preset: of the sections superres and segmentation; None for the checkpoints that map.
+        preset: of the sections superres and segmentation of `presets`; None for the checkpoints that map.
+        presets: the run itself, or a config that has other presets.
         folder: where random ones are written.
 
     Raises:
@@ -84,17 +85,17 @@ def networks(config: Settings, preset: str | None, folder: Path) -> Networks:
                     f"{path} is not made yet; run the config first, or measure random weights with --preset"
                 )
         return found
-    if config.superres is None or config.segmentation is None:
-        raise DataError(f"a config with `weights` has no preset {preset!r}; leave --preset out")
-    for section in (config.superres, config.segmentation):
+    if presets.superres is None or presets.segmentation is None:
+        raise DataError(f"a config with `weights` has no preset {preset!r}; name one that has with --of")
+    for section in (presets.superres, presets.segmentation):
         if preset not in section.presets:
             raise DataError(f"preset {preset!r} is none of {sorted(section.presets)}")
     bands = of_count(len(config.sentinel2.bands))
     normalisation = {"mean": [0.1] * len(bands), "std": [0.05] * len(bands)}
     torch.manual_seed(config.seed)
     forms: dict[str, tuple[str, dict[str, Any]]] = {
-        "superres": ("prog_esrgan", config.superres.presets[preset].model.model_dump() | {"in_channels": len(bands)}),
-        "segmentation": ("mask2former", config.segmentation.presets[preset].model.model_dump()),
+        "superres": ("prog_esrgan", presets.superres.presets[preset].model.model_dump() | {"in_channels": len(bands)}),
+        "segmentation": ("mask2former", presets.segmentation.presets[preset].model.model_dump()),
     }
     for part, (name, kwargs) in forms.items():
         checkpoint.save(

@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         "Measure the inference engine on a tile of a run, beside the networks alone.",
         "examples:\n"
         "  jointseg bench inference examples/rehearsal/config.yaml              the networks that map\n"
-        "  jointseg bench inference config.yaml --preset paper --rounds 1      of a size, with random weights\n"
+        "  jointseg bench inference examples/rehearsal/config.yaml --preset paper --of config.yaml --rounds 1\n"
         "  jointseg bench inference config.yaml --precision bf16 --threads 8\n\n"
         "The tile's composites must be there: run the config first, at least --until composite. Told are seconds\n"
         "and shares of the stages, km2 an hour, hours for the belt, peak memory, the device's measured roofs and\n"
@@ -27,6 +27,7 @@ def add(verbs: Verbs) -> None:
     )
     parser.add_argument("config", type=Path, help="config of the run")
     parser.add_argument("--preset", metavar="NAME", help="random weights of this preset (default: what maps)")
+    parser.add_argument("--of", type=Path, metavar="CONFIG", help="config that has the preset (default: the same)")
     parser.add_argument("--name", help="what the page calls the networks (default: the preset, or the run's title)")
     parser.add_argument("--tile", metavar="ID", help="tile of the map year (default: the first with a composite)")
     parser.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads (default: %(default)s)")
@@ -48,7 +49,8 @@ def run(given: argparse.Namespace) -> int:
     config, console = settings.read(given.config), reader()
     bench_page.read(given.out.with_suffix(".json"))
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as folder:
-        found = bench.networks(config, given.preset, Path(folder))
+        presets = settings.read(given.of) if given.of else config
+        found = bench.networks(config, given.preset, presets, Path(folder))
         work = bench.job(config, found, given.tile, given.threads, given.precision)
         record = bench.measure(work, given.rounds, lambda line: console.print(line, style="dim"))
     record |= {"name": given.name or given.preset or config.title, "trained": found.trained}
