@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_training import KINDS, make, run
 
+from jointseg.provenance import work
 from jointseg.training import loop, state
 
 STEPS: dict[str, dict[str, Any]] = {kind: {"steps": 5, "validate_every": 2} for kind in KINDS}
@@ -103,7 +104,7 @@ def test_what_belongs_to_another_training_is_not_believed(
         data = kept.with_name("data")
         shutil.copytree(whole["data"], data)
     elif what == "code":
-        monkeypatch.setattr(state, "code_digest", lambda module: "another")
+        monkeypatch.setattr(work, "code_digest", lambda module: "another")
     else:
         kept.write_bytes(kept.read_bytes()[:-100])
     run("stage1", data, out, state=str(kept), **changes)
