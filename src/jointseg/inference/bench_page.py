@@ -62,7 +62,7 @@ def render(records: Sequence[dict[str, Any]], json_name: str) -> str:
             str(each["threads"]),
             each["precision"],
             _spread(each["ratio"]),
-            f"{each['km2_per_hour']:.3g}",
+            f"{each['km2_per_hour']:,.0f}",
             f"{each['share_of_roof']:.0%}",
             f"{BELT_KM2 / each['km2_per_hour']:,.0f}",
             ", ".join(f"{place} {size:,.0f}" for place, size in each["memory_mb"].items()),

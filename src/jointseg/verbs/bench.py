@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
     record["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
     bench_page.keep(record, given.out)
     console.print(
-        f"{record['km2_per_hour']:.3g} km2 an hour; engine / networks {min(record['ratio']):.3f} to {max(record['ratio']):.3f}"
+        f"{record['km2_per_hour']:,.0f} km2 an hour; engine / networks {min(record['ratio']):.3f} to {max(record['ratio']):.3f}"
     )
     console.print(f"written to {given.out} and {given.out.with_suffix('.json')}")
     return OK
