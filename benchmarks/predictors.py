@@ -10,7 +10,8 @@ Ways, each in a process of its own, in turn, on one tile of a run whose composit
 - SEN2SR's `predict_large` (sen2sr 0.8.5) and opensr-utils' `large_file_processing` (2.1.0), both given the two networks as
   one module from 10 m to the probability at 1 m, with their own windows. They are installed without their dependencies:
 
-      pip install --no-deps --target FOLDER sen2sr==0.8.5 opensr-utils==2.1.0 pytorch-lightning lightning-utilities torchmetrics einops tqdm
+      pip install --no-deps --target FOLDER sen2sr==0.8.5 opensr-utils==2.1.0 pytorch-lightning lightning-utilities torchmetrics einops tqdm \
+          omegaconf antlr4-python3-runtime==4.9.3 scikit-image
 
 Seconds are of the work alone, without imports. Memory is the peak of the process, less what it holds once the networks are
 loaded. Seams: how much larger the steps of the probability are between neighbouring pixels across the edges of the windows than
