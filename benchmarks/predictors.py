@@ -15,7 +15,7 @@ Ways, each in a process of its own, in turn, on one tile of a run whose composit
 
 Seconds are of the work alone, without imports. Memory is the peak of the process, less what it holds once the networks are
 loaded. Seams: how much larger the steps of the probability are between neighbouring pixels across the edges of the windows than
-elsewhere (1: edges cannot be told; 0.01 points of the probability or more are shown as what they are).
+elsewhere (1: edges cannot be told).
 """
 
 import argparse
