@@ -240,24 +240,29 @@ def isa(
                     with stage("keep rows"):
                         bands.append(rows)
                     bar.advance(rows["isa"].size / 1e6)
-            for name, path in paths.items():
-                form = FORMS[name]
-                with stage("encode and write"):
-                    raster_rows.write(
-                        path,
-                        bands.path(name),
-                        shape=(height, width),
-                        bands=form.bands,
-                        dtype=form.dtype,
-                        crs=place.crs,
-                        transform=place.transform(1),
-                        nodata=form.nodata,
-                        overviews=form.overviews,
-                        scale=form.scale,
-                        threads=threads,
-                    )
+            with stage("encode and write"):
+                _publish(bands, paths, place, threads)
     windows = sum(1 for _ in lattice.windows(place.bounds, window_m, stride_m))
     return {"windows": windows, "device": device.type, "threshold": predictor.threshold, "resumed_rows": done}
+
+
+def _publish(bands: Bands, paths: dict[str, Path], place: grid.Tile, threads: int) -> None:
+    """Makes the COGs of a tile out of its finished rows."""
+    for name, path in paths.items():
+        form = FORMS[name]
+        raster_rows.write(
+            path,
+            bands.path(name),
+            shape=place.shape(1),
+            bands=form.bands,
+            dtype=form.dtype,
+            crs=place.crs,
+            transform=place.transform(1),
+            nodata=form.nodata,
+            overviews=form.overviews,
+            scale=form.scale,
+            threads=threads,
+        )
 
 
 def _rows(found: Iterable[tuple[Bounds, dict[str, np.ndarray]]], bounds: Bounds) -> Iterator[dict[str, np.ndarray]]:
