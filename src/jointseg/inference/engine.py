@@ -65,7 +65,8 @@ def results(
         except torch.cuda.OutOfMemoryError:
             wait([other for _, other, _ in queue if isinstance(other, Future)])
             torch.cuda.empty_cache()
-            log.warning("the GPU's memory held no %d windows at a time: one at a time from here", depth)
+            if depth:
+                log.warning("the GPU's memory held no %d windows at a time: one at a time from here", depth)
             depth = 0
             value = _alone(compute, window, ground)
         # A sum is no number where one of its terms is none; it costs a tenth of looking at each of them.
