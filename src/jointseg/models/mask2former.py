@@ -1,56 +1,17 @@
 """Mask2Former with a Swin backbone (transformers), built from a preset, for impervious / not impervious."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
-from transformers.models.mask2former.modeling_mask2former import Mask2FormerMaskPredictor
 
+from jointseg.models import mask2former_parts
 from jointseg.models.mask_loss import LossWeights, dense_loss, set_loss
 
 CLASSES = 2  # 0 not impervious, 1 impervious
 FLOOR = 1e-6  # probability below which a class's share of a pixel makes no difference to its logit
-
-
-# Pixel features by size, while an image is looked at; several threads look at images with the same network.
-_COARSE: ContextVar[dict[tuple[int, ...], Tensor] | None] = ContextVar("coarse", default=None)
-
-
-class MaskPredictor(Mask2FormerMaskPredictor):
-    """The decoder's mask predictor, which can also make the masks at the size at which its layers attend, and no larger.
-
-    A layer attends where the mask of the layer before is not negative, on a grid 8, 16 or 32 times coarser than the image.
-    The published code makes every query's mask on the finest grid (4 times coarser) and interpolates it. Both steps are
-    linear: interpolating the pixel features once a size, and reading the masks from these, gives the same but for rounding.
-    """
-
-    @staticmethod
-    @contextmanager
-    def at_attention_size() -> Iterator[None]:
-        """Within it the masks handed on are those at the size of attention; one image, or batch of them, is looked at."""
-        token = _COARSE.set({})
-        try:
-            yield
-        finally:
-            _COARSE.reset(token)
-
-    def forward(
-        self, outputs: Tensor, pixel_embeddings: Tensor, attention_mask_target_size: Any = None
-    ) -> tuple[Tensor, Tensor]:
-        coarse = _COARSE.get()
-        if coarse is None:
-            return super().forward(outputs, pixel_embeddings, attention_mask_target_size)
-        size = tuple(attention_mask_target_size)
-        if size not in coarse:
-            coarse[size] = F.interpolate(pixel_embeddings, size=size, mode="bilinear", align_corners=False)
-        masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedder(outputs.transpose(0, 1)), coarse[size])
-        hidden = (masks < 0).flatten(2).unsqueeze(1).expand(-1, self.num_heads, -1, -1).flatten(0, 1)
-        return masks, hidden
 
 
 class Segmenter(nn.Module):
@@ -60,8 +21,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.channels = channels
         self.network = Mask2FormerForUniversalSegmentation(config)
-        decoder = self.network.model.transformer_module.decoder
-        decoder.mask_predictor.__class__ = MaskPredictor  # with the weights that it was given
+        mask2former_parts.install(self.network)
         self.pixel_head = nn.Conv2d(self.network.config.mask_feature_size, 1, 1)
         self.multiple_px = multiple_px
 
@@ -91,7 +51,7 @@ class Segmenter(nn.Module):
     def last(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [n, queries, classes + 1] and mask logits [n, queries, h / 4, w / 4] of the last decoder layer.
 
-        What the network's own forward gives, without the predictions of the other layers: see `MaskPredictor`.
+        What the network's own forward gives, without the predictions of the other layers: see `mask2former_parts`.
         """
         model = self.network.model
         pixels = model.pixel_level_module(x)
