@@ -1,12 +1,13 @@
-"""Accuracy and area estimators: chips as clusters of a stratified sample, and Olofsson's stratified estimator.
+"""Accuracy and area estimators of a stratified sample of clusters (chips) or of single pixels.
 
 Sources: Olofsson et al. (2014), Remote Sensing of Environment 148, 42-57; Stehman (2014), International Journal of
 Remote Sensing 35, 4923-4939; Woodruff (1971), JASA 66, 411-414; Saerndal, Swensson, Wretman (1992), Model Assisted
 Survey Sampling, sections 4.6 and 5.5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -26,22 +27,6 @@ class Estimate:
     se: float
     lower: float
     upper: float
-    units: int
-
-
-@dataclass(frozen=True)
-class Stratified:
-    """Olofsson's estimates: overall accuracy, and per class user's, producer's accuracy and area; each with its SE."""
-
-    overall: float
-    overall_se: float
-    users: np.ndarray
-    users_se: np.ndarray
-    producers: np.ndarray
-    producers_se: np.ndarray
-    area: np.ndarray
-    area_se: np.ndarray
-    proportions: np.ndarray
     units: int
 
 
@@ -156,20 +141,28 @@ def collapsed(sizes: dict[str, int]) -> dict[str, str]:
     return {name: group[0] for group in groups for name in group}
 
 
-def linearised(totals: np.ndarray, weights: np.ndarray, strata: np.ndarray, function: Metric) -> Estimate:
+def linearised(
+    totals: np.ndarray,
+    weights: np.ndarray,
+    strata: np.ndarray,
+    function: Metric,
+    sizes: Mapping[Any, float] | None = None,
+) -> Estimate:
     """A smooth function of weighted totals, with the Taylor-linearised variance of a stratified cluster sample.
 
     theta = g(T), T = sum_i w_i t_i; z_i = w_i grad g(T) . t_i (Woodruff 1971; Saerndal et al. 1992, eq. 5.5.11);
-    V = sum_h n_h / (n_h - 1) sum_i (z_hi - mean z_h)^2, the clusters of a stratum taken as drawn with replacement
-    (Saerndal et al. 1992, section 4.6), which errs to the wide side when the sample is a large part of the population.
-    The interval is theta -+ t(0.975, n - H) SE. For single pixels as clusters this is Stehman (2014) eqs. 25-28.
-    The gradient is taken by a complex step and is exact to rounding.
+    V = sum_h (1 - n_h / N_h) n_h / (n_h - 1) sum_i (z_hi - mean z_h)^2. Without `sizes` the clusters of a stratum are
+    taken as drawn with replacement (Saerndal et al. 1992, section 4.6), N_h without bound, which errs to the wide side
+    when the sample is a large part of the population. The interval is theta -+ t(0.975, n - H) SE. For single pixels as
+    clusters this is Stehman (2014) eqs. 25-28, and where the strata are the map's classes Olofsson et al. (2014) eqs. 5-7,
+    10. The gradient is taken by a complex step and is exact to rounding.
 
     Args:
         totals: counts by cluster, [n, k].
         weights: design weights [n].
         strata: stratum of each cluster [n].
         function: g, of a vector of k totals.
+        sizes: clusters of each stratum in the population, N_h.
 
     Returns:
         An Estimate; NaN where g is not defined (0 / 0), and a NaN error where a stratum holds one cluster alone.
@@ -185,11 +178,12 @@ def linearised(totals: np.ndarray, weights: np.ndarray, strata: np.ndarray, func
         return Estimate(nothing, nothing, nothing, nothing, len(t))
     z = weights * (t @ gradient)
     names, member = np.unique(strata, return_inverse=True)
-    sizes = np.bincount(member)
-    if sizes.min() < 2:
+    counts = np.bincount(member)
+    if counts.min() < 2:
         return Estimate(value, nothing, nothing, nothing, len(t))
-    within = z - (np.bincount(member, z) / sizes)[member]
-    variance = float(np.sum((sizes / (sizes - 1))[member] * within**2))
+    within = z - (np.bincount(member, z) / counts)[member]
+    drawn = np.zeros(len(names)) if sizes is None else counts / [sizes[name] for name in names]
+    variance = float(np.sum(((1 - drawn) * counts / (counts - 1))[member] * within**2))
     se = variance**0.5
     half = float(stats.t.ppf(0.975, len(t) - len(names))) * se
     return Estimate(value, se, value - half, value + half, len(t))
@@ -216,37 +210,23 @@ def adjusted_area(isa_area: float, other_area: float) -> Metric:
     return lambda t: isa_area * t[0] / (t[0] + t[1]) + other_area * t[2] / (t[2] + t[3])
 
 
-def stratified(counts: np.ndarray, areas: np.ndarray) -> Stratified:
-    """Accuracy and area from a sample stratified by map class; Olofsson et al. (2014) eqs. 1-11.
+def bootstrap(
+    totals: np.ndarray, weights: np.ndarray, strata: np.ndarray, function: Metric, draws: int, seed: int
+) -> np.ndarray:
+    """Replicates of theta = g(T), float [draws], by the rescaled bootstrap of Rao and Wu (1988, JASA 83, 231-241).
 
-    Args:
-        counts: sample counts, [map class, reference class]; at least 2 units in each map class.
-        areas: mapped area of each class, any unit [q].
+    In every stratum n_h - 1 of its n_h clusters are drawn with replacement and their weights scaled by n_h / (n_h - 1), which
+    makes the variance of the replicates unbiased for totals; a cross-check of `linearised`, and the law of what has no
+    gradient. Shapes as there; NaN where a stratum holds one cluster alone.
     """
-    counts, areas = np.asarray(counts, dtype=np.float64), np.asarray(areas, dtype=np.float64)
-    n_i, w = counts.sum(axis=1), areas / areas.sum()
-    inside = counts / n_i[:, None]
-    p = w[:, None] * inside  # eq. 4
-    users, share = np.diag(inside), p.sum(axis=0)
-    producers = np.diag(p) / share
-    overall_se = np.sqrt(np.sum(w**2 * users * (1 - users) / (n_i - 1)))  # eq. 5
-    users_se = np.sqrt(users * (1 - users) / (n_i - 1))  # eq. 6
-    spread = areas[:, None] ** 2 * inside * (1 - inside) / (n_i - 1)[:, None]
-    off = spread.sum(axis=0) - np.diag(spread)
-    n_j = areas @ inside
-    producers_se = np.sqrt(  # eq. 7
-        (areas**2 * (1 - producers) ** 2 * users * (1 - users) / (n_i - 1) + producers**2 * off) / n_j**2
-    )
-    area_se = np.sqrt(spread.sum(axis=0))  # eqs. 10 and 11
-    return Stratified(
-        overall=float(np.trace(p)),
-        overall_se=float(overall_se),
-        users=users,
-        users_se=users_se,
-        producers=producers,
-        producers_se=producers_se,
-        area=areas.sum() * share,
-        area_se=area_se,
-        proportions=p,
-        units=int(counts.sum()),
-    )
+    t, generator = np.asarray(totals, dtype=np.float64), np.random.default_rng(seed)
+    whole = np.zeros((draws, t.shape[1]))
+    for name in np.unique(strata):
+        here = np.flatnonzero(strata == name)
+        n = len(here)
+        if n < 2:
+            return np.full(draws, np.nan)
+        times = generator.multinomial(n - 1, np.full(n, 1 / n), draws)
+        whole += (times * n / (n - 1)) @ (weights[here, None] * t[here])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.array([np.real(function(row.astype(np.complex128))) for row in whole])
