@@ -1,13 +1,46 @@
+if POINTS:
+
+    rule change_sample:
+        input:
+            mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+        output:
+            strata=f"{R}/accuracy/change/strata/{{city}}.csv",
+            design=f"{R}/accuracy/change/design/{{city}}.csv",
+            points=f"{R}/accuracy/change/points/{{city}}.csv",
+            manifest=manifest("change_sample/{city}"),
+        log:
+            f"{R}/logs/change_sample/{{city}}.log",
+        benchmark:
+            f"{R}/benchmarks/change_sample/{{city}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 2
+        resources:
+            mem_mb=2000,
+        params:
+            years=C.years,
+            number=C.accuracy.growth_points,
+            seed=C.seed,
+            threads=2,
+            code=code("change_sample"),
+            environment=packages("change_sample"),
+        message:
+            "Drawing points of change in {wildcards.city}"
+        script:
+            "step.py"
 
 
 rule growth:
     input:
         unpack(lambda wildcards: TRUTH),
-        unpack(lambda wildcards: {"confusion": f"{R}/accuracy/confusion.csv"} if SCORED else {}),
+        unpack(interpreted),
         mosaics=expand(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
         study_area=rules.study_area.output.study_area,
+        qualities=expand(rules.quality.output.table, year=C.years),
     output:
         table=f"{R}/accuracy/growth.csv",
+        changed=f"{R}/accuracy/change.csv",
+        zones=f"{R}/accuracy/zones.csv",
         figure=report(f"{R}/accuracy/growth.png", category="Growth", caption="../docs/captions/growth.rst"),
         manifest=manifest("growth"),
     log:
@@ -16,12 +49,15 @@ rule growth:
         f"{R}/benchmarks/growth.tsv"
     conda:
         "../envs/jointseg.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=2000,
     params:
         cities=C.study_area.city_reach,
         years=C.years,
+        ring_km=C.accuracy.ring_km,
+        seed=C.seed,
+        threads=2,
         code=code("growth"),
         environment=packages("growth"),
     message:
@@ -120,6 +156,8 @@ rule report:
     input:
         unpack(shown),
         growth=rules.growth.output.table,
+        changed=rules.growth.output.changed,
+        zones=rules.growth.output.zones,
         growth_figure=rules.growth.output.figure,
         manifests=lambda wildcards: all_manifests(),
     output:

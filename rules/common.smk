@@ -21,6 +21,8 @@ SCORED = C.dataset is not None
 # Of each tile and year: the composite, and the merged dates where the config asks for them.
 MERGED = {"merged": f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"} if C.sentinel2.dates else {}
 COMPOSITE = {"composite": f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif", **MERGED}
+# Whether the growth of cities is told from points that are looked at, beside the maps.
+POINTS = C.accuracy.growth_points > 0 and len(C.years) > 1
 TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
 
 
@@ -166,6 +168,22 @@ def preview_tiles():
     return sorted({tiles(city=city)[0] for city in CITIES})
 
 
+def interpreted(wildcards):
+    """The districts, and of the cities whose points are told already, the sample and what was told."""
+    given = {"districts": C.accuracy.districts} if C.accuracy.districts else {}
+    if not POINTS:
+        return given
+    kinds = {"strata": "strata", "designs": "design"}
+    sample = C.accuracy.growth_sample or f"{R}/accuracy/change"
+    have = {name: expand(f"{sample}/{kind}/{{city}}.csv", city=CITIES) for name, kind in kinds.items()}
+    if C.rehearsal is not None:
+        told = expand(f"{R}/accuracy/change/reference/{{city}}.csv", city=CITIES)
+    else:
+        paths = [f"{C.accuracy.growth_reference}/{city}.csv" for city in CITIES]
+        told = [path for path in paths if Path(path).exists()]
+    return given | have | {"references": told}
+
+
 def previews(wildcards):
     return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=preview_tiles())
 
@@ -211,6 +229,8 @@ def all_manifests():
     jobs = ["study_area", "grid", "growth"]
     jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
     jobs += [f"quality/{year}" for year in C.years]
+    jobs += [f"change_sample/{city}" for city in CITIES] if POINTS else []
+    jobs += [f"interpret/{city}" for city in CITIES] if POINTS and C.rehearsal is not None else []
     for year in C.years:
         jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "isa") for tile in tiles(year=year)]
     jobs += [f"preview/{C.map_year}/{tile}" for tile in preview_tiles()]

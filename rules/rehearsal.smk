@@ -29,3 +29,31 @@ if C.rehearsal is not None:
             "Drawing the rehearsal valley and delivering it as the real sources would"
         script:
             "step.py"
+
+    if POINTS:
+
+        rule interpret:
+            input:
+                points=f"{R}/accuracy/change/points/{{city}}.csv",
+                truth=rules.rehearsal.output.truth,
+            output:
+                reference=f"{R}/accuracy/change/reference/{{city}}.csv",
+                manifest=manifest("interpret/{city}"),
+            log:
+                f"{R}/logs/interpret/{{city}}.log",
+            benchmark:
+                f"{R}/benchmarks/interpret/{{city}}.tsv"
+            conda:
+                "../envs/jointseg.yaml"
+            threads: 1
+            resources:
+                mem_mb=2000,
+            params:
+                reach=lambda wildcards: C.study_area.city_reach[wildcards.city],
+                years=C.years,
+                code=code("interpret"),
+                environment=packages("interpret"),
+            message:
+                "Looking at the points of change in {wildcards.city}"
+            script:
+                "step.py"

@@ -102,7 +102,7 @@ def _make() -> None:
     (results / "report/index.html").write_text("<html></html>")
     (results / "accuracy").mkdir()
     (results / "accuracy/growth.csv").write_text(
-        "city,reach,year,isa_km2,unknown_km2,adjusted_km2,adjusted_lower_km2,adjusted_upper_km2\n"
+        "city,reach,year,isa_km2,unknown_km2,estimated_km2,estimated_km2_lower,estimated_km2_upper\n"
         "Hefei,downstream,2021,1.5,0.25,1.25,1,1.5\nHefei,downstream,2023,2.5,0.125,,,\n"
     )
     (results / "accuracy/accuracy.csv").write_text(

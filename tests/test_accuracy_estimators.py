@@ -118,19 +118,16 @@ def test_strata_are_joined_with_their_neighbours_until_each_has_two_units() -> N
     assert estimators.collapsed({"a": 1, "b": 0}) == {"a": "a", "b": "a"}
 
 
-def test_adjusted_area_of_a_two_class_map_is_olofssons() -> None:
-    made = estimators.adjusted_area(10.0, 90.0)(np.array([66.0, 9.0, 15.0, 310.0]))
-    assert made == pytest.approx(10 * 66 / 75 + 90 * 15 / 325)
-
-
 def test_rescaled_bootstrap_has_the_linearised_error() -> None:
     rng = np.random.default_rng(5)
     totals, strata = np.vstack([_clusters(rng, 12), _clusters(rng, 25)]), np.repeat([0, 1], [12, 25])
     weights = np.repeat([3.0, 8.0], [12, 25])
     made = linearised(totals, weights, strata, METRICS["f1"])
-    draws = estimators.bootstrap(totals, weights, strata, METRICS["f1"], 4000, seed=1)
-    assert np.std(draws) == pytest.approx(made.se, rel=0.1)
-    assert np.isnan(estimators.bootstrap(totals[:3], weights[:3], np.array([0, 0, 1]), METRICS["f1"], 5, seed=1)).all()
+    draws = estimators.replicated(totals, weights, strata, 4000, seed=1)
+    assert draws.mean(0) == pytest.approx(weights @ totals, rel=0.02)
+    assert np.std([METRICS["f1"](row).real for row in draws]) == pytest.approx(made.se, rel=0.1)
+    alone = estimators.replicated(totals[:1], weights[:1], np.zeros(1), 5, seed=1)
+    assert (alone == weights[0] * totals[0]).all()
 
 
 def test_a_sample_that_is_the_population_has_no_error() -> None:
@@ -140,3 +137,5 @@ def test_a_sample_that_is_the_population_has_no_error() -> None:
     half = linearised(totals, np.full(12, 2.0), strata, METRICS["f1"], {0: 10, 1: 14})
     free = linearised(totals, np.full(12, 2.0), strata, METRICS["f1"])
     assert half.se == pytest.approx(free.se / 2**0.5)
+    single = linearised(totals[:6], np.ones(6), np.array([0, 0, 0, 0, 0, 1]), METRICS["f1"], {0: 10, 1: 1})
+    assert 0 < single.se < np.inf  # a stratum of one cluster, drawn, adds no error

@@ -76,6 +76,29 @@ RECORDS = [
     manifest("superres_stage1", "training.superres", {"r/chips": "d"}, {"r/s1.safetensors": "e"}, facts={"loss": 0.5}),
     manifest("isa", "inference.engine", {"r/s1.safetensors": "e", "w/seg.safetensors": "f"}, {"r/isa": "g"}),
 ]
+# As step growth writes them: city A has points, B has not.
+GROWTH = {
+    "growth": [
+        "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth,growth_share,drift,estimated_km2,"
+        "estimated_km2_lower,estimated_km2_upper,points,users,users_lower,users_upper,producers,producers_lower,producers_upper",
+        "A,up,2019,1,2,0,,rapid,0.93,0.004,1.2,1.1,1.3,300,0.9,0.8,1.02,0.7,0.6,0.8",
+        "A,up,2021,2,1,0,40,rapid,0.93,,2.2,2.1,2.3,300,0.9,0.8,1,0.7,0.6,0.8",
+        "B,up,2019,1,2,0.5,,moderate,,,,,,,,,,,,",
+        "B,up,2021,1,2,0,0,moderate,,,,,,,,,,,,",
+    ],
+    "changed": [
+        "city,first,last,mapped_new_km2,mapped_gone_km2,gained_km2,gained_km2_lower,gained_km2_upper,lost_km2,lost_km2_lower,"
+        "lost_km2_upper,growth_km2,growth_km2_lower,growth_km2_upper,yearly_percent,yearly_percent_lower,yearly_percent_upper,"
+        "gain_users,gain_users_lower,gain_users_upper,gain_producers,gain_producers_lower,gain_producers_upper,points",
+        "A,2019,2021,1.1,0.1,1,0.9,1.1,0,0,0,1,0.9,1.1,35.4,30,41,0.5,0.4,0.6,,,,300",
+        "B,2019,2021,0.2,0.2,,,,,,,,,,,,,,,,,,,",
+    ],
+    "zones": [
+        "zone,name,first,last,known_km2,isa_km2,new_km2,gone_km2,city",
+        "ring,0-2 km,2019,2021,2,0.5,0.25,0,A",
+        "district,North,2019,2021,4,0.5,0.25,0.1,A",
+    ],
+}
 # As step quality writes them: the map year has nothing to be compared with.
 QUALITY_COLUMNS = (
     *("tile", "level", "pixels", "known_share", "widened_share", "clear_p10", "clear_median", "clear_max", "holes"),
@@ -125,8 +148,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, lines in HISTORIES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("\n".join(lines) + "\n")
-    growth = "city,reach,year,isa_km2,other_km2,unknown_km2,percent_a_year,growth\nA,up,2019,1,2,0,,rapid\nA,up,2021,2,1,0,40,rapid\n"
-    (folder / "growth.csv").write_text(growth)
+    for name, lines in GROWTH.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
     (folder / "upstream.csv").write_text(
         "sample_id,osm_m2,footprints_m2,both_m2,open_m2,road_on_building_m2,added_m2,removed_m2,unknown_m2,iou\n"
         "all,20000,25000.4,15000,12345,60,700,0,0,0.5\nupstream-0001,20000,25000.4,15000,12345,60,700,0,0,0.5\n"
@@ -154,7 +177,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "captions": {(folder / "scene.png").as_posix(): "A real scene. weights of the valley"},
         "qualities": sorted((folder / "quality").glob("*.csv"), reverse=True),
         "quality_figures": sorted((folder / "quality").glob("*.png"), reverse=True),
-        "growth": folder / "growth.csv",
+        **{name: folder / f"{name}.csv" for name in GROWTH},
         "growth_figure": folder / "panel.png",
         "manifests": [folder / f"{i}.json" for i in range(len(RECORDS))],
     }
@@ -225,6 +248,29 @@ def test_composites_are_told_by_year(inputs: dict[str, Any], tmp_path: Path) -> 
     assert "Not registered in 2021" not in section[0] and "<details>" not in section[0]
 
 
+def test_growth_is_told_with_its_intervals(inputs: dict[str, Any], tmp_path: Path) -> None:
+    report(**inputs, html=tmp_path / "a.html")
+    section = re.search(r'<section id="growth">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
+    assert section
+    rows = [re.findall(">([^<]+)<", row) for row in re.findall(r"<tr[^>]*>(<td.*?)</tr>", section[0])]
+    assert rows[0][:7] == ["A", "up", "2019", "1.000", "1.200", "1.100 to 1.300", "300"]
+    assert rows[0][7:] == [
+        "90.0",
+        "80.0 to 100.0",
+        "70.0",
+        "60.0 to 80.0",
+        "0.000",
+        "0.40",
+        "–",
+        "rapid, 93 % of draws",
+    ]
+    assert rows[2] == ["B", "up", "2019", "1.000", "–", "–", "–", "–", "0.500", "–", "–", "moderate"]
+    assert rows[4][:8] == ["A", "2019–2021", "1.100", "0.100", "1.000", "0.900 to 1.100", "0.000", "0.000 to 0.000"]
+    assert rows[4][8:12] == ["+1.000", "+0.900 to +1.100", "+35.40", "+30.00 to +41.00"]
+    assert rows[6] == ["A", "0-2 km", "2019–2021", "25.0", "0.250", "12.5", "0.000"]
+    assert rows[7][:2] == ["A", "North (district)"]
+
+
 def test_figures_of_composites_are_folded(inputs: dict[str, Any], tmp_path: Path) -> None:
     report(**inputs, html=tmp_path / "a.html")
     folded = re.search(r"<details>.*?</details>", (tmp_path / "a.html").read_text(), re.DOTALL)
@@ -277,3 +323,18 @@ def test_percent_says_when_there_is_no_interval() -> None:
     assert percent(0.712, 0.66, 0.7611) == ("71.2", "66.0 to 76.1")
     assert percent(0.5, float("nan"), float("nan")) == ("50.0", "no interval")
     assert percent(float("nan"), 0, 0) == ("–", "")
+
+
+def test_colours_are_told_apart_by_the_colour_blind() -> None:
+    # Machado, Oliveira and Fernandes (2009): deuteranopia and protanopia as matrices of linear RGB.
+    blind = {
+        "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    }
+    hexes = [tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in figures.PALETTE[:6]]
+    for colours in (hexes, list(figures.AGREEMENT.values())):
+        linear = (np.array(colours) / 255) ** 2.2
+        for matrix in blind.values():
+            found = np.clip(linear @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
+            for one, other in itertools.combinations(found, 2):
+                assert np.abs(one - other).max() > 0.12

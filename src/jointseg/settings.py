@@ -225,6 +225,17 @@ class Accuracy(Section):
     products_folder: str | None = Field(None, description="Folder of the reference products.")
     products: dict[Name, Product] = Field({}, description="Reference products with their codes.")
     baselines: list[Literal["bilinear"]] = Field(["bilinear"], description="Methods trained and scored beside ours.")
+    growth_points: Annotated[int, Field(ge=0)] = Field(
+        0, description="Points of a city at which people tell the class of every year; 0: areas are map counts alone."
+    )
+    growth_reference: str | None = Field(
+        None, description="Folder of the filled-in tables of points, CITY.csv; the rehearsal knows the truth itself."
+    )
+    growth_sample: str | None = Field(
+        None, description="Folder of a sample drawn before (strata/, design/), kept although maps have changed since."
+    )
+    ring_km: Annotated[float, Field(gt=0)] = Field(2.0, description="Width of the rings in which new ISA is told.")
+    districts: str | None = Field(None, description="Vector file of districts, with a column `name`.")
 
 
 class Report(Section):

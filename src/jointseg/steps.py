@@ -5,6 +5,7 @@ from typing import Any
 
 STEPS = {
     "rehearsal": "rehearsal.deliver",
+    "interpret": "rehearsal.interpret",
     "study_area": "study_area",
     "grid": "tiling",
     "scenes": "sentinel2.scenes",
@@ -37,6 +38,7 @@ STEPS = {
     "product_mosaic": "accuracy.products",
     "product_chips": "accuracy.products",
     "assess": "accuracy.assess",
+    "change_sample": "accuracy.change_sample",
     "growth": "accuracy.growth",
     "report": "accuracy.report",
     "release": "provenance.export",

@@ -10,6 +10,7 @@ from jointseg import raster
 from jointseg.accuracy import estimators
 from jointseg.accuracy.estimators import CELLS, METRICS, UNKNOWN, Estimate
 from jointseg.accuracy.products import held_out
+from jointseg.accuracy.tally import only_classes
 from jointseg.errors import DataError
 from jointseg.product_codes import classify, meanings
 from jointseg.progress import track
@@ -105,14 +106,14 @@ def design(index: Path) -> tuple[pd.DataFrame, list[str]]:
 def references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> dict[str, np.ndarray]:
     """Reference rasters of a chip, uint8 [rows, columns], by name: labels and, where given, truth."""
     label, transform, _ = raster.read(chips[0].parent / chip.label)
-    _only_classes(label, f"label of chip {chip.sample_id}")
+    only_classes(label, f"label of chip {chip.sample_id}")
     found = {"labels": label[0]}
     if truth is not None:
         rows, cols = label.shape[1:]
         west, north = transform.c, transform.f
         bounds = (west, north - rows, west + cols, north)
         found["truth"] = raster.read(truth / str(year) / f"{chip.reach}.tif", bounds)[0][0]
-        _only_classes(found["truth"], f"truth of {chip.reach} in {year}")
+        only_classes(found["truth"], f"truth of {chip.reach} in {year}")
     return found
 
 
@@ -123,14 +124,8 @@ def _mapped(path: Path, name: str, codes: np.ndarray | None, shape: tuple[int, .
         raise DataError(f"{path} has {values.shape} pixels but the chip's label has {shape}; make the map again")
     if codes is not None:
         return classify(values, codes, name, f"chip {path.stem}")
-    _only_classes(values, str(path))
+    only_classes(values, str(path))
     return values
-
-
-def _only_classes(values: np.ndarray, where: str) -> None:
-    strange = np.setdiff1d(values, [0, 1, UNKNOWN])
-    if strange.size:
-        raise DataError(f"{where} holds the value {strange[0]}; expected 0 not ISA, 1 ISA, 255 unknown")
 
 
 def _fractions(mapped: np.ndarray, reference: np.ndarray, supports: list[int]) -> dict[str, float]:

@@ -179,11 +179,11 @@ def linearised(
     z = weights * (t @ gradient)
     names, member = np.unique(strata, return_inverse=True)
     counts = np.bincount(member)
-    if counts.min() < 2:
+    drawn = np.zeros(len(names)) if sizes is None else counts / [sizes[name] for name in names]
+    if (counts[drawn < 1] < 2).any():
         return Estimate(value, nothing, nothing, nothing, len(t))
     within = z - (np.bincount(member, z) / counts)[member]
-    drawn = np.zeros(len(names)) if sizes is None else counts / [sizes[name] for name in names]
-    variance = float(np.sum(((1 - drawn) * counts / (counts - 1))[member] * within**2))
+    variance = float(np.sum(((1 - drawn) * counts / np.maximum(counts - 1, 1))[member] * within**2))
     se = variance**0.5
     half = float(stats.t.ppf(0.975, len(t) - len(names))) * se
     return Estimate(value, se, value - half, value + half, len(t))
@@ -200,33 +200,18 @@ def difference(metric: Metric) -> Metric:
     return lambda t: metric(t[:4]) - metric(t[4:])
 
 
-def adjusted_area(isa_area: float, other_area: float) -> Metric:
-    """Area of ISA after map error, A1 tp / (tp + fp) + A0 fn / (fn + tn); Olofsson et al. (2014) eqs. 9 and 11.
-
-    Args:
-        isa_area: mapped area of ISA, any unit.
-        other_area: mapped area that is not ISA, same unit.
-    """
-    return lambda t: isa_area * t[0] / (t[0] + t[1]) + other_area * t[2] / (t[2] + t[3])
-
-
-def bootstrap(
-    totals: np.ndarray, weights: np.ndarray, strata: np.ndarray, function: Metric, draws: int, seed: int
-) -> np.ndarray:
-    """Replicates of theta = g(T), float [draws], by the rescaled bootstrap of Rao and Wu (1988, JASA 83, 231-241).
+def replicated(totals: np.ndarray, weights: np.ndarray, strata: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Replicates of the weighted totals T, float [draws, k], by the rescaled bootstrap of Rao and Wu (1988, JASA 83, 231-241).
 
     In every stratum n_h - 1 of its n_h clusters are drawn with replacement and their weights scaled by n_h / (n_h - 1), which
-    makes the variance of the replicates unbiased for totals; a cross-check of `linearised`, and the law of what has no
-    gradient. Shapes as there; NaN where a stratum holds one cluster alone.
+    makes the variance of the replicates that of `linearised`, for totals. It cross-checks that, and gives the law of what has
+    no gradient, such as a class. Shapes as there; a stratum that holds one cluster alone does not vary.
     """
     t, generator = np.asarray(totals, dtype=np.float64), np.random.default_rng(seed)
     whole = np.zeros((draws, t.shape[1]))
     for name in np.unique(strata):
         here = np.flatnonzero(strata == name)
         n = len(here)
-        if n < 2:
-            return np.full(draws, np.nan)
-        times = generator.multinomial(n - 1, np.full(n, 1 / n), draws)
-        whole += (times * n / (n - 1)) @ (weights[here, None] * t[here])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.array([np.real(function(row.astype(np.complex128))) for row in whole])
+        times = generator.multinomial(n - 1, np.full(n, 1 / n), draws) * n / (n - 1) if n > 1 else np.ones((draws, 1))
+        whole += times @ (weights[here, None] * t[here])
+    return whole

@@ -16,7 +16,8 @@ from PIL import Image
 from jointseg.accuracy.estimators import UNKNOWN
 
 INK, GRID, ISA = "#22303c", "#e3e7ea", (196, 64, 45)
-PALETTE = ("#c4402d", "#e39b3b", "#2f7f86", "#5b6fa8", "#8a6a9c", "#7d8a3c", "#94a1ab", "#3d5a45")
+# Told apart by the colour-blind too (Okabe and Ito 2008, Color Universal Design), the lighter ones last.
+PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8796a1", "#3d3d3d")
 # Agreement with the reference: found, false alarm, missed, neither, unknown.
 AGREEMENT = {
     "found": (34, 48, 60),
@@ -132,11 +133,12 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
     return bytes_uri(buffer.getvalue(), "image/png")
 
 
-def growth_curves(table: pd.DataFrame, path: Path) -> None:
-    """Draws area of ISA by year, a panel by city: map count, error-adjusted area with its interval, truth.
+def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]], path: Path) -> None:
+    """Draws area of ISA by year, a panel by city: map count, estimate with its interval, fitted curve, truth.
 
     Args:
         table: rows by city and year, as step growth writes them.
+        curves: of the cities that have any: year, km2, lower, upper of the curve fitted to the estimates.
         path: PNG to make.
     """
     cities = list(dict.fromkeys(table["city"]))
@@ -147,24 +149,31 @@ def growth_curves(table: pd.DataFrame, path: Path) -> None:
         for i, city in enumerate(cities):
             axes = figure.add_subplot(lines, columns, i + 1)
             part = table[table["city"] == city]
-            _growth_panel(axes, part)
-            kind = part["growth"].iloc[0]
-            axes.set_title(f"{city} ({part['reach'].iloc[0]}): {kind}", loc="left", fontsize=9.5, fontweight="bold")
+            _growth_panel(axes, part, curves.get(city))
+            kind, share = part["growth"].iloc[0], part["growth_share"].iloc[0]
+            sure = f", {100 * share:.0f} % of draws" if np.isfinite(share) else ""
+            title = f"{city} ({part['reach'].iloc[0]})\n{kind}{sure}"
+            axes.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
             if i % columns == 0:
                 axes.set_ylabel("impervious area, km²")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        named: dict[str, Any] = {}
+        for axes in figure.axes:
+            named |= dict(zip(*reversed(axes.get_legend_handles_labels())))
+        figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), frameon=False)
         _png(figure, path)
 
 
-def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame) -> None:
+def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame, curve: dict[str, np.ndarray] | None) -> None:
     years = part["year"].to_numpy()
-    if "adjusted_km2" in part:
-        axes.fill_between(
-            years, part["adjusted_lower_km2"], part["adjusted_upper_km2"], color=PALETTE[2], alpha=0.16, lw=0
+    if curve is not None:
+        axes.fill_between(curve["year"], curve["lower"], curve["upper"], color=PALETTE[1], alpha=0.14, lw=0)
+        axes.plot(curve["year"], curve["km2"], color=PALETTE[1], lw=1.2, label="fitted, 95 % band")
+        value = part["estimated_km2"]
+        around = np.abs([value - part["estimated_km2_lower"], part["estimated_km2_upper"] - value])
+        axes.errorbar(
+            years, value, around, fmt="s", color=PALETTE[1], ms=4, elinewidth=1.1, capsize=2.5, label="estimate, 95 %"
         )
-        axes.plot(years, part["adjusted_km2"], color=PALETTE[2], lw=1.4, marker="s", ms=4, label="error-adjusted, 95 %")
-    axes.plot(years, part["isa_km2"], color=PALETTE[0], lw=1.8, marker="o", ms=5, label="map count")
+    axes.plot(years, part["isa_km2"], color=PALETTE[0], lw=1.4, marker="o", ms=4, label="map count")
     if "truth_km2" in part:
         axes.plot(years, part["truth_km2"], color=INK, lw=1.2, ls="--", marker="D", ms=3.5, label="truth")
     axes.set_xticks(years)

@@ -1,27 +1,25 @@
-"""Growth of the cities: area of ISA by year, corrected for UTM scale and for map error, its rate and its kind."""
+"""Growth of the cities: areas of ISA by year, mapped and estimated from points, rates, kinds, and where it is new."""
 
-from contextlib import ExitStack
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyogrio
-import rasterio
-from affine import Affine
-from rasterio.features import geometry_mask
-from rasterio.warp import transform_geom
-from rasterio.windows import Window
 
-from jointseg import grid, raster
-from jointseg.accuracy import estimators, figures
-from jointseg.accuracy.estimators import CELLS, UNKNOWN, Estimate
+from jointseg import raster
+from jointseg.accuracy import change, figures
+from jointseg.accuracy.assess import save
+from jointseg.accuracy.city_areas import Changes, by_zone, changes, ground_areas_km2
+from jointseg.accuracy.growth_kinds import fitted, kind_of_growth, likeliest, yearly_percent
 from jointseg.errors import DataError
 from jointseg.progress import track
 
-BAND_ROWS = 512
-RAPID_PERCENT = 7.0  # mean growth, percent a year, from which a city grows rapidly: twice its area in ten years
-SATURATING_RATIO = 0.5  # a city saturates when its last rate is below this part of its first one
+log = logging.getLogger(__name__)
+
+GONE_SHARE = 0.05  # of the first year's ISA: from this on, ISA that vanishes is worth a look
+CURVE_STEP = 0.25  # years
 
 
 def growth(
@@ -29,141 +27,176 @@ def growth(
     mosaics: list[Path],
     study_area: Path,
     table: Path,
+    changed: Path,
+    zones: Path,
     figure: Path,
     cities: dict[str, str],
     years: list[int],
-    confusion: Path | None = None,
+    ring_km: float,
+    seed: int,
+    threads: int,
+    qualities: list[Path] | None = None,
+    strata: list[Path] | None = None,
+    designs: list[Path] | None = None,
+    references: list[Path] | None = None,
+    districts: Path | None = None,
     truth: Path | None = None,
-    method: str = "superres",
-) -> None:
-    """Tables and draws each city's area of ISA in each year.
+) -> dict[str, Any]:
+    """Tables and draws each city's ISA in each year, and what became of it between them.
 
     Args:
         mosaics: {year}/{city}.tif, 1 m, 0/1/255, cut to the city's outline.
         study_area: vector file whose layer `cities` holds the outlines by name.
         table: CSV to make, a row by city and year.
+        changed: CSV to make, a row by city and pair of years.
+        zones: CSV to make, a row by city, pair of years and ring or district.
         figure: PNG to make, a panel by city.
-        cities: reach of each city, in the order of the table.
+        cities: reach of each city, in the order of the tables.
         years: years in the mosaics.
-        confusion: pixel counts by chip, as step assess writes them; without it areas are map counts alone.
+        ring_km: width of the rings.
+        seed: of the bootstrap.
+        threads: blocks that are looked at side by side.
+        qualities: {year}.csv, what the composites of a year are worth, as step `quality` writes them.
+        strata, designs: {city}.csv, as step `change_sample` writes them.
+        references: {city}.csv, its points filled in; cities without one have mapped areas alone.
+        districts: polygons with a column `name`.
         truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.
-        method: the method in `confusion` that made the mosaics.
+
+    Returns:
+        Facts for the manifest: points told by city.
     """
+    years = sorted(years)
     outlines = pyogrio.read_dataframe(study_area, layer="cities").set_index("name")
     by_place = {(path.stem, int(path.parent.name)): path for path in mosaics}
-    years = sorted(years)
-    chips = None if confusion is None else pd.read_csv(confusion)
-    rows = []
-    for city, reach in track(cities.items(), "city areas", len(cities), "city"):
+    told = {path.stem: path for path in references or []}
+    drawn = {path.stem: (path, design) for path, design in zip(strata or [], designs or [])}
+    drifts = drift(qualities or [])
+    rows: list[dict[str, Any]] = []
+    between: list[dict[str, Any]] = []
+    placed: list[pd.DataFrame] = []
+    curves: dict[str, dict[str, np.ndarray]] = {}
+    counts = {}
+    for city, reach in track(cities.items(), "growth of cities", len(cities), "city"):
         missing = [year for year in years if (city, year) not in by_place]
         if missing:
             raise DataError(
                 f"city {city} has no mosaic of {missing[0]}; give {missing[0]}/{city}.tif among the mosaics"
             )
+        paths = [by_place[city, year] for year in years]
         outline = outlines.loc[city, "geometry"].__geo_interface__
-        mapped = ground_areas_km2([by_place[city, year] for year in years], outline)
-        for year, areas in zip(years, mapped):
-            row: dict[str, Any] = {"city": city, "reach": reach, "year": year, **areas}
-            if chips is not None:
-                row |= _adjusted(chips, method, reach, areas["isa_km2"], areas["other_km2"])
-            if truth is not None:
-                raster_of_truth = truth / str(year) / f"{reach}.tif"
-                row["truth_km2"] = ground_areas_km2([raster_of_truth], outline)[0]["isa_km2"]
-            rows.append(row)
-    made = _with_rates(pd.DataFrame(rows), "steady_isa_km2", "")
-    if truth is not None:
-        made = _with_rates(made, "truth_km2", "_truth")
-    with raster.atomic(table) as part:
-        made.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")
+        mapped = ground_areas_km2(paths, outline, threads)
+        points = change.interpreted(*drawn[city], told[city], paths, years) if city in told else None
+        true = {}
+        if truth is not None:
+            true = {y: ground_areas_km2([truth / f"{y}/{reach}.tif"], outline, threads)[0]["isa_km2"] for y in years}
+        rows += _by_year(city, reach, years, mapped, points, true, drifts, seed)
+        if city in drawn and points is None:
+            log.warning(
+                "%s: its points are not told yet, so its areas are map counts alone; fill in the table of points and "
+                "put it into accuracy.growth_reference as %s.csv",
+                city, city,
+            )  # fmt: skip
+        if points is not None:
+            counts[city] = len(points.mapped)
+            curves[city] = _curve(points, seed)
+        if len(years) > 1:
+            found = changes(paths, years, threads)
+            _flag(city, found)
+            between += _between(city, reach, found, points, true)
+            placed.append(by_zone(found, ring_km, districts).assign(city=city))
+    made = pd.DataFrame(rows)
+    save(made, table)
+    save(pd.DataFrame(between), changed)
+    save(pd.concat(placed) if placed else pd.DataFrame(), zones)
     with raster.atomic(figure) as part:
-        figures.growth_curves(made, part)
+        figures.growth_curves(made, curves, part)
+    return {"points": counts}
 
 
-def ground_areas_km2(paths: list[Path], outline: dict[str, Any]) -> list[dict[str, float]]:
-    """Ground area, km2, inside an outline in each of several years' rasters of one grid.
-
-    For each raster: ISA, other known ground, unknown ground, and "steady" ISA: that on ground known in every raster,
-    from which rates are told, so that ground which one year did not see does not count as growth.
-    The UTM scale is taken at the middle of blocks of 512 x 512 pixels, over which it varies by less than 1e-5.
-
-    Args:
-        paths: rasters of 0/1/255 in a UTM zone.
-        outline: GeoJSON geometry, EPSG:4326; pixels whose centre lies outside are not counted.
-    """
-    totals = np.zeros((len(paths), 4))
-    with ExitStack() as stack:
-        sources = [stack.enter_context(raster.opened(path)) for path in paths]
-        grids = {(source.crs.to_epsg(), source.transform, source.shape) for source in sources}
-        if len(grids) > 1:
-            raise DataError(
-                f"{paths[0]} and the same city's mosaics of other years are not on one grid; make them again"
-            )
-        epsg, whole, _ = grids.pop()
-        shape = transform_geom("EPSG:4326", sources[0].crs, outline)
-        for window in _windows(sources[0]):
-            transform = whole @ Affine.translation(window.col_off, window.row_off)
-            inside = geometry_mask([shape], (window.height, window.width), transform, invert=True)
-            x, y = transform @ (window.width / 2, window.height / 2)
-            pixel_km2 = abs(transform.a * transform.e) / 1e6 / float(grid.area_scale(epsg, x, y))
-            values = np.stack([source.read(1, window=window)[inside] for source in sources])
-            steady = (values != UNKNOWN).all(axis=0)
-            planes = [values == 1, values == 0, values == UNKNOWN, (values == 1) & steady]
-            totals += pixel_km2 * np.stack([plane.sum(axis=1) for plane in planes], axis=1)
-    return [dict(zip(("isa_km2", "other_km2", "unknown_km2", "steady_isa_km2"), row)) for row in totals.tolist()]
-
-
-def _windows(source: rasterio.DatasetReader) -> list[Window]:
-    return [
-        Window(col, row, min(BAND_ROWS, source.width - col), min(BAND_ROWS, source.height - row))
-        for row in range(0, source.height, BAND_ROWS)
-        for col in range(0, source.width, BAND_ROWS)
-    ]
+def _by_year(
+    city: str,
+    reach: str,
+    years: list[int],
+    mapped: list[dict[str, float]],
+    points: change.Interpreted | None,
+    true: dict[int, float],
+    drifts: dict[int, float],
+    seed: int,
+) -> list[dict[str, Any]]:
+    steady = [areas["steady_isa_km2"] for areas in mapped]
+    kind, share = kind_of_growth(years, steady), float("nan")
+    if points is not None and len(years) > 1:
+        kind, share = likeliest(years, points.replicates(seed))
+    rows = []
+    for place, (year, areas) in enumerate(zip(years, mapped)):
+        before = years[place - 1] if place else None
+        row: dict[str, Any] = {"city": city, "reach": reach, "year": year, **areas}
+        row["percent_a_year"] = float("nan")
+        if before is not None:
+            row["percent_a_year"] = float(yearly_percent(steady[place - 1], steady[place], year - before))  # type: ignore[arg-type]
+        row |= {"growth": kind, "growth_share": share, "drift": drifts.get(year, float("nan"))}
+        if points is not None:
+            row |= change.columns("estimated_km2", points.area(year)) | {"points": len(points.mapped)}
+            row |= {"sampled_km2": points.km2, "untold": points.untold}
+            for name, estimate in points.accuracy(year).items():
+                row |= change.columns(name, estimate)
+        if true:
+            row |= {"truth_km2": true[year], "growth_truth": kind_of_growth(years, [true[y] for y in years])}
+        rows.append(row)
+    return rows
 
 
-def _adjusted(chips: pd.DataFrame, method: str, reach: str, isa_km2: float, other_km2: float) -> dict[str, float]:
-    """Area of ISA after map error, with its 95 % interval, from the label chips of the city's reach."""
-    part = chips[(chips["name"] == method) & (chips["reference"] == "labels") & (chips["reach"] == reach)]
-    if part.empty:
-        raise DataError(f"no test chip of method {method} lies in reach {reach}; its error cannot be estimated")
-    e: Estimate = estimators.linearised(
-        part[list(CELLS)].to_numpy(),
-        part["weight"].to_numpy(),
-        part["stratum"].to_numpy(),
-        estimators.adjusted_area(isa_km2, other_km2),
-    )
-    lower = max(e.lower, 0.0) if np.isfinite(e.lower) else e.lower
-    return {"adjusted_km2": e.value, "adjusted_lower_km2": lower, "adjusted_upper_km2": e.upper, "chips": e.units}
+def _between(
+    city: str, reach: str, found: Changes, points: change.Interpreted | None, true: dict[int, float]
+) -> list[dict[str, Any]]:
+    rows = []
+    for place, (first, last) in enumerate(found.spans):
+        new, gone = float(found.new[place].sum()), float(found.gone[place].sum())
+        row: dict[str, Any] = {"city": city, "reach": reach, "first": first, "last": last}
+        row |= {"mapped_new_km2": new, "mapped_gone_km2": gone}
+        if points is not None:
+            row["points"] = len(points.mapped)
+            for name in ("growth", "gained", "lost", "yearly_percent"):
+                estimate = getattr(points, name)(first, last)
+                row |= change.columns(name if name == "yearly_percent" else f"{name}_km2", estimate)
+            for name, estimate in points.accuracy_of_gain(first, last).items():
+                row |= change.columns(f"gain_{name}", estimate)
+            cells = points.transitions(first, last)
+            row |= {f"from_{a}_to_{b}_km2": cells[a, b] for a in (0, 1) for b in (0, 1)}
+        if true:
+            row |= {"truth_growth_km2": true[last] - true[first]}
+            row |= {"truth_percent": float(yearly_percent(true[first], true[last], last - first))}  # type: ignore[arg-type]
+        rows.append(row)
+    return rows
 
 
-def yearly_percent(before_km2: float, after_km2: float, years: float) -> float:
-    """Compound growth, percent a year; NaN from nothing."""
-    if before_km2 <= 0 or after_km2 <= 0:
-        return float("nan")
-    return 100 * ((after_km2 / before_km2) ** (1 / years) - 1)
+def _flag(city: str, found: Changes) -> None:
+    """Warns of ISA that vanishes between the pair of years in which most does."""
+    gone, before = found.gone.sum((1, 2)), float(found.isa.sum())
+    place = int(gone.argmax())
+    if before > 0 and gone[place] > GONE_SHARE * before:
+        first, last = found.spans[place]
+        log.warning(
+            "%s: %.3f km2 that the map of %d calls impervious it does not in %d, %.1f %% of the first year's; ground seldom "
+            "turns back: compare the drift and the registration of these years",
+            city, gone[place], first, last, 100 * gone[place] / before,
+        )  # fmt: skip
 
 
-def kind_of_growth(years: list[int], areas_km2: list[float]) -> str:
-    """saturating, rapid or moderate; "" for fewer than two years.
-
-    saturating: of three or more years, the last interval's rate is below SATURATING_RATIO of the first one's;
-    else rapid: the mean rate over all years reaches RAPID_PERCENT; else moderate.
-    """
-    if len(years) < 2:
-        return ""
-    rates = [yearly_percent(areas_km2[i], areas_km2[i + 1], years[i + 1] - years[i]) for i in range(len(years) - 1)]
-    if len(rates) > 1 and rates[-1] < SATURATING_RATIO * rates[0]:
-        return "saturating"
-    mean = yearly_percent(areas_km2[0], areas_km2[-1], years[-1] - years[0])
-    return "rapid" if mean >= RAPID_PERCENT else "moderate"
+def _curve(points: change.Interpreted, seed: int) -> dict[str, np.ndarray]:
+    """The fitted curve with its 95 % band, by year, km2."""
+    at = np.arange(points.years[0], points.years[-1] + CURVE_STEP / 2, CURVE_STEP)
+    own = np.array([[points.area(year).value for year in points.years]])
+    band = np.nanpercentile(fitted(points.years, points.replicates(seed), at), [2.5, 97.5], axis=0)
+    return {"year": at, "km2": fitted(points.years, own, at)[0], "lower": band[0], "upper": band[1]}
 
 
-def _with_rates(table: pd.DataFrame, column: str, suffix: str) -> pd.DataFrame:
-    """The table with the rate since the row's previous year and the city's kind of growth."""
-    out = table.copy()
-    for _, part in table.groupby("city", sort=False):
-        years, areas = part["year"].tolist(), part[column].tolist()
-        steps = range(1, len(years))
-        rates = [yearly_percent(areas[i - 1], areas[i], years[i] - years[i - 1]) for i in steps]
-        out.loc[part.index, f"percent_a_year{suffix}"] = [float("nan"), *rates]
-        out.loc[part.index, f"growth{suffix}"] = kind_of_growth(years, areas)
-    return out
+def drift(qualities: list[Path]) -> dict[int, float]:
+    """Largest drift of a band's reflectance against the map year's, in units of reflectance, by year."""
+    found = {}
+    for path in qualities:
+        every = pd.read_csv(path)
+        whole = every[every["tile"] == "all"].iloc[0]
+        bands = [abs(whole[name]) for name in every if name.startswith("drift_")]
+        found[int(path.stem)] = float(np.nanmax(bands)) if np.isfinite(bands).any() else float("nan")
+    return found

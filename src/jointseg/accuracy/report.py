@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from jointseg import raster, templates
-from jointseg.accuracy import figures, flow, gallery, report_origin, report_tables
+from jointseg.accuracy import figures, flow, gallery, report_growth, report_origin, report_tables
 from jointseg.accuracy.gallery import Picture, Strip
-from jointseg.accuracy.growth import RAPID_PERCENT, SATURATING_RATIO
+from jointseg.accuracy.growth_kinds import RAPID_PERCENT, SATURATING_RATIO
 
 PAGE = Path(__file__).with_name("report.html.j2")
 
@@ -33,6 +33,8 @@ def report(
     table: Path | None = None,
     paired: Path | None = None,
     growth: Path | None = None,
+    changed: Path | None = None,
+    zones: Path | None = None,
     growth_figure: Path | None = None,
     panels: list[Path] | None = None,
     histories: list[Path] | None = None,
@@ -64,7 +66,7 @@ def report(
         products: a folder of {sample_id}.tif, codes, for each product.
         table: accuracy by map, reference and reach, as step assess writes it.
         paired: paired differences, as step assess writes them.
-        growth: areas by city and year, as step growth writes them.
+        growth, changed, zones: areas by city and year, by pair of years, and by ring, as step growth writes them.
         growth_figure: growth curves, PNG.
         panels: training panels, PNG.
         histories: figures of the trainings by step, CSV.
@@ -106,7 +108,9 @@ def report(
         "paired": report_tables.paired_rows(paired, labels),
         "quality": report_tables.quality_rows(qualities or []),
         "quality_figures": [Picture(path.stem, figures.file_uri(path)) for path in sorted(quality_figures or [])],
-        "growth": report_tables.growth_rows(growth),
+        "growth": report_growth.by_year(growth),
+        "between": report_growth.between(changed),
+        "zones": report_growth.by_zone(zones),
         "rapid_percent": f"{RAPID_PERCENT:g}",
         "saturating_percent": f"{100 * SATURATING_RATIO:g}",
         "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",

@@ -32,6 +32,11 @@ def cards(table: Path | None, paired: Path | None, methods: list[str], labels: d
         row = whole.loc[name]
         around = f"95 %: {100 * row['f1_lower']:.1f} to {100 * row['f1_upper']:.1f}; {row['chips']} held-out chips"
         cards.append({"value": f"{100 * row['f1']:.1f}", "what": f"F1, {labels[name].lower()}", "note": around})
+    if len(reaches := _by_reach(pd.read_csv(table), methods[0])) > 1:
+        best, worst = reaches[0], reaches[-1]
+        around = "; ".join(f"{row['reach']} {100 * row['f1']:.1f}" for row in reaches)
+        what = f"F1 in {worst['reach']}, the weakest reach"
+        cards.append({"value": f"{100 * worst['f1']:.1f}", "what": what, "note": f"{around}; best in {best['reach']}"})
     gaps = _whole(pd.read_csv(paired))
     gaps = gaps[(gaps["metric"] == "f1") & gaps["minus"].isin(methods)]
     for gap in gaps.to_dict("records"):
@@ -94,31 +99,6 @@ def paired_rows(paired: Path | None, labels: dict[str, str]) -> list[dict[str, s
                 "interval": f"{100 * row['lower']:+.1f} to {100 * row['upper']:+.1f}" if known else "–",
                 "chips": row["chips"],
                 "verdict": verdict,
-            }
-        )
-    return rows
-
-
-def growth_rows(growth: Path | None) -> list[dict[str, Any]]:
-    if growth is None:
-        return []
-    rows = []
-    for row in pd.read_csv(growth).fillna({"growth": "", "growth_truth": ""}).to_dict("records"):
-        adjusted, truth = row.get("adjusted_km2", np.nan), row.get("truth_km2", np.nan)
-        low, high = row.get("adjusted_lower_km2", np.nan), row.get("adjusted_upper_km2", np.nan)
-        rows.append(
-            {
-                "city": row["city"],
-                "reach": row["reach"],
-                "year": row["year"],
-                "mapped": f"{row['isa_km2']:.3f}",
-                "adjusted": f"{adjusted:.3f} ({low:.3f} to {high:.3f})" if np.isfinite(adjusted) else "–",
-                "chips": f"{row['chips']:.0f}" if "chips" in row else "–",
-                "unknown": f"{row['unknown_km2']:.3f}",
-                "rate": f"{row['percent_a_year']:+.2f}" if np.isfinite(row["percent_a_year"]) else "–",
-                "growth": row["growth"],
-                "truth": f"{truth:.3f}" if np.isfinite(truth) else "",
-                "growth_truth": row.get("growth_truth", ""),
             }
         )
     return rows
@@ -222,6 +202,12 @@ def percent(value: float, lower: float, upper: float) -> tuple[str, str]:
 def _whole(scores: pd.DataFrame) -> pd.DataFrame:
     """The rows of the whole area, against the labels."""
     return scores[(scores["reach"] == ALL) & (scores["reference"] == "labels")]
+
+
+def _by_reach(scores: pd.DataFrame, method: str) -> list[dict[str, Any]]:
+    """A method's rows by reach against the labels, the best F1 first."""
+    rows = scores[(scores["reach"] != ALL) & (scores["reference"] == "labels") & (scores["name"] == method)]
+    return rows.sort_values("f1", ascending=False).to_dict("records")
 
 
 def _support_head(column: str) -> str:

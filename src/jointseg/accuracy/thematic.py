@@ -20,7 +20,7 @@ class Sample:
 
     Attributes:
         strata: stratum of each pixel [n].
-        sizes: pixels of each stratum in the population; every stratum that has any needs two in the sample.
+        sizes: pixels of each stratum in the population; a stratum needs two in the sample, or all that it has.
     """
 
     strata: np.ndarray
@@ -29,7 +29,7 @@ class Sample:
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
             drawn = int(np.count_nonzero(self.strata == name))
-            if size > 0 and drawn < 2:
+            if drawn < min(2, size):
                 raise DataError(
                     f"stratum {name!r} of {size:,.0f} pixels has {drawn} in the sample; its spread needs two, draw more"
                 )

@@ -128,10 +128,10 @@ def _scores(accuracy: Path | None) -> list[dict[str, Any]]:
 def _cities(growth: Path) -> list[dict[str, str]]:
     rows = []
     for row in _rows(growth):
-        adjusted, lower, upper = (number(row.get(f"adjusted{end}_km2", "")) for end in ("", "_lower", "_upper"))
-        told = f"{adjusted:.3f} ({lower:.3f} to {upper:.3f})" if math.isfinite(adjusted) else "–"
+        value, lower, upper = (number(row.get(f"estimated_km2{end}", "")) for end in ("", "_lower", "_upper"))
+        told = f"{value:.3f} ({lower:.3f} to {upper:.3f})" if math.isfinite(value) else "–"
         areas = {name: f"{float(row[f'{name}_km2']):.3f}" for name in ("isa", "unknown")}
-        rows.append({"city": row["city"], "year": row["year"], "adjusted": told, **areas})
+        rows.append({"city": row["city"], "year": row["year"], "estimated": told, **areas})
     return rows
 
 
