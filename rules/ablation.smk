@@ -87,13 +87,7 @@ if C.ablation is not None:
         resources:
             mem_mb=6000,
         params:
-            schedule={
-                "model": SG.model.model_dump(),
-                "training": alone(SG.training),
-                "generator": SR.model.model_dump(),
-                "direct_steps": SR.stage1.steps + SR.stage2.steps + SG.training.steps,
-                "joint": C.ablation.model_dump(include={"generator_learning_rate", "image", "consistency"}),
-            },
+            schedule=ablation_schedule,
             threads=C.threads,
             work=f"{R}/.jointseg/training/ablation/{{data}}/{{arm}}-{{seed}}",
             year=C.map_year,
@@ -138,7 +132,7 @@ if C.ablation is not None:
             arms=lambda wildcards: arms_of(wildcards.data),
             title=lambda wildcards: told_of(wildcards).title,
             about=lambda wildcards: told_of(wildcards).about,
-            facts=ablation_facts(),
+            facts=lambda wildcards: ablation_facts(wildcards.data),
             code=code("ablation"),
             environment=packages("ablation"),
         message:

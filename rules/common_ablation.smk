@@ -55,14 +55,32 @@ def of_runs(kind):
     ]
 
 
-def ablation_facts():
+def segmenter_training(data):
+    """The training of a segmenter."""
+    own = alone(SG.training)
+    steps = C.ablation.textures.segmentation_steps if data == "textures" else None
+    return own | ({"steps": steps, "validate_every": steps} if steps else {})
+
+
+def ablation_schedule(wildcards):
+    """What all arms on one kind of data share."""
+    training = segmenter_training(wildcards.data)
+    return {
+        "model": SG.model.model_dump(),
+        "training": training,
+        "generator": SR.model.model_dump(),
+        "direct_steps": SR.stage1.steps + SR.stage2.steps + training["steps"],
+        "joint": C.ablation.model_dump(include={"generator_learning_rate", "image", "consistency"}),
+    }
+
+
+def ablation_facts(data):
     """What was trained, for the page."""
-    sr = C.superres.presets[C.superres.preset]
-    sg = C.segmentation.presets[C.segmentation.preset].training
+    sr, sg = C.superres.presets[C.superres.preset], segmenter_training(data)
     return [
         f"generators: preset {C.superres.preset}, {sr.stage1.steps} + {sr.stage2.steps} steps with L1 and "
         f"{sr.adversarial.steps} adversarial, batches of {sr.stage1.batch} patches of {10 * sr.stage1.patch_px} m",
-        f"segmenters: Mask2Former, preset {C.segmentation.preset}, {sg.steps} steps, batches of {sg.batch} crops of "
-        f"{sg.crop_px} m; the one without an image as many steps as generator and segmenter together",
+        f"segmenters: Mask2Former, preset {C.segmentation.preset}, {sg['steps']} steps, batches of {sg['batch']} crops of "
+        f"{sg['crop_px']} m; the one without an image as many steps as generator and segmenter together",
         "intervals are of 95 % and cover the test chips and the seeds; differences are paired by chip and seed",
     ]

@@ -176,6 +176,9 @@ class Textures(Section):
     buffer_m: Annotated[int, Field(ge=0, multiple_of=10)] = Field(100, description="Ground left out between the parts.")
     chip_m: Annotated[int, Field(ge=160, multiple_of=20)] = Field(320, description="Side of a chip.")
     dates: Annotated[int, Field(ge=1, le=8)] = Field(8, description="Simulated Sentinel-2 dates.")
+    segmentation_steps: Count | None = Field(
+        None, description="Steps of a segmenter on them; those of its preset where left out."
+    )
     title: str = Field("Ablation on real textures", description="Of the page.")
     about: str = Field("", description="What the images are, for the page.")
 
