@@ -130,6 +130,7 @@ if SCORED:
             table=report(f"{R}/accuracy/accuracy.csv", category="Accuracy", caption="../docs/captions/accuracy.rst"),
             paired=f"{R}/accuracy/paired.csv",
             confusion=f"{R}/accuracy/confusion.csv",
+            parts=f"{R}/accuracy/domains.csv",
             manifest=manifest("assess"),
         log:
             f"{R}/logs/assess.log",

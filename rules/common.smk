@@ -210,6 +210,7 @@ def shown(wildcards):
             "products": rules.assess.input.products,
             "table": rules.assess.output.table,
             "paired": rules.assess.output.paired,
+            "parts": rules.assess.output.parts,
             "histories": [
                 *expand(f"{R}/superres/{{stage}}.csv", stage=["stage1", "stage2", "adversarial"]),
                 *expand(f"{R}/segmentation/{{method}}.csv", method=METHODS),

@@ -11,6 +11,7 @@ from shapely.ops import transform
 
 from jointseg import raster
 from jointseg.accuracy import products
+from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, WHOLE
 
 EPSG, SIDE_M, WEST, SOUTH = 32650, 60, 660_000, 3_540_000
 CODES = {0: 40, 1: 50}  # not ISA and ISA in a product such as WorldCover
@@ -61,6 +62,10 @@ def make(folder: Path) -> dict[str, Path]:
         }
         chips = folder / "chips" / reach
         write(chips / f"{name}_label.tif", label, west, north, nodata=255)
+        covered = np.zeros((1 + len(ISA_KINDS), SIDE_M, SIDE_M), np.uint16)
+        covered[0] = covered[1 + ISA_KINDS.index("building")] = WHOLE * (label == 1)
+        covered[:, label == 255] = UNKNOWN_FRACTION
+        write(chips / f"{name}_fraction.tif", covered, west, north)
         write(chips / f"{name}_hr.tif", rng.integers(300, 3000, (3, SIDE_M, SIDE_M), dtype=np.uint16), west, north)
         write(chips / f"{name}_lr.tif", rng.integers(300, 3000, (3, 6, 6), dtype=np.uint16), west, north, 10)
         if i < 6:
@@ -84,6 +89,7 @@ def make(folder: Path) -> dict[str, Path]:
                 "lr": f"{reach}/{name}_lr.tif",
                 "hr": f"{reach}/{name}_hr.tif",
                 "label": f"{reach}/{name}_label.tif",
+                "fraction": f"{reach}/{name}_fraction.tif",
                 "geometry": lonlat(box(west, south, west + SIDE_M, north)),
             }
         )

@@ -21,8 +21,8 @@ from jointseg.ablation.bands import ablation_bands
 from jointseg.ablation.collect import ablation
 from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
 from jointseg.ablation.generators import ablation_generator
-from jointseg.ablation.zones import zones
 from jointseg.accuracy.estimators import f1
+from jointseg.accuracy.zones import zones
 from jointseg.bands import MERGED, OWN, filled
 from jointseg.errors import DataError
 from jointseg.models.prog_esrgan import upsample

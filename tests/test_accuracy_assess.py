@@ -21,7 +21,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def run(folder: Path, made: dict[str, Path], suffix: str, **changed: object) -> dict[str, Path]:
-    out = {name: folder / f"{name}_{suffix}.csv" for name in ("table", "confusion", "paired")}
+    out = {name: folder / f"{name}_{suffix}.csv" for name in ("table", "confusion", "paired", "parts")}
     call = {
         "index": made["index"],
         "chips": [made["chips"] / "upstream", made["chips"] / "downstream"],

@@ -131,6 +131,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "product_table": {"cover": world.ENTRY},
         "table": folder / "table.csv",
         "paired": folder / "paired.csv",
+        "parts": folder / "domains.csv",
     }
     assess(**shared, confusion=folder / "confusion.csv", year=2021)
     plane = np.zeros((400, 400), dtype=np.uint8)
@@ -193,6 +194,7 @@ def test_the_page_shows_everything_and_needs_nothing_else(inputs: dict[str, Any]
     assert page.count("A product (2020)") >= 4  # a chip picture each, and the sentence on other years
     assert "superres_stage1" in page and "given to this run" in page and "loss 0.5" in page
     assert page.count("Learning curves of all trainings") == 1
+    assert "Where a map is right" in page and "density class 1" in page
 
 
 def test_learning_curves_are_losses_and_scores_of_every_training(monkeypatch: pytest.MonkeyPatch) -> None:

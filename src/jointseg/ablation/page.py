@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from jointseg.ablation.arms import ARMS, BASELINE, BOUND
-from jointseg.ablation.zones import ZONES
 from jointseg.accuracy.assess import ALL
+from jointseg.accuracy.zones import ZONES
 
 _SCORES = {
     "psnr": ("PSNR, dB", 1, 2),

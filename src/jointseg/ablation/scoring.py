@@ -11,9 +11,9 @@ from torch import Tensor
 
 from jointseg import raster
 from jointseg.ablation.mapping import Mapped, Mapper
-from jointseg.ablation.zones import zones
 from jointseg.accuracy.assess import references
 from jointseg.accuracy.estimators import CELLS, UNKNOWN, cells
+from jointseg.accuracy.zones import zones
 from jointseg.bands import RGB
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.progress import track

@@ -9,9 +9,9 @@ import pandas as pd
 
 from jointseg.ablation.arms import ARMS, BASELINE, BOUND
 from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
-from jointseg.ablation.zones import OBJECTS
 from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.estimators import CELLS, METRICS, Estimate
+from jointseg.accuracy.zones import OBJECTS
 
 Run = tuple[str, int]  # arm, seed
 

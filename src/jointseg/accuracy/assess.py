@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from jointseg import raster
-from jointseg.accuracy import estimators
+from jointseg.accuracy import domains, estimators
 from jointseg.accuracy.estimators import CELLS, METRICS, UNKNOWN, Estimate
 from jointseg.accuracy.products import held_out
 from jointseg.accuracy.tally import only_classes
+from jointseg.accuracy.zones import zones
 from jointseg.errors import DataError
 from jointseg.product_codes import classify, meanings
 from jointseg.progress import track
@@ -29,6 +30,7 @@ def assess(
     table: Path,
     confusion: Path,
     paired: Path,
+    parts: Path,
     methods: list[str],
     product_table: dict[str, dict[str, Any]],
     year: int,
@@ -44,6 +46,7 @@ def assess(
         table: CSV to make, a row by map, reference and reach.
         confusion: CSV to make, pixel counts by map, reference and chip.
         paired: CSV to make, first method minus every other map on the same chips.
+        parts: CSV to make, a row by map, reference, domain (kind of ground or object) and reach.
         methods: names of the methods.
         product_table: name of each product -> its entry, with codes and year.
         year: year of the methods' maps and of the truth.
@@ -63,29 +66,27 @@ def assess(
     supports = sorted({10} | {round(entry["resolution_m"]) for entry in product_table.values()} - {0, 1})
 
     rows: list[dict[str, Any]] = []
+    inside: list[dict[str, Any]] = []
     for chip in track(list(tested.itertuples()), "accuracy of chips", unit="chip"):
         expected_of = references(chip, chips, truth, year)
+        masks = {name: mask for name, mask in _zones(chip, chips, expected_of["labels"]).items() if name != "all"}
         for kind, name, folder, codes in maps:
             mapped = _mapped(folder / f"{chip.sample_id}.tif", name, codes, expected_of["labels"].shape)
             for reference, expected in expected_of.items():
-                rows.append(
-                    {
-                        "kind": kind,
-                        "name": name,
-                        "reference": reference,
-                        "reach": chip.reach,
-                        "stratum": chip.group,
-                        "sample_id": chip.sample_id,
-                        **dict(zip((*CELLS, "unknown"), estimators.cells(mapped, expected))),
-                        **_fractions(mapped, expected, supports),
-                    }
-                )
+                key = {"kind": kind, "name": name, "reference": reference, "sample_id": chip.sample_id}
+                cells = dict(zip((*CELLS, "unknown"), estimators.cells(mapped, expected)))
+                place = {"reach": chip.reach, "stratum": chip.group}
+                apart = _fractions(mapped, expected, supports) | domains.edge_cells(mapped, expected)
+                rows.append({**key, **place, **cells, **apart})
+                inside += [key | each for each in domains.zone_cells(mapped, expected, masks)]
+                inside.append({**key, "domain": _density(chip.stratum), **cells})
     counts = pd.DataFrame(rows)
     counts["weight"] = counts["sample_id"].map(tested.set_index("sample_id")["weight"])
     years = {**dict.fromkeys(methods, year), **{name: entry["year"] for name, entry in product_table.items()}}
     save(_table(counts, supports, years, reaches), table)
     save(counts, confusion)
     save(_paired(counts, methods[0], reaches), paired)
+    save(domains.table(pd.DataFrame(inside), tested, reaches), parts)
     return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
 
 
@@ -115,6 +116,15 @@ def references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> d
         found["truth"] = raster.read(truth / str(year) / f"{chip.reach}.tif", bounds)[0][0]
         only_classes(found["truth"], f"truth of {chip.reach} in {year}")
     return found
+
+
+def _zones(chip: Any, chips: list[Path], label: np.ndarray) -> dict[str, np.ndarray]:
+    return zones(label, raster.read(chips[0].parent / chip.fraction)[0])
+
+
+def _density(stratum: str) -> str:
+    """The density class of a stratum "reach/class"; the first one is the sparsest."""
+    return f"density class {stratum.partition('/')[2] or 1}"
 
 
 def _mapped(path: Path, name: str, codes: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -182,6 +192,9 @@ def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int], rea
             row |= {"chips": len(part), "pixels": pixels, "unknown_share": unknown / (pixels + unknown)}
             for metric, function in METRICS.items():
                 row |= _columns(metric, estimators.linearised(cells, weights, strata, function))
+            for reach_m in domains.TOLERANCES_M:
+                edges = part[domains.edge_columns(reach_m)].to_numpy()
+                row |= _columns(f"edge_f1_{reach_m}m", estimators.linearised(edges, weights, strata, domains.edge_f1))
             for side in supports:
                 pair = part[[f"apart_{side}m", f"cells_{side}m"]].to_numpy()
                 estimate = estimators.linearised(pair, weights, strata, lambda t: t[0] / t[1])
@@ -192,7 +205,7 @@ def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int], rea
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     inside = estimate if name == "kappa" else estimators.within_unit(estimate)
-    return {name: inside.value, f"{name}_lower": inside.lower, f"{name}_upper": inside.upper}
+    return domains.columns(name, inside)
 
 
 def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFrame:

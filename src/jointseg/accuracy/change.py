@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -167,8 +166,3 @@ def _classes_at(path: Path, drawn: pd.DataFrame) -> np.ndarray:
             found[number] = source.read(1, window=Window(col[number], row[number], 1, 1))[0, 0]
     only_classes(found, str(path))
     return found
-
-
-def columns(name: str, estimate: Estimate) -> dict[str, Any]:
-    """An estimate as columns of a table."""
-    return {name: estimate.value, f"{name}_lower": estimate.lower, f"{name}_upper": estimate.upper}

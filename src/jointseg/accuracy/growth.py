@@ -12,6 +12,7 @@ from jointseg import raster
 from jointseg.accuracy import change, figures
 from jointseg.accuracy.assess import save
 from jointseg.accuracy.city_areas import Changes, by_zone, changes, ground_areas_km2
+from jointseg.accuracy.domains import columns
 from jointseg.accuracy.growth_kinds import fitted, kind_of_growth, likeliest, yearly_percent
 from jointseg.errors import DataError
 from jointseg.progress import track
@@ -136,10 +137,10 @@ def _by_year(
             row["percent_a_year"] = float(yearly_percent(steady[place - 1], steady[place], year - before))  # type: ignore[arg-type]
         row |= {"growth": kind, "growth_share": share, "drift": drifts.get(year, float("nan"))}
         if points is not None:
-            row |= change.columns("estimated_km2", points.area(year)) | {"points": len(points.mapped)}
+            row |= columns("estimated_km2", points.area(year)) | {"points": len(points.mapped)}
             row |= {"sampled_km2": points.km2, "untold": points.untold}
             for name, estimate in points.accuracy(year).items():
-                row |= change.columns(name, estimate)
+                row |= columns(name, estimate)
         if true:
             row |= {"truth_km2": true[year], "growth_truth": kind_of_growth(years, [true[y] for y in years])}
         rows.append(row)
@@ -158,9 +159,9 @@ def _between(
             row["points"] = len(points.mapped)
             for name in ("growth", "gained", "lost", "yearly_percent"):
                 estimate = getattr(points, name)(first, last)
-                row |= change.columns(name if name == "yearly_percent" else f"{name}_km2", estimate)
+                row |= columns(name if name == "yearly_percent" else f"{name}_km2", estimate)
             for name, estimate in points.accuracy_of_gain(first, last).items():
-                row |= change.columns(f"gain_{name}", estimate)
+                row |= columns(f"gain_{name}", estimate)
             cells = points.transitions(first, last)
             row |= {f"from_{a}_to_{b}_km2": cells[a, b] for a in (0, 1) for b in (0, 1)}
         if true:

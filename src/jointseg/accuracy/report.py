@@ -32,6 +32,7 @@ def report(
     products: list[Path] | None = None,
     table: Path | None = None,
     paired: Path | None = None,
+    parts: Path | None = None,
     growth: Path | None = None,
     changed: Path | None = None,
     zones: Path | None = None,
@@ -66,6 +67,7 @@ def report(
         products: a folder of {sample_id}.tif, codes, for each product.
         table: accuracy by map, reference and reach, as step assess writes it.
         paired: paired differences, as step assess writes them.
+        parts: accuracy by kind of ground and object, as step assess writes it.
         growth, changed, zones: areas by city and year, by pair of years, and by ring, as step growth writes them.
         growth_figure: growth curves, PNG.
         panels: training panels, PNG.
@@ -104,6 +106,7 @@ def report(
         "strips": strips,
         "agreement": figures.AGREEMENT,
         "accuracy": report_tables.accuracy_tables(table, labels),
+        "domains": report_tables.domain_tables(parts, labels),
         "other_years": [f"{entry['title']} ({entry['year']})" for entry in entries.values() if entry["year"] != year],
         "paired": report_tables.paired_rows(paired, labels),
         "quality": report_tables.quality_rows(qualities or []),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from jointseg.accuracy import figures
 from jointseg.accuracy.assess import ALL
+from jointseg.accuracy.zones import ZONES
 
 SOURCE_AREAS = ("osm", "footprints", "both", "open", "road_on_building", "added", "removed", "unknown")
 WHOLE = "all"  # the row of all tiles in a table of step quality
@@ -19,6 +20,7 @@ _SHOWN = {
     "f1": "F1",
     "iou": "IoU",
     "overall_accuracy": "Overall accuracy",
+    "edge_f1_2m": "Edges within 2 m, F1",
 }
 
 
@@ -77,6 +79,37 @@ def accuracy_tables(table: Path | None, labels: dict[str, str]) -> list[dict[str
             part, "f1", f"F1 of impervious surface against {reference}, 95 % intervals", labels
         )
         out.append({"reference": reference, "chart": chart, "heads": heads, "rows": rows})
+    return out
+
+
+def domain_tables(parts: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """For each reference, rows by domain and map over all reaches: where a map is good, and where it maps too much."""
+    if parts is None:
+        return []
+    every = pd.read_csv(parts)
+    every = every[every["reach"] == ALL]
+    out = []
+    for reference, part in every.groupby("reference", sort=False):
+        order = sorted(
+            part["domain"].unique(),
+            key=lambda name: (name in ZONES, list(ZONES).index(name) if name in ZONES else name),
+        )
+        rows = []
+        for domain in order:
+            for row in part[part["domain"] == domain].to_dict("records"):
+                told = [percent(row[m], row[f"{m}_lower"], row[f"{m}_upper"]) for m in ("precision", "recall", "f1")]
+                over = percent(row["over"], row["over_lower"], row["over_upper"], "+.1f")
+                title = ZONES.get(domain, domain)
+                rows.append(
+                    {
+                        "domain": title,
+                        "map": labels[row["name"]],
+                        "kind": row["kind"],
+                        "values": [*told, over],
+                        "chips": row["chips"],
+                    }
+                )
+        out.append({"reference": reference, "rows": rows})
     return out
 
 
@@ -192,11 +225,12 @@ def source_rows(agreements: Sequence[Path]) -> list[dict[str, str]]:
     return rows
 
 
-def percent(value: float, lower: float, upper: float) -> tuple[str, str]:
+def percent(value: float, lower: float, upper: float, form: str = ".1f") -> tuple[str, str]:
     """A share and its interval in percent, such as ("71.2", "66.0 to 76.1"); a dash where there is none."""
     if not np.isfinite(value):
         return "–", ""
-    return f"{100 * value:.1f}", f"{100 * lower:.1f} to {100 * upper:.1f}" if np.isfinite(lower) else "no interval"
+    around = f"{100 * lower:{form}} to {100 * upper:{form}}" if np.isfinite(lower) else "no interval"
+    return f"{100 * value:{form}}", around
 
 
 def _whole(scores: pd.DataFrame) -> pd.DataFrame:
