@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--presets", type=Path, default=Path("config.yaml"), help="config whose presets are timed")
     parser.add_argument("--timed", nargs="+", default=["small", "base", "paper"], help="presets (default: all three)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each grid (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="of each training (default: those of the config's preset)")
     parser.add_argument("--rounds", type=int, default=3, help="of the timing (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the trainings (default: %(default)s)")
     given = parser.parse_args()
@@ -61,10 +62,16 @@ def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}; {machine.processor()}, Python {platform.python_version()}, ", end="")
     print(f"torch {torch.__version__}, fp32.\n\n## Cost\n")
     timed(settings.read(given.presets), given)
-    training = config.superres.presets[config.superres.preset].stage2
-    print(f"\n## Worth\n\n`{config.results}`, preset `{config.superres.preset}`, {training.steps} steps each; ", end="")
+    steps = schedule(config, given)["steps"]
+    print(f"\n## Worth\n\n`{config.results}`, preset `{config.superres.preset}`, {steps} steps each; ", end="")
     print(f"means over {given.seeds} seeds, and the 5 m grid minus the other, paired by seed, with its range.\n")
     worth(config, given)
+
+
+def schedule(config: Settings, given: argparse.Namespace) -> dict[str, Any]:
+    assert config.superres is not None
+    own = config.superres.presets[config.superres.preset].stage2.model_dump() | {"devices": 1}
+    return own | ({"steps": given.steps, "validate_every": given.steps} if given.steps else {})
 
 
 def timed(config: Settings, given: argparse.Namespace) -> None:
@@ -118,7 +125,7 @@ def worth(config: Settings, given: argparse.Namespace) -> None:
         for seed in range(1, given.seeds + 1):
             for grid in GRIDS:
                 print(f"grid {grid}, seed {seed}", file=sys.stderr)
-                found[grid].append(trained(config, grid, seed, given.threads, Path(name)))
+                found[grid].append(trained(config, schedule(config, given), grid, seed, given.threads, Path(name)))
     print("| score of the 1 m image | 5 m | 2.5 m | difference |\n|---|---:|---:|---:|")
     for score, title in SCORES.items():
         fine, coarse = ([each[score] for each in found[grid]] for grid in GRIDS)
@@ -131,7 +138,9 @@ def worth(config: Settings, given: argparse.Namespace) -> None:
     print(f"| s of a training, {given.threads} threads | {spent['5 m']:.0f} | {spent['2.5 m']:.0f} | |")
 
 
-def trained(config: Settings, grid: str, seed: int, threads: int, folder: Path) -> dict[str, float]:
+def trained(
+    config: Settings, training: dict[str, Any], grid: str, seed: int, threads: int, folder: Path
+) -> dict[str, float]:
     """Scores of the test chips by a stage 2 that is trained here, and the seconds that this took."""
     assert config.superres is not None
     preset, results = config.superres.presets[config.superres.preset], Path(config.results)
@@ -139,13 +148,13 @@ def trained(config: Settings, grid: str, seed: int, threads: int, folder: Path) 
     chips = sorted(path for path in (results / "dataset/chips").iterdir() if path.is_dir())
     model = with_grid(preset.model.model_dump(), grid)
     torch.manual_seed(seed)
-    data = Data(index, norms, chips, preset.stage2.jitter)
+    data = Data(index, norms, chips, training["jitter"])
     start = transplanted(results / "superres/stage1.safetensors", model, data, folder)
     made = folder / f"{grid}-{seed}.safetensors"
     started = time.perf_counter()
     superres_stage2(
         index=index, statistics=norms, chips=chips, stage1=start, checkpoint=made, history=folder / "h.csv",
-        panel=folder / "p.png", model=model, training=preset.stage2.model_dump() | {"devices": 1}, seed=seed,
+        panel=folder / "p.png", model=model, training=training, seed=seed,
         threads=threads,
     )  # fmt: skip
     spent = time.perf_counter() - started
