@@ -40,7 +40,8 @@ def test_a_shift_within_reach_costs_nothing_whatever_each_sample_has(shifts: lis
     made, true = shifted_pair(seed, shifts)
     valid = torch.ones_like(true[:, :1])
     assert losses.l1(made, true, valid, 2).item() == 0
-    assert (losses.l1(made, true, valid).item() > 0.5) == any(shift != (0, 0) for shift in shifts)
+    # Two draws of noise lie 1.13 apart; of four samples one may be moved alone.
+    assert (losses.l1(made, true, valid).item() > 0.2) == any(shift != (0, 0) for shift in shifts)
 
 
 def test_a_shift_beyond_reach_costs() -> None:
