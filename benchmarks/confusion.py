@@ -131,10 +131,8 @@ def tell(found: dict[str, list[dict[str, float]]], sizes: list[int], given: argp
         f"{sizes[0] / 2**20:.0f} and {sizes[1] / 2**20:.0f} MB; medians of {given.rounds} rounds in which the ways took turns, "
         "ratios of each round's own with their range. All ways that count count the same.\n"
     )
-    print(
-        "| way | s | million pixels a second | times as fast as the loop | memory of the work, MB | of the process, MB |"
-    )
-    print("|---|---:|---:|---:|---:|---:|")
+    print("| way | s | million pixels a second | times as fast as the loop | peak memory of the process, MB |")
+    print("|---|---:|---:|---:|---:|")
     for way, each in found.items():
         ratios = [loop["s"] / one["s"] for one, loop in zip(each, found["plain loop"])]
         seconds = statistics.median(one["s"] for one in each)
