@@ -1,7 +1,6 @@
 import pytest
 
-from jointseg.accuracy.estimators import Estimate
-from jointseg.accuracy.sample_size import allocated, clusters_for_half_width, pixels_for_overall
+from jointseg.accuracy.sample_size import allocated, clusters_for, pixels_for_overall
 from jointseg.errors import DataError
 
 
@@ -16,9 +15,8 @@ def test_the_example_of_olofsson_2014_asks_for_641_pixels() -> None:
 
 
 def test_half_the_interval_asks_for_four_times_the_clusters() -> None:
-    estimate = Estimate(0.8, 0.01, 0.78, 0.82, 100)
-    assert clusters_for_half_width(estimate, 1.959964 * 0.01) == 100
-    assert clusters_for_half_width(estimate, 1.959964 * 0.005) == 400
+    assert clusters_for(100, 0.02, 0.02) == 100
+    assert clusters_for(100, 0.02, 0.01) == 400
 
 
 def test_small_strata_get_their_least_and_the_rest_goes_by_size() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jointseg.accuracy.estimators import METRICS, Estimate, linearised
-from jointseg.accuracy.thematic import Sample, assessed, paired
+from jointseg.accuracy.thematic import Sample, assessed
 from jointseg.errors import DataError
 
 # Olofsson et al. (2014), table 8: deforestation, forest gain, stable forest, stable non-forest; map classes in rows.
@@ -118,7 +118,7 @@ def test_maps_that_err_together_are_told_apart_by_few_pixels() -> None:
     right = REFERENCE == MAPPED
     better = right.copy()
     better[np.flatnonzero(~right)[:3]] = True
-    gain = paired(Sample(STRATA, SIZES), better, right)
+    gain = Sample(STRATA, SIZES).share(better.astype(float) - right.astype(float))
     alone = assessed(Sample(STRATA, SIZES), MAPPED, REFERENCE, "ABCD").overall
     assert gain.value > 0 and gain.se < alone.se
 

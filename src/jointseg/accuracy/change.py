@@ -12,7 +12,7 @@ from rasterio.windows import Window
 from jointseg import raster
 from jointseg.accuracy.estimators import UNKNOWN, Estimate, Metric, replicated
 from jointseg.accuracy.tally import only_classes
-from jointseg.accuracy.thematic import Sample
+from jointseg.accuracy.thematic import Sample, assessed
 from jointseg.errors import DataError
 
 DRAWS = 2000  # bootstrap replicates
@@ -87,12 +87,8 @@ class Interpreted:
         return self.mapped[:, self.years.index(year)]
 
     def _scored(self, mapped: np.ndarray, reference: np.ndarray) -> dict[str, Estimate]:
-        ratio: Metric = lambda t: t[0] / t[1]  # noqa: E731
-        return {
-            "overall": self.sample.share((mapped == reference).astype(float)),
-            "users": self.sample.estimate([mapped * reference, mapped], ratio),
-            "producers": self.sample.estimate([mapped * reference, reference], ratio),
-        }
+        made = assessed(self.sample, mapped, reference, (0, 1))
+        return {"overall": made.overall, "users": made.users[1], "producers": made.producers[1]}
 
 
 def scaled(estimate: Estimate, by: float) -> Estimate:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from jointseg.accuracy import figures
 from jointseg.accuracy.assess import ALL
+from jointseg.accuracy.sample_size import clusters_for
 from jointseg.accuracy.zones import ZONES
 
 SOURCE_AREAS = ("osm", "footprints", "both", "open", "road_on_building", "added", "removed", "unknown")
@@ -33,6 +34,9 @@ def cards(table: Path | None, paired: Path | None, methods: list[str], labels: d
     for name in methods:
         row = whole.loc[name]
         around = f"95 %: {100 * row['f1_lower']:.1f} to {100 * row['f1_upper']:.1f}; {row['chips']} held-out chips"
+        if name == methods[0] and np.isfinite(row["f1_upper"]):
+            more = clusters_for(row["chips"], row["f1_upper"] - row["f1"], 0.01)
+            around += f"; to be sure to a point, about {more:,}"
         cards.append({"value": f"{100 * row['f1']:.1f}", "what": f"F1, {labels[name].lower()}", "note": around})
     if len(reaches := _by_reach(pd.read_csv(table), methods[0])) > 1:
         best, worst = reaches[0], reaches[-1]

@@ -4,9 +4,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
-from jointseg.accuracy.estimators import Estimate
 from jointseg.errors import DataError
 
 
@@ -31,13 +29,13 @@ def pixels_for_overall(
     return math.ceil(first**2 / (se**2 + second / total))
 
 
-def clusters_for_half_width(estimate: Estimate, half_width: float) -> int:
-    """Clusters that narrow an estimate's 95 % interval to -+ half_width, if more of the same kind are drawn alike.
+def clusters_for(units: int, half_width: float, wanted: float) -> int:
+    """Clusters that narrow a 95 % interval of -+ half_width, told by `units` of them, to -+ wanted.
 
-    The variance of a mean of clusters falls with their number (Cochran 1977, section 9A.1): n' = n (SE t / half_width)^2.
+    The variance of a mean of clusters falls with their number, if more of the same kind are drawn alike (Cochran 1977,
+    section 9A.1): n' = n (half_width / wanted)^2.
     """
-    half = estimate.se * float(stats.norm.ppf(0.975))
-    return math.ceil(estimate.units * (half / half_width) ** 2)
+    return math.ceil(units * (half_width / wanted) ** 2)
 
 
 def allocated(sizes: Mapping[str, float], total: int, least: int) -> dict[str, int]:

@@ -97,11 +97,3 @@ def assessed(sample: Sample, mapped: np.ndarray, reference: np.ndarray, classes:
         area={name: sample.share(is_reference[name]) for name in classes},
         matrix=np.array(matrix) / weights.sum(),
     )
-
-
-def paired(sample: Sample, right: np.ndarray, right_too: np.ndarray) -> Estimate:
-    """Overall accuracy of one map minus that of another on the same sample; whether each is right [n].
-
-    The variance is that of the mean difference, so it is small where the maps err together.
-    """
-    return sample.share(right.astype(float) - right_too.astype(float))
