@@ -36,6 +36,14 @@ def test_readings_at_and_around_the_edge() -> None:
     assert found.flatten().tolist() == [0, 0, 1, 2, 2, 1, 0, 0]
 
 
+def test_what_is_no_number_stays_none_and_harms_no_other() -> None:
+    places = torch.zeros(1, 3, 1, 1, 1, 2)
+    places[0, 1] = torch.nan
+    places[0, 2] = torch.inf
+    found = mask2former_parts.sampled(torch.full((1, 4, 1, 1), 2.0), [(2, 2)], places, torch.ones(1, 3, 1, 1, 1))
+    assert found[0, 0, 0] == 2 and found[0, 1].isnan().all() and found[0, 2, 0] == 0
+
+
 def published(network: Segmenter) -> Segmenter:
     """A copy with transformers' own parts."""
     network = copy.deepcopy(network)

@@ -205,7 +205,7 @@ def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int], rea
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     inside = estimate if name == "kappa" else estimators.within_unit(estimate)
-    return domains.columns(name, inside)
+    return estimators.columns(name, inside)
 
 
 def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFrame:

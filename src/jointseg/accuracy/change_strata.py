@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from jointseg.accuracy.estimators import UNKNOWN
-from jointseg.accuracy.tally import Block, Grid, common_grid, looked_at, only_classes
+from jointseg.accuracy.tally import Block, Grid, cell_counts, common_grid, looked_at
 
 NEVER, NEAR, ALWAYS, OTHER = "never", "near", "always", "other"
 CELL = 10  # px along the side of the cells in which nearness is told
@@ -52,12 +52,10 @@ def stratified(mosaics: Sequence[Path], years: Sequence[int], threads: int) -> S
     number = len(names(years))
 
     def look(block: Block) -> tuple[Block, np.ndarray, np.ndarray, np.ndarray]:
-        for path, values in zip(mosaics, block.values):
-            only_classes(values, f"{path}, block at row {block.row}, column {block.col}")
         stratum = _of_block(block, table)
         counts = np.array([np.count_nonzero(stratum == place) for place in range(number)])
-        found = _cells(np.logical_or.reduce([values == 1 for values in block.values])) > 0
-        return block, counts, found, _cells(stratum == 0)
+        found = cell_counts(np.logical_or.reduce([values == 1 for values in block.values]), CELL) > 0
+        return block, counts, found, cell_counts(stratum == 0, CELL)
 
     counts, km2, corners = [], 0.0, []
     for block, each, found, free in looked_at(mosaics, look, threads, f"strata of {mosaics[0].stem}"):
@@ -107,12 +105,3 @@ def _of_block(block: Block, table: np.ndarray) -> np.ndarray:
     stratum = table[course]
     stratum[unknown] = _UNKNOWN
     return stratum
-
-
-def _cells(plane: np.ndarray) -> np.ndarray:
-    """True pixels of each cell of 10 x 10, uint8; cells at the rim may be cut."""
-    rows, cols = (-(-side // CELL) for side in plane.shape)
-    if plane.shape != (rows * CELL, cols * CELL):
-        plane = np.pad(plane, ((0, rows * CELL - plane.shape[0]), (0, cols * CELL - plane.shape[1])))
-    lines = plane.view(np.uint8).reshape(rows, CELL, cols * CELL).sum(1, dtype=np.uint8)
-    return lines.reshape(rows, cols, CELL).sum(2, dtype=np.uint8)

@@ -14,7 +14,7 @@ from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
 from jointseg.accuracy.estimators import UNKNOWN
-from jointseg.accuracy.tally import Block, common_grid, looked_at, only_classes
+from jointseg.accuracy.tally import Block, cell_counts, common_grid, looked_at
 from jointseg.errors import DataError
 
 CELL = 80  # px along the side of the cells that are dealt to rings and districts
@@ -83,25 +83,16 @@ def changes(mosaics: Sequence[Path], years: Sequence[int], threads: int) -> Chan
     planes = np.zeros((2 * len(pairs) + 2, rows, cols))
 
     def look(block: Block) -> tuple[Block, np.ndarray]:
-        for path, values in zip(mosaics, block.values):
-            only_classes(values, f"{path}, block at row {block.row}, column {block.col}")
         known = np.logical_and.reduce([values != UNKNOWN for values in block.values])
         isa = {year: (values == 1) & known for year, values in zip(years, block.values)}
         found = [isa[last] & ~isa[first] for first, last in pairs] + [isa[first] & ~isa[last] for first, last in pairs]
-        return block, np.stack([_cells(plane) for plane in [*found, isa[years[0]], known]]) * block.pixel_km2
+        return block, np.stack([cell_counts(plane, CELL) for plane in [*found, isa[years[0]], known]]) * block.pixel_km2
 
     for block, found in looked_at(mosaics, look, threads, f"changes of {mosaics[0].stem}"):
         top, left = block.row // CELL, block.col // CELL
         planes[:, top : top + found.shape[1], left : left + found.shape[2]] = found
     new, gone = planes[: len(pairs)], planes[len(pairs) : 2 * len(pairs)]
     return Changes(place.transform @ Affine.scale(CELL), place.epsg, pairs, new, gone, planes[-2], planes[-1])
-
-
-def _cells(plane: np.ndarray) -> np.ndarray:
-    """True pixels by cell, those at the rim may be cut."""
-    rows, cols = (-(-side // CELL) for side in plane.shape)
-    lines = np.add.reduceat(plane.view(np.uint8), np.arange(0, plane.shape[0], CELL), axis=0, dtype=np.uint16)
-    return np.add.reduceat(lines, np.arange(0, plane.shape[1], CELL), axis=1, dtype=np.uint32)[:rows, :cols]
 
 
 def by_zone(found: Changes, ring_km: float, districts: Path | None) -> pd.DataFrame:

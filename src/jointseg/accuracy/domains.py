@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import ndimage
 
 from jointseg.accuracy import estimators
-from jointseg.accuracy.estimators import CELLS, UNKNOWN, Estimate, Metric
+from jointseg.accuracy.estimators import CELLS, UNKNOWN, Metric
 from jointseg.accuracy.zones import OBJECTS
 
 TOLERANCES_M = (1, 2, 5)  # how far an edge may lie from the reference's and count as found
@@ -99,11 +99,6 @@ def table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str]) ->
                 estimate = estimators.linearised(
                     own.to_numpy(), places["weight"].to_numpy()[inside], places["group"].to_numpy()[inside], function
                 )
-                row |= columns(metric, estimate if metric == "over" else estimators.within_unit(estimate))
+                row |= estimators.columns(metric, estimate if metric == "over" else estimators.within_unit(estimate))
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def columns(name: str, estimate: Estimate) -> dict[str, Any]:
-    """An estimate as columns of a table."""
-    return {name: estimate.value, f"{name}_lower": estimate.lower, f"{name}_upper": estimate.upper}

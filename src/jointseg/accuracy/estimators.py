@@ -195,6 +195,11 @@ def within_unit(estimate: Estimate) -> Estimate:
     return Estimate(estimate.value, estimate.se, float(lower), float(upper), estimate.units)
 
 
+def columns(name: str, estimate: Estimate) -> dict[str, Any]:
+    """An estimate as columns of a table."""
+    return {name: estimate.value, f"{name}_lower": estimate.lower, f"{name}_upper": estimate.upper}
+
+
 def difference(metric: Metric) -> Metric:
     """metric of the first four totals minus metric of the last four: two maps scored on the same clusters."""
     return lambda t: metric(t[:4]) - metric(t[4:])

@@ -12,7 +12,7 @@ from jointseg import raster
 from jointseg.accuracy import change, figures
 from jointseg.accuracy.assess import save
 from jointseg.accuracy.city_areas import Changes, by_zone, changes, ground_areas_km2
-from jointseg.accuracy.domains import columns
+from jointseg.accuracy.estimators import columns
 from jointseg.accuracy.growth_kinds import fitted, kind_of_growth, likeliest, yearly_percent
 from jointseg.errors import DataError
 from jointseg.progress import track

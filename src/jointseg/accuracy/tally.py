@@ -78,6 +78,8 @@ def looked_at(paths: Sequence[Path], look: Callable[[Block], T], threads: int, w
     """What `look` makes of every block, in the order of `Grid.windows`.
 
     Two blocks a thread are under way, so memory holds a few of them whatever the rasters' size.
+
+    Raises DataError for rasters that are not on one grid, cannot be read, or hold anything but 0, 1 and 255.
     """
     place = common_grid(paths)
 
@@ -86,6 +88,7 @@ def looked_at(paths: Sequence[Path], look: Callable[[Block], T], threads: int, w
         for path in paths:  # opened for each block: a handle serves one thread alone
             with raster.opened(path) as source:
                 values.append(source.read(1, window=window))
+            only_classes(values[-1], f"{path}, block at row {window.row_off}, column {window.col_off}")
         transform = place.transform @ Affine.translation(window.col_off, window.row_off)
         x, y = transform @ (window.width / 2, window.height / 2)
         pixel = abs(transform.a * transform.e) / 1e6 / float(grid.area_scale(place.epsg, x, y))
@@ -113,8 +116,6 @@ def confusion(mapped: Path, reference: Path, threads: int) -> np.ndarray:
     total = np.zeros((3, 3), dtype=np.int64)
 
     def look(block: Block) -> np.ndarray:
-        for path, values in zip((mapped, reference), block.values):
-            only_classes(values, f"{path}, block at row {block.row}, column {block.col}")
         return paired_counts(*(values.ravel() for values in block.values))
 
     for counts in looked_at([mapped, reference], look, threads, f"{mapped.name} beside {reference.name}"):
@@ -140,6 +141,13 @@ def paired_counts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             np.equal(pairs, code, out=equals)
             out[place] += np.count_nonzero(equals)
     return out.reshape(3, 3)
+
+
+def cell_counts(plane: np.ndarray, side: int) -> np.ndarray:
+    """True pixels of each cell of side x side, uint32; cells at the southern and eastern rim may be cut."""
+    rows, cols = (np.arange(0, length, side) for length in plane.shape)
+    lines = np.add.reduceat(plane.view(np.uint8), rows, axis=0, dtype=np.uint32)
+    return np.add.reduceat(lines, cols, axis=1)
 
 
 def only_classes(values: np.ndarray, where: str) -> None:

@@ -118,7 +118,8 @@ def sampled(value: Tensor, shapes: list[tuple[int, int]], places: Tensor, weight
     places = torch.minimum(places.clamp(min=-1), largest)
     corner = places.floor()
     right, below = (places - corner).unbind(-1)
-    column, line = corner.int().unbind(-1)
+    # What is no number must not choose a row; its weights are none either, so the sum stays none.
+    column, line = corner.nan_to_num().int().unbind(-1)
     head = torch.arange(heads, device=value.device)[:, None, None]
     image = torch.arange(n, device=value.device)[:, None, None, None, None] * table.shape[1]
     start = ((image + (first + step + 1)[:, None]) * heads + head).int()
