@@ -30,10 +30,101 @@ if POINTS:
             "step.py"
 
 
+if TABLE:
+
+    rule product_mosaic:
+        input:
+            files=C.accuracy.products_folder,
+            study_area=rules.study_area.output.study_area,
+        output:
+            mosaics=directory(f"{R}/accuracy/mosaics/{{product}}/{{year}}"),
+            manifest=manifest("product_mosaic/{product}/{year}"),
+        log:
+            f"{R}/logs/product_mosaic/{{product}}/{{year}}.log",
+        benchmark:
+            f"{R}/benchmarks/product_mosaic/{{product}}/{{year}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+        params:
+            entry=lambda wildcards: TABLE[wildcards.product],
+            code=code("product_mosaic"),
+            environment=packages("product_mosaic"),
+        message:
+            "Joining the files of {wildcards.product} of {wildcards.year}"
+        script:
+            "step.py"
+
+
+if COMPARED:
+
+    rule compare:
+        input:
+            unpack(lambda wildcards: TRUTH),
+            unpack(beside),
+            mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+        output:
+            table=f"{R}/accuracy/compared/{{city}}.csv",
+            maps=directory(f"{R}/accuracy/compared/{{city}}"),
+            manifest=manifest("compare/{city}"),
+        log:
+            f"{R}/logs/compare/{{city}}.log",
+        benchmark:
+            f"{R}/benchmarks/compare/{{city}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 2
+        resources:
+            mem_mb=2000,
+        params:
+            reach=lambda wildcards: C.study_area.city_reach[wildcards.city],
+            years=C.years,
+            product_table=PRODUCTS,
+            threads=2,
+            code=code("compare"),
+            environment=packages("compare"),
+        message:
+            "Comparing the maps of {wildcards.city} with other products"
+        script:
+            "step.py"
+
+
+if C.accuracy.consistency is not None:
+
+    rule consistent:
+        input:
+            mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+        output:
+            filtered=expand(f"{R}/consistent/{{year}}/{{city}}.tif", year=C.years, allow_missing=True),
+            manifest=manifest("consistent/{city}"),
+        log:
+            f"{R}/logs/consistent/{{city}}.log",
+        benchmark:
+            f"{R}/benchmarks/consistent/{{city}}.tsv"
+        conda:
+            "../envs/jointseg.yaml"
+        threads: 2
+        resources:
+            mem_mb=2000,
+        params:
+            years=C.years,
+            model=C.accuracy.consistency.model_dump(),
+            threads=2,
+            code=code("consistent"),
+            environment=packages("consistent"),
+        message:
+            "Making the years of {wildcards.city} consistent"
+        script:
+            "step.py"
+
+
 rule growth:
     input:
         unpack(lambda wildcards: TRUTH),
         unpack(interpreted),
+        unpack(calmed),
         mosaics=expand(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
         study_area=rules.study_area.output.study_area,
         qualities=expand(rules.quality.output.table, year=C.years),
@@ -68,34 +159,10 @@ rule growth:
 
 if SCORED:
 
-    rule product_mosaic:
-        input:
-            files=C.accuracy.products_folder or [],
-        output:
-            vrt=f"{R}/accuracy/products/{{product}}.vrt",
-            manifest=manifest("product_mosaic/{product}"),
-        log:
-            f"{R}/logs/product_mosaic/{{product}}.log",
-        benchmark:
-            f"{R}/benchmarks/product_mosaic/{{product}}.tsv"
-        conda:
-            "../envs/jointseg.yaml"
-        threads: 1
-        resources:
-            mem_mb=1000,
-        params:
-            entry=lambda wildcards: PRODUCTS[wildcards.product],
-            code=code("product_mosaic"),
-            environment=packages("product_mosaic"),
-        message:
-            "Joining the files of {wildcards.product}"
-        script:
-            "step.py"
-
     rule product_chips:
         input:
             index=rules.dataset.output.index,
-            vrt=rules.product_mosaic.output.vrt,
+            mosaics=lambda wildcards: joined(wildcards.product, C.map_year),
             files=C.accuracy.products_folder or [],
         output:
             rasters=directory(f"{R}/accuracy/products/{{product}}"),
@@ -122,6 +189,8 @@ if SCORED:
     rule assess:
         input:
             unpack(lambda wildcards: TRUTH),
+            unpack(lambda wildcards: {"dem": C.accuracy.dem} if C.accuracy.dem else {}),
+            study_area=rules.study_area.output.study_area,
             index=rules.dataset.output.index,
             chips=rules.dataset.input.chips,
             predictions=expand(f"{R}/accuracy/predictions/{{method}}", method=METHODS),
@@ -163,6 +232,7 @@ rule report:
         manifests=lambda wildcards: all_manifests(),
     output:
         html=f"{R}/report/index.html",
+        numbers=f"{R}/report/numbers.json",
         manifest=manifest("report"),
     log:
         f"{R}/logs/report.log",

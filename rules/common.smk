@@ -5,6 +5,7 @@ import sys
 from jointseg import settings, steps
 from jointseg.errors import DataError
 from jointseg.grid import neighbours, parse_tile
+from jointseg.product_codes import file_year, nearest_year
 from jointseg.provenance.code import code_digest, environment
 
 try:
@@ -16,13 +17,16 @@ R = C.results
 METHODS = ["superres", *C.accuracy.baselines]
 REACHES = list(C.study_area.reaches)
 CITIES = list(C.study_area.city_reach)
-PRODUCTS = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.products.items()}
+TABLE = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.products.items()}
+PRODUCTS = {name: TABLE[name] for name in (TABLE if C.accuracy.compared is None else C.accuracy.compared)}
 SCORED = C.dataset is not None
 # Of each tile and year: the composite, and the merged dates where the config asks for them.
 MERGED = {"merged": f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"} if C.sentinel2.dates else {}
 COMPOSITE = {"composite": f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif", **MERGED}
 # Whether the growth of cities is told from points that are looked at, beside the maps.
 POINTS = C.accuracy.growth_points > 0 and len(C.years) > 1
+# Whether the cities' maps are compared with anything.
+COMPARED = bool(PRODUCTS) or C.rehearsal is not None
 TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
 
 
@@ -184,6 +188,36 @@ def interpreted(wildcards):
     return given | have | {"references": told}
 
 
+def shown_year(product, year):
+    """Of the years of which a product has files, the one whose files show what is nearest to a year."""
+    return file_year(TABLE[product], nearest_year(TABLE[product], year))
+
+
+def joined(product, year):
+    """The folder of a product's mosaics for a year."""
+    return f"{R}/accuracy/mosaics/{product}/{shown_year(product, year)}"
+
+
+def beside(wildcards):
+    """What a city's maps are compared with: products of the years nearest to theirs, and its points where they are told."""
+    mosaics = sorted({joined(name, year) for name in PRODUCTS for year in C.years})
+    given = {"products": mosaics, "files": C.accuracy.products_folder} if PRODUCTS else {}
+    points = interpreted(wildcards)
+    told = [path for path in points.get("references", []) if Path(path).stem == wildcards.city]
+    if told:
+        given |= {"reference": told[0]}
+        for name, key in (("strata", "strata"), ("design", "designs")):
+            given[name] = next(path for path in points[key] if Path(path).stem == wildcards.city)
+    return given
+
+
+def calmed(wildcards):
+    """The cities' maps made consistent over the years, where the config asks for them."""
+    if C.accuracy.consistency is None:
+        return {}
+    return {"consistent": expand(f"{R}/consistent/{{year}}/{{city}}.tif", year=C.years, city=CITIES)}
+
+
 def previews(wildcards):
     return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=preview_tiles())
 
@@ -198,6 +232,11 @@ def shown(wildcards):
         "quality_figures": expand(rules.quality.output.figure, year=C.years),
         "examples": [path for path in C.report.examples if Path(path).exists()],
     }
+    if COMPARED:
+        have |= {
+            "compared": expand(rules.compare.output.table, city=CITIES),
+            "maps": expand(rules.compare.output.maps, city=CITIES),
+        }
     if SCORED:
         have |= {
             "index": rules.dataset.output.index,
@@ -232,6 +271,9 @@ def all_manifests():
     jobs += [f"quality/{year}" for year in C.years]
     jobs += [f"change_sample/{city}" for city in CITIES] if POINTS else []
     jobs += [f"interpret/{city}" for city in CITIES] if POINTS and C.rehearsal is not None else []
+    jobs += [f"compare/{city}" for city in CITIES] if COMPARED else []
+    jobs += [f"consistent/{city}" for city in CITIES] if C.accuracy.consistency is not None else []
+    jobs += sorted({f"product_mosaic/{name}/{shown_year(name, year)}" for name in PRODUCTS for year in C.years})
     for year in C.years:
         jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "isa") for tile in tiles(year=year)]
     jobs += [f"preview/{C.map_year}/{tile}" for tile in preview_tiles()]
@@ -241,12 +283,14 @@ def all_manifests():
         jobs += ["samples", "deliveries", "dataset", "assess"]
         jobs += ["superres_stage1", "superres_stage2", "superres_adversarial"]
         jobs += ["joint"] if C.joint is not None else []
-        jobs += ["density"] if C.dataset.density else []
+        if C.dataset.density:
+            prior = C.dataset.density.product
+            jobs += ["density", f"product_mosaic/{prior}/{shown_year(prior, C.map_year)}"]
         jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
         jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
-        jobs += [f"{rule}/{product}" for rule in ("product_mosaic", "product_chips") for product in PRODUCTS]
-    return [manifest(job) for job in jobs]
+        jobs += [f"product_chips/{product}" for product in PRODUCTS]
+    return [manifest(job) for job in dict.fromkeys(jobs)]
 
 
 def everything(wildcards):
@@ -257,6 +301,7 @@ def everything(wildcards):
     made += [path for year, ids in mapped.items() for path in merged(year, ids).get("merged", [])]
     made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
+    made += expand(rules.compare.output, city=CITIES) if COMPARED else []
     if SCORED:
         trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
         for step in ("samples", "deliveries", "dataset", *trained, "assess"):

@@ -3,7 +3,7 @@ if C.dataset is not None and C.dataset.density is not None:
     rule density:
         input:
             study_area=rules.study_area.output.study_area,
-            vrt=f"{R}/accuracy/products/{C.dataset.density.product}.vrt",
+            mosaics=joined(C.dataset.density.product, C.map_year),
             files=C.accuracy.products_folder,
         output:
             density=f"{R}/dataset/density.tif",
@@ -19,7 +19,8 @@ if C.dataset is not None and C.dataset.density is not None:
             mem_mb=2000,
         params:
             product=C.dataset.density.product,
-            entry=PRODUCTS[C.dataset.density.product],
+            entry=TABLE[C.dataset.density.product],
+            year=nearest_year(TABLE[C.dataset.density.product], C.map_year),
             chip_m=C.dataset.chip_m,
             code=code("density"),
             environment=packages("density"),

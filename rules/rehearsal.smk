@@ -9,6 +9,7 @@ if C.rehearsal is not None:
             footprints=f"{R}/sources/footprints.gpkg",
             corrections=directory(f"{R}/sources/corrections"),
             products=directory(f"{R}/sources/products"),
+            elevation=f"{R}/sources/elevation.tif",
             truth=directory(f"{R}/sources/truth"),
             manifest=manifest("rehearsal"),
         log:

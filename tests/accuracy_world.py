@@ -94,13 +94,30 @@ def make(folder: Path) -> dict[str, Path]:
             }
         )
     gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(folder / "index.parquet")
-    return {"index": folder / "index.parquet", "chips": folder / "chips", "products": folder / "products"}
+    area(folder / "area.gpkg")
+    made = {"index": folder / "index.parquet", "study_area": folder / "area.gpkg"}
+    return made | {"chips": folder / "chips", "products": folder / "products"}
+
+
+def area(path: Path) -> None:
+    """A study area that the chips lie in: one reach of two regions, West of four chips and East of four, and a city of two."""
+    west, middle, east = WEST - 20, WEST + 380, WEST + 780
+    halves = [
+        lonlat(box(*side)) for side in ((west, SOUTH, middle, SOUTH + SIDE_M), (middle, SOUTH, east, SOUTH + SIDE_M))
+    ]
+    layers = {
+        "reaches": (["valley"], [lonlat(box(west, SOUTH, east, SOUTH + SIDE_M))]),
+        "regions": (["West", "East"], halves),
+        "cities": (["Town"], [lonlat(box(west, SOUTH, WEST + 190, SOUTH + SIDE_M))]),
+    }
+    for layer, (names, shapes) in layers.items():
+        gpd.GeoDataFrame({"name": names}, geometry=shapes, crs="EPSG:4326").to_file(path, layer=layer)
 
 
 def make_with_product(folder: Path) -> dict[str, Path]:
     """As make; the product also cut to the test chips, in `cover`."""
     made = make(folder)
-    files = {"files": made["products"], "vrt": folder / "cover.vrt", "product": "cover", "entry": ENTRY}
-    products.product_mosaic(**files)
+    files = {"files": made["products"], "mosaics": folder / "mosaics/cover/2020", "product": "cover", "entry": ENTRY}
+    products.product_mosaic(**files, study_area=made["study_area"], year="2020")
     products.product_chips(**files, index=made["index"], rasters=folder / "cover", chip_m=SIDE_M)
     return made

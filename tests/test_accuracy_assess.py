@@ -30,6 +30,7 @@ def run(folder: Path, made: dict[str, Path], suffix: str, **changed: object) -> 
         "methods": ["superres", "bilinear"],
         "product_table": {"cover": world.ENTRY},
         "year": 2021,
+        "study_area": made["study_area"],
         **out,
         **changed,
     }
@@ -83,12 +84,29 @@ def test_strata_of_a_reach_weigh_as_in_the_whole_sample(scored: dict[str, Path],
 
 
 def test_paired_difference_is_that_of_the_table_and_is_narrower(scored: dict[str, Path]) -> None:
-    paired = pd.read_csv(scored["paired"]).query("reach == 'all' and metric == 'f1'").set_index("minus")
+    paired = pd.read_csv(scored["paired"]).query("reach == domain == 'all' and metric == 'f1'").set_index("minus")
     table = pd.read_csv(scored["table"]).query("reach == 'all'").set_index("name")
     row = paired.loc["bilinear"]
     assert row["difference"] == pytest.approx(table.loc["superres", "f1"] - table.loc["bilinear", "f1"])
     assert row["lower"] > 0 and row["chips"] == 6
     assert paired.loc["cover", "difference"] < 0
+
+
+def test_places_and_slopes_are_domains_whose_parts_make_the_whole(scored: dict[str, Path], tmp_path: Path) -> None:
+    rise = np.tile(np.arange(40) * 30 * np.tan(np.radians(20)), (20, 1)).astype(np.float32)
+    rise[:, :20] = rise[:, 20:21]  # flat in the west, a slope of 20 degrees in the east
+    world.write(tmp_path / "dem.tif", rise, world.WEST - 300, world.SOUTH + 300, 30)
+    out = run(scored["folder"], scored, "g", dem=tmp_path / "dem.tif")
+    table = pd.read_csv(out["parts"]).query("name == 'bilinear'").set_index(["domain", "reach"])
+    pixels = table["pixels"].to_dict()
+    whole = pd.read_csv(out["table"]).query("name == 'bilinear' and reach == 'all'")["pixels"].item()
+    assert pixels["region West", "all"] + pixels["region East", "all"] == whole
+    assert table.loc[("city Town", "all"), "chips"] == 2 and ("city Town", "upstream") not in table.index
+    steep, flat = (pixels[name, "all"] for name in ("slope from 15°", "slope below 5°"))
+    assert 0.3 * whole < steep < 0.6 * whole and 0.4 * whole < flat and steep + flat <= whole
+    paired = pd.read_csv(out["paired"]).query("domain == 'region West' and metric == 'f1' and minus == 'bilinear'")
+    mine = pd.read_csv(out["parts"]).query("domain == 'region West'").set_index("name")["f1"]
+    assert paired["difference"].item() == pytest.approx(mine["superres"] - mine["bilinear"])
 
 
 def test_the_same_input_gives_the_same_bytes(scored: dict[str, Path]) -> None:

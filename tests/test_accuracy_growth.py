@@ -115,6 +115,20 @@ def test_a_map_that_is_always_wrong_is_told_so(tmp_path: Path) -> None:
     assert row["estimated_km2"] == pytest.approx(known - row["steady_isa_km2"], rel=1e-3)
 
 
+def test_filtered_maps_are_told_beside_the_maps(tmp_path: Path) -> None:
+    cities(tmp_path)
+    filtered = [tmp_path / "calm" / str(year) / f"{city}.tif" for year in YEARS for city in ("Old", "New")]
+    for path in filtered:  # the first year's map throughout
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((tmp_path / str(YEARS[0]) / path.name).read_bytes())
+    plain = call(tmp_path)
+    made = call(tmp_path, consistent=filtered).set_index(["city", "year"])
+    assert made["isa_km2"].tolist() == plain["isa_km2"].tolist()
+    assert made.loc[("New", 2021), "consistent_km2"] == made.loc[("New", 2017), "isa_km2"]
+    between = pd.read_csv(tmp_path / "change.csv").query("city == 'New'")
+    assert (between["consistent_new_km2"] == 0).all() and (between["mapped_new_km2"] > 0).all()
+
+
 def test_new_ground_is_told_by_ring_and_district(tmp_path: Path) -> None:
     cities(tmp_path)
     west = world.WEST + 1000

@@ -99,6 +99,14 @@ GROWTH = {
         "district,North,2019,2021,4,0.5,0.25,0.1,A",
     ],
 }
+# As step compare writes them: the truth has no pixels of its own and is not scored at points.
+COMPARED = [
+    "city,reach,year,name,product_year,both_km2,only_ours_km2,only_theirs_km2,neither_km2,untold_km2,agreement_f1,pixels,"
+    "share_mae,share_bias,share_r,pixel_f1,points,users,users_lower,users_upper,producers,producers_lower,producers_upper,f1,"
+    "f1_lower,f1_upper,f1_of_ours_minus,f1_of_ours_minus_lower,f1_of_ours_minus_upper",
+    "Town,up,2021,cover,2020,1,0.5,0.25,3,0.1,0.7,900,0.1,-0.02,0.8,0.9,300,0.9,0.8,1,0.7,0.6,0.8,0.8,0.7,0.9,0.12,0.08,0.16",
+    "Town,up,2021,truth,2021,1,0.5,0.25,3,0,0.7,,,,,,,,,,,,,,,,,,",
+]
 # As step quality writes them: the map year has nothing to be compared with.
 QUALITY_COLUMNS = (
     *("tile", "level", "pixels", "known_share", "widened_share", "clear_p10", "clear_median", "clear_max", "holes"),
@@ -133,7 +141,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "paired": folder / "paired.csv",
         "parts": folder / "domains.csv",
     }
-    assess(**shared, confusion=folder / "confusion.csv", year=2021)
+    assess(**shared, study_area=made["study_area"], confusion=folder / "confusion.csv", year=2021)
     plane = np.zeros((400, 400), dtype=np.uint8)
     plane[:200, :100], plane[300:] = 1, 255
     rgb = np.random.default_rng(1).integers(300, 3000, (3, 40, 40), dtype=np.uint16)
@@ -149,8 +157,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for name, lines in HISTORIES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("\n".join(lines) + "\n")
-    for name, lines in GROWTH.items():
+    for name, lines in {**GROWTH, "Town": COMPARED}.items():
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    (folder / "Town").mkdir()
+    for name in ("cover", "truth"):
+        (folder / "Town" / f"2021_{name}.png").write_bytes((folder / "panel.png").read_bytes())
     (folder / "upstream.csv").write_text(
         "sample_id,osm_m2,footprints_m2,both_m2,open_m2,road_on_building_m2,added_m2,removed_m2,unknown_m2,iou\n"
         "all,20000,25000.4,15000,12345,60,700,0,0,0.5\nupstream-0001,20000,25000.4,15000,12345,60,700,0,0,0.5\n"
@@ -159,7 +170,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (folder / "quality").mkdir(exist_ok=True)
         (folder / "quality" / f"{year}.csv").write_text("\n".join([",".join(QUALITY_COLUMNS), *lines]) + "\n")
         (folder / "quality" / f"{year}.png").write_bytes((folder / "panel.png").read_bytes())
-    for i, record in enumerate(RECORDS):
+    tables = {str(shared[name]): name for name in ("table", "paired")}
+    records = [*RECORDS, manifest("assess", "accuracy.assess", {"r/chips": "d"}, tables)]
+    for i, record in enumerate(records):
         (folder / f"{i}.json").write_text(json.dumps(record))
     return {
         **shared,
@@ -180,17 +193,24 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "quality_figures": sorted((folder / "quality").glob("*.png"), reverse=True),
         **{name: folder / f"{name}.csv" for name in GROWTH},
         "growth_figure": folder / "panel.png",
-        "manifests": [folder / f"{i}.json" for i in range(len(RECORDS))],
+        **{"compared": [folder / "Town.csv"], "maps": [folder / "Town"]},
+        "manifests": [folder / f"{i}.json" for i in range(len(records))],
     }
 
 
 def test_the_page_shows_everything_and_needs_nothing_else(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html")
-    report(**inputs, html=tmp_path / "b.html")
+    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
+    report(**inputs, html=tmp_path / "b.html", numbers=tmp_path / "b.json")
     page = (tmp_path / "a.html").read_text()
     assert page == (tmp_path / "b.html").read_text()
     assert "A &lt;valley&gt;" in page and "A real scene. weights of the valley" in page
-    assert not re.search(r'(src|href)="(?!data:|#)', page) and "2026" not in page
+    assert not re.search(r'src="(?!data:)', page) and "2026" not in page
+    assert re.search(
+        r'Numbers: <a href="[^"]*table.csv">table.csv</a> \(<a href="[^"]*/4.json">manifest</a>\), <a', page
+    )
+    # Links lead to the page itself and to files beside it, never to an address.
+    links = re.findall(r'href="([^"]*)"', page)
+    assert links and all(link.startswith("#") or (tmp_path / link).exists() or link == "numbers.json" for link in links)
     assert page.count("A product (2020)") >= 4  # a chip picture each, and the sentence on other years
     assert "superres_stage1" in page and "given to this run" in page and "loss 0.5" in page
     assert page.count("Learning curves of all trainings") == 1
@@ -215,7 +235,7 @@ def test_learning_curves_are_losses_and_scores_of_every_training(monkeypatch: py
 
 
 def test_the_sample_is_told_by_stratum(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html")
+    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
     section = re.search(r'<section id="dataset">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
     assert section and "window of 40 m in each cell of 3040 m" in section[0] and "at least 3010 m apart" in section[0]
     rows = [re.findall("<td[^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(<td.*?)</tr>", section[0])]
@@ -231,13 +251,20 @@ def test_the_sample_is_told_by_stratum(inputs: dict[str, Any], tmp_path: Path) -
 
 
 def test_what_is_not_given_is_left_out(tmp_path: Path) -> None:
-    report(html=tmp_path / "a.html", title="Empty", methods=["superres"], year=2021)
+    report(html=tmp_path / "a.html", numbers=tmp_path / "a.json", title="Empty", methods=["superres"], year=2021)
     page = (tmp_path / "a.html").read_text()
     assert "<h1>Empty</h1>" in page and "<section" not in page
 
 
 def test_composites_are_told_by_year(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(html=tmp_path / "a.html", title="A", methods=[], year=2021, qualities=inputs["qualities"])
+    report(
+        html=tmp_path / "a.html",
+        numbers=tmp_path / "a.json",
+        title="A",
+        methods=[],
+        year=2021,
+        qualities=inputs["qualities"],
+    )
     section = re.search(r'<section id="composites">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
     assert section
     rows = re.findall(r"<tr>(<td.*?)</tr>", section[0])
@@ -251,7 +278,7 @@ def test_composites_are_told_by_year(inputs: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_growth_is_told_with_its_intervals(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html")
+    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
     section = re.search(r'<section id="growth">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
     assert section
     rows = [re.findall(">([^<]+)<", row) for row in re.findall(r"<tr[^>]*>(<td.*?)</tr>", section[0])]
@@ -273,9 +300,33 @@ def test_growth_is_told_with_its_intervals(inputs: dict[str, Any], tmp_path: Pat
     assert rows[7][:2] == ["A", "North (district)"]
 
 
+def test_numbers_of_the_page_are_there_as_json(inputs: dict[str, Any], tmp_path: Path) -> None:
+    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
+    numbers = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert list(numbers) == ["accuracy", "paired", "domains", "growth", "change", "zones", "compared", "composites"]
+    assert numbers["growth"][2] | {"estimated_km2": None, "year": 2019, "city": "B"} == numbers["growth"][2]
+    assert numbers["accuracy"][0]["f1"] == pd.read_csv(inputs["table"])["f1"][0]
+    assert [row["year"] for row in numbers["composites"]] == ["2021"] * 2 + ["2019"] * 3
+
+
+def test_cities_are_shown_beside_products_and_questions_answered(inputs: dict[str, Any], tmp_path: Path) -> None:
+    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
+    page = (tmp_path / "a.html").read_text()
+    beside = page[page.index('id="compared"') : page.index('id="training"')]
+    text = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", beside, re.DOTALL)]
+    assert text[1][:8] == ["Town", "2021", "A", "product,", "2020*", "1.500", "1.250", "0.500"]
+    assert "+12.0 +8.0 to +16.0" in " ".join(text[1]) and text[1][-1] == "300"
+    assert text[2][2] == "truth" and text[2].count("–") == 9
+    assert beside.count("<img src=") == 2 and "Town: 2021, map and A product" in beside
+    asked = page[page.index('id="questions"') : page.index('id="maps"')]
+    assert "Does super-resolution help?" in asked and "4. How do the cities grow?" in asked
+    assert "A (up) rapid; B (up) moderate." in asked
+
+
 def test_figures_of_composites_are_folded(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html")
-    folded = re.search(r"<details>.*?</details>", (tmp_path / "a.html").read_text(), re.DOTALL)
+    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
+    page = (tmp_path / "a.html").read_text()
+    folded = re.search(r"<details><summary>Clear looks.*?</details>", page, re.DOTALL)
     assert folded and re.findall(r"<figcaption>(.*?)</figcaption>", folded[0]) == [
         "Composites of 2019",
         "Composites of 2021",

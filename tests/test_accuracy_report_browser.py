@@ -45,6 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     composites = [folder / "composites/a.tif"]
     report(
         html=folder / "index.html",
+        numbers=folder / "numbers.json",
         title="A",
         methods=[],
         year=2021,

@@ -17,6 +17,7 @@ from jointseg.errors import DataError
 ENTRY = {
     "folder": "cover",
     "pattern": "*.tif",
+    "year": 2021,
     "resolution_m": 10,
     "isa": {"codes": [50]},
     "not_isa": {"codes": [10]},
@@ -31,14 +32,15 @@ def make(folder: Path, codes: np.ndarray, outline: shapely.Geometry | None = Non
     for name, first, last in (("a", 0, 50), ("b", 60, COLS)):
         transform = Affine(STEP, 0, WEST + STEP * first, 0, -STEP, NORTH)
         raster.write(folder / "cover" / f"{name}.tif", codes[None, :, first:last], crs="EPSG:4326", transform=transform)
-    product_mosaic(files=folder, vrt=folder / "cover.vrt", product="cover", entry=ENTRY)
     outline = outline or shapely.box(WEST, NORTH - ROWS * STEP, WEST + COLS * STEP, NORTH)
     gpd.GeoDataFrame({"name": ["up"]}, geometry=[outline], crs=4326).to_file(folder / "area.gpkg", layer="reaches")
-    return {"study_area": folder / "area.gpkg", "vrt": folder / "cover.vrt", "files": folder}
+    made = {"study_area": folder / "area.gpkg", "mosaics": folder / "mosaics", "files": folder}
+    product_mosaic(**made, product="cover", entry=ENTRY, year="2021")
+    return made
 
 
 def run(folder: Path, inputs: dict[str, Path], **changes: object) -> np.ndarray:
-    density(**inputs, density=folder / "density.tif", product="cover", entry=ENTRY | changes, chip_m=80)
+    density(**inputs, density=folder / "density.tif", product="cover", entry=ENTRY | changes, year=2021, chip_m=80)
     return raster.read(folder / "density.tif")[0][0]
 
 

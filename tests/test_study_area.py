@@ -62,6 +62,9 @@ def test_reaches_unite_their_regions(vectors, tmp_path):
     assert shapely.area(reaches.geometry["down"]) == pytest.approx(3)
     cities = gpd.read_file(out, layer="cities")
     assert cities[["name", "reach"]].to_numpy().tolist() == [["X", "up"]]
+    regions = gpd.read_file(out, layer="regions").set_index("name")
+    assert regions["reach"].to_dict() == {"A": "up", "B": "down", "C": "down"}
+    assert shapely.area(shapely.union_all(regions.geometry)) == pytest.approx(4)
     # One degree square at 30-31 N measures 10,660 km2.
     assert facts["area_km2"]["up"] == pytest.approx(10_660, rel=0.01)
 

@@ -18,12 +18,24 @@ def codes(listed: dict[str, Any] | None) -> list[int]:
     return [*(listed.get("codes") or []), *range(first, last + 1)]
 
 
-def meanings(product: str, entry: dict[str, Any]) -> np.ndarray:
+def nearest_year(entry: dict[str, Any], year: int) -> int:
+    """Of the years that a product shows, the nearest to one; of two alike the earlier."""
+    shown = {int(entry["year"]), *map(int, entry.get("years") or []), *map(int, entry.get("series") or {})}
+    return min(shown, key=lambda each: (abs(each - year), each))
+
+
+def file_year(entry: dict[str, Any], year: int) -> int:
+    """The year whose files hold what a product shows of a year: files of a series hold every year of it."""
+    return year if year in map(int, entry.get("years") or []) else int(entry["year"])
+
+
+def meanings(product: str, entry: dict[str, Any], year: int | None = None) -> np.ndarray:
     """Look-up table of a product: int16 [256], code -> 0, 1 or 255, and -1 for codes that the entry does not list.
 
     Args:
         product: name of the product, for messages.
         entry: its entry of the products table, with isa, not_isa and unknown.
+        year: of a series, the year wanted: ISA of later years is not ISA then. Without it, the entry's own.
 
     Raises DataError for a code listed twice, outside 0..255, or 255 listed as anything but unknown: 255 is what the
     mosaic holds where no file lies.
@@ -39,7 +51,27 @@ def meanings(product: str, entry: dict[str, Any]) -> np.ndarray:
                 )
             table[code] = meaning
     table[OUTSIDE] = UNKNOWN
+    ranges = {int(each): both for each, both in (entry.get("series") or {}).items()}
+    if year in ranges:
+        first, last = ranges[year]
+        inside = np.zeros(256, bool)
+        inside[first : last + 1] = True
+        strange = np.flatnonzero(inside & (table != 1))
+        if strange.size:
+            raise DataError(
+                f"product {product}: code {strange[0]} is ISA in {year} by its series but not by its entry's isa; list it there"
+            )
+        table[(table == 1) & ~inside] = 0
     return table
+
+
+def shares(entry: dict[str, Any]) -> np.ndarray:
+    """Look-up table of the part of a pixel that is ISA: float32 [256], code -> 0 to 1; NaN where a product tells none."""
+    out = np.full(256, np.nan, np.float32)
+    whole = entry.get("share_of")
+    if whole is not None:
+        out[: whole + 1] = np.arange(whole + 1) / whole
+    return out
 
 
 def classify(values: np.ndarray, table: np.ndarray, product: str, where: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from jointseg import product_names
 from jointseg.bands import OWN, RGB
 from jointseg.dataset_settings import Dataset
 from jointseg.errors import DataError
@@ -210,20 +211,68 @@ class Codes(Section):
 
 
 class Product(Section):
+    """A reference product: its files, its years, and what its codes mean."""
+
     title: str
     folder: str = Field(description="Folder under accuracy.products_folder.")
-    pattern: str = Field(description="File name pattern, * for any text.")
+    pattern: str = Field(
+        description="File name: * for any text, {year} for the year, and the tile's corner written as an example such as "
+        "{N30}{E117}, {30N}_{115E} or {30}_{115}."
+    )
+    tile_deg: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Side of a tile, degrees, where the pattern names tiles; missing ones are then told by name."
+    )
+    tile_corner: Literal["south-west", "north-west"] = Field(
+        "north-west", description="The corner that a tile is named by."
+    )
     year: Year = Field(description="The year it shows.")
+    years: list[Year] = Field([], description="Other years of which there are files, told apart by {year}.")
+    series: dict[Year, tuple[int, int]] = Field(
+        {},
+        description="First and last ISA code in other years, of files that hold the year in which ground became ISA.",
+    )
     resolution_m: Metres
+    band: Annotated[int, Field(ge=1)] | Name = Field(1, description="Band of the codes, by number or description.")
     isa: Codes
     not_isa: Codes
     unknown: Codes = Codes()
+    share_of: Annotated[int, Field(ge=1, le=254)] | None = Field(
+        None, description="Codes from 0 to this one are the part of a pixel that is ISA, this one all of it."
+    )
     licence: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Product":
+        problems = product_names.problems(self.pattern, self.tile_deg)
+        if self.years and "{year}" not in self.pattern:
+            problems.append("it has files of other years, but {year} in its pattern to tell them apart")
+        if twice := sorted({self.year, *self.years} & set(self.series) | ({self.year} & set(self.years))):
+            problems.append(f"{twice[0]} is listed twice among year, years and series")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class Consistency(Section):
+    """How likely ground changes and maps err: what makes the maps of several years agree. See docs/accuracy.md."""
+
+    gain: Share = Field(0.03, description="Part of the other ground that becomes ISA in a year.")
+    loss: Share = Field(0.001, description="Part of ISA that ceases to be in a year.")
+    missed: Share = Field(0.2, description="Part of ISA that a map misses.")
+    false: Share = Field(0.05, description="Part of the other ground that a map calls ISA.")
+    share: Share = Field(0.2, description="Part of the ground that is ISA in the first year.")
 
 
 class Accuracy(Section):
     products_folder: str | None = Field(None, description="Folder of the reference products.")
     products: dict[Name, Product] = Field({}, description="Reference products with their codes.")
+    compared: list[Name] | None = Field(
+        None, description="The products of the table that maps are compared with; left out: all."
+    )
+    dem: str | None = Field(None, description="Elevation model, m; with it scores are also told by slope.")
+    consistency: Consistency | None = Field(
+        None, description="Filter the cities' maps over the years; the filtered ones lie beside the maps as they are."
+    )
     baselines: list[Literal["bilinear"]] = Field(["bilinear"], description="Methods trained and scored beside ours.")
     growth_points: Annotated[int, Field(ge=0)] = Field(
         0, description="Points of a city at which people tell the class of every year; 0: areas are map counts alone."
@@ -289,6 +338,9 @@ class Settings(Section):
             self._one_generator(self.superres.final)
         if self.tile_km * 1000 < self.inference.window_m:
             raise ValueError(f"tiles of {self.tile_km} km are smaller than windows of {self.inference.window_m} m")
+        strange = sorted(set(self.accuracy.compared or []) - set(self.accuracy.products))
+        if strange:
+            raise ValueError(f"accuracy.compared names {strange[0]}, which is none of {sorted(self.accuracy.products)}")
         prior = self.dataset.density if self.dataset is not None else None
         if prior is not None and prior.product not in self.accuracy.products:
             raise ValueError(f"dataset.density.product {prior.product} is none of {sorted(self.accuracy.products)}")

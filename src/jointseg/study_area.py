@@ -30,7 +30,7 @@ def study_area(
     datum: str | None = None,
     city_boxes: dict[str, list[float]] | None = None,
 ) -> dict:
-    """Writes the layers reaches (name) and cities (name, reach), EPSG:4326, in the config's order.
+    """Writes the layers reaches (name), regions and cities (name, reach), EPSG:4326, in the config's order.
 
     Args:
         regions: polygons of administrative regions; the layer `regions` where the file has several. Or
@@ -58,8 +58,16 @@ def study_area(
     town_of = {name: _multi({**city_of, **boxes}[name]) for name in city_reach}
     _check_inside(town_of, reach_of, city_reach)
     belt = gpd.GeoDataFrame({"name": list(reach_of)}, geometry=list(reach_of.values()), crs="EPSG:4326")
-    towns = {"name": list(city_reach), "reach": list(city_reach.values())}
-    _write(study_area, reaches=belt, cities=gpd.GeoDataFrame(towns, geometry=list(town_of.values()), crs="EPSG:4326"))
+    members = [(name, reach) for reach, names in reaches.items() for name in names]
+    layers = {
+        "regions": (members, [_multi(region_of[name]) for name, _ in members]),
+        "cities": (list(city_reach.items()), list(town_of.values())),
+    }
+    frames = {
+        layer: gpd.GeoDataFrame(rows, columns=["name", "reach"], geometry=shapes, crs="EPSG:4326")
+        for layer, (rows, shapes) in layers.items()
+    }
+    _write(study_area, reaches=belt, **frames)
     areas = belt.to_crs("ESRI:102025").area / 1e6  # Asia North Albers equal area
     return {
         "outlines": {"regions": told, "cities": city_told},

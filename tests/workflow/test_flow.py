@@ -12,6 +12,7 @@ import pytest
 import rasterio
 
 ALWAYS_LATER = {"report", "release"}
+OF_THE_CITIES = {"change_sample", "interpret", "compare", "consistent", "growth"}
 NOT_COMPARED = ("logs/", "benchmarks/", "manifests/", ".jointseg/")
 
 
@@ -34,6 +35,8 @@ def test_every_chapter_made_its_files(flow):
         "isa/2017/*.tif",
         "mosaics/2017/Hukou.tif",
         "accuracy/accuracy.csv",
+        "accuracy/compared/Hukou/2021_worldcover.png",
+        "consistent/2017/Hukou.tif",
         "report/index.html",
         "release/catalog.json",
     ):
@@ -81,7 +84,7 @@ def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
 @pytest.mark.parametrize(
     ("year", "follow"),
     [
-        (2017, {"composite", "isa", "mosaic", "growth"}),
+        (2017, {"composite", "isa", "mosaic", "compare", "consistent", "growth"}),
         pytest.param(2021, {"composite", "isa", "chips", "superres_stage1", "assess"}, marks=pytest.mark.slow),
     ],
 )
@@ -102,7 +105,7 @@ def test_line_of_the_estimators_makes_only_accuracy_stale(flow):
         stale = flow.jobs_to_run().keys()
     finally:
         source.write_text(kept)
-    assert "assess" in stale and stale <= {"assess", "change_sample", "interpret", "growth"} | ALWAYS_LATER
+    assert "assess" in stale and stale <= {"assess", *OF_THE_CITIES} | ALWAYS_LATER
 
 
 def test_comment_makes_nothing_stale(flow):
@@ -121,8 +124,7 @@ def test_training_key_makes_only_training_and_what_follows_stale(flow):
     )
     stale = flow.jobs_to_run("--configfile", str(path)).keys()
     follow = {"isa", "isa_chips", "map_chips", "mosaic", "preview", "assess"} | ALWAYS_LATER
-    follow |= {"change_sample", "interpret", "growth"}
-    assert "segmentation" in stale and stale <= {"segmentation"} | follow
+    assert "segmentation" in stale and stale <= {"segmentation", *OF_THE_CITIES} | follow
 
 
 def test_second_run_on_the_same_folder_is_refused(flow):

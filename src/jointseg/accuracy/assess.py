@@ -3,17 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
+from affine import Affine
 
 from jointseg import raster
 from jointseg.accuracy import domains, estimators
 from jointseg.accuracy.estimators import CELLS, METRICS, UNKNOWN, Estimate
+from jointseg.accuracy.patches import patch_cells
 from jointseg.accuracy.products import held_out
+from jointseg.accuracy.slope import STEEP, slope_zones
 from jointseg.accuracy.tally import only_classes
 from jointseg.accuracy.zones import zones
 from jointseg.errors import DataError
-from jointseg.product_codes import classify, meanings
+from jointseg.product_codes import classify, meanings, nearest_year
 from jointseg.progress import track
 
 ALL = "all"
@@ -34,6 +38,8 @@ def assess(
     methods: list[str],
     product_table: dict[str, dict[str, Any]],
     year: int,
+    study_area: Path,
+    dem: Path | None = None,
     truth: Path | None = None,
 ) -> dict[str, Any]:
     """Scores every method and product on the test chips against the labels and, where given, the truth.
@@ -45,11 +51,13 @@ def assess(
         products: a folder of {sample_id}.tif (codes) for each of product_table, in its order.
         table: CSV to make, a row by map, reference and reach.
         confusion: CSV to make, pixel counts by map, reference and chip.
-        paired: CSV to make, first method minus every other map on the same chips.
-        parts: CSV to make, a row by map, reference, domain (kind of ground or object) and reach.
+        paired: CSV to make, first method minus every other map on the same chips, on all ground and by domain.
+        parts: CSV to make, a row by map, reference, domain (place, kind of ground or object) and reach.
         methods: names of the methods.
         product_table: name of each product -> its entry, with codes and year.
         year: year of the methods' maps and of the truth.
+        study_area: GeoPackage with the layers `regions` and `cities`, which are domains.
+        dem: elevation in metres, from which slopes are told.
         truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.
     """
     if len(predictions) != len(methods) or len(products) != len(product_table):
@@ -60,16 +68,20 @@ def assess(
     tested, reaches = design(index)
     maps: list[tuple[str, str, Path, np.ndarray | None]]
     maps = [("method", name, folder, None) for name, folder in zip(methods, predictions)]
+    shown = {name: nearest_year(entry, year) for name, entry in product_table.items()}
     maps += [
-        ("product", name, folder, meanings(name, product_table[name])) for name, folder in zip(product_table, products)
+        ("product", name, folder, meanings(name, product_table[name], shown[name]))
+        for name, folder in zip(product_table, products)
     ]
     supports = sorted({10} | {round(entry["resolution_m"]) for entry in product_table.values()} - {0, 1})
 
     rows: list[dict[str, Any]] = []
     inside: list[dict[str, Any]] = []
+    lies_in = domains.places(gpd.read_parquet(index, columns=["sample_id", "geometry"]), study_area)
     for chip in track(list(tested.itertuples()), "accuracy of chips", unit="chip"):
         expected_of = references(chip, chips, truth, year)
         masks = {name: mask for name, mask in _zones(chip, chips, expected_of["labels"]).items() if name != "all"}
+        slopes = _slopes(chip, dem, expected_of["labels"].shape)
         for kind, name, folder, codes in maps:
             mapped = _mapped(folder / f"{chip.sample_id}.tif", name, codes, expected_of["labels"].shape)
             for reference, expected in expected_of.items():
@@ -78,15 +90,20 @@ def assess(
                 place = {"reach": chip.reach, "stratum": chip.group}
                 apart = _fractions(mapped, expected, supports) | domains.edge_cells(mapped, expected)
                 rows.append({**key, **place, **cells, **apart})
-                inside += [key | each for each in domains.zone_cells(mapped, expected, masks)]
-                inside.append({**key, "domain": _density(chip.stratum), **cells})
+                whole = [_density(chip.stratum), *lies_in[chip.sample_id]]
+                inside += [{**key, "domain": name, **cells} for name in whole]
+                inside += [key | each for each in domains.zone_cells(mapped, expected, masks | slopes)]
+                inside += [key | each for each in patch_cells(mapped, expected, _steep(slopes))]
     counts = pd.DataFrame(rows)
     counts["weight"] = counts["sample_id"].map(tested.set_index("sample_id")["weight"])
-    years = {**dict.fromkeys(methods, year), **{name: entry["year"] for name, entry in product_table.items()}}
-    save(_table(counts, supports, years, reaches), table)
+    save(_table(counts, supports, dict.fromkeys(methods, year) | shown, reaches), table)
     save(counts, confusion)
-    save(_paired(counts, methods[0], reaches), paired)
-    save(domains.table(pd.DataFrame(inside), tested, reaches), parts)
+    by_domain = pd.DataFrame(inside)
+    save(
+        pd.concat([_paired(counts, methods[0], reaches), domains.paired(by_domain, tested, reaches, methods[0])]),
+        paired,
+    )
+    save(domains.table(by_domain, tested, reaches), parts)
     return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
 
 
@@ -120,6 +137,17 @@ def references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> d
 
 def _zones(chip: Any, chips: list[Path], label: np.ndarray) -> dict[str, np.ndarray]:
     return zones(label, raster.read(chips[0].parent / chip.fraction)[0])
+
+
+def _slopes(chip: Any, dem: Path | None, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    if dem is None:
+        return {}
+    rows, cols = shape
+    return slope_zones(dem, f"EPSG:{int(chip.epsg)}", Affine(1, 0, chip.minx, 0, -1, chip.miny + rows), (rows, cols))
+
+
+def _steep(slopes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {STEEP: slopes[STEEP]} if slopes else {}
 
 
 def _density(stratum: str) -> str:
@@ -209,7 +237,7 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFrame:
-    """First method minus every other map on the same chips, by reference, reach and metric."""
+    """First method minus every other map on the same chips and all ground, by reference, reach and metric."""
     rows = []
     for reference, group in counts.groupby("reference", sort=False):
         ours = group[group["name"] == first].set_index("sample_id")
@@ -221,7 +249,8 @@ def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFram
                 for metric in PAIRED:
                     function = estimators.difference(METRICS[metric])
                     e = estimators.linearised(totals, part["weight"].to_numpy(), part["stratum"].to_numpy(), function)
-                    row = {"name": first, "minus": other, "reference": reference, "reach": reach, "metric": metric}
+                    row = {"name": first, "minus": other, "reference": reference, "domain": ALL, "reach": reach}
+                    row |= {"metric": metric}
                     rows.append(row | {"difference": e.value, "lower": e.lower, "upper": e.upper, "chips": e.units})
     return pd.DataFrame(rows)
 

@@ -26,6 +26,7 @@ class Interpreted:
     Attributes:
         sample: strata and their sizes.
         years: ascending.
+        x, y: of the points, in the maps' UTM zone.
         mapped, reference: whether a point is ISA, float [points, years].
         km2: ground that every year's map knows, of which the points are a sample.
         untold: points that were drawn but could not be told in every year, or that a map does not know; they are left
@@ -34,6 +35,8 @@ class Interpreted:
 
     sample: Sample
     years: list[int]
+    x: np.ndarray
+    y: np.ndarray
     mapped: np.ndarray
     reference: np.ndarray
     km2: float
@@ -121,7 +124,14 @@ def interpreted(strata: Path, design: Path, told: Path, mosaics: Sequence[Path],
     except DataError as error:
         raise DataError(f"{told}: {error}") from error
     return Interpreted(
-        sample, list(years), maps[kept].astype(float), truth[kept], float(sizes["km2"].sum()), int((~kept).sum())
+        sample=sample,
+        years=list(years),
+        x=drawn["x"].to_numpy()[kept],
+        y=drawn["y"].to_numpy()[kept],
+        mapped=maps[kept].astype(float),
+        reference=truth[kept],
+        km2=float(sizes["km2"].sum()),
+        untold=int((~kept).sum()),
     )
 
 

@@ -1,16 +1,20 @@
-"""Where a map is right: on sparse and dense ground, by density class, of roads and small buildings, and at its edges."""
+"""Where a map is right: by place, density, slope and kind of ground, of roads and small things, and at its edges."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
 from jointseg.accuracy import estimators
-from jointseg.accuracy.estimators import CELLS, UNKNOWN, Metric
+from jointseg.accuracy.estimators import CELLS, UNKNOWN, Estimate, Metric
 from jointseg.accuracy.zones import OBJECTS
 
+REGION, CITY = "region ", "city "  # domains that are places, by the beginning of their names
 TOLERANCES_M = (1, 2, 5)  # how far an edge may lie from the reference's and count as found
 EDGE = ("mapped_edge", "reference_edge")
 
@@ -71,6 +75,25 @@ def zone_cells(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.nd
     ]
 
 
+def places(chips: pd.DataFrame, study_area: Path) -> dict[str, list[str]]:
+    """The region and the city that hold the middle of each chip, as names of domains, by sample_id.
+
+    Args:
+        chips: with sample_id and their outlines, EPSG:4326.
+        study_area: GeoPackage with the layers `regions` and `cities`.
+    """
+    middles = gpd.GeoDataFrame(
+        chips[["sample_id"]], geometry=gpd.GeoSeries(chips["geometry"], crs=4326).representative_point()
+    )
+    out: dict[str, list[str]] = {name: [] for name in chips["sample_id"]}
+    for layer, what in (("regions", REGION), ("cities", CITY)):
+        frame = gpd.read_file(study_area, layer=layer)[["name", "geometry"]].to_crs(4326)
+        joined = middles.sjoin(frame, predicate="within").drop_duplicates("sample_id")
+        for sample, name in zip(joined["sample_id"], joined["name"]):
+            out[sample].append(f"{what}{name}")
+    return out
+
+
 def table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str]) -> pd.DataFrame:
     """Scores by map, reference, domain and reach (`all` first), each metric with its interval.
 
@@ -83,22 +106,65 @@ def table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str]) ->
     places = tested.set_index("sample_id")
     rows = []
     for (kind, name, reference, domain), part in counts.groupby(["kind", "name", "reference", "domain"], sort=False):
-        # Chips without a pixel of the domain are part of the sample all the same: they count nothing.
-        cells = part.set_index("sample_id")[list(CELLS)].reindex(places.index, fill_value=0)
-        for reach in ("all", *reaches):
-            inside = np.ones(len(places), bool) if reach == "all" else (places["reach"] == reach).to_numpy()
+        cells = _of_every_chip(part, places)
+        for reach, inside in _parts(domain, places, reaches):
             own = cells[inside]
             hit = int((own.sum(axis=1) > 0).sum())
             if hit == 0:
                 continue
             row = {"kind": kind, "name": name, "reference": reference, "domain": domain, "reach": reach}
-            row |= {"chips": hit, "pixels": int(own.to_numpy().sum())}
-            for metric, function in METRICS.items():
-                if domain in OBJECTS and metric != "recall":
-                    continue  # all that such a zone holds is ISA
-                estimate = estimators.linearised(
-                    own.to_numpy(), places["weight"].to_numpy()[inside], places["group"].to_numpy()[inside], function
-                )
-                row |= estimators.columns(metric, estimate if metric == "over" else estimators.within_unit(estimate))
+            row |= {"chips": hit, "pixels": int(own.sum())}
+            weights, groups = places["weight"].to_numpy()[inside], places["group"].to_numpy()[inside]
+            for metric in _told(domain):
+                estimate = estimators.linearised(own, weights, groups, METRICS[metric])
+                row |= estimators.columns(metric, _possible(metric, estimate))
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def paired(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str], first: str) -> pd.DataFrame:
+    """The first method minus every other map in each domain, on the same chips, a row by metric; arguments as for `table`."""
+    places = tested.set_index("sample_id")
+    rows = []
+    for (reference, domain), part in counts.groupby(["reference", "domain"], sort=False):
+        of = {name: _of_every_chip(group, places) for name, group in part.groupby("name", sort=False)}
+        if first not in of:
+            continue
+        for other, cells in of.items():
+            both = np.hstack([of[first], cells])
+            for reach, inside in _parts(domain, places, reaches):
+                hit = int((both[inside].sum(axis=1) > 0).sum())
+                if other == first or hit == 0:
+                    continue
+                weights, groups = places["weight"].to_numpy()[inside], places["group"].to_numpy()[inside]
+                for metric in _told(domain):
+                    function = estimators.difference(METRICS[metric])
+                    e = estimators.linearised(both[inside], weights, groups, function)
+                    row = {"name": first, "minus": other, "reference": reference, "domain": domain, "reach": reach}
+                    row |= {"metric": metric, "difference": e.value, "lower": e.lower, "upper": e.upper, "chips": hit}
+                    rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _possible(metric: str, estimate: Estimate) -> Estimate:
+    """The estimate with its interval cut to what the metric can be: shares from 0 to 1, `over` from -1."""
+    if metric != "over":
+        return estimators.within_unit(estimate)
+    return replace(estimate, lower=float(np.maximum(estimate.lower, -1)))
+
+
+def _of_every_chip(part: pd.DataFrame, places: pd.DataFrame) -> np.ndarray:
+    """CELLS by chip, [n, 4]; chips without a pixel of the domain are part of the sample all the same: they count nothing."""
+    return part.set_index("sample_id")[list(CELLS)].reindex(places.index, fill_value=0).to_numpy()
+
+
+def _parts(domain: str, places: pd.DataFrame, reaches: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+    """All chips, then those of each reach; a place lies in one reach, which would say the same twice."""
+    reach = places["reach"].to_numpy()
+    parts = [] if domain.startswith((REGION, CITY)) else [(name, reach == name) for name in reaches]
+    return [("all", np.ones(len(places), bool)), *parts]
+
+
+def _told(domain: str) -> list[str]:
+    """The metrics that a domain has: all that a zone of objects holds is ISA."""
+    return ["recall"] if domain in OBJECTS else list(METRICS)

@@ -13,7 +13,7 @@ from jointseg import raster
 from jointseg.accuracy import figures
 from jointseg.accuracy.products import held_out
 from jointseg.pictures import stretch
-from jointseg.product_codes import classify, meanings
+from jointseg.product_codes import classify, meanings, nearest_year
 
 VIEW_PX = 1100  # width of a whole-area picture
 _FINER = 4  # classes are read this much finer than drawn, and drawn by their share
@@ -137,6 +137,7 @@ def chip_strips(
     predictions: dict[str, Path],
     products: dict[str, Path],
     product_table: dict[str, dict[str, Any]],
+    year: int,
 ) -> list[Strip]:
     """Chosen test chips: imagery, label, and every map coloured by its agreement with the label.
 
@@ -147,6 +148,7 @@ def chip_strips(
         predictions: folder of 0/1/255 by method.
         products: folder of codes by product.
         product_table: entries of the products.
+        year: the map year.
     """
     strips = []
     for chip in chosen(index).itertuples():
@@ -161,8 +163,10 @@ def chip_strips(
             pictures.append(Picture(f"Map: {name}", figures.chart_uri(figures.agreement_image(mapped, label))))
         for name, folder in products.items():
             entry = product_table[name]
-            mapped = classify(raster.read(folder / file)[0][0], meanings(name, entry), name, f"chip {chip.sample_id}")
-            caption = f"{entry['title']} ({entry['year']})"
+            shown = nearest_year(entry, year)
+            codes = raster.read(folder / file)[0][0]
+            mapped = classify(codes, meanings(name, entry, shown), name, f"chip {chip.sample_id}")
+            caption = f"{entry['title']} ({shown})"
             pictures.append(Picture(caption, figures.chart_uri(figures.agreement_image(mapped, label))))
         strips.append(Strip(f"{chip.reach}: chip {chip.sample_id}, {100 * chip.isa_share:.0f} % impervious", pictures))
     return strips

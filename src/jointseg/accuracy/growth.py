@@ -41,6 +41,7 @@ def growth(
     designs: list[Path] | None = None,
     references: list[Path] | None = None,
     districts: Path | None = None,
+    consistent: list[Path] | None = None,
     truth: Path | None = None,
 ) -> dict[str, Any]:
     """Tables and draws each city's ISA in each year, and what became of it between them.
@@ -61,6 +62,7 @@ def growth(
         strata, designs: {city}.csv, as step `change_sample` writes them.
         references: {city}.csv, its points filled in; cities without one have mapped areas alone.
         districts: polygons with a column `name`.
+        consistent: {year}/{city}.tif, the same maps as step `consistent` filters them.
         truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.
 
     Returns:
@@ -69,6 +71,7 @@ def growth(
     years = sorted(years)
     outlines = pyogrio.read_dataframe(study_area, layer="cities").set_index("name")
     by_place = {(path.stem, int(path.parent.name)): path for path in mosaics}
+    calmed = {(path.stem, int(path.parent.name)): path for path in consistent or []}
     told = {path.stem: path for path in references or []}
     drawn = {path.stem: (path, design) for path, design in zip(strata or [], designs or [])}
     drifts = drift(qualities or [])
@@ -91,6 +94,10 @@ def growth(
         if truth is not None:
             true = {y: ground_areas_km2([truth / f"{y}/{reach}.tif"], outline, threads)[0]["isa_km2"] for y in years}
         rows += _by_year(city, reach, years, mapped, points, true, drifts, seed)
+        filtered = [calmed[city, year] for year in years] if calmed else []
+        if filtered:
+            for row, areas in zip(rows[-len(years) :], ground_areas_km2(filtered, outline, threads)):
+                row["consistent_km2"] = areas["isa_km2"]
         if city in drawn and points is None:
             log.warning(
                 "%s: its points are not told yet, so its areas are map counts alone; fill in the table of points and "
@@ -104,6 +111,10 @@ def growth(
             found = changes(paths, years, threads)
             _flag(city, found)
             between += _between(city, reach, found, points, true)
+            if filtered:
+                kept = changes(filtered, years, threads)
+                for row, new, gone in zip(between[-len(kept.spans) :], kept.new, kept.gone):
+                    row |= {"consistent_new_km2": float(new.sum()), "consistent_gone_km2": float(gone.sum())}
             placed.append(by_zone(found, ring_km, districts).assign(city=city))
     made = pd.DataFrame(rows)
     save(made, table)

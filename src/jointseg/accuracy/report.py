@@ -7,9 +7,19 @@ from typing import Any
 import pandas as pd
 
 from jointseg import raster, templates
-from jointseg.accuracy import figures, flow, gallery, report_growth, report_origin, report_tables
+from jointseg.accuracy import (
+    figures,
+    flow,
+    gallery,
+    report_compared,
+    report_growth,
+    report_origin,
+    report_questions,
+    report_tables,
+)
 from jointseg.accuracy.gallery import Picture, Strip
 from jointseg.accuracy.growth_kinds import RAPID_PERCENT, SATURATING_RATIO
+from jointseg.product_codes import nearest_year
 
 PAGE = Path(__file__).with_name("report.html.j2")
 
@@ -17,6 +27,7 @@ PAGE = Path(__file__).with_name("report.html.j2")
 def report(
     *,
     html: Path,
+    numbers: Path,
     title: str,
     methods: list[str],
     year: int,
@@ -37,6 +48,8 @@ def report(
     changed: Path | None = None,
     zones: Path | None = None,
     growth_figure: Path | None = None,
+    compared: list[Path] | None = None,
+    maps: list[Path] | None = None,
     panels: list[Path] | None = None,
     histories: list[Path] | None = None,
     manifests: list[Path] | None = None,
@@ -52,6 +65,7 @@ def report(
 
     Args:
         html: page to make.
+        numbers: JSON to make, the tables that the page shows, by name.
         title: heading of the page.
         methods: names of the methods, in the order of predictions and images.
         year: the map year.
@@ -70,6 +84,7 @@ def report(
         parts: accuracy by kind of ground and object, as step assess writes it.
         growth, changed, zones: areas by city and year, by pair of years, and by ring, as step growth writes them.
         growth_figure: growth curves, PNG.
+        compared, maps: {city}.csv and {city}/ with pictures, the cities' maps beside products, as step compare makes them.
         panels: training panels, PNG.
         histories: figures of the trainings by step, CSV.
         manifests: manifests of the run's jobs.
@@ -83,7 +98,18 @@ def report(
     """
     entries, captions = product_table or {}, captions or {}
     records = [json.loads(path.read_text()) for path in manifests or []]
+    single = {
+        "accuracy": table,
+        "paired": paired,
+        "domains": parts,
+        "growth": growth,
+        "change": changed,
+        "zones": zones,
+    }
+    tables = {name: [path] if path is not None else [] for name, path in single.items()}
+    tables |= {"compared": compared or [], "composites": qualities or []}
     labels = {name: _method_label(name) for name in methods} | {name: entries[name]["title"] for name in entries}
+    dated = [(entry, nearest_year(entry, year)) for entry in entries.values()]
     strips: list[Strip] = []
     if index is not None and chips:
         strips = gallery.chip_strips(
@@ -93,6 +119,7 @@ def report(
             dict(zip(methods, predictions or [])),
             dict(zip(entries, products or [])),
             entries,
+            year,
         )
     context = {
         "title": title,
@@ -100,6 +127,7 @@ def report(
         "notes": notes,
         "methods": [labels[name] for name in methods],
         "cards": report_tables.cards(table, paired, methods, labels),
+        "questions": report_questions.answers(paired, growth, changed, labels),
         "views": gallery.views(composites or [], isa or [], year),
         "previews": [Picture(_words(path.stem), figures.file_uri(path)) for path in previews or []],
         "examples": [Picture(captions[path.as_posix()], figures.file_uri(path)) for path in examples or []],
@@ -107,7 +135,7 @@ def report(
         "agreement": figures.AGREEMENT,
         "accuracy": report_tables.accuracy_tables(table, labels),
         "domains": report_tables.domain_tables(parts, labels),
-        "other_years": [f"{entry['title']} ({entry['year']})" for entry in entries.values() if entry["year"] != year],
+        "other_years": [f"{entry['title']} ({shown})" for entry, shown in dated if shown != year],
         "paired": report_tables.paired_rows(paired, labels),
         "quality": report_tables.quality_rows(qualities or []),
         "quality_figures": [Picture(path.stem, figures.file_uri(path)) for path in sorted(quality_figures or [])],
@@ -117,6 +145,8 @@ def report(
         "rapid_percent": f"{RAPID_PERCENT:g}",
         "saturating_percent": f"{100 * SATURATING_RATIO:g}",
         "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
+        "compared": report_compared.rows(compared or [], labels),
+        "beside": report_compared.strips(maps or [], labels),
         "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels or []],
         "learning": figures.learning_curves({_panel_caption(path): pd.read_csv(path) for path in histories})
         if histories
@@ -125,10 +155,27 @@ def report(
         "sources": report_tables.source_rows(agreements or []),
         "flow": flow.svg(records),
         "weights": report_origin.weights(records),
-        "provenance": report_origin.provenance(records),
+        "provenance": report_origin.provenance(records, manifests or [], html),
+        "files": report_origin.files(tables, records, manifests or [], html),
     }
+    with raster.atomic(numbers) as part:
+        part.write_text(json.dumps(_numbers(tables), indent=1) + "\n", encoding="utf-8")
     with raster.atomic(html) as part:
         part.write_text(templates.render(PAGE, context), encoding="utf-8")
+
+
+def _numbers(tables: dict[str, list[Path]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the tables by name; what is no number is null. Tables of cities or years follow each other."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for name, paths in tables.items():
+        for path in paths:
+            if path.read_text().strip():
+                frame = pd.read_csv(path)
+                rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+                out.setdefault(name, []).extend(
+                    rows if name != "composites" else [{"year": path.stem, **row} for row in rows]
+                )
+    return out
 
 
 def _method_label(name: str) -> str:

@@ -22,16 +22,17 @@ def by_year(growth: Path | None) -> list[dict[str, Any]]:
                 "reach": row["reach"],
                 "year": row["year"],
                 "mapped": f"{row['isa_km2']:.3f}",
-                "estimated": _interval(row, "estimated_km2", ".3f"),
-                "points": _number(row.get("points"), ".0f"),
-                "users": _interval(row, "users", ".1f", share=True),
-                "producers": _interval(row, "producers", ".1f", share=True),
+                "estimated": interval(row, "estimated_km2", ".3f"),
+                "points": number(row.get("points"), ".0f"),
+                "users": interval(row, "users", ".1f", share=True),
+                "producers": interval(row, "producers", ".1f", share=True),
                 "unknown": f"{row['unknown_km2']:.3f}",
-                "drift": _number(row["drift"], ".2f", 100),
-                "rate": _number(row["percent_a_year"], "+.2f"),
+                "drift": number(row["drift"], ".2f", 100),
+                "rate": number(row["percent_a_year"], "+.2f"),
                 "growth": row["growth"] + (f", {100 * share:.0f} % of draws" if np.isfinite(share) else ""),
-                "truth": _number(row.get("truth_km2"), ".3f", missing=""),
+                "truth": number(row.get("truth_km2"), ".3f", missing=""),
                 "growth_truth": row.get("growth_truth", ""),
+                "consistent": number(row.get("consistent_km2"), ".3f", missing=""),
             }
         )
     return rows
@@ -46,15 +47,16 @@ def between(changed: Path | None) -> list[dict[str, Any]]:
             "span": f"{row['first']}–{row['last']}",
             "new": f"{row['mapped_new_km2']:.3f}",
             "gone": f"{row['mapped_gone_km2']:.3f}",
-            "gained": _interval(row, "gained_km2", ".3f"),
-            "lost": _interval(row, "lost_km2", ".3f"),
-            "growth": _interval(row, "growth_km2", "+.3f"),
-            "rate": _interval(row, "yearly_percent", "+.2f"),
-            "users": _interval(row, "gain_users", ".1f", share=True),
-            "producers": _interval(row, "gain_producers", ".1f", share=True),
-            "points": _number(row.get("points"), ".0f"),
-            "truth": _number(row.get("truth_growth_km2"), "+.3f", missing=""),
-            "truth_rate": _number(row.get("truth_percent"), "+.2f", missing=""),
+            "gained": interval(row, "gained_km2", ".3f"),
+            "lost": interval(row, "lost_km2", ".3f"),
+            "growth": interval(row, "growth_km2", "+.3f"),
+            "rate": interval(row, "yearly_percent", "+.2f"),
+            "users": interval(row, "gain_users", ".1f", share=True),
+            "producers": interval(row, "gain_producers", ".1f", share=True),
+            "points": number(row.get("points"), ".0f"),
+            "truth": number(row.get("truth_growth_km2"), "+.3f", missing=""),
+            "calmed": _calmed(row),
+            "truth_rate": number(row.get("truth_percent"), "+.2f", missing=""),
         }
         for row in every
     ]
@@ -72,13 +74,19 @@ def by_zone(zones: Path | None) -> list[dict[str, Any]]:
             "city": row["city"],
             "zone": row["name"] if row["zone"] == "ring" else f"{row['name']} (district)",
             "span": f"{row['first']}–{row['last']}",
-            "before": _number(row["isa_km2"] / row["known_km2"], ".1f", 100),
+            "before": number(row["isa_km2"] / row["known_km2"], ".1f", 100),
             "new": f"{row['new_km2']:.3f}",
-            "share": _number(row["new_km2"] / row["known_km2"], ".1f", 100),
+            "share": number(row["new_km2"] / row["known_km2"], ".1f", 100),
             "gone": f"{row['gone_km2']:.3f}",
         }
         for row in whole.to_dict("records")
     ]
+
+
+def _calmed(row: dict[str, Any]) -> str:
+    """New and gone ISA of the filtered maps, where there are any."""
+    new, gone = (row.get(f"consistent_{kind}_km2", np.nan) for kind in ("new", "gone"))
+    return f"{new:.3f} / {gone:.3f}" if np.isfinite(new) else ""
 
 
 def _read(path: Path | None) -> list[dict[str, Any]]:
@@ -87,11 +95,12 @@ def _read(path: Path | None) -> list[dict[str, Any]]:
     return pd.read_csv(path).to_dict("records")
 
 
-def _number(value: float | None, form: str, by: float = 1, missing: str = DASH) -> str:
+def number(value: float | None, form: str, by: float = 1, missing: str = DASH) -> str:
+    """A number as text, `missing` where there is none."""
     return f"{by * value:{form}}" if value is not None and np.isfinite(value) else missing
 
 
-def _interval(row: dict[str, Any], name: str, form: str, share: bool = False) -> tuple[str, str]:
+def interval(row: dict[str, Any], name: str, form: str, share: bool = False) -> tuple[str, str]:
     """An estimate and its interval as text; a share in percent, its interval cut to what shares can be."""
     value, lower, upper = (row.get(key, np.nan) for key in (name, f"{name}_lower", f"{name}_upper"))
     if not np.isfinite(value):

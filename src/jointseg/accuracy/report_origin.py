@@ -1,6 +1,9 @@
 """What made a run, out of its manifests: checkpoints, code, versions, processors."""
 
+import os
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jointseg.provenance.machine import MAIN_PACKAGES
 
@@ -22,8 +25,34 @@ def weights(records: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"sha256": sha, **told} for sha, told in sorted(out.items(), key=lambda item: item[1]["file"])]
 
 
-def provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What made the run: jobs, files and code by rule; commits, versions and processors."""
+def files(
+    tables: dict[str, list[Path]], records: list[dict[str, Any]], manifests: list[Path], page: Path
+) -> dict[str, list[dict[str, str]]]:
+    """The files of each table with the manifests of the jobs that made them, as links from the page's folder."""
+    maker = {made["path"]: path for record, path in zip(records, manifests) for made in record["outputs"]}
+    return {
+        name: [
+            {"name": path.name, "href": _link(path, page), "manifest": _link(maker[path.as_posix()], page)}
+            for path in paths
+            if path.as_posix() in maker
+        ]
+        for name, paths in tables.items()
+    }
+
+
+def _link(path: Path, page: Path) -> str:
+    return quote(Path(os.path.relpath(path, page.parent)).as_posix())
+
+
+def provenance(records: list[dict[str, Any]], manifests: list[Path], page: Path) -> dict[str, Any]:
+    """What made the run: jobs, files and code by rule with a link to one of its manifests; commits, versions, processors.
+
+    Args:
+        records: of the manifests, in their order.
+        manifests: their paths.
+        page: that links to them.
+    """
+    one = {record["rule"]: _link(path, page) for record, path in reversed(list(zip(records, manifests)))}
     rules: dict[str, dict[str, Any]] = {}
     for record in sorted(records, key=lambda each: each["rule"]):
         rule = rules.setdefault(
@@ -36,6 +65,7 @@ def provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     for rule in rules.values():
         rule["size"] = f"{rule['bytes'] / 1e6:.2f}"
         rule["code"] = ", ".join(sorted(rule["code"]))
+        rule["manifest"] = one.get(rule["rule"], "")
     commits = {
         f"{str(each.get('commit') or 'none')[:12]}{' + changes' if each.get('dirty') else ''}" for each in records
     }

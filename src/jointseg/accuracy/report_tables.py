@@ -44,6 +44,7 @@ def cards(table: Path | None, paired: Path | None, methods: list[str], labels: d
         what = f"F1 in {worst['reach']}, the weakest reach"
         cards.append({"value": f"{100 * worst['f1']:.1f}", "what": what, "note": f"{around}; best in {best['reach']}"})
     gaps = _whole(pd.read_csv(paired))
+    gaps = gaps[gaps["domain"] == ALL]
     gaps = gaps[(gaps["metric"] == "f1") & gaps["minus"].isin(methods)]
     for gap in gaps.to_dict("records"):
         around = f"points of F1; 95 %: {100 * gap['lower']:+.1f} to {100 * gap['upper']:+.1f}, paired by chip"
@@ -122,7 +123,7 @@ def paired_rows(paired: Path | None, labels: dict[str, str]) -> list[dict[str, s
         return []
     rows = []
     every = pd.read_csv(paired)
-    for row in every[every["metric"] == "f1"].to_dict("records"):
+    for row in every[(every["metric"] == "f1") & (every["domain"] == ALL)].to_dict("records"):
         known = np.isfinite(row["lower"])
         verdict = (
             "" if not known else "above" if row["lower"] > 0 else "below" if row["upper"] < 0 else "not told apart"

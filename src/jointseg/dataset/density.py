@@ -26,11 +26,12 @@ PIECE_PX = 4096
 def density(
     *,
     study_area: Path,
-    vrt: Path,
+    mosaics: Path,
     files: Path,
     density: Path,
     product: str,
     entry: dict[str, Any],
+    year: int,
     chip_m: int,
 ) -> dict[str, Any]:
     """Writes the share of ISA in percent (uint8, 255 unknown) on cells of whole product pixels, about `chip_m` wide.
@@ -39,18 +40,26 @@ def density(
 
     Args:
         study_area: its reaches say what is read.
-        vrt: the product's mosaic.
+        mosaics: the product's mosaic, in one CRS.
         files: the folder of all products, into which the mosaic points.
         density: the GeoTIFF to make, in the product's CRS.
         product: name of the product.
         entry: its entry of the products table.
+        year: the year of the product that is taken.
         chip_m: side of a chip.
 
-    Raises DataError for a code that the entry does not list, and when no pixel of the product lies on the reaches.
+    Raises DataError for a code that the entry does not list, when no pixel of the product lies on the reaches, and when its
+    files are in several CRSs.
     """
-    table = meanings(product, entry)
+    vrts = sorted(mosaics.glob("*.vrt"))
+    if len(vrts) != 1:
+        raise DataError(
+            f"product {product} has files in {len(vrts)} CRSs ({', '.join(vrt.stem for vrt in vrts)}), but a prior density is "
+            "told on one grid; take another dataset.density.product"
+        )
+    table = meanings(product, entry, year)
     factor = max(1, round(chip_m / entry["resolution_m"]))
-    with raster.opened(vrt) as source:
+    with raster.opened(vrts[0]) as source:
         crs, transform = source.crs.to_string(), source.transform
         outline = _outline(study_area, crs)
         rows, cols = math.ceil(source.height / factor), math.ceil(source.width / factor)

@@ -35,6 +35,7 @@ def rehearsal(
     footprints: Path,
     corrections: Path,
     products: Path,
+    elevation: Path,
     truth: Path,
     world: dict[str, Any],
     seed: int,
@@ -49,6 +50,7 @@ def rehearsal(
         footprints: GeoPackage of building outlines.
         corrections: folder of Labelme files.
         products: folder with worldcover, gisa, gisd30 and sinolc1.
+        elevation: model of the ground's height, as Copernicus GLO-30.
         truth: folder with {year}/{reach}.tif at 1 m (0, 1), growth.csv, and what the scenes' shifts are.
         world: reach_km (side of a reach), years (of the Sentinel-2 products), dates_per_year, jilin_year (of the
             Jilin-1 scenes and of the map data).
@@ -69,6 +71,7 @@ def rehearsal(
             parts.enter_context(raster.atomic(path))
             for path in (study_area, sentinel2, jilin1, osm, footprints, corrections, products, truth)
         )
+        reference.elevation(elevation, valley.terrain)
         jobs = [
             Job(
                 int(world["reach_km"]),

@@ -10,12 +10,13 @@ from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter, mini
 from jointseg import raster
 from jointseg.rehearsal.city import City
 from jointseg.rehearsal.draw import BARE_CLASS, BUILDING_CLASS, CROP_CLASS, ROAD_CLASS
-from jointseg.rehearsal.terrain import EPSG, ORIGIN_M, REACHES, Frame
+from jointseg.rehearsal.terrain import EPSG, MACRO_M, MARGIN_M, ORIGIN_M, REACHES, Frame, Terrain
 from jointseg.rehearsal.vectors import REGIONS
 
 WORLDCOVER_DEG = 1 / 12_000
 LANDSAT_DEG = 0.000269494585
 SINOLC_DEG = 9.6e-06
+DEM_DEG = 1 / 3600
 SINOLC_PLACE = {"upstream": "Southwest", "midstream": "Central", "downstream": "East"}
 # Codes of WorldCover for the classes 2 tree, 4 grass, 5 crop, 7 bare, 9 water of the drawn land cover.
 WORLDCOVER_CODES = (10, 30, 40, 60, 80)
@@ -130,6 +131,27 @@ def sinolc1(folder: Path, frame: Frame, cities: list[City], cover: np.ndarray) -
         codes = _onto(out, 1, frame, transform, shape, Resampling.nearest, left)
         city = next(city for city in cities if city.reach == reach)
         _save(folder / f"{SINOLC_PLACE[reach]}_{REGIONS[reach]}_{city.name}.tif", codes, transform, nodata=0)
+
+
+def elevation(path: Path, terrain: Terrain) -> None:
+    """A digital elevation model as Copernicus GLO-30's: metres, one arc second, EPSG:4326; of the ground, without what stands on it."""
+    frame = terrain.frame
+    transform, shape = _lattice(frame, (118.0, 33.0), DEM_DEG)
+    relief = np.flipud(terrain.fields["relief"]).astype(np.float32)
+    north = ORIGIN_M[1] - MARGIN_M + MACRO_M * (relief.shape[0] - 0.5)
+    source = Affine(MACRO_M, 0, ORIGIN_M[0] - MARGIN_M - MACRO_M / 2, 0, -MACRO_M, north)
+    out = np.full(shape, np.nan, np.float32)
+    reproject(
+        relief,
+        out,
+        src_transform=source,
+        src_crs=EPSG,
+        dst_transform=transform,
+        dst_crs=4326,
+        dst_nodata=np.nan,
+        resampling=Resampling.average,
+    )
+    raster.write(path, out[None], crs="EPSG:4326", transform=transform, nodata=np.nan)
 
 
 def _save(path: Path, codes: np.ndarray, transform: Affine, nodata: int | None = None) -> None:

@@ -1,0 +1,60 @@
+"""How products name their files: years, corners of tiles, and which tiles cover a place."""
+
+import pytest
+
+from jointseg.product_names import expression, problems, tile_names
+
+NANJING = [(118.3, 31.2, 119.3, 32.6)]
+ACROSS = [(114.9, 29.9, 115.1, 30.1)]
+
+
+def entry(pattern: str, degrees: float, corner: str = "north-west") -> dict:
+    return {"pattern": pattern, "tile_deg": degrees, "tile_corner": corner}
+
+
+@pytest.mark.parametrize(
+    ("tiles", "place", "named"),
+    [
+        (
+            entry("ESA_WorldCover_10m_{year}_v200_{N30}{E117}_Map.tif", 3, "south-west"),
+            [(5.5, -0.5, 6.5, 0.5)],
+            [
+                *("ESA_WorldCover_10m_2021_v200_S03E003_Map.tif", "ESA_WorldCover_10m_2021_v200_S03E006_Map.tif"),
+                *("ESA_WorldCover_10m_2021_v200_N00E003_Map.tif", "ESA_WorldCover_10m_2021_v200_N00E006_Map.tif"),
+            ],
+        ),
+        (entry("GISA_v01_1972_2019_{30N}_{115E}.tif", 5), NANJING, ["GISA_v01_1972_2019_35N_115E.tif"]),
+        (entry("GISA-10m_{30N}_{115E}.tif", 5), [(91, 36, 92, 37)], ["GISA-10m_40N_90E.tif"]),
+        (
+            entry("GISD30_1985-2020_{E115}{N35}.tif", 5),
+            ACROSS,
+            [f"GISD30_1985-2020_E{lon}N{lat}.tif" for lat in (30, 35) for lon in (110, 115)],
+        ),
+        (entry("GAIA_1985_2018_{30}_{115}.tif", 1), [(-73.9, 45.2, -73.1, 45.9)], ["GAIA_1985_2018_46_-074.tif"]),
+    ],
+)
+def test_tiles_of_a_place_are_named_as_their_publishers_do(tiles: dict, place: list, named: list[str]) -> None:
+    assert tile_names(tiles, 2021, place) == named
+    assert all(expression(tiles["pattern"], 2021).fullmatch(name) for name in named)
+    assert not problems(tiles["pattern"], tiles["tile_deg"])
+
+
+def test_a_year_is_told_apart() -> None:
+    pattern = "*_{year}0101-*.tif"
+    assert expression(pattern, 2021).fullmatch("50R_20210101-20220101.tif")
+    assert not expression(pattern, 2020).fullmatch("50R_20210101-20220101.tif")
+    assert expression(pattern).fullmatch("50R_20190101-20200101.tif")["year"] == "2019"
+    assert not expression("ESA_*_{N30}{E117}_Map.tif").fullmatch("ESA_2021_30N117E_Map.tif")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "degrees", "told"),
+    [
+        ("a_{lat}.tif", None, "{lat} in its pattern is neither"),
+        ("a_{N30}.tif", 3.0, "one latitude and one longitude"),
+        ("a_{N30}{E117}.tif", None, "belong together"),
+        ("a_*.tif", 3.0, "belong together"),
+    ],
+)
+def test_what_is_wrong_with_a_pattern(pattern: str, degrees: float | None, told: str) -> None:
+    assert any(told in problem for problem in problems(pattern, degrees))
