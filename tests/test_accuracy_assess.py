@@ -45,6 +45,8 @@ def test_table_has_every_map_by_reach_with_intervals(scored: dict[str, Path]) ->
     assert table.set_index("name").loc["cover", "map_year"].tolist() == [2020] * 3
     for metric in ("precision", "recall", "f1", "iou", "overall_accuracy", "fraction_mae_10m"):
         assert (table[f"{metric}_lower"] <= table[metric]).all() and (table[metric] <= table[f"{metric}_upper"]).all()
+    matrix = table[["both_share", "only_map_share", "only_reference_share", "neither_share"]]
+    assert np.allclose(matrix.sum(axis=1), 1) and np.allclose(matrix.iloc[:, :2].sum(axis=1), table["map_share"])
     whole = table[table["reach"] == "all"].set_index("name")
     assert whole["chips"].tolist() == [6, 6, 6]
     assert whole.loc["cover", ["f1", "iou", "fraction_mae_10m"]].tolist() == [1, 1, 0]

@@ -214,7 +214,7 @@ def test_the_page_shows_everything_and_needs_nothing_else(inputs: dict[str, Any]
     assert page.count("A product (2020)") >= 4  # a chip picture each, and the sentence on other years
     assert "superres_stage1" in page and "given to this run" in page and "loss 0.5" in page
     assert page.count("Learning curves of all trainings") == 1
-    assert "Where a map is right" in page and "density class 1" in page
+    assert "Confusion matrices" in page and "Where a map is right" in page and "density class 1" in page
 
 
 def test_learning_curves_are_losses_and_scores_of_every_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,12 @@ def overall_accuracy(t: np.ndarray) -> complex:
 
 
 def kappa(t: np.ndarray) -> complex:
-    """Cohen (1960), Educational and Psychological Measurement 20, 37-46: agreement beyond that of the margins."""
+    """Cohen (1960), Educational and Psychological Measurement 20, 37-46: agreement beyond that of the margins.
+
+    Told because it is asked for. What it subtracts depends on how common the classes are, so it neither ranks maps of different
+    ground nor says what user's and producer's accuracy do not (Pontius and Millones 2011, International Journal of Remote
+    Sensing 32, 4407-4429; Foody 2020, Remote Sensing of Environment 239, 111630).
+    """
     n = t.sum()
     by_chance = ((t[0] + t[1]) * (t[0] + t[2]) + (t[2] + t[3]) * (t[1] + t[3])) / n**2
     return ((t[0] + t[3]) / n - by_chance) / (1 - by_chance)
@@ -87,6 +92,15 @@ def reference_share(t: np.ndarray) -> complex:
     return (t[0] + t[2]) / t.sum()
 
 
+def _cell_share(place: int) -> Metric:
+    return lambda t: t[place] / t.sum()
+
+
+# The confusion matrix as shares of the known ground (Olofsson et al. 2014 eq. 4), in the order of CELLS.
+MATRIX: dict[str, Metric] = {
+    name: _cell_share(place)
+    for place, name in enumerate(("both_share", "only_map_share", "only_reference_share", "neither_share"))
+}
 METRICS: dict[str, Metric] = {
     "precision": precision,
     "recall": recall,
@@ -97,6 +111,7 @@ METRICS: dict[str, Metric] = {
     "kappa": kappa,
     "map_share": map_share,
     "reference_share": reference_share,
+    **MATRIX,
 }
 
 

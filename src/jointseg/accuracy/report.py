@@ -134,6 +134,7 @@ def report(
         "strips": strips,
         "agreement": figures.AGREEMENT,
         "accuracy": report_tables.accuracy_tables(table, labels),
+        "matrices": report_tables.confusion_tables(table, labels),
         "domains": report_tables.domain_tables(parts, labels),
         "other_years": [f"{entry['title']} ({shown})" for entry, shown in dated if shown != year],
         "paired": report_tables.paired_rows(paired, labels),

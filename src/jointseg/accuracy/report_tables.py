@@ -10,6 +10,7 @@ import pandas as pd
 
 from jointseg.accuracy import figures
 from jointseg.accuracy.assess import ALL
+from jointseg.accuracy.estimators import MATRIX
 from jointseg.accuracy.sample_size import clusters_for
 from jointseg.accuracy.zones import ZONES
 
@@ -84,6 +85,24 @@ def accuracy_tables(table: Path | None, labels: dict[str, str]) -> list[dict[str
             part, "f1", f"F1 of impervious surface against {reference}, 95 % intervals", labels
         )
         out.append({"reference": reference, "chart": chart, "heads": heads, "rows": rows})
+    return out
+
+
+def confusion_tables(table: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """For each reference, the estimated confusion matrix of every map over all reaches, in percent of the ground, and kappa."""
+    if table is None:
+        return []
+    every = _whole(pd.read_csv(table))
+    out = []
+    for reference, part in every.groupby("reference", sort=False):
+        rows = []
+        for row in part.to_dict("records"):
+            values = [percent(row[name], row[f"{name}_lower"], row[f"{name}_upper"]) for name in MATRIX]
+            kappa = percent(row["kappa"], row["kappa_lower"], row["kappa_upper"])
+            rows.append(
+                {"map": labels[row["name"]], "kind": row["kind"], "values": [*values, kappa], "chips": row["chips"]}
+            )
+        out.append({"reference": reference, "rows": rows})
     return out
 
 
