@@ -366,7 +366,7 @@ def test_long_links_run_beside_the_boxes() -> None:
 
 
 def test_a_whole_area_view_keeps_unknown_apart(inputs: dict[str, Any]) -> None:
-    shares = gallery._shares(np.repeat(np.array([[0, 1, 255, 1]], dtype=np.uint8), 4, axis=0).repeat(4, axis=1))
+    shares = figures.share_image(np.repeat(np.array([[0, 1, 255, 1]], dtype=np.uint8), 4, axis=0).repeat(4, axis=1), 4)
     assert shares[0].tolist() == [[244, 243, 239], [196, 64, 45], [196, 202, 206], [196, 64, 45]]
     strips = gallery.views(inputs["composites"], inputs["isa"], 2021)
     assert [picture.caption for picture in strips[0].pictures][1] == "Impervious surface, 2021"

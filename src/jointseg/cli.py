@@ -22,9 +22,11 @@ from jointseg.verbs import (
     requests,
     run,
     stale,
+    status,
     subverbs,
     verb,
     verify,
+    view,
 )
 
 
@@ -65,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     audits = subverbs(audit)
     for each in (verify, explain, stale, diff, replay, prune):
         each.add(audits)
+    status.add(verbs)
+    view.add(verbs)
     requests.add(verbs)
     plan.add(verbs)
     bench.add(verbs)

@@ -63,6 +63,21 @@ def hold(results: Path, command: list[str]) -> Iterator[Held]:
         os.close(descriptor)
 
 
+def holder(results: Path) -> dict[str, Any] | None:
+    """What the run that holds a results folder says of itself (pid, host, started, command); None when nobody holds it."""
+    try:
+        descriptor = os.open(results / NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _content(descriptor) or {}
+    finally:
+        os.close(descriptor)
+    return None
+
+
 def clear_stale(held: Held, results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
     """Removes the locks that a killed Snakemake left on files of this results folder, and returns them.
 

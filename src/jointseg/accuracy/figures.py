@@ -51,6 +51,18 @@ def isa_image(classes: np.ndarray) -> np.ndarray:
     return out
 
 
+def share_image(classes: np.ndarray, finer: int) -> np.ndarray:
+    """Classes read finer than drawn as colours by the share of ISA among what is known, uint8 [rows, columns, 3]."""
+    rows, cols = (side // finer for side in classes.shape)
+    blocks = classes[: rows * finer, : cols * finer].reshape(rows, finer, cols, finer)
+    known = (blocks <= 1).sum(axis=(1, 3))
+    share = (blocks == 1).sum(axis=(1, 3)) / np.maximum(known, 1)
+    white, red = np.array(AGREEMENT["not ISA"]), np.array(ISA)
+    image = np.rint(white + share[..., None] * (red - white)).astype(np.uint8)
+    image[known == 0] = AGREEMENT["unknown"]
+    return image
+
+
 def agreement_image(mapped: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Where a map (0/1/255) and a reference agree, uint8 [rows, columns, 3] in the AGREEMENT colours."""
     out = np.empty((*mapped.shape, 3), dtype=np.uint8)

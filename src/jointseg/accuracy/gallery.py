@@ -14,6 +14,7 @@ from jointseg.accuracy import figures
 from jointseg.accuracy.products import held_out
 from jointseg.pictures import stretch
 from jointseg.product_codes import classify, meanings, nearest_year
+from jointseg.raster_view import joined
 
 VIEW_PX = 1100  # width of a whole-area picture
 _FINER = 4  # classes are read this much finer than drawn, and drawn by their share
@@ -59,7 +60,9 @@ def views(composites: list[Path], isa: list[Path], year: int) -> list[Strip]:
         for (zone, taken), maps in sorted(by_year.items()):
             if zone == crs:
                 classes = _decimated(maps, bounds, VIEW_PX * _FINER, [1], 255, Resampling.nearest)[0]
-                pictures.append(Picture(f"Impervious surface, {taken}", figures.photo_uri(_shares(classes))))
+                pictures.append(
+                    Picture(f"Impervious surface, {taken}", figures.photo_uri(figures.share_image(classes, _FINER)))
+                )
         strips.append(Strip(crs.replace("EPSG:", "UTM zone, EPSG:"), pictures))
     return strips
 
@@ -87,31 +90,7 @@ def _decimated(
         res_m = max(source.res[0], max(east - west, north - south) / width_px)
         dtype = source.dtypes[0]
     shape = (round((north - south) / res_m), round((east - west) / res_m))
-    out = np.full((len(bands), *shape), nodata, dtype=dtype)
-    for path in paths:
-        with raster.opened(path) as source:
-            box = source.bounds
-            top, bottom = round((north - box.top) / res_m), round((north - box.bottom) / res_m)
-            left, right = round((box.left - west) / res_m), round((box.right - west) / res_m)
-            if bottom > top and right > left:
-                size = (len(bands), bottom - top, right - left)
-                piece = source.read(bands, out_shape=size, resampling=how)
-                rows, cols = slice(max(top, 0), min(bottom, shape[0])), slice(max(left, 0), min(right, shape[1]))
-                inside = piece[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-                out[:, rows, cols] = inside
-    return out
-
-
-def _shares(classes: np.ndarray) -> np.ndarray:
-    """0/1/255 read finer than drawn, as colours by the share of ISA among what is known."""
-    rows, cols = (side // _FINER for side in classes.shape)
-    blocks = classes[: rows * _FINER, : cols * _FINER].reshape(rows, _FINER, cols, _FINER)
-    known = (blocks != 255).sum(axis=(1, 3))
-    share = (blocks == 1).sum(axis=(1, 3)) / np.maximum(known, 1)
-    white, red = np.array(figures.AGREEMENT["not ISA"]), np.array(figures.ISA)
-    image = np.rint(white + share[..., None] * (red - white)).astype(np.uint8)
-    image[known == 0] = figures.AGREEMENT["unknown"]
-    return image
+    return joined(paths, bounds, shape, bands, nodata, how, dtype)
 
 
 def chosen(index: Path) -> pd.DataFrame:

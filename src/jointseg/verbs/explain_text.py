@@ -21,9 +21,9 @@ WIDE = 500
 MANY_JOBS = 30
 
 
-def tell(told: Explanation) -> None:
+def tell(told: Explanation, console: Console | None = None) -> None:
     """Prints an explanation for people."""
-    console = reader(WIDE)
+    console = console or reader(WIDE)
     _pixel(console, told)
     _windows(console, told)
     _composite(console, told.composite)

@@ -14,6 +14,7 @@ from jointseg.verbs import Verbs, verb
 
 POLL_SECONDS = 0.2
 FORWARD_SECONDS = 1.0
+NOTIFY_SECONDS = 60
 # Options of Snakemake with which it makes nothing: it then speaks for itself, and needs no lock.
 TALK_ONLY = {
     *("-n", "--dry-run", "--dryrun", "--lint", "--report", "--dag", "--rulegraph", "--filegraph", "--d3dag"),
@@ -32,7 +33,8 @@ def add(verbs: Verbs) -> None:
         "  jointseg run config.yaml                      all of it, on all CPUs\n"
         "  jointseg run config.yaml --cores 8            on eight\n"
         "  jointseg run config.yaml -n                   what would run, and why\n"
-        "  jointseg run config.yaml --until composite    up to the composites\n\n"
+        "  jointseg run config.yaml --until composite    up to the composites\n"
+        "  jointseg run config.yaml --notify 'mail -s JointSeg team@example.org'   told when it ends\n\n"
         "Further arguments go to Snakemake. One run at a time works in a results folder. Its exit status is\n"
         "Snakemake's, or 3 when another run holds the folder. Snakemake's output is kept in logs/snakemake.log\n"
         "of the results folder.",
@@ -40,6 +42,12 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("config", type=Path, help="YAML config, such as examples/rehearsal/config.yaml")
     parser.add_argument(
         "--cores", default=str(os.cpu_count()), metavar="N", help="CPUs to use (default: all, %(default)s)"
+    )
+    parser.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="run this when the run ends, with the lines of `jointseg status` as its input and JOINTSEG_STATE (done, failed,"
+        " stopped) in its environment",
     )
     parser.add_argument("--snakefile", type=Path, metavar="FILE", help="another Snakefile than the one in this folder")
 
@@ -73,7 +81,32 @@ def run(given: argparse.Namespace) -> int:
             with Display(Console(), folder) as display:
                 _follow(flow, heard, display)
         display.conclude(flow.returncode, log)
+    if given.notify:
+        _notify(given.notify, results)
     return flow.returncode
+
+
+def _notify(command: str, results: Path) -> None:
+    """Tells a command how the run ended; that it cannot be told is said, and ends nothing."""
+    from jointseg import status
+
+    told = status.read(results)
+    text = "\n".join(status.lines(told)) + "\n"
+    try:
+        done = subprocess.run(
+            command,
+            shell=True,
+            input=text,
+            text=True,
+            env={**os.environ, "JOINTSEG_STATE": told.state},
+            timeout=NOTIFY_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"jointseg: --notify {command!r} took more than {NOTIFY_SECONDS} s and was stopped", file=sys.stderr)
+        return
+    if done.returncode:
+        print(f"jointseg: --notify {command!r} ended with status {done.returncode}", file=sys.stderr)
 
 
 def _results(given: argparse.Namespace) -> Path:
