@@ -14,7 +14,7 @@ from jointseg import grid, progress, raster
 from jointseg.errors import DataError
 from jointseg.inference import devices
 from jointseg.inference.blend import Bounds
-from jointseg.inference.engine import whole
+from jointseg.inference.engine import Mapper
 from jointseg.inference.lattice import LR_M, Window
 from jointseg.inference.predictor import Precision, Predictor
 from jointseg.inference.products import FORMS
@@ -59,6 +59,7 @@ def isa_chips(
         predictor = Predictor.load(method, segmentation, superres, precision, device)
         folder.mkdir()
         with predictor.workers(threads) as pool:
+            mapper = Mapper(predictor, window_m, stride_m, batch, pool)
             for epsg, group in chips.groupby("epsg", sort=True):
                 if epsg not in zones:
                     raise DataError(
@@ -70,7 +71,7 @@ def isa_chips(
                 order = sorted(places, key=lambda name: (-(places[name][3] // stride_m), places[name][0], name))
                 for name in order:
                     bounds = places[name]
-                    pixels = whole(source, predictor, bounds, epsg, window_m, stride_m, batch, pool, kept)
+                    pixels = mapper.whole(source, bounds, epsg, kept)
                     raster.write(
                         folder / f"{name}.tif",
                         pixels,

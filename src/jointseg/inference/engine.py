@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,51 +119,49 @@ def _alone(compute: Compute, window: Window, ground: tuple[np.ndarray, np.ndarra
         ) from error
 
 
-def pieces(
-    composites: Composites,
-    predictor: Predictor,
-    products: Products,
-    bounds: Bounds,
-    epsg: int,
-    window_m: int,
-    stride_m: int,
-    batch: int,
-    pool: Executor,
-    kept: Kept | None = None,
-) -> Iterator[tuple[Bounds, dict[str, np.ndarray]]]:
-    """The products of `bounds`, piece by piece from north to south and west to east: see `blend` and `Products.finished`.
+@dataclass(frozen=True)
+class Mapper:
+    """Networks and how they are worked: what maps any ground.
 
-    Unknown is what was never seen clear, what no composite covers, and ground that belongs to another UTM zone.
+    Attributes:
+        predictor: the networks.
+        window_m, stride_m: the lattice.
+        batch: windows under way at a time; changes no pixel.
+        pool: in which they are computed, as `Predictor.workers` gives it.
     """
 
-    def compute(dn: np.ndarray, known: np.ndarray) -> Tensor:
-        return products.blended(*predictor.window(dn, known, products.image))
+    predictor: Predictor
+    window_m: int
+    stride_m: int
+    batch: int
+    pool: Executor
 
-    seen = Seen()
-    found = results(composites, lattice.rows(bounds, window_m, stride_m), compute, pool, batch, seen, kept)
-    for place, values in blend(found, bounds, window_m, stride_m, products.channels, predictor.device):
-        west, south, east, north = place
-        with stage("finish"):
-            owned = grid.owned(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
-            made = products.finished(values, seen.of(place), owned)
-        yield place, made
+    def pieces(
+        self, composites: Composites, products: Products, bounds: Bounds, epsg: int, kept: Kept | None = None
+    ) -> Iterator[tuple[Bounds, dict[str, np.ndarray]]]:
+        """The products of `bounds`, piece by piece from north to south and west to east: see `blend` and `Products.finished`.
 
+        Unknown is what was never seen clear, what no composite covers, and ground that belongs to another UTM zone.
+        """
 
-def whole(
-    composites: Composites,
-    predictor: Predictor,
-    bounds: Bounds,
-    epsg: int,
-    window_m: int,
-    stride_m: int,
-    batch: int,
-    pool: Executor,
-    kept: Kept | None = None,
-) -> np.ndarray:
-    """The map's pixels of small bounds: uint8 [1, rows, columns] of 0, 1 and 255 = unknown."""
-    products = Products(["isa"], predictor.threshold)
-    found = pieces(composites, predictor, products, bounds, epsg, window_m, stride_m, batch, pool, kept)
-    return np.concatenate([rows["isa"].copy() for rows in _rows(found, bounds)], axis=1)
+        def compute(dn: np.ndarray, known: np.ndarray) -> Tensor:
+            return products.blended(*self.predictor.window(dn, known, products.image))
+
+        seen, rows = Seen(), lattice.rows(bounds, self.window_m, self.stride_m)
+        found = results(composites, rows, compute, self.pool, self.batch, seen, kept)
+        device = self.predictor.device
+        for place, values in blend(found, bounds, self.window_m, self.stride_m, products.channels, device):
+            west, south, east, north = place
+            with stage("finish"):
+                owned = grid.owned(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
+                made = products.finished(values, seen.of(place), owned)
+            yield place, made
+
+    def whole(self, composites: Composites, bounds: Bounds, epsg: int, kept: Kept | None = None) -> np.ndarray:
+        """The map's pixels of small bounds: uint8 [1, rows, columns] of 0, 1 and 255 = unknown."""
+        products = Products(["isa"], self.predictor.threshold)
+        found = self.pieces(composites, products, bounds, epsg, kept)
+        return np.concatenate([rows["isa"].copy() for rows in _rows(found, bounds)], axis=1)
 
 
 def isa(
@@ -235,9 +234,8 @@ def isa(
                 bar.advance(done * width / 1e6)
                 minx, miny, maxx, maxy = place.bounds
                 left = (minx, miny, maxx, maxy - done)
-                for rows in _rows(
-                    pieces(source, predictor, products, left, place.epsg, window_m, stride_m, batch, pool), left
-                ):
+                mapper = Mapper(predictor, window_m, stride_m, batch, pool)
+                for rows in _rows(mapper.pieces(source, products, left, place.epsg), left):
                     with stage("keep rows"):
                         bands.append(rows)
                     bar.advance(rows["isa"].size / 1e6)

@@ -18,7 +18,7 @@ from jointseg.audit.lineage import Lineage
 from jointseg.errors import DataError
 from jointseg.inference import lattice
 from jointseg.inference.blend import Bounds
-from jointseg.inference.engine import whole
+from jointseg.inference.engine import Mapper
 from jointseg.inference.predictor import Predictor
 from jointseg.inference.products import UNKNOWN
 from jointseg.inference.source import Composites
@@ -125,9 +125,9 @@ class _Maps:
         predictor = self._predictor(params["method"], *networks, params.get("precision", "fp32"))
         bounds, then = _draw(taken["isa"][0], place.bounds, drawn)
         source = Composites(taken["composites"], predictor.bands, taken.get("merged", []))
-        lattice_m = params["window_m"], params["stride_m"]
         with predictor.workers(params["threads"]) as pool:
-            now = whole(source, predictor, bounds, place.epsg, *lattice_m, params["batch"], pool)[0]
+            mapper = Mapper(predictor, params["window_m"], params["stride_m"], params["batch"], pool)
+            now = mapper.whole(source, bounds, place.epsg)[0]
         differing = int((now != then).sum())
         changes = self._changes(job, predictor.device)
         outcome = "identical" if not differing else "differs" if not changes else "explained"
