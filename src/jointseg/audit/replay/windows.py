@@ -138,7 +138,7 @@ class _Maps:
             outcome,
             f"{differing} of {now.size} pixels differ" if differing else "",
             bounds,
-            sum(1 for _ in lattice.windows(bounds, *lattice_m)),
+            sum(1 for _ in lattice.windows(bounds, mapper.window_m, mapper.stride_m)),
             now.size,
             int((then != UNKNOWN).sum()),
             differing,
