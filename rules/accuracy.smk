@@ -97,7 +97,7 @@ if C.accuracy.consistency is not None:
         input:
             mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
-            filtered=expand(f"{R}/consistent/{{year}}/{{city}}.tif", year=C.years, allow_missing=True),
+            filtered=[f"{R}/consistent/{year}/{{city}}.tif" for year in C.years],
             manifest=manifest("consistent/{city}"),
         log:
             f"{R}/logs/consistent/{{city}}.log",
