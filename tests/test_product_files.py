@@ -105,7 +105,7 @@ def test_a_product_is_read_from_files_as_they_are_published(name: str, tmp_path:
     assert facts["files"] == len(FILES[name]) and facts["missing"] == []
     codes = Codes.of(tmp_path / "mosaics", name, entry, nearest_year(entry, 2021))
     place = Affine(1, 0, EAST - SIDE / 2, 0, -1, NORTH + SIDE / 2)
-    kinds = codes.classes(codes.on(CRS, place, (SIDE, SIDE), "the place"), "the place")
+    kinds = codes.classes(codes.on(CRS, place, (SIDE, SIDE)), "the place")
     east = round(entry["resolution_m"])  # the seam may fall within a pixel
     assert (kinds[:, : SIDE // 2 - east] == 0).all() and (kinds[:, SIDE // 2 + east :] == 1).all()
     x = np.array([EAST - 50.0, EAST + 50.0, EAST + 5e5])
@@ -123,7 +123,7 @@ def test_a_code_that_the_entry_does_not_list_is_told(name: str, tmp_path: Path, 
     product_mosaic(**call, mosaics=tmp_path / "mosaics", year=str(file_year(entry, entry["year"])))
     codes = Codes.of(tmp_path / "mosaics", name, entry)
     with pytest.raises(DataError, match=f"product {name}, the place: code 113 is not in its table entry"):
-        codes.classes(codes.on(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE), "it"), "the place")
+        codes.classes(codes.on(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE)), "the place")
 
 
 def test_a_missing_tile_is_told_by_its_name(tmp_path: Path, area: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -162,7 +162,7 @@ def test_zones_of_one_product_are_joined_where_one_knows_nothing(tmp_path: Path,
     product_mosaic(**call, mosaics=tmp_path / "mosaics")
     assert sorted(path.name for path in (tmp_path / "mosaics").iterdir()) == ["EPSG_32650.vrt", "EPSG_32651.vrt"]
     read = Codes.of(tmp_path / "mosaics", "esri", entry)
-    found = read.on(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE), "the seam")
+    found = read.on(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE))
     assert (found[:, :100] == 7).all() and (found[:, 100:] == 5).all()
 
 

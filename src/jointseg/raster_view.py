@@ -1,13 +1,51 @@
-"""Rasters of one CRS joined and read at a coarser resolution, for pictures; overviews make it quick."""
+"""Rasters read otherwise than pixel by pixel: on another grid, or joined at a coarser resolution for pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
 from rasterio.windows import from_bounds
 
 from jointseg import raster
+from jointseg.errors import DataError
+
+
+def onto(
+    path: Path,
+    crs: str,
+    transform: Affine,
+    shape: tuple[int, int],
+    how: Resampling,
+    nodata: float,
+    dtype: str,
+    tolerance_px: float = 0.125,
+) -> np.ndarray:
+    """The first band of a raster in any CRS on a grid, [rows, columns]; `nodata` where it has or knows nothing.
+
+    Args:
+        path: the raster; where it declares no nodata of its own, its pixels of the value `nodata` are none.
+        crs, transform, shape: of the grid.
+        how: resampling.
+        nodata, dtype: of the result.
+        tolerance_px: how far, in the raster's pixels, the place may err for the sake of speed; above 0.
+
+    Raises DataError naming the file when it cannot be read or has no place.
+    """
+    with raster.opened(path) as source:
+        if source.crs is None:
+            raise DataError(f"{path} names no CRS, so nobody knows where it lies; give a georeferenced raster")
+        own = source.nodata if source.nodata is not None else nodata
+        grid = {"crs": crs, "transform": transform, "width": shape[1], "height": shape[0]}
+        values = {"resampling": how, "src_nodata": own, "nodata": nodata, "dtype": dtype}
+        try:
+            with WarpedVRT(source, **grid, **values, tolerance=tolerance_px) as warped:
+                return warped.read(1)
+        except RasterioError as error:
+            raise DataError(f"{path} cannot be brought to {crs} ({error}); restore or delete it") from error
 
 
 def joined(

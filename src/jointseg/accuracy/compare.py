@@ -217,7 +217,7 @@ def _look(
             return block.row, block.col, [(np.zeros((3, 3)), np.concatenate([nothing, rest]), None)] * len(others)
         for other, own in zip(others, owns):
             where = f"block at row {block.row}, column {block.col}"
-            theirs = other.codes.classes(other.codes.on(crs, block.transform, ours.shape, where, _ERR_PX), where)
+            theirs = other.codes.classes(other.codes.on(crs, block.transform, ours.shape, _ERR_PX), where)
             pair = ours * np.uint8(3) + theirs
             cells = np.stack([cell_counts(pair == kind, cell) for kind in _PAIRS])
             rest = cell_counts(np.ones(pair.shape, bool), cell) - cells.sum(axis=0, dtype=np.uint32)

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
 
 from jointseg import raster
 from jointseg.errors import DataError
 from jointseg.grid import transformer
 from jointseg.product_codes import OUTSIDE, UNKNOWN, classify, meanings
+from jointseg.raster_view import onto
 
 EXACT_PX = 1e-3  # of a product's pixel: as good as exact; rasterio 1.4 cannot open a WarpedVRT with none at all
 
@@ -40,34 +39,16 @@ class Codes:
             raise DataError(f"product {product}: {folder} holds no mosaic; run step product_mosaic again")
         return cls(found, product, meanings(product, entry, year))
 
-    def on(
-        self, crs: str, transform: Affine, shape: tuple[int, int], where: str, tolerance_px: float = EXACT_PX
-    ) -> np.ndarray:
+    def on(self, crs: str, transform: Affine, shape: tuple[int, int], tolerance_px: float = EXACT_PX) -> np.ndarray:
         """Codes on a grid, uint8 [rows, columns], not looked up yet; 255 where no file lies.
 
         Args:
             crs, transform, shape: of the grid.
-            where: what it is, for messages.
             tolerance_px: how far, in the product's pixels, the place may err for the sake of speed.
         """
         out: np.ndarray | None = None
         for path in self.sorted_for(crs):
-            with raster.opened(path) as source:
-                try:
-                    with WarpedVRT(
-                        source,
-                        crs=crs,
-                        transform=transform,
-                        width=shape[1],
-                        height=shape[0],
-                        resampling=Resampling.nearest,
-                        src_nodata=OUTSIDE,
-                        nodata=OUTSIDE,
-                        tolerance=tolerance_px,
-                    ) as warped:
-                        codes = warped.read(1)
-                except RasterioError as error:
-                    raise DataError(f"product {self.product}, {where}: {path} cannot be warped ({error})") from error
+            codes = onto(path, crs, transform, shape, Resampling.nearest, OUTSIDE, "uint8", tolerance_px)
             if out is None:
                 out = codes
             else:

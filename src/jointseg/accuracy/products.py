@@ -207,7 +207,7 @@ def product_chips(
 
         def cut(chip: Any) -> np.ndarray:
             crs, transform = f"EPSG:{int(chip.epsg)}", Affine(1, 0, chip.minx, 0, -1, chip.miny + chip_m)
-            values = codes.on(crs, transform, (chip_m, chip_m), f"chip {chip.sample_id}")
+            values = codes.on(crs, transform, (chip_m, chip_m))
             codes.classes(values, f"chip {chip.sample_id}")
             raster.write(part / f"{chip.sample_id}.tif", values[None], crs=crs, transform=transform, nodata=OUTSIDE)
             return np.bincount(values.ravel(), minlength=256)

@@ -5,11 +5,8 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
 
-from jointseg import raster
-from jointseg.errors import DataError
+from jointseg.raster_view import onto
 
 CELL_M = 30  # the models' own resolution; finer slopes would be made up
 CLASSES = {"slope below 5°": (0.0, 5.0), "slope 5 to 15°": (5.0, 15.0), "slope from 15°": (15.0, 90.1)}
@@ -27,32 +24,10 @@ def slope_zones(dem: Path, crs: str, transform: Affine, shape: tuple[int, int]) 
     """
     rows, cols = (-(-side // CELL_M) + 2 for side in shape)
     cells = transform @ Affine.translation(-CELL_M, -CELL_M) @ Affine.scale(CELL_M)
-    degrees = horn_degrees(_elevation(dem, crs, cells, (rows, cols)), CELL_M)
+    degrees = horn_degrees(onto(dem, crs, cells, (rows, cols), Resampling.cubic, np.nan, "float32"), CELL_M)
     row, col = (np.arange(side) // CELL_M for side in shape)
     fine = degrees[np.ix_(row, col)]
     return {name: (fine >= least) & (fine < most) for name, (least, most) in CLASSES.items()}
-
-
-def _elevation(dem: Path, crs: str, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
-    with raster.opened(dem) as source:
-        if source.crs is None:
-            raise DataError(f"accuracy.dem {dem} names no CRS; give a georeferenced elevation model")
-        try:
-            with WarpedVRT(
-                source,
-                crs=crs,
-                transform=transform,
-                width=shape[1],
-                height=shape[0],
-                resampling=Resampling.cubic,
-                nodata=np.nan,
-                dtype="float32",
-            ) as warped:
-                return warped.read(1)
-        except RasterioError as error:
-            raise DataError(
-                f"accuracy.dem {dem} cannot be warped ({error}); give an elevation model in metres"
-            ) from error
 
 
 def horn_degrees(elevation: np.ndarray, cell_m: float) -> np.ndarray:

@@ -5,6 +5,7 @@ Only the standard library is imported at the top of a verb's module, so that `jo
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Verbs = Any  # what argparse's add_subparsers returns
@@ -30,6 +31,13 @@ def verb(
 def subverbs(parser: argparse.ArgumentParser) -> Verbs:
     """Room for verbs below a verb."""
     return parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+
+def results_of(run: Path) -> Path:
+    """The results folder of a run that is named by it or by its config."""
+    from jointseg import settings
+
+    return Path(settings.read(run).results) if run.is_file() else run
 
 
 def positive(text: str) -> int:

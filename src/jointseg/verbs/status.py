@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from jointseg.verbs import FINDINGS, OK, Verbs, positive, verb
+from jointseg.verbs import FINDINGS, OK, Verbs, positive, results_of, verb
 
 
 def add(verbs: Verbs) -> None:
@@ -29,12 +29,10 @@ def add(verbs: Verbs) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from jointseg import settings, status
+    from jointseg import status
     from jointseg.console import reader
 
-    results = given.run
-    if results.is_file():
-        results = Path(settings.read(results).results)
+    results = results_of(given.run)
     while True:
         told = status.read(results)
         if given.html:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from jointseg.verbs import OK, Verbs, verb
+from jointseg.verbs import OK, Verbs, results_of, verb
 
 
 def add(verbs: Verbs) -> None:
@@ -30,12 +30,9 @@ def add(verbs: Verbs) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from jointseg import settings
     from jointseg.viewer.server import LOOPBACK, serve
 
-    results = given.run
-    if results.is_file():
-        results = Path(settings.read(results).results)
+    results = results_of(given.run)
     server = serve(results, given.host, given.port)
     if given.host not in LOOPBACK:
         print(f"jointseg: everybody who reaches {given.host} can see the maps of {results}", file=sys.stderr)

@@ -56,7 +56,7 @@ def _classes(layer: Layer, bounds: raster.Bounds, side: int) -> np.ndarray:
         assert layer.codes is not None
         step = (bounds[2] - bounds[0]) / side
         where = Affine(step, 0, bounds[0], 0, -step, bounds[3])
-        codes = layer.codes.on(f"EPSG:{layer.epsg}", where, (side, side), layer.title, 0.125)
+        codes = layer.codes.on(f"EPSG:{layer.epsg}", where, (side, side), 0.125)
         return np.where(codes == 255, _OUTSIDE, layer.codes.classes(codes, layer.title)).astype(np.uint8)
     return joined(layer.near(bounds), bounds, (side, side), (1,), _OUTSIDE, Resampling.nearest, "uint8")[0]
 
