@@ -1,8 +1,10 @@
 """What `explain` tells of 100 random pixels of a run is what the delivered files and the rehearsal's truth tell."""
 
 import functools
+import http.client
 import json
 import math
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from jointseg.audit.explain.explainer import Explainer
 from jointseg.rehearsal import archive, plan
 from jointseg.rehearsal.terrain import EPSG, ORIGIN_M, Frame
 from jointseg.settings import read
+from jointseg.viewer.server import serve
 
 PIXELS, SECONDS = 100, 60
 BUFFER_PX = 4  # 40 m
@@ -149,6 +152,27 @@ def test_networks_chain_and_jobs(run):
     for job in each.jobs:
         written = json.loads((results / f"manifests/{job.name}.json").read_text())
         assert (job.code, job.finished) == (written["code"], written["finished"])
+
+
+def test_the_viewer_explains_as_the_audit_does(run):
+    _, results, told, _ = run
+    (x, y, year), each = next(iter(told.items()))
+    server = serve(results, "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
+        connection.request("GET", f"/explain?epsg={EPSG}&x={x + 0.5}&y={y + 0.5}&year={year}")
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        assert answer.status == 200
+        assert f"row {each.pixel.row}, col {each.pixel.col}" in text and each.composite.sha256 in text
+        connection.request("GET", "/")
+        page = connection.getresponse().read().decode()
+    finally:
+        server.shutdown()
+        server.server_close()
+    for title in ("Sentinel-2 composite, 10 m, 2017", "Truth, 2021", "GISA 1.0, 2017", "consistent years, 2021"):
+        assert title in page
 
 
 @functools.cache
