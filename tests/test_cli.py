@@ -192,12 +192,17 @@ def test_jobs_that_outlive_a_killed_run_keep_others_out(flow):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_stops_in_order(flow):
-    # Where the tests themselves run in the background, SIGINT is ignored, and would be by whatever they start.
-    started = ["env", "--default-signal=INT", *command("--config", "sleep=60")]
+@pytest.mark.parametrize(
+    ("kept", "sent"),
+    [("--default-signal=INT", signal.SIGINT), ("--ignore-signal=INT", signal.SIGTERM)],
+    ids=["Ctrl-C", "TERM in the background"],
+)
+def test_an_interrupted_run_stops_in_order(flow, kept, sent):
+    # A run that a shell starts in the background ignores SIGINT, and so would whatever it starts.
+    started = ["env", kept, *command("--config", "sleep=60")]
     with subprocess.Popen(started, start_new_session=True, stdout=subprocess.PIPE, text=True) as first:
         wait_for(flow / "begun")
-        first.send_signal(signal.SIGINT)
+        first.send_signal(sent)
         said = first.communicate(timeout=30)[0]
     assert first.returncode != 0
     assert "stopped after" in said

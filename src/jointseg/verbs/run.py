@@ -73,6 +73,9 @@ def run(given: argparse.Namespace) -> int:
         log.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.iterdir():
             left.unlink()
+        # A shell that starts a run in the background has it ignore SIGINT, and with it whatever it starts: TERM, which
+        # becomes SIGINT here, would then stop nothing.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # Into the file and not through a pipe: Snakemake then survives this process.
         with open(log, "ab") as out, open(log, encoding="utf-8", errors="replace") as heard:
             heard.seek(0, os.SEEK_END)
