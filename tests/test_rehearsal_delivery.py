@@ -10,10 +10,15 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+from pyproj import Transformer
 
 from jointseg.rehearsal.deliver import rehearsal
+from jointseg.rehearsal.terrain import EPSG, ORIGIN_M, Frame, make_terrain
 
-NAMES = ("study_area.gpkg", "sentinel2", "jilin1", "osm.gpkg", "footprints.gpkg", "corrections", "products", "truth")
+NAMES = (
+    *("study_area.gpkg", "sentinel2", "jilin1", "osm.gpkg", "footprints.gpkg", "corrections", "products"),
+    *("elevation.tif", "truth"),
+)
 WORLD = {"reach_km": 1, "years": [2017, 2021, 2023], "dates_per_year": 3, "jilin_year": 2022}
 
 
@@ -116,6 +121,19 @@ def test_products_use_their_own_codes_and_grids(sources: Path, name: str, codes:
         assert source.transform.a == pytest.approx(step, rel=1e-9)
         found = set(np.unique(source.read(1)).tolist())
     assert found <= codes and len(found) > 3
+
+
+def test_elevation_is_that_of_the_land(sources: Path) -> None:
+    terrain = make_terrain(Frame(WORLD["reach_km"] * 1000, 11))
+    x, y = np.meshgrid(np.arange(100, 2900, 150.0), np.arange(100, 900, 150.0))
+    lon, lat = Transformer.from_crs(EPSG, 4326, always_xy=True).transform(x + ORIGIN_M[0], y + ORIGIN_M[1])
+    with rasterio.open(sources / "elevation.tif") as source:
+        assert source.res == pytest.approx((1 / 3600, 1 / 3600)) and source.dtypes == ("float32",)
+        found = np.array([value[0] for value in source.sample(zip(lon.ravel(), lat.ravel()))])
+    wanted = terrain.at("relief", x, y).ravel()
+    # A cell of 30 m is a mean, and a place lies up to half a cell from its middle.
+    slope = terrain.at("slope", x, y).ravel()
+    assert (np.abs(found - wanted) <= 25 * slope + 3).all() and np.ptp(wanted) > 20
 
 
 def test_growth_is_that_of_the_truth_and_never_shrinks(sources: Path) -> None:
