@@ -63,7 +63,7 @@ if COMPARED:
     rule compare:
         input:
             unpack(lambda wildcards: TRUTH),
-            unpack(beside),
+            unpack(compared_with),
             mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
             table=f"{R}/accuracy/compared/{{city}}.csv",
@@ -124,7 +124,7 @@ rule growth:
     input:
         unpack(lambda wildcards: TRUTH),
         unpack(interpreted),
-        unpack(calmed),
+        unpack(filtered),
         mosaics=expand(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
         study_area=rules.study_area.output.study_area,
         qualities=expand(rules.quality.output.table, year=C.years),
@@ -162,7 +162,7 @@ if SCORED:
     rule product_chips:
         input:
             index=rules.dataset.output.index,
-            mosaics=lambda wildcards: joined(wildcards.product, C.map_year),
+            mosaics=lambda wildcards: product_mosaics(wildcards.product, C.map_year),
             files=C.accuracy.products_folder or [],
         output:
             rasters=directory(f"{R}/accuracy/products/{{product}}"),

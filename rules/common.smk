@@ -193,14 +193,19 @@ def shown_year(product, year):
     return file_year(TABLE[product], nearest_year(TABLE[product], year))
 
 
-def joined(product, year):
+def product_mosaics(product, year):
     """The folder of a product's mosaics for a year."""
     return f"{R}/accuracy/mosaics/{product}/{shown_year(product, year)}"
 
 
-def beside(wildcards):
+def all_product_mosaics():
+    """Those that the cities' maps are compared with."""
+    return sorted({product_mosaics(name, year) for name in PRODUCTS for year in C.years})
+
+
+def compared_with(wildcards):
     """What a city's maps are compared with: products of the years nearest to theirs, and its points where they are told."""
-    mosaics = sorted({joined(name, year) for name in PRODUCTS for year in C.years})
+    mosaics = all_product_mosaics()
     given = {"products": mosaics, "files": C.accuracy.products_folder} if PRODUCTS else {}
     points = interpreted(wildcards)
     told = [path for path in points.get("references", []) if Path(path).stem == wildcards.city]
@@ -211,7 +216,7 @@ def beside(wildcards):
     return given
 
 
-def calmed(wildcards):
+def filtered(wildcards):
     """The cities' maps made consistent over the years, where the config asks for them."""
     if C.accuracy.consistency is None:
         return {}
@@ -301,12 +306,13 @@ def everything(wildcards):
     made += [path for year, ids in mapped.items() for path in merged(year, ids).get("merged", [])]
     made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
-    made += expand(rules.compare.output, city=CITIES) if COMPARED else []
+    made += [*all_product_mosaics(), *expand(rules.compare.output, city=CITIES)] if COMPARED else []
+    made += filtered(wildcards).get("consistent", [])
     if SCORED:
         trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
         for step in ("samples", "deliveries", "dataset", *trained, "assess"):
             made += getattr(rules, step).output
-        made += rules.density.output if C.dataset.density else []
+        made += [rules.density.input.mosaics, *rules.density.output] if C.dataset.density else []
         made += expand(rules.agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += expand(rules.segmentation.output, method=METHODS)

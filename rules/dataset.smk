@@ -3,7 +3,7 @@ if C.dataset is not None and C.dataset.density is not None:
     rule density:
         input:
             study_area=rules.study_area.output.study_area,
-            mosaics=joined(C.dataset.density.product, C.map_year),
+            mosaics=product_mosaics(C.dataset.density.product, C.map_year),
             files=C.accuracy.products_folder,
         output:
             density=f"{R}/dataset/density.tif",

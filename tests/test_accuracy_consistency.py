@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jointseg import raster
 from jointseg.accuracy.consistency import consistent, courses
+from jointseg.errors import DataError
 
 MODEL = {"gain": 0.03, "loss": 0.001, "missed": 0.2, "false": 0.05, "share": 0.2}
 YEARS = [2017, 2019, 2021, 2023]
@@ -67,6 +68,11 @@ def test_each_course_is_one_of_the_likeliest(
             chances.append(chance)
         assert max(chances) == pytest.approx(best.max(), abs=1e-9)
         assert [value == 255 for value in course] == [value == 2 for value in told]
+
+
+def test_more_years_than_can_be_told_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"consistency of 9 years is not told; leave accuracy\.consistency out above 8"):
+        courses(list(range(2015, 2024)), **MODEL)
 
 
 def test_files_are_filtered_and_the_maps_stay(tmp_path: Path) -> None:

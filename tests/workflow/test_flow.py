@@ -97,6 +97,18 @@ def test_deleted_composite_comes_back_with_all_that_follows(flow, year, follow):
     assert hashes(flow.results) == before
 
 
+@pytest.mark.parametrize(
+    ("lost", "rule"), [("consistent/2017/Hukou.tif", "consistent"), ("accuracy/mosaics/gisa/2019", "product_mosaic")]
+)
+def test_a_product_that_is_lost_is_made_again(flow, lost, rule):
+    path, away = flow.results / lost, flow.results.parent / "away"
+    path.rename(away)
+    try:
+        assert rule in flow.jobs_to_run()
+    finally:
+        away.rename(path)
+
+
 def test_line_of_the_estimators_makes_only_accuracy_stale(flow):
     source = flow.root / "src/jointseg/accuracy/estimators.py"
     kept = source.read_text()

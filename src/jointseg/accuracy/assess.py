@@ -20,8 +20,7 @@ from jointseg.errors import DataError
 from jointseg.product_codes import classify, meanings, nearest_year
 from jointseg.progress import track
 
-ALL = "all"
-PAIRED = ("precision", "recall", "f1", "iou", "overall_accuracy")
+ALL = domains.ALL
 _KEY = ["kind", "name", "reference"]
 
 
@@ -99,10 +98,8 @@ def assess(
     save(_table(counts, supports, dict.fromkeys(methods, year) | shown, reaches), table)
     save(counts, confusion)
     by_domain = pd.DataFrame(inside)
-    save(
-        pd.concat([_paired(counts, methods[0], reaches), domains.paired(by_domain, tested, reaches, methods[0])]),
-        paired,
-    )
+    everywhere = counts.assign(domain=ALL)
+    save(domains.paired(pd.concat([everywhere, by_domain]), tested, reaches, methods[0]), paired)
     save(domains.table(by_domain, tested, reaches), parts)
     return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
 
@@ -234,25 +231,6 @@ def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int], rea
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     inside = estimate if name == "kappa" else estimators.within_unit(estimate)
     return estimators.columns(name, inside)
-
-
-def _paired(counts: pd.DataFrame, first: str, reaches: list[str]) -> pd.DataFrame:
-    """First method minus every other map on the same chips and all ground, by reference, reach and metric."""
-    rows = []
-    for reference, group in counts.groupby("reference", sort=False):
-        ours = group[group["name"] == first].set_index("sample_id")
-        others = group[group["name"] != first]
-        for other, theirs in others.groupby("name", sort=False):
-            both = ours.join(theirs.set_index("sample_id")[list(CELLS)], rsuffix="_other")
-            for reach, part in _by_reach(both, reaches):
-                totals = part[[*CELLS, *[f"{cell}_other" for cell in CELLS]]].to_numpy()
-                for metric in PAIRED:
-                    function = estimators.difference(METRICS[metric])
-                    e = estimators.linearised(totals, part["weight"].to_numpy(), part["stratum"].to_numpy(), function)
-                    row = {"name": first, "minus": other, "reference": reference, "domain": ALL, "reach": reach}
-                    row |= {"metric": metric}
-                    rows.append(row | {"difference": e.value, "lower": e.lower, "upper": e.upper, "chips": e.units})
-    return pd.DataFrame(rows)
 
 
 def save(table: pd.DataFrame, path: Path) -> None:

@@ -20,12 +20,16 @@ from jointseg.errors import DataError
 from jointseg.product_codes import file_year, meanings, nearest_year, shares
 
 TRUTH = "truth"
+_TRUTH_ENTRY = {"isa": {"codes": [1]}, "not_isa": {"codes": [0]}}
 PICTURE_PX = 800  # longest side of a picture
 OWN_FROM_M = 3.0  # products finer than this are compared at 1 m alone
 _ERR_PX = 0.05  # of a product's pixel: how far the place may err where all ground is compared
 _PAIRS = (4, 3, 1, 0)  # 3 x map + other of what both, the map alone, the other alone and neither call ISA
 _AREAS = ("both", "only_ours", "only_theirs", "neither", "untold")
 _AT_POINTS = {"users": "precision", "producers": "recall", "f1": "f1", "overall": "overall_accuracy"}
+
+# Of a block: its row and column, and for each other map the km2 by pair of classes, the picture's cells, its own pixels.
+Seen = tuple[int, int, list[tuple[np.ndarray, np.ndarray, Counts | None]]]
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,6 @@ def compare(
                     Image.fromarray(found.picture()).save(picture, "png", optimize=True)
     save(pd.DataFrame(rows), table)
     return {"years": matched}
-
-
-_TRUTH_ENTRY = {"isa": {"codes": [1]}, "not_isa": {"codes": [0]}}
 
 
 def _others(product_table: dict[str, dict[str, Any]], folders: dict[tuple[str, int], Path], year: int) -> list[Other]:
@@ -204,12 +205,10 @@ def _own(other: Other, place: Grid) -> OwnPixels | None:
     return OwnPixels(other.codes.sorted_for(f"EPSG:{place.epsg}")[0], place)
 
 
-def _look(
-    place: Grid, others: list[Other], owns: list[OwnPixels | None], cell: int
-) -> Callable[[Block], tuple[int, int, list[tuple[np.ndarray, np.ndarray, Counts | None]]]]:
+def _look(place: Grid, others: list[Other], owns: list[OwnPixels | None], cell: int) -> Callable[[Block], Seen]:
     crs = f"EPSG:{place.epsg}"
 
-    def look(block: Block) -> tuple[int, int, list[tuple[np.ndarray, np.ndarray, Counts | None]]]:
+    def look(block: Block) -> Seen:
         ours, parts = block.values[0], []
         if not (ours != UNKNOWN).any():  # beyond the city's outline
             nothing = np.zeros((4, *(-(-side // cell) for side in ours.shape)), np.uint32)

@@ -10,7 +10,9 @@ import numpy as np
 from jointseg import raster
 from jointseg.accuracy.estimators import UNKNOWN
 from jointseg.accuracy.tally import Block, common_grid, looked_at
+from jointseg.errors import DataError
 
+MOST_YEARS = 8  # their courses are 3^8, and trying them all takes six times as long for each year more
 _CLASSES = (0, 1, UNKNOWN)
 
 
@@ -38,7 +40,7 @@ def consistent(
 
     def look(block: Block) -> tuple[Block, np.ndarray]:
         digits = [np.minimum(values, 2) for values in block.values]  # 255 becomes 2
-        code = np.zeros(digits[0].shape, np.uint16)
+        code = np.zeros(digits[0].shape, np.uint16)  # holds MOST_YEARS digits
         for digit in digits:
             code = code * np.uint16(3) + digit
         return block, table[code]
@@ -81,7 +83,13 @@ def courses(years: list[int], *, gain: float, loss: float, missed: float, false:
         gain, loss: a year.
         missed, false: of a map.
         share: of the ground that is ISA in the first year.
+
+    Raises DataError for more than MOST_YEARS years.
     """
+    if len(years) > MOST_YEARS:
+        raise DataError(
+            f"consistency of {len(years)} years is not told; leave accuracy.consistency out above {MOST_YEARS}"
+        )
     states = list(product((0, 1), repeat=len(years)))
     first = {0: 1 - share, 1: share}
     seen = {(0, 0): 1 - false, (0, 1): false, (1, 0): missed, (1, 1): 1 - missed}

@@ -14,6 +14,7 @@ from jointseg.accuracy import estimators
 from jointseg.accuracy.estimators import CELLS, UNKNOWN, Estimate, Metric
 from jointseg.accuracy.zones import OBJECTS
 
+ALL = "all"  # all ground, and all reaches
 REGION, CITY = "region ", "city "  # domains that are places, by the beginning of their names
 TOLERANCES_M = (1, 2, 5)  # how far an edge may lie from the reference's and count as found
 EDGE = ("mapped_edge", "reference_edge")
@@ -62,6 +63,7 @@ METRICS: dict[str, Metric] = {
     "iou": estimators.iou,
     "over": over_share,
 }
+OF_ALL_GROUND = {**METRICS, "overall_accuracy": estimators.overall_accuracy}
 
 
 def zone_cells(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -138,7 +140,7 @@ def paired(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str], f
                     continue
                 weights, groups = places["weight"].to_numpy()[inside], places["group"].to_numpy()[inside]
                 for metric in _told(domain):
-                    function = estimators.difference(METRICS[metric])
+                    function = estimators.difference(OF_ALL_GROUND[metric])
                     e = estimators.linearised(both[inside], weights, groups, function)
                     row = {"name": first, "minus": other, "reference": reference, "domain": domain, "reach": reach}
                     row |= {"metric": metric, "difference": e.value, "lower": e.lower, "upper": e.upper, "chips": hit}
@@ -162,9 +164,9 @@ def _parts(domain: str, places: pd.DataFrame, reaches: Sequence[str]) -> list[tu
     """All chips, then those of each reach; a place lies in one reach, which would say the same twice."""
     reach = places["reach"].to_numpy()
     parts = [] if domain.startswith((REGION, CITY)) else [(name, reach == name) for name in reaches]
-    return [("all", np.ones(len(places), bool)), *parts]
+    return [(ALL, np.ones(len(places), bool)), *parts]
 
 
 def _told(domain: str) -> list[str]:
     """The metrics that a domain has: all that a zone of objects holds is ISA."""
-    return ["recall"] if domain in OBJECTS else list(METRICS)
+    return ["recall"] if domain in OBJECTS else list(OF_ALL_GROUND if domain == ALL else METRICS)

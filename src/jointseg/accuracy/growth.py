@@ -71,7 +71,7 @@ def growth(
     years = sorted(years)
     outlines = pyogrio.read_dataframe(study_area, layer="cities").set_index("name")
     by_place = {(path.stem, int(path.parent.name)): path for path in mosaics}
-    calmed = {(path.stem, int(path.parent.name)): path for path in consistent or []}
+    consistent_of = {(path.stem, int(path.parent.name)): path for path in consistent or []}
     told = {path.stem: path for path in references or []}
     drawn = {path.stem: (path, design) for path, design in zip(strata or [], designs or [])}
     drifts = drift(qualities or [])
@@ -94,7 +94,7 @@ def growth(
         if truth is not None:
             true = {y: ground_areas_km2([truth / f"{y}/{reach}.tif"], outline, threads)[0]["isa_km2"] for y in years}
         rows += _by_year(city, reach, years, mapped, points, true, drifts, seed)
-        filtered = [calmed[city, year] for year in years] if calmed else []
+        filtered = [consistent_of[city, year] for year in years] if consistent_of else []
         if filtered:
             for row, areas in zip(rows[-len(years) :], ground_areas_km2(filtered, outline, threads)):
                 row["consistent_km2"] = areas["isa_km2"]

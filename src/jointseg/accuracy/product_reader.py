@@ -70,8 +70,7 @@ class Codes:
             with raster.opened(path) as source:
                 to_x, to_y = transformer(crs, source.crs.to_string()).transform(np.asarray(x), np.asarray(y))
                 found = np.array([value[0] for value in source.sample(zip(to_x, to_y), indexes=1)], np.uint8)
-            inside = np.array([_holds(source.bounds, *point) for point in zip(to_x, to_y)])
-            take = (self.table[out] == UNKNOWN) & inside & (found != OUTSIDE)
+            take = (self.table[out] == UNKNOWN) & (found != OUTSIDE)  # beyond a mosaic's edge is its nodata, OUTSIDE
             out[take] = found[take]
         return out
 
@@ -85,7 +84,3 @@ class Codes:
                 return bool(source.crs.to_string() != crs)
 
         return sorted(self.mosaics, key=lambda path: (other(path), path.name))
-
-
-def _holds(bounds: Any, x: float, y: float) -> bool:
-    return bool(bounds.left <= x < bounds.right and bounds.bottom < y <= bounds.top)

@@ -55,7 +55,7 @@ def between(changed: Path | None) -> list[dict[str, Any]]:
             "producers": interval(row, "gain_producers", ".1f", share=True),
             "points": number(row.get("points"), ".0f"),
             "truth": number(row.get("truth_growth_km2"), "+.3f", missing=""),
-            "calmed": _calmed(row),
+            "filtered": _filtered(row),
             "truth_rate": number(row.get("truth_percent"), "+.2f", missing=""),
         }
         for row in every
@@ -83,7 +83,7 @@ def by_zone(zones: Path | None) -> list[dict[str, Any]]:
     ]
 
 
-def _calmed(row: dict[str, Any]) -> str:
+def _filtered(row: dict[str, Any]) -> str:
     """New and gone ISA of the filtered maps, where there are any."""
     new, gone = (row.get(f"consistent_{kind}_km2", np.nan) for kind in ("new", "gone"))
     return f"{new:.3f} / {gone:.3f}" if np.isfinite(new) else ""
