@@ -22,7 +22,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=500,
+            mem_mb=more(500),
+            runtime=more(30),
         params:
             code=code("ablation_bands"),
             environment=packages("ablation_bands"),
@@ -50,7 +51,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=6000,
+            mem_mb=more(6000),
+            runtime=more(720),
         params:
             model=SR.model.model_dump(),
             stage1=alone(SR.stage1),
@@ -85,7 +87,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=6000,
+            mem_mb=more(6000),
+            runtime=more(720),
         params:
             schedule=ablation_schedule,
             threads=C.threads,
@@ -126,7 +129,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(60),
         params:
             runs=lambda wildcards: runs_of(wildcards.data),
             arms=lambda wildcards: arms_of(wildcards.data),

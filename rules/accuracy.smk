@@ -16,7 +16,8 @@ if POINTS:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(60),
         params:
             years=C.years,
             number=C.accuracy.growth_points,
@@ -47,7 +48,8 @@ if TABLE:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
+            mem_mb=more(1000),
+            runtime=more(60),
         params:
             entry=lambda wildcards: TABLE[wildcards.product],
             code=code("product_mosaic"),
@@ -77,7 +79,8 @@ if COMPARED:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(240),
         params:
             reach=lambda wildcards: C.study_area.city_reach[wildcards.city],
             years=C.years,
@@ -107,7 +110,8 @@ if C.accuracy.consistency is not None:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(120),
         params:
             years=C.years,
             model=C.accuracy.consistency.model_dump(),
@@ -142,7 +146,8 @@ rule growth:
         "../envs/jointseg.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
+        mem_mb=more(2000),
+        runtime=more(120),
     params:
         cities=C.study_area.city_reach,
         years=C.years,
@@ -175,7 +180,8 @@ if SCORED:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(60),
         params:
             entry=lambda wildcards: PRODUCTS[wildcards.product],
             chip_m=C.dataset.chip_m,
@@ -209,7 +215,8 @@ if SCORED:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(60),
         params:
             methods=METHODS,
             product_table=PRODUCTS,
@@ -242,7 +249,8 @@ rule report:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=more(3000),
+        runtime=more(60),
     params:
         title=C.title,
         methods=METHODS,

@@ -49,6 +49,11 @@ def packages(rule):
     return environment(steps.module(rule))
 
 
+def more(amount):
+    """A job's memory (MB) or time (minutes): once more of it with every try, for what was killed for wanting more."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def manifest(job):
     return f"{R}/manifests/{job}.json"
 
@@ -59,6 +64,8 @@ def read_tiles(path):
         return [feature["properties"] for feature in json.load(file)["features"]]
 
 
+# Asked for by every job of a tile. What is not known before the checkpoint has run is raised, which no cache keeps.
+@functools.cache
 def tiles(year=None, reach=None, city=None):
     """Ids of the tiles mapped in a year, or that touch a reach or a city."""
     found = read_tiles(checkpoints.grid.get().output.tiles)
@@ -69,6 +76,11 @@ def tiles(year=None, reach=None, city=None):
     if city is not None:
         found = [tile for tile in found if city in tile["cities"]]
     return [tile["tile"] for tile in found]
+
+
+@functools.cache
+def mapped(year):
+    return frozenset(tiles(year=year))
 
 
 def composites(year, ids):
@@ -158,8 +170,7 @@ def dataset_manifests(wildcards):
 def around(wildcards):
     """A tile's own composite, and those of its neighbours that the year has; the merged dates beside them."""
     own = parse_tile(wildcards.tile, C.tile_km)
-    have = set(tiles(year=wildcards.year))
-    ids = [own.id, *(tile.id for tile in neighbours(own) if tile.id in have)]
+    ids = [own.id, *(tile.id for tile in neighbours(own) if tile.id in mapped(wildcards.year))]
     return {"composites": composites(wildcards.year, ids)} | merged(wildcards.year, ids)
 
 
@@ -300,10 +311,10 @@ def all_manifests():
 
 def everything(wildcards):
     """Every product: what is missing of them is made again, with all that follows from it."""
-    mapped = {year: tiles(year=year) for year in C.years}
+    ids_of = {year: tiles(year=year) for year in C.years}
     kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
-    made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in mapped.items() for tile in ids]
-    made += [path for year, ids in mapped.items() for path in merged(year, ids).get("merged", [])]
+    made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in ids_of.items() for tile in ids]
+    made += [path for year, ids in ids_of.items() for path in merged(year, ids).get("merged", [])]
     made += expand(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     made += [*all_product_mosaics(), *expand(rules.compare.output, city=CITIES)] if COMPARED else []

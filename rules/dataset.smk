@@ -16,7 +16,8 @@ if C.dataset is not None and C.dataset.density is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(60),
         params:
             product=C.dataset.density.product,
             entry=TABLE[C.dataset.density.product],
@@ -49,7 +50,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(60),
         params:
             tile_km=C.tile_km,
             chip_m=D.chip_m,
@@ -83,7 +85,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
+            mem_mb=more(1000),
+            runtime=more(120),
         params:
             providers={name: entry.model_dump() for name, entry in D.providers.items()},
             metadata_elements=D.metadata_elements,
@@ -111,7 +114,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
+            mem_mb=more(3000),
+            runtime=more(480),
         params:
             chip_m=D.chip_m,
             year=C.map_year,
@@ -145,7 +149,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
+            mem_mb=more(3000),
+            runtime=more(480),
         params:
             chip_m=D.chip_m,
             road_widths_m=D.road_widths_m,
@@ -183,7 +188,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=3000,
+            mem_mb=more(3000),
+            runtime=more(480),
         params:
             chip_m=D.chip_m,
             bands=C.sentinel2.bands,
@@ -213,7 +219,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(120),
         params:
             chip_m=D.chip_m,
             review_chips=D.review_chips,
@@ -249,7 +256,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 4
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(120),
         params:
             version=D.version,
             chip_m=D.chip_m,

@@ -14,7 +14,8 @@ rule isa:
         "../envs/jointseg.yaml"
     threads: C.inference.threads
     resources:
-        mem_mb=4000,
+        mem_mb=more(4000),
+        runtime=more(720),
     params:
         tile_km=C.tile_km,
         method="superres",
@@ -49,7 +50,8 @@ rule preview:
         "../envs/jointseg.yaml"
     threads: C.inference.threads
     resources:
-        mem_mb=4000,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         tile_km=C.tile_km,
         size_m=round(C.inference.preview_km * 1000),
@@ -81,7 +83,8 @@ rule mosaic:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=more(2000),
+        runtime=more(120),
     params:
         code=code("mosaic"),
         environment=packages("mosaic"),
@@ -110,7 +113,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=more(2000),
+            runtime=more(60),
         params:
             code=code("map_chips"),
             environment=packages("map_chips"),
@@ -137,7 +141,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: C.inference.threads
         resources:
-            mem_mb=4000,
+            mem_mb=more(4000),
+            runtime=more(240),
         params:
             window_m=C.inference.window_m,
             stride_m=C.inference.stride_m,

@@ -25,7 +25,8 @@ if C.joint is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=8000,
+            mem_mb=more(8000),
+            runtime=more(2880),
         params:
             training=C.joint.model_dump(exclude={"start"}),
             loss={name: value for name, value in SG.training if name.endswith("_weight") or name == "points"},

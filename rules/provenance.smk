@@ -1,8 +1,9 @@
-import os
+from jointseg.provenance.digest import file_digest
 
-# The files that are the workflow, by their paths from the working directory: the Snakefile, then what it includes.
-HOME = Path(os.path.relpath(workflow.basedir))
-FLOW = [HOME / "Snakefile", *sorted(HOME.glob("rules/*.smk")), HOME / "rules/step.py"]
+# The files that are the workflow, the Snakefile first, and their digests: where they lie does not matter, so a run from a
+# frozen copy and one from the checkout are the same.
+HOME = Path(workflow.basedir)
+FLOW = ["Snakefile", *(f"rules/{path.name}" for path in sorted(HOME.glob("rules/*.smk"))), "rules/step.py"]
 
 
 rule release:
@@ -14,7 +15,6 @@ rule release:
         growth=rules.growth.output.table,
         accuracy=rules.assess.output.table if SCORED else [],
         checkpoints=[weights("superres"), weights("segmentation")],
-        workflow=FLOW,
     output:
         catalogue=directory(f"{R}/release"),
         manifest=manifest("release"),
@@ -26,8 +26,10 @@ rule release:
         "../envs/jointseg.yaml"
     threads: 4
     resources:
-        mem_mb=2000,
+        mem_mb=more(2000),
+        runtime=more(120),
     params:
+        workflow={name: file_digest(HOME / name) for name in FLOW},
         settings=C.model_dump(mode="json"),
         code=code("release"),
         environment=packages("release"),

@@ -20,7 +20,8 @@ if C.rehearsal is not None:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=8000,
+            mem_mb=more(8000),
+            runtime=more(60),
         params:
             world=C.rehearsal.model_dump() | {"years": C.years, "jilin_year": 2022},
             seed=C.seed,
@@ -48,7 +49,8 @@ if C.rehearsal is not None:
                 "../envs/jointseg.yaml"
             threads: 1
             resources:
-                mem_mb=2000,
+                mem_mb=more(2000),
+                runtime=more(30),
             params:
                 reach=lambda wildcards: C.study_area.city_reach[wildcards.city],
                 years=C.years,

@@ -13,7 +13,8 @@ rule scenes:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=more(1000),
+        runtime=more(30),
     params:
         tile_km=C.tile_km,
         source=C.sentinel2.source.model_dump(exclude={"scene"}),
@@ -47,7 +48,8 @@ rule composite:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=more(3000),
+        runtime=more(240),
         requests=C.sentinel2.requests or (8 if C.sentinel2.remote else 1),
     params:
         **({"dates": C.sentinel2.dates} if C.sentinel2.dates else {}),
@@ -90,7 +92,8 @@ rule quality:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=more(2000),
+        runtime=more(60),
     params:
         level=lambda wildcards: level(wildcards.year),
         bands=C.sentinel2.bands,

@@ -12,7 +12,8 @@ rule study_area:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=more(2000),
+        runtime=more(60),
     params:
         **outlines(packaged=True),
         reaches=C.study_area.reaches,
@@ -43,7 +44,8 @@ checkpoint grid:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=more(2000),
+        runtime=more(30),
     params:
         tile_km=C.tile_km,
         code=code("grid"),

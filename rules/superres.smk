@@ -24,7 +24,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=6000,
+            mem_mb=more(6000),
+            runtime=more(2880),
         params:
             model=SR.model.model_dump(),
             training=SR.stage1.model_dump(),
@@ -62,7 +63,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=6000,
+            mem_mb=more(6000),
+            runtime=more(2880),
         params:
             model=SR.model.model_dump(),
             training=SR.stage2.model_dump(),
@@ -102,7 +104,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=6000,
+            mem_mb=more(6000),
+            runtime=more(2880),
         params:
             model=SR.model.model_dump(),
             training=SR.adversarial.model_dump(exclude={"perceptual_weights"}),
@@ -134,7 +137,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=4000,
+            mem_mb=more(4000),
+            runtime=more(240),
         params:
             threads=C.threads,
             channels=C.segmentation.presets[C.segmentation.preset].model.in_channels,

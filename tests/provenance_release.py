@@ -13,6 +13,7 @@ from torch import nn
 
 from jointseg import raster, settings
 from jointseg.models import checkpoint
+from jointseg.provenance.digest import file_digest
 from jointseg.provenance.export import release
 from jointseg.provenance.record import run_job
 
@@ -147,7 +148,10 @@ def publish(results: Path, **other: Any) -> Path:
         "growth": results / "accuracy/growth.csv",
         "accuracy": results / "accuracy/accuracy.csv",
         "checkpoints": [Path("given/superres.safetensors"), results / "segmentation/superres.safetensors"],
-        "workflow": [REPOSITORY / "Snakefile", *sorted(REPOSITORY.glob("rules/*.smk"))],
+        "workflow": {
+            path.relative_to(REPOSITORY).as_posix(): file_digest(path)
+            for path in (REPOSITORY / "Snakefile", *sorted(REPOSITORY.glob("rules/*.smk")))
+        },
         "catalogue": results / "release",
         "settings": config(),
     }

@@ -1,8 +1,10 @@
 """One run at a time in a results folder, and locks that a killed one left."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,49 @@ def test_locks_stay_while_a_plain_snakemake_works_here(locks):
     with subprocess.Popen([sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE) as plain:
         assert cleared() == []
         plain.communicate(b"\n")
+
+
+@pytest.fixture
+def left(tmp_path):
+    """The lock that a run on another machine left, seen as a file system without common locks shows it."""
+    run = {"pid": 7, "host": "elsewhere", "started": "2026-01-01T00:00:00Z", "command": ["jointseg", "run", "x.yaml"]}
+    path = tmp_path / lock.NAME
+    path.parent.mkdir()
+    path.write_text(json.dumps(run))
+    return path
+
+
+def test_a_run_elsewhere_that_lives_keeps_the_folder_until_its_machine_is_dead(tmp_path, left):
+    said = r"in use by process 7 on elsewhere since 2026-01-01T00:00:00Z .*If elsewhere is dead, run again in \d+ s"
+    with pytest.raises(lock.InUseError, match=said), lock.hold(tmp_path, []):
+        pass
+    assert json.loads(left.read_text())["host"] == "elsewhere"
+    os.utime(left, (time.time() - lock.DEAD_SECONDS - 1,) * 2)
+    with lock.hold(tmp_path, []) as held:
+        assert held.killed is not None and held.killed["host"] == "elsewhere"
+        os.utime(left, (0, 0))
+        held.beat()
+        assert time.time() - left.stat().st_mtime < 10
+
+
+def test_jobs_that_a_cluster_has_of_a_dead_run_keep_the_folder(tmp_path, left, monkeypatch):
+    squeue = tmp_path / "bin/squeue"
+    squeue.parent.mkdir()
+    squeue.write_text('#!/bin/sh\nfor each; do [ "$each" = --name=run-1 ] && cat waiting; done\n')
+    squeue.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
+    waiting = tmp_path / "waiting"
+    waiting.write_text("12\n13\n")
+    with lock.hold(tmp_path / "own", ["x"]) as held:
+        held.tell(slurm="run-1")
+        told = json.loads((tmp_path / "own" / lock.NAME).read_text())
+    left.write_text(json.dumps(told))
+    with (
+        pytest.raises(lock.InUseError, match=r"Slurm jobs 12, 13 still wait or work: .*scancel --name run-1"),
+        lock.hold(tmp_path, []),
+    ):
+        pass
+    waiting.write_text("")
+    with lock.hold(tmp_path, []) as held:
+        assert held.killed == told

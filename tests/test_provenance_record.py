@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from provenance_flow import job, make, quiet
 
-from jointseg import progress, raster
+from jointseg import notes, raster
 from jointseg.errors import DataError
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.manifest import read, results_of
@@ -147,8 +147,8 @@ def test_leftovers_of_a_killed_job_are_removed():
 
 
 def test_a_running_job_is_announced(monkeypatch, workdir):
-    monkeypatch.setenv(progress.FOLDER, str(workdir / "progress"))
-    note = workdir / "progress" / f"{os.getpid()}.job"
+    monkeypatch.setenv(notes.FOLDER, str(workdir / "progress"))
+    note = notes.own(".job")
 
     def step(*, isa, year, tile):
         assert json.loads(note.read_text())["job"] == "isa [year=2021 tile=50N_E0660_N3540]"
@@ -157,6 +157,27 @@ def test_a_running_job_is_announced(monkeypatch, workdir):
     with quiet():
         run_job(out_job(), step)
     assert not note.exists()
+
+
+def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
+    monkeypatch.setenv(notes.FOLDER, str(workdir / "progress"))
+    made = []
+
+    def step(*, isa, year, tile):
+        made.append(isa)
+        if len(made) < 3:
+            raise RuntimeError("no luck\nat all")
+        isa.write_text("x")
+
+    name = "isa [year=2021 tile=50N_E0660_N3540]"
+    for _ in range(2):
+        assert fails(out_job(), step) == 1
+        (failure,) = notes.failures(workdir / "progress")
+        assert (failure.job, failure.rule, failure.cause) == (name, "isa", notes.ERROR)
+        assert failure.why.startswith("RuntimeError: no luck at all (see ") and failure.log.endswith(".log")
+    with quiet():
+        run_job(out_job(), step)
+    assert notes.failures(workdir / "progress") == [] and len(made) == 3
 
 
 def test_sigterm_cleans_up(workdir):

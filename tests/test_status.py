@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import cli, lock, status
+from jointseg import cli, lock, notes, status
 from jointseg.errors import DataError
 from jointseg.verbs import run
 
@@ -26,8 +26,7 @@ ONE_DONE = """Job 2: Mapping 50N_E0660_N3540 in 2021
 Finished jobid: 2 (Rule: isa)
 1 of 5 steps (20%) done
 """
-FAILED = """rule isa [year=2021 tile=50N_E0664_N3540]: composite has no band 4; make it again
-RuleException:
+FAILED = """RuleException:
 Error in rule isa:
     message: None
     jobid: 3
@@ -39,21 +38,43 @@ AGAIN = "Finished jobid: 3 (Rule: isa)\n2 of 5 steps (40%) done\n"
 REST = "Finished jobid: 4 (Rule: isa)\nFinished jobid: 1 (Rule: mosaic)\nFinished jobid: 0 (Rule: all)\n5 of 5 steps (100%) done\n"
 
 
+WHY = notes.Failure(
+    "isa [year=2021 tile=50N_E0664_N3540]",
+    "composite has no band <4>; make it again",
+    "results/x/logs/isa/2021/50N_E0664_N3540.log",
+    notes.INPUT,
+)
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the failing job left."""
+    monkeypatch.setenv(notes.FOLDER, str(tmp_path / notes.PLACE))
+    notes.fail(WHY)
+
+
 def folder(tmp_path: Path, *texts: str) -> Path:
     (tmp_path / "logs").mkdir(exist_ok=True)
     (tmp_path / status.LOG).write_text("".join(texts))
     return tmp_path
 
 
+@pytest.mark.usefixtures("told")
 def test_a_failure_is_told_with_its_reason_and_log(tmp_path: Path) -> None:
     found = status.read(folder(tmp_path, BEGIN, ONE_DONE, FAILED))
     assert (found.state, found.done, found.total, found.retries) == ("failed", 1, 5, 0)
     assert found.rules == {"isa": (1, 3), "mosaic": (0, 1)}
-    (one,) = found.failures
-    assert one.job == "isa [year=2021 tile=50N_E0664_N3540]" and one.why == "composite has no band 4; make it again"
-    assert one.log == "results/x/logs/isa/2021/50N_E0664_N3540.log"
-    told = status.lines(found)
-    assert told[0].endswith("failed: 1 job(s)") and "to do    isa: 2 of 3" in told
+    assert found.failures == [WHY]
+    lines = status.lines(found)
+    assert lines[0].endswith("failed: 1 job(s)") and "to do    isa: 2 of 3" in lines
+
+
+def test_a_job_that_was_killed_has_left_no_word(tmp_path: Path) -> None:
+    (one,) = status.read(folder(tmp_path, BEGIN, ONE_DONE, FAILED)).failures
+    assert (one.job, one.why, one.log) == ("isa (job 3)", status.KILLED, WHY.log)
+    lost = FAILED.replace("None", "SLURM-job '12' failed, SLURM status is: 'OUT_OF_MEMORY'.")
+    (one,) = status.read(folder(tmp_path, BEGIN, lost)).failures
+    assert one.why == "SLURM-job '12' failed, SLURM status is: 'OUT_OF_MEMORY'."
 
 
 def test_a_job_that_succeeds_when_tried_again_has_not_failed(tmp_path: Path) -> None:
@@ -62,22 +83,20 @@ def test_a_job_that_succeeds_when_tried_again_has_not_failed(tmp_path: Path) -> 
     assert found.rules == {"isa": (3, 3), "mosaic": (1, 1)}
 
 
-def test_only_the_last_run_counts(tmp_path: Path) -> None:
+def test_only_the_last_run_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status.read(folder(tmp_path, BEGIN, FAILED, BEGIN, ONE_DONE)).state == "stopped"
     assert status.read(folder(tmp_path, BEGIN, FAILED, "Building DAG of jobs...\nNothing to be done\n")).state == "done"
-    stopped = "rule isa [year=2021]: stopped before it was done\n"
-    found = status.read(folder(tmp_path, BEGIN, ONE_DONE, stopped))
+    monkeypatch.setenv(notes.FOLDER, str(tmp_path / notes.PLACE))
+    notes.fail(notes.Failure("isa [year=2021]", "stopped before it was done", "", notes.STOPPED))
+    found = status.read(folder(tmp_path, BEGIN, ONE_DONE))
     assert (found.state, found.failures) == ("stopped", [])
 
 
 def test_who_works_there_and_on_what(tmp_path: Path) -> None:
     results = folder(tmp_path, BEGIN, ONE_DONE)
-    notes = results / ".jointseg/progress"
-    notes.mkdir(parents=True)
-    (notes / "77.job").write_text(json.dumps({"job": "isa [tile=a]", "started": time.time() - 125}))
-    (notes / "77.json").write_text(
-        json.dumps({"what": "windows", "done": 5, "total": 20, "unit": "window", "seconds": 10})
-    )
+    where = results / notes.PLACE
+    notes.write(where / "node-77.job", {"job": "isa [tile=a]", "started": time.time() - 125})
+    notes.write(where / "node-77.json", {"what": "windows", "done": 5, "total": 20, "unit": "window", "seconds": 10})
     (results / "manifests/isa/2021").mkdir(parents=True)
     for name in ("isa/2021/a", "isa/2021/b", "growth"):
         (results / f"manifests/{name}.json").write_text("{}")
@@ -106,8 +125,9 @@ def test_a_command_is_told_how_a_run_ended(tmp_path: Path, capsys: pytest.Captur
     assert "--notify 'exit 7' ended with status 7" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("told")
 def test_the_verb_prints_json_lines_and_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = folder(tmp_path, BEGIN, ONE_DONE, FAILED.replace("band 4", "band <4>"))
+    results = folder(tmp_path, BEGIN, ONE_DONE, FAILED)
     assert cli.main(["status", str(results), "--html", str(tmp_path / "status.html")]) == 1
     assert "failed   isa [year=2021 tile=50N_E0664_N3540]: composite has no band <4>" in capsys.readouterr().out
     page = (tmp_path / "status.html").read_text()

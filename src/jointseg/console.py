@@ -1,6 +1,5 @@
 """What `jointseg run` shows: the jobs done, a bar for each running job, failures in one line."""
 
-import json
 import re
 import time
 from collections import deque
@@ -11,11 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-# Snakemake's own words, and the one line of a failing job (see provenance.record).
+from jointseg import notes
+
+# Snakemake's own words.
 _STEPS = re.compile(r"^(\d+) of (\d+) steps \(")
 _TOTAL = re.compile(r"^total\s+(\d+)\s*$")
 _STARTED = re.compile(r"^Job (\d+): (.+)$")
-_FAILED = re.compile(r"^rule \w+(?: \[[^\]]*\])?: \S")
 _STOPPING = "Terminating processes on user request"
 _IDLE = "Nothing to be done"
 
@@ -28,7 +28,6 @@ class Flow:
     total: int = 0
     idle: bool = False
     stopping: bool = False
-    failures: list[str] = field(default_factory=list)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
 
     def hear(self, line: str) -> str | None:
@@ -41,8 +40,6 @@ class Flow:
             self.total = int(found[1])
         elif found := _STARTED.match(line):
             return found[2]
-        elif _FAILED.match(line):
-            self.failures.append(line)
         self.stopping = self.stopping or line.startswith(_STOPPING)
         self.idle = self.idle or line.startswith(_IDLE)
         return None
@@ -72,18 +69,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
-def running(folder: Path) -> dict[int, dict]:
-    """Every running job by process: {"job", "started"} and, where it counts something, its bar's state."""
-    jobs: dict[int, dict] = {}
-    for note in sorted(folder.glob("*.job")):
-        bar = note.with_suffix(".json")
-        try:
-            jobs[int(note.stem)] = json.loads(note.read_text()) | (json.loads(bar.read_text()) if bar.exists() else {})
-        except (OSError, ValueError):  # ended, or being written, just now
-            continue
-    return jobs
-
-
 def rate(job: dict) -> str:
     """Rate and time left of a running job, from its bar's state."""
     if not job.get("seconds") or not job.get("done"):
@@ -102,7 +87,8 @@ class Display:
         self.console, self.folder = console, folder
         self.flow = Flow()
         self.started = time.monotonic()
-        self._bars: dict[int, TaskID] = {}
+        self.failures: list[notes.Failure] = []
+        self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
@@ -125,15 +111,16 @@ class Display:
 
     def hear(self, line: str) -> None:
         """Takes one line of Snakemake's output."""
-        before = len(self.flow.failures)
         words = self.flow.hear(line)
-        if len(self.flow.failures) > before:
-            self.console.print(Text(line, style="red"), soft_wrap=True)
-        elif words and not self.console.is_terminal:
+        if words and not self.console.is_terminal:
             self.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def draw(self) -> None:
-        """Brings the bars up to date with the state files of the running jobs."""
+        """Tells of jobs that failed, once each, and brings the bars up to date with the notes of the running jobs."""
+        for each in notes.failures(self.folder):
+            if each not in self.failures:
+                self.failures.append(each)
+                self.console.print(Text(each.line(), style="red"), soft_wrap=True)
         if not self.console.is_terminal:
             return
         flow = self.flow
@@ -141,15 +128,15 @@ class Display:
         if flow.done:
             left = duration((time.monotonic() - self.started) / flow.done * (flow.total - flow.done)) + " left"
         self._progress.update(self._all, completed=flow.done, total=flow.total or None, rate=left)
-        jobs = running(self.folder)
-        for pid in self._bars.keys() - jobs.keys():
-            self._progress.remove_task(self._bars.pop(pid))
-        for pid, job in jobs.items():
-            if pid not in self._bars:
-                self._bars[pid] = self._progress.add_task(job["job"], total=None, rate="")
+        jobs = notes.running(self.folder)
+        for name in self._bars.keys() - jobs.keys():
+            self._progress.remove_task(self._bars.pop(name))
+        for name, job in jobs.items():
+            if name not in self._bars:
+                self._bars[name] = self._progress.add_task(job["job"], total=None, rate="")
             what = f"{job['job']}: {job['what']}" if "what" in job else job["job"]
             self._progress.update(
-                self._bars[pid],
+                self._bars[name],
                 description=f"  {what}",
                 completed=job.get("done", 0),
                 total=job.get("total"),
@@ -164,7 +151,7 @@ class Display:
             said = "nothing to do: everything is up to date" if flow.idle else f"{flow.done} of {flow.total} jobs done"
             self.console.print(f"{said} ({took})", highlight=False)
             return
-        if not flow.failures and not flow.stopping:
+        if not self.failures and not flow.stopping:
             for line in flow.reason():
                 self.console.print(Text(line, style="red"), soft_wrap=True)
         word = "stopped" if flow.stopping else "failed"

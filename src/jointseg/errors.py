@@ -1,5 +1,9 @@
-"""The one error that bad input raises."""
+"""The errors that a job tells in one sentence."""
 
 
 class DataError(ValueError):
     """Bad input, told in one sentence: the thing, its value, what was expected and the remedy."""
+
+
+class PassingError(DataError):
+    """A server that gave no answer, for now: the same job, started again later, may do."""

@@ -1,9 +1,12 @@
-"""One run at a time in a results folder, and the leftovers of a run that was killed."""
+"""One run at a time in a results folder, from whatever machine, and the leftovers of a run that was killed."""
 
 import fcntl
 import json
 import os
+import shutil
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from typing import Any
 from jointseg.errors import DataError
 
 NAME = Path(".jointseg", "run.lock")
+# A run says that it lives by the time of its lock file: some file systems do not share locks between machines.
+BEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
 
 
 class InUseError(DataError):
@@ -35,6 +40,14 @@ class Held:
     killed: dict[str, Any] | None
     fresh: bool
 
+    def beat(self) -> None:
+        """Says that the run lives. Call it every BEAT_SECONDS."""
+        os.utime(self.descriptor)
+
+    def tell(self, **more: Any) -> None:
+        """Adds to what the lock says of the run."""
+        _replace(self.descriptor, json.dumps({**(_content(self.descriptor) or {}), **more}) + "\n")
+
 
 @contextmanager
 def hold(results: Path, command: list[str]) -> Iterator[Held]:
@@ -49,6 +62,7 @@ def hold(results: Path, command: list[str]) -> Iterator[Held]:
         except BlockingIOError:
             raise InUseError(_who(results, _content(descriptor))) from None
         killed = _content(descriptor)
+        _refuse_if_alive(results, killed, time.time() - os.fstat(descriptor).st_mtime)
         own = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -126,11 +140,41 @@ def _replace(descriptor: int, text: str) -> None:
     os.fsync(descriptor)
 
 
+def _refuse_if_alive(results: Path, left: dict[str, Any] | None, age: float) -> None:
+    """Raises InUseError where the lock is free, but what the last run wrote of itself tells that it, or its jobs, still work."""
+    if not left:
+        return
+    if left["host"] != socket.gethostname() and age < DEAD_SECONDS:
+        raise InUseError(
+            f"{_user(results, left)}; it said so {age:.0f} s ago: wait for it to end or stop it there. If {left['host']} is "
+            f"dead, run again in {DEAD_SECONDS - age:.0f} s"
+        )
+    jobs = _cluster_jobs(left["slurm"]) if "slurm" in left else []
+    if jobs:
+        raise InUseError(
+            f"{_user(results, left)}; that run is gone, but its Slurm jobs {', '.join(jobs)} still wait or work: wait for "
+            f"them, or stop them with scancel --name {left['slurm']}"
+        )
+
+
+def _cluster_jobs(run: str) -> list[str]:
+    """Numbers of the jobs that Slurm has of a run; none where this machine does not see its cluster."""
+    if shutil.which("squeue") is None:
+        return []
+    asked = ["squeue", "--noheader", "--format=%i", f"--name={run}", "--states=PENDING,RUNNING,COMPLETING"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+
+
+def _user(results: Path, run: dict[str, Any]) -> str:
+    """What a lock says of the run that holds it, or held it."""
+    command = " ".join(run["command"])
+    return f"{results} is in use by process {run['pid']} on {run['host']} since {run['started']} ({command})"
+
+
 def _who(results: Path, run: dict[str, Any] | None) -> str:
     if not run:
         return f"{results} is in use by another run; wait for it to end"
-    pid, host = run["pid"], run["host"]
-    who = f"{results} is in use by process {pid} on {host} since {run['started']} ({' '.join(run['command'])})"
+    pid, host, who = run["pid"], run["host"], _user(results, run)
     if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
         left = _holders(results / NAME)
         names = ", ".join(map(str, left)) or "unknown"

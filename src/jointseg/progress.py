@@ -1,18 +1,16 @@
 """Progress of long loops: log lines, and a state file from which `jointseg run` draws its bars."""
 
-import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
+
+from jointseg import notes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-FOLDER = "JOINTSEG_PROGRESS"  # environment variable: where the state files of running jobs go
 STATE_SECONDS, LOG_SECONDS = 0.5, 15.0
 
 
@@ -24,8 +22,7 @@ class Bar:
         self.done: float = 0
         self.started = time.monotonic()
         self._told = self._logged = 0.0
-        folder = os.environ.get(FOLDER)
-        self._state = Path(folder) / f"{os.getpid()}.json" if folder else None
+        self._state = notes.own(".json")
 
     def advance(self, amount: float = 1) -> None:
         self.done += amount
@@ -54,11 +51,8 @@ class Bar:
         assert self._state is not None
         state = {"what": self.what, "done": self.done, "total": self.total, "unit": self.unit}
         state["seconds"] = time.monotonic() - self.started
-        beside = self._state.with_suffix(".part")
         try:
-            self._state.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(state))
-            beside.replace(self._state)
+            notes.write(self._state, state)
         except OSError as error:  # a bar that cannot be drawn must not end the work it tells of
             log.warning("progress is not shown: %s", error)
             self._state = None

@@ -8,37 +8,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jointseg import lock, raster, templates
-from jointseg.console import duration, rate, running
+from jointseg import lock, notes, raster, templates
+from jointseg.console import duration, rate
 from jointseg.errors import DataError
+from jointseg.notes import Failure
 
 PAGE = Path(__file__).with_name("status.html.j2")
 LOG = Path("logs", "snakemake.log")
 STATES = ("never ran", "running", "done", "failed", "stopped")
-# Snakemake's own words, and the one line of a failing job (see provenance.record).
+KILLED = "ended without a word: killed, or its node was lost"
+# Snakemake's own words.
 _BEGIN = re.compile(r"^Building DAG of jobs")
 _COUNT = re.compile(r"^(\w+)\s+(\d+)\s*$")
 _FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\w+)\)")
 _STEPS = re.compile(r"^(\d+) of (\d+) steps \(")
-_FAILED = re.compile(r"^rule (?P<job>(?P<rule>\w+)(?: \[[^\]]*\])?): (?P<why>\S.*)$")
 _ERROR_IN = re.compile(r"^Error in rule (\w+):")
-_DETAIL = re.compile(r"^    (jobid|log): (\S+)")
+_DETAIL = re.compile(r"^    (message|jobid|log): (\S+.*)")
 _RETRIED = re.compile(r"^Trying to restart job \d+")
-_STOPPED = "stopped before it was done"
-
-
-@dataclass
-class Failure:
-    """A job that failed: its name with wildcards, why in one sentence, the log that has the rest, and its number in the run."""
-
-    job: str
-    why: str
-    log: str = ""
-    number: str = ""
-
-    @property
-    def rule(self) -> str:
-        return self.job.partition(" ")[0]
 
 
 @dataclass(frozen=True)
@@ -95,11 +81,14 @@ def read(results: Path) -> Status:
         heard.take(line)
     status.done, status.total, status.retries = heard.done, heard.total, heard.retries
     status.rules = heard.rules()
-    status.failures = [each for each in heard.failures if not each.why.startswith(_STOPPED)]
+    told = notes.failures(results / notes.PLACE)
+    known = {(each.rule, each.log) for each in told}
+    killed = [each for each in heard.failures.values() if (each.rule, each.log) not in known]
+    status.failures = [each for each in (*told, *killed) if each.cause != notes.STOPPED]
     status.made = _made(results / "manifests")
     if status.holder is not None:
         status.state = "running"
-        status.running = [_running(job) for job in running(results / lock.NAME.parent / "progress").values()]
+        status.running = [_running(job) for job in notes.running(results / notes.PLACE).values()]
     elif status.failures:
         status.state = "failed"
     elif heard.idle or (heard.total and heard.done == heard.total):
@@ -117,11 +106,11 @@ class _Heard:
     total: int = 0
     idle: bool = False
     retries: int = 0
-    failures: list[Failure] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
     wanted: dict[str, int] = field(default_factory=dict)
     finished: Counter[str] = field(default_factory=Counter)
     _counting: bool = False
-    _rule: str = ""
+    _error: dict[str, str] = field(default_factory=dict)
 
     def take(self, line: str) -> None:
         if line.startswith("Job stats"):
@@ -136,28 +125,26 @@ class _Heard:
                 self.wanted[found[1]] = int(found[2])
         elif found := _FINISHED.match(line):
             self.finished[found[2]] += 1
-            self.failures = [each for each in self.failures if each.number != found[1]]
+            self.failures.pop(found[1], None)
         elif found := _STEPS.match(line):
             self.done, self.total = int(found[1]), int(found[2])
-        elif found := _FAILED.match(line):
-            self.failures.append(Failure(found["job"], found["why"]))
         elif found := _ERROR_IN.match(line):
-            self._rule = found[1]
+            self._error = {"rule": found[1]}
         elif found := _DETAIL.match(line):
-            self._told(found[1], found[2])
+            self._error[found[1]] = found[2]
+            self._told()
         elif _RETRIED.match(line):
             self.retries += 1
         self.idle = self.idle or line.startswith("Nothing to be done")
 
-    def _told(self, what: str, value: str) -> None:
-        """A line of the block on a failed job, which follows the line that the job itself wrote."""
-        for each in self.failures:
-            if each.rule == self._rule and not (each.number if what == "jobid" else each.log):
-                if what == "jobid":
-                    each.number = value
-                else:
-                    each.log = value
-                return
+    def _told(self) -> None:
+        """The block on a failed job, which may tell less with every line that is not there."""
+        error = self._error
+        if "rule" in error and "jobid" in error:
+            message = error.get("message", "None")
+            why = KILLED if message == "None" else message
+            log = error.get("log", "").removesuffix(" (check log file(s) for error details)")
+            self.failures[error["jobid"]] = Failure(f"{error['rule']} (job {error['jobid']})", why, log, notes.ERROR)
 
     def rules(self) -> dict[str, tuple[int, int]]:
         """Jobs done and planned by rule; `all` makes nothing."""

@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from jointseg import raster
+from jointseg.errors import DataError
 from jointseg.provenance import cards, crate, stac, statement
+from jointseg.provenance.code import SOURCE
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.released import Run, gather
 
@@ -28,8 +30,8 @@ def release(
     report: Path,
     growth: Path,
     checkpoints: list[Path],
-    workflow: list[Path],
     catalogue: Path,
+    workflow: dict[str, str],
     settings: dict[str, Any],
     accuracy: Path | None = None,
 ) -> dict[str, Any]:
@@ -42,14 +44,14 @@ def release(
         report: the HTML report.
         growth: the table of the cities' areas.
         checkpoints: the networks that made the maps.
-        workflow: the Snakefile first, then the files that it includes.
         catalogue: the folder to make. Maps stay where they are; it points at them.
+        workflow: sha256 of the workflow's files by their place beside the package: the Snakefile, then what it includes.
         settings: all settings of the run as plain values.
         accuracy: the table of accuracy; None for a run that has no test chips.
 
     Raises:
         DataError: for a map without manifest, of another size than its manifest says or with other codes than
-            0, 1 and 255, and for a checkpoint that this package did not write.
+            0, 1 and 255, for a checkpoint that this package did not write, and for a file of the workflow that is another.
     """
     results = catalogue.parent
     run = gather(manifests, {"isa": isa, "mosaics": mosaics}, report, results, settings)
@@ -65,12 +67,13 @@ def release(
     return {"tiles": len(isa), "mosaics": len(mosaics), "jobs": len(run.jobs), "digest": run.digest}
 
 
-def _copy_workflow(part: Path, files: list[Path], run: Run) -> dict[str, Path]:
+def _copy_workflow(part: Path, files: dict[str, str], run: Run) -> dict[str, Path]:
     """Copies the workflow and writes the settings; the copies by their place in the release, the main one first."""
-    home = files[0].parent
     copies = {}
-    for file in files:
-        place = f"{WORKFLOW}/{file.relative_to(home).as_posix()}"
+    for name, digest in files.items():
+        place, file = f"{WORKFLOW}/{name}", SOURCE.parent / name
+        if not file.is_file() or file_digest(file) != digest:
+            raise DataError(f"{file} is not the {name} of this run; run the Snakefile that lies beside the package")
         copies[place] = part / place
         copies[place].parent.mkdir(parents=True, exist_ok=True)
         copies[place].write_bytes(file.read_bytes())

@@ -1,5 +1,6 @@
 """What a job ran on and with: commit, packages, processor, times, memory."""
 
+import json
 import os
 import platform
 import resource
@@ -14,6 +15,7 @@ from typing import Any
 from jointseg.provenance.code import LOCK_FILE, SOURCE
 from jointseg.provenance.digest import file_digest
 
+COMMIT = "commit.json"  # beside the package where it is a copy that a run froze: of what commit, and whether changed
 # Packages that pixels pass through.
 MAIN_PACKAGES = (
     *("jointseg", "python", "numpy", "scipy", "torch", "transformers", "safetensors", "rasterio", "gdal (rasterio)"),
@@ -33,12 +35,22 @@ def software() -> dict[str, Any]:
         versions["gdal (rasterio)"] = sys.modules["rasterio"].__gdal_version__
     if "jointseg.gdal" in sys.modules:
         versions["gdal (tools)"] = _said(["gdalinfo", "--version"], home) or "none"
+    return {
+        **commit(home),
+        "lock": {"file": lock.name, "sha256": file_digest(lock)} if lock.is_file() else None,
+        "versions": versions,
+    }
+
+
+def commit(home: Path) -> dict[str, Any]:
+    """{"commit", "dirty"} of a checkout, or of the one that a frozen copy was taken from; None where it is not known."""
+    frozen = home / COMMIT
+    if frozen.is_file():
+        return json.loads(frozen.read_text(encoding="utf-8"))
     changes = _said(["git", "status", "--porcelain", "--untracked-files=no"], home)
     return {
         "commit": _said(["git", "rev-parse", "HEAD"], home) or None,
         "dirty": None if changes is None else bool(changes),
-        "lock": {"file": lock.name, "sha256": file_digest(lock)} if lock.is_file() else None,
-        "versions": versions,
     }
 
 

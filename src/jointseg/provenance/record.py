@@ -5,20 +5,20 @@ import inspect
 import json
 import logging
 import math
-import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from jointseg import progress, raster
-from jointseg.errors import DataError
+from jointseg import notes, raster
+from jointseg.errors import DataError, PassingError
 from jointseg.provenance import machine
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.code import code_digest, code_parts, environment
@@ -44,25 +44,32 @@ def run_job(snakemake: Any, function: Step) -> None:
 
     Raises:
         SystemExit: with status 1 when the step fails; its outputs are then removed, one line on standard error
-            says why, and the log of the rule has the rest.
+            says why, and the log of the rule has the rest. A job that Snakemake starts again, although it refused its
+            input before in the same run, says the same at once.
     """
-    label = _label(snakemake)
+    job = _label(snakemake)
+    kept = str(snakemake.log[0]) if len(snakemake.log) else ""
     signal.signal(signal.SIGTERM, _terminated)
-    outputs = [Path(path) for path in snakemake.output]
+    before = notes.failure(job)
+    if before is not None and before.cause == notes.INPUT:
+        _fail(snakemake, before, 1)
     try:
         _log_to(snakemake.log)
-        with _announced(snakemake):
+        with _announced(job):
             _run(snakemake, function)
+        notes.forget(job)
     except DataError as error:
         log.exception("bad input")
-        _fail(outputs, f"{label}: {error}", 1)
+        cause = notes.PASSING if isinstance(error, PassingError) else notes.INPUT
+        _fail(snakemake, notes.Failure(job, str(error), kept, cause), 1)
     except Exception as error:
         log.exception("the step failed")
-        where = f" (see {snakemake.log[0]})" if len(snakemake.log) else ""
-        _fail(outputs, f"{label}: {type(error).__name__}: {error}{where}", 1)
+        where = f" (see {kept})" if kept else ""
+        _fail(snakemake, notes.Failure(job, f"{type(error).__name__}: {error}{where}", kept, notes.ERROR), 1)
     except (KeyboardInterrupt, SystemExit) as stop:
         status = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else stop.code
-        _fail(outputs, f"{label}: stopped before it was done", status if isinstance(status, int) else 1)
+        failure = notes.Failure(job, "stopped before it was done", kept, notes.STOPPED)
+        _fail(snakemake, failure, status if isinstance(status, int) else 1)
 
 
 def _run(snakemake: Any, function: Step) -> None:
@@ -123,7 +130,7 @@ def _run(snakemake: Any, function: Step) -> None:
 
 def _label(snakemake: Any) -> str:
     wildcards = " ".join(f"{name}={value}" for name, value in snakemake.wildcards.items())
-    return f"rule {snakemake.rule}" + (f" [{wildcards}]" if wildcards else "")
+    return snakemake.rule + (f" [{wildcards}]" if wildcards else "")
 
 
 def _log_to(names: Any) -> None:
@@ -142,23 +149,23 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _fail(outputs: list[Path], line: str, status: int) -> NoReturn:
-    for path in outputs:
-        raster.remove(path)
-    print(" ".join(line.split()), file=sys.stderr, flush=True)
+def _fail(snakemake: Any, failure: notes.Failure, status: int) -> NoReturn:
+    for path in snakemake.output:
+        raster.remove(Path(path))
+    failure = replace(failure, why=" ".join(failure.why.split()))
+    notes.fail(failure)
+    print(failure.line(), file=sys.stderr, flush=True)
     raise SystemExit(status)
 
 
 @contextmanager
-def _announced(snakemake: Any) -> Iterator[None]:
+def _announced(job: str) -> Iterator[None]:
     """Tells `jointseg run` which job this process is, beside the state of its bars."""
-    folder = os.environ.get(progress.FOLDER)
-    if not folder:
+    note = notes.own(".job")
+    if note is None:
         yield
         return
-    note = Path(folder) / f"{os.getpid()}.job"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps({"job": _label(snakemake).removeprefix("rule "), "started": time.time()}))
+    notes.write(note, {"job": job, "started": time.time()})
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from jointseg.errors import DataError
+from jointseg.errors import DataError, PassingError
 from jointseg.sentinel2 import asking
 from jointseg.sentinel2.asking import Answer, AnswerError, ask
 
@@ -67,12 +67,12 @@ def refusal(fault: AnswerError, what: str, project: str) -> DataError:
             "so that it is made again"
         )
     if fault.status == 429:
-        return DataError(
+        return PassingError(
             f"Earth Engine's quota of project {project!r} is still used up after {asking.TRIES} tries for {what} "
             f"({fault}); lower sentinel2.requests or have the quota raised, then {_LATER}"
         )
     if fault.passing:
-        return DataError(
+        return PassingError(
             f"Earth Engine gives no whole answer for {what} in {asking.TRIES} tries (at last: {fault}); check the "
             f"network and {_LATER}"
         )

@@ -10,7 +10,7 @@ import rasterio
 import requests
 from rasterio.errors import RasterioError
 
-from jointseg.errors import DataError
+from jointseg.errors import DataError, PassingError
 from jointseg.grid import Tile
 from jointseg.sentinel2 import asking
 from jointseg.sentinel2.asking import Answer, AnswerError, ask
@@ -62,7 +62,7 @@ def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
         items = list(found.items_as_dicts())
     except AnswerError as fault:
         if fault.passing:
-            raise DataError(
+            raise PassingError(
                 f"the STAC catalogue {source['url']} gives no whole answer for {collection} in {asking.TRIES} tries "
                 f"(at last: {fault}); check the network and run again later"
             ) from fault
@@ -142,7 +142,7 @@ class Urls(Files):
             return ask(once, f"{', '.join(keys)} of scene {scene.id}")
         except AnswerError as fault:
             if fault.passing:
-                raise DataError(f"{fault} (asked {asking.TRIES} times)") from fault
+                raise PassingError(f"{fault} (asked {asking.TRIES} times)") from fault
             raise DataError(
                 f"{fault} (its server answers with HTTP status {fault.status}: 401 and 403 ask for sentinel2.source.sign, "
                 "404 and 410 for a new scene list)"

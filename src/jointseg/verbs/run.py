@@ -1,7 +1,8 @@
-"""`jointseg run`: the flow of a config, with bars; one run at a time in a results folder."""
+"""`jointseg run`: the flow of a config, with bars, from a copy of its code; one run at a time in a results folder."""
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from jointseg.verbs import Verbs, verb
 POLL_SECONDS = 0.2
 FORWARD_SECONDS = 1.0
 NOTIFY_SECONDS = 60
+SLURM_RUN = re.compile(r"^SLURM run ID: (\S+)")
 # Options of Snakemake with which it makes nothing: it then speaks for itself, and needs no lock.
 TALK_ONLY = {
     *("-n", "--dry-run", "--dryrun", "--lint", "--report", "--dag", "--rulegraph", "--filegraph", "--d3dag"),
@@ -34,14 +36,21 @@ def add(verbs: Verbs) -> None:
         "  jointseg run config.yaml --cores 8            on eight\n"
         "  jointseg run config.yaml -n                   what would run, and why\n"
         "  jointseg run config.yaml --until composite    up to the composites\n"
+        "  jointseg run config.yaml --profile slurm      on a cluster, as profiles/slurm says\n"
         "  jointseg run config.yaml --notify 'mail -s JointSeg team@example.org'   told when it ends\n\n"
-        "Further arguments go to Snakemake. One run at a time works in a results folder. Its exit status is\n"
-        "Snakemake's, or 3 when another run holds the folder. Snakemake's output is kept in logs/snakemake.log\n"
+        "Further arguments go to Snakemake. Code and config are copied when the run starts: editing them changes\n"
+        "nothing of it. One run at a time works in a results folder. The exit status is Snakemake's, or 3 when another run holds the folder. Snakemake's output is kept in logs/snakemake.log\n"
         "of the results folder.",
     )
     parser.add_argument("config", type=Path, help="YAML config, such as examples/rehearsal/config.yaml")
     parser.add_argument(
-        "--cores", default=str(os.cpu_count()), metavar="N", help="CPUs to use (default: all, %(default)s)"
+        "--cores", metavar="N", help=f"CPUs to use (default: what the profile says; all, {os.cpu_count()})"
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        default="default",
+        help="a folder of profiles/, or another with Snakemake's config.yaml (default: %(default)s)",
     )
     parser.add_argument(
         "--notify",
@@ -53,40 +62,70 @@ def add(verbs: Verbs) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    snakefile = ["--snakefile", str(given.snakefile)] if given.snakefile else []
-    command = [sys.executable, "-m", "snakemake", *snakefile, "--configfile", str(given.config)]
-    command += ["--cores", given.cores, "--rerun-incomplete", *given.rest]
     results = _results(given)
     if TALK_ONLY & set(given.rest):
-        return subprocess.call(command)
+        return subprocess.call(_command(given, given.config, given.snakefile, Path()))
 
     from rich.console import Console
 
-    from jointseg import lock, progress
+    from jointseg import lock, notes
     from jointseg.console import Display
+    from jointseg.frozen import freeze
 
-    folder = results / ".jointseg" / "progress"
+    folder = results / notes.PLACE
     log = results / "logs" / "snakemake.log"
     with lock.hold(results, ["jointseg", "run", str(given.config), *given.rest]) as held:
         lock.clear_stale(held, results)
-        folder.mkdir(parents=True, exist_ok=True)
+        notes.clear(folder)
         log.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.iterdir():
-            left.unlink()
+        environment = {**os.environ, notes.FOLDER: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
+        if given.snakefile is None:
+            frozen = freeze(given.config, results)
+            command = _command(given, frozen.config, frozen.snakefile, frozen.home)
+            before = os.environ.get("PYTHONPATH")
+            environment["PYTHONPATH"] = os.pathsep.join([str(frozen.source.absolute()), *([before] if before else [])])
+        else:
+            command = _command(given, given.config, given.snakefile, Path())
         # A shell that starts a run in the background has it ignore SIGINT, and with it whatever it starts: TERM, which
         # becomes SIGINT here, would then stop nothing.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # Into the file and not through a pipe: Snakemake then survives this process.
         with open(log, "ab") as out, open(log, encoding="utf-8", errors="replace") as heard:
             heard.seek(0, os.SEEK_END)
-            environment = {**os.environ, progress.FOLDER: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
             flow = subprocess.Popen(command, stdin=held.descriptor, stdout=out, stderr=out, env=environment)
             with Display(Console(), folder) as display:
-                _follow(flow, heard, display)
+                _follow(flow, heard, display, held)
         display.conclude(flow.returncode, log)
     if given.notify:
         _notify(given.notify, results)
     return flow.returncode
+
+
+def _command(given: argparse.Namespace, config: Path, snakefile: Path | None, home: Path) -> list[str]:
+    """Snakemake's command line.
+
+    Args:
+        config: the config file.
+        snakefile: None for the one of this folder.
+        home: the folder that holds `profiles`.
+    """
+    command = [sys.executable, "-m", "snakemake", *(["--snakefile", str(snakefile)] if snakefile else [])]
+    command += ["--configfile", str(config), "--rerun-incomplete"]
+    profile = next(
+        (path for path in (home / "profiles" / given.profile, Path(given.profile)) if _is_profile(path)), None
+    )
+    if profile is None and given.profile != "default":
+        raise DataError(
+            f"{given.profile} is neither a folder of profiles/ nor one with a config.yaml; correct --profile"
+        )
+    # Snakemake's --profile would be read beside profiles/default, not in its place.
+    command += ["--workflow-profile", str(profile)] if profile else []
+    cores = given.cores or (None if profile else "all")
+    return [*command, *(["--cores", cores] if cores else []), *given.rest]
+
+
+def _is_profile(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.yaml", "config.v9+.yaml"))
 
 
 def _notify(command: str, results: Path) -> None:
@@ -145,9 +184,11 @@ def _overrides(rest: list[str]) -> dict[str, Any]:
     return found
 
 
-def _follow(flow: subprocess.Popen, heard: Any, display: Any) -> None:
-    """Shows what Snakemake says until it ends; Ctrl-C and TERM stop it in order."""
-    told = 0.0
+def _follow(flow: subprocess.Popen, heard: Any, display: Any, held: Any) -> None:
+    """Shows what Snakemake says until it ends, and says that the run lives; Ctrl-C and TERM stop it in order."""
+    from jointseg.lock import BEAT_SECONDS
+
+    told = beat = 0.0
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     rest = ""
     while True:
@@ -157,6 +198,11 @@ def _follow(flow: subprocess.Popen, heard: Any, display: Any) -> None:
             *lines, rest = rest.split("\n")
             for line in lines:
                 display.hear(line)
+                if found := SLURM_RUN.match(line):
+                    held.tell(slurm=found[1])
+            if time.monotonic() - beat > BEAT_SECONDS:
+                beat = time.monotonic()
+                held.beat()
             display.draw()
             if ended:
                 return

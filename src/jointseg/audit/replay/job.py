@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
-from jointseg import progress
+from jointseg import notes
 from jointseg.audit.lineage import Lineage
 from jointseg.errors import DataError
 from jointseg.provenance.cache import HashCache
@@ -155,7 +155,7 @@ def _environment(manifest: Manifest) -> dict[str, str]:
     """As the job had it: threads, and this process's modules."""
     threads = manifest.written["device"].get("torch_threads") or manifest.written["params"].get("threads") or 1
     modules = os.pathsep.join(str(Path(place).resolve()) for place in sys.path)
-    environment = {key: value for key, value in os.environ.items() if key != progress.FOLDER}
+    environment = {key: value for key, value in os.environ.items() if key != notes.FOLDER}
     return environment | dict.fromkeys(THREADS, str(threads)) | {"PYTHONPATH": modules}
 
 
