@@ -27,6 +27,22 @@ rule all:
         everything,
 
 
+# Parts of it, to ask for by name: Snakemake's --until does not see beyond the checkpoint.
+rule all_scenes:
+    input:
+        lambda wildcards: [f"{R}/sentinel2/scenes/{year}/{tile}.json" for year in C.years for tile in tiles(year=year)],
+
+
+rule all_composites:
+    input:
+        lambda wildcards: [path for year in C.years for path in composites(year, tiles(year=year))],
+
+
+rule all_maps:
+    input:
+        lambda wildcards: [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
+
+
 if C.ablation is not None:
 
     rule ablations:

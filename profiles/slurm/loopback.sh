@@ -86,8 +86,9 @@ stop() {
 
 # Without accounting jobs are looked up by squeue, and need no account; a CPU in the place of GPUs; short waits.
 options() {
-  echo --profile slurm --slurm-no-account --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2 \
-    --seconds-between-status-checks 2 --latency-wait 5 --set-resources isa:gpu=0
+  # --set-resources takes all words up to the next option: not the last one.
+  echo --profile slurm --set-resources isa:gpu=0 --slurm-no-account --slurm-status-command squeue \
+    --slurm-init-seconds-before-status-checks 2 --seconds-between-status-checks 2 --latency-wait 5
 }
 
 case "${1:-}" in

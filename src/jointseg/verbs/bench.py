@@ -19,7 +19,7 @@ def add(verbs: Verbs) -> None:
         "  jointseg bench inference examples/rehearsal/config.yaml              the networks that map\n"
         "  jointseg bench inference examples/rehearsal/config.yaml --preset paper --of config.yaml --rounds 1\n"
         "  jointseg bench inference config.yaml --precision bf16 --threads 8\n\n"
-        "The tile's composites must be there: run the config first, at least --until composite. Told are seconds\n"
+        "The tile's composites must be there: run the config first, at least all_composites. Told are seconds\n"
         "and shares of the stages, km2 an hour, hours for the belt, peak memory, the device's measured roofs and\n"
         "how near the engine comes to them, and what bf16 and logits contracted before they are upsampled change.\n"
         "The numbers go into a page of Markdown and a JSON file beside it, which `jointseg plan` reads.\n\n"

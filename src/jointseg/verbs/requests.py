@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
         run,
         "Tell what composing would ask of the Sentinel-2 server, without asking it.",
         "examples:\n"
-        "  jointseg run config.yaml --until scenes      list the scenes first: a search for each tile and year\n"
+        "  jointseg run config.yaml all_scenes          list the scenes first: a search for each tile and year\n"
         "  jointseg requests config.yaml                requests and bytes by year\n"
         "  jointseg requests config.yaml --year 2021\n"
         "  jointseg requests config.yaml --json > requests.json\n\n"

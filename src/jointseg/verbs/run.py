@@ -35,7 +35,7 @@ def add(verbs: Verbs) -> None:
         "  jointseg run config.yaml                      all of it, on all CPUs\n"
         "  jointseg run config.yaml --cores 8            on eight\n"
         "  jointseg run config.yaml -n                   what would run, and why\n"
-        "  jointseg run config.yaml --until composite    up to the composites\n"
+        "  jointseg run config.yaml all_composites       up to the composites; all_maps: up to the maps\n"
         "  jointseg run config.yaml --profile slurm      on a cluster, as profiles/slurm says\n"
         "  jointseg run config.yaml --notify 'mail -s JointSeg team@example.org'   told when it ends\n\n"
         "Further arguments go to Snakemake. Code and config are copied when the run starts: editing them changes\n"
