@@ -2,7 +2,7 @@ from jointseg.provenance.digest import file_digest
 
 # The files that are the workflow, the Snakefile first, and their digests: where they lie does not matter, so a run from a
 # frozen copy and one from the checkout are the same.
-HOME = Path(workflow.basedir)
+HOME = Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent
 FLOW = ["Snakefile", *(f"rules/{path.name}" for path in sorted(HOME.glob("rules/*.smk"))), "rules/step.py"]
 
 

@@ -104,7 +104,7 @@ def test_jobs_that_a_cluster_has_of_a_dead_run_keep_the_folder(tmp_path, left, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
     waiting = tmp_path / "waiting"
-    waiting.write_text("12\n13\n")
+    waiting.write_text("12 PENDING Resources\n13 RUNNING None\n")
     with lock.hold(tmp_path / "own", ["x"]) as held:
         held.tell(slurm="run-1")
         told = json.loads((tmp_path / "own" / lock.NAME).read_text())

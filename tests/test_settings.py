@@ -126,7 +126,7 @@ def test_schema_and_docs_are_in_step():
 
 
 def test_environments_agree():
-    """pyproject pins, the lock file and the conda environment name the same versions."""
+    """pyproject pins, the lock file, the conda environment and the container name the same versions."""
     lock = dict(line.lower().split("==") for line in (ROOT / "requirements.lock").read_text().split())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
@@ -138,6 +138,19 @@ def test_environments_agree():
         )
     conda = yaml.safe_load((ROOT / "envs/jointseg.yaml").read_text())
     assert {"pip": ["-r ../requirements.lock"]} in conda["dependencies"]
+    python = next(each for each in conda["dependencies"] if str(each).startswith("python="))
+    image = (ROOT / "envs/Containerfile").read_text()
+    assert f"FROM python:{python.removeprefix('python=')}-slim-bookworm" in image
+    assert project["requires-python"].startswith(f">={python.removeprefix('python=')},")
+    # Versions come from the lock file alone: nothing else of the index is named.
+    installed = re.findall(r"pip install (.*?)(?: \\)?$", image, re.M)
+    assert [re.sub(r"^(-q|--no-cache-dir| )+", "", words) for words in installed] == [
+        "$(grep '^torch==' requirements.lock)",
+        "-r requirements.lock",
+        "--no-deps -e .",
+    ]
+    for package in ("gdal-bin", "git", "make"):
+        assert package in image
     assert "torchvision" not in lock
 
 

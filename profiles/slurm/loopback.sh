@@ -84,11 +84,12 @@ stop() {
   rm -rf "$SPOOL" "$LOGS" "$CONF"
 }
 
-# Without accounting jobs are looked up by squeue, and need no account; a CPU in the place of GPUs; short waits.
+# Without accounting jobs are looked up by squeue, and need no account; a CPU in the place of GPUs; short waits; no group
+# larger than this machine, for it would wait for ever.
 options() {
   # --set-resources takes all words up to the next option: not the last one.
   echo --profile slurm --set-resources isa:gpu=0 --slurm-no-account --slurm-status-command squeue \
-    --slurm-init-seconds-before-status-checks 2 --seconds-between-status-checks 2 --latency-wait 5
+    --slurm-init-seconds-before-status-checks 2 --seconds-between-status-checks 2 --latency-wait 5 --cores "$(nproc)"
 }
 
 case "${1:-}" in

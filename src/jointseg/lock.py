@@ -149,20 +149,26 @@ def _refuse_if_alive(results: Path, left: dict[str, Any] | None, age: float) -> 
             f"{_user(results, left)}; it said so {age:.0f} s ago: wait for it to end or stop it there. If {left['host']} is "
             f"dead, run again in {DEAD_SECONDS - age:.0f} s"
         )
-    jobs = _cluster_jobs(left["slurm"]) if "slurm" in left else []
+    jobs = cluster_jobs(left)
     if jobs:
         raise InUseError(
-            f"{_user(results, left)}; that run is gone, but its Slurm jobs {', '.join(jobs)} still wait or work: wait for "
+            f"{_user(results, left)}; that run is gone, but its Slurm jobs {', '.join(job.split()[0] for job in jobs)} still wait or work: wait for "
             f"them, or stop them with scancel --name {left['slurm']}"
         )
 
 
-def _cluster_jobs(run: str) -> list[str]:
-    """Numbers of the jobs that Slurm has of a run; none where this machine does not see its cluster."""
-    if shutil.which("squeue") is None:
+def cluster_jobs(run: dict[str, Any]) -> list[str]:
+    """Jobs that Slurm has of the run that a lock tells of, as "number state reason"; none where no cluster is seen from here."""
+    if "slurm" not in run or shutil.which("squeue") is None:
         return []
-    asked = ["squeue", "--noheader", "--format=%i", f"--name={run}", "--states=PENDING,RUNNING,COMPLETING"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    asked = [
+        "squeue",
+        "--noheader",
+        "--format=%i %T %r",
+        f"--name={run['slurm']}",
+        "--states=PENDING,RUNNING,COMPLETING",
+    ]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def _user(results: Path, run: dict[str, Any]) -> str:

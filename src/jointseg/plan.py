@@ -14,9 +14,11 @@ from jointseg.settings import Settings
 from jointseg.study_area import study_area
 from jointseg.tiling import grid
 
+PROFILE_REQUESTS = 40  # that all jobs together may make at a time, in the profiles
 REVISIT_DAYS = 5  # of the two satellites together, at the equator
 # Seconds that composing takes on two cores, a scene and km2: 6.3 s for 24 scenes of 400 km2 (benchmarks/composite.md).
 COMPOSE_S = 6.3 / (24 * 400)
+PER_TILE = ("scenes", "composite", "isa")  # jobs of a tile and year
 SCENE_CODES = {"L2A": "SCL", "L1C": "CS"}  # masks that Earth Engine gives; a STAC catalogue's are as large
 
 
@@ -108,13 +110,12 @@ def plan(
         mapped = [tile["tile"] for tile in tiles if year == config.map_year or tile["cities"]]
         km2 = len(mapped) * config.tile_km**2
         wanted = _asked(config, year, mapped, assumed.scenes)
-        per_tile = ["scenes", "composite", "isa"] + (["merged"] if config.sentinel2.dates else [])
         told.append(
             Year(
                 year=year,
                 tiles=len(mapped),
                 km2=km2,
-                jobs=len(mapped) * len(per_tile) + len(config.study_area.city_reach) + 1,
+                jobs=len(mapped) * len(PER_TILE) + len(config.study_area.city_reach) + 1,
                 requests=wanted.requests,
                 bytes=wanted.bytes,
                 compose_h=km2 * assumed.scenes * COMPOSE_S / 3600,
@@ -160,6 +161,20 @@ def held_up(years: Sequence[Year], assumed: Assumed) -> dict[str, float]:
     return dict(sorted(hours.items(), key=lambda each: -each[1]))
 
 
+def peak_disk(config: Settings, years: Sequence[Year], assumed: Assumed) -> int | None:
+    """Bytes on disk at most: what is made, and what the jobs under way keep beside it until their tile is whole.
+
+    Answers of the server of as many tiles as may ask at a time (PROFILE_REQUESTS over `sentinel2.requests`), and the
+    uncompressed rows (a byte a pixel and product; `rgb` six) of a tile a device. None without a measurement.
+    """
+    if any(year.disk is None for year in years):
+        return None
+    a_tile = max((year.bytes / year.tiles for year in years if year.tiles), default=0)
+    asking = PROFILE_REQUESTS // max(1, config.sentinel2.requests or 8) if config.sentinel2.remote else 0
+    rows = sum(6 if product == "rgb" else 1 for product in config.inference.products) * (config.tile_km * 1000) ** 2
+    return round(sum(year.disk or 0 for year in years) + asking * a_tile + assumed.devices * rows)
+
+
 def as_json(config: Settings, years: Sequence[Year], assumed: Assumed, bench: dict[str, Any] | None) -> dict[str, Any]:
     """Everything of a plan."""
     return {
@@ -169,4 +184,5 @@ def as_json(config: Settings, years: Sequence[Year], assumed: Assumed, bench: di
         "overlap": (config.inference.window_m / config.inference.stride_m) ** 2,
         "years": [asdict(year) for year in years],
         "hours": held_up(years, assumed),
+        "peak_disk": peak_disk(config, years, assumed),
     }

@@ -51,6 +51,7 @@ class Status:
         running: jobs at work.
         failures: jobs that failed in the last run, in order.
         retries: jobs that were started again.
+        waiting: jobs that a cluster has not started yet, each as "number state reason".
     """
 
     results: str
@@ -63,6 +64,7 @@ class Status:
     running: list[Running] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     retries: int = 0
+    waiting: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,6 +90,7 @@ def read(results: Path) -> Status:
     status.made = _made(results / "manifests")
     if status.holder is not None:
         status.state = "running"
+        status.waiting = [job for job in lock.cluster_jobs(status.holder) if job.split()[1] == "PENDING"]
         status.running = [_running(job) for job in notes.running(results / notes.PLACE).values()]
     elif status.failures:
         status.state = "failed"
@@ -192,6 +195,7 @@ def lines(status: Status) -> list[str]:
         out.append(f"{status.retries} job(s) were started again")
     for each in status.failures:
         out.append(f"failed   {each.job}: {each.why}{f' (log: {each.log})' if each.log else ''}")
+    out += [f"waiting  on the cluster: job {job}" for job in status.waiting]
     for job in status.running:
         share = f"{100 * job.share:.0f} %, " if job.share is not None else ""
         out.append(f"running  {job.job}: {share}{duration(job.seconds)}{f', {job.told}' if job.told else ''}")

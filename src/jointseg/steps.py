@@ -54,6 +54,11 @@ def module(rule: str) -> str:
 
 def run(snakemake: Any) -> None:
     """Runs the step function of a Snakemake job's rule and writes the job's manifest."""
+    from pathlib import Path
+
+    from jointseg.provenance.manifest import rule_of
     from jointseg.provenance.record import run_job
 
+    # Where the workflow is a module of another, its rules have other names there.
+    snakemake.rule = rule_of(Path(snakemake.output.manifest))
     run_job(snakemake, getattr(importlib.import_module(module(snakemake.rule)), snakemake.rule))

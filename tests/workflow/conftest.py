@@ -1,93 +1,17 @@
 """One run of the whole flow on a mini rehearsal, in a copy of the repository, shared by the workflow tests."""
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[2]
-COPIED = ["Snakefile", "rules", "src", "profiles", "envs", "docs", "pyproject.toml", "requirements.lock", "examples"]
-
-
-class Flow:
-    """A folder with the repository's code and a config, in which Snakemake runs."""
-
-    def __init__(self, root: Path, config: dict) -> None:
-        self.root, self.results = root, root / config["results"]
-        self.config = root / "mini.yaml"
-        self.config.write_text(yaml.safe_dump(config, sort_keys=False))
-
-    def _call(self, command: list[str]) -> subprocess.CompletedProcess:
-        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "NO_COLOR": "1"}
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-
-    def snakemake(self, *arguments: str, config: Path | None = None) -> subprocess.CompletedProcess:
-        base = [sys.executable, "-m", "snakemake", "--configfile", str(config or self.config), "--cores", "2"]
-        return self._call([*base, *arguments])
-
-    def jointseg(self, *arguments: str) -> subprocess.CompletedProcess:
-        return self._call([sys.executable, "-m", "jointseg.cli", *arguments])
-
-    def jobs_to_run(self, *arguments: str) -> dict[str, int]:
-        """How many jobs of each rule a dry run would run, the target left out."""
-        done = self.snakemake("-n", *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        lines = (done.stdout + done.stderr).splitlines()
-        found = {}
-        for start in (i for i, line in enumerate(lines) if line.startswith("job ") and "count" in line):
-            for line in lines[start + 2 :]:
-                if not line.strip() or line.startswith("total"):
-                    break
-                rule, count = line.split()[:2]
-                found[rule] = int(count)
-        return {rule: count for rule, count in found.items() if rule != "all"}
-
-    def variant(self, name: str, change: Callable[[dict], None]) -> Path:
-        """A config file beside the first one, with a change made to it."""
-        config = yaml.safe_load(self.config.read_text())
-        change(config)
-        path = self.root / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(config, sort_keys=False))
-        return path
-
-
-def mini(config: dict) -> dict:
-    """The rehearsal's config at a size that runs in a minute or two: what is shown is the flow, not the maps."""
-    config["rehearsal"] = {"reach_km": 2, "dates_per_year": 4}
-    config |= {"tile_km": 2, "years": [2017, 2021]}
-    config["dataset"] |= {"count": 45, "block_m": 700}
-    superres, segmentation = config["superres"]["presets"]["small"], config["segmentation"]["presets"]["small"]
-    superres["model"] = {
-        "stage1": {"features": 8, "growth": 4, "blocks": 1, "upsampling": "shuffle", "tail": 8},
-        "stage2": {"features": 8, "growth": 4, "blocks": 1, "unshuffle": 2, "upsampling": "shuffle", "tail": 4},
-    }
-    for stage in ("stage1", "stage2", "adversarial"):
-        superres[stage] |= {"steps": 6, "batch": 2, "validation_chips": 2}
-    segmentation["training"] |= {"steps": 12, "batch": 2, "warmup": 2, "validate_every": 12}
-    return config
+from flow_run import ROOT, Flow, copy_code, mini
 
 
 @pytest.fixture(scope="session")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
     root = tmp_path_factory.mktemp("flow")
-    for name in COPIED:
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    copy_code(ROOT, root)
     config = mini(yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text()))
-    made = Flow(root, config)
+    (root / "mini.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    made = Flow(root)
     done = made.jointseg("run", "mini.yaml", "--cores", "2")
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return made

@@ -1,29 +1,17 @@
 """Whole runs: what runs again and what does not, the same bytes, and runs that must be refused."""
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import rasterio
+from kill_campaign import hashes
 
 ALWAYS_LATER = {"report", "release"}
 OF_THE_CITIES = {"change_sample", "interpret", "compare", "consistent", "growth"}
-NOT_COMPARED = ("logs/", "benchmarks/", "manifests/", ".jointseg/")
-
-
-def hashes(results: Path) -> dict[str, str]:
-    """sha256 of every product of a run; manifests, logs and benchmarks hold times."""
-    found = {}
-    for path in sorted(results.rglob("*")):
-        name = str(path.relative_to(results))
-        if path.is_file() and not name.startswith(NOT_COMPARED) and not path.name.startswith(".snakemake"):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
 
 
 def test_every_chapter_made_its_files(flow):

@@ -26,6 +26,11 @@ def results_of(manifest: Path) -> Path:
     return Path(*parts[:last])
 
 
+def rule_of(manifest: Path) -> str:
+    """The rule of a manifest kept at results/manifests/rule.json or below results/manifests/rule/."""
+    return manifest.relative_to(results_of(manifest) / FOLDER).parts[0].removesuffix(".json")
+
+
 def sealed(written: dict[str, Any]) -> str:
     """A manifest as the text of its file: JSON whose last entry, `seal`, is the sha256 of all lines before it.
 

@@ -89,6 +89,13 @@ def _tell(config: Any, years: list[Any], assumed: Any, bench: dict[str, Any] | N
         console.print(
             f"measured: {bench['name']} on {bench['device']}, {bench['threads']} threads, {bench['precision']}"
         )
+    peak = plan.peak_disk(config, years, assumed)
+    if peak is not None:
+        made = sum(year.disk for year in years)
+        console.print(
+            f"disk: {made / 1e12:.3f} TB of composites and maps, {peak / 1e12:.3f} TB at most while tiles are under way; after"
+            " the run, jointseg audit prune tells what may go"
+        )
     hours = plan.held_up(years, assumed)
     console.print("hours: " + ", ".join(f"{part} {hour:,.1f}" for part, hour in hours.items()))
     console.print(f"the bottleneck is {next(iter(hours))}")
