@@ -55,6 +55,14 @@ def test_the_list_is_frozen_with_hashes(tmp_path):
     assert [scene.record() for scene in again] == content["scenes"]
 
 
+@pytest.mark.parametrize("text", ["{}", "[", '{"scenes": [{"id": "S2A"}]}', '{"scenes": 3}'])
+def test_a_list_that_is_none_is_told(tmp_path, text):
+    path = tmp_path / "list.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"list\.json is no list of scenes .*; delete it so that it is made again"):
+        scene_list.load(path)
+
+
 def test_selection_counts_why_scenes_are_left_out():
     candidates = [
         make("kept"),

@@ -78,7 +78,7 @@ stop() {
   pkill -x slurmctld || true
   pkill -x munged || true
   for _ in $(seq 40); do
-    pgrep -x 'slurmd|slurmctld|munged' >/dev/null || break
+    pgrep -x slurmd >/dev/null || pgrep -x slurmctld >/dev/null || pgrep -x munged >/dev/null || break
     sleep 0.25
   done
   rm -rf "$SPOOL" "$LOGS" "$CONF"

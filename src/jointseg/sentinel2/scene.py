@@ -82,13 +82,15 @@ class Scene:
 
 
 def load(path: Path) -> list[Scene]:
-    """The scenes of a frozen list."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    scenes = []
-    for record in content["scenes"]:
-        assets = {key: Asset(**asset) for key, asset in record["assets"].items()}
-        sun = None if record["sun"] is None else tuple(record["sun"])
-        scenes.append(Scene(**(record | {"assets": assets, "sun": sun})))
+    """The scenes of a frozen list. Raises DataError where it is not what `scenes` wrote."""
+    try:
+        scenes = []
+        for record in json.loads(Path(path).read_text(encoding="utf-8"))["scenes"]:
+            assets = {key: Asset(**asset) for key, asset in record["assets"].items()}
+            sun = None if record["sun"] is None else tuple(record["sun"])
+            scenes.append(Scene(**(record | {"assets": assets, "sun": sun})))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no list of scenes ({error!r}); delete it so that it is made again") from error
     return scenes
 
 
