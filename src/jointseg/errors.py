@@ -6,4 +6,4 @@ class DataError(ValueError):
 
 
 class PassingError(DataError):
-    """A server that gave no answer, for now: the same job, started again later, may do."""
+    """A server that gave no answer: the same job, started again later, may get one."""
