@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BELT = (97.5, 24.5, 122.5, 32.7)  # degrees: about as much ground as the belt's eleven provinces
 REACHES = {"upstream": ["west"], "midstream": ["middle"], "downstream": ["east"]}
 CITY_DEGREES = 0.9
-TILE_KM = (150, 50, 30, 20, 10)
+TILE_KM = (100, 50, 30, 20, 10)
 BARE = """
 rule all:
     input: expand("made/{{n}}.txt", n=range({count})),
