@@ -10,6 +10,7 @@ from jointseg import raster
 from jointseg.errors import DataError
 from jointseg.provenance import machine
 from jointseg.provenance.code import LOCK_FILE, SOURCE
+from jointseg.provenance.digest import file_digest
 
 PLACE = Path(".jointseg", "frozen")  # in a results folder
 CONFIG = "config.yaml"
@@ -56,7 +57,7 @@ def freeze(config: Path, results: Path, home: Path | None = None) -> Frozen:
     files = {**_files(home), CONFIG: config}
     digest = hashlib.sha256()
     for place, file in sorted(files.items()):
-        digest.update(f"{place}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{place}\0{file_digest(file)}\n".encode())
     kept = results / PLACE / digest.hexdigest()[:DIGITS]
     if not kept.is_dir():
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -149,10 +149,10 @@ def _refuse_if_alive(results: Path, left: dict[str, Any] | None, age: float) -> 
             f"{_user(results, left)}; it said so {age:.0f} s ago: wait for it to end or stop it there. If {left['host']} is "
             f"dead, run again in {DEAD_SECONDS - age:.0f} s"
         )
-    jobs = cluster_jobs(left)
-    if jobs:
+    numbers = ", ".join(job.split()[0] for job in cluster_jobs(left))
+    if numbers:
         raise InUseError(
-            f"{_user(results, left)}; that run is gone, but its Slurm jobs {', '.join(job.split()[0] for job in jobs)} still wait or work: wait for "
+            f"{_user(results, left)}; that run is gone, but its Slurm jobs {numbers} still wait or work: wait for "
             f"them, or stop them with scancel --name {left['slurm']}"
         )
 
