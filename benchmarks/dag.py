@@ -48,19 +48,9 @@ rule one:
 FILL = """
 import sys
 from pathlib import Path
-from snakemake import api, cli
+from jointseg.audit.dry_run import planned
 
-execute = api.DAGApi.execute_workflow
-found = []
-
-def remember(self, *given, **named):
-    execute(self, *given, **named)
-    found.append(self.workflow_api._workflow.dag)
-
-api.DAGApi.execute_workflow = remember
-parser, parsed = cli.parse_args(sys.argv[1:])
-cli.args_to_api(parsed, parser)
-for job in found[0].needrun_jobs(exclude_finished=False):
+for job in planned(sys.argv[1:]).needrun_jobs(exclude_finished=False):
     for path in map(Path, job.output):
         path.parent.mkdir(parents=True, exist_ok=True)
         if str(path) in {str(each) for each in job.output if each.is_directory}:

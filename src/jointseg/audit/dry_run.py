@@ -17,6 +17,15 @@ from jointseg.provenance.record import plain
 
 def main(arguments: list[str]) -> int:
     """Plans the flow and writes the jobs that would run to FILE; returns Snakemake's exit status."""
+    dag = planned(arguments[1:])
+    if dag is None:
+        return 1
+    Path(arguments[0]).write_text(json.dumps(_plan(dag)), encoding="utf-8")
+    return 0
+
+
+def planned(arguments: list[str]) -> Any | None:
+    """Snakemake's plan for a command line; None where it fails."""
     found: list[Any] = []
     execute = api.DAGApi.execute_workflow
 
@@ -26,12 +35,9 @@ def main(arguments: list[str]) -> int:
 
     # The command line has no option to hand out its plan.
     api.DAGApi.execute_workflow = remember
-    parser, parsed = cli.parse_args(arguments[1:])
+    parser, parsed = cli.parse_args(arguments)
     done = cli.args_to_api(parsed, parser)
-    if not done or not found:
-        return 1
-    Path(arguments[0]).write_text(json.dumps(_plan(found[0])), encoding="utf-8")
-    return 0
+    return found[0] if done and found else None
 
 
 def _plan(dag: Any) -> dict[str, Any]:
