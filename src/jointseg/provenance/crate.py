@@ -143,7 +143,7 @@ def _action(crate: ROCrate, run: Run, manifest: Manifest, entities: dict[str, An
             "softwareVersion": (written["commit"] or "no commit") + ("-dirty" if written["dirty"] else ""),
         }
     )
-    makers = [(each, run.maker(manifest, each)) for each in manifest.inputs]
+    makers = [(each, run.maker(manifest, each)) for each in manifest.materials]
     taken = [entities[made.inside] if made else _outside(crate, each) for each, made in makers]
     result = [entities[inside] for each in manifest.outputs if (inside := manifest.inside(each.path)) in entities]
     wildcards = " ".join(f"{name}={value}" for name, value in sorted(written["wildcards"].items()))

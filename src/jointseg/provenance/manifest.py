@@ -101,6 +101,11 @@ class Manifest:
     def inputs(self) -> list[Artefact]:
         return [Artefact.of(each) for each in self.written["inputs"]]
 
+    @property
+    def materials(self) -> list[Artefact]:
+        """The inputs but manifests of the run: these tell of times, so no two runs have the same."""
+        return [each for each in self.inputs if not (self.inside(each.path) or "").startswith(f"{FOLDER}/")]
+
     @cached_property
     def outputs(self) -> list[Artefact]:
         return [Artefact.of(each) for each in self.written["outputs"]]

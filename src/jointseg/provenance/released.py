@@ -77,7 +77,7 @@ class Run:
         """sha256 over code, parameters, inputs and outputs of all jobs; times and places do not count."""
         whole = hashlib.sha256()
         for job in self.jobs.values():
-            files = [[each.name, each.path, each.sha256] for each in (*job.inputs, *job.outputs)]
+            files = [[each.name, each.path, each.sha256] for each in (*job.materials, *job.outputs)]
             line = [job.name, job.written["code"], job.written["params"], sorted(files)]
             whole.update(f"{json.dumps(line, sort_keys=True)}\n".encode())
         return whole.hexdigest()
@@ -88,7 +88,7 @@ class Run:
 
     def outside(self) -> dict[str, Artefact]:
         """What the jobs took that no job of this run made, by sha256."""
-        taken = [(each, one) for each in self.jobs.values() for one in each.inputs]
+        taken = [(each, one) for each in self.jobs.values() for one in each.materials]
         found = {one.sha256: one for each, one in taken if self.maker(each, one) is None}
         return dict(sorted(found.items(), key=lambda item: (item[1].path, item[0])))
 
