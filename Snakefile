@@ -47,4 +47,4 @@ if C.ablation is not None:
 
     rule ablations:
         input:
-            expand(rules.ablation.output.document, data=ABLATED),
+            every(rules.ablation.output.document, data=ABLATED),

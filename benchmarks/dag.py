@@ -11,7 +11,6 @@ step, by Snakemake's measurement and the manifests.
 
 import argparse
 import csv
-import itertools
 import json
 import os
 import platform
@@ -25,15 +24,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import geopandas as gpd
-import yaml
-from shapely import box
+import production
 
 from jointseg.provenance.machine import processor
 
-ROOT = Path(__file__).resolve().parents[1]
 BELT = (97.5, 24.5, 122.5, 32.7)  # degrees: about as much ground as the belt's eleven provinces
-REACHES = {"upstream": ["west"], "midstream": ["middle"], "downstream": ["east"]}
 CITY_DEGREES = 0.9
 TILE_KM = (100, 50, 30, 20, 10)
 BARE = """
@@ -43,20 +38,6 @@ rule all:
 rule one:
     output: "made/{{n}}.txt"
     shell: "touch {{output}}"
-"""
-# Makes the files of every job of a plan, as empty as they may be, in the order in which jobs need them.
-FILL = """
-import sys
-from pathlib import Path
-from jointseg.audit.dry_run import planned
-
-for job in planned(sys.argv[1:]).needrun_jobs(exclude_finished=False):
-    for path in map(Path, job.output):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if str(path) in {str(each) for each in job.output if each.is_directory}:
-            path.mkdir(exist_ok=True)
-        else:
-            path.touch()
 """
 
 
@@ -92,11 +73,10 @@ def main() -> None:
 
 
 def _row(tile_km: int, folder: Path) -> str:
-    tiles = _prepare(tile_km, folder)
-    fresh = _plan(folder, "-n")
-    _check([sys.executable, "-c", FILL, *_arguments(), "-n"], folder)
-    _check([sys.executable, "-m", "snakemake", *_arguments(), "--touch"], folder)
-    still = _plan(folder, "-n")
+    tiles = production.prepare(folder, tile_km, BELT, CITY_DEGREES)
+    fresh = _measure(production.snakemake("-n"), folder)
+    production.fill(folder)
+    still = _measure(production.snakemake("-n"), folder)
     if still.jobs:
         sys.exit(f"{still.jobs} jobs would run although every file is there")
     bare = folder / "bare"
@@ -109,42 +89,10 @@ def _row(tile_km: int, folder: Path) -> str:
     return "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else cell for cell in cells) + " |"
 
 
-def _prepare(tile_km: int, folder: Path) -> int:
-    """Outlines, config, the inputs that must be there, and the grid; the number of tiles of the map year."""
-    west, south, east, north = BELT
-    edges = [west + (east - west) * part / 3 for part in range(4)]
-    regions = [box(left, south, right, north) for left, right in itertools.pairwise(edges)]
-    names = [region for reach in REACHES.values() for region in reach]
-    gpd.GeoDataFrame({"name": names}, geometry=regions, crs="EPSG:4326").to_file(folder / "regions.geojson")
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    boxes = {}
-    for number, city in enumerate(config["study_area"]["city_reach"]):
-        left = edges[number // 2] + 2 + 3 * (number % 2)
-        boxes[city] = [left, 29.0, left + CITY_DEGREES, 29.0 + CITY_DEGREES]
-    config["study_area"] |= {"regions": "regions.geojson", "cities": None, "city_boxes": boxes, "reaches": REACHES}
-    config |= {"tile_km": tile_km, "results": "results"}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    for place in ("jilin1", "corrections", "products", "osm", "footprints"):
-        (folder / "data" / place).mkdir(parents=True)
-    for place in (config["dataset"]["osm"], config["dataset"]["footprints"]):
-        (folder / place).touch()
-    _check([sys.executable, "-m", "snakemake", *_arguments(), "results/grid/tiles.geojson"], folder)
-    return len(json.loads((folder / "results/grid/tiles.geojson").read_text())["features"])
-
-
-def _arguments() -> list[str]:
-    profile = ["--workflow-profile", str(ROOT / "profiles/default")]
-    return ["--snakefile", str(ROOT / "Snakefile"), *profile, "--configfile", "config.yaml", "--cores", "1"]
-
-
-def _plan(folder: Path, *more: str) -> Planned:
-    return _measure([sys.executable, "-m", "snakemake", *_arguments(), *more], folder)
-
-
 def _measure(command: list[str], folder: Path) -> Planned:
     with open(folder / "said.txt", "wb") as said:
         started = time.monotonic()
-        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=_environment())
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=production.environment())
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.monotonic() - started
     text = (folder / "said.txt").read_text(errors="replace")
@@ -152,16 +100,6 @@ def _measure(command: list[str], folder: Path) -> Planned:
         sys.exit(f"{' '.join(command)}\n{text[-3000:]}")
     jobs = re.findall(r"^total\s+(\d+)", text, re.M)
     return Planned(seconds, used.ru_maxrss / 1024, int(jobs[-1]) if jobs else 0)
-
-
-def _check(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=_environment())
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-3000:]}")
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
 
 def _overhead(results: Path) -> str:

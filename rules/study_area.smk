@@ -1,6 +1,61 @@
+rule reaches:
+    input:
+        **outlines(("regions",), packaged=False),
+    output:
+        outlines=f"{R}/study_area/reaches.gpkg",
+        manifest=manifest("reaches"),
+    log:
+        f"{R}/logs/reaches.log",
+    benchmark:
+        f"{R}/benchmarks/reaches.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=more(2000),
+        runtime=more(60),
+    params:
+        **outlines(("regions",), packaged=True),
+        reaches=C.study_area.reaches,
+        region_field=C.study_area.region_field,
+        datum=C.study_area.datum,
+        code=code("reaches"),
+        environment=packages("reaches"),
+    message:
+        "Joining regions into reaches"
+    script:
+        "step.py"
+
+
+rule reach_grid:
+    input:
+        outlines=rules.reaches.output.outlines,
+    output:
+        tiles=f"{R}/grid/reach_tiles.geojson",
+        manifest=manifest("reach_grid"),
+    log:
+        f"{R}/logs/reach_grid.log",
+    benchmark:
+        f"{R}/benchmarks/reach_grid.tsv"
+    conda:
+        "../envs/jointseg.yaml"
+    threads: 1
+    resources:
+        mem_mb=more(2000),
+        runtime=more(30),
+    params:
+        tile_km=C.tile_km,
+        code=code("reach_grid"),
+        environment=packages("reach_grid"),
+    message:
+        "Cutting the reaches into UTM tiles"
+    script:
+        "step.py"
+
+
 rule study_area:
     input:
-        **outlines(packaged=False),
+        **outlines(("regions", "cities"), packaged=False),
     output:
         study_area=f"{R}/study_area/study_area.gpkg",
         manifest=manifest("study_area"),
@@ -15,7 +70,7 @@ rule study_area:
         mem_mb=more(2000),
         runtime=more(60),
     params:
-        **outlines(packaged=True),
+        **outlines(("regions", "cities"), packaged=True),
         reaches=C.study_area.reaches,
         city_reach=C.study_area.city_reach,
         region_field=C.study_area.region_field,
@@ -25,7 +80,7 @@ rule study_area:
         code=code("study_area"),
         environment=packages("study_area"),
     message:
-        "Joining regions into reaches"
+        "Adding the cities to the reaches"
     script:
         "step.py"
 

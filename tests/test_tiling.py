@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation
 
 from jointseg.errors import DataError
 from jointseg.grid import Tile, area_scale, owned, parse_tile, transformer
-from jointseg.tiling import grid
+from jointseg.tiling import grid, reach_grid
 
 
 def area(path, reaches, cities=None):
@@ -38,6 +38,17 @@ def listed(path):
     return {
         feature["properties"]["tile"]: feature["properties"] for feature in json.loads(path.read_text())["features"]
     }
+
+
+def test_tiles_of_the_reaches_know_no_city(tmp_path):
+    west = utm_box(32650, 660_100, 3_540_100, 679_900, 3_549_900)
+    far = utm_box(32650, 700_100, 3_540_100, 701_000, 3_541_000)
+    path = area(tmp_path / "s.gpkg", {"up": west}, {"X": far, "Y": west})
+    grid(study_area=path, tiles=tmp_path / "all.geojson", tile_km=10)
+    reach_grid(outlines=path, tiles=tmp_path / "reaches.geojson", tile_km=10)
+    whole, own = listed(tmp_path / "all.geojson"), listed(tmp_path / "reaches.geojson")
+    assert set(own) == {tile for tile, told in whole.items() if told["reaches"]} < set(whole)
+    assert all(told["cities"] == [] and told["reaches"] == whole[tile]["reaches"] for tile, told in own.items())
 
 
 def test_tiles_of_two_reaches(tmp_path):

@@ -17,6 +17,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
+from jointseg import store
 from jointseg.errors import DataError
 
 Bounds = tuple[float, float, float, float]
@@ -224,7 +225,7 @@ def small_cache() -> Iterator[None]:
 def opened(path: Path | str) -> Iterator[rasterio.DatasetReader]:
     """An open raster; DataError naming the file when it, or a block of it, cannot be read."""
     try:
-        with rasterio.open(path) as source:
+        with rasterio.open(store.place(path)) as source:
             yield source
     except RasterioError as error:
         cause = error.__cause__ or error

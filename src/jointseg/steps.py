@@ -6,7 +6,9 @@ from typing import Any
 STEPS = {
     "rehearsal": "rehearsal.deliver",
     "interpret": "rehearsal.interpret",
+    "reaches": "study_area",
     "study_area": "study_area",
+    "reach_grid": "tiling",
     "grid": "tiling",
     "scenes": "sentinel2.scenes",
     "composite": "sentinel2.composite",
@@ -54,11 +56,11 @@ def module(rule: str) -> str:
 
 def run(snakemake: Any) -> None:
     """Runs the step function of a Snakemake job's rule and writes the job's manifest."""
-    from pathlib import Path
-
+    from jointseg import store
     from jointseg.provenance.manifest import rule_of
     from jointseg.provenance.record import run_job
 
+    store.settle()
     # Where the workflow is a module of another, its rules have other names there.
-    snakemake.rule = rule_of(Path(snakemake.output.manifest))
+    snakemake.rule = rule_of(store.named(snakemake.output.manifest))
     run_job(snakemake, getattr(importlib.import_module(module(snakemake.rule)), snakemake.rule))

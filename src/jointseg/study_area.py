@@ -1,4 +1,4 @@
-"""Step `study_area`: the belt's reaches and cities, from vector files, a package of boundaries, or boxes."""
+"""Steps `reaches` and `study_area`: the belt's reaches and cities, from vector files, a package of boundaries, or boxes."""
 
 import math
 from pathlib import Path
@@ -16,6 +16,34 @@ from jointseg.vectors import dated
 # Constants of the GCJ-02 shift: the Krasovsky 1940 ellipsoid.
 _KRASOVSKY_A_M, _KRASOVSKY_E2 = 6_378_245.0, 0.00669342162296594323
 _DATUMS = ("wgs84", "gcj02")
+
+
+def reaches(
+    *,
+    regions: Path | str,
+    outlines: Path,
+    reaches: dict[str, list[str]],
+    region_field: str,
+    datum: str | None = None,
+) -> dict:
+    """Writes the layers reaches (name) and regions (name, reach), EPSG:4326, in the config's order.
+
+    What depends on the reaches alone, the dataset above all, takes them from here: another city changes nothing of it.
+
+    Args:
+        outlines: the GeoPackage to write.
+        regions, reaches, region_field, datum: as of `study_area`.
+
+    Raises:
+        DataError: a file, package, layer, field or name is not there; a region is in two reaches; an outline is no polygon.
+    """
+    frames, told = _belt(regions, reaches, region_field, datum)
+    _write(outlines, **frames)
+    areas = frames["reaches"].to_crs("ESRI:102025").area / 1e6  # Asia North Albers equal area
+    return {
+        "outlines": {"regions": told},
+        "area_km2": {name: round(area, 3) for name, area in zip(frames["reaches"]["name"], areas)},
+    }
 
 
 def study_area(
@@ -49,30 +77,30 @@ def study_area(
         DataError: a file, package, layer, field or name is not there; a region is in two reaches; an outline is no
             polygon; a box is none; a city lies outside its reach; the datum contradicts the package.
     """
-    _check_config(reaches, city_reach)
+    _check_cities(reaches, city_reach)
     boxes = {name: _box(name, box, city_reach) for name, box in (city_boxes or {}).items()}
-    region_names = [name for names in reaches.values() for name in names]
-    region_of, told = _found("regions", regions, region_field, region_names, datum)
+    frames, told = _belt(regions, reaches, region_field, datum)
     city_of, city_told = _found("cities", cities, city_field, [name for name in city_reach if name not in boxes], datum)
-    reach_of = {name: _multi(shapely.union_all([region_of[each] for each in reaches[name]])) for name in reaches}
     town_of = {name: _multi({**city_of, **boxes}[name]) for name in city_reach}
-    _check_inside(town_of, reach_of, city_reach)
-    belt = gpd.GeoDataFrame({"name": list(reach_of)}, geometry=list(reach_of.values()), crs="EPSG:4326")
-    members = [(name, reach) for reach, names in reaches.items() for name in names]
-    layers = {
-        "regions": (members, [_multi(region_of[name]) for name, _ in members]),
-        "cities": (list(city_reach.items()), list(town_of.values())),
-    }
-    frames = {
-        layer: gpd.GeoDataFrame(rows, columns=["name", "reach"], geometry=shapes, crs="EPSG:4326")
-        for layer, (rows, shapes) in layers.items()
-    }
-    _write(study_area, reaches=belt, **frames)
-    areas = belt.to_crs("ESRI:102025").area / 1e6  # Asia North Albers equal area
-    return {
-        "outlines": {"regions": told, "cities": city_told},
-        "area_km2": {name: round(area, 3) for name, area in zip(belt["name"], areas)},
-    }
+    _check_inside(town_of, dict(zip(frames["reaches"]["name"], frames["reaches"].geometry)), city_reach)
+    _write(study_area, **frames, cities=_frame(city_reach, town_of))
+    return {"outlines": {"regions": told, "cities": city_told}}
+
+
+def _belt(
+    regions: Path | str, reaches: dict[str, list[str]], region_field: str, datum: str | None
+) -> tuple[dict[str, gpd.GeoDataFrame], dict]:
+    """The layers reaches and regions, and what the manifest tells of where the regions are from."""
+    reach_of = _reach_of(reaches)
+    found, told = _found("regions", regions, region_field, list(reach_of), datum)
+    joined = [_multi(shapely.union_all([found[each] for each in names])) for names in reaches.values()]
+    belt = gpd.GeoDataFrame({"name": list(reaches)}, geometry=joined, crs="EPSG:4326")
+    return {"reaches": belt, "regions": _frame(reach_of, {name: _multi(found[name]) for name in reach_of})}, told
+
+
+def _frame(reach_of: dict[str, str], shapes: dict[str, shapely.MultiPolygon]) -> gpd.GeoDataFrame:
+    columns = {"name": list(reach_of), "reach": list(reach_of.values())}
+    return gpd.GeoDataFrame(columns, geometry=[shapes[name] for name in reach_of], crs="EPSG:4326")
 
 
 def _write(path: Path, **layers: gpd.GeoDataFrame) -> None:
@@ -81,15 +109,20 @@ def _write(path: Path, **layers: gpd.GeoDataFrame) -> None:
             frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
 
 
-def _check_config(reaches: dict[str, list[str]], city_reach: dict[str, str]) -> None:
-    reach_of: dict[str, str] = {}
+def _reach_of(reaches: dict[str, list[str]]) -> dict[str, str]:
+    """The reach of each region."""
+    found: dict[str, str] = {}
     for reach, names in reaches.items():
         if not names:
             raise DataError(f"reach {reach!r} has no regions; name at least one or remove the reach")
         for name in names:
-            if name in reach_of:
-                raise DataError(f"region {name!r} is in the reaches {reach_of[name]!r} and {reach!r}; keep it in one")
-            reach_of[name] = reach
+            if name in found:
+                raise DataError(f"region {name!r} is in the reaches {found[name]!r} and {reach!r}; keep it in one")
+            found[name] = reach
+    return found
+
+
+def _check_cities(reaches: dict[str, list[str]], city_reach: dict[str, str]) -> None:
     for city, reach in city_reach.items():
         if reach not in reaches:
             raise DataError(f"city {city!r} is in reach {reach!r}, which is not one of {', '.join(reaches)}")

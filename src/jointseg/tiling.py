@@ -18,6 +18,15 @@ _DENSIFY_DEG = 0.05
 _TOUCH_M = 0.5
 
 
+def reach_grid(*, outlines: Path, tiles: Path, tile_km: int) -> dict:
+    """Writes the tiles of the reaches alone, as `grid` does: what the sample is drawn from, whatever the cities.
+
+    Args:
+        outlines: GeoPackage of step `reaches`.
+    """
+    return _cut({"reaches": _named(outlines, "reaches")}, tiles, tile_km)
+
+
 def grid(*, study_area: Path, tiles: Path, tile_km: int) -> dict:
     """Writes tiles.geojson: properties tile, epsg, reaches and cities (lists of names), EPSG:4326.
 
@@ -27,14 +36,16 @@ def grid(*, study_area: Path, tiles: Path, tile_km: int) -> dict:
     Raises:
         DataError: tile_km is not a positive whole number, or the study area is empty.
     """
+    return _cut({kind: _named(study_area, kind) for kind in ("reaches", "cities")}, tiles, tile_km)
+
+
+def _cut(kinds: dict[str, dict[str, shapely.Geometry]], tiles: Path, tile_km: int) -> dict:
     if tile_km < 1 or int(tile_km) != tile_km:
         raise DataError(f"tile_km {tile_km} is not a whole number of kilometres; take for example 30")
-    reaches = _named(study_area, "reaches")
-    cities = _named(study_area, "cities")
-    if not reaches:
-        raise DataError(f"{study_area} has no reach; check the reaches of the config")
+    if not kinds["reaches"]:
+        raise DataError("the study area has no reach; check the reaches of the config")
     found: dict[tuple[int, int, int], dict[str, list[str]]] = {}
-    for kind, outlines in (("reaches", reaches), ("cities", cities)):
+    for kind, outlines in kinds.items():
         for name, outline in outlines.items():
             for key in _covering(outline, tile_km):
                 found.setdefault(key, {"reaches": [], "cities": []})[kind].append(name)

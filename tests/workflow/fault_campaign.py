@@ -1,9 +1,17 @@
-"""Kills a run at random moments, resumes it each time, and compares every output with an uninterrupted run.
+"""Breaks runs at random moments, resumes them each time, and compares every output with an undisturbed run.
 
-    python tests/workflow/kill_campaign.py examples/rehearsal/config.yaml --kills 10
+    python tests/workflow/fault_campaign.py --faults 100
+    python tests/workflow/fault_campaign.py --faults 30 --kinds run job store --store
 
-The whole process group dies by SIGKILL: the display, Snakemake, jobs. Both runs are made in the same folder, one
-after the other, so that no path differs. Exit status 0 when all bytes agree and an audit finds nothing.
+A mini rehearsal is run as a user would. The faults, one after the other at random moments of the flow:
+
+    run         SIGKILL to everything: the display, Snakemake, jobs
+    scheduler   SIGKILL to Snakemake alone: its jobs live on, and hold the folder until they end
+    job         SIGKILL to one job; the run goes on without it
+    disk        the disk of the results is full for some seconds (a tmpfs: needs root)
+    store       the store takes half of what is written, or refuses it, for some seconds (--store: an S3 on loopback)
+
+Exit status 0 when every resumed run ended well, all bytes agree and an audit finds nothing.
 """
 
 import argparse
@@ -14,119 +22,244 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from flow_run import ROOT, copy_code, final, hashes, mini
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from jointseg.audit.verify import UNDECLARED
-from jointseg.provenance.digest import tree_digest
+sys.path.insert(0, str(ROOT / "tests"))
+from loopback import CUT
+from loopback_s3 import PREFIX, Store, storing
 
-NOT_FINAL = (*UNDECLARED, "manifests")
 POLL_SECONDS = 0.05
+LETHAL = ("run", "scheduler")
+IN_USE = 3  # exit status: jobs of a dead scheduler still work
+DISK_MB = 3000
+TRIES = 10  # resumed runs in a row that may fail without a fault in between: none does
+console = Console(highlight=False)
+
+
+@dataclass
+class Campaign:
+    """One results folder that is made again and again while things go wrong.
+
+    Attributes:
+        root: copy of the repository, with mini.yaml.
+        results: the results folder.
+        command: that makes or resumes it.
+        shared: the store; None without one.
+        told: faults so far, by kind, and what they met.
+    """
+
+    root: Path
+    results: Path
+    command: list[str]
+    shared: Store | None
+    told: Counter = field(default_factory=Counter)
+    died: Counter = field(default_factory=Counter)
+
+    def start(self) -> subprocess.Popen:
+        environment = os.environ | {"PYTHONPATH": str(self.root / "src")}
+        environment |= self.shared.environment if self.shared else {}
+        return subprocess.Popen(
+            self.command, cwd=self.root, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+        )
+
+    def jobs(self) -> list[Path]:
+        """The notes of running jobs."""
+        return list((self.results / ".jointseg" / "progress").glob("*.job"))
+
+    def made(self) -> dict[str, str]:
+        if self.shared is None:
+            return hashes(self.results)
+        return final(self.shared.hashes(self.results.relative_to(self.root).as_posix()))
+
+    def remove(self) -> None:
+        for each in self.results.iterdir():
+            shutil.rmtree(each)
+        if self.shared is not None:
+            self.shared.empty(self.results.relative_to(self.root).as_posix())
+            shutil.rmtree(self.root / ".snakemake" / "storage")
 
 
 def main() -> int:
     given = _arguments()
-    console = Console()
-    config, results = _moved(given.config, given.results)
-    for folder in (results, _beside(results, "reference")):
-        if folder.exists():
-            console.print(f"{folder} is there already; remove it or give another --results")
-            return 2
-    command = [sys.executable, "-m", "jointseg.cli", "run", str(config), "--cores", str(given.cores)]
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jointseg-faults-")))
+        shared = stack.enter_context(storing()) if given.store else None
+        copy_code(ROOT, root)
+        config = mini(yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text()))
+        (root / "mini.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        results = root / config["results"]
+        results.mkdir(parents=True)
+        if "disk" in given.kinds:
+            stack.enter_context(_small_disk(results))
+        command = [sys.executable, "-m", "jointseg.cli", "run", "mini.yaml", "--cores", str(given.cores)]
+        command += ["--profile", "s3", "--default-storage-prefix", PREFIX] if shared else []
+        return _run(Campaign(root, results, command, shared), given)
 
+
+def _run(campaign: Campaign, given: argparse.Namespace) -> int:
     started = time.monotonic()
-    if subprocess.call(command):
-        return 1
+    if campaign.start().wait():
+        sys.exit(f"the undisturbed run failed; see {campaign.results}/logs/snakemake.log")
     seconds = time.monotonic() - started
-    expected = hashes(results)
-    console.print(f"uninterrupted: {len(expected)} files in {seconds:.0f} s")
-    results.rename(_beside(results, "reference"))
-
-    table = Table("kill", "after the first job", "jobs that died", "outputs there", box=None, pad_edge=False)
+    expected = campaign.made()
+    console.print(f"undisturbed: {len(expected)} files in {seconds:.0f} s")
     chance = random.Random(given.seed)
-    kills = passes = 0
     wrong: list[str] = []
-    while kills < given.kills:
-        if results.exists():  # the flow ended before it was killed often enough: again from nothing
-            wrong += _compare(hashes(results), expected)
-            shutil.rmtree(results)
+    passes = failed = 0
+    while True:
+        campaign.remove()
         passes += 1
-        while kills < given.kills:
-            # Each run gets a little further, so that the kills are spread over the whole flow.
-            wait = chance.uniform(0, 1.6 * seconds / given.kills)
-            died = _run_and_kill(command, wait, results)
-            if died is None:
-                break
-            kills += 1
-            table.add_row(str(kills), f"{wait:.1f} s", escape(", ".join(died)) or "none", str(len(hashes(results))))
-    status = subprocess.call(command)
-    wrong += _compare(hashes(results), expected)
-    console.print(table)
-    console.print(f"{kills} kills in {passes} passes; the last resumed run ended with status {status}")
+        while (status := _disturbed(campaign, given, chance, seconds)) != 0:
+            failed += status > 0
+            if failed > given.faults + TRIES:
+                sys.exit(f"runs go on failing; see {campaign.results}/logs/snakemake.log")
+        wrong += _compare(campaign.made(), expected)
+        console.print(f"pass {passes}: {sum(campaign.told.values())} faults, {len(set(wrong))} files differ")
+        if sum(campaign.told.values()) >= given.faults:
+            break
+    for kind, count in campaign.told.items():
+        console.print(f"{count:4} {kind}")
+    console.print(f"jobs that they met: {', '.join(f'{rule} {count}' for rule, count in campaign.died.most_common())}")
     for line in sorted(set(wrong)):
         console.print(line, soft_wrap=True)
-    audit = subprocess.call([sys.executable, "-m", "jointseg.cli", "audit", "verify", str(results)])
+    audited = campaign.results
+    if campaign.shared is not None:
+        audited = campaign.root / "fetched" / campaign.results.relative_to(campaign.root)
+        campaign.shared.fetch(campaign.results.relative_to(campaign.root).as_posix(), audited)
+    verify = [sys.executable, "-m", "jointseg.cli", "audit", "verify", str(audited)]
+    audit = subprocess.call(verify, cwd=campaign.root)
     same = "all bytes agree" if not wrong else f"{len(set(wrong))} files differ"
-    console.print(f"{len(expected)} files compared: {same}")
-    return int(bool(wrong or status or audit))
+    console.print(
+        f"{sum(campaign.told.values())} faults in {passes} passes, {len(expected)} files compared after each: {same}; {_machine()}"
+    )
+    return int(bool(wrong or audit))
 
 
-def hashes(results: Path) -> dict[str, str]:
-    """sha256 of every final output of a results folder."""
-    entries = tree_digest(results)[0] if results.exists() else []
-    return {entry.path: entry.sha256 for entry in entries if entry.path.partition("/")[0] not in NOT_FINAL}
+def _disturbed(campaign: Campaign, given: argparse.Namespace, chance: random.Random, seconds: float) -> int:
+    """One run, broken until it dies or ends; its exit status, negative where it was killed or found the folder in use."""
+    run = campaign.start()
+    faults = 0
+    while sum(campaign.told.values()) < given.faults:
+        while run.poll() is None and not campaign.jobs():
+            time.sleep(POLL_SECONDS)
+        try:
+            run.wait(chance.uniform(0, 1.6 * seconds / given.faults))
+            break
+        except subprocess.TimeoutExpired:
+            kind = chance.choice(given.kinds)
+            met = [json.loads(note.read_text())["job"] for note in campaign.jobs()]
+            if not met and kind in ("job", "scheduler"):
+                continue
+            KINDS[kind](campaign, run, chance)
+            faults += 1
+            campaign.told[kind] += 1
+            campaign.died.update({job.partition(" ")[0] for job in met})
+            if kind in LETHAL:
+                run.wait()
+                return -1
+    status = run.wait()
+    if status == IN_USE:
+        time.sleep(1)
+        return -1
+    if status and not faults:
+        # Of a run that was broken just before: its orphans may have written meanwhile.
+        console.print(f"a run failed with status {status} although nothing broke it")
+    return status
+
+
+def _kill_run(campaign: Campaign, run: subprocess.Popen, chance: random.Random) -> None:
+    os.killpg(run.pid, signal.SIGKILL)
+
+
+def _kill_scheduler(campaign: Campaign, run: subprocess.Popen, chance: random.Random) -> None:
+    for child in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+
+
+def _kill_job(campaign: Campaign, run: subprocess.Popen, chance: random.Random) -> None:
+    jobs = campaign.jobs()
+    if jobs:
+        try:
+            os.kill(int(chance.choice(jobs).stem.rpartition("-")[2]), signal.SIGKILL)
+        except ProcessLookupError:  # it ended just now
+            return
+
+
+def _fill_disk(campaign: Campaign, run: subprocess.Popen, chance: random.Random) -> None:
+    ballast = campaign.results / ".ballast"
+    until = time.monotonic() + chance.uniform(1, 4)
+    with open(ballast, "wb") as file:
+        while time.monotonic() < until and run.poll() is None:
+            free = shutil.disk_usage(campaign.results).free
+            if free:
+                try:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
+                except OSError:  # somebody else took it
+                    time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
+    ballast.unlink()
+
+
+def _break_store(campaign: Campaign, run: subprocess.Popen, chance: random.Random) -> None:
+    assert campaign.shared is not None
+    campaign.shared.faults.always = chance.choice([CUT, 503])
+    time.sleep(chance.uniform(1, 30))  # a client tries again for some seconds
+    campaign.shared.faults.always = None
+
+
+KINDS: dict[str, Callable[[Campaign, subprocess.Popen, random.Random], None]] = {
+    "run": _kill_run,
+    "scheduler": _kill_scheduler,
+    "job": _kill_job,
+    "disk": _fill_disk,
+    "store": _break_store,
+}
+
+
+@contextmanager
+def _small_disk(place: Path) -> Iterator[None]:
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", place]
+    if subprocess.run(mount, check=False).returncode:
+        sys.exit("a disk that can be filled is a tmpfs, which needs root; leave `disk` out of --kinds")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--results", type=Path, default=Path("results/kill_campaign"), help="folder to work in")
-    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--faults", type=int, default=10, help="how many; default: %(default)s")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["run", "scheduler", "job"], metavar="KIND")
+    parser.add_argument("--store", action="store_true", help="inputs and results in an S3 on loopback")
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
-    return parser.parse_args()
-
-
-def _moved(config: Path, results: Path) -> tuple[Path, Path]:
-    """A copy of the config that works in another folder, wherever it names the old one."""
-    text = config.read_text(encoding="utf-8")
-    old = yaml.safe_load(text)["results"]
-    made = _beside(results, "config").with_suffix(".yaml")
-    made.parent.mkdir(parents=True, exist_ok=True)
-    made.write_text(text.replace(old, results.as_posix()), encoding="utf-8")
-    return made, results
-
-
-def _beside(results: Path, word: str) -> Path:
-    return results.with_name(f"{results.name}-{word}")
-
-
-def _run_and_kill(command: list[str], wait: float, results: Path) -> list[str] | None:
-    """Kills the process group some seconds after the first job began; the jobs that died, None if it ended first."""
-    notes = results / ".jointseg" / "progress"
-    left = {path.name for path in notes.glob("*.job")}
-    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as run:
-        while run.poll() is None and {path.name for path in notes.glob("*.job")} <= left:
-            time.sleep(POLL_SECONDS)
-        try:
-            run.wait(wait)
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            return [json.loads(note.read_text())["job"] for note in notes.glob("*.job")]
-    if run.returncode:
-        sys.exit(f"a resumed run failed with status {run.returncode}; see {results}/logs/snakemake.log")
-    return None
+    given = parser.parse_args()
+    if ("store" in given.kinds) != given.store:
+        parser.error("--store and the kind `store` go together")
+    return given
 
 
 def _compare(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     lines = [f"missing: {path}" for path in expected.keys() - found.keys()]
     lines += [f"too many: {path}" for path in found.keys() - expected.keys()]
     return lines + [f"differs: {path}" for path in expected.keys() & found.keys() if expected[path] != found[path]]
+
+
+def _machine() -> str:
+    from jointseg.provenance.machine import processor
+
+    return f"{processor()}, {len(os.sched_getaffinity(0))} CPUs"
 
 
 if __name__ == "__main__":

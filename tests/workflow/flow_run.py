@@ -9,6 +9,10 @@ from pathlib import Path
 
 import yaml
 
+from jointseg.audit.verify import UNDECLARED
+from jointseg.provenance.digest import TIMESTAMP, tree_digest
+
+NOT_FINAL = (*UNDECLARED, "manifests")
 ROOT = Path(__file__).parents[2]
 COPIED = ["Snakefile", "rules", "src", "profiles", "envs", "docs", "pyproject.toml", "requirements.lock", "examples"]
 
@@ -16,13 +20,13 @@ COPIED = ["Snakefile", "rules", "src", "profiles", "envs", "docs", "pyproject.to
 class Flow:
     """A folder with the repository's code and a config, in which Snakemake runs."""
 
-    def __init__(self, root: Path) -> None:
-        """A folder with the code, and the config mini.yaml."""
-        self.root, self.config = root, root / "mini.yaml"
+    def __init__(self, root: Path, more: dict[str, str] | None = None) -> None:
+        """A folder with the code, and the config mini.yaml; `more` goes into the environment of what runs there."""
+        self.root, self.config, self.more = root, root / "mini.yaml", more or {}
         self.results = root / yaml.safe_load(self.config.read_text())["results"]
 
     def _call(self, command: list[str]) -> subprocess.CompletedProcess:
-        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "NO_COLOR": "1"}
+        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "NO_COLOR": "1", **self.more}
         return subprocess.run(
             command,
             cwd=self.root,
@@ -44,15 +48,13 @@ class Flow:
         """How many jobs of each rule a dry run would run, the target left out."""
         done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-        lines = (done.stdout + done.stderr).splitlines()
-        found = {}
-        for start in (i for i, line in enumerate(lines) if line.startswith("job ") and "count" in line):
-            for line in lines[start + 2 :]:
-                if not line.strip() or line.startswith("total"):
-                    break
-                rule, count = line.split()[:2]
-                found[rule] = int(count)
-        return {rule: count for rule, count in found.items() if rule != "all"}
+        return planned_jobs(done.stdout + done.stderr)
+
+    def beside(self, root: Path, more: dict[str, str] | None = None) -> "Flow":
+        """The same code and config in another folder, with nothing made."""
+        copy_code(self.root, root)
+        shutil.copy(self.config, root / self.config.name)
+        return Flow(root, more)
 
     def variant(self, name: str, change: Callable[[dict], None]) -> Path:
         """A config file beside the first one, with a change made to it."""
@@ -61,6 +63,19 @@ class Flow:
         path = self.root / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return path
+
+
+def planned_jobs(said: str) -> dict[str, int]:
+    """Of what a dry run says: how many jobs of each rule would run, the target left out."""
+    lines = said.splitlines()
+    found = {}
+    for start in (i for i, line in enumerate(lines) if line.startswith("job ") and "count" in line):
+        for line in lines[start + 2 :]:
+            if not line.strip() or line.startswith("total"):
+                break
+            rule, count = line.split()[:2]
+            found[rule] = int(count)
+    return {rule: count for rule, count in found.items() if rule != "all"}
 
 
 def mini(config: dict) -> dict:
@@ -77,6 +92,21 @@ def mini(config: dict) -> dict:
         superres[stage] |= {"steps": 6, "batch": 2, "validation_chips": 2}
     segmentation["training"] |= {"steps": 12, "batch": 2, "warmup": 2, "validate_every": 12}
     return config
+
+
+def hashes(results: Path) -> dict[str, str]:
+    """sha256 of every final output of a results folder, by its path in it."""
+    entries = tree_digest(results)[0] if results.exists() else []
+    return final({entry.path: entry.sha256 for entry in entries})
+
+
+def final(found: dict[str, str]) -> dict[str, str]:
+    """What a run made for good: no records of runs."""
+    return {
+        path: digest
+        for path, digest in found.items()
+        if path.partition("/")[0] not in NOT_FINAL and not path.endswith(TIMESTAMP)
+    }
 
 
 def copy_code(source: Path, target: Path) -> None:

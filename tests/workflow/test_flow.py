@@ -8,7 +8,7 @@ import time
 
 import pytest
 import rasterio
-from kill_campaign import hashes
+from flow_run import hashes
 
 ALWAYS_LATER = {"report", "release"}
 OF_THE_CITIES = {"change_sample", "interpret", "compare", "consistent", "growth"}

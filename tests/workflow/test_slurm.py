@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from flow_run import ROOT, Flow, copy_code
-from kill_campaign import hashes
+from flow_run import ROOT, hashes
 
 SCRIPT = ROOT / "profiles/slurm/loopback.sh"
 CONF = Path("/etc/slurm/slurm.conf")
@@ -32,10 +31,7 @@ def options():
 @pytest.fixture(scope="module")
 def beside(flow, tmp_path_factory):
     """A second copy of the repository with the config of the first run, and nothing made."""
-    root = tmp_path_factory.mktemp("slurm")
-    copy_code(flow.root, root)
-    shutil.copy(flow.config, root / "mini.yaml")
-    return Flow(root)
+    return flow.beside(tmp_path_factory.mktemp("slurm"))
 
 
 def agree(flow, beside, least: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import geopandas as gpd
 
-from jointseg import gdal, grid, raster
+from jointseg import gdal, grid, raster, store
 from jointseg.errors import DataError
 
 UNKNOWN = 255
@@ -39,7 +39,7 @@ def mosaic(*, isa: list[Path], study_area: Path, mosaic: Path, city: str, year: 
         joined = []
         for crs in sorted(counts, key=lambda crs: (crs == target, crs)):
             joined.append(f"{folder}/{crs[5:]}.vrt")
-            tiles = sorted(str(path.resolve()) for path in isa if zones[path] == crs)
+            tiles = sorted(store.place(path.resolve() if path.exists() else path) for path in isa if zones[path] == crs)
             gdal.run(["gdalbuildvrt", "-q", "-strict", "-srcnodata", str(UNKNOWN), joined[-1], *tiles])
         warp = ["gdalwarp", "-q", "-t_srs", target, "-r", "near", "-tr", "1", "1", "-tap"]
         warp += ["-srcnodata", str(UNKNOWN), "-dstnodata", str(UNKNOWN)]

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from jointseg import notes, raster
+from jointseg import notes, raster, store
 from jointseg.errors import DataError, PassingError
-from jointseg.provenance import machine
+from jointseg.provenance import machine, stored
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.code import code_digest, code_parts, environment
 from jointseg.provenance.digest import tree_hash
@@ -48,7 +48,7 @@ def run_job(snakemake: Any, function: Step) -> None:
             input before in the same run, says the same at once.
     """
     job = _label(snakemake)
-    kept = str(snakemake.log[0]) if len(snakemake.log) else ""
+    kept = str(store.named(snakemake.log[0])) if len(snakemake.log) else ""
     signal.signal(signal.SIGTERM, _terminated)
     before = notes.failure(job)
     if before is not None and before.cause == notes.INPUT:
@@ -136,8 +136,9 @@ def _label(snakemake: Any) -> str:
 def _log_to(names: Any) -> None:
     handlers: list[logging.Handler] = [logging.NullHandler()]
     if len(names):
-        Path(names[0]).parent.mkdir(parents=True, exist_ok=True)
-        handlers = [logging.FileHandler(names[0], mode="w", encoding="utf-8")]
+        log_file = store.named(names[0])
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        handlers = [logging.FileHandler(log_file, mode="w", encoding="utf-8")]
     logging.raiseExceptions = False  # on a full disk the one line on standard error is what is left to say
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
@@ -151,7 +152,7 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 def _fail(snakemake: Any, failure: notes.Failure, status: int) -> NoReturn:
     for path in snakemake.output:
-        raster.remove(Path(path))
+        raster.remove(store.named(path))
     failure = replace(failure, why=" ".join(failure.why.split()))
     notes.fail(failure)
     print(failure.line(), file=sys.stderr, flush=True)
@@ -173,7 +174,7 @@ def _announced(job: str) -> Iterator[None]:
 
 
 def _paths(value: Any) -> Path | list[Path]:
-    return Path(value) if isinstance(value, str) else [Path(each) for each in value]
+    return store.named(value) if isinstance(value, str) else [store.named(each) for each in value]
 
 
 def _flat(named: dict[str, Path | list[Path]]) -> list[Path]:
@@ -231,7 +232,7 @@ def _unlisted(artefact: dict[str, Any], results: Path) -> dict[str, Any]:
 
 def _hashed(path: Path, hashes: HashCache) -> dict[str, Any]:
     if not path.is_dir():
-        entry = hashes.file(path)
+        entry = hashes.file(path) if path.exists() else stored.entry(path)
         return {"sha256": entry.sha256, "size": entry.size}
     entries = hashes.tree(path)
     return {

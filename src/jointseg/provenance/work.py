@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from jointseg.provenance import stored
 from jointseg.provenance.code import code_digest
 from jointseg.provenance.digest import file_digest
 
@@ -24,7 +25,7 @@ def work_key(module: str, inputs: Iterable[Path], settings: dict[str, Any]) -> s
 
 def _identity(path: Path) -> list[Any]:
     if not path.is_dir():
-        return [path.as_posix(), file_digest(path)]
+        return [path.as_posix(), file_digest(path) if path.exists() else stored.entry(path).sha256]
     files = sorted(each for each in path.rglob("*") if each.is_file())
     stats = [(each, each.stat()) for each in files]
     return [path.as_posix(), [[each.name, stat.st_size, stat.st_mtime_ns] for each, stat in stats]]
