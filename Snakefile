@@ -4,6 +4,7 @@ min_version("9.0")
 
 
 include: "rules/common.smk"
+include: "rules/common_all.smk"
 include: "rules/common_ablation.smk"
 include: "rules/rehearsal.smk"
 include: "rules/study_area.smk"
