@@ -31,10 +31,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from flow_run import ROOT, copy_code, final, hashes, mini
 from rich.console import Console
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from flow_run import ROOT, copy_code, final, hashes, mini
 from loopback import CUT
 from loopback_s3 import PREFIX, Store, storing
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
+from planned import planned_jobs
 
 from jointseg.audit.verify import UNDECLARED
 from jointseg.provenance.digest import TIMESTAMP, tree_digest
@@ -63,19 +64,6 @@ class Flow:
         path = self.root / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return path
-
-
-def planned_jobs(said: str) -> dict[str, int]:
-    """Of what a dry run says: how many jobs of each rule would run, the target left out."""
-    lines = said.splitlines()
-    found = {}
-    for start in (i for i, line in enumerate(lines) if line.startswith("job ") and "count" in line):
-        for line in lines[start + 2 :]:
-            if not line.strip() or line.startswith("total"):
-                break
-            rule, count = line.split()[:2]
-            found[rule] = int(count)
-    return {rule: count for rule, count in found.items() if rule != "all"}
 
 
 def mini(config: dict) -> dict:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from flow_run import ROOT, planned_jobs
+from planned import planned_jobs
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import production
 
 from jointseg.grid import neighbours, parse_tile
