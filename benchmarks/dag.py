@@ -30,7 +30,7 @@ from jointseg.provenance.machine import processor
 
 BELT = (97.5, 24.5, 122.5, 32.7)  # degrees: about as much ground as the belt's eleven provinces
 CITY_DEGREES = 0.9
-TILE_KM = (100, 50, 30, 20, 10)
+TILE_KM = (100, 50, 30, 20, 11)
 BARE = """
 rule all:
     input: expand("made/{{n}}.txt", n=range({count})),
