@@ -229,6 +229,22 @@ def test_jobs_that_outlive_a_killed_run_keep_others_out(flow):
 
 
 @pytest.mark.slow
+def test_a_run_whose_snakemake_alone_was_killed_resumes(flow):
+    with subprocess.Popen(command("--config", "sleep=6"), start_new_session=True, stdout=subprocess.DEVNULL) as first:
+        wait_for(flow / "begun")
+        (snakemake,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        os.kill(int(snakemake), signal.SIGKILL)
+        assert first.wait() != 0
+        busy = run()
+        assert busy.returncode == verbs.IN_USE
+        assert "that process is gone, but jobs it started still work" in busy.stderr
+        os.killpg(first.pid, signal.SIGKILL)
+    assert list((flow / ".snakemake/locks").iterdir())
+    again = run()
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kept", "sent"),
     [("--default-signal=INT", signal.SIGINT), ("--ignore-signal=INT", signal.SIGTERM)],

@@ -57,6 +57,21 @@ def test_locks_of_a_killed_run_are_cleared_in_its_folder_alone(locks):
     assert [path.name for path in locks.iterdir()] == ["1.output.lock"]
 
 
+def test_locks_on_files_of_a_store_are_cleared_too(locks):
+    (locks / "2.output.lock").write_text(".snakemake/storage/s3/bucket/folder/results/a/y.tif\n")
+    (locks / "3.output.lock").write_text(".snakemake/storage/s3/bucket/folder/results/ab/y.tif\n")
+    assert cleared() == ["0.input.lock", "0.output.lock", "2.output.lock"]
+
+
+def test_a_run_whose_snakemake_was_killed_leaves_the_lock_of_a_killed_run(tmp_path):
+    with lock.hold(tmp_path, ["first"]) as held:
+        held.broken = True
+    with lock.hold(tmp_path, ["second"]) as held:
+        assert held.killed is not None and held.killed["command"] == ["first"]
+    with lock.hold(tmp_path, []) as held:
+        assert held.killed is None
+
+
 def test_locks_are_cleared_when_the_killed_run_s_folder_is_gone(locks):
     assert cleared() == ["0.input.lock", "0.output.lock"]
 

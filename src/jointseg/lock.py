@@ -25,7 +25,7 @@ class InUseError(DataError):
     """Another run works in the results folder."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Held:
     """A lock that is held.
 
@@ -34,11 +34,13 @@ class Held:
             standard input, and jobs that outlive a killed run still keep others out.
         killed: what the last run wrote of itself when it ended without saying goodbye, else None.
         fresh: nobody has run here since the folder was made, or made again.
+        broken: set by the run whose Snakemake was killed: it then goes without saying goodbye, as if it were killed itself.
     """
 
     descriptor: int
     killed: dict[str, Any] | None
     fresh: bool
+    broken: bool = False
 
     def beat(self) -> None:
         """Says that the run lives. Call it every BEAT_SECONDS."""
@@ -70,8 +72,10 @@ def hold(results: Path, command: list[str]) -> Iterator[Held]:
             "command": command,
         }
         _replace(descriptor, json.dumps(own) + "\n")
-        yield Held(descriptor, killed, fresh)
-        _replace(descriptor, "")
+        held = Held(descriptor, killed, fresh)
+        yield held
+        if not held.broken:
+            _replace(descriptor, "")
     finally:
         # Closing, not unlocking: a job that still runs shares the lock and keeps it.
         os.close(descriptor)
@@ -100,15 +104,21 @@ def clear_stale(held: Held, results: Path, snakemake_folder: Path = Path(".snake
     """
     if held.killed is None and not (held.fresh and not _snakemakes(snakemake_folder.absolute().parent)):
         return []
-    root = results.absolute()
     stale = [
         path
         for path in sorted((snakemake_folder / "locks").glob("*.lock"))
-        if any(Path(line).absolute().is_relative_to(root) for line in path.read_text().splitlines())
+        if any(_lies_in(line, results, snakemake_folder / "storage") for line in path.read_text().splitlines())
     ]
     for path in stale:
         path.unlink()
     return stale
+
+
+def _lies_in(path: str, results: Path, copies: Path) -> bool:
+    """Whether a path lies in a results folder, or in that folder of a store of which Snakemake keeps copies."""
+    if Path(path).is_relative_to(copies):
+        return f"/{results.as_posix()}/" in path
+    return Path(path).absolute().is_relative_to(results.absolute())
 
 
 def _snakemakes(directory: Path) -> list[int]:

@@ -95,6 +95,7 @@ def run(given: argparse.Namespace) -> int:
             flow = subprocess.Popen(command, stdin=held.descriptor, stdout=out, stderr=out, env=environment)
             with Display(Console(), folder) as display:
                 _follow(flow, heard, display, held)
+        held.broken = flow.returncode < 0
         display.conclude(flow.returncode, log)
     if given.notify:
         _notify(given.notify, results)
