@@ -109,7 +109,10 @@ class Store(Server):
         }
         host, port = self.behind
         bucket = boto3.resource("s3", endpoint_url=f"http://{host}:{port}", **keys).Bucket(BUCKET)
-        return list(bucket.objects.filter(Prefix=f"{FOLDER}/{results}/"))
+        try:
+            return list(bucket.objects.filter(Prefix=f"{FOLDER}/{results}/"))
+        except bucket.meta.client.exceptions.NoSuchBucket:  # made by the first write, gone with the last object
+            return []
 
 
 @contextmanager

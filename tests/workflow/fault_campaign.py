@@ -8,7 +8,7 @@ A mini rehearsal is run as a user would. The faults, one after the other at rand
     run         SIGKILL to everything: the display, Snakemake, jobs
     scheduler   SIGKILL to Snakemake alone: its jobs live on, and hold the folder until they end
     job         SIGKILL to one job; the run goes on without it
-    disk        the disk of the results is full for some seconds (a tmpfs: needs root)
+    disk        the disk of everything is full for some seconds (a tmpfs: needs root)
     store       the store takes half of what is written, or refuses it, for some seconds (--store: an S3 on loopback)
 
 Exit status 0 when every resumed run ended well, all bytes agree and an audit finds nothing.
@@ -26,8 +26,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -41,6 +42,7 @@ from loopback_s3 import PREFIX, Store, storing
 POLL_SECONDS = 0.05
 LETHAL = ("run", "scheduler")
 IN_USE = 3  # exit status: jobs of a dead scheduler still work
+KILL_ORPHANS = 0.3  # of the times that they are met; else they are waited for
 DISK_MB = 3000
 TRIES = 10  # resumed runs in a row that may fail without a fault in between: none does
 console = Console(highlight=False)
@@ -55,7 +57,9 @@ class Campaign:
         results: the results folder.
         command: that makes or resumes it.
         shared: the store; None without one.
-        told: faults so far, by kind, and what they met.
+        told, died: faults so far, by kind, and the jobs that they met, by rule.
+        last: process group of the last run that held the folder.
+        refused: runs that found the folder in use.
     """
 
     root: Path
@@ -64,12 +68,19 @@ class Campaign:
     shared: Store | None
     told: Counter = field(default_factory=Counter)
     died: Counter = field(default_factory=Counter)
+    last: int = 0
+    refused: int = 0
 
     def start(self) -> subprocess.Popen:
         environment = os.environ | {"PYTHONPATH": str(self.root / "src")}
         environment |= self.shared.environment if self.shared else {}
         return subprocess.Popen(
-            self.command, cwd=self.root, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+            self.command,
+            cwd=self.root,
+            env=environment,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def jobs(self) -> list[Path]:
@@ -81,37 +92,49 @@ class Campaign:
             return hashes(self.results)
         return final(self.shared.hashes(self.results.relative_to(self.root).as_posix()))
 
+    def fetched(self, name: str) -> Path:
+        """A copy of what the store has of the results."""
+        assert self.shared is not None
+        to = self.root / name / self.results.relative_to(self.root)
+        self.shared.fetch(self.results.relative_to(self.root).as_posix(), to)
+        return to
+
     def remove(self) -> None:
         for each in self.results.iterdir():
             shutil.rmtree(each)
         if self.shared is not None:
             self.shared.empty(self.results.relative_to(self.root).as_posix())
-            shutil.rmtree(self.root / ".snakemake" / "storage")
+            shutil.rmtree(self.root / ".snakemake" / "storage", ignore_errors=True)
 
 
 def main() -> int:
     given = _arguments()
     with ExitStack() as stack:
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jointseg-faults-")))
+        root = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="jointseg-faults-", ignore_cleanup_errors=True))
+        )
         shared = stack.enter_context(storing()) if given.store else None
+        if "disk" in given.kinds:
+            stack.enter_context(_small_disk(root))
         copy_code(ROOT, root)
         config = mini(yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text()))
         (root / "mini.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         results = root / config["results"]
         results.mkdir(parents=True)
-        if "disk" in given.kinds:
-            stack.enter_context(_small_disk(results))
         command = [sys.executable, "-m", "jointseg.cli", "run", "mini.yaml", "--cores", str(given.cores)]
         command += ["--profile", "s3", "--default-storage-prefix", PREFIX] if shared else []
         return _run(Campaign(root, results, command, shared), given)
 
 
 def _run(campaign: Campaign, given: argparse.Namespace) -> int:
-    started = time.monotonic()
-    if campaign.start().wait():
-        sys.exit(f"the undisturbed run failed; see {campaign.results}/logs/snakemake.log")
-    seconds = time.monotonic() - started
-    expected = campaign.made()
+    undisturbed = given.expected
+    if undisturbed is None:
+        undisturbed = campaign.results
+        if campaign.start().wait():
+            sys.exit(f"the undisturbed run failed; see {campaign.results}/logs/snakemake.log")
+        if campaign.shared is not None:
+            undisturbed = campaign.fetched("undisturbed")
+    expected, seconds = hashes(undisturbed), _took(undisturbed)
     console.print(f"undisturbed: {len(expected)} files in {seconds:.0f} s")
     chance = random.Random(given.seed)
     wrong: list[str] = []
@@ -129,13 +152,11 @@ def _run(campaign: Campaign, given: argparse.Namespace) -> int:
             break
     for kind, count in campaign.told.items():
         console.print(f"{count:4} {kind}")
+    console.print(f"{campaign.refused} runs were told that jobs of a dead one still worked")
     console.print(f"jobs that they met: {', '.join(f'{rule} {count}' for rule, count in campaign.died.most_common())}")
     for line in sorted(set(wrong)):
         console.print(line, soft_wrap=True)
-    audited = campaign.results
-    if campaign.shared is not None:
-        audited = campaign.root / "fetched" / campaign.results.relative_to(campaign.root)
-        campaign.shared.fetch(campaign.results.relative_to(campaign.root).as_posix(), audited)
+    audited = campaign.results if campaign.shared is None else campaign.fetched("audited")
     verify = [sys.executable, "-m", "jointseg.cli", "audit", "verify", str(audited)]
     audit = subprocess.call(verify, cwd=campaign.root)
     same = "all bytes agree" if not wrong else f"{len(set(wrong))} files differ"
@@ -143,6 +164,13 @@ def _run(campaign: Campaign, given: argparse.Namespace) -> int:
         f"{sum(campaign.told.values())} faults in {passes} passes, {len(expected)} files compared after each: {same}; {_machine()}"
     )
     return int(bool(wrong or audit))
+
+
+def _took(results: Path) -> float:
+    """Seconds from the first job's start to the last one's end, by the manifests."""
+    told = [json.loads(path.read_text()) for path in results.glob("manifests/**/*.json")]
+    first, last = min(each["started"] for each in told), max(each["finished"] for each in told)
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
 
 
 def _disturbed(campaign: Campaign, given: argparse.Namespace, chance: random.Random, seconds: float) -> int:
@@ -153,7 +181,7 @@ def _disturbed(campaign: Campaign, given: argparse.Namespace, chance: random.Ran
         while run.poll() is None and not campaign.jobs():
             time.sleep(POLL_SECONDS)
         try:
-            run.wait(chance.uniform(0, 1.6 * seconds / given.faults))
+            run.wait(chance.uniform(0, seconds / given.faults))
             break
         except subprocess.TimeoutExpired:
             kind = chance.choice(given.kinds)
@@ -166,11 +194,17 @@ def _disturbed(campaign: Campaign, given: argparse.Namespace, chance: random.Ran
             campaign.died.update({job.partition(" ")[0] for job in met})
             if kind in LETHAL:
                 run.wait()
+                campaign.last = run.pid
                 return -1
     status = run.wait()
     if status == IN_USE:
+        campaign.refused += 1
         time.sleep(1)
+        if chance.random() < KILL_ORPHANS:
+            with suppress(ProcessLookupError):
+                os.killpg(campaign.last, signal.SIGKILL)
         return -1
+    campaign.last = run.pid
     if status and not faults:
         # Of a run that was broken just before: its orphans may have written meanwhile.
         console.print(f"a run failed with status {status} although nothing broke it")
@@ -196,11 +230,11 @@ def _kill_job(campaign: Campaign, run: subprocess.Popen, chance: random.Random) 
 
 
 def _fill_disk(campaign: Campaign, run: subprocess.Popen, chance: random.Random) -> None:
-    ballast = campaign.results / ".ballast"
+    ballast = campaign.root / ".ballast"
     until = time.monotonic() + chance.uniform(1, 4)
     with open(ballast, "wb") as file:
         while time.monotonic() < until and run.poll() is None:
-            free = shutil.disk_usage(campaign.results).free
+            free = shutil.disk_usage(campaign.root).free
             if free:
                 try:
                     os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free)
@@ -213,7 +247,7 @@ def _fill_disk(campaign: Campaign, run: subprocess.Popen, chance: random.Random)
 def _break_store(campaign: Campaign, run: subprocess.Popen, chance: random.Random) -> None:
     assert campaign.shared is not None
     campaign.shared.faults.always = chance.choice([CUT, 503])
-    time.sleep(chance.uniform(1, 30))  # a client tries again for some seconds
+    time.sleep(chance.uniform(1, 12))  # a client tries again for some seconds
     campaign.shared.faults.always = None
 
 
@@ -242,6 +276,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=10, help="how many; default: %(default)s")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["run", "scheduler", "job"], metavar="KIND")
     parser.add_argument("--store", action="store_true", help="inputs and results in an S3 on loopback")
+    parser.add_argument(
+        "--expected", type=Path, metavar="RESULTS", help="of an undisturbed run of this code; else it is made"
+    )
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()

@@ -1,9 +1,8 @@
 """Cuts the chips of a reach: composite, registered and matched high-resolution image, label."""
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas as pd
 import shapely
 from affine import Affine
 
-from jointseg import grid, raster
+from jointseg import grid, pools, raster
 from jointseg.bands import MERGED
 from jointseg.dataset import radiometry, registration
 from jointseg.dataset.burn import BANDS, burn, fractions
@@ -121,11 +120,11 @@ def _workers(number: int) -> Iterator[Callable[..., Future]]:
     if number == 1:
         yield _at_once
         return
-    with ProcessPoolExecutor(number, multiprocessing.get_context("spawn")) as pool:
+    with pools.pool(number) as workers:
         try:
-            yield pool.submit
+            yield workers.submit
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            workers.shutdown(wait=True, cancel_futures=True)
             raise
 
 

@@ -2,9 +2,7 @@
 
 import csv
 import logging
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 from affine import Affine
 from rasterio.features import geometry_mask
 
-from jointseg import grid, raster
+from jointseg import grid, pools, raster
 from jointseg.progress import track
 from jointseg.rehearsal import archive, plan, vectors
 from jointseg.rehearsal import products as reference
@@ -97,9 +95,8 @@ def rehearsal(
 
 
 def _draw(jobs: list[Job]) -> list[Drawn]:
-    # Workers start afresh: a fork would inherit the locks of whatever threads the caller runs.
-    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
-        return list(track(pool.map(draw_panel, jobs), "drawing the valley", total=len(jobs), unit="panel"))
+    with pools.pool(WORKERS) as workers:
+        return list(track(workers.map(draw_panel, jobs), "drawing the valley", total=len(jobs), unit="panel"))
 
 
 def _vectors(

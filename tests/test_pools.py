@@ -1,0 +1,39 @@
+"""Workers of a job that was killed do not stay."""
+
+import signal
+import subprocess
+import sys
+import time
+
+CODE = """
+import time
+from jointseg.pools import pool
+
+if __name__ == "__main__":
+    with pool(2) as workers:
+        print(*workers.map(abs, [1, 2]), flush=True)
+        print(*workers._processes, flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_killed_process(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(CODE)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout.readline().split() == ["1", "2"]
+        workers = [int(pid) for pid in job.stdout.readline().split()]
+        assert len(workers) == 2 and all(alive(pid) for pid in workers)
+        job.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 20
+    while any(alive(pid) for pid in workers):
+        assert time.monotonic() < until, "workers wait for work that nobody gives them"
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
