@@ -2,7 +2,7 @@ import functools
 import json
 import sys
 
-from jointseg import settings, steps, store
+from jointseg import notes, settings, steps, store
 from jointseg.errors import DataError
 from jointseg.grid import neighbours, parse_tile
 from jointseg.product_codes import file_year, nearest_year
@@ -11,6 +11,8 @@ from jointseg.provenance.code import code_digest, environment
 try:
     C = settings.load(config)
     STORE = store.enter(workflow.storage_settings)
+    if STORE and workflow.is_main_process and notes.folder():
+        store.forget(C.results)
 except DataError as error:
     raise WorkflowError(str(error))
 

@@ -103,6 +103,21 @@ def test_what_is_here_is_read_here(entered, shared):
     assert np.array_equal(raster.read(RASTER)[0], array) and not shared.asked
 
 
+def test_copies_that_a_killed_run_left_are_removed_but_for_half_done_work(entered, monkeypatch):
+    monkeypatch.setenv(store.LOCAL, str(Path.cwd()))
+    made()
+    rows = Path("results/x/.jointseg/isa/rows")
+    other = Path("results/y/kept.tif")
+    for path in (rows, other):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    store.forget("results/x")
+    assert [path.name for path in Path("results/x").iterdir()] == [".jointseg"] and rows.exists() and other.exists()
+    store.forget("results/none")
+    with pytest.raises(DataError, match="named from the root"):
+        store.forget("/results/x")
+
+
 def test_small_files_and_what_is_there(entered):
     MANIFEST.parent.mkdir(parents=True)
     MANIFEST.write_text("{}")

@@ -8,6 +8,7 @@ Endpoint and credentials are told by the variables of AWS: AWS_ENDPOINT_URL, AWS
 """
 
 import os
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ PREFIX, LOCAL = (
     "JOINTSEG_STORE_LOCAL",
 )  # environment variables: s3://bucket/folder; where Snakemake keeps it
 PROVIDER = "s3"
+_KEPT = ".jointseg"  # half-done maps and trainings
 GDAL = {
     # No request for what lies beside a raster, and one that brings the whole header of a COG.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -55,6 +57,22 @@ def enter(settings: Any) -> str:
     for name, value in (GDAL | _gdal_endpoint()).items():
         os.environ.setdefault(name, value)
     return prefix
+
+
+def forget(results: str) -> None:
+    """Removes the copies that a killed run left of files of its results: Snakemake takes them for write-protected.
+
+    What is half-done in them is kept. Call it only for a run that holds the results folder.
+
+    Raises:
+        DataError: the results folder is named from the root.
+    """
+    if os.path.isabs(results):
+        raise DataError(f"results {results} is named from the root; in a store all paths are relative to its prefix")
+    copies = Path(os.environ[LOCAL]) / results
+    for each in copies.iterdir() if copies.is_dir() else ():
+        if each.name != _KEPT:
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def settle() -> None:
