@@ -92,6 +92,9 @@ class Store(Server):
             (to / place).parent.mkdir(parents=True, exist_ok=True)
             (to / place).write_bytes(body)
 
+    def count(self, results: str) -> int:
+        return len(self._listed(results))
+
     def empty(self, results: str) -> None:
         for each in self._listed(results):
             each.delete()

@@ -28,7 +28,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -60,6 +59,8 @@ class Campaign:
         told, died: faults so far, by kind, and the jobs that they met, by rule.
         last: process group of the last run that held the folder.
         refused: runs that found the folder in use.
+        began: when the run that works now was started.
+        marks: when the next faults come, in jobs that are done; so they are spread over the whole flow.
     """
 
     root: Path
@@ -70,8 +71,11 @@ class Campaign:
     died: Counter = field(default_factory=Counter)
     last: int = 0
     refused: int = 0
+    began: float = 0.0
+    marks: list[float] = field(default_factory=list)
 
     def start(self) -> subprocess.Popen:
+        self.began = time.time()
         environment = os.environ | {"PYTHONPATH": str(self.root / "src")}
         environment |= self.shared.environment if self.shared else {}
         return subprocess.Popen(
@@ -84,8 +88,20 @@ class Campaign:
         )
 
     def jobs(self) -> list[Path]:
-        """The notes of running jobs."""
-        return list((self.results / ".jointseg" / "progress").glob("*.job"))
+        """The notes of running jobs, without those of jobs that were killed with another run."""
+        found = []
+        for note in (self.results / ".jointseg" / "progress").glob("*.job"):
+            with suppress(FileNotFoundError):
+                if note.stat().st_mtime > self.began:
+                    found.append(note)
+        return found
+
+    def done(self) -> int:
+        """Jobs that are done, by their manifests."""
+        place = self.results.relative_to(self.root).as_posix()
+        if self.shared is not None:
+            return self.shared.count(f"{place}/manifests")
+        return sum(1 for _ in self.results.glob("manifests/**/*.json"))
 
     def made(self) -> dict[str, str]:
         if self.shared is None:
@@ -134,15 +150,17 @@ def _run(campaign: Campaign, given: argparse.Namespace) -> int:
             sys.exit(f"the undisturbed run failed; see {campaign.results}/logs/snakemake.log")
         if campaign.shared is not None:
             undisturbed = campaign.fetched("undisturbed")
-    expected, seconds = hashes(undisturbed), _took(undisturbed)
-    console.print(f"undisturbed: {len(expected)} files in {seconds:.0f} s")
+    expected, (jobs, job_s) = hashes(undisturbed), _took(undisturbed)
+    console.print(f"undisturbed: {len(expected)} files of {jobs} jobs of {job_s:.1f} s")
     chance = random.Random(given.seed)
     wrong: list[str] = []
     passes = failed = 0
     while True:
         campaign.remove()
         passes += 1
-        while (status := _disturbed(campaign, given, chance, seconds)) != 0:
+        left = given.faults - sum(campaign.told.values())
+        campaign.marks = sorted(chance.uniform(0, jobs - 1) for _ in range(left))
+        while (status := _disturbed(campaign, given, chance, job_s)) != 0:
             failed += status > 0
             if failed > given.faults + TRIES:
                 sys.exit(f"runs go on failing; see {campaign.results}/logs/snakemake.log")
@@ -166,36 +184,34 @@ def _run(campaign: Campaign, given: argparse.Namespace) -> int:
     return int(bool(wrong or audit))
 
 
-def _took(results: Path) -> float:
-    """Seconds from the first job's start to the last one's end, by the manifests."""
-    told = [json.loads(path.read_text()) for path in results.glob("manifests/**/*.json")]
-    first, last = min(each["started"] for each in told), max(each["finished"] for each in told)
-    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+def _took(results: Path) -> tuple[int, float]:
+    """How many jobs there were, and how long they took on average, s, by the manifests."""
+    told = [json.loads(path.read_text())["seconds"] for path in results.glob("manifests/**/*.json")]
+    return len(told), sum(told) / len(told)
 
 
-def _disturbed(campaign: Campaign, given: argparse.Namespace, chance: random.Random, seconds: float) -> int:
+def _disturbed(campaign: Campaign, given: argparse.Namespace, chance: random.Random, job_s: float) -> int:
     """One run, broken until it dies or ends; its exit status, negative where it was killed or found the folder in use."""
     run = campaign.start()
     faults = 0
-    while sum(campaign.told.values()) < given.faults:
-        while run.poll() is None and not campaign.jobs():
+    while campaign.marks and run.poll() is None:
+        met = [json.loads(note.read_text())["job"] for note in campaign.jobs()]
+        if not met or campaign.done() < campaign.marks[0]:
             time.sleep(POLL_SECONDS)
-        try:
-            run.wait(chance.uniform(0, seconds / given.faults))
-            break
-        except subprocess.TimeoutExpired:
-            kind = chance.choice(given.kinds)
-            met = [json.loads(note.read_text())["job"] for note in campaign.jobs()]
-            if not met and kind in ("job", "scheduler"):
-                continue
-            KINDS[kind](campaign, run, chance)
-            faults += 1
-            campaign.told[kind] += 1
-            campaign.died.update({job.partition(" ")[0] for job in met})
-            if kind in LETHAL:
-                run.wait()
-                campaign.last = run.pid
-                return -1
+            continue
+        time.sleep(chance.uniform(0, 2 * job_s))
+        kind = chance.choice(given.kinds)
+        if run.poll() is not None or (kind == "job" and not campaign.jobs()):
+            continue
+        KINDS[kind](campaign, run, chance)
+        faults += 1
+        campaign.marks.pop(0)
+        campaign.told[kind] += 1
+        campaign.died.update({job.partition(" ")[0] for job in met})
+        if kind in LETHAL:
+            run.wait()
+            campaign.last = run.pid
+            return -1
     status = run.wait()
     if status == IN_USE:
         campaign.refused += 1
@@ -206,7 +222,6 @@ def _disturbed(campaign: Campaign, given: argparse.Namespace, chance: random.Ran
         return -1
     campaign.last = run.pid
     if status and not faults:
-        # Of a run that was broken just before: its orphans may have written meanwhile.
         console.print(f"a run failed with status {status} although nothing broke it")
     return status
 

@@ -39,7 +39,16 @@ def test_the_runbook_has_commands():
     assert len(COMMANDS) > 12 and all(line.startswith(("jointseg ", "rm -r results/")) for line in COMMANDS)
 
 
-@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=lambda number: f"{number}: {COMMANDS[number]}")
+def numbered() -> list:
+    """The commands by number; those that make things again are slow."""
+    made = [line.startswith("rm ") or (line.startswith("jointseg run ") and " -n" not in line) for line in COMMANDS]
+    return [
+        pytest.param(number, id=f"{number}: {line}", marks=[pytest.mark.slow] if makes else [])
+        for number, (line, makes) in enumerate(zip(COMMANDS, made))
+    ]
+
+
+@pytest.mark.parametrize("number", numbered())
 def test_command_of_the_runbook(shell, number):
     done = shell(COMMANDS[number])
     assert done.returncode == 0, f"{COMMANDS[number]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
