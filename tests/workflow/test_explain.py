@@ -147,7 +147,7 @@ def test_networks_chain_and_jobs(run):
     assert {job.rule for job in each.jobs} == {
         *("isa", "composite", "scenes", "rehearsal", "superres_adversarial", "superres_stage2", "superres_stage1"),
         *("superres_chips", "segmentation", "dataset", "chips", "labels", "pairing", "deliveries", "samples"),
-        *("density", "product_mosaic", "grid", "study_area", "reaches", "reach_grid"),
+        *("density", "product_mosaic", "reach_grid", "reaches"),
     }
     for job in each.jobs:
         written = json.loads((results / f"manifests/{job.name}.json").read_text())
