@@ -146,7 +146,8 @@ def reference(wildcards):
     """The map year's composite of the same tile, to whose place and radiometry other years are brought."""
     if not (C.sentinel2.normalise or C.sentinel2.register_dates) or int(wildcards.year) == C.map_year:
         return {}
-    return {"reference": composites(C.map_year, [wildcards.tile])[0]}
+    # Not `ranged`: where both are jobs of one group, it is not in the store yet.
+    return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
 
 
 def base(wildcards):
