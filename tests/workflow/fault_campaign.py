@@ -171,7 +171,8 @@ def _run(campaign: Campaign, given: argparse.Namespace) -> int:
     for kind, count in campaign.told.items():
         console.print(f"{count:4} {kind}")
     console.print(f"{campaign.refused} runs were told that jobs of a dead one still worked")
-    console.print(f"jobs that they met: {', '.join(f'{rule} {count}' for rule, count in campaign.died.most_common())}")
+    met = ", ".join(f"{rule} {count}" for rule, count in campaign.died.most_common())
+    console.print(f"jobs that they met: {met}", soft_wrap=True)
     for line in sorted(set(wrong)):
         console.print(line, soft_wrap=True)
     audited = campaign.results if campaign.shared is None else campaign.fetched("audited")
@@ -179,7 +180,9 @@ def _run(campaign: Campaign, given: argparse.Namespace) -> int:
     audit = subprocess.call(verify, cwd=campaign.root)
     same = "all bytes agree" if not wrong else f"{len(set(wrong))} files differ"
     console.print(
-        f"{sum(campaign.told.values())} faults in {passes} passes, {len(expected)} files compared after each: {same}; {_machine()}"
+        f"{sum(campaign.told.values())} faults, {passes} time(s) from nothing, "
+        f"{len(expected)} files compared each time: {same}; {_machine()}",
+        soft_wrap=True,
     )
     return int(bool(wrong or audit))
 

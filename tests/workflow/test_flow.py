@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -125,6 +126,33 @@ def test_training_key_makes_only_training_and_what_follows_stale(flow):
     stale = flow.jobs_to_run("--configfile", str(path)).keys()
     follow = {"isa", "isa_chips", "map_chips", "mosaic", "preview", "assess"} | ALWAYS_LATER
     assert "segmentation" in stale and stale <= {"segmentation", *OF_THE_CITIES} | follow
+
+
+def test_a_tile_that_cannot_be_made_holds_up_no_other(flow):
+    """With one list of scenes spoiled, all other composites are made, and the status names the one and why."""
+    folders = [flow.results / "sentinel2/composites/2017", flow.results / "manifests/composite/2017"]
+    aside = {folder: folder.with_name("2017-aside") for folder in folders}
+    spoiled = min((flow.results / "sentinel2/scenes/2017").glob("*.json"))
+    kept = spoiled.with_suffix(".kept")
+    spoiled.rename(kept)
+    for folder in folders:
+        folder.rename(aside[folder])
+    try:
+        spoiled.write_text("{}")
+        done = flow.jointseg("run", "mini.yaml", "--cores", "2", "all_composites")
+        told = flow.jointseg("status", "mini.yaml", "--json")
+        made = {path.stem for path in folders[0].glob("*.tif")}
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+            aside[folder].rename(folder)
+        kept.rename(spoiled)
+    wanted = {path.stem for path in folders[0].glob("*.tif")}
+    assert done.returncode == 1 and len(wanted) > 1 and made == wanted - {spoiled.stem}
+    (failure,) = json.loads(told.stdout)["failures"]
+    assert failure["job"].startswith("composite [") and spoiled.stem in failure["job"]
+    assert failure["cause"] == "input" and spoiled.name in failure["why"]
+    assert flow.jobs_to_run() == {}
 
 
 def test_second_run_on_the_same_folder_is_refused(flow):
