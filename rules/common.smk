@@ -1,3 +1,4 @@
+import atexit
 import functools
 import json
 import sys
@@ -40,6 +41,17 @@ wildcard_constraints:
     city="|".join(CITIES),
     method="|".join(METHODS),
     product="|".join(C.accuracy.products) or "none",
+
+
+def withdraw():
+    """Takes back the secret that the Kubernetes executor gave the cluster: Snakemake leaves it there when there is nothing to do."""
+    executor = getattr(workflow.scheduler, "_executor", None)
+    if getattr(executor, "wait", False) and hasattr(executor, "unregister_secret"):
+        executor.unregister_secret()
+
+
+if workflow.is_main_process:
+    atexit.register(withdraw)
 
 
 def code(rule):

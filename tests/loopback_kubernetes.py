@@ -19,7 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from loopback import Handler, Server
+from loopback_s3 import PREFIX
 
+IN_PODS = (
+    *("--profile", "kubernetes", "--container-image", "jointseg", "--jobs", "2"),
+    *("--default-storage-prefix", PREFIX),
+)
 PLACE = re.compile(r"/(?:api|apis/batch)/v1/namespaces/[^/]+/(secrets|jobs|pods)(?:/([^/]+))?(/status|/log)?")
 
 

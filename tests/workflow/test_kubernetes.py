@@ -2,20 +2,10 @@
 
 import pytest
 from flow_run import final, hashes
-from loopback_kubernetes import clustering
-from loopback_s3 import PREFIX, storing
+from loopback_kubernetes import IN_PODS, clustering
+from loopback_s3 import storing
 
 pytestmark = pytest.mark.slow
-IN_PODS = (
-    "--profile",
-    "kubernetes",
-    "--default-storage-prefix",
-    PREFIX,
-    "--container-image",
-    "jointseg",
-    "--jobs",
-    "2",
-)
 
 
 def test_composites_of_pods_are_the_same(flow, tmp_path_factory):

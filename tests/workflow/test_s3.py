@@ -4,6 +4,7 @@ import json
 
 import pytest
 from flow_run import final, hashes
+from loopback_kubernetes import IN_PODS, clustering
 from loopback_s3 import PREFIX, storing
 
 S3 = ("--profile", "s3", "--default-storage-prefix", PREFIX, "--cores", "2")
@@ -64,6 +65,15 @@ def test_another_machine_reads_them_by_range(flow, shared, composed, tmp_path_fa
     rasters = [each for each in shared.asked if each.endswith(".tif")]
     assert rasters and all(each.startswith("bytes=") for each in rasters)
     assert not list(machine.root.rglob("composites/**/*.tif"))
+
+
+def test_pods_with_nothing_to_do_leave_no_secret(flow, shared, composed, tmp_path_factory):
+    with clustering(tmp_path_factory.mktemp("pods"), flow.root) as cluster:
+        machine = flow.beside(tmp_path_factory.mktemp("idle"), shared.environment | cluster.environment)
+        done = machine.jointseg("run", "mini.yaml", *IN_PODS, "all_composites")
+        assert done.returncode == 0 and "nothing to do" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
+        assert cluster.asked == {"POST secrets": 1, "DELETE secrets": 1}
+        assert cluster.ran == [] and cluster.secrets == {}
 
 
 @pytest.mark.slow
