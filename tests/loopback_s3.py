@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 from loopback import CUT, Faults, Handler, Server
@@ -128,4 +129,7 @@ def storing() -> Iterator[Store]:
         with Store(moto.get_host_and_port()).serving() as store:
             yield store
     finally:
+        # All servers of a process have the same objects: those of this one go with it.
+        host, port = moto.get_host_and_port()
+        urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST"), timeout=60).close()
         moto.stop()
