@@ -43,15 +43,16 @@ wildcard_constraints:
     product="|".join(C.accuracy.products) or "none",
 
 
-def withdraw():
+def withdraw_secret():
     """Takes back the secret that the Kubernetes executor gave the cluster: Snakemake leaves it there when there is nothing to do."""
     executor = getattr(workflow.scheduler, "_executor", None)
+    # An executor that was shut down waits no more, and has taken it back itself.
     if getattr(executor, "wait", False) and hasattr(executor, "unregister_secret"):
         executor.unregister_secret()
 
 
 if workflow.is_main_process:
-    atexit.register(withdraw)
+    atexit.register(withdraw_secret)
 
 
 def code(rule):
