@@ -19,13 +19,15 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from jointseg import grid, raster, settings
 from jointseg.accuracy.change import interpreted
 from jointseg.accuracy.change_sample import change_sample
 from jointseg.accuracy.estimators import UNKNOWN, Estimate
-from jointseg.progress import track
+from jointseg.area import grid
+from jointseg.config import schema
 from jointseg.provenance import machine
-from jointseg.rehearsal.interpret import interpret
+from jointseg.raster import io as raster_io
+from jointseg.runtime.progress import track
+from jointseg.synthetic.interpret import interpret
 
 
 def main() -> None:
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="of a finished rehearsal")
     parser.add_argument("--seeds", type=int, default=20)
     given = parser.parse_args()
-    chosen = settings.read(given.config)
+    chosen = schema.read(given.config)
     results, years, points = Path(chosen.results), sorted(chosen.years), chosen.accuracy.growth_points
     found: dict[tuple[str, str], list[tuple[Estimate, float]]] = defaultdict(list)
     for city, reach in chosen.study_area.city_reach.items():
@@ -69,13 +71,13 @@ def truth(maps: list[Path], folder: Path, reach: str, years: list[int]) -> dict[
     """The same, counted on all ground that every map knows."""
     planes, bounds, transform = [], None, None
     for path in maps:
-        values, transform, crs = raster.read(path)
+        values, transform, crs = raster_io.read(path)
         planes.append(values[0])
         rows, cols = values.shape[1:]
         bounds = (transform.c, transform.f - rows, transform.c + cols, transform.f)
     known = np.logical_and.reduce([plane != UNKNOWN for plane in planes])
     mapped = {year: plane[known] == 1 for year, plane in zip(years, planes)}
-    real = {year: raster.read(folder / f"{year}/{reach}.tif", bounds)[0][0][known] == 1 for year in years}
+    real = {year: raster_io.read(folder / f"{year}/{reach}.tif", bounds)[0][0][known] == 1 for year in years}
     y, x = np.nonzero(known)
     scale = grid.area_scale(int(crs.split(":")[1]), transform.c + x.mean(), transform.f - y.mean())
     first, last = years[0], years[-1]

@@ -14,8 +14,7 @@ from rasterio.windows import Window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointseg import grid, raster
-from jointseg.bands import RGB
+from jointseg.area import grid
 from jointseg.inference import bench
 from jointseg.inference import engine as ours
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
@@ -23,6 +22,8 @@ from jointseg.inference.source import Composites
 from jointseg.models.mask2former import CLASSES
 from jointseg.models.mask2former_parts import PARTS
 from jointseg.models.prog_esrgan import beside
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import RGB
 
 SCALE = 10
 TILE_PX, OVERLAP_PX = 48, 4  # of the straightforward way, 10 m pixels: as the engine's windows
@@ -125,7 +126,7 @@ def _engine(task: Task, precision: str) -> dict[str, float]:
         return told
     arguments = {name: getattr(work, name) for name in work.__annotations__}
     ours.isa(**arguments, method="superres", isa=task.out / "isa.tif", probability=task.out / "p.tif")
-    stored = raster.read(task.out / "p.tif")[0][0]
+    stored = raster_io.read(task.out / "p.tif")[0][0]
     minx, _, _, maxy = grid.parse_tile(work.tile, work.tile_km).bounds
     edges = [
         (side, [place for place in range(1, stored.shape[0]) if _ends(first + sign * place, work)])

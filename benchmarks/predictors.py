@@ -41,7 +41,8 @@ import torch
 from predictor_ways import PUBLIC, SCALE, WAYS, Task
 from rasterio.transform import from_origin
 
-from jointseg import grid, settings
+from jointseg.area import grid
+from jointseg.config import schema
 from jointseg.inference import bench
 
 LARGE_KM = 50  # the tile for which memory is told
@@ -62,7 +63,7 @@ def main() -> None:
     if given.work:
         print(json.dumps(WAYS[given.work[0]](pickle.loads(Path(given.work[1]).read_bytes()))))
         return
-    config = settings.read(given.config)
+    config = schema.read(given.config)
     work = bench.job(config, bench.checkpoints_of(config), given.tile, given.threads, "fp32")
     ways = [way for way in WAYS if given.packages or way not in PUBLIC]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}

@@ -25,8 +25,8 @@ import yaml
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from jointseg.provenance.machine import processor
-from jointseg.rehearsal import plan
-from jointseg.rehearsal.terrain import Frame
+from jointseg.synthetic import plan
+from jointseg.synthetic.terrain import Frame
 
 CONFIG = Path("examples/rehearsal/config.yaml")
 REACH_PX = 4.0  # the edge response is taken along so many pixels on both sides
@@ -94,7 +94,7 @@ def measure(folder: Path, given: argparse.Namespace, seed: int, shift_m: float, 
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     done = subprocess.run(
-        [sys.executable, "-m", "jointseg.cli", "run", str(path)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "jointseg.cli.main", "run", str(path)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit((done.stdout + done.stderr)[-3000:])

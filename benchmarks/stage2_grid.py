@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from jointseg import settings
+from jointseg.config import schema
+from jointseg.config.schema import Settings
 from jointseg.inference import roofs
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
 from jointseg.models import checkpoint
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.provenance import machine
-from jointseg.settings import Settings
 from jointseg.training import backbone, scores
 from jointseg.training.generator import Data, sized
 from jointseg.training.patches import RGB, SCALE, Patches
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of the timing (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the trainings (default: %(default)s)")
     given = parser.parse_args()
-    config = settings.read(given.config)
+    config = schema.read(given.config)
     assert config.superres is not None
     print(
         f"# Stage 2 on a grid of 5 m and of 2.5 m\n\nMade by `python benchmarks/stage2_grid.py {given.config}`; ",
@@ -61,7 +61,7 @@ def main() -> None:
     )
     print(f"{datetime.now(UTC):%Y-%m-%d}; {machine.processor()}, Python {platform.python_version()}, ", end="")
     print(f"torch {torch.__version__}, fp32.\n\n## Cost\n")
-    timed(settings.read(given.presets), given)
+    timed(schema.read(given.presets), given)
     steps = schedule(config, given)["steps"]
     print(f"\n## Worth\n\n`{config.results}`, preset `{config.superres.preset}`, {steps} steps each; ", end="")
     print(f"means over {given.seeds} seeds, and the 5 m grid minus the other, paired by seed, with its range.\n")

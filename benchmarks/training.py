@@ -36,9 +36,9 @@ from shapely.geometry import box
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointseg import raster
 from jointseg.models import discriminator
 from jointseg.models.prog_esrgan import ProgESRGAN, upsample
+from jointseg.raster import cog
 from jointseg.training import adversarial, generator, losses, superres
 from jointseg.training import backbone as backbones
 from jointseg.training.loader import ahead
@@ -155,7 +155,7 @@ def make(folder: Path) -> None:
         label = (high.mean(0, keepdims=True) > 1650).astype(np.uint8)
         for kind, array, transform in (("lr", low, coarse), ("hr", high, fine), ("label", label, fine)):
             path = folder / f"chips/reach/c{number}_{kind}.tif"
-            raster.write(path, array, crs="EPSG:32650", transform=transform, nodata=255 if kind == "label" else 0)
+            cog.write(path, array, crs="EPSG:32650", transform=transform, nodata=255 if kind == "label" else 0)
         files = {kind: f"reach/c{number}_{kind}.tif" for kind in ("lr", "hr", "label")}
         split = "validation" if number == 0 else "train"
         rows.append({"sample_id": f"c{number}", "split": split, "geometry": box(0, 0, 1, 1), **files})

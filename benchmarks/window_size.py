@@ -16,10 +16,10 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 
-from jointseg import raster
 from jointseg.accuracy import estimators
 from jointseg.inference.engine import isa_chips
 from jointseg.provenance.machine import processor
+from jointseg.raster import io as raster_io
 
 WINDOWS = ["320/280", "320/300", "480/440", "640/560", "640/600", "960/840"]
 
@@ -73,8 +73,8 @@ def counted(results: Path, index: gpd.GeoDataFrame, window_m: int, stride_m: int
         return np.array(
             [
                 estimators.cells(
-                    raster.read(predictions / f"{chip.sample_id}.tif")[0][0],
-                    raster.read(results / "dataset/chips" / chip.label)[0][0],
+                    raster_io.read(predictions / f"{chip.sample_id}.tif")[0][0],
+                    raster_io.read(results / "dataset/chips" / chip.label)[0][0],
                 )[:4]
                 for chip in index.itertuples()
             ]

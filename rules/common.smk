@@ -3,17 +3,19 @@ import functools
 import json
 import sys
 
-from jointseg import notes, settings, steps, store
-from jointseg.errors import DataError
-from jointseg.grid import neighbours, parse_tile
-from jointseg.product_codes import file_year, nearest_year
+from jointseg.config import schema
+from jointseg.run import steps
+from jointseg.runtime import job_status, object_store
+from jointseg.runtime.errors import DataError
+from jointseg.area.grid import neighbours, parse_tile
+from jointseg.raster.product_codes import file_year, nearest_year
 from jointseg.provenance.code import code_digest, environment
 
 try:
-    C = settings.load(config)
-    STORE = store.enter(workflow.storage_settings)
-    if STORE and workflow.is_main_process and notes.folder():
-        store.forget(C.results)
+    C = schema.load(config)
+    STORE = object_store.enter(workflow.storage_settings)
+    if STORE and workflow.is_main_process and job_status.folder():
+        object_store.forget(C.results)
 except DataError as error:
     raise WorkflowError(str(error))
 
@@ -77,7 +79,7 @@ def manifest(job):
 def every(outputs, **wildcards):
     """The outputs of another rule for every combination of wildcards; Snakemake's `expand` takes none that lie in a store."""
     paths = [outputs] if isinstance(outputs, str) else outputs
-    return expand([store.named(str(path)).as_posix() for path in paths], **wildcards)
+    return expand([object_store.named(str(path)).as_posix() for path in paths], **wildcards)
 
 
 def ranged(paths):
@@ -87,7 +89,7 @@ def ranged(paths):
 
 @functools.cache
 def read_tiles(path):
-    return [feature["properties"] for feature in json.loads(store.read(path))["features"]]
+    return [feature["properties"] for feature in json.loads(object_store.read(path))["features"]]
 
 
 # Asked for by every job of a tile. What is not known before the checkpoint has run is raised, which no cache keeps.
@@ -226,7 +228,7 @@ def interpreted(wildcards):
         told = expand(f"{R}/accuracy/change/reference/{{city}}.csv", city=CITIES)
     else:
         paths = [f"{C.accuracy.growth_reference}/{city}.csv" for city in CITIES]
-        told = [path for path in paths if store.exists(path)]
+        told = [path for path in paths if object_store.exists(path)]
     return given | have | {"references": told}
 
 

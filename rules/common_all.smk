@@ -13,7 +13,7 @@ def shown(wildcards):
         "previews": previews(wildcards),
         "qualities": every(rules.quality.output.table, year=C.years),
         "quality_figures": every(rules.quality.output.figure, year=C.years),
-        "examples": [path for path in C.report.examples if store.exists(path)],
+        "examples": [path for path in C.report.examples if object_store.exists(path)],
     }
     if COMPARED:
         have |= {

@@ -9,9 +9,9 @@ from pyproj import Transformer
 from shapely.geometry import box
 from shapely.ops import transform
 
-from jointseg import raster
 from jointseg.accuracy import products
 from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, WHOLE
+from jointseg.raster import cog
 
 EPSG, SIDE_M, WEST, SOUTH = 32650, 60, 660_000, 3_540_000
 CODES = {0: 40, 1: 50}  # not ISA and ISA in a product such as WorldCover
@@ -38,7 +38,7 @@ def write(
 ) -> None:
     """A raster in the zone, [rows, columns] or [bands, rows, columns]."""
     bands = array if array.ndim == 3 else array[None]
-    raster.write(path, bands, crs=f"EPSG:{EPSG}", transform=Affine(res_m, 0, west, 0, -res_m, north), nodata=nodata)
+    cog.write(path, bands, crs=f"EPSG:{EPSG}", transform=Affine(res_m, 0, west, 0, -res_m, north), nodata=nodata)
 
 
 def chip_corner(i: int) -> tuple[int, int]:

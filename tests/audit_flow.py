@@ -9,8 +9,10 @@ import numpy as np
 from affine import Affine
 from provenance_flow import job, quiet
 
-from jointseg import raster
 from jointseg.provenance.record import run_job
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.files import atomic_write
 
 SIDE = 1200
 NOISE = "TOY_NOISE"  # environment variable: what no manifest knows of
@@ -19,7 +21,7 @@ NOISE = "TOY_NOISE"  # environment variable: what no manifest knows of
 def scenes(*, archive: Path, scenes: Path) -> dict[str, Any]:
     """Lists the files of a folder."""
     names = sorted(path.name for path in archive.iterdir())
-    with raster.atomic(scenes) as part:
+    with atomic_write(scenes) as part:
         part.write_text(json.dumps({"scenes": names}))
     return {"scenes": names}
 
@@ -30,23 +32,23 @@ def isa(*, scenes: Path, isa: Path, year: str, model: dict[str, int], seed: int)
     array[0, : model["level"] * len(json.loads(scenes.read_text())["scenes"])] = 1
     array[0, -1, seed % SIDE :] = 255
     array[0, 5, : int(os.environ.get(NOISE, "0"))] = 255
-    raster.write(isa, array, crs="EPSG:32650", transform=Affine(1, 0, 660000, 0, -1, 3541200), descriptions=("isa",))
+    cog.write(isa, array, crs="EPSG:32650", transform=Affine(1, 0, 660000, 0, -1, 3541200), descriptions=("isa",))
 
 
 def chips(*, isa: Path, chips: Path) -> None:
     """Two corners of the map, in a folder."""
-    with raster.atomic(chips) as folder:
+    with atomic_write(chips) as folder:
         folder.mkdir()
         for name, place in (("a", 0), ("b", SIDE - 10)):
-            values = raster.read(isa)[0][:, place : place + 10, place : place + 10]
-            raster.write(folder / f"{name}.tif", values, crs="EPSG:32650", transform=Affine(1, 0, 0, 0, -1, 10))
+            values = raster_io.read(isa)[0][:, place : place + 10, place : place + 10]
+            cog.write(folder / f"{name}.tif", values, crs="EPSG:32650", transform=Affine(1, 0, 0, 0, -1, 10))
 
 
 def assess(*, chips: list[Path], corrections: list[Path], table: Path, names: dict[str, str]) -> None:
     """Counts impervious pixels of each chip; the order of `names` is that of the rows."""
     assert corrections == []
-    with raster.atomic(table) as part:
-        counts = {path.stem: int((raster.read(path)[0] == 1).sum()) for path in sorted(chips[0].iterdir())}
+    with atomic_write(table) as part:
+        counts = {path.stem: int((raster_io.read(path)[0] == 1).sum()) for path in sorted(chips[0].iterdir())}
         part.write_text("name,pixels\n" + "".join(f"{names[name]},{counts[name]}\n" for name in names))
 
 

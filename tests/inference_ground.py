@@ -7,11 +7,12 @@ import tiny_networks
 import torch
 from tiny_networks import GENERATOR
 
-from jointseg import raster
-from jointseg.grid import neighbours, parse_tile
+from jointseg.area.grid import neighbours, parse_tile
 from jointseg.inference import engine
 from jointseg.inference.predictor import Predictor
 from jointseg.models import checkpoint
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
 
 NORMALISATION = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
 SEGMENTER = {**tiny_networks.SEGMENTER, "window": 5, "patch": 8}
@@ -64,7 +65,7 @@ def composites(folder: Path, size_km: int) -> dict[str, Path]:
             bottom = 400 - 100 * north
             part = picture[:, bottom - 100 * size_km : bottom, 100 * east : 100 * (east + size_km)]
             made[tile.id] = folder / f"{tile.id}.tif"
-            raster.write(
+            cog.write(
                 made[tile.id],
                 part,
                 crs=tile.crs,
@@ -89,4 +90,4 @@ def mapped(
     if arguments["method"] == "bilinear":
         arguments.pop("superres")
     engine.isa(composites=paths, isa=out, year="2021", tile=tile, tile_km=size_km, **arguments)  # type: ignore[arg-type]
-    return raster.read(out)[0][0]
+    return raster_io.read(out)[0][0]

@@ -8,9 +8,9 @@ from pyproj import Transformer
 from scipy.ndimage import gaussian_filter
 from tiny_sentinel2 import NORTH, SIDE, WEST, catalogue, item
 
-from jointseg.rehearsal import archive
-from jointseg.rehearsal.plan import Look
-from jointseg.rehearsal.terrain import Frame
+from jointseg.synthetic import archive
+from jointseg.synthetic.plan import Look
+from jointseg.synthetic.terrain import Frame
 
 MARGIN_PX = 20  # that the neighbouring zone's scene has around the tile
 

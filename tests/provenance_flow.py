@@ -10,8 +10,8 @@ from typing import Any
 
 from snakemake.iocontainers import Namedlist
 
-from jointseg import raster
 from jointseg.provenance.record import run_job
+from jointseg.runtime.files import atomic_write
 
 WRITTEN = {"maps/a/one.txt": "one", "maps/a/sub/two.txt": "two"}
 
@@ -71,7 +71,7 @@ def quiet() -> Iterator[None]:
 def maps(*, source: Path, maps: Path, tile: str, factor: int) -> dict[str, Any]:
     """Writes a folder."""
     assert source.is_file() and factor == 2
-    with raster.atomic(maps) as part:
+    with atomic_write(maps) as part:
         for name, text in WRITTEN.items():
             path = part / Path(name).relative_to("maps/a")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def maps(*, source: Path, maps: Path, tile: str, factor: int) -> dict[str, Any]:
 def total(*, maps: list[Path], extra: Path | None = None, total: Path) -> None:
     """Sums up folders in one file."""
     assert extra is None
-    with raster.atomic(total) as part:
+    with atomic_write(total) as part:
         part.write_text("".join(sorted(path.name for folder in maps for path in folder.rglob("*.txt"))))
 
 

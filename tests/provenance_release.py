@@ -11,11 +11,12 @@ from affine import Affine
 from provenance_flow import job, quiet
 from torch import nn
 
-from jointseg import raster, settings
+from jointseg.config import schema
 from jointseg.models import checkpoint
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.export import release
 from jointseg.provenance.record import run_job
+from jointseg.raster import cog
 
 REPOSITORY = Path(__file__).parents[1]
 TILE, CITY, YEARS = "50N_E0660_N3540", "Hefei", (2021, 2023)
@@ -34,7 +35,7 @@ def scenes(*, scenes: Path, year: str, tile: str, level: str) -> dict[str, Any]:
 
 def composite(*, scenes: Path, archive: Path, composite: Path, year: str, tile: str) -> dict[str, Any]:
     """A composite of one pixel."""
-    raster.write(composite, np.ones((3, 1, 1), "uint16"), **PLACE, nodata=0)
+    cog.write(composite, np.ones((3, 1, 1), "uint16"), **PLACE, nodata=0)
     return {"mean_clear": 2.5, "known_share": 0.75}
 
 
@@ -52,12 +53,12 @@ def dataset(*, card: Path) -> dict[str, Any]:
 
 def isa(*, composites: list[Path], superres: Path, segmentation: Path, isa: Path, year: str, tile: str) -> None:
     """A map of four pixels."""
-    raster.write(isa, ARRAY, **PLACE, nodata=255)
+    cog.write(isa, ARRAY, **PLACE, nodata=255)
 
 
 def mosaic(*, isa: list[Path], mosaic: Path, city: str, year: str) -> None:
     """The map again."""
-    raster.write(mosaic, ARRAY, **PLACE, nodata=255)
+    cog.write(mosaic, ARRAY, **PLACE, nodata=255)
 
 
 def save(path: Path, trained: dict[str, Any]) -> None:
@@ -135,7 +136,7 @@ def config() -> dict[str, Any]:
     source = {"kind": "earthengine", "project": "land", "service_account": "/keys/secret.json"}
     given |= {"title": "Toy valley", "results": ROOT, "years": list(YEARS)}
     given["sentinel2"]["source"] = source
-    return settings.load(given).model_dump(mode="json")
+    return schema.load(given).model_dump(mode="json")
 
 
 def publish(results: Path, **other: Any) -> Path:

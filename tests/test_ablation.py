@@ -13,7 +13,6 @@ from safetensors import safe_open
 from tiny_networks import GENERATOR, SEGMENTER
 from tiny_training import GAN_TRAINING, SEGMENTATION_TRAINING, STAGE2_TRAINING
 
-from jointseg import network_settings, raster
 from jointseg.ablation import images, tables
 from jointseg.ablation.arm import ablation_arm
 from jointseg.ablation.arms import ARMS, BANDS, START
@@ -23,9 +22,12 @@ from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
 from jointseg.ablation.generators import ablation_generator
 from jointseg.accuracy.estimators import f1
 from jointseg.accuracy.zones import zones
-from jointseg.bands import MERGED, OWN, filled
-from jointseg.errors import DataError
+from jointseg.config import networks
 from jointseg.models.prog_esrgan import upsample
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import MERGED, OWN, filled
+from jointseg.runtime.errors import DataError
 
 SCHEDULE: dict[str, Any] = {
     "model": SEGMENTER,
@@ -41,10 +43,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny dataset with near infrared and merged dates beside RGB."""
     root = tiny_dataset.make(tmp_path_factory.mktemp("dataset"))
     for path in root.glob("chips/*/*_lr.tif"):
-        dn, transform, crs = raster.read(path)
+        dn, transform, crs = raster_io.read(path)
         more = [dn[:1] * 2, *(np.where(dn > 0, dn + 10 * corner, 0).astype(np.uint16) for corner in range(4))]
         names = (*OWN, *MERGED)
-        raster.write(path, np.concatenate([dn, *more]), transform=transform, crs=crs, nodata=0, descriptions=names)
+        cog.write(path, np.concatenate([dn, *more]), transform=transform, crs=crs, nodata=0, descriptions=names)
     tiny_dataset.seal(root)
     return root
 
@@ -112,7 +114,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_settings_know_the_arms():
-    assert list(get_args(network_settings.Arm)) == list(ARMS)
+    assert list(get_args(networks.Arm)) == list(ARMS)
 
 
 @pytest.mark.parametrize("arm", list(ARMS))

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jointseg import raster
 from jointseg.accuracy.assess import assess
-from jointseg.errors import DataError
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_truth_is_a_second_reference(scored: dict[str, Path]) -> None:
     for reach in ("upstream", "downstream"):
         plane = np.zeros((60, 800), dtype=np.uint8)
         for path in (scored["chips"] / reach).glob("*_label.tif"):
-            values, transform, _ = raster.read(path)
+            values, transform, _ = raster_io.read(path)
             col = int(transform.c - world.WEST)
             plane[:, col : col + 60] = values[0] == 1
         world.write(folder / "truth" / "2021" / f"{reach}.tif", plane, world.WEST, world.SOUTH + 60)

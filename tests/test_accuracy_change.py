@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from affine import Affine
 
-from jointseg import raster
 from jointseg.accuracy.change import Interpreted, interpreted
 from jointseg.accuracy.change_sample import change_sample
-from jointseg.errors import DataError
-from jointseg.rehearsal.interpret import interpret
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.synthetic.interpret import interpret
 
 YEARS = [2017, 2019, 2021]
 AT = Affine(1, 0, 660_000, 0, -1, 3_544_000)
@@ -19,7 +20,7 @@ SIDE = 500
 
 
 def write(path: Path, plane: np.ndarray) -> Path:
-    raster.write(path, plane[None], crs="EPSG:32650", transform=AT, nodata=255)
+    cog.write(path, plane[None], crs="EPSG:32650", transform=AT, nodata=255)
     return path
 
 
@@ -57,7 +58,7 @@ def told(town: Path, out: Path, seed: int, count: int = 400) -> Interpreted:
 
 def planes(town: Path, kind: str, name: str) -> dict[int, np.ndarray]:
     """The known ground of every year's map or truth: 496 of 500 rows."""
-    return {year: raster.read(town / f"{kind}/{year}/{name}.tif")[0][0][4:] for year in YEARS}
+    return {year: raster_io.read(town / f"{kind}/{year}/{name}.tif")[0][0][4:] for year in YEARS}
 
 
 def test_the_truth_lies_in_the_intervals_as_often_as_they_claim(town: Path, tmp_path: Path) -> None:

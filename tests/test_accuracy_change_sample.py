@@ -9,10 +9,10 @@ import pytest
 from affine import Affine
 from scipy import ndimage
 
-from jointseg import raster
 from jointseg.accuracy import change_strata, tally
 from jointseg.accuracy.change_sample import LEAST, change_sample
-from jointseg.errors import DataError
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 
 YEARS = [2017, 2019, 2021]
 AT = Affine(1, 0, 660_000, 0, -1, 3_544_000)
@@ -31,7 +31,7 @@ def city(folder: Path, shape: tuple[int, int] = (300, 207)) -> list[np.ndarray]:
         plane[rng.integers(0, 250) :, :3] = 255
         maps.append(plane)
     for year, plane in zip(YEARS, maps):
-        raster.write(folder / f"{year}/Town.tif", plane[None], crs="EPSG:32650", transform=AT, nodata=255)
+        cog.write(folder / f"{year}/Town.tif", plane[None], crs="EPSG:32650", transform=AT, nodata=255)
     return maps
 
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_sampled_is_told(tmp_path: Path) -> None:
         call(tmp_path, years=[2017], mosaics=[tmp_path / "2017/Town.tif"])
     nothing = np.full((1, 40, 40), 255, np.uint8)
     for year in YEARS:
-        raster.write(tmp_path / f"{year}/Town.tif", nothing, crs="EPSG:32650", transform=AT, nodata=255)
+        cog.write(tmp_path / f"{year}/Town.tif", nothing, crs="EPSG:32650", transform=AT, nodata=255)
     with pytest.raises(DataError, match="city Town has no pixel that the maps of all of"):
         call(tmp_path)
     assert change_strata.names([2017, 2019]) == ["never", "near", "always", "new 2019", "other"]

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from shapely.geometry import box
 
-from jointseg import grid, raster
 from jointseg.accuracy import figures
 from jointseg.accuracy.change_sample import change_sample
 from jointseg.accuracy.compare import compare
 from jointseg.accuracy.products import product_mosaic
-from jointseg.errors import DataError
-from jointseg.rehearsal.interpret import interpret
+from jointseg.area import grid
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.synthetic.interpret import interpret
 
 YEARS = [2019, 2021]
 SIDE = 600
@@ -83,12 +84,12 @@ def call(town: Path, out: Path, **changed: object) -> pd.DataFrame:
 def test_areas_agree_with_a_count_by_hand(town: Path, tmp_path: Path) -> None:
     made = call(town, tmp_path)
     pixel = 1e-6 / float(grid.area_scale(world.EPSG, world.WEST + SIDE / 2, world.SOUTH + SIDE / 2))
-    ours, real = (raster.read(town / path)[0][0] for path in ("maps/2021/Town.tif", "truth/2021/plain.tif"))
+    ours, real = (raster_io.read(town / path)[0][0] for path in ("maps/2021/Town.tif", "truth/2021/plain.tif"))
     whole, row = ours != 255, made.loc[(2021, "truth")]
     assert row["both_km2"] == pytest.approx((whole & (ours == 1) & (real == 1)).sum() * pixel, rel=1e-6)
     assert row["only_ours_km2"] == pytest.approx((whole & (ours == 1) & (real == 0)).sum() * pixel, rel=1e-6)
     assert row["untold_km2"] == 0 and np.isnan(row["share_mae"]) and np.isnan(row["f1"])
-    cover = np.kron(raster.read(town / "products/cover/cover_2021.tif")[0][0] == 50, np.ones((30, 30)))
+    cover = np.kron(raster_io.read(town / "products/cover/cover_2021.tif")[0][0] == 50, np.ones((30, 30)))
     row, inside = made.loc[(2021, "cover")], whole[:, :540]
     assert row["only_theirs_km2"] == pytest.approx(
         (inside & (ours[:, :540] == 0) & (cover == 1)).sum() * pixel, rel=1e-6
@@ -102,10 +103,10 @@ def test_areas_agree_with_a_count_by_hand(town: Path, tmp_path: Path) -> None:
 
 def test_fractions_are_told_in_the_products_own_pixels(town: Path, tmp_path: Path) -> None:
     made = call(town, tmp_path)
-    ours = raster.read(town / "maps/2021/Town.tif")[0][0][30:, :540]
+    ours = raster_io.read(town / "maps/2021/Town.tif")[0][0][30:, :540]
     share = (ours == 1).reshape(19, 30, 18, 30).mean(axis=(1, 3))
     for name in ("cover", "part"):
-        codes = raster.read(next((town / "products" / name).iterdir()))[0][0][1:]
+        codes = raster_io.read(next((town / "products" / name).iterdir()))[0][0][1:]
         theirs = codes / 100 if name == "part" else codes == 50
         row = made.loc[(2021, name)]
         assert row["pixels"] == 19 * 18

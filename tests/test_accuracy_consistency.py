@@ -9,9 +9,10 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointseg import raster
 from jointseg.accuracy.consistency import consistent, courses
-from jointseg.errors import DataError
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 MODEL = {"gain": 0.03, "loss": 0.001, "missed": 0.2, "false": 0.05, "share": 0.2}
 YEARS = [2017, 2019, 2021, 2023]
@@ -81,17 +82,17 @@ def test_files_are_filtered_and_the_maps_stay(tmp_path: Path) -> None:
     at = Affine(1, 0, 660_000, 0, -1, 3_541_000)
     maps = [tmp_path / f"maps/{year}/Town.tif" for year in YEARS]
     for path, plane in zip(maps, planes):
-        raster.write(path, plane[None], crs="EPSG:32650", transform=at, nodata=255)
+        cog.write(path, plane[None], crs="EPSG:32650", transform=at, nodata=255)
     before = [path.read_bytes() for path in maps]
     made = [tmp_path / f"made/{year}/Town.tif" for year in YEARS]
     facts = consistent(mosaics=maps, filtered=made, city="Town", years=YEARS, model=MODEL, threads=2)
     assert [path.read_bytes() for path in maps] == before
-    read = np.stack([raster.read(path)[0][0] for path in made])
+    read = np.stack([raster_io.read(path)[0][0] for path in made])
     table = courses(YEARS, **MODEL)
     wanted = np.array([table[place(tuple(told))] for told in planes.reshape(4, -1).T]).T.reshape(planes.shape)
     assert np.array_equal(read, wanted) and ((read == 255) == (planes == 255)).all()
     assert facts["changed"][2019] == (read[1] != planes[1]).sum() and facts["known"][2019] == (planes[1] != 255).sum()
-    assert raster.read(made[0])[1] == at
+    assert raster_io.read(made[0])[1] == at
 
 
 def test_it_brings_maps_nearer_to_a_truth_that_only_grows() -> None:

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from shapely.geometry import box
 
-from jointseg import grid, raster
 from jointseg.accuracy.change_sample import change_sample
 from jointseg.accuracy.city_areas import ground_areas_km2
 from jointseg.accuracy.growth import drift, growth
 from jointseg.accuracy.growth_kinds import fitted, kind_of_growth, likeliest, yearly_percent
-from jointseg.errors import DataError
+from jointseg.area import grid
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 YEARS = [2017, 2019, 2021]
 SIDE = 700  # two blocks each way
@@ -83,7 +84,7 @@ def sampled(folder: Path, wrong: bool = False) -> dict[str, list[Path]]:
     table = pd.read_csv(made["points"])
     row, col = (world.SOUTH + SIDE - table["y"]).astype(int), (table["x"] - world.WEST - 1000).astype(int)
     for year, path in zip(YEARS, maps):
-        table[str(year)] = (raster.read(path)[0][0][row, col] == 1) != wrong
+        table[str(year)] = (raster_io.read(path)[0][0][row, col] == 1) != wrong
         table[str(year)] = table[str(year)].astype(int)
     (folder / "told").mkdir()
     table.to_csv(folder / "told/New.csv", index=False)
@@ -152,7 +153,7 @@ def test_new_ground_is_told_by_ring_and_district(tmp_path: Path) -> None:
 
 def test_vanishing_ground_and_untold_points_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cities(tmp_path)
-    lost = raster.read(tmp_path / "2017/New.tif")[0][0]
+    lost = raster_io.read(tmp_path / "2017/New.tif")[0][0]
     world.write(
         tmp_path / "2021/New.tif", np.where(lost == 1, 0, lost), world.WEST + 1000, world.SOUTH + SIDE, nodata=255
     )

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from jointseg import raster
 from jointseg.accuracy.own_pixels import OwnPixels
 from jointseg.accuracy.patches import patch_cells
 from jointseg.accuracy.slope import horn_degrees, slope_zones
 from jointseg.accuracy.tally import Block, common_grid
+from jointseg.raster import cog
 
 
 def patches(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_slopes_of_a_model_in_degrees_and_its_edge(tmp_path: Path) -> None:
     metres = np.arange(60) * step * 111_320 * np.cos(np.radians(lat))
     rise = np.tile(metres * np.tan(np.radians(10)), (60, 1)).astype(np.float32)
     where = Affine(step, 0, lon - 60 * step, 0, -step, lat + 30 * step)
-    raster.write(tmp_path / "dem.tif", rise[None], crs="EPSG:4326", transform=where, nodata=np.nan)
+    cog.write(tmp_path / "dem.tif", rise[None], crs="EPSG:4326", transform=where, nodata=np.nan)
     zones = slope_zones(tmp_path / "dem.tif", "EPSG:32650", Affine(1, 0, 499_500, 0, -1, 3_548_200), (300, 900))
     middle = zones["slope 5 to 15°"]
     assert middle[:, :380].all() and not middle[:, 560:].any()
@@ -72,12 +72,12 @@ def test_every_pixel_lies_in_the_product_pixel_that_holds_its_centre(crs: str, t
     rng = np.random.default_rng(3)
     plane = rng.choice(np.array([0, 1, 255], np.uint8), (330, 270))
     place = Affine(1, 0, 660_123, 0, -1, 3_541_000)
-    raster.write(tmp_path / "map.tif", plane[None], crs="EPSG:32650", transform=place, nodata=255)
+    cog.write(tmp_path / "map.tif", plane[None], crs="EPSG:32650", transform=place, nodata=255)
     to = Transformer.from_crs(32650, crs, always_xy=True)
     x, y = to.transform(660_100, 3_541_050)
     step = 30 / 111_320 if crs == "EPSG:4326" else 30
     lattice = Affine(step, 0, x - 3 * step, 0, -step, y + 4 * step)
-    raster.write(tmp_path / "product.tif", np.zeros((1, 40, 14), np.uint8), crs=crs, transform=lattice)
+    cog.write(tmp_path / "product.tif", np.zeros((1, 40, 14), np.uint8), crs=crs, transform=lattice)
     own = OwnPixels(tmp_path / "product.tif", common_grid([tmp_path / "map.tif"]))
     for top in (0, 130):
         part = plane[top : top + 130] if top == 0 else plane[top:]

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jointseg import product_codes, raster
 from jointseg.accuracy import products
-from jointseg.errors import DataError
+from jointseg.raster import io as raster_io
+from jointseg.raster import product_codes
+from jointseg.runtime.errors import DataError
 
 
 def test_every_listed_code_has_its_meaning() -> None:
@@ -73,7 +74,7 @@ def test_mosaic_points_to_its_files_relatively_and_is_255_between_them(tmp_path:
     vrt = joined(tmp_path / "out" / "deep", made) / "EPSG_32650.vrt"
     text = vrt.read_text()
     assert str(tmp_path) not in text and "../../products/cover/cover_0.tif" in text
-    values, transform, _ = raster.read(vrt)
+    values, transform, _ = raster_io.read(vrt)
     assert (transform.c, transform.a) == (world.WEST, 10)
     assert (values[0, :, 6:10] == 255).all()  # 40 m between chips
     assert set(values[0, :, :6].ravel()) == {40, 50}
@@ -124,8 +125,8 @@ def test_chips_get_the_codes_of_the_nearest_product_pixel(tmp_path: Path) -> Non
     facts = products.product_chips(**call, rasters=rasters, entry=world.ENTRY)
     assert facts["chips"] == len(list(rasters.glob("*.tif"))) == 6
     assert sum(facts["pixels_by_code"].values()) == 6 * 60 * 60
-    values, transform, crs = raster.read(rasters / "downstream-0000.tif")
-    source, _, _ = raster.read(made["products"] / "cover" / "cover_0.tif")
+    values, transform, crs = raster_io.read(rasters / "downstream-0000.tif")
+    source, _, _ = raster_io.read(made["products"] / "cover" / "cover_0.tif")
     assert (crs, transform.a, transform.f) == ("EPSG:32650", 1, world.SOUTH + world.SIDE_M)
     assert np.array_equal(values[0], np.kron(source[0], np.ones((10, 10), dtype=np.uint8)))
     strange = {**world.ENTRY, "isa": {"codes": [51]}}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jointseg.accuracy.report_questions import NO, OPEN, YES, answers
+from jointseg.report.questions import NO, OPEN, YES, answers
 
 LABELS = {"superres": "Ours", "bilinear": "Bilinear", "cover": "Cover 2021"}
 

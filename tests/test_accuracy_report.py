@@ -15,10 +15,11 @@ import pytest
 from matplotlib.figure import Figure
 from shapely.geometry import box
 
-from jointseg.accuracy import figures, flow, gallery, layers
+from jointseg.accuracy import figures
 from jointseg.accuracy.assess import assess
-from jointseg.accuracy.report import report
-from jointseg.accuracy.report_tables import percent
+from jointseg.report import flow, gallery, layers
+from jointseg.report.page import report
+from jointseg.report.tables import percent
 
 
 def manifest(rule: str, step: str, inputs: dict[str, str], outputs: dict[str, str], **more: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jointseg.accuracy.report import report
+from jointseg.report.page import report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

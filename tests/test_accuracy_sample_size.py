@@ -1,7 +1,7 @@
 import pytest
 
 from jointseg.accuracy.sample_size import allocated, clusters_for, pixels_for_overall
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 
 def test_the_example_of_olofsson_2014_asks_for_641_pixels() -> None:

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from jointseg import grid, raster
 from jointseg.accuracy import tally
-from jointseg.errors import DataError
+from jointseg.area import grid
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 
 AT = Affine(1, 0, 660_000, 0, -1, 3_544_000)
 
 
 def write(path: Path, values: np.ndarray, transform: Affine = AT) -> Path:
-    raster.write(path, values[None], crs="EPSG:32650", transform=transform, nodata=255)
+    cog.write(path, values[None], crs="EPSG:32650", transform=transform, nodata=255)
     return path
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from jointseg.accuracy.estimators import METRICS, Estimate, linearised
 from jointseg.accuracy.thematic import Sample, assessed
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 # Olofsson et al. (2014), table 8: deforestation, forest gain, stable forest, stable non-forest; map classes in rows.
 OLOFSSON = np.array([[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]])

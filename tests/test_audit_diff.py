@@ -12,14 +12,14 @@ from affine import Affine
 from audit_flow import NOISE, make
 from PIL import Image
 
-from jointseg import raster
 from jointseg.audit.diff.causes import HERE
 from jointseg.audit.diff.files import how
 from jointseg.audit.diff.map import compare
 from jointseg.audit.diff.runs import Report, diff
-from jointseg.errors import DataError
+from jointseg.cli.commands import diff as verb
 from jointseg.provenance.manifest import sealed
-from jointseg.verbs import diff as verb
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_picture_of_a_difference_is_small_and_red_where_it_lies(run, tmp_path):
 
 
 def write(path: Path, array: np.ndarray, west: float = 0) -> Path:
-    raster.write(path, array, crs="EPSG:32650", transform=Affine(10, 0, west, 0, -10, 100), nodata=0)
+    cog.write(path, array, crs="EPSG:32650", transform=Affine(10, 0, west, 0, -10, 100), nodata=0)
     return path
 
 

@@ -14,18 +14,19 @@ import pytest
 from provenance_flow import job, quiet
 from tiny_sentinel2 import NORTH, TILE, TILE_KM, WEST, catalogue, compositing, item, listing, plain, rgb, scl
 
-from jointseg import raster
+from jointseg.area.grid import parse_tile, transformer
+from jointseg.area.study_area import study_area
+from jointseg.area.tiles import grid
 from jointseg.audit.explain.chips import distances
 from jointseg.audit.explain.explainer import Explainer
-from jointseg.errors import DataError
-from jointseg.grid import parse_tile, transformer
+from jointseg.cli.commands import FINDINGS, OK, explain, subverbs
 from jointseg.provenance.record import run_job
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scene import lonlat_box
 from jointseg.sentinel2.scenes import scenes
-from jointseg.study_area import study_area
-from jointseg.tiling import grid
-from jointseg.verbs import FINDINGS, OK, explain, subverbs
 
 R = "results/tiny"
 MAY, JUNE, JULY, AUGUST = (f"2021-{month:02d}-01T02:50:00Z" for month in (5, 6, 7, 8))
@@ -34,11 +35,11 @@ MAY, JUNE, JULY, AUGUST = (f"2021-{month:02d}-01T02:50:00Z" for month in (5, 6, 
 def isa(*, composites, superres, segmentation, isa, year, tile, tile_km, method, window_m, stride_m, batch, threads):
     """Impervious in the northern half, unknown where the composite is."""
     place = parse_tile(tile, tile_km)
-    known = raster.read(composites[0])[0][3] > 0
+    known = raster_io.read(composites[0])[0][3] > 0
     classes = np.zeros(place.shape(1), dtype=np.uint8)
     classes[: classes.shape[0] // 2] = 1
     classes[~known.repeat(10, axis=0).repeat(10, axis=1)] = 255
-    raster.write(isa, classes[None], crs=place.crs, transform=place.transform(1), nodata=255)
+    cog.write(isa, classes[None], crs=place.crs, transform=place.transform(1), nodata=255)
     return {"windows": 16, "device": "cpu", "threshold": 0.45}
 
 

@@ -10,10 +10,10 @@ from audit_flow import make
 from jointseg.audit import prune as module
 from jointseg.audit.prune import NAME, delete, prunable, pruned
 from jointseg.audit.verify import audit
-from jointseg.errors import DataError
-from jointseg.lock import InUseError, hold
+from jointseg.cli.commands import prune as verb
 from jointseg.provenance.manifest import is_sealed
-from jointseg.verbs import prune as verb
+from jointseg.run.lock import InUseError, hold
+from jointseg.runtime.errors import DataError
 
 CHIPS = {"dataset/chips/east/a.tif", "dataset/chips/east/b.tif"}
 

@@ -11,14 +11,14 @@ import pytest
 from provenance_flow import make
 from tampering import edit, told
 
-from jointseg import lock
 from jointseg.audit import merkle, releases, signature
 from jointseg.audit.signature import Signers
 from jointseg.audit.verify import audit
-from jointseg.errors import DataError
+from jointseg.cli.commands import release as verb
+from jointseg.cli.commands import subverbs, verify
 from jointseg.provenance.manifest import is_sealed, sealed
-from jointseg.verbs import release as verb
-from jointseg.verbs import subverbs, verify
+from jointseg.run import lock
+from jointseg.runtime.errors import DataError
 
 # The leaves and roots with which implementations of Certificate Transparency are tested.
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]

@@ -13,9 +13,9 @@ from jointseg.audit.lineage import Lineage
 from jointseg.audit.prune import delete, prunable
 from jointseg.audit.replay.job import reads_network, takes_list
 from jointseg.audit.replay.sample import Replay, replay, sample
-from jointseg.errors import DataError
+from jointseg.cli.commands import replay as verb
 from jointseg.provenance.manifest import read, sealed
-from jointseg.verbs import replay as verb
+from jointseg.runtime.errors import DataError
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from tampering import edit, flip_many, told
 
 from jointseg.audit import hashing, releases
 from jointseg.audit.verify import PASS, audit
-from jointseg.errors import DataError
+from jointseg.cli.commands import subverbs
+from jointseg.cli.commands import verify as verb
 from jointseg.provenance.digest import Entry, tree_hash
 from jointseg.provenance.manifest import read, sealed
-from jointseg.verbs import subverbs
-from jointseg.verbs import verify as verb
+from jointseg.runtime.errors import DataError
 
 LONG_AGO = 1_600_000_000
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jointseg.bands import MERGED, OWN, RGB, corners, count_own, filled, finer, of_count, shown
-from jointseg.errors import DataError
+from jointseg.raster.bands import MERGED, OWN, RGB, corners, count_own, filled, finer, of_count, shown
+from jointseg.runtime.errors import DataError
 
 
 @pytest.mark.parametrize("names", [RGB, OWN, RGB + MERGED, OWN + MERGED])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jointseg.bands import OWN
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
 from jointseg.models.prog_esrgan import upsample
 from jointseg.provenance.digest import file_digest
+from jointseg.raster.bands import OWN
 from jointseg.sentinel2 import archive
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "small"

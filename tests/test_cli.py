@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import cli, console, notes, status, verbs
-from jointseg.verbs import run as run_verb
+from jointseg.cli.commands import run as run_verb
+from jointseg.cli import commands
+from jointseg.cli.main import main
+from jointseg.run import console, status
+from jointseg.runtime import job_status
 
 SNAKEFILE = """
 R = config["results"]
@@ -63,8 +66,9 @@ run_job(snakemake, getattr(toy_steps, snakemake.rule))
 TOY_STEPS = """
 import time
 from pathlib import Path
-from jointseg import progress, raster
-from jointseg.errors import DataError, PassingError
+from jointseg.runtime import progress
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.errors import DataError, PassingError
 
 def part(*, part, name, sleep, words, table):
     assert words == ["a", "b"] and type(words) is list and table == {"x": 1}
@@ -75,7 +79,7 @@ def part(*, part, name, sleep, words, table):
     if Path("away").exists():
         Path("away").unlink()
         raise PassingError("the server is away")
-    with raster.atomic(part) as half:
+    with atomic_write(part) as half:
         half.write_text(name)
         Path("begun").write_text("")
         for _ in progress.track(range(10), "sleeping"):
@@ -83,7 +87,7 @@ def part(*, part, name, sleep, words, table):
 
 def sum(*, parts, total, other=None):
     assert other is None
-    with raster.atomic(total) as half:
+    with atomic_write(total) as half:
         half.write_text("".join(path.read_text() for path in parts))
 """
 
@@ -102,7 +106,7 @@ def command(*more: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "jointseg.cli",
+        "jointseg.cli.main",
         "run",
         "config.yaml",
         "--snakefile",
@@ -132,7 +136,7 @@ def test_run_makes_everything_once(flow):
     assert "3 of 3 jobs done" in first.stdout
     assert (flow / "results/toy/sum.txt").read_text() == "one"
     assert json.loads((flow / "results/toy/manifests/part/one.json").read_text())["params"]["table"] == {"x": 1}
-    assert cli.main(["audit", "verify", "results/toy"]) == 0
+    assert main(["audit", "verify", "results/toy"]) == 0
     second = run()
     assert second.returncode == 0
     assert "nothing to do" in second.stdout
@@ -176,7 +180,7 @@ def test_a_profile_is_chosen_by_name_or_folder(flow, capsys):
             f"Provided cores: {cores}"
             in (flow / "results/toy/logs/snakemake.log").read_text().rpartition("Building DAG")[2]
         )
-    assert cli.main(["run", "config.yaml", "--snakefile", "Snakefile", "--profile", "none"]) == 2
+    assert main(["run", "config.yaml", "--snakefile", "Snakefile", "--profile", "none"]) == 2
     assert "none is neither a folder of profiles/" in capsys.readouterr().err
 
 
@@ -205,7 +209,7 @@ def test_a_killed_run_resumes(flow):
     with subprocess.Popen(command("--config", "sleep=30"), start_new_session=True, stdout=subprocess.DEVNULL) as first:
         wait_for(flow / "begun")
         busy = run("--config", "sleep=0")
-        assert busy.returncode == verbs.IN_USE
+        assert busy.returncode == commands.IN_USE
         assert f"process {first.pid} on " in busy.stderr and busy.stderr.count("\n") == 1
         os.killpg(first.pid, signal.SIGKILL)
     assert list((flow / ".snakemake/locks").iterdir())
@@ -213,7 +217,7 @@ def test_a_killed_run_resumes(flow):
     again = run()
     assert again.returncode == 0, again.stdout + again.stderr
     assert (flow / "results/toy/sum.txt").read_text() == "one"
-    assert cli.main(["audit", "verify", "results/toy"]) == 0
+    assert main(["audit", "verify", "results/toy"]) == 0
 
 
 @pytest.mark.slow
@@ -223,7 +227,7 @@ def test_jobs_that_outlive_a_killed_run_keep_others_out(flow):
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         busy = run()
-        assert busy.returncode == verbs.IN_USE
+        assert busy.returncode == commands.IN_USE
         assert "that process is gone, but jobs it started still work" in busy.stderr
         os.killpg(first.pid, signal.SIGKILL)
 
@@ -236,7 +240,7 @@ def test_a_run_whose_snakemake_alone_was_killed_resumes(flow):
         os.kill(int(snakemake), signal.SIGKILL)
         assert first.wait() != 0
         busy = run()
-        assert busy.returncode == verbs.IN_USE
+        assert busy.returncode == commands.IN_USE
         assert "that process is gone, but jobs it started still work" in busy.stderr
         os.killpg(first.pid, signal.SIGKILL)
     assert list((flow / ".snakemake/locks").iterdir())
@@ -267,30 +271,30 @@ def test_audit_tells_what_it_found(flow, capsys):
     assert run().returncode == 0
     (flow / "results/toy/sum.txt").write_text("two")
     (flow / "results/toy/stray.txt").write_text("stray")
-    assert cli.main(["audit", "verify", "results/toy", "--json", "--workers", "2"]) == verbs.FINDINGS
+    assert main(["audit", "verify", "results/toy", "--json", "--workers", "2"]) == commands.FINDINGS
     report = json.loads(capsys.readouterr().out)
     assert report["counts"] == {"changed": 1, "unmade": 1}
-    assert cli.main(["audit", "verify", "results/toy"]) == verbs.FINDINGS
+    assert main(["audit", "verify", "results/toy"]) == commands.FINDINGS
     table = capsys.readouterr().out
     assert "sum.txt" in table and "stray.txt" in table and "made by nobody" in table
-    assert cli.main(["audit", "verify", "nowhere"]) == verbs.USAGE
+    assert main(["audit", "verify", "nowhere"]) == commands.USAGE
 
 
 def test_config_check(tmp_path, capsys):
-    good = Path(cli.__file__).parents[2] / "config.yaml"
-    assert cli.main(["config", "check", str(good)]) == 0
+    good = Path(__file__).parents[1] / "config.yaml"
+    assert main(["config", "check", str(good)]) == 0
     bad = tmp_path / "bad.yaml"
     bad.write_text(good.read_text() + "\ntile_kilometres: 30\n")
-    assert cli.main(["config", "check", str(bad)]) == verbs.USAGE
+    assert main(["config", "check", str(bad)]) == commands.USAGE
     assert "tile_kilometres" in capsys.readouterr().err
-    assert cli.main(["config", "check", "absent.yaml"]) == verbs.USAGE
+    assert main(["config", "check", "absent.yaml"]) == commands.USAGE
     assert "absent.yaml" in capsys.readouterr().err
 
 
 def test_schema_and_version_print(capsys):
-    assert cli.main(["schema"]) == 0
+    assert main(["schema"]) == 0
     assert "properties" in json.loads(capsys.readouterr().out)
-    assert cli.main(["version"]) == 0
+    assert main(["version"]) == 0
     assert capsys.readouterr().out.count(".") == 2
 
 
@@ -307,12 +311,12 @@ def test_schema_and_version_print(capsys):
 )
 def test_wrong_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    assert stop.value.code == verbs.USAGE
+        main(arguments)
+    assert stop.value.code == commands.USAGE
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, jointseg.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys, jointseg.cli.main as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'numpy', 'rich', 'pydantic', 'snakemake'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
@@ -346,17 +350,19 @@ def test_rates_and_time_left():
 
 
 def test_running_jobs_are_read_from_their_notes(tmp_path):
-    notes.write(tmp_path / "node-7.job", {"job": "isa [tile=x]", "started": 0})
-    notes.write(tmp_path / "node-7.json", {"what": "windows", "done": 1, "total": 4, "unit": "window", "seconds": 2})
+    job_status.write(tmp_path / "node-7.job", {"job": "isa [tile=x]", "started": 0})
+    job_status.write(
+        tmp_path / "node-7.json", {"what": "windows", "done": 1, "total": 4, "unit": "window", "seconds": 2}
+    )
     (tmp_path / "other-7.job").write_text("{half")
-    jobs = notes.running(tmp_path)
+    jobs = job_status.running(tmp_path)
     assert list(jobs) == ["node-7"] and jobs["node-7"]["what"] == "windows"
 
 
 def test_a_config_that_is_not_yaml_is_one_sentence(tmp_path, capsys):
     path = tmp_path / "c.yaml"
     path.write_text("a: [1\nb: 2")
-    assert cli.main(["run", str(path)]) == verbs.USAGE
+    assert main(["run", str(path)]) == commands.USAGE
     assert capsys.readouterr().err.count("\n") == 1
 
 

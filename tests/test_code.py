@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import steps
-from jointseg.errors import DataError
 from jointseg.provenance import code
 from jointseg.provenance.syntax import AROUND
+from jointseg.run import steps
+from jointseg.runtime.errors import DataError
 
 FILES = {
     "toy/__init__.py": '"""A package."""\n__version__ = "1"\n',

@@ -14,13 +14,13 @@ import shapely
 import tiny_osm
 from PIL import Image
 
-from jointseg import raster
 from jointseg.dataset import labelme
 from jointseg.dataset.agreement import agreement, broad
 from jointseg.dataset.burn import BANDS, burn, fractions
 from jointseg.dataset.labels import labels
-from jointseg.errors import DataError
-from jointseg.pictures import UNKNOWN_GREY
+from jointseg.raster import cog
+from jointseg.raster.rendering import UNKNOWN_GREY
+from jointseg.runtime.errors import DataError
 
 CHIP, WEST, SOUTH = 160, 660_000, 3_540_000
 IDS = ["up-0001", "up-0002", "up-0003"]
@@ -73,7 +73,7 @@ def world(tmp_path: Path) -> Path:
         image = rng.integers(400, 2500, (3, CHIP, CHIP), dtype=np.uint16)
         image[:, :4] = 0
         to_zone = rasterio.Affine(1, 0, place.minx, 0, -1, place.miny + CHIP)
-        raster.write(tmp_path / f"chips/{place.sample_id}_hr.tif", image, crs="EPSG:32650", transform=to_zone, nodata=0)
+        cog.write(tmp_path / f"chips/{place.sample_id}_hr.tif", image, crs="EPSG:32650", transform=to_zone, nodata=0)
     (tmp_path / "corrections").mkdir()
     return tmp_path
 

@@ -15,10 +15,12 @@ import rasterio.shutil
 from affine import Affine
 from tiny_dataset import DATES, REACHES, edit, make, move, put, repaint, resum, row_of, seal, square
 
-from jointseg import cli, raster
-from jointseg.dataset.check import CHECKS, THEMES, check
-from jointseg.errors import DataError
+from jointseg.cli.main import main
+from jointseg.dataset.validation.check import CHECKS, THEMES, check
 from jointseg.provenance.digest import file_digest
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import remove_path
 
 TRAIN = [f"{reach}-{number:04d}" for reach in REACHES for number in (1, 2, 3)]
 VALIDATION, TEST = ([f"{reach}-{number:04d}" for number in (4, 5, 6)] for reach in REACHES)
@@ -189,7 +191,7 @@ def told(name: str, old: str, new: str, sums: bool = True) -> Callable[[Path], N
 
 def removed(name: str) -> Callable[[Path], None]:
     def plant(folder: Path) -> None:
-        raster.remove(folder / name)
+        remove_path(folder / name)
         if name != "checksums.sha256":
             resum(folder)
 
@@ -225,7 +227,7 @@ def all_built(folder: Path) -> None:
 
 def copied(folder: Path) -> None:
     for kind in ("lr", "hr"):
-        pixels = raster.read(file_of(folder, "low-0002", kind))[0]
+        pixels = raster_io.read(file_of(folder, "low-0002", kind))[0]
         repaint(folder, "up-0005", kind, lambda array, pixels=pixels: pixels)
     seal(folder)
 
@@ -373,7 +375,7 @@ def test_what_is_no_dataset_is_told_in_a_sentence(tmp_path: Path, capsys: pytest
     (tmp_path / "letter.txt").write_text("Dear reader")
     with pytest.raises(DataError, match=r"is no dataset: it holds neither index.parquet nor chips/"):
         check(tmp_path)
-    assert cli.main(["dataset", "check", str(tmp_path / "letter.txt")]) == 2
+    assert main(["dataset", "check", str(tmp_path / "letter.txt")]) == 2
     assert "is no folder" in capsys.readouterr().err
 
 
@@ -383,10 +385,10 @@ def test_the_number_of_workers_changes_nothing(copy: Path) -> None:
 
 
 def test_the_verb_tells_faults_and_exits_with_1(copy: Path, clean: Path, capsys: pytest.CaptureFixture) -> None:
-    assert cli.main(["dataset", "check", str(clean)]) == 0
+    assert main(["dataset", "check", str(clean)]) == 0
     assert "no fault found" in capsys.readouterr().out
     file_of(copy, "up-0004", "hr").unlink()
-    assert cli.main(["dataset", "check", str(copy), "--json"]) == 1
+    assert main(["dataset", "check", str(copy), "--json"]) == 1
     [finding] = json.loads(capsys.readouterr().out)["findings"]
     assert finding == {
         "check": "file-missing",
@@ -396,10 +398,10 @@ def test_the_verb_tells_faults_and_exits_with_1(copy: Path, clean: Path, capsys:
         "expected": "a raster",
         "remedy": "make the chips again, or restore the file",
     }
-    assert cli.main(["dataset", "check", str(copy)]) == 1
+    assert main(["dataset", "check", str(copy)]) == 1
     out = capsys.readouterr().out
     assert "1 file-missing: a file that the index names is not there; make the chips again" in out
     assert "12 chips, 47 files" in out
-    assert cli.main(["dataset", "check", "--list"]) == 0
+    assert main(["dataset", "check", "--list"]) == 0
     listed = capsys.readouterr().out
     assert all(f" {name} " in listed for name in CHECKS)

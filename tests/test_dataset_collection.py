@@ -16,12 +16,12 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from tiny_dataset import CHIP, SCENES, make, row_of, seal, store
 from torch.utils.data import DataLoader
 
-from jointseg import raster
 from jointseg.dataset.moments import Moments, sums
 from jointseg.dataset.sources import sources
 from jointseg.dataset.torch_dataset import TorchChips
-from jointseg.errors import DataError
 from jointseg.provenance.manifest import SCHEMA
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 DOCUMENTS = ("index.parquet", "statistics.json", "card.md", "sources.json", "collection.json", "checksums.sha256")
 
@@ -57,7 +57,7 @@ def test_the_digest_is_that_of_the_content_alone(made: Path, tmp_path: Path) -> 
     facts = json.loads((copy / "statistics.json").read_text())
     assert (facts["version"], facts["content_sha256"]) == ("2.0.0", digest)
     row = row_of(copy, "up-0004")
-    label = raster.read(copy / "chips" / row["label"])[0]
+    label = raster_io.read(copy / "chips" / row["label"])[0]
     label[0, 0, 0] = 1 - label[0, 0, 0]
     store(copy, row, "label", label)
     seal(copy)
@@ -130,7 +130,7 @@ def test_the_collection_is_valid_stac_and_leads_to_every_file(made: Path, tmp_pa
         for kind, asset in item.assets.items():
             path = Path(str(asset.get_absolute_href()))
             assert path == copy / "chips" / row[kind]
-            array, transform, crs = raster.read(path)
+            array, transform, crs = raster_io.read(path)
             assert list(array.shape[1:]) == asset.extra_fields["proj:shape"]
             assert list(transform)[:6] == asset.extra_fields["proj:transform"]
             assert (crs, array.dtype.name) == (item.properties["proj:code"], asset.extra_fields["data_type"])
@@ -184,7 +184,7 @@ def test_an_item_holds_what_the_files_hold(made: Path) -> None:
     data = TorchChips(made)
     item = data[data.ids.index("low-0001")]  # part of it is unknown
     row = row_of(made, "low-0001")
-    lr, hr, label = (raster.read(made / "chips" / row[kind])[0] for kind in ("lr", "hr", "label"))
+    lr, hr, label = (raster_io.read(made / "chips" / row[kind])[0] for kind in ("lr", "hr", "label"))
     assert (item["id"], len(data)) == ("low-0001", 12)
     assert torch.equal(item["lr_valid"], torch.from_numpy((lr != 0).all(axis=0)))
     assert torch.equal(item["hr_valid"], torch.from_numpy((hr != 0).all(axis=0)))

@@ -8,11 +8,12 @@ import pytest
 import shapely
 from affine import Affine
 
-from jointseg import raster
 from jointseg.accuracy.products import product_mosaic
 from jointseg.dataset import density as module
 from jointseg.dataset.density import Density, density
-from jointseg.errors import DataError
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 ENTRY = {
     "folder": "cover",
@@ -31,7 +32,7 @@ def make(folder: Path, codes: np.ndarray, outline: shapely.Geometry | None = Non
     """A product of two files with a gap between them, and a reach."""
     for name, first, last in (("a", 0, 50), ("b", 60, COLS)):
         transform = Affine(STEP, 0, WEST + STEP * first, 0, -STEP, NORTH)
-        raster.write(folder / "cover" / f"{name}.tif", codes[None, :, first:last], crs="EPSG:4326", transform=transform)
+        cog.write(folder / "cover" / f"{name}.tif", codes[None, :, first:last], crs="EPSG:4326", transform=transform)
     outline = outline or shapely.box(WEST, NORTH - ROWS * STEP, WEST + COLS * STEP, NORTH)
     gpd.GeoDataFrame({"name": ["up"]}, geometry=[outline], crs=4326).to_file(folder / "area.gpkg", layer="reaches")
     made = {"study_area": folder / "area.gpkg", "mosaics": folder / "mosaics", "files": folder}
@@ -41,7 +42,7 @@ def make(folder: Path, codes: np.ndarray, outline: shapely.Geometry | None = Non
 
 def run(folder: Path, inputs: dict[str, Path], **changes: object) -> np.ndarray:
     density(**inputs, density=folder / "density.tif", product="cover", entry=ENTRY | changes, year=2021, chip_m=80)
-    return raster.read(folder / "density.tif")[0][0]
+    return raster_io.read(folder / "density.tif")[0][0]
 
 
 def codes() -> np.ndarray:

@@ -14,9 +14,7 @@ from affine import Affine
 from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
-from jointseg import raster
-from jointseg.bands import MERGED
-from jointseg.dataset.check import check
+from jointseg.config.dataset import Dataset
 from jointseg.dataset.chips import chips
 from jointseg.dataset.collection import dataset
 from jointseg.dataset.deliveries import deliveries
@@ -24,9 +22,11 @@ from jointseg.dataset.labels import labels
 from jointseg.dataset.pairing import pairing
 from jointseg.dataset.reader import ChipDataset
 from jointseg.dataset.torch_dataset import TorchChips
-from jointseg.dataset_settings import Dataset
-from jointseg.errors import DataError
+from jointseg.dataset.validation.check import check
 from jointseg.models.checkpoint import normalisation_of
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import MERGED
+from jointseg.runtime.errors import DataError
 
 WEST, NORTH, SIDE = 660_000, 3_542_000, 1200
 SHIFT = (6.4, -4.2)  # to be added to the scene's coordinates
@@ -374,7 +374,7 @@ def test_chips_are_the_same_for_any_number_of_workers_and_scenes_are_read_once(
 def test_the_index_tells_how_often_a_chip_was_seen_clear(made: Path) -> None:
     table = gpd.read_parquet(made / "index/up.parquet")
     assert table["clear_median"].eq(3).all()
-    lr_unknown = [(raster.read(made / "chips" / path)[0] == 0).any() for path in table["lr"]]
+    lr_unknown = [(raster_io.read(made / "chips" / path)[0] == 0).any() for path in table["lr"]]
     assert (table["clear_min"] == np.where(lr_unknown, 0, 3)).all()
     assert not {"status", "path", "rank", "rejected", "gain_B04"} & set(table)
     assert {"stratum", "reserve", "shift_sd_m", "cloud_percent"} <= set(table)
@@ -394,7 +394,7 @@ def test_labels_follow_the_truth_and_the_corrections(valley: Path, made: Path) -
     table = gpd.read_parquet(made / "index.parquet")
     wrong = total = 0
     for row in table.itertuples():
-        label = raster.read(made / "chips" / row.label)[0][0]
+        label = raster_io.read(made / "chips" / row.label)[0][0]
         top, left = int(NORTH - row.miny - CHIP), int(row.minx - WEST)
         truth = isa[top : top + CHIP, left : left + CHIP]
         wrong, total = wrong + int((label != truth).sum()), total + label.size
@@ -407,7 +407,7 @@ def test_chips_lie_on_one_grid_and_match_the_composite(valley: Path, made: Path)
     image, _ = ground()
     table = gpd.read_parquet(made / "index.parquet")
     for row in table.itertuples():
-        (lr, coarse, _), (hr, fine, crs) = (raster.read(made / "chips" / path) for path in (row.lr, row.hr))
+        (lr, coarse, _), (hr, fine, crs) = (raster_io.read(made / "chips" / path) for path in (row.lr, row.hr))
         assert crs == "EPSG:32650"
         assert (lr.dtype, lr.shape, hr.dtype, hr.shape) == ("uint16", (3, 16, 16), "uint16", (3, CHIP, CHIP))
         assert (coarse.c, coarse.f) == (fine.c, fine.f) == (row.minx, row.miny + CHIP)
@@ -477,7 +477,7 @@ def test_a_missing_band_is_named(valley: Path, made: Path, tmp_path: Path) -> No
 def richer(valley: Path, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset with near infrared and merged dates, which know nothing of the east."""
     to = tmp_path_factory.mktemp("richer")
-    image, _, _ = raster.read(valley / "composites/2021/t.tif")
+    image, _, _ = raster_io.read(valley / "composites/2021/t.tif")
     more = {"nodata": 0, "descriptions": [*BANDS, "B08", "clear"]}
     write(
         to / "composites/t.tif",
@@ -525,7 +525,7 @@ def test_more_bands_change_nothing_else_of_a_chip(made: Path, richer: Path) -> N
         if not path.name.endswith("_lr.tif"):
             assert there.read_bytes() == path.read_bytes(), path.name
             continue
-        plain, image = raster.read(path)[0], raster.read(there)[0]
+        plain, image = raster_io.read(path)[0], raster_io.read(there)[0]
         assert image.shape == (16, CHIP // 10, CHIP // 10)
         assert (image[:3] == plain).all() and (image[3] == np.where(plain[1] > 0, plain[1] + 50, 0)).all()
         with rasterio.open(there) as file:
@@ -546,7 +546,7 @@ def test_statistics_card_and_check_know_every_band(richer: Path) -> None:
 
 def test_readers_fill_merged_dates_from_the_composite(richer: Path) -> None:
     data = ChipDataset(richer / "index.parquet", richer / "chips")
-    stored = {name: raster.read(richer / "chips" / data.table.loc[name, "lr"])[0] for name in data.ids}
+    stored = {name: raster_io.read(richer / "chips" / data.table.loc[name, "lr"])[0] for name in data.ids}
     assert any((dn[4:] == 0).any() and (dn[:3] > 0).all() for dn in stored.values()), "the east must be seen"
     for name, dn in stored.items():
         lr = data.read(name).lr

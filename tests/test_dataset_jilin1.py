@@ -15,12 +15,12 @@ from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.warp import Resampling, reproject
 
+from jointseg.config.dataset import Dataset
+from jointseg.config.dataset import Provider as ProviderSettings
 from jointseg.dataset import providers, reading, scenes
 from jointseg.dataset.deliveries import deliveries
 from jointseg.dataset.providers import Provider
-from jointseg.dataset_settings import Dataset
-from jointseg.dataset_settings import Provider as ProviderSettings
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 PSH = "JL1KF01B_PMSR4_20220623104620_200089965_101_0018_001_L3C_PSH"
 GIVEN = Dataset(jilin1="", osm="", footprints="", corrections="")

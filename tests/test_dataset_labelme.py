@@ -13,7 +13,7 @@ from PIL import Image
 
 from jointseg.dataset import labelme
 from jointseg.dataset.labelme import Drawing, Shape
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 TRIANGLE = {"label": "ISA", "shape_type": "polygon", "points": [[0, 0], [4, 0], [0, 4]]}
 

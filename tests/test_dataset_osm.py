@@ -10,7 +10,7 @@ import tiny_osm
 from jointseg.dataset import osm
 from jointseg.dataset.ground import hardened
 from jointseg.dataset.osm_rules import matches
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 RULES = dataclasses.replace(
     tiny_osm.default_rules(),

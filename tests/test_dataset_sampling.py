@@ -12,7 +12,8 @@ import shapely
 from affine import Affine
 from scipy.spatial import cKDTree
 
-from jointseg import grid, raster
+from jointseg.area import grid
+from jointseg.area.tiles import grid as tiling
 from jointseg.dataset.candidates import (
     CHIP_GAP_M,
     Ground,
@@ -27,8 +28,8 @@ from jointseg.dataset.candidates import (
 from jointseg.dataset.density import Density
 from jointseg.dataset.drawing import Design, draw, frame
 from jointseg.dataset.sampling import samples
-from jointseg.errors import DataError
-from jointseg.tiling import grid as tiling
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 
 GOLDEN = "dfb64c1d52556c48"
 SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
@@ -67,7 +68,7 @@ def prior(folder: Path) -> Path:
     plane = np.repeat(share[None], 70, axis=0)
     plane[30:36, 20:26] = 255
     transform = Affine(0.002, 0, 119.88, 0, -0.002, 32.07)
-    raster.write(folder / "density.tif", plane[None], crs="EPSG:4326", transform=transform, nodata=255)
+    cog.write(folder / "density.tif", plane[None], crs="EPSG:4326", transform=transform, nodata=255)
     return folder / "density.tif"
 
 
@@ -382,7 +383,7 @@ def test_the_belt_is_sampled_within_a_minute(tmp_path: Path, caplog: pytest.LogC
     rng = np.random.default_rng(3)
     cells = np.kron(rng.gamma(0.3, 12, (180, 720)).clip(0, 100), np.ones((7, 7))).astype(np.uint8)
     transform = Affine(0.006, 0, 91.8, 0, -0.006, 32.3)
-    raster.write(tmp_path / "density.tif", cells[None], crs="EPSG:4326", transform=transform, nodata=255)
+    cog.write(tmp_path / "density.tif", cells[None], crs="EPSG:4326", transform=transform, nodata=255)
     inputs = {"study_area": area, "tiles": tmp_path / "tiles.geojson", "density": tmp_path / "density.tif"}
     belt_params = {"tile_km": 30, "chip_m": 640, "spacing_m": 3000, "block_m": 30_000, "points": 20_000}
     started = time.perf_counter()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jointseg.dataset import schema
 from jointseg.dataset.allocation import MINIMUM, Stratum, allocate, share_out
 from jointseg.dataset.splits import SPLITS, deal_blocks
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
 SIZES = st.lists(st.tuples(st.integers(0, 500), st.floats(0, 0.4)), min_size=1, max_size=9)

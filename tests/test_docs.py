@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from jointseg import cli
-from jointseg.steps import STEPS
-from jointseg.verbs import run
+from jointseg.cli.commands import run
+from jointseg.cli.main import _parser, main
+from jointseg.run.steps import STEPS
 
 ROOT = Path(__file__).parents[1]
 GENERATED = "config.md"
@@ -119,7 +119,7 @@ def test_a_wrong_key_is_seen(key: str, there: bool) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_commands_are_understood(page: Path, capsys: pytest.CaptureFixture) -> None:
-    parser = cli._parser()
+    parser = _parser()
     for line in commands(page):
         words = shlex.split(line.partition(" > ")[0]) if line.startswith(("jointseg ", "snakemake ")) else []
         if not words:

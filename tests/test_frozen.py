@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jointseg.errors import DataError
-from jointseg.frozen import freeze
 from jointseg.provenance.code import SOURCE, code_digest
+from jointseg.run.snapshot import freeze
+from jointseg.runtime.errors import DataError
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def home(tmp_path: Path) -> Path:
 
 def test_the_copy_is_the_code_and_stays_what_it_was(home: Path, tmp_path: Path) -> None:
     frozen = freeze(home / "config.yaml", tmp_path / "r", home)
-    assert code_digest("jointseg.tiling", frozen.source) == code_digest("jointseg.tiling", home / "src")
-    (home / "src/jointseg/tiling.py").write_text("raise SystemExit\n")
+    assert code_digest("jointseg.area.tiles", frozen.source) == code_digest("jointseg.area.tiles", home / "src")
+    (home / "src/jointseg/area/tiles.py").write_text("raise SystemExit\n")
     (home / "config.yaml").write_text("word: late\n")
     (home / "Snakefile").write_text("rule all:\n    output: 'nothing'\n")
     subprocess.run(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from jointseg import raster
-from jointseg.errors import DataError
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 
 WHERE = {"crs": "EPSG:32650", "transform": Affine(1, 0, 0, 0, -1, 0)}
 
@@ -33,14 +33,14 @@ def noise(side):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_full_disk_is_told_and_loses_nothing(small_disk, streamed):
     kept = small_disk / "kept.tif"
-    raster.write(kept, noise(256), **WHERE)
+    cog.write(kept, noise(256), **WHERE)
     before = kept.read_bytes()
     with pytest.raises(DataError, match=r"no space left on the disk of .* to write big\.tif"):
         if streamed:
-            with raster.Writer(small_disk / "big.tif", shape=(1200, 1200), count=1, dtype="uint8", **WHERE) as to:
+            with cog.Writer(small_disk / "big.tif", shape=(1200, 1200), count=1, dtype="uint8", **WHERE) as to:
                 for row in range(0, 1200, 100):
                     to.write(noise(1200)[:, row : row + 100], row)
         else:
-            raster.write(small_disk / "big.tif", noise(1200), **WHERE)
+            cog.write(small_disk / "big.tif", noise(1200), **WHERE)
     assert [path.name for path in small_disk.iterdir()] == ["kept.tif"]
     assert kept.read_bytes() == before

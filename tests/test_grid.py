@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jointseg import grid
-from jointseg.errors import DataError
+from jointseg.area import grid
+from jointseg.runtime.errors import DataError
 
 
 def test_tile_geometry():

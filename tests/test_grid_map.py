@@ -10,10 +10,10 @@ import pytest
 import shapely
 from PIL import Image
 
-from jointseg import grid_map
-from jointseg.errors import DataError
-from jointseg.study_area import study_area
-from jointseg.tiling import grid
+from jointseg.area import tile_map
+from jointseg.area.study_area import study_area
+from jointseg.area.tiles import grid
+from jointseg.runtime.errors import DataError
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,15 +39,15 @@ def made(tmp_path_factory):
 
 
 def test_the_map_shows_every_reach_and_city(made):
-    grid_map.draw(made / "study_area.gpkg", made / "tiles.geojson", made / "grid.png")
+    tile_map.draw(made / "study_area.gpkg", made / "tiles.geojson", made / "grid.png")
     image = np.asarray(Image.open(made / "grid.png").convert("RGB")).astype(int)
-    for colour in grid_map.REACHES:
+    for colour in tile_map.REACHES:
         rgb = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)])
         share = (np.abs(image - rgb).max(axis=2) <= 6).mean()
         assert 0.08 < share < 0.35, colour
     zone_edge = (np.abs(image - [0x7A, 0x1F, 0x3D]).max(axis=2) <= 24).sum(axis=0)
     assert zone_edge.max() > 0.2 * image.shape[0]  # a dashed line from top to bottom
-    grid_map.draw(made / "study_area.gpkg", made / "tiles.geojson", made / "again.png")
+    tile_map.draw(made / "study_area.gpkg", made / "tiles.geojson", made / "again.png")
     assert (made / "again.png").read_bytes() == (made / "grid.png").read_bytes()
 
 
@@ -56,7 +56,7 @@ def test_the_title_counts_tiles_by_zone(made):
     counts = {epsg: int((frame["epsg"] == epsg).sum()) for epsg in (32649, 32650)}
     touching = int(sum(len(names) > 0 for names in frame["cities"]))
     assert 0 < touching < len(frame) == sum(counts.values())
-    assert grid_map._title(frame) == (
+    assert tile_map._title(frame) == (
         f"{len(frame):,} tiles of 10 km (49N {counts[32649]}, 50N {counts[32650]}), of which {touching} touch a city"
     )
 
@@ -64,11 +64,11 @@ def test_the_title_counts_tiles_by_zone(made):
 def test_a_study_area_without_tiles_is_told(made, tmp_path):
     (tmp_path / "tiles.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     with pytest.raises(DataError, match="lists no tile"):
-        grid_map.draw(made / "study_area.gpkg", tmp_path / "tiles.geojson", tmp_path / "grid.png")
+        tile_map.draw(made / "study_area.gpkg", tmp_path / "tiles.geojson", tmp_path / "grid.png")
 
 
 def test_a_config_is_drawn_without_a_run(tmp_path):
-    command = [sys.executable, "-m", "jointseg.grid_map", "examples/eastern_shore/config.yaml"]
+    command = [sys.executable, "-m", "jointseg.area.tile_map", "examples/eastern_shore/config.yaml"]
     subprocess.run([*command, tmp_path / "grid.png"], cwd=ROOT, check=True)
     assert Image.open(tmp_path / "grid.png").size[0] == 1320
     none = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from inference_ground import LATTICE, around, composites, networks
 
-from jointseg import settings
-from jointseg.errors import DataError
-from jointseg.grid import parse_tile
+from jointseg.area.grid import parse_tile
+from jointseg.config import schema
 from jointseg.inference import bench, bench_page, lattice, roofs, stages
+from jointseg.runtime.errors import DataError
 
 TILE = "50N_E0663_N3541"
 
@@ -87,7 +87,7 @@ def test_demand_counts_operations_and_traffic() -> None:
 
 
 def test_a_preset_is_built_with_random_weights(tmp_path: Path) -> None:
-    config = settings.read(Path(__file__).parents[1] / "examples/rehearsal/config.yaml")
+    config = schema.read(Path(__file__).parents[1] / "examples/rehearsal/config.yaml")
     found = bench.networks(config, "small", config, tmp_path)
     assert not found.trained and found.superres.is_file() and found.segmentation.is_file()
     with pytest.raises(DataError, match=r"preset 'huge' is none of \['small'\]"):

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from inference_ground import GENERATOR, LATTICE, SEGMENTER, around, composites, ground, mapped, networks, save
 from shapely.geometry import box
 
-from jointseg import raster
-from jointseg.bands import MERGED, OWN, RGB
-from jointseg.errors import DataError
-from jointseg.grid import parse_tile
+from jointseg.area.grid import parse_tile
 from jointseg.inference import chips, cutout, engine
 from jointseg.inference.lattice import Window
 from jointseg.inference.predictor import Predictor
 from jointseg.inference.source import Composites
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import MERGED, OWN, RGB
+from jointseg.runtime.errors import DataError
 from jointseg.training import images
 
 
@@ -73,10 +74,10 @@ def test_what_was_not_seen_changes_no_pixel(tmp_path: Path, weights: dict[str, P
     tile = "50N_E0661_N3542"
     made = composites(tmp_path, 1)
     before = mapped(tmp_path / "isa", [made[tile]], tile, 1, weights)
-    array, transform, crs = raster.read(made[tile])
+    array, transform, crs = raster_io.read(made[tile])
     assert (array[3] == 0).any()
     array[:3, array[3] == 0] = 9999
-    raster.write(made[tile], array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
+    cog.write(made[tile], array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
     assert np.array_equal(mapped(tmp_path / "isa", [made[tile]], tile, 1, weights), before)
 
 
@@ -103,7 +104,7 @@ def test_unknown_is_what_was_not_seen_and_nothing_else(
     for row, col, rows, cols in holes:
         picture[:, row : row + rows, col : col + cols] = 0
     path = folder / f"{tile.id}.tif"
-    raster.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=(*RGB, "clear"))
+    cog.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=(*RGB, "clear"))
     made = mapped(folder / "isa", [path], tile.id, 1, weights)
     assert np.array_equal(made == 255, (picture[3] == 0).repeat(10, 0).repeat(10, 1))
 
@@ -112,7 +113,7 @@ def test_a_tile_never_seen_is_unknown(tmp_path: Path, weights: dict[str, Path]) 
     tile = parse_tile("50N_E0660_N3540", 1)
     path = tmp_path / f"{tile.id}.tif"
     empty = np.zeros((4, 100, 100), np.uint16)
-    raster.write(
+    cog.write(
         path,
         empty,
         crs=tile.crs,
@@ -129,7 +130,7 @@ def test_ground_of_another_zone_is_unknown(tmp_path: Path, weights: dict[str, Pa
     path = tmp_path / f"{tile.id}.tif"
     bands = ("B04", "B03", "B02", "clear")
     picture = np.full((4, 100, 100), 1000, np.uint16)
-    raster.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=bands)
+    cog.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=bands)
     owned = engine.grid.owned(tile.epsg, tile.transform(1), tile.shape(1))
     assert 0 < owned.mean() < 1
     assert np.array_equal(mapped(tmp_path / "isa", [path], tile.id, 1, weights) == 255, ~owned)
@@ -174,13 +175,13 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
     assert facts["chips"] == 3
     for name in "abc":
         x, y = corners[name]
-        array, transform, crs = raster.read(tmp_path / "chips" / f"{name}.tif")
+        array, transform, crs = raster_io.read(tmp_path / "chips" / f"{name}.tif")
         assert (transform, crs) == (Affine(1, 0, x, 0, -1, y + 320), "EPSG:32650")
         top, left = 3_544_000 - y - 320, x - 662_000
         assert np.array_equal(array[0], whole[top : top + 320, left : left + 320])
 
     place = engine.grid.parse_tile(tile, 2)
-    raster.write(
+    cog.write(
         tmp_path / f"{tile}.tif",
         whole[None],
         crs=place.crs,
@@ -215,9 +216,7 @@ def test_a_composite_without_a_band_is_named(tmp_path: Path, weights: dict[str, 
     tile = parse_tile("50N_E0660_N3540", 1)
     path = tmp_path / f"{tile.id}.tif"
     picture = np.ones((3, 100, 100), np.uint16)
-    raster.write(
-        path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=("B04", "B03", "clear")
-    )
+    cog.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=("B04", "B03", "clear"))
     with pytest.raises(DataError, match="B02"):
         mapped(tmp_path, [path], tile.id, 1, weights)
 
@@ -282,7 +281,7 @@ class Mean(torch.nn.Module):
 
 def stored(path: Path, array: np.ndarray, names: tuple[str, ...]) -> Path:
     tile = parse_tile("50N_E0660_N3540", 4)
-    raster.write(path, array, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=names)
+    cog.write(path, array, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=names)
     return path
 
 

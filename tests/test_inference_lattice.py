@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jointseg.errors import DataError
 from jointseg.inference import lattice
+from jointseg.runtime.errors import DataError
 
 sizes = st.sampled_from([160, 320, 480, 640]).flatmap(
     lambda window: st.tuples(st.just(window), st.integers(window // 30, window // 10).map(lambda n: 10 * n))

@@ -10,7 +10,7 @@ import rasterio
 from affine import Affine
 from inference_ground import networks
 
-from jointseg.grid import parse_tile
+from jointseg.area.grid import parse_tile
 
 # The networks are stood in for by a picture of the right size: what is measured is all that the engine itself holds.
 CHILD = """

@@ -8,10 +8,11 @@ import pytest
 import rasterio
 from shapely.geometry import Polygon, box
 
-from jointseg import raster
-from jointseg.errors import DataError
-from jointseg.grid import owned, parse_tile
+from jointseg.area.grid import owned, parse_tile
 from jointseg.inference.mosaic import mosaic
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 
 def study_area(path: Path, cities: dict[str, Polygon], crs: str) -> Path:
@@ -24,7 +25,7 @@ def study_area(path: Path, cities: dict[str, Polygon], crs: str) -> Path:
 def isa_tile(folder: Path, tile_id: str, values: np.ndarray) -> Path:
     tile = parse_tile(tile_id, 1)
     path = folder / f"{tile_id}.tif"
-    raster.write(path, values[None], crs=tile.crs, transform=tile.transform(1), nodata=255, descriptions=("isa",))
+    cog.write(path, values[None], crs=tile.crs, transform=tile.transform(1), nodata=255, descriptions=("isa",))
     return path
 
 
@@ -57,7 +58,7 @@ def test_city_pixels_are_the_tiles_pixels_and_the_rest_is_unknown(
         tmp_path / "area.gpkg", {"Xi'an": outline, "Else": box(660_000, 3_540_000, 660_100, 3_540_100)}, "EPSG:32650"
     )
     mosaic(isa=paths[::-1], study_area=area, mosaic=tmp_path / "out/city.tif", city="Xi'an", year="2021")
-    array, transform, crs = raster.read(tmp_path / "out/city.tif")
+    array, transform, crs = raster_io.read(tmp_path / "out/city.tif")
     assert crs == "EPSG:32650" and (transform.a, transform.e) == (1, -1)
     left, top = int(transform.c) - 660_000, 3_541_000 - int(transform.f)
     rows, cols = array.shape[1:]
@@ -98,7 +99,7 @@ def test_two_zones_are_joined_in_the_zone_of_most_tiles(tmp_path: Path) -> None:
     area = study_area(tmp_path / "area.gpkg", {"A": box(782_600, 3_545_100, 783_700, 3_545_900)}, "EPSG:32650")
     facts = mosaic(isa=paths, study_area=area, mosaic=tmp_path / "a.tif", city="A", year="2021")
     assert facts["crs"] == "EPSG:32650"
-    array, transform, _ = raster.read(tmp_path / "a.tif")
+    array, transform, _ = raster_io.read(tmp_path / "a.tif")
     own = owned(32650, transform, array.shape[1:])
     # Only along the zones' common edge may resampling take a pixel of the other zone, or none.
     wrong = array[0] != np.where(own, 1, 0)

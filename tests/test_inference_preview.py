@@ -7,16 +7,17 @@ import torch
 from matplotlib.image import imread
 from tiny_networks import GENERATOR
 
-from jointseg import raster
-from jointseg.grid import parse_tile
+from jointseg.area.grid import parse_tile
 from jointseg.inference.preview import busiest, preview, stretch
 from jointseg.models import checkpoint
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
 
 TILE = parse_tile("50N_E0660_N3540", 1)
 
 
 def isa_map(path: Path, values: np.ndarray) -> Path:
-    raster.write(path, values[None], crs=TILE.crs, transform=TILE.transform(1), nodata=255)
+    cog.write(path, values[None], crs=TILE.crs, transform=TILE.transform(1), nodata=255)
     return path
 
 
@@ -57,7 +58,7 @@ def test_preview_is_the_super_resolved_image_and_the_same_bytes_again(tmp_path: 
     rng = np.random.default_rng(0)
     dn = rng.integers(500, 2000, (4, 100, 100)).astype(np.uint16)
     dn[:, 40:50, 40:50] = 0
-    raster.write(
+    cog.write(
         tmp_path / f"{TILE.id}.tif",
         dn,
         crs=TILE.crs,
@@ -86,7 +87,7 @@ def test_preview_is_the_super_resolved_image_and_the_same_bytes_again(tmp_path: 
     assert facts["bounds_m"] == list(TILE.bounds)
     for suffix in (".tif", ".png"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-    array, transform, _ = raster.read(tmp_path / "a.tif")
+    array, transform, _ = raster_io.read(tmp_path / "a.tif")
     assert array.shape == (3, 1000, 1000) and array.dtype == np.uint16 and transform == TILE.transform(1)
     known = dn[3].repeat(10, axis=0).repeat(10, axis=1) > 0
     assert np.array_equal((array > 0).all(axis=0), known) and np.array_equal((array > 0).any(axis=0), known)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from inference_ground import LATTICE, around, composites, networks
 
-from jointseg import raster
-from jointseg.errors import DataError
 from jointseg.inference import engine
 from jointseg.inference.products import FORMS
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import remove_path
 
 TILE = "50N_E0662_N3542"
 CHILD = """
@@ -87,7 +89,7 @@ def test_killed_twenty_times_at_random_moments_it_makes_the_same_bytes(tmp_path:
         kills += 1
         rows.append((tmp_path / "state" / "isa.bin").stat().st_size // 2000)
         if rows[-1] >= 1600:  # begin again, so that every kill finds work under way
-            raster.remove(tmp_path / "state")
+            remove_path(tmp_path / "state")
     assert kills == 20 and len(set(rows)) > 3, rows
     engine.isa(**arguments)
     assert {name: (folder / tmp_path.name / f"{name}.tif").read_bytes() for name in FORMS} == whole
@@ -100,9 +102,9 @@ def test_rows_of_other_composites_are_not_gone_on_with(tmp_path: Path, case: tup
         assert job.stdout and job.stdout.readline()
         job.send_signal(signal.SIGKILL)
     changed = tmp_path / made[TILE].name
-    array, transform, crs = raster.read(made[TILE])
+    array, transform, crs = raster_io.read(made[TILE])
     array[:3, :5, :5] += 300
-    raster.write(changed, array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
+    cog.write(changed, array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
     other = {**arguments, "composites": [changed, *arguments["composites"][1:]]}
     assert engine.isa(**other)["resumed_rows"] == 0
     assert (folder / tmp_path.name / "rgb.tif").read_bytes() != whole["rgb"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import lock
+from jointseg.run import lock
 
 
 def test_the_lock_names_its_holder(tmp_path):
@@ -25,7 +25,7 @@ def test_the_lock_names_its_holder(tmp_path):
 
 
 def test_the_lock_tells_of_a_killed_run(tmp_path):
-    code = "import os; from pathlib import Path; from jointseg import lock\n"
+    code = "import os; from pathlib import Path; from jointseg.run import lock\n"
     code += f"with lock.hold(Path({str(tmp_path)!r}), ['killed']): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     with lock.hold(tmp_path, []) as held:
@@ -50,7 +50,7 @@ def cleared(results: Path = Path("results/a")) -> list[str]:
 
 
 def test_locks_of_a_killed_run_are_cleared_in_its_folder_alone(locks):
-    code = "import os; from pathlib import Path; from jointseg import lock\n"
+    code = "import os; from pathlib import Path; from jointseg.run import lock\n"
     code += "with lock.hold(Path('results/a'), []): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert cleared() == ["0.input.lock", "0.output.lock"]

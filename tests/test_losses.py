@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.training import backbone as backbones
 from jointseg.training import losses
 

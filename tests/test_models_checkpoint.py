@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from jointseg.errors import DataError
 from jointseg.models.checkpoint import build, load, normalisation_of, save
+from jointseg.runtime.errors import DataError
 
 KWARGS: dict[str, Any] = {"scales": ["1m"], "features": 2}
 NORMALISATION = {"mean": [0.1, 0.2, 0.3], "std": [0.01, 0.02, 0.03]}

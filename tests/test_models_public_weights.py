@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from jointseg.errors import DataError
 from jointseg.models.prog_esrgan import ProgESRGAN, upsample
 from jointseg.models.public_weights import IMAGENET_MEAN, IMAGENET_STD, read, rrdb_names, start
 from jointseg.models.rrdb import RRDBNet
+from jointseg.runtime.errors import DataError
 
 FEATURES, GROWTH, BLOCKS = 6, 3, 2
 DENSE = [(FEATURES + n * GROWTH, GROWTH if n < 4 else FEATURES) for n in range(5)]

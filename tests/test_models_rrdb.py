@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from jointseg.errors import DataError
 from jointseg.models.rrdb import RRDBNet
+from jointseg.runtime.errors import DataError
 
 
 def test_published_size_has_the_published_number_of_parameters() -> None:

@@ -12,7 +12,7 @@ from planned import planned_jobs
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import production
 
-from jointseg.grid import neighbours, parse_tile
+from jointseg.area.grid import neighbours, parse_tile
 
 TRAINING = {"samples", "pairing", "labels", "chips", "dataset", "superres_stage1", "segmentation"}
 

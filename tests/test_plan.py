@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from jointseg import cli, plan, settings
-from jointseg.errors import DataError
+from jointseg.cli.main import main
+from jointseg.config import schema
+from jointseg.run import plan
+from jointseg.runtime.errors import DataError
 
 ROOT = Path(__file__).parents[1]
 BENCH = {
@@ -26,7 +28,7 @@ SERVER = {"kind": "earthengine", "project": "p"}
 ASSUMED = plan.Assumed(scenes=20, mb_s=50.0, devices=2)
 
 
-def config(**changed: Any) -> settings.Settings:
+def config(**changed: Any) -> schema.Settings:
     given = yaml.safe_load((ROOT / "examples/eastern_shore/config.yaml").read_text())
     for key, value in changed.items():
         section, _, name = key.partition("__")
@@ -34,7 +36,7 @@ def config(**changed: Any) -> settings.Settings:
             given.setdefault(section, {})[name] = value
         else:
             given[key] = value
-    return settings.load(given)
+    return schema.load(given)
 
 
 @pytest.fixture(autouse=True)
@@ -108,13 +110,13 @@ def test_the_verb_tells_people_and_programs(tmp_path: Path, capsys: pytest.Captu
     bench = tmp_path / "b.json"
     bench.write_text(json.dumps([BENCH]))
     arguments = ["plan", "examples/eastern_shore/config.yaml", "--bench", str(bench), "--scenes", "7"]
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     told = capsys.readouterr().out
     assert "the bottleneck is mapping" in told and "assumed: 7 scenes" in told and "measured: small" in told
-    assert cli.main([*arguments, "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["years"][0]["tiles"] >= 1 and found["measured"]["name"] == "small"
-    assert cli.main([*arguments[:2], "--bench", str(tmp_path / "none.json")]) == 0
+    assert main([*arguments[:2], "--bench", str(tmp_path / "none.json")]) == 0
     assert "measure them with jointseg bench inference" in capsys.readouterr().out
     bench.write_text("[1]")
-    assert cli.main(arguments) == 2
+    assert main(arguments) == 2

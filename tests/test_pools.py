@@ -7,7 +7,7 @@ import time
 
 CODE = """
 import time
-from jointseg.pools import pool
+from jointseg.runtime.process_pool import pool
 
 if __name__ == "__main__":
     with pool(2) as workers:

@@ -11,14 +11,15 @@ from affine import Affine
 from pyproj import Transformer
 from shapely.geometry import box
 
-from jointseg import raster, settings
 from jointseg.accuracy.product_reader import Codes
 from jointseg.accuracy.products import product_mosaic
-from jointseg.errors import DataError
-from jointseg.product_codes import file_year, nearest_year
+from jointseg.config import schema
+from jointseg.raster import io as raster_io
+from jointseg.raster.product_codes import file_year, nearest_year
+from jointseg.runtime.errors import DataError
 
 ROOT = Path(__file__).parent.parent
-TABLE = settings.load(yaml.safe_load((ROOT / "config.yaml").read_text())).accuracy.products
+TABLE = schema.load(yaml.safe_load((ROOT / "config.yaml").read_text())).accuracy.products
 CRS, EAST, NORTH = "EPSG:32650", 500_000, 3_548_000  # at 117 E, where two tiles of WorldCover meet
 SIDE = 200
 DEGREES = {
@@ -181,4 +182,4 @@ def test_a_band_is_found_by_its_description_or_the_file_is_named(tmp_path: Path,
     with pytest.raises(DataError, match=r"has 2 bands, no band 3"):
         product_mosaic(**call, entry=entry | {"band": 3})
     product_mosaic(**call, entry=entry | {"band": 1})
-    assert raster.read(tmp_path / "mosaics/EPSG_4326.vrt")[0].max() == 0
+    assert raster_io.read(tmp_path / "mosaics/EPSG_4326.vrt")[0].max() == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jointseg.product_names import expression, problems, tile_names
+from jointseg.config.product_filenames import expression, problems, tile_names
 
 NANJING = [(118.3, 31.2, 119.3, 32.6)]
 ACROSS = [(114.9, 29.9, 115.1, 30.1)]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from test_rules import RULES, block
 
-from jointseg.plan import PROFILE_REQUESTS
+from jointseg.run.plan import PROFILE_REQUESTS
 
 ROOT = Path(__file__).parents[1]
 PROFILES = {path.parent.name: yaml.safe_load(path.read_text()) for path in ROOT.glob("profiles/*/config.yaml")}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from provenance_release import PLACE, TILE, config, make, publish
 
-from jointseg import raster, settings
-from jointseg.errors import DataError
+from jointseg.config import schema
 from jointseg.provenance.digest import file_digest
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_the_checksums_cover_everything_and_are_those_of_sha256sum(results):
 
 def test_the_settings_can_be_run_again(results):
     folder = publish(results)
-    again = settings.read(folder / "workflow/config.yaml").model_dump(mode="json")
+    again = schema.read(folder / "workflow/config.yaml").model_dump(mode="json")
     wanted = config()
     wanted["sentinel2"]["source"]["service_account"] = None
     assert again == wanted
@@ -82,7 +83,7 @@ def test_a_map_of_another_size_is_named(results):
 
 def test_a_map_with_other_codes_is_named(results):
     path, manifest = results / f"isa/2021/{TILE}.tif", results / f"manifests/isa/2021/{TILE}.json"
-    raster.write(path, np.array([[[0, 1], [2, 3]]], dtype="uint8"), **PLACE, nodata=255)
+    cog.write(path, np.array([[[0, 1], [2, 3]]], dtype="uint8"), **PLACE, nodata=255)
     written = json.loads(manifest.read_text())
     written["outputs"][0] |= {"size": path.stat().st_size, "sha256": file_digest(path)}
     manifest.write_text(json.dumps(written))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from provenance_release import CITY, TILE, make, publish, save
 
-from jointseg import grid
+from jointseg.area import grid
 from jointseg.models import checkpoint
 from jointseg.provenance import model_facts
 from jointseg.provenance.digest import file_digest

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from provenance_flow import job, make, quiet
 
-from jointseg import notes, raster
-from jointseg.errors import DataError
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.manifest import read, results_of
 from jointseg.provenance.record import run_job
+from jointseg.runtime import job_status
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write, remove_partial_files
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +148,8 @@ def test_leftovers_of_a_killed_job_are_removed():
 
 
 def test_a_running_job_is_announced(monkeypatch, workdir):
-    monkeypatch.setenv(notes.FOLDER, str(workdir / "progress"))
-    note = notes.own(".job")
+    monkeypatch.setenv(job_status.FOLDER, str(workdir / "progress"))
+    note = job_status.own(".job")
 
     def step(*, isa, year, tile):
         assert json.loads(note.read_text())["job"] == "isa [year=2021 tile=50N_E0660_N3540]"
@@ -160,7 +161,7 @@ def test_a_running_job_is_announced(monkeypatch, workdir):
 
 
 def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
-    monkeypatch.setenv(notes.FOLDER, str(workdir / "progress"))
+    monkeypatch.setenv(job_status.FOLDER, str(workdir / "progress"))
     made = []
 
     def step(*, isa, year, tile):
@@ -172,12 +173,12 @@ def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
     name = "isa [year=2021 tile=50N_E0660_N3540]"
     for _ in range(2):
         assert fails(out_job(), step) == 1
-        (failure,) = notes.failures(workdir / "progress")
-        assert (failure.job, failure.rule, failure.cause) == (name, "isa", notes.ERROR)
+        (failure,) = job_status.failures(workdir / "progress")
+        assert (failure.job, failure.rule, failure.cause) == (name, "isa", job_status.ERROR)
         assert failure.why.startswith("RuntimeError: no luck at all (see ") and failure.log.endswith(".log")
     with quiet():
         run_job(out_job(), step)
-    assert notes.failures(workdir / "progress") == [] and len(made) == 3
+    assert job_status.failures(workdir / "progress") == [] and len(made) == 3
 
 
 def test_sigterm_cleans_up(workdir):
@@ -186,9 +187,9 @@ def test_sigterm_cleans_up(workdir):
         "import sys, time\n"
         f"sys.path.insert(0, {str(tests)!r})\n"
         "from provenance_flow import job, run_job\n"
-        "from jointseg import raster\n"
+        "from jointseg.runtime.files import atomic_write\n"
         "def step(*, isa):\n"
-        "    with raster.atomic(isa) as part:\n"
+        "    with atomic_write(isa) as part:\n"
         "        part.write_text('half')\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
@@ -239,8 +240,8 @@ def test_the_results_folder_of_a_manifest():
 
 
 def test_atomic_names_are_those_that_a_job_clears(workdir):
-    with raster.atomic(workdir / "isa.txt") as part:
+    with atomic_write(workdir / "isa.txt") as part:
         part.write_text("x")
-        raster.remove_parts(workdir / "isa.txt")
+        remove_partial_files(workdir / "isa.txt")
         assert not part.exists()
         part.write_text("x")

@@ -5,9 +5,11 @@ import pytest
 import rasterio
 from affine import Affine
 
-from jointseg import raster
-from jointseg.errors import DataError
-from jointseg.raster_mosaic import Mosaic
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.mosaic import Mosaic
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write, remove_partial_files
 
 CRS = "EPSG:32650"
 
@@ -19,10 +21,8 @@ def lattice(x: float = 0, y: float = 0, res: float = 10) -> Affine:
 def test_written_is_read(tmp_path):
     array = np.arange(2 * 5 * 7, dtype=np.uint16).reshape(2, 5, 7)
     path = tmp_path / "a.tif"
-    raster.write(
-        path, array, crs=CRS, transform=lattice(100, 200), nodata=0, descriptions=("B04", "B03"), tags={"K": "v"}
-    )
-    back, transform, crs = raster.read(path)
+    cog.write(path, array, crs=CRS, transform=lattice(100, 200), nodata=0, descriptions=("B04", "B03"), tags={"K": "v"})
+    back, transform, crs = raster_io.read(path)
     assert (back == array).all() and crs == CRS and transform == lattice(100, 200)
     with rasterio.open(path) as source:
         assert source.descriptions == ("B04", "B03") and source.tags()["K"] == "v"
@@ -32,11 +32,11 @@ def test_written_is_read(tmp_path):
 def test_pieces_make_the_same_bytes_as_one_write(tmp_path):
     array = np.random.default_rng(1).integers(0, 3, (1, 700, 600), dtype=np.uint8)
     where = {"crs": CRS, "transform": lattice(res=1), "nodata": 255, "overviews": "nearest"}
-    raster.write(tmp_path / "one.tif", array, **where)
-    with raster.Writer(tmp_path / "many.tif", shape=(700, 600), count=1, dtype="uint8", **where) as to:
+    cog.write(tmp_path / "one.tif", array, **where)
+    with cog.Writer(tmp_path / "many.tif", shape=(700, 600), count=1, dtype="uint8", **where) as to:
         for row in range(0, 700, 90):
             to.write(array[:, row : row + 90], row)
-    assert (raster.read(tmp_path / "many.tif")[0] == array).all()
+    assert (raster_io.read(tmp_path / "many.tif")[0] == array).all()
     with rasterio.open(tmp_path / "many.tif") as source:
         assert source.overviews(1) == [2]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["many.tif", "one.tif"]
@@ -45,7 +45,7 @@ def test_pieces_make_the_same_bytes_as_one_write(tmp_path):
 def test_failed_write_leaves_nothing(tmp_path):
     with (
         pytest.raises(RuntimeError),
-        raster.Writer(tmp_path / "a.tif", shape=(4, 4), count=1, dtype="uint8", crs=CRS, transform=lattice()) as to,
+        cog.Writer(tmp_path / "a.tif", shape=(4, 4), count=1, dtype="uint8", crs=CRS, transform=lattice()) as to,
     ):
         to.write(np.zeros((1, 2, 4), np.uint8))
         raise RuntimeError
@@ -56,7 +56,7 @@ def test_atomic_folder_replaces_folder(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "old").touch()
-    with raster.atomic(folder) as part:
+    with atomic_write(folder) as part:
         part.mkdir()
         (part / "new").touch()
     assert [p.name for p in folder.iterdir()] == ["new"] and list(tmp_path.iterdir()) == [folder]
@@ -68,35 +68,33 @@ def test_parts_of_killed_jobs_are_removed(tmp_path):
     kept = {".part-77-b.tif", ".part-77-not-a.tif", "a.tif"}
     for name in kept:
         (tmp_path / name).touch()
-    raster.remove_parts(tmp_path / "a.tif")
+    remove_partial_files(tmp_path / "a.tif")
     assert {p.name for p in tmp_path.iterdir()} == kept
 
 
 def test_read_outside_is_nodata(tmp_path):
-    raster.write(tmp_path / "a.tif", np.ones((1, 2, 2), np.uint8), crs=CRS, transform=lattice(0, 20), nodata=255)
-    array, transform, _ = raster.read(tmp_path / "a.tif", bounds=(-10, 0, 10, 20))
+    cog.write(tmp_path / "a.tif", np.ones((1, 2, 2), np.uint8), crs=CRS, transform=lattice(0, 20), nodata=255)
+    array, transform, _ = raster_io.read(tmp_path / "a.tif", bounds=(-10, 0, 10, 20))
     assert array.tolist() == [[[255, 1], [255, 1]]] and transform.c == -10
 
 
 def test_bounds_off_the_lattice_are_an_error():
     with pytest.raises(DataError, match="lattice"):
-        raster.window_of(lattice(), (5, 0, 15, 10))
+        raster_io.window_of(lattice(), (5, 0, 15, 10))
 
 
 def test_mosaic_joins_and_fills(tmp_path):
     for name, x, value in (("a", 0, 1), ("b", 20, 2)):
         array = np.full((1, 2, 2), value, np.uint16)
-        raster.write(
-            tmp_path / f"{name}.tif", array, crs=CRS, transform=lattice(x, 20), nodata=0, descriptions=("B04",)
-        )
+        cog.write(tmp_path / f"{name}.tif", array, crs=CRS, transform=lattice(x, 20), nodata=0, descriptions=("B04",))
     mosaic = Mosaic([tmp_path / "a.tif", tmp_path / "b.tif"])
     assert mosaic.read((10, 0, 50, 20)).tolist() == [[[1, 2, 2, 0], [1, 2, 2, 0]]]
     assert mosaic.bounds == (0, 0, 40, 20)
 
 
 def test_mosaic_of_two_lattices_is_an_error(tmp_path):
-    raster.write(tmp_path / "a.tif", np.ones((1, 2, 2), np.uint8), crs=CRS, transform=lattice())
-    raster.write(tmp_path / "b.tif", np.ones((1, 2, 2), np.uint8), crs="EPSG:32651", transform=lattice())
+    cog.write(tmp_path / "a.tif", np.ones((1, 2, 2), np.uint8), crs=CRS, transform=lattice())
+    cog.write(tmp_path / "b.tif", np.ones((1, 2, 2), np.uint8), crs="EPSG:32651", transform=lattice())
     with pytest.raises(DataError, match="32651"):
         Mosaic([tmp_path / "a.tif", tmp_path / "b.tif"])
 
@@ -104,7 +102,7 @@ def test_mosaic_of_two_lattices_is_an_error(tmp_path):
 def test_truncated_file_is_named(tmp_path):
     path = tmp_path / "half.tif"
     noise = np.random.default_rng(1).integers(0, 9999, (1, 600, 600), dtype=np.uint16)
-    raster.write(path, noise, crs=CRS, transform=lattice())
+    cog.write(path, noise, crs=CRS, transform=lattice())
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=r"half\.tif"):
-        raster.read(path)
+        raster_io.read(path)

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from jointseg.rehearsal import archive, draw, materials, plan, sensors, vectors
-from jointseg.rehearsal.city import GROWTH
-from jointseg.rehearsal.terrain import REACHES, Frame
-from jointseg.rehearsal.world import World, make_world
+from jointseg.synthetic import archive, draw, materials, plan, sensors, vectors
+from jointseg.synthetic.city import GROWTH
+from jointseg.synthetic.terrain import REACHES, Frame
+from jointseg.synthetic.world import World, make_world
 
 YEARS = (2017, 2019, 2021, 2022, 2023)
 

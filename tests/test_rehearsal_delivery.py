@@ -12,8 +12,8 @@ import pytest
 import rasterio
 from pyproj import Transformer
 
-from jointseg.rehearsal.deliver import rehearsal
-from jointseg.rehearsal.terrain import EPSG, ORIGIN_M, Frame, make_terrain
+from jointseg.synthetic.deliver import rehearsal
+from jointseg.synthetic.terrain import EPSG, ORIGIN_M, Frame, make_terrain
 
 NAMES = (
     *("study_area.gpkg", "sentinel2", "jilin1", "osm.gpkg", "footprints.gpkg", "corrections", "products"),

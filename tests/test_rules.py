@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jointseg import steps
 from jointseg.provenance.record import RECORDED
+from jointseg.run import steps
 
 ROOT = Path(__file__).parents[1]
 RULE = re.compile(r"^( *)(?:rule|checkpoint) (\w+):\n(.*?)(?=^(?:\1)?\S|\Z)", re.M | re.S)

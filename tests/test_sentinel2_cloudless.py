@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import archive, cloudless
 from jointseg.sentinel2.cloudless import (
     CELL_M,

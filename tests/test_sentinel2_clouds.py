@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_sentinel2 import item, rgb, scl
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds, items
 from jointseg.sentinel2.radiometry import check_offset
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Asset, Scene

@@ -20,9 +20,9 @@ from tiny_sentinel2 import (
     scl,
 )
 
-from jointseg.errors import DataError
-from jointseg.grid import transformer
-from jointseg.raster import read
+from jointseg.area.grid import transformer
+from jointseg.raster.io import read
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds, normalise, spool
 from jointseg.sentinel2 import composite as module
 from jointseg.sentinel2.composite import composite

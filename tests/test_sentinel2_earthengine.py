@@ -14,7 +14,7 @@ from loopback_archive import archive_of_looks
 from loopback_earthengine import WRONG_ANSWERS, EarthEngineServer
 from tiny_sentinel2 import SIDE, TILE, WEST, catalogue, compositing, item, listing, plain, rgb
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import asking, earthengine, earthengine_client
 from jointseg.sentinel2 import composite as compositor
 from jointseg.sentinel2 import scene as scene_list

@@ -9,9 +9,9 @@ import rasterio
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 from tiny_sentinel2 import SIDE, TILE, catalogue, compositing, item, listing, scl
 
-from jointseg.bands import MERGED
-from jointseg.errors import DataError
-from jointseg.raster import read
+from jointseg.raster.bands import MERGED
+from jointseg.raster.io import read
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import merge
 from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.merge import BLUR_M, Date

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_sentinel2 import SIDE, TILE, TILE_KM, catalogue, compositing, item, listing, plain, rgb, scl
 
-from jointseg.grid import parse_tile
-from jointseg.raster import read
+from jointseg.area.grid import parse_tile
+from jointseg.raster.io import read
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.combine import SEASON, WIDENED
 from jointseg.sentinel2.composite import composite

@@ -17,7 +17,7 @@ from loopback_earthengine import EarthEngineServer
 from loopback_stac import StacServer
 from tiny_sentinel2 import TILE, WEST, compositing, listing
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import composite as compositor
 from jointseg.sentinel2.composite import composite

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from jointseg import raster
-from jointseg.errors import DataError
-from jointseg.grid import area_scale, parse_tile
+from jointseg.area.grid import area_scale, parse_tile
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import quality as module
 from jointseg.sentinel2 import quality_figure
 from jointseg.sentinel2.quality import quality
@@ -33,7 +34,7 @@ def composite(path, tile, year, values, clear, season=None, **tags):
     layers = [*np.where(clear > 0, values, 0), clear, *([season] if season is not None else [])]
     names = [*BANDS, "clear", *(["season"] if season is not None else [])]
     place = parse_tile(tile, 1)
-    raster.write(
+    cog.write(
         path / year / f"{tile}.tif",
         np.stack(layers).astype(np.uint16),
         crs=place.crs,
@@ -192,8 +193,8 @@ def test_a_tile_without_its_like_is_named(made, tmp_path):
 
 def test_grids_have_to_agree(made, tmp_path):
     year, base = made
-    array, transform, crs = raster.read(base[0])
+    array, transform, crs = raster_io.read(base[0])
     moved = transform @ Affine.translation(1, 0)
-    raster.write(base[0], array, crs=crs, transform=moved, descriptions=[*BANDS, "clear"], tags={"year": "2021"})
+    cog.write(base[0], array, crs=crs, transform=moved, descriptions=[*BANDS, "clear"], tags={"year": "2021"})
     with pytest.raises(DataError, match="are not on one grid"):
         judged((year[:1], base[:1]), tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_sentinel2 import raster
 
-from jointseg.raster import read
+from jointseg.raster.io import read
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.cloudless import CELL_PX, cells, classes, cloudy, probability
 from jointseg.sentinel2.clouds import CLOUD

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 
-from jointseg.errors import DataError
-from jointseg.rehearsal import draw, sensors
-from jointseg.rehearsal.terrain import MARGIN_M
-from jointseg.rehearsal.world import make_world
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import contrast, register
+from jointseg.synthetic import draw, sensors
+from jointseg.synthetic.terrain import MARGIN_M
+from jointseg.synthetic.world import make_world
 
 SIDE, BANDS, MAX_M = 256, 3, 15.0
 

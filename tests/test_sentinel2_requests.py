@@ -9,8 +9,8 @@ import pytest
 import yaml
 from tiny_sentinel2 import TILE, TILE_KM, catalogue, compositing, item, listing, rgb, scl
 
-from jointseg import cli
-from jointseg.grid import parse_tile
+from jointseg.area.grid import parse_tile
+from jointseg.cli.main import main
 from jointseg.sentinel2 import composite as compositor
 from jointseg.sentinel2 import earthengine, requests
 from jointseg.sentinel2 import scene as scene_list
@@ -156,7 +156,7 @@ def run(root, tmp_path, monkeypatch):
 
 
 def told(capsys, *more):
-    assert cli.main(["requests", "config.yaml", "--json", *more]) == 0
+    assert main(["requests", "config.yaml", "--json", *more]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -181,7 +181,7 @@ def test_the_verb_counts_by_year(run, capsys):
 
 
 def test_the_verb_tells_people(run, capsys):
-    assert cli.main(["requests", "config.yaml"]) == 0
+    assert main(["requests", "config.yaml"]) == 0
     printed = capsys.readouterr().out
     assert "2021: 1 tiles have no scene list, not known yet: 50N_E0662_N3540" in printed
     assert "2 answers are kept already" in printed
@@ -204,10 +204,10 @@ def test_an_archive_asks_no_server(run, capsys):
 )
 def test_what_cannot_be_told_is_an_error(run, capsys, spoil, words):
     spoil(run)
-    assert cli.main(["requests", "config.yaml"]) == 2
+    assert main(["requests", "config.yaml"]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_a_year_of_another_run_is_an_error(run, capsys):
-    assert cli.main(["requests", "config.yaml", "--year", "2020"]) == 2
+    assert main(["requests", "config.yaml", "--year", "2020"]) == 2
     assert "2020 is none of the years 2019, 2021" in capsys.readouterr().err

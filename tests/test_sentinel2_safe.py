@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny_sentinel2 import SIDE, compositing, listing, plain, raster
 
-from jointseg.errors import DataError
-from jointseg.raster import read
+from jointseg.raster.io import read
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import safe
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.composite import composite

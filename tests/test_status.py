@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import cli, lock, notes, status
-from jointseg.errors import DataError
-from jointseg.verbs import run
+from jointseg.cli.commands import run
+from jointseg.cli.main import main
+from jointseg.run import lock, status
+from jointseg.runtime import job_status
+from jointseg.runtime.errors import DataError
 
 BEGIN = """Building DAG of jobs...
 Job stats:
@@ -38,19 +40,19 @@ AGAIN = "Finished jobid: 3 (Rule: isa)\n2 of 5 steps (40%) done\n"
 REST = "Finished jobid: 4 (Rule: isa)\nFinished jobid: 1 (Rule: mosaic)\nFinished jobid: 0 (Rule: all)\n5 of 5 steps (100%) done\n"
 
 
-WHY = notes.Failure(
+WHY = job_status.Failure(
     "isa [year=2021 tile=50N_E0664_N3540]",
     "composite has no band <4>; make it again",
     "results/x/logs/isa/2021/50N_E0664_N3540.log",
-    notes.INPUT,
+    job_status.INPUT,
 )
 
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the failing job left."""
-    monkeypatch.setenv(notes.FOLDER, str(tmp_path / notes.PLACE))
-    notes.fail(WHY)
+    monkeypatch.setenv(job_status.FOLDER, str(tmp_path / job_status.PLACE))
+    job_status.fail(WHY)
 
 
 def folder(tmp_path: Path, *texts: str) -> Path:
@@ -86,17 +88,19 @@ def test_a_job_that_succeeds_when_tried_again_has_not_failed(tmp_path: Path) -> 
 def test_only_the_last_run_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status.read(folder(tmp_path, BEGIN, FAILED, BEGIN, ONE_DONE)).state == "stopped"
     assert status.read(folder(tmp_path, BEGIN, FAILED, "Building DAG of jobs...\nNothing to be done\n")).state == "done"
-    monkeypatch.setenv(notes.FOLDER, str(tmp_path / notes.PLACE))
-    notes.fail(notes.Failure("isa [year=2021]", "stopped before it was done", "", notes.STOPPED))
+    monkeypatch.setenv(job_status.FOLDER, str(tmp_path / job_status.PLACE))
+    job_status.fail(job_status.Failure("isa [year=2021]", "stopped before it was done", "", job_status.STOPPED))
     found = status.read(folder(tmp_path, BEGIN, ONE_DONE))
     assert (found.state, found.failures) == ("stopped", [])
 
 
 def test_who_works_there_and_on_what(tmp_path: Path) -> None:
     results = folder(tmp_path, BEGIN, ONE_DONE)
-    where = results / notes.PLACE
-    notes.write(where / "node-77.job", {"job": "isa [tile=a]", "started": time.time() - 125})
-    notes.write(where / "node-77.json", {"what": "windows", "done": 5, "total": 20, "unit": "window", "seconds": 10})
+    where = results / job_status.PLACE
+    job_status.write(where / "node-77.job", {"job": "isa [tile=a]", "started": time.time() - 125})
+    job_status.write(
+        where / "node-77.json", {"what": "windows", "done": 5, "total": 20, "unit": "window", "seconds": 10}
+    )
     (results / "manifests/isa/2021").mkdir(parents=True)
     for name in ("isa/2021/a", "isa/2021/b", "growth"):
         (results / f"manifests/{name}.json").write_text("{}")
@@ -128,10 +132,10 @@ def test_a_command_is_told_how_a_run_ended(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.usefixtures("told")
 def test_the_verb_prints_json_lines_and_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = folder(tmp_path, BEGIN, ONE_DONE, FAILED)
-    assert cli.main(["status", str(results), "--html", str(tmp_path / "status.html")]) == 1
+    assert main(["status", str(results), "--html", str(tmp_path / "status.html")]) == 1
     assert "failed   isa [year=2021 tile=50N_E0664_N3540]: composite has no band <4>" in capsys.readouterr().out
     page = (tmp_path / "status.html").read_text()
     assert "band &lt;4&gt;" in page and "http://" not in page and "https://" not in page and "width: 33%" in page
-    assert cli.main(["status", str(results), "--json"]) == 1
+    assert main(["status", str(results), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["rules"] == {"isa": [1, 3], "mosaic": [0, 1]}
-    assert cli.main(["status", str(tmp_path / "no")]) == 2
+    assert main(["status", str(tmp_path / "no")]) == 2

@@ -9,12 +9,14 @@ import pytest
 from affine import Affine
 from loopback_s3 import BUCKET, FOLDER, PREFIX, storing
 
-from jointseg import raster, store
-from jointseg.errors import DataError
 from jointseg.provenance import stored
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import sealed
 from jointseg.provenance.work import work_key
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime import object_store
+from jointseg.runtime.errors import DataError
 
 RASTER = Path("results/x/sentinel2/composites/2021/50N_E0660_N3540.tif")
 MANIFEST = Path("results/x/manifests/composite/2021/50N_E0660_N3540.json")
@@ -29,18 +31,32 @@ def shared():
 @pytest.fixture
 def entered(shared, tmp_path, monkeypatch):
     """A job's working directory, and a way to put its files into the store and away from here."""
-    for name in (store.PREFIX, store.LOCAL, "AWS_S3_ENDPOINT", "AWS_HTTPS", "AWS_VIRTUAL_HOSTING", *store.GDAL):
+    for name in (
+        object_store.PREFIX,
+        object_store.LOCAL,
+        "AWS_S3_ENDPOINT",
+        "AWS_HTTPS",
+        "AWS_VIRTUAL_HOSTING",
+        *object_store.GDAL,
+    ):
         monkeypatch.delenv(name, raising=False)
     for name, value in shared.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    store.client.cache_clear()
-    assert store.enter(settings()) == PREFIX
-    for name in (store.PREFIX, store.LOCAL, "AWS_S3_ENDPOINT", "AWS_HTTPS", "AWS_VIRTUAL_HOSTING", *store.GDAL):
-        monkeypatch.setenv(name, store.os.environ[name])  # undone after the test
-    client = store.client()
+    object_store.client.cache_clear()
+    assert object_store.enter(settings()) == PREFIX
+    for name in (
+        object_store.PREFIX,
+        object_store.LOCAL,
+        "AWS_S3_ENDPOINT",
+        "AWS_HTTPS",
+        "AWS_VIRTUAL_HOSTING",
+        *object_store.GDAL,
+    ):
+        monkeypatch.setenv(name, object_store.os.environ[name])  # undone after the test
+    client = object_store.client()
     client.create_bucket(Bucket=BUCKET)
-    store.settle()
+    object_store.settle()
 
     def put(path):
         client.upload_file(str(path), BUCKET, f"{FOLDER}/{path}")
@@ -61,9 +77,7 @@ def settings(**change):
 
 def made(size=64):
     array = np.random.default_rng(1).integers(0, 9999, (2, size, size), dtype=np.uint16)
-    raster.write(
-        RASTER, array, crs="EPSG:32650", transform=Affine(10, 0, 660000, 0, -10, 3550000), nodata=0, block_px=16
-    )
+    cog.write(RASTER, array, crs="EPSG:32650", transform=Affine(10, 0, 660000, 0, -10, 3550000), nodata=0, block_px=16)
     return array
 
 
@@ -79,9 +93,9 @@ def told(**change):
 
 
 def test_a_file_has_one_name(entered):
-    assert store.named(f"{PREFIX}/{RASTER}") == RASTER
-    assert store.named(f".snakemake/storage/s3/{BUCKET}/{FOLDER}/{RASTER}") == RASTER
-    assert store.named(str(RASTER)) == RASTER and store.named("/mnt/key.json") == Path("/mnt/key.json")
+    assert object_store.named(f"{PREFIX}/{RASTER}") == RASTER
+    assert object_store.named(f".snakemake/storage/s3/{BUCKET}/{FOLDER}/{RASTER}") == RASTER
+    assert object_store.named(str(RASTER)) == RASTER and object_store.named("/mnt/key.json") == Path("/mnt/key.json")
     assert Path.cwd().parts[-5:] == (".snakemake", "storage", "s3", BUCKET, FOLDER)
 
 
@@ -89,43 +103,47 @@ def test_a_raster_is_read_by_range(entered, shared):
     array = made(512)
     entered(RASTER)
     shared.asked.clear()
-    window, _, _ = raster.read(RASTER, (660000, 3549680, 660320, 3550000))
+    window, _, _ = raster_io.read(RASTER, (660000, 3549680, 660320, 3550000))
     assert np.array_equal(window, array[:, :32, :32])
     asked = [each for each in shared.asked if each.endswith(f"{RASTER.name}")]
     assert asked and all(each.startswith("bytes=") for each in asked)
     read = sum(int(high) - int(low) + 1 for low, high in (each[6:].split(" ")[0].split("-") for each in asked))
-    assert read < store.size(RASTER) / 4
+    assert read < object_store.size(RASTER) / 4
 
 
 def test_what_is_here_is_read_here(entered, shared):
     array = made()
     shared.asked.clear()
-    assert np.array_equal(raster.read(RASTER)[0], array) and not shared.asked
+    assert np.array_equal(raster_io.read(RASTER)[0], array) and not shared.asked
 
 
 def test_copies_that_a_killed_run_left_are_removed_but_for_half_done_work(entered, monkeypatch):
-    monkeypatch.setenv(store.LOCAL, str(Path.cwd()))
+    monkeypatch.setenv(object_store.LOCAL, str(Path.cwd()))
     made()
     rows = Path("results/x/.jointseg/isa/rows")
     other = Path("results/y/kept.tif")
     for path in (rows, other):
         path.parent.mkdir(parents=True)
         path.touch()
-    store.forget("results/x")
+    object_store.forget("results/x")
     assert [path.name for path in Path("results/x").iterdir()] == [".jointseg"] and rows.exists() and other.exists()
-    store.forget("results/none")
+    object_store.forget("results/none")
     with pytest.raises(DataError, match="named from the root"):
-        store.forget("/results/x")
+        object_store.forget("/results/x")
 
 
 def test_small_files_and_what_is_there(entered):
     MANIFEST.parent.mkdir(parents=True)
     MANIFEST.write_text("{}")
     entered(MANIFEST)
-    assert store.read(MANIFEST) == b"{}" and store.read(f"{PREFIX}/{MANIFEST}") == b"{}"
-    assert store.exists(MANIFEST) and store.exists(MANIFEST.parent) and not store.exists("results/x/manifests/comp")
+    assert object_store.read(MANIFEST) == b"{}" and object_store.read(f"{PREFIX}/{MANIFEST}") == b"{}"
+    assert (
+        object_store.exists(MANIFEST)
+        and object_store.exists(MANIFEST.parent)
+        and not object_store.exists("results/x/manifests/comp")
+    )
     with pytest.raises(DataError, match=f"{PREFIX}/{RASTER} cannot be read .* see that the store has it"):
-        store.read(RASTER)
+        object_store.read(RASTER)
 
 
 def test_its_manifest_tells_what_a_raster_is(entered):
@@ -133,10 +151,10 @@ def test_its_manifest_tells_what_a_raster_is(entered):
     digest = file_digest(RASTER)
     told()
     entered(MANIFEST)
-    key = work_key("jointseg.store", [RASTER], {})
+    key = work_key("jointseg.runtime.object_store", [RASTER], {})
     entered(RASTER)
     assert stored.entry(RASTER).sha256 == digest
-    assert work_key("jointseg.store", [RASTER], {}) == key
+    assert work_key("jointseg.runtime.object_store", [RASTER], {}) == key
 
 
 @pytest.mark.parametrize("change", [{"size": 1}, {"path": "results/x/other.tif"}])
@@ -165,13 +183,13 @@ def test_a_broken_seal_is_refused(entered):
 )
 def test_a_store_that_rasters_cannot_be_read_from_is_refused(entered, change):
     with pytest.raises(DataError, match=r"none that rasters can be read from; give s3 and s3://BUCKET/FOLDER"):
-        store.enter(settings(**change))
+        object_store.enter(settings(**change))
 
 
 def test_without_a_store_paths_are_paths(monkeypatch, tmp_path):
-    monkeypatch.setenv(store.PREFIX, PREFIX)
-    assert store.enter(settings(default_storage_provider=None)) == ""
-    assert store.place(RASTER) == str(RASTER)
+    monkeypatch.setenv(object_store.PREFIX, PREFIX)
+    assert object_store.enter(settings(default_storage_provider=None)) == ""
+    assert object_store.place(RASTER) == str(RASTER)
     file = tmp_path / "x.json"
     file.write_text(json.dumps({}))
-    assert store.exists(file) and store.read(file) == b"{}"
+    assert object_store.exists(file) and object_store.read(file) == b"{}"

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from jointseg import boundaries
-from jointseg.errors import DataError
-from jointseg.study_area import gcj02_to_wgs84, reaches, study_area, wgs84_to_gcj02
+from jointseg.area import boundaries
+from jointseg.area.study_area import gcj02_to_wgs84, reaches, study_area, wgs84_to_gcj02
+from jointseg.runtime.errors import DataError
 
 
 def square(west: float, south: float, side: float = 1.0) -> shapely.Polygon:

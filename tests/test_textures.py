@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from jointseg import raster
-from jointseg.bands import MERGED, RGB
 from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL
 from jointseg.dataset.reader import ChipDataset
-from jointseg.errors import DataError
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import MERGED, RGB
+from jointseg.runtime.errors import DataError
 from jointseg.textures import areas, looks
 from jointseg.textures.deliver import parts, textures
 
@@ -177,7 +177,7 @@ def test_chips_of_a_split_lie_apart_from_those_of_others(delivered):
     rows = {split: [] for split in SPLITS}
     table = gpd.read_parquet(out / "index.parquet")
     for row in table[table["reach"] == "high"].itertuples():
-        hr = raster.read(out / "chips" / row.hr)[0]
+        hr = raster_io.read(out / "chips" / row.hr)[0]
         tops = [top for top in range(0, 541, 10) if np.array_equal(hr[:, :, :10], dn[:, top : top + 160, :10])]
         rows[row.split] += tops  # of chips at the western edge
     assert {split: sorted(tops) for split, tops in rows.items()} == {
@@ -194,7 +194,7 @@ def test_chips_made_again_have_the_same_bytes_and_another_seed_others(delivered,
     for path in [path for path in out.rglob("*") if path.is_file()]:
         assert path.read_bytes() == (tmp_path / "same" / path.relative_to(out)).read_bytes(), path.name
     name = "chips/wide/wide-0001_lr.tif"
-    assert not np.array_equal(raster.read(out / name)[0], raster.read(tmp_path / "other" / name)[0])
+    assert not np.array_equal(raster_io.read(out / name)[0], raster_io.read(tmp_path / "other" / name)[0])
 
 
 def test_areas_too_small_and_names_given_twice_are_named(delivered, tmp_path):

@@ -9,9 +9,9 @@ from pyproj import Geod
 from rasterio.features import rasterize
 from scipy.ndimage import binary_dilation
 
-from jointseg.errors import DataError
-from jointseg.grid import Tile, area_scale, owned, parse_tile, transformer
-from jointseg.tiling import grid, reach_grid
+from jointseg.area.grid import Tile, area_scale, owned, parse_tile, transformer
+from jointseg.area.tiles import grid, reach_grid
+from jointseg.runtime.errors import DataError
 
 
 def area(path, reaches, cities=None):

@@ -9,8 +9,8 @@ from tiny_networks import SEGMENTER
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointseg.errors import DataError
 from jointseg.models import checkpoint
+from jointseg.runtime.errors import DataError
 from jointseg.training import backbone as backbones
 from jointseg.training import losses
 

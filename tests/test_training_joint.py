@@ -13,12 +13,12 @@ from affine import Affine
 from safetensors.torch import load_file
 from tiny_networks import GENERATOR, SEGMENTER
 
-from jointseg import raster
-from jointseg.errors import DataError
 from jointseg.inference.predictor import Predictor
 from jointseg.models import checkpoint
 from jointseg.models.mask_loss import LossWeights
 from jointseg.models.prog_esrgan import ProgESRGAN
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 from jointseg.training import generator as generators
 from jointseg.training import joint as joints
 from jointseg.training import state as states
@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for kind, image, pixel, nodata in (("lr", low, 10, 0), ("hr", high, 1, 0), ("label", label[None], 1, 255)):
             transform = Affine(pixel, 0, 660000, 0, -pixel, 3540000)
             path = root / "chips/upstream" / f"{name}_{kind}.tif"
-            raster.write(path, image, crs="EPSG:32650", transform=transform, nodata=nodata)
+            cog.write(path, image, crs="EPSG:32650", transform=transform, nodata=nodata)
         files = {kind: f"upstream/{name}_{kind}.tif" for kind in ("lr", "hr", "label")}
         rows.append({"sample_id": name, "split": split, **files})
     pd.DataFrame(rows).to_parquet(root / "index.parquet")

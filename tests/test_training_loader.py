@@ -11,9 +11,9 @@ import torch
 from affine import Affine
 from tiny_training import make
 
-from jointseg import raster
-from jointseg.bands import corners, finer
-from jointseg.errors import DataError
+from jointseg.raster import cog
+from jointseg.raster.bands import corners, finer
+from jointseg.runtime.errors import DataError
 from jointseg.training.loader import AHEAD, ahead
 from jointseg.training.loop import gains
 from jointseg.training.patches import Patches
@@ -82,7 +82,7 @@ def test_merged_dates_turn_and_brighten_with_the_image(tmp_path: Path) -> None:
     at = {"crs": "EPSG:32650", "nodata": 0}
     for name, image, size in (("lr", np.concatenate([low, merged]), 10), ("hr", high, 1), ("label", high[:1] % 2, 1)):
         dtype = np.uint8 if name == "label" else np.uint16
-        raster.write(tmp_path / f"{name}.tif", image.astype(dtype), transform=Affine(size, 0, 0, 0, -size, 80), **at)
+        cog.write(tmp_path / f"{name}.tif", image.astype(dtype), transform=Affine(size, 0, 0, 0, -size, 80), **at)
     row = {"sample_id": "a", "split": "train", **{name: f"{name}.tif" for name in ("lr", "hr", "label")}}
     plain = {"mean": [0.0] * 15, "std": [1.0] * 15}
     chips = Patches(pd.DataFrame([row]), tmp_path, "train", plain, jitter=0.2)

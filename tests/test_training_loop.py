@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.training import loop
 
 

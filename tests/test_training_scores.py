@@ -9,9 +9,9 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from jointseg.dataset import resample
-from jointseg.errors import DataError
 from jointseg.models.prog_esrgan import upsample
 from jointseg.models.sensor import seen_at_10m
+from jointseg.runtime.errors import DataError
 from jointseg.training import backbone as backbones
 from jointseg.training import scores
 from jointseg.training.backbone import Backbone

@@ -10,9 +10,10 @@ from affine import Affine
 from tiny_networks import SEGMENTER
 from tiny_training import SEGMENTATION_TRAINING as TRAINING
 
-from jointseg import raster
-from jointseg.errors import DataError
 from jointseg.models.checkpoint import load
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 from jointseg.training.segmentation import Images, Recipe, best_threshold, f1_iou, segmentation
 
 SIDE_PX = 80
@@ -30,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
         image[:, :4, :4] = 0
         label[-3:] = 255
         name = f"upstream-{number:04d}"
-        raster.write(tmp_path / "chips/upstream" / f"{name}_label.tif", label[None], nodata=255, **place)
-        raster.write(tmp_path / "images" / f"{name}.tif", image, nodata=0, **place)
+        cog.write(tmp_path / "chips/upstream" / f"{name}_label.tif", label[None], nodata=255, **place)
+        cog.write(tmp_path / "images" / f"{name}.tif", image, nodata=0, **place)
         split = "train" if number < 4 else "validation"
         rows.append({"sample_id": name, "split": split, "label": f"upstream/{name}_label.tif"})
     pd.DataFrame(rows).to_parquet(tmp_path / "index.parquet")
@@ -110,8 +111,8 @@ def test_chips_smaller_than_the_crop_are_named(folder: Path) -> None:
 
 def test_an_image_of_another_size_is_named(folder: Path) -> None:
     path = folder / "images/upstream-0001.tif"
-    image, transform, crs = raster.read(path)
-    raster.write(path, image[:, :64], crs=crs, transform=transform, nodata=0)
+    image, transform, crs = raster_io.read(path)
+    cog.write(path, image[:, :64], crs=crs, transform=transform, nodata=0)
     with pytest.raises(DataError, match=r"upstream-0001\.tif is \(3, 64, 80\), expected 3 bands of \(80, 80\)"):
         images(folder).read("upstream-0001")
 

@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from tiny_networks import GENERATOR, STAGE
 from tiny_training import CHIP_PX, GAN_TRAINING, L1_TRAINING, STAGE2_TRAINING, make, outputs, run
 
-from jointseg import raster
-from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.rrdb import RRDBNet
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 from jointseg.training import adversarial, generator
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.images import superres_chips
@@ -97,8 +98,8 @@ def test_a_generator_of_four_bands_is_sized_by_the_normalisation(tmp_path: Path)
     told["lr"] = {name: [*values, values[0]] for name, values in told["lr"].items()}
     dataset["statistics"].write_text(json.dumps(told))
     for path in tmp_path.rglob("*_lr.tif"):
-        dn, transform, crs = raster.read(path)
-        raster.write(path, np.concatenate([dn, dn[:1]]), crs=crs, transform=transform, nodata=0)
+        dn, transform, crs = raster_io.read(path)
+        cog.write(path, np.concatenate([dn, dn[:1]]), crs=crs, transform=transform, nodata=0)
     common = {**dataset, "model": GENERATOR, "seed": 5, "threads": 1}
     first, second = outputs(tmp_path / "stage1"), outputs(tmp_path / "stage2")
     superres_stage1(**common, **first, training=L1_TRAINING)
@@ -108,7 +109,7 @@ def test_a_generator_of_four_bands_is_sized_by_the_normalisation(tmp_path: Path)
     assert network.generator1.conv_first.weight.shape[1] == 4
     superres_chips(**dataset, images=tmp_path / "images", method="superres", threads=1, superres=second["checkpoint"])
     for path in (tmp_path / "images").iterdir():
-        assert raster.read(path)[0].shape[0] == 3
+        assert raster_io.read(path)[0].shape[0] == 3
 
 
 def test_stage2_keeps_frozen_stage1_weights_and_changes_its_own(trained: dict[str, dict[str, Path]]) -> None:
@@ -262,7 +263,7 @@ def test_images_are_written_for_every_chip(
     facts = superres_chips(**dataset, images=tmp_path / "images", method=method, threads=1, superres=path)
     names = sorted(file.name for file in (tmp_path / "images").iterdir())
     assert names == [f"reach-{number:04d}.tif" for number in range(5)] and facts == {"chips": 5}
-    image, transform, crs = raster.read(tmp_path / "images" / "reach-0004.tif")
+    image, transform, crs = raster_io.read(tmp_path / "images" / "reach-0004.tif")
     assert (image.dtype, image.shape, crs) == (np.uint16, (3, 80, 80), "EPSG:32650")
     assert transform == Affine(1, 0, 660000, 0, -1, 3540000)
     assert not image[:, :10, :10].any() and bool((image[:, 10:, 10:] > 0).all())
@@ -270,8 +271,8 @@ def test_images_are_written_for_every_chip(
 
 def test_bilinear_image_between_two_pixel_centres(dataset: dict[str, Any], tmp_path: Path) -> None:
     superres_chips(**dataset, images=tmp_path / "images", method="bilinear", threads=1)
-    low = raster.read(dataset["chips"][0] / "reach-0000_lr.tif")[0].astype(float)
-    image = raster.read(tmp_path / "images" / "reach-0000.tif")[0]
+    low = raster_io.read(dataset["chips"][0] / "reach-0000_lr.tif")[0].astype(float)
+    image = raster_io.read(tmp_path / "images" / "reach-0000.tif")[0]
     # The 1 m pixel 9 lies 0.45 of a 10 m pixel right of the centre of pixel 0, and rows 0-4 are above any centre.
     np.testing.assert_allclose(image[:, 0, 9], 0.55 * low[:, 0, 0] + 0.45 * low[:, 0, 1], atol=0.51)
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jointseg import raster
 from jointseg.accuracy import figures
-from jointseg.errors import DataError
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 from jointseg.viewer import layers, tiles
 from jointseg.viewer.server import serve
 
@@ -59,7 +59,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write(path: Path, bands: np.ndarray, res_m: int, nodata: int | None) -> None:
-    raster.write(path, bands, crs="EPSG:32650", transform=Affine(res_m, 0, WEST, 0, -res_m, NORTH), nodata=nodata)
+    cog.write(path, bands, crs="EPSG:32650", transform=Affine(res_m, 0, WEST, 0, -res_m, NORTH), nodata=nodata)
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,13 @@ import pandas as pd
 import shapely
 from scipy.ndimage import gaussian_filter, zoom
 
-from jointseg import grid, raster
+from jointseg.area import grid
 from jointseg.dataset.collection import content_digest, dataset
 from jointseg.dataset.contract import KINDS, UNKNOWN_FRACTION, WHOLE
 from jointseg.dataset.schema_index import COLUMNS
 from jointseg.provenance.digest import Entry
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
 
 CHIP, SPACING, EPSG = 160, 300, 32650
 WEST, SOUTH = 660_000, 3_540_000
@@ -125,7 +127,7 @@ def store(folder: Path, row: dict[str, Any], kind: str, array: np.ndarray, **cha
         "descriptions": BANDS if wanted.bands is None else wanted.bands,
     }
     path = folder / f"chips/{row['reach']}/{row['sample_id']}_{kind}.tif"
-    raster.write(path, array, **(form | changes))
+    cog.write(path, array, **(form | changes))
 
 
 def put(table: pd.DataFrame, path: Path) -> None:
@@ -191,7 +193,7 @@ def edit(folder: Path, chips: str | Sequence[str], tables: str = "index samples 
 def repaint(folder: Path, chip: str, kind: str, paint: Callable[[np.ndarray], np.ndarray], **changes: Any) -> None:
     """Writes a chip's file again with other pixels, or in another form."""
     row = row_of(folder, chip)
-    array = raster.read(folder / "chips" / row[kind])[0]
+    array = raster_io.read(folder / "chips" / row[kind])[0]
     store(folder, row, kind, paint(array.copy()), **changes)
 
 
@@ -200,7 +202,7 @@ def move(folder: Path, chip: str, east: float, north: float, tables: bool = True
     row = row_of(folder, chip)
     moved = row | {"minx": row["minx"] + east, "miny": row["miny"] + north}
     for kind in KINDS:
-        store(folder, moved, kind, raster.read(folder / "chips" / row[kind])[0])
+        store(folder, moved, kind, raster_io.read(folder / "chips" / row[kind])[0])
     if tables:
         edit(folder, chip, minx=moved["minx"], miny=moved["miny"])
         edit(folder, chip, "index", geometry=square(moved))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from jointseg import grid, settings
+from jointseg.area import grid
+from jointseg.config import schema
 from jointseg.dataset.osm_rules import Rules
 
 Points = Sequence[tuple[float, float]]
@@ -17,7 +18,7 @@ Relation = tuple[dict[str, str], Sequence[int], Sequence[int]]
 
 def default_rules() -> Rules:
     """The tables that the config has when it says nothing."""
-    fields = settings.Dataset.model_fields
+    fields = schema.Dataset.model_fields
     names = ("road_widths_m", "lane_width_m", "isa_tags", "not_isa_tags", "unpaved_surfaces", "soft_tags")
     return Rules(*(fields[name].default for name in names))
 

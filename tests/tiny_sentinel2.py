@@ -7,7 +7,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from jointseg.grid import parse_tile
+from jointseg.area.grid import parse_tile
 from jointseg.sentinel2.scene import lonlat_box
 
 TILE, TILE_KM = "50N_E0660_N3540", 1

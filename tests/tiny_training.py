@@ -10,7 +10,7 @@ from affine import Affine
 from shapely.geometry import box
 from tiny_networks import GENERATOR, SEGMENTER
 
-from jointseg import raster
+from jointseg.raster import cog
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.segmentation import segmentation
 from jointseg.training.superres import superres_stage1, superres_stage2
@@ -77,10 +77,10 @@ def write_chip(folder: Path, name: str, fine_dn: np.ndarray, unknown_low: bool =
     if unknown_low:
         low[:, 0, 0] = 0
     fine, coarse = (Affine(pixel, 0, 660000, 0, -pixel, 3540000) for pixel in (1, 10))
-    raster.write(folder / f"{name}_lr.tif", low, transform=coarse, crs="EPSG:32650", nodata=0)
-    raster.write(folder / f"{name}_hr.tif", fine_dn, transform=fine, crs="EPSG:32650", nodata=0)
+    cog.write(folder / f"{name}_lr.tif", low, transform=coarse, crs="EPSG:32650", nodata=0)
+    cog.write(folder / f"{name}_hr.tif", fine_dn, transform=fine, crs="EPSG:32650", nodata=0)
     label = (fine_dn.mean(0, keepdims=True) > 1650).astype(np.uint8)
-    raster.write(folder / f"{name}_label.tif", label, transform=fine, crs="EPSG:32650", nodata=255)
+    cog.write(folder / f"{name}_label.tif", label, transform=fine, crs="EPSG:32650", nodata=255)
 
 
 def make(root: Path) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def make(root: Path) -> dict[str, Any]:
         fine = blocks.repeat(20, 1).repeat(20, 2).astype(np.uint16)
         write_chip(root / "chips" / "reach", name, fine, split == "test")
         to_map = {"crs": "EPSG:32650", "transform": Affine(1, 0, 660000, 0, -1, 3540000), "nodata": 0}
-        raster.write(root / "images" / f"{name}.tif", fine, **to_map)
+        cog.write(root / "images" / f"{name}.tif", fine, **to_map)
         files = {kind: f"reach/{name}_{kind}.tif" for kind in ("lr", "hr", "label")}
         rows.append({"sample_id": name, "split": split, "geometry": box(0, 0, 1, 1), **files})
     gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(root / "index.parquet")

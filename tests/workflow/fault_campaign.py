@@ -137,7 +137,7 @@ def main() -> int:
         (root / "mini.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         results = root / config["results"]
         results.mkdir(parents=True)
-        command = [sys.executable, "-m", "jointseg.cli", "run", "mini.yaml", "--cores", str(given.cores)]
+        command = [sys.executable, "-m", "jointseg.cli.main", "run", "mini.yaml", "--cores", str(given.cores)]
         command += ["--profile", "s3", "--default-storage-prefix", PREFIX] if shared else []
         return _run(Campaign(root, results, command, shared), given)
 
@@ -176,7 +176,7 @@ def _run(campaign: Campaign, given: argparse.Namespace) -> int:
     for line in sorted(set(wrong)):
         console.print(line, soft_wrap=True)
     audited = campaign.results if campaign.shared is None else campaign.fetched("audited")
-    verify = [sys.executable, "-m", "jointseg.cli", "audit", "verify", str(audited)]
+    verify = [sys.executable, "-m", "jointseg.cli.main", "audit", "verify", str(audited)]
     audit = subprocess.call(verify, cwd=campaign.root)
     same = "all bytes agree" if not wrong else f"{len(set(wrong))} files differ"
     console.print(

@@ -43,7 +43,7 @@ class Flow:
         return self._call([*base, *arguments])
 
     def jointseg(self, *arguments: str) -> subprocess.CompletedProcess:
-        return self._call([sys.executable, "-m", "jointseg.cli", *arguments])
+        return self._call([sys.executable, "-m", "jointseg.cli.main", *arguments])
 
     def jobs_to_run(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule a dry run would run, the target left out."""

@@ -18,9 +18,9 @@ from scipy.ndimage import maximum_filter
 from shapely import Point
 
 from jointseg.audit.explain.explainer import Explainer
-from jointseg.rehearsal import archive, plan
-from jointseg.rehearsal.terrain import EPSG, ORIGIN_M, Frame
-from jointseg.settings import read
+from jointseg.config.schema import read
+from jointseg.synthetic import archive, plan
+from jointseg.synthetic.terrain import EPSG, ORIGIN_M, Frame
 from jointseg.viewer.server import serve
 
 PIXELS, SECONDS = 100, 60

@@ -110,7 +110,7 @@ def test_line_of_the_estimators_makes_only_accuracy_stale(flow):
 
 
 def test_comment_makes_nothing_stale(flow):
-    source = flow.root / "src/jointseg/raster.py"
+    source = flow.root / "src/jointseg/raster/io.py"
     kept = source.read_text()
     source.write_text(kept + "\n# a remark\n")
     try:
@@ -160,7 +160,7 @@ def test_second_run_on_the_same_folder_is_refused(flow):
     command = ["run", "mini.yaml", "--cores", "1"]
     environment = os.environ | {"PYTHONPATH": str(flow.root / "src")}
     first = subprocess.Popen(
-        [sys.executable, "-m", "jointseg.cli", *command], cwd=flow.root, env=environment,
+        [sys.executable, "-m", "jointseg.cli.main", *command], cwd=flow.root, env=environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jointseg import steps
 from jointseg.provenance.code import code_parts
 from jointseg.provenance.syntax import AROUND
+from jointseg.run import steps
 
 EDITS = 30
 IN_CI = 5

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from jointseg import raster
 from jointseg.ablation.learning import Learning, Schedule
 from jointseg.ablation.mapping import tally
 from jointseg.ablation.scoring import score
 from jointseg.accuracy.assess import save
+from jointseg.runtime.files import atomic_write, remove_path
 from jointseg.training import generator as generators
 from jointseg.training import loop
 from jointseg.training.patches import Patches
@@ -63,14 +63,14 @@ def ablation_arm(
     tested = Patches(index, Path(chips[0]).parent, "test", given.normalisation)
     begun = Path(work)
     begun.mkdir(parents=True, exist_ok=True)
-    with raster.atomic(trained) as made:
+    with atomic_write(trained) as made:
         made.mkdir()
         mapper_of = Learning(arm, index, statistics, chips, start, plan, seed, threads, begun, made).run(given)
     threshold = best_threshold(tally(given.validation, mapper_of(given.validation)))
     found = score(tested, mapper_of(tested), threshold, given.normalisation, chips, truth, year, pictures)
     for table, path in zip(found, (counts, likeness)):
         save(table, path)
-    raster.remove(begun)
+    remove_path(begun)
     whole: pd.DataFrame = found[0].query("zone == 'all'").groupby("reference")[["tp", "fp", "fn"]].sum()
     f1 = 2 * whole["tp"] / (2 * whole["tp"] + whole["fp"] + whole["fn"])
     return {

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jointseg.bands import MERGED, OWN, RGB
+from jointseg.raster.bands import MERGED, OWN, RGB
 
 Image = Literal["bilinear", "generator", "hr", "none"]
 Kind = Literal["stage1", "l1", "adversarial", "single"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.ablation.arms import BANDS
-from jointseg.bands import of_count, places
-from jointseg.raster import atomic
+from jointseg.raster.bands import of_count, places
+from jointseg.runtime.files import atomic_write
 
 
 def ablation_bands(*, statistics: Path, reduced: Path, data: str, bands: str) -> dict[str, Any]:
@@ -17,6 +17,6 @@ def ablation_bands(*, statistics: Path, reduced: Path, data: str, bands: str) ->
     told = json.loads(Path(statistics).read_text())
     kept = places(of_count(len(told["lr"]["mean"])), BANDS[bands])
     told["lr"] = {name: [values[place] for place in kept] for name, values in told["lr"].items()}
-    with atomic(reduced) as part:
+    with atomic_write(reduced) as part:
         part.write_text(json.dumps(told, indent=1) + "\n")
     return {"data": data, "bands": list(BANDS[bands])}

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from jointseg import raster
 from jointseg.ablation import figures, tables
 from jointseg.ablation.page import page
 from jointseg.accuracy.assess import ALL, design, save
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 from jointseg.training.loop import write_panel
 
 
@@ -59,7 +59,7 @@ def ablation(
     likenesses = tables.likeness(_by_run(runs, likeness), tested)
     save(found, table)
     save(likenesses, scores)
-    with raster.atomic(document) as part:
+    with atomic_write(document) as part:
         part.write_text(page(title, about, found, likenesses, facts))
     write_panel(figure, figures.by_reach(found))
     kept = {path.name.removesuffix("_isa.tif") for path in Path(pictures[0]).glob("*_isa.tif")}

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jointseg import raster
 from jointseg.ablation.arms import ARMS, BASELINE, BOUND
 from jointseg.accuracy.figures import INK, PALETTE, STYLE, agreement_image
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
+from jointseg.raster import io as raster_io
 from jointseg.training.loop import to_display
 
 
@@ -53,15 +53,15 @@ def panels(pictures: dict[str, Path], chips: pd.DataFrame, root: Path) -> Figure
         for column, title in enumerate(columns):
             axes[0, column].set_title(_wrapped(title), fontsize=8)
         for row, chip in enumerate(chips.itertuples()):
-            label = raster.read(root / chip.label)[0][0]
-            low = raster.read(root / chip.lr)[0][:3]
+            label = raster_io.read(root / chip.label)[0][0]
+            low = raster_io.read(root / chip.lr)[0][:3]
             axes[2 * row, 0].imshow(_shown(low), interpolation="nearest")
             axes[2 * row + 1, 0].imshow(agreement_image(label, label), interpolation="nearest")
             for column, folder in enumerate(pictures.values(), 1):
                 image, isa = (folder / f"{chip.sample_id}_{what}.tif" for what in ("image", "isa"))
                 if image.exists():
-                    axes[2 * row, column].imshow(_shown(raster.read(image)[0]), interpolation="nearest")
-                mapped = raster.read(isa)[0][0]
+                    axes[2 * row, column].imshow(_shown(raster_io.read(image)[0]), interpolation="nearest")
+                mapped = raster_io.read(isa)[0][0]
                 axes[2 * row + 1, column].imshow(agreement_image(mapped, label), interpolation="nearest")
     return figure
 

@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from jointseg import raster
 from jointseg.ablation.arms import BANDS, Kind
+from jointseg.runtime.files import remove_path
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.superres import superres_single, superres_stage1, superres_stage2
 
@@ -74,5 +74,5 @@ def ablation_generator(
     critics = Path(state).with_name("discriminators.safetensors")  # nothing is trained from them
     more: dict[str, Any] = {"stage2": start, "perceptual_weights": perceptual_weights, "discriminators": critics}
     facts = superres_adversarial(**given, **more, training=adversarial)
-    raster.remove(critics)
+    remove_path(critics)
     return facts

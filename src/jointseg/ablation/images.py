@@ -9,10 +9,12 @@ import pandas as pd
 import torch
 from affine import Affine
 
-from jointseg import raster
 from jointseg.ablation.arms import ARMS, BANDS
-from jointseg.bands import RGB, filled
 from jointseg.models.prog_esrgan import bilinear
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import RGB, filled
+from jointseg.runtime.files import atomic_write
 from jointseg.training.images import superres_chips
 from jointseg.training.patches import SCALE
 
@@ -32,17 +34,17 @@ def write(arm: str, folder: Path, index: Path, statistics: Path, chips: list[Pat
         superres_chips(index, statistics, chips, folder, "bilinear", torch.get_num_threads(), None, spec.channels)
     else:
         table = pd.read_parquet(index, columns=["sample_id", "lr", "hr"])
-        with raster.atomic(folder) as part:
+        with atomic_write(folder) as part:
             part.mkdir()
             for chip in table.itertuples():
                 made = part / f"{chip.sample_id}.tif"
                 if spec.image == "hr":
                     shutil.copyfile(root / chip.hr, made)
                 else:
-                    dn, transform, crs = raster.read(root / chip.lr)
+                    dn, transform, crs = raster_io.read(root / chip.lr)
                     fine: dict[str, Any] = {"transform": transform @ Affine.scale(0.1), "crs": crs}
                     image = spread(filled(dn, len(BANDS["dates"])))
-                    raster.write(made, image, nodata=0, descriptions=RGB, **fine)
+                    cog.write(made, image, nodata=0, descriptions=RGB, **fine)
 
 
 def spread(dn: np.ndarray) -> np.ndarray:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jointseg import raster
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.models.direct import DirectSegmenter
 from jointseg.models.mask2former import Segmenter
+from jointseg.raster import io as raster_io
 from jointseg.training import loop
 from jointseg.training.joint import Pair, labelled
 from jointseg.training.patches import RGB, Patches
@@ -39,7 +39,7 @@ def of_images(folder: Path, model: Segmenter, chips: Patches) -> Mapper:
 
     @torch.inference_mode()
     def mapped(chip_id: str) -> Mapped:
-        dn = raster.read(folder / f"{chip_id}.tif")[0]
+        dn = raster_io.read(folder / f"{chip_id}.tif")[0]
         image = np.where(dn == 0, np.nan, dn * np.float32(REFLECTANCE_PER_DN)).astype(np.float32)
         x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(loop.device())
         return Mapped(image[:RGB], model.semantic(x)[0, 0].cpu().numpy())

@@ -9,14 +9,16 @@ import torch
 from affine import Affine
 from torch import Tensor
 
-from jointseg import raster
 from jointseg.ablation.mapping import Mapped, Mapper
 from jointseg.accuracy.assess import references
 from jointseg.accuracy.estimators import CELLS, UNKNOWN, cells
 from jointseg.accuracy.zones import zones
-from jointseg.bands import RGB
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
-from jointseg.progress import track
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import RGB
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 from jointseg.training import backbone as backbones
 from jointseg.training import scores
 from jointseg.training.loop import device
@@ -51,13 +53,13 @@ def score(
     """
     backbone = backbones.load("efficientnet_lite0").to(device())
     pictured, counted, likeness = chips.spread(PICTURED), [], []
-    with raster.atomic(pictures) as folder:
+    with atomic_write(pictures) as folder:
         folder.mkdir()
         for row in track(list(chips.dataset.table.itertuples()), "scores of test chips", unit="chip"):
             chip, mapped = chips.dataset.read(row.sample_id), mapper(row.sample_id)
             unknown = np.isnan(chip.lr).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
             isa = np.where(unknown, UNKNOWN, mapped.probability >= threshold).astype(np.uint8)
-            fraction, transform, crs = raster.read(chips.dataset.root / row.fraction)
+            fraction, transform, crs = raster_io.read(chips.dataset.root / row.fraction)
             parts = zones(chip.label, fraction)
             for reference, expected in references(row, root, truth, year).items():
                 counted += [
@@ -93,8 +95,8 @@ def _batch(image: np.ndarray) -> Tensor:
 
 def _picture(folder: Path, chip_id: str, mapped: Mapped, isa: np.ndarray, transform: Affine, crs: str) -> None:
     at: dict[str, Any] = {"transform": transform, "crs": crs}
-    raster.write(folder / f"{chip_id}_isa.tif", isa[None], nodata=UNKNOWN, **at)
+    cog.write(folder / f"{chip_id}_isa.tif", isa[None], nodata=UNKNOWN, **at)
     if mapped.image is not None:
         dn = np.clip(np.rint(mapped.image / REFLECTANCE_PER_DN), 1, np.iinfo(np.uint16).max)
         image = np.where(np.isfinite(mapped.image), dn, 0).astype(np.uint16)
-        raster.write(folder / f"{chip_id}_image.tif", image, nodata=0, descriptions=RGB, **at)
+        cog.write(folder / f"{chip_id}_image.tif", image, nodata=0, descriptions=RGB, **at)

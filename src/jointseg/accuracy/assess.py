@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from affine import Affine
 
-from jointseg import raster
 from jointseg.accuracy import domains, estimators
 from jointseg.accuracy.estimators import CELLS, METRICS, UNKNOWN, Estimate
 from jointseg.accuracy.patches import patch_cells
@@ -16,9 +15,11 @@ from jointseg.accuracy.products import held_out
 from jointseg.accuracy.slope import STEEP, slope_zones
 from jointseg.accuracy.tally import only_classes
 from jointseg.accuracy.zones import zones
-from jointseg.errors import DataError
-from jointseg.product_codes import classify, meanings, nearest_year
-from jointseg.progress import track
+from jointseg.raster import io as raster_io
+from jointseg.raster.product_codes import classify, meanings, nearest_year
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 
 ALL = domains.ALL
 _KEY = ["kind", "name", "reference"]
@@ -120,20 +121,20 @@ def design(index: Path) -> tuple[pd.DataFrame, list[str]]:
 
 def references(chip: Any, chips: list[Path], truth: Path | None, year: int) -> dict[str, np.ndarray]:
     """Reference rasters of a chip, uint8 [rows, columns], by name: labels and, where given, truth."""
-    label, transform, _ = raster.read(chips[0].parent / chip.label)
+    label, transform, _ = raster_io.read(chips[0].parent / chip.label)
     only_classes(label, f"label of chip {chip.sample_id}")
     found = {"labels": label[0]}
     if truth is not None:
         rows, cols = label.shape[1:]
         west, north = transform.c, transform.f
         bounds = (west, north - rows, west + cols, north)
-        found["truth"] = raster.read(truth / str(year) / f"{chip.reach}.tif", bounds)[0][0]
+        found["truth"] = raster_io.read(truth / str(year) / f"{chip.reach}.tif", bounds)[0][0]
         only_classes(found["truth"], f"truth of {chip.reach} in {year}")
     return found
 
 
 def _zones(chip: Any, chips: list[Path], label: np.ndarray) -> dict[str, np.ndarray]:
-    return zones(label, raster.read(chips[0].parent / chip.fraction)[0])
+    return zones(label, raster_io.read(chips[0].parent / chip.fraction)[0])
 
 
 def _slopes(chip: Any, dem: Path | None, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -154,7 +155,7 @@ def _density(stratum: str) -> str:
 
 def _mapped(path: Path, name: str, codes: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     """A map on a chip as 0/1/255."""
-    values = raster.read(path)[0][0]
+    values = raster_io.read(path)[0][0]
     if values.shape != shape:
         raise DataError(f"{path} has {values.shape} pixels but the chip's label has {shape}; make the map again")
     if codes is not None:
@@ -235,5 +236,5 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
 
 def save(table: pd.DataFrame, path: Path) -> None:
     """Writes a table as CSV, beside and renamed, the same bytes for the same table."""
-    with raster.atomic(path) as part:
+    with atomic_write(path) as part:
         table.to_csv(part, index=False, float_format="%.9g", lineterminator="\n")

@@ -9,11 +9,11 @@ import pandas as pd
 from rasterio.transform import rowcol
 from rasterio.windows import Window
 
-from jointseg import raster
 from jointseg.accuracy.estimators import UNKNOWN, Estimate, Metric, replicated
 from jointseg.accuracy.tally import only_classes
 from jointseg.accuracy.thematic import Sample, assessed
-from jointseg.errors import DataError
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 DRAWS = 2000  # bootstrap replicates
 SAME_M = 0.01  # a point told and a point drawn are one as far as this
@@ -164,7 +164,7 @@ def _joined(drawn: pd.DataFrame, filled: pd.DataFrame, years: list[str], told: P
 
 def _classes_at(path: Path, drawn: pd.DataFrame) -> np.ndarray:
     """The map's class at each point, uint8 [n]; unknown beyond its edge."""
-    with raster.opened(path) as source:
+    with raster_io.opened(path) as source:
         place, height, width = source.transform, source.height, source.width
         row, col = (np.asarray(each) for each in rowcol(place, drawn["x"], drawn["y"]))
         found = np.full(len(drawn), UNKNOWN, np.uint8)

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jointseg import grid, raster
 from jointseg.accuracy.assess import save
 from jointseg.accuracy.change_strata import ALWAYS, NEAR, NEVER, Strata, names, of_block, stratified
 from jointseg.accuracy.sample_size import allocated, pixels_for_overall
 from jointseg.accuracy.tally import Block
-from jointseg.errors import DataError
+from jointseg.area import grid
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 LEAST = 30  # points in every stratum that has as many pixels
 # Conjectured shares of the strata on which the maps are right, from which the points for a standard error of 1 % follow.
@@ -104,7 +105,7 @@ def _placed(paths: list[Path], strata: Strata, ranks: dict[str, np.ndarray]) -> 
     for number in sorted(in_block):
         window, values = windows[number], []
         for path in paths:
-            with raster.opened(path) as source:
+            with raster_io.opened(path) as source:
                 values.append(source.read(1, window=window))
         block = Block(window.row_off, window.col_off, values, strata.place.transform, 0.0)
         stratum = of_block(block, strata)

@@ -15,7 +15,7 @@ from rasterio.warp import transform_geom
 
 from jointseg.accuracy.estimators import UNKNOWN
 from jointseg.accuracy.tally import Block, cell_counts, common_grid, looked_at
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 CELL = 80  # px along the side of the cells that are dealt to rings and districts
 AREAS = ("isa_km2", "other_km2", "unknown_km2", "steady_isa_km2")

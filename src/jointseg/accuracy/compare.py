@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from jointseg import raster
 from jointseg.accuracy import change, figures
 from jointseg.accuracy.assess import save
 from jointseg.accuracy.estimators import METRICS, UNKNOWN, columns, difference, within_unit
 from jointseg.accuracy.own_pixels import Counts, OwnPixels
 from jointseg.accuracy.product_reader import Codes
 from jointseg.accuracy.tally import BLOCK, Block, Grid, cell_counts, common_grid, looked_at, paired_counts
-from jointseg.errors import DataError
-from jointseg.product_codes import file_year, meanings, nearest_year, shares
+from jointseg.raster.product_codes import file_year, meanings, nearest_year, shares
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 TRUTH = "truth"
 _TRUTH_ENTRY = {"isa": {"codes": [1]}, "not_isa": {"codes": [0]}}
@@ -90,7 +90,7 @@ def compare(
     if reference is not None and strata is not None and design is not None:
         told = change.interpreted(strata, design, reference, mosaics, years)
     rows, matched = [], {}
-    with raster.atomic(maps) as part:
+    with atomic_write(maps) as part:
         part.mkdir()
         for year, mosaic in zip(years, mosaics):
             others = _others(product_table or {}, folders, year)
@@ -104,7 +104,7 @@ def compare(
                 if told is not None and other.name != TRUTH:
                     row |= _at_points(told, other, year, common_grid([mosaic]).epsg)
                 rows.append(row)
-                with raster.atomic(part / f"{year}_{other.name}.png") as picture:
+                with atomic_write(part / f"{year}_{other.name}.png") as picture:
                     Image.fromarray(found.picture()).save(picture, "png", optimize=True)
     save(pd.DataFrame(rows), table)
     return {"years": matched}

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jointseg import raster
 from jointseg.accuracy.estimators import UNKNOWN
 from jointseg.accuracy.tally import Block, common_grid, looked_at
-from jointseg.errors import DataError
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
 
 MOST_YEARS = 8  # their courses are 3^8, and trying them all takes six times as long for each year more
 _CLASSES = (0, 1, UNKNOWN)
@@ -48,7 +48,7 @@ def consistent(
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                raster.Writer(
+                cog.Writer(
                     path,
                     shape=place.shape,
                     count=1,

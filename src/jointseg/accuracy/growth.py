@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pyogrio
 
-from jointseg import raster
 from jointseg.accuracy import change, figures
 from jointseg.accuracy.assess import save
 from jointseg.accuracy.city_areas import Changes, by_zone, changes, ground_areas_km2
 from jointseg.accuracy.estimators import columns
 from jointseg.accuracy.growth_kinds import fitted, kind_of_growth, likeliest, yearly_percent
-from jointseg.errors import DataError
-from jointseg.progress import track
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def growth(
     save(made, table)
     save(pd.DataFrame(between), changed)
     save(pd.concat(placed) if placed else pd.DataFrame(), zones)
-    with raster.atomic(figure) as part:
+    with atomic_write(figure) as part:
         figures.growth_curves(made, curves, part)
     return {"points": counts}
 

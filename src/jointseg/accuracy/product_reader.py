@@ -8,11 +8,11 @@ import numpy as np
 from affine import Affine
 from rasterio.enums import Resampling
 
-from jointseg import raster
-from jointseg.errors import DataError
-from jointseg.grid import transformer
-from jointseg.product_codes import OUTSIDE, UNKNOWN, classify, meanings
-from jointseg.raster_view import onto
+from jointseg.area.grid import transformer
+from jointseg.raster import io as raster_io
+from jointseg.raster.product_codes import OUTSIDE, UNKNOWN, classify, meanings
+from jointseg.raster.resample import onto
+from jointseg.runtime.errors import DataError
 
 EXACT_PX = 1e-3  # of a product's pixel: as good as exact; rasterio 1.4 cannot open a WarpedVRT with none at all
 
@@ -67,7 +67,7 @@ class Codes:
         """Codes at points of a CRS, uint8 [n], not looked up yet; 255 where no file lies."""
         out = np.full(len(x), OUTSIDE, np.uint8)
         for path in self.sorted_for(crs):
-            with raster.opened(path) as source:
+            with raster_io.opened(path) as source:
                 to_x, to_y = transformer(crs, source.crs.to_string()).transform(np.asarray(x), np.asarray(y))
                 found = np.array([value[0] for value in source.sample(zip(to_x, to_y), indexes=1)], np.uint8)
             take = (self.table[out] == UNKNOWN) & (found != OUTSIDE)  # beyond a mosaic's edge is its nodata, OUTSIDE
@@ -80,7 +80,7 @@ class Codes:
             return list(self.mosaics)
 
         def other(path: Path) -> bool:
-            with raster.opened(path) as source:
+            with raster_io.opened(path) as source:
                 return bool(source.crs.to_string() != crs)
 
         return sorted(self.mosaics, key=lambda path: (other(path), path.name))

@@ -15,13 +15,15 @@ import pandas as pd
 import shapely
 from affine import Affine
 
-from jointseg import gdal, raster
 from jointseg.accuracy.product_reader import Codes
-from jointseg.errors import DataError
-from jointseg.grid import reprojected
-from jointseg.product_codes import OUTSIDE
-from jointseg.product_names import YEAR, expression, tile_names
-from jointseg.progress import track
+from jointseg.area.grid import reprojected
+from jointseg.config.product_filenames import YEAR, expression, tile_names
+from jointseg.raster import cog, gdal_cli
+from jointseg.raster import io as raster_io
+from jointseg.raster.product_codes import OUTSIDE
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def product_mosaic(
     groups: dict[str, list[Path]] = defaultdict(list)
     footprints = []
     for path in found:
-        with raster.opened(path) as source:
+        with raster_io.opened(path) as source:
             if source.crs is None:
                 raise DataError(f"product {product}: {path} names no CRS; deliver the file as its publisher made it")
             crs = source.crs.to_string()
@@ -66,13 +68,13 @@ def product_mosaic(
             )
         groups[crs].append(path)
         footprints.append(reprojected(outline, crs, "EPSG:4326"))
-    with raster.atomic(mosaics) as part:
+    with atomic_write(mosaics) as part:
         part.mkdir()
         for crs, members in groups.items():
             name = "_".join(re.findall(r"\w+", crs))[:60] + ".vrt"
             # The files' own nodata must not swallow a code (0 is "not ISA" in GISA), so only gaps between files are 255.
             rules = ["-b", str(band), "-srcnodata", "None", "-vrtnodata", str(OUTSIDE)]
-            gdal.run(["gdalbuildvrt", "-q", "-strict", "-overwrite", *rules, str(part / name), *map(str, members)])
+            gdal_cli.run(["gdalbuildvrt", "-q", "-strict", "-overwrite", *rules, str(part / name), *map(str, members)])
             _relate(part / name)
     return {
         "files": len(found),
@@ -202,14 +204,14 @@ def product_chips(
     chips = held_out(index)
     codes = Codes.of(mosaics, product, entry)
     met = np.zeros(256, dtype=np.int64)
-    with raster.atomic(rasters) as part, ThreadPoolExecutor(max(1, threads)) as pool:
+    with atomic_write(rasters) as part, ThreadPoolExecutor(max(1, threads)) as pool:
         part.mkdir()
 
         def cut(chip: Any) -> np.ndarray:
             crs, transform = f"EPSG:{int(chip.epsg)}", Affine(1, 0, chip.minx, 0, -1, chip.miny + chip_m)
             values = codes.on(crs, transform, (chip_m, chip_m))
             codes.classes(values, f"chip {chip.sample_id}")
-            raster.write(part / f"{chip.sample_id}.tif", values[None], crs=crs, transform=transform, nodata=OUTSIDE)
+            cog.write(part / f"{chip.sample_id}.tif", values[None], crs=crs, transform=transform, nodata=OUTSIDE)
             return np.bincount(values.ravel(), minlength=256)
 
         for counts in track(pool.map(cut, chips.itertuples()), f"{product} on chips", len(chips), "chip"):

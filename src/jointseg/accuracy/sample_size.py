@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 
 def pixels_for_overall(

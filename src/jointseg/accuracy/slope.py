@@ -6,7 +6,7 @@ import numpy as np
 from affine import Affine
 from rasterio.enums import Resampling
 
-from jointseg.raster_view import onto
+from jointseg.raster.resample import onto
 
 CELL_M = 30  # the models' own resolution; finer slopes would be made up
 CLASSES = {"slope below 5°": (0.0, 5.0), "slope 5 to 15°": (5.0, 15.0), "slope from 15°": (15.0, 90.1)}

@@ -12,9 +12,11 @@ import numpy as np
 from affine import Affine
 from rasterio.windows import Window
 
-from jointseg import grid, progress, raster
 from jointseg.accuracy.estimators import UNKNOWN
-from jointseg.errors import DataError
+from jointseg.area import grid
+from jointseg.raster import io as raster_io
+from jointseg.runtime import progress
+from jointseg.runtime.errors import DataError
 
 BLOCK = 2560  # px: whole blocks of the COGs (512), and whole pixels of 10 m
 CHUNK = 1 << 16  # px that stay in a core's cache while they are compared
@@ -65,7 +67,7 @@ def common_grid(paths: Sequence[Path]) -> Grid:
     """
     found: dict[Path, Grid] = {}
     for path in paths:
-        with raster.opened(path) as source:
+        with raster_io.opened(path) as source:
             found[path] = Grid(source.crs.to_epsg(), source.transform, source.shape)
         if found[path] != found[paths[0]]:
             raise DataError(
@@ -86,7 +88,7 @@ def looked_at(paths: Sequence[Path], look: Callable[[Block], T], threads: int, w
     def work(window: Window) -> T:
         values = []
         for path in paths:  # opened for each block: a handle serves one thread alone
-            with raster.opened(path) as source:
+            with raster_io.opened(path) as source:
                 values.append(source.read(1, window=window))
             only_classes(values[-1], f"{path}, block at row {window.row_off}, column {window.col_off}")
         transform = place.transform @ Affine.translation(window.col_off, window.row_off)

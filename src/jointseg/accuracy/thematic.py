@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jointseg.accuracy.estimators import Estimate, Metric, linearised
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 
 @dataclass(frozen=True)

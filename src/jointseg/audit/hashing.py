@@ -12,9 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Event
 
-from jointseg.errors import DataError
 from jointseg.provenance.cache import SETTLE_SECONDS
 from jointseg.provenance.digest import CHUNK_BYTES, TIMESTAMP
+from jointseg.runtime.errors import DataError
 
 # Small files go to a thread many at a time: handing one over costs more than hashing it.
 BATCH_FILES, BATCH_BYTES = 64, 8 << 20

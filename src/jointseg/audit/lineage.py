@@ -7,8 +7,8 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from jointseg.errors import DataError
 from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, contents, parse
+from jointseg.runtime.errors import DataError
 
 
 @dataclass(frozen=True)

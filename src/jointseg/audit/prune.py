@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jointseg import raster
 from jointseg.audit.lineage import Lineage
-from jointseg.errors import DataError
 from jointseg.provenance.digest import TIMESTAMP, file_digest
 from jointseg.provenance.manifest import Artefact, Manifest, is_sealed, sealed
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 NAME = "pruned.json"  # in a results folder
 SCHEMA = "jointseg/pruned/1"
@@ -225,7 +225,7 @@ def _list(results: Path, going: list[File]) -> None:
     date = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     entries = {each["path"]: each for each in _listed(results)}
     entries |= {each.path: asdict(each) | {"date": date} for each in going}
-    with raster.atomic(results / NAME) as part, open(part, "w", encoding="utf-8") as file:
+    with atomic_write(results / NAME) as part, open(part, "w", encoding="utf-8") as file:
         file.write(sealed({"schema": SCHEMA, "files": [entries[path] for path in sorted(entries)]}))
         file.flush()
         os.fsync(file.fileno())

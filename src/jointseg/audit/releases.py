@@ -11,10 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jointseg import lock
 from jointseg.audit import merkle, signature
 from jointseg.audit.signature import Signers
 from jointseg.provenance.manifest import is_sealed, sealed
+from jointseg.run import lock
 
 SCHEMA = "jointseg/release/1"
 FOLDER = "releases"  # in a results folder
@@ -110,7 +110,7 @@ def write(results: Path, hashes: dict[str, str], message: str, key: Path | None)
     The manifests must have been verified, and so must the releases before. What differs from the last release is
     told in the new one. Raises DataError when it cannot be signed, InUseError when a run works in the folder.
     """
-    from jointseg import raster
+    from jointseg.runtime.files import atomic_write
 
     refuse_if_in_use(results)
     before = history(results)
@@ -134,9 +134,9 @@ def write(results: Path, hashes: dict[str, str], message: str, key: Path | None)
     file.parent.mkdir(exist_ok=True)
     if key:
         signed = signature.sign(content, key)
-        with raster.atomic(release.signed) as part:
+        with atomic_write(release.signed) as part:
             part.write_bytes(signed)
-    with raster.atomic(file) as part:
+    with atomic_write(file) as part:
         part.write_bytes(content)
     return release
 

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 NAMESPACE = "jointseg-release"
 TOOL = "ssh-keygen"

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jointseg import settings
 from jointseg.audit.compare import Change, code_changes, setting_changes, version_changes
-from jointseg.errors import DataError
+from jointseg.config import schema
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.code import code_parts, locate
 from jointseg.provenance.manifest import FOLDER, Manifest, read
 from jointseg.provenance.record import KEPT, RECORDED, kept_parts
+from jointseg.runtime.errors import DataError
 
 KINDS = {
     "new": "was never made, or its manifest is gone",
@@ -94,7 +94,7 @@ def stale(config: Path, rest: Iterable[str] = ()) -> Plan:
 
     Raises DataError when the config is not valid or Snakemake cannot plan, with its words.
     """
-    results = Path(settings.read(config).results)
+    results = Path(schema.read(config).results)
     planned = dry_run(config, rest)
     hashes = HashCache(results / KEPT / "hashes.sqlite") if results.is_dir() else None
     jobs = {}

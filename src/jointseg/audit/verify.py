@@ -13,9 +13,9 @@ from jointseg.audit import prune, releases
 from jointseg.audit.descent import descendants
 from jointseg.audit.hashing import Hashed, Pass, hash_files, scan
 from jointseg.audit.signature import Signers
-from jointseg.errors import DataError
 from jointseg.provenance.digest import Entry, tree_hash
 from jointseg.provenance.manifest import FOLDER, Manifest, contents, is_sealed, parse
+from jointseg.runtime.errors import DataError
 
 # Folders of a results folder that no job declares as output.
 UNDECLARED = ("logs", "benchmarks", ".jointseg", releases.FOLDER)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from jointseg import raster
 from jointseg.dataset.polygons import parts_of, valid
 from jointseg.dataset.review import Disagreement, write_projects
-from jointseg.progress import bar
-from jointseg.vectors import dated
+from jointseg.raster.geopackage import dated
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import bar
 
 # Outlines of two makers differ by so much even where they agree; what is narrower than twice that is no disagreement.
 TOLERANCE_M = 1.0
@@ -69,7 +69,7 @@ def agreement(
     whole = {name: sum(row[name] for row in measured) for name in SUMS}
     together = np.concatenate(shifts) if shifts else np.empty((0, 2))
     frame = pd.DataFrame([{"sample_id": "all", **_row(whole, together)}, *measured]).round(ROUNDED)
-    with raster.atomic(table) as part:
+    with atomic_write(table) as part:
         frame.to_csv(part, index=False, lineterminator="\n")
     _write_polygons(polygons, found, dict(zip(places["sample_id"], places["epsg"])))
     worst = frame[1:][frame["open_m2"][1:] > 0].sort_values(["open_m2", "sample_id"], ascending=[False, True])
@@ -175,5 +175,5 @@ def _write_polygons(path: Path, found: list[Disagreement], epsg: dict[str, int])
     parts = [frame[zones == zone].set_crs(int(zone)).to_crs(4326) for zone in sorted(set(zones))]
     joined = pd.concat(parts) if parts else frame.set_crs(4326)
     ordered = joined.sort_values(["area_m2", "sample_id", "kind", "source"], ascending=[False, True, True, True])
-    with raster.atomic(path) as part, dated():
+    with atomic_write(path) as part, dated():
         ordered.to_file(part, layer="disagreement", driver="GPKG", engine="pyogrio", geometry_type="Polygon")

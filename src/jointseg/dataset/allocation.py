@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 ALLOCATIONS = ("proportional", "neyman", "equal", "fixed")
 MINIMUM = 2

@@ -16,7 +16,7 @@ import numpy as np
 import shapely
 from pyproj import Geod
 
-from jointseg import grid
+from jointseg.area import grid
 from jointseg.dataset.density import Density
 
 STEP_M = 10

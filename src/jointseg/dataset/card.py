@@ -7,9 +7,9 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from jointseg import templates
 from jointseg.dataset.contract import KINDS, SPLITS
 from jointseg.dataset.schema_index import COLUMNS
+from jointseg.runtime import templates
 
 _TEMPLATE = Path(__file__).with_name("card.md.j2")
 _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))

@@ -14,16 +14,19 @@ import pandas as pd
 import shapely
 from affine import Affine
 
-from jointseg import grid, pools, raster
-from jointseg.bands import MERGED
+from jointseg.area import grid
 from jointseg.dataset import radiometry, registration
 from jointseg.dataset.burn import BANDS, burn, fractions
 from jointseg.dataset.composites import Composites
 from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN, UNKNOWN_FRACTION, UNKNOWN_LABEL
 from jointseg.dataset.reading import Raw, Reading, Wanted, at_1m, at_10m
 from jointseg.dataset.scenes import load
-from jointseg.errors import DataError
-from jointseg.progress import bar
+from jointseg.raster import cog
+from jointseg.raster.bands import MERGED
+from jointseg.runtime import process_pool
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import bar
 
 # A chip up to this side is one block: nothing is padded, and whoever reads a chip reads all of it.
 WHOLE_PX = 1024
@@ -83,7 +86,7 @@ def chips(
     workers = min(workers, max(1, len(table) // CHIPS_A_WORKER))
     made: dict[str, Facts] = {}
     read: dict[str, float] = {}
-    with raster.atomic(chips) as folder, bar(f"chips {reach}", len(table), "chip") as shown, _workers(workers) as pool:
+    with atomic_write(chips) as folder, bar(f"chips {reach}", len(table), "chip") as shown, _workers(workers) as pool:
         folder.mkdir()
         running: deque[tuple[str, Future[Facts]]] = deque()
 
@@ -109,7 +112,7 @@ def chips(
             read[str(scene_id)] = round(reading.pixels / reading.size, 4)
         collect(0)
     frame = _frame(table.sort_values("sample_id"), made, chip_m)
-    with raster.atomic(index) as part:
+    with atomic_write(index) as part:
         frame.to_parquet(part)
     return {"chips": len(frame), "read": read}
 
@@ -120,7 +123,7 @@ def _workers(number: int) -> Iterator[Callable[..., Future]]:
     if number == 1:
         yield _at_once
         return
-    with pools.pool(number) as workers:
+    with process_pool.pool(number) as workers:
         try:
             yield workers.submit
         except BaseException:
@@ -190,7 +193,7 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
 
     def write(kind: str, array: np.ndarray, transform: Affine, nodata: int, names: Sequence[str] = ()) -> None:
         path, block_px = Path(f"{stem}_{kind}.tif"), _block_px(array.shape[-1])
-        raster.write(path, array, crs=crs, transform=transform, nodata=nodata, descriptions=names, block_px=block_px)
+        cog.write(path, array, crs=crs, transform=transform, nodata=nodata, descriptions=names, block_px=block_px)
 
     write("lr", chip.lr, coarse, 0, bands)
     write("hr", _digital_numbers(values, seen, match), fine, 0, HR_BANDS)
@@ -207,7 +210,7 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
 def _block_px(side_px: int) -> int:
     """Side of a raster's blocks: itself, in the multiples of 16 that TIFF has, at least the 128 that COGs have."""
     whole = -(-max(side_px, 128) // 16) * 16
-    return whole if whole <= WHOLE_PX else raster.BLOCK_PX
+    return whole if whole <= WHOLE_PX else cog.BLOCK_PX
 
 
 def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometry.Match) -> np.ndarray:

@@ -10,17 +10,19 @@ from typing import Any
 
 import geopandas as gpd
 import pandas as pd
+from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from jointseg import raster
 from jointseg.dataset import card as cards
 from jointseg.dataset import stac
 from jointseg.dataset.contract import KINDS, SPLITS, ahead
 from jointseg.dataset.moments import Moments, Sums, sums
 from jointseg.dataset.sources import sources as sources_of
-from jointseg.errors import DataError
-from jointseg.progress import track
 from jointseg.provenance.digest import Entry, file_digest, tree_hash
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 
 READERS = 4  # threads that read chips; as many as the rule `dataset` asks for
 
@@ -69,26 +71,26 @@ def dataset(
     table = pd.concat([gpd.read_parquet(path) for path in sorted(indexes)], ignore_index=True)
     table = table.sort_values("sample_id", ignore_index=True)
     _check_files(table, chips, root / "chips")
-    with raster.atomic(index) as part:
+    with atomic_write(index) as part:
         table.to_parquet(part)
-    with raster.atomic(sources) as part:
+    with atomic_write(sources) as part:
         part.write_text(_json(sources_of(manifests, pairs)), encoding="utf-8")
     read = _read(table, root / "chips")
     tables = [Path(path) for path in (*indexes, samples, *pairs, *labels, index)]
     content = [*_entries(tables, root), *(Entry(f"chips/{name}", *each) for name, each in read.files.items())]
     facts = {"version": version, "content_sha256": content_digest(content), "chip_m": chip_m, "spacing_m": spacing_m}
     facts |= {**read.moments, "bands": read.bands, **shares(table)}
-    with raster.atomic(statistics) as part:
+    with atomic_write(statistics) as part:
         part.write_text(_json(facts), encoding="utf-8")
-    with raster.atomic(card) as part:
+    with atomic_write(card) as part:
         part.write_text(cards.text(table, facts, pairs), encoding="utf-8")
-    with raster.atomic(collection) as part:
+    with atomic_write(collection) as part:
         part.write_text(stac.collection(table, facts), encoding="utf-8")
-    with raster.atomic(stac_items) as folder:
+    with atomic_write(stac_items) as folder:
         folder.mkdir()
         files = {name: Entry(name, *each) for name, each in read.files.items()}
         stac.write_items(folder, table, files, read.bands, chip_m)
-    with raster.atomic(checksums) as part:
+    with atomic_write(checksums) as part:
         written = [statistics, card, sources, collection, *Path(stac_items).rglob("*.json")]
         every = sorted([*content, *_entries(written, root)], key=lambda entry: entry.path)
         part.write_text("".join(f"{entry.sha256}  {entry.path}\n" for entry in every), encoding="utf-8")
@@ -141,7 +143,7 @@ def _read(table: pd.DataFrame, root: Path) -> _Read:
         files[name] = (size, digest)
         if kind:
             moments[kind].add(part)
-    with raster.opened(root / table["lr"].iloc[0]) as source:
+    with raster_io.opened(root / table["lr"].iloc[0]) as source:
         bands = list(source.descriptions)
     return _Read(files, {kind: each.summary() for kind, each in moments.items()}, bands)
 
@@ -154,7 +156,7 @@ def _file(path: Path, summed: bool) -> tuple[int, str, Sums]:
         try:
             with MemoryFile(content) as memory, memory.open() as source:
                 part = sums(source.read())
-        except raster.RasterioError as error:
+        except RasterioError as error:
             raise DataError(f"{path} cannot be read as a raster ({error}); make the chips again") from error
     return len(content), sha256(content).hexdigest(), part
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import rasterio.crs
 
-from jointseg import raster
-from jointseg.bands import MERGED
-from jointseg.errors import DataError
-from jointseg.raster_mosaic import Mosaic
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import MERGED
+from jointseg.raster.mosaic import Mosaic
+from jointseg.runtime.errors import DataError
 
 CLEAR = "clear"
 
@@ -28,7 +28,7 @@ class Composites:
                     "composites again"
                 )
 
-    def read(self, epsg: int, bounds: raster.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, epsg: int, bounds: raster_io.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] known) of the composite, of bounds on the 10 m lattice.
 
         Raises DataError when the zone, a band or the band of clear observations is missing.
@@ -36,7 +36,7 @@ class Composites:
         values, _ = self.chip(epsg, bounds, bands)
         return values[: len(bands)], np.all(values[: len(bands)] > 0, axis=0)
 
-    def chip(self, epsg: int, bounds: raster.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def chip(self, epsg: int, bounds: raster_io.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """As `read`, 0 where unknown, then the merged dates; and the number of clear observations, uint16 [h, w]."""
         if epsg not in self._mosaics:
             raise DataError(f"no composite lies in EPSG:{epsg}; its tiles are missing among the composites")
@@ -58,7 +58,7 @@ class Composites:
 def _by_zone(paths: Sequence[Path]) -> dict[int, Mosaic]:
     by_zone: dict[int, list[Path]] = defaultdict(list)
     for path in sorted(Path(path) for path in paths):
-        with raster.opened(path) as source:
+        with raster_io.opened(path) as source:
             code = source.crs.to_epsg() if isinstance(source.crs, rasterio.crs.CRS) else None
         if code is None:
             raise DataError(f"{path} has no EPSG code; composites are in a UTM zone")

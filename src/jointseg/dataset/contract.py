@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from affine import Affine
 
-from jointseg.bands import RGB
+from jointseg.raster.bands import RGB
 
 SPLITS = ("train", "validation", "test")
 REFLECTANCE_PER_DN = 1e-4

@@ -11,10 +11,11 @@ import pandas as pd
 import pyogrio.errors
 import shapely
 
-from jointseg import raster
 from jointseg.dataset.providers import Name, Provider, metadata, number, parse_name, rgb_bands, time
-from jointseg.errors import DataError
-from jointseg.progress import track
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def deliveries(
     frame = gpd.GeoDataFrame(
         pd.DataFrame(rows).sort_values("scene_id", ignore_index=True), geometry="geometry", crs=4326
     )
-    with raster.atomic(deliveries) as part:
+    with atomic_write(deliveries) as part:
         frame.to_parquet(part)
     refused = frame[~frame["usable"]]
     return {
@@ -133,7 +134,7 @@ def _raster(folder: Path, place: Path, name: Name, providers: Sequence[Provider]
     if provider.levels and name.level not in provider.levels:
         raise DataError(f"{place.name} is of level {name.level or 'not told'}; {provider.advice}")
     path = place if place.is_file() else _colour(place, provider, providers)
-    with raster.opened(path) as source:
+    with raster_io.opened(path) as source:
         if source.crs is None:
             raise DataError(f"{path.name} has no coordinate reference system; deliver it orthorectified")
         if abs(source.transform.b) + abs(source.transform.d) > 1e-9 * abs(source.transform.a):

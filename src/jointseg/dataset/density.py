@@ -12,11 +12,12 @@ import shapely
 from affine import Affine
 from rasterio.windows import Window
 
-from jointseg import raster
-from jointseg.errors import DataError
-from jointseg.grid import reprojected, transformer
-from jointseg.product_codes import classify, meanings
-from jointseg.progress import track
+from jointseg.area.grid import reprojected, transformer
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.product_codes import classify, meanings
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.progress import track
 
 UNKNOWN = 255
 # Pixels on a side of the pieces that are read: bounds memory at some 100 MB.
@@ -59,7 +60,7 @@ def density(
         )
     table = meanings(product, entry, year)
     factor = max(1, round(chip_m / entry["resolution_m"]))
-    with raster.opened(vrts[0]) as source:
+    with raster_io.opened(vrts[0]) as source:
         crs, transform = source.crs.to_string(), source.transform
         outline = _outline(study_area, crs)
         rows, cols = math.ceil(source.height / factor), math.ceil(source.width / factor)
@@ -72,7 +73,7 @@ def density(
             percent[row : row + part.shape[0], col : col + part.shape[1]] = part
     if (percent == UNKNOWN).all():
         raise DataError(f"product {product} shows nothing of the reaches; take another dataset.density.product")
-    raster.write(
+    cog.write(
         density,
         percent[None],
         crs=crs,
@@ -118,7 +119,7 @@ class Density:
     """Looks up the prior share of ISA."""
 
     def __init__(self, path: Path) -> None:
-        values, self._transform, crs = raster.read(path)
+        values, self._transform, crs = raster_io.read(path)
         self._values = values[0]
         self._to = transformer("EPSG:4326", crs)
 

@@ -11,7 +11,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from jointseg import grid
+from jointseg.area import grid
 from jointseg.dataset.allocation import ALLOCATIONS, MINIMUM, Stratum, allocate
 from jointseg.dataset.candidates import (
     STEP_M,
@@ -26,7 +26,7 @@ from jointseg.dataset.candidates import (
 from jointseg.dataset.contract import SPLITS
 from jointseg.dataset.density import UNKNOWN
 from jointseg.dataset.splits import deal_blocks
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 CENTRE_M = 20  # a chip of a multiple of this has its centre, like its corners, on the 10 m lattice
 # Candidates that are to be expected for each sample and reserve of a stratum.

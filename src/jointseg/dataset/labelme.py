@@ -15,8 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from rasterio.features import shapes as outlines
 
 from jointseg.dataset.polygons import parts_of, valid
-from jointseg.errors import DataError
-from jointseg.raster import atomic
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 # What the label texts of the shapes do to a chip's label; case and spaces aside.
 ACTIONS = {
@@ -115,7 +115,7 @@ def write(path: Path, drawing: Drawing) -> None:
         "imageHeight": drawing.size[1],
         "imageWidth": drawing.size[0],
     }
-    with atomic(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

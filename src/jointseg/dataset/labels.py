@@ -13,14 +13,16 @@ import pandas as pd
 import shapely
 from affine import Affine
 
-from jointseg import grid, raster
+from jointseg.area import grid
 from jointseg.dataset import labelme
 from jointseg.dataset.ground import hardened
 from jointseg.dataset.osm import Feature, features, rows_near
 from jointseg.dataset.osm_rules import Rules
 from jointseg.dataset.polygons import valid
-from jointseg.errors import DataError
-from jointseg.progress import bar
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import bar
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ def labels(
     if corrections is not None:
         pieces += list(_corrections(corrections, jilin1, table, ok, chip_m))
     frame = _frame(pieces, dict(zip(table["sample_id"], table["epsg"])))
-    with raster.atomic(labels) as part:
+    with atomic_write(labels) as part:
         frame.to_parquet(part)
     return {"polygons": dict(sorted(Counter(f"{piece.source} {piece.action}" for piece in pieces).items()))}
 
@@ -177,7 +179,7 @@ def _on_scene(
 
     A chip that was paired with another scene takes the median shift of the scene that was drawn on.
     """
-    with raster.opened(jilin1 / scene) as source:
+    with raster_io.opened(jilin1 / scene) as source:
         transform, crs, size = source.transform, source.crs.to_string(), (source.width, source.height)
     if drawing.size != size:
         raise DataError(

@@ -11,9 +11,9 @@ import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from jointseg import grid
+from jointseg.area import grid
 from jointseg.dataset.osm_rules import WIDEST_M, Rules
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 Bounds = tuple[float, float, float, float]
 

@@ -12,7 +12,6 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from jointseg import raster
 from jointseg.dataset import judging, registration
 from jointseg.dataset.composites import Composites
 from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN
@@ -20,8 +19,10 @@ from jointseg.dataset.judging import Attempt, Learnt
 from jointseg.dataset.reading import Reading, Wanted, at_1m
 from jointseg.dataset.registration import Place
 from jointseg.dataset.scenes import Scene, candidates, load, middle_of
-from jointseg.errors import DataError
-from jointseg.progress import Bar, bar
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import Bar, bar
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Sample:
     id: str
     stratum: str
     epsg: int
-    bounds: raster.Bounds
+    bounds: raster_io.Bounds
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def pairing(
     log.info("%s: %s", reach, statuses)
     if not work.accepted:
         raise DataError(f"no sample of reach {reach} could be paired: {statuses}; see the deliveries in {jilin1}")
-    with raster.atomic(pairs) as part:
+    with atomic_write(pairs) as part:
         _frame(sorted(tried, key=lambda sample: sample.id), work, year).to_parquet(part)
     first = {sample.id for sample in main}
     replaced = Counter(s.stratum for s in tried if s.id in work.accepted and s.id not in first)

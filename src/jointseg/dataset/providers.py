@@ -11,7 +11,7 @@ from pathlib import Path
 from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jointseg import raster
-from jointseg.bands import filled
 from jointseg.dataset.contract import REFLECTANCE_PER_DN, SPLITS
-from jointseg.errors import DataError
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import filled
+from jointseg.runtime.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ChipDataset:
         if sample_id in self._kept:
             return self._kept[sample_id]
         row = self.table.loc[sample_id]
-        arrays = tuple(raster.read(self.root / row[name])[0] for name in ("lr", "hr", "label"))
+        arrays = tuple(raster_io.read(self.root / row[name])[0] for name in ("lr", "hr", "label"))
         lr, hr, label = (array.shape[1:] for array in arrays)
         if not (lr[0] * 10, lr[1] * 10) == hr == label:
             raise DataError(

@@ -13,10 +13,11 @@ from rasterio.io import DatasetReader
 from rasterio.warp import Resampling, reproject
 from rasterio.windows import Window
 
-from jointseg import grid, raster
+from jointseg.area import grid
 from jointseg.dataset import registration, resample
 from jointseg.dataset.scenes import Scene
-from jointseg.raster import Bounds
+from jointseg.raster import io as raster_io
+from jointseg.raster.io import Bounds
 
 # Rows of a scene that are decoded at a time, where its blocks are not higher.
 BAND_PX = 512
@@ -72,7 +73,7 @@ class Reading:
         Row bands of whole blocks are read from the top, each in as few stretches of whole blocks as the windows
         leave. In memory are one such stretch and the windows that are begun.
         """
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), raster.opened(self._path) as source:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), raster_io.opened(self._path) as source:
             self.size = source.width * source.height
             crs = source.crs.to_string()
             places = [_window(source, crs, one) for one in wanted]

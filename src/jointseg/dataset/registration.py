@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from jointseg.sensor import PSF_SIGMA_M
+from jointseg.raster.sentinel2_psf import PSF_SIGMA_M
 
 RATIO = 10
 # Width that the blur needs around what it is evaluated on: three sigma, in whole 10 m pixels.

@@ -9,9 +9,10 @@ import pandas as pd
 import shapely
 from PIL import Image
 
-from jointseg import raster
 from jointseg.dataset import labelme
-from jointseg.pictures import stretch
+from jointseg.raster import io as raster_io
+from jointseg.raster.rendering import stretch
+from jointseg.runtime.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ def write_projects(
         chips: the reach's folder of chips.
         places: `sample_id`, `minx`, `miny` of the chips to write.
     """
-    with raster.atomic(folder) as part:
+    with atomic_write(folder) as part:
         part.mkdir()
         for place in places.itertuples():
             west, north = place.minx, place.miny + chip_m
-            image, _, _ = raster.read(chips / f"{place.sample_id}_hr.tif")
+            image, _, _ = raster_io.read(chips / f"{place.sample_id}_hr.tif")
             Image.fromarray(stretch(image)[0]).save(part / f"{place.sample_id}.png")
             own = sorted((one for one in doubts if one.sample_id == place.sample_id), key=lambda one: -one.polygon.area)
             shapes = [

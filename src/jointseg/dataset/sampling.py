@@ -9,12 +9,12 @@ from typing import Any
 import geopandas as gpd
 import shapely
 
-from jointseg import raster
 from jointseg.dataset import schema
 from jointseg.dataset.candidates import Ground, keepers
 from jointseg.dataset.density import Density
 from jointseg.dataset.drawing import Design, draw, frame
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def samples(
     whole = frame(ground, design)
     table, strata = draw(ground, design, whole, seed)
     _warn(strata)
-    with raster.atomic(samples) as part:
+    with atomic_write(samples) as part:
         schema.checked(table, schema.SAMPLES, samples.name).to_parquet(part)
     main = table[~table["reserve"]]
     coins = keepers(ground.zones, seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import geopandas as gpd
 import shapely
 
-from jointseg import grid
+from jointseg.area import grid
 
 # What makes a scene worse by as much as one percent of cloud: so many years from the composite's, days of the year
 # from the middle of its season, and degrees of view angle.

@@ -3,9 +3,9 @@
 import geopandas as gpd
 import pandera.pandas as pa
 
+from jointseg.area.grid import TILE_ID
 from jointseg.dataset.contract import SPLITS
-from jointseg.errors import DataError
-from jointseg.grid import TILE_ID
+from jointseg.runtime.errors import DataError
 
 
 def _ranks_are_whole(table: gpd.GeoDataFrame) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jointseg.area.grid import TILE_ID
 from jointseg.dataset.contract import SPLITS
-from jointseg.grid import TILE_ID
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jointseg.dataset.contract import SPLITS
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 _PARTS = 1_000_000
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from jointseg.dataset.contract import LATTICE_M, UNKNOWN_LABEL
 from jointseg.dataset.reader import ChipDataset
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 
 class TorchChips(Dataset):

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jointseg import raster
+from jointseg.runtime.files import atomic_write, remove_path
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Bands:
             file.seek(0, 2)
             self._files[name] = file
         lines = [json.dumps(self._head), *whole]
-        with raster.atomic(self.folder / _JOURNAL) as part:
+        with atomic_write(self.folder / _JOURNAL) as part:
             part.write_text("".join(f"{line}\n" for line in lines))
         self._journal = self._stack.enter_context(open(self.folder / _JOURNAL, "a", encoding="utf-8"))
         return self
@@ -61,7 +61,7 @@ class Bands:
     ) -> None:
         self._stack.close()
         if error is None and self._lasting:
-            raster.remove(self.folder)
+            remove_path(self.folder)
 
     def path(self, name: str) -> Path:
         """The file of one raster: rows one after another, in each the rows of its bands."""

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointseg import grid
-from jointseg.bands import of_count
-from jointseg.errors import DataError
+from jointseg.area import grid
+from jointseg.config.schema import Settings
 from jointseg.inference import engine, lattice, roofs, stages
 from jointseg.inference.predictor import Precision, Predictor
 from jointseg.inference.source import Composites, strips
 from jointseg.models import checkpoint
 from jointseg.models.mask2former import CLASSES, FLOOR, Segmenter
 from jointseg.provenance import machine
-from jointseg.settings import Settings
+from jointseg.raster.bands import of_count
+from jointseg.runtime.errors import DataError
 
 log = logging.getLogger(__name__)
 

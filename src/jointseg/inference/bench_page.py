@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jointseg import raster
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 BELT_KM2 = 2.2e6
 HEAD = """# Inference
@@ -47,7 +47,7 @@ def keep(record: dict[str, Any], page: Path) -> None:
         [each for each in read(table) if key(each) != key(record)] + [record], key=lambda each: str(key(each))
     )
     for path, text in ((table, json.dumps(records, indent=1) + "\n"), (page, render(records, table.name))):
-        with raster.atomic(path) as part:
+        with atomic_write(path) as part:
             part.write_text(text, encoding="utf-8")
 
 

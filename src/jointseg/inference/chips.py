@@ -10,8 +10,7 @@ import numpy as np
 from affine import Affine
 from torch import Tensor
 
-from jointseg import grid, progress, raster
-from jointseg.errors import DataError
+from jointseg.area import grid
 from jointseg.inference import devices
 from jointseg.inference.blend import Bounds
 from jointseg.inference.engine import Mapper
@@ -19,6 +18,10 @@ from jointseg.inference.lattice import LR_M, Window
 from jointseg.inference.predictor import Precision, Predictor
 from jointseg.inference.products import FORMS
 from jointseg.inference.source import Composites
+from jointseg.raster import cog
+from jointseg.runtime import progress
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 # Windows kept for the chips that follow: those of two lattice rows of a reach some 15 km wide.
 KEPT_WINDOWS = 64
@@ -53,7 +56,7 @@ def isa_chips(
     form = FORMS["isa"]
     with (
         devices.claimed() as device,
-        raster.atomic(predictions) as folder,
+        atomic_write(predictions) as folder,
         progress.bar("ISA of test chips", len(chips), "chip") as bar,
     ):
         predictor = Predictor.load(method, segmentation, superres, precision, device)
@@ -72,7 +75,7 @@ def isa_chips(
                 for name in order:
                     bounds = places[name]
                     pixels = mapper.whole(source, bounds, epsg, kept)
-                    raster.write(
+                    cog.write(
                         folder / f"{name}.tif",
                         pixels,
                         crs=f"EPSG:{epsg}",

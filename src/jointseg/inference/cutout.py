@@ -6,10 +6,12 @@ from typing import Any
 import geopandas as gpd
 from affine import Affine
 
-from jointseg import progress, raster
-from jointseg.errors import DataError
 from jointseg.inference.chips import by_zone, chip_bounds
-from jointseg.raster_mosaic import Mosaic
+from jointseg.raster import cog
+from jointseg.raster.mosaic import Mosaic
+from jointseg.runtime import progress
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 
 def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]
     maps = {epsg: Mosaic(paths) for epsg, paths in by_zone(isa).items()}
-    with raster.atomic(predictions) as folder:
+    with atomic_write(predictions) as folder:
         folder.mkdir()
         for chip in progress.track(list(chips.itertuples()), f"chips of the {method} map", unit="chip"):
             if chip.epsg not in maps:
@@ -34,7 +36,7 @@ def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -
                     f"chip {chip.sample_id} lies in EPSG:{chip.epsg} but no tile of the map does; make it first"
                 )
             bounds = chip_bounds(chip)
-            raster.write(
+            cog.write(
                 folder / f"{chip.sample_id}.tif",
                 maps[chip.epsg].read(bounds),
                 crs=maps[chip.epsg].crs,

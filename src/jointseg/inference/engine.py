@@ -14,8 +14,7 @@ import torch
 from affine import Affine
 from torch import Tensor
 
-from jointseg import grid, progress, raster, raster_rows
-from jointseg.errors import DataError
+from jointseg.area import grid
 from jointseg.inference import devices, lattice
 from jointseg.inference.bands import Bands
 from jointseg.inference.blend import Bounds, blend
@@ -25,6 +24,10 @@ from jointseg.inference.products import FORMS, Products
 from jointseg.inference.source import Composites, Seen, strips
 from jointseg.inference.stages import stage
 from jointseg.provenance.work import work_key
+from jointseg.raster import cog_from_rows
+from jointseg.raster import io as raster_io
+from jointseg.runtime import progress
+from jointseg.runtime.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +213,7 @@ def isa(
         raise DataError(f"window_m is {window_m}: it must not exceed the tile's {tile_km * 1000} m; take a smaller one")
     if tile not in {path.stem for path in composites}:
         raise DataError(f"tile {tile} has no composite among {[path.name for path in composites]}; make it first")
-    with devices.claimed() as device, raster.small_cache(), one_thread():
+    with devices.claimed() as device, raster_io.small_cache(), one_thread():
         predictor = Predictor.load(method, segmentation, superres, precision, device)
         source = Composites(composites, predictor.bands, merged)
         if source.mosaic.crs != place.crs:
@@ -249,7 +252,7 @@ def _publish(bands: Bands, paths: dict[str, Path], place: grid.Tile, threads: in
     """Makes the COGs of a tile out of its finished rows."""
     for name, path in paths.items():
         form = FORMS[name]
-        raster_rows.write(
+        cog_from_rows.write(
             path,
             bands.path(name),
             shape=place.shape(1),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 LR_M = 10
 SEGMENTER_M = 32

@@ -7,8 +7,11 @@ from typing import Any
 
 import geopandas as gpd
 
-from jointseg import gdal, grid, raster, store
-from jointseg.errors import DataError
+from jointseg.area import grid
+from jointseg.raster import gdal_cli
+from jointseg.runtime import object_store
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 UNKNOWN = 255
 
@@ -35,17 +38,19 @@ def mosaic(*, isa: list[Path], study_area: Path, mosaic: Path, city: str, year: 
     counts = Counter(zones.values())
     target = max(sorted(counts), key=lambda crs: counts[crs])
     quoted = city.replace("'", "''")
-    with raster.atomic(mosaic) as part, tempfile.TemporaryDirectory() as folder:
+    with atomic_write(mosaic) as part, tempfile.TemporaryDirectory() as folder:
         joined = []
         for crs in sorted(counts, key=lambda crs: (crs == target, crs)):
             joined.append(f"{folder}/{crs[5:]}.vrt")
-            tiles = sorted(store.place(path.resolve() if path.exists() else path) for path in isa if zones[path] == crs)
-            gdal.run(["gdalbuildvrt", "-q", "-strict", "-srcnodata", str(UNKNOWN), joined[-1], *tiles])
+            tiles = sorted(
+                object_store.place(path.resolve() if path.exists() else path) for path in isa if zones[path] == crs
+            )
+            gdal_cli.run(["gdalbuildvrt", "-q", "-strict", "-srcnodata", str(UNKNOWN), joined[-1], *tiles])
         warp = ["gdalwarp", "-q", "-t_srs", target, "-r", "near", "-tr", "1", "1", "-tap"]
         warp += ["-srcnodata", str(UNKNOWN), "-dstnodata", str(UNKNOWN)]
         warp += ["-cutline", str(study_area), "-cl", "cities", "-cwhere", f"name='{quoted}'", "-crop_to_cutline"]
         # One thread: with more, the order of blocks in the file may change from run to run.
         warp += ["-of", "COG", "-co", "COMPRESS=DEFLATE", "-co", "BLOCKSIZE=512", "-co", "NUM_THREADS=1"]
         warp += ["-co", "OVERVIEW_RESAMPLING=NEAREST", "-co", "BIGTIFF=IF_SAFER"]
-        gdal.run([*warp, *joined, str(part)])
+        gdal_cli.run([*warp, *joined, str(part)])
     return {"tiles": sorted(path.stem for path in isa), "crs": target}

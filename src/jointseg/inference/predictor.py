@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jointseg.bands import RGB, of_count
-from jointseg.errors import DataError
 from jointseg.inference.lattice import LR_M
 from jointseg.inference.stages import stage
 from jointseg.models import checkpoint
 from jointseg.models.prog_esrgan import beside, upsample
+from jointseg.raster.bands import RGB, of_count
+from jointseg.runtime.errors import DataError
 
 REFLECTANCE_PER_DN = 1e-4
 DEFAULT_THRESHOLD = 0.5

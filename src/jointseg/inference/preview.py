@@ -7,7 +7,7 @@ import numpy as np
 from affine import Affine
 from matplotlib.figure import Figure
 
-from jointseg import grid, progress, raster
+from jointseg.area import grid
 from jointseg.inference import lattice
 from jointseg.inference.blend import Bounds, blend
 from jointseg.inference.engine import results
@@ -15,6 +15,10 @@ from jointseg.inference.lattice import LR_M
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Precision, Predictor
 from jointseg.inference.products import UNKNOWN
 from jointseg.inference.source import Composites
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime import progress
+from jointseg.runtime.files import atomic_write
 
 # A square with this share of ISA shows town and country side by side.
 ISA_SHARE = 0.4
@@ -72,9 +76,9 @@ def preview(
     image[:, ~known.repeat(LR_M, axis=0).repeat(LR_M, axis=1)] = 0
     transform = Affine(1, 0, bounds[0], 0, -1, bounds[3])
     names = predictor.bands[:3]
-    raster.write(rgb, image, crs=place.crs, transform=transform, nodata=0, descriptions=names, overviews="average")
-    labels, _, _ = raster.read(isa, bounds)
-    with raster.atomic(figure) as part:
+    cog.write(rgb, image, crs=place.crs, transform=transform, nodata=0, descriptions=names, overviews="average")
+    labels, _, _ = raster_io.read(isa, bounds)
+    with atomic_write(figure) as part:
         panels(dn10[:3], image, labels[0], f"{tile}, {year}").savefig(
             part, format="png", dpi=130, metadata={"Software": None}
         )
@@ -90,7 +94,7 @@ def busiest(isa: Path, bounds: Bounds, side_m: int) -> tuple[Bounds, float | Non
     minx, miny, maxx, maxy = bounds
     cells = []
     for top in range(maxy, miny, -STRIP_M):
-        strip = raster.read(isa, (minx, max(miny, top - STRIP_M), maxx, top))[0][0]
+        strip = raster_io.read(isa, (minx, max(miny, top - STRIP_M), maxx, top))[0][0]
         blocks = strip.reshape(strip.shape[0] // LR_M, LR_M, strip.shape[1] // LR_M, LR_M)
         cells.append(np.stack([(blocks == 1).sum((1, 3)), (blocks != UNKNOWN).sum((1, 3))]))
     sums = np.pad(np.concatenate(cells, axis=1), ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jointseg.bands import count_own, filled
-from jointseg.errors import DataError
 from jointseg.inference.blend import Bounds
 from jointseg.inference.lattice import LR_M, Window
 from jointseg.inference.stages import stage
-from jointseg.raster_mosaic import Mosaic
+from jointseg.raster.bands import count_own, filled
+from jointseg.raster.mosaic import Mosaic
+from jointseg.runtime.errors import DataError
 
 CLEAR = "clear"
 

@@ -10,13 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
-from jointseg.bands import of_count, shown
-from jointseg.errors import DataError
 from jointseg.models import discriminator, mask2former
 from jointseg.models.direct import DirectSegmenter
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.models.single_esrgan import SingleESRGAN
-from jointseg.raster import atomic
+from jointseg.raster.bands import of_count, shown
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "prog_esrgan": ProgESRGAN,
@@ -71,7 +71,7 @@ def save(
     """Write weights and header; `architecture` is {"name": ..., "kwargs": {...}}, `extra` any JSON-able facts."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     header = {"architecture": architecture, "normalisation": normalisation, "trained": extra}
-    with atomic(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_bytes(serialise(tensors, {HEADER: json.dumps(header, sort_keys=True)}))
 
 

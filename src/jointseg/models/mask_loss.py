@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointseg.processes import everywhere
+from jointseg.runtime.distributed import everywhere
 
 UNKNOWN = 255
 OVERSAMPLING = 3  # candidates per point kept, from which the least certain ones are taken

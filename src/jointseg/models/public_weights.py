@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from jointseg.errors import DataError
 from jointseg.models.rrdb import RRDBNet
+from jointseg.runtime.errors import DataError
 
 # Of R, G, B in 0..1: what images for networks trained on photographs are stretched to.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 RESIDUAL_SCALE = 0.2
 NEGATIVE_SLOPE = 0.2

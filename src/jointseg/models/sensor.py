@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointseg.sensor import PSF_SIGMA_M
+from jointseg.raster.sentinel2_psf import PSF_SIGMA_M
 
 SCALE = 10
 PSF_TAPS = 32  # 1 m pixels along the side of the point spread's kernel: three sigma on either side

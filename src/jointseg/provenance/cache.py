@@ -7,8 +7,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from jointseg.errors import DataError
 from jointseg.provenance.digest import Entry, file_digest, tree_files, tree_hash
+from jointseg.runtime.errors import DataError
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from jointseg import templates
 from jointseg.provenance import model_facts
 from jointseg.provenance.released import ISA, NOT_ISA, UNKNOWN, Run
+from jointseg.runtime import templates
 
 DATA_CARD, MODEL_CARD = (Path(__file__).with_name(f"{name}_card.md.j2") for name in ("data", "model"))
 METRICS = {"f1": "F1", "iou": "IoU", "precision": "Precision", "recall": "Recall", "overall_accuracy": "Overall"}

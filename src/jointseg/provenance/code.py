@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from jointseg.errors import DataError
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.syntax import AROUND, NAMED, PART_DIGITS, is_text, parts_of, read
+from jointseg.runtime.errors import DataError
 
 SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the package
 LOCK_FILE = "requirements.lock"

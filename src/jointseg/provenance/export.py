@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from jointseg import raster
-from jointseg.errors import DataError
 from jointseg.provenance import cards, crate, stac, statement
 from jointseg.provenance.code import SOURCE
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.released import Run, gather
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def release(
     """
     results = catalogue.parent
     run = gather(manifests, {"isa": isa, "mosaics": mosaics}, report, results, settings)
-    with raster.atomic(catalogue) as part:
+    with atomic_write(catalogue) as part:
         part.mkdir()
         flow = _copy_workflow(part, workflow, run)
         stac.write(part, run)

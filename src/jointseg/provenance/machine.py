@@ -33,7 +33,7 @@ def software() -> dict[str, Any]:
     versions = {name: metadata.version(name) for name in used} | {"python": platform.python_version()}
     if "rasterio" in loaded:
         versions["gdal (rasterio)"] = sys.modules["rasterio"].__gdal_version__
-    if "jointseg.gdal" in sys.modules:
+    if "jointseg.raster.gdal_cli" in sys.modules:
         versions["gdal (tools)"] = _said(["gdalinfo", "--version"], home) or "none"
     return {
         **commit(home),

@@ -9,8 +9,8 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jointseg.errors import DataError
 from jointseg.provenance.digest import Entry
+from jointseg.runtime.errors import DataError
 
 SCHEMA = "jointseg/manifest/1"
 FOLDER = "manifests"  # in a results folder

@@ -8,10 +8,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from jointseg.errors import DataError
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Manifest
 from jointseg.provenance.released import Made, Run, flat
+from jointseg.runtime.errors import DataError
 
 HEADER = "jointseg"  # as models.checkpoint writes it; without torch here
 VERSIONS = ("python", "torch", "transformers", "numpy")

@@ -17,13 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from jointseg import notes, raster, store
-from jointseg.errors import DataError, PassingError
 from jointseg.provenance import machine, stored
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.code import code_digest, code_parts, environment
 from jointseg.provenance.digest import tree_hash
 from jointseg.provenance.manifest import SCHEMA, results_of, sealed
+from jointseg.runtime import job_status, object_store
+from jointseg.runtime.errors import DataError, PassingError
+from jointseg.runtime.files import atomic_write, remove_partial_files, remove_path
 
 log = logging.getLogger(__name__)
 
@@ -48,27 +49,27 @@ def run_job(snakemake: Any, function: Step) -> None:
             input before in the same run, says the same at once.
     """
     job = _label(snakemake)
-    kept = str(store.named(snakemake.log[0])) if len(snakemake.log) else ""
+    kept = str(object_store.named(snakemake.log[0])) if len(snakemake.log) else ""
     signal.signal(signal.SIGTERM, _terminated)
-    before = notes.failure(job)
-    if before is not None and before.cause == notes.INPUT:
+    before = job_status.failure(job)
+    if before is not None and before.cause == job_status.INPUT:
         _fail(snakemake, before, 1)
     try:
         _log_to(snakemake.log)
         with _announced(job):
             _run(snakemake, function)
-        notes.forget(job)
+        job_status.forget(job)
     except DataError as error:
         log.exception("bad input")
-        cause = notes.PASSING if isinstance(error, PassingError) else notes.INPUT
-        _fail(snakemake, notes.Failure(job, str(error), kept, cause), 1)
+        cause = job_status.PASSING if isinstance(error, PassingError) else job_status.INPUT
+        _fail(snakemake, job_status.Failure(job, str(error), kept, cause), 1)
     except Exception as error:
         log.exception("the step failed")
         where = f" (see {kept})" if kept else ""
-        _fail(snakemake, notes.Failure(job, f"{type(error).__name__}: {error}{where}", kept, notes.ERROR), 1)
+        _fail(snakemake, job_status.Failure(job, f"{type(error).__name__}: {error}{where}", kept, job_status.ERROR), 1)
     except (KeyboardInterrupt, SystemExit) as stop:
         status = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else stop.code
-        failure = notes.Failure(job, "stopped before it was done", kept, notes.STOPPED)
+        failure = job_status.Failure(job, "stopped before it was done", kept, job_status.STOPPED)
         _fail(snakemake, failure, status if isinstance(status, int) else 1)
 
 
@@ -84,7 +85,7 @@ def _run(snakemake: Any, function: Step) -> None:
     hashes = HashCache(results / KEPT / "hashes.sqlite")
     for output in [*_flat(named_outputs), manifest]:
         output.parent.mkdir(parents=True, exist_ok=True)
-        raster.remove_parts(output)
+        remove_partial_files(output)
 
     taken = _artefacts(inputs, hashes)
     started = datetime.now(UTC)
@@ -136,7 +137,7 @@ def _label(snakemake: Any) -> str:
 def _log_to(names: Any) -> None:
     handlers: list[logging.Handler] = [logging.NullHandler()]
     if len(names):
-        log_file = store.named(names[0])
+        log_file = object_store.named(names[0])
         log_file.parent.mkdir(parents=True, exist_ok=True)
         handlers = [logging.FileHandler(log_file, mode="w", encoding="utf-8")]
     logging.raiseExceptions = False  # on a full disk the one line on standard error is what is left to say
@@ -150,11 +151,11 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _fail(snakemake: Any, failure: notes.Failure, status: int) -> NoReturn:
+def _fail(snakemake: Any, failure: job_status.Failure, status: int) -> NoReturn:
     for path in snakemake.output:
-        raster.remove(store.named(path))
+        remove_path(object_store.named(path))
     failure = replace(failure, why=" ".join(failure.why.split()))
-    notes.fail(failure)
+    job_status.fail(failure)
     print(failure.line(), file=sys.stderr, flush=True)
     raise SystemExit(status)
 
@@ -162,11 +163,11 @@ def _fail(snakemake: Any, failure: notes.Failure, status: int) -> NoReturn:
 @contextmanager
 def _announced(job: str) -> Iterator[None]:
     """Tells `jointseg run` which job this process is, beside the state of its bars."""
-    note = notes.own(".job")
+    note = job_status.own(".job")
     if note is None:
         yield
         return
-    notes.write(note, {"job": job, "started": time.time()})
+    job_status.write(note, {"job": job, "started": time.time()})
     try:
         yield
     finally:
@@ -174,7 +175,7 @@ def _announced(job: str) -> Iterator[None]:
 
 
 def _paths(value: Any) -> Path | list[Path]:
-    return store.named(value) if isinstance(value, str) else [store.named(each) for each in value]
+    return object_store.named(value) if isinstance(value, str) else [object_store.named(each) for each in value]
 
 
 def _flat(named: dict[str, Path | list[Path]]) -> list[Path]:
@@ -255,7 +256,7 @@ def _source(function: Step) -> Path:
 
 
 def _write(path: Path, written: dict[str, Any]) -> None:
-    with raster.atomic(path) as part:
+    with atomic_write(path) as part:
         part.write_text(sealed(plain(written)), encoding="utf-8")
 
 
@@ -264,7 +265,7 @@ def _keep_parts(results: Path, module: str, source: Path) -> None:
     kept = _parts_file(results, code_digest(module, source))
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with raster.atomic(kept) as part:
+        with atomic_write(kept) as part:
             part.write_text(json.dumps(code_parts(module, source), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from jointseg import grid, raster
-from jointseg.errors import DataError
+from jointseg.area import grid
 from jointseg.provenance.manifest import Artefact, Manifest, read
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 READERS = 4  # threads that count pixels; as many as the rule `release` asks for
 # The pixel codes of a map.
@@ -149,7 +150,7 @@ def _cover(path: Path) -> Cover:
     """Counts a map block by block. The UTM scale is taken at the middle of each block."""
     codes = (NOT_ISA, ISA, UNKNOWN)
     pixels, km2 = dict.fromkeys(codes, 0), dict.fromkeys(codes, 0.0)
-    with raster.opened(path) as source:
+    with raster_io.opened(path) as source:
         epsg = source.crs.to_epsg()
         pixel_km2 = abs(source.transform.a * source.transform.e) / 1e6
         for _, window in source.block_windows(1):

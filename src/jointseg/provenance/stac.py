@@ -8,8 +8,8 @@ from typing import Any
 import pystac
 from rasterio.warp import transform_bounds, transform_geom
 
-from jointseg import raster
 from jointseg.provenance.released import ISA, NOT_ISA, UNKNOWN, Cover, Made, Run
+from jointseg.raster import io as raster_io
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
@@ -80,7 +80,7 @@ def _collection(name: str, items: list[pystac.Item], run: Run) -> pystac.Collect
 def _item(collection: str, made: Made, run: Run) -> pystac.Item:
     path = run.results / made.inside
     year, place = path.parent.name, path.stem
-    with raster.opened(path) as source:
+    with raster_io.opened(path) as source:
         crs, bounds, shape, transform = source.crs, source.bounds, source.shape, source.transform
     corners = [(bounds.left, bounds.bottom), (bounds.right, bounds.bottom), (bounds.right, bounds.top)]
     ring = [*corners, (bounds.left, bounds.top), corners[0]]

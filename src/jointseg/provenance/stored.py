@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from jointseg import store
-from jointseg.errors import DataError
 from jointseg.provenance.digest import Entry
 from jointseg.provenance.manifest import FOLDER, is_sealed
+from jointseg.runtime import object_store
+from jointseg.runtime.errors import DataError
 
 # The rule that makes the rasters of a folder of the results, one a year and tile.
 MAKERS = {"sentinel2/composites": "composite", "sentinel2/merged": "composite", "isa": "isa"}
@@ -26,10 +26,10 @@ def entry(path: Path) -> Entry:
     if kind is None:
         raise DataError(f"{path} is not there; make it again")
     manifest = Path(folder.removesuffix(kind)) / FOLDER / MAKERS[kind] / year / f"{path.stem}.json"
-    content = store.read(manifest)
+    content = object_store.read(manifest)
     if not is_sealed(content):
         raise DataError(f"{manifest} is not what the job wrote; make {path} again")
     told = next((each for each in json.loads(content)["outputs"] if each["path"] == path.as_posix()), None)
-    if told is None or store.size(path) != told["size"]:
+    if told is None or object_store.size(path) != told["size"]:
         raise DataError(f"{path} is not what {manifest} tells; make it again")
     return Entry(path.as_posix(), told["size"], told["sha256"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import rasterio
 from rasterio.errors import RasterioError
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import safe
 from jointseg.sentinel2.clouds import mask_of
 from jointseg.sentinel2.items import scene_of

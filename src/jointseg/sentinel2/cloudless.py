@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from scipy.ndimage import binary_dilation, convolve, distance_transform_edt
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.clouds import CLOUD, NO_DATA, SHADOW, UNCLASSIFIED
 from jointseg.sentinel2.pixels import RES_M, Bounds, Shift
 from jointseg.sentinel2.radiometry import check_reflectance

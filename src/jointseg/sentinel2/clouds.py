@@ -5,7 +5,7 @@ from collections.abc import Container, Sequence
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS
 
 # Classes of the L2A scene classification: 0 no data, 1 saturated, 2 dark, 3 cloud shadow, 4 vegetation,

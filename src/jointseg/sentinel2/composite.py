@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jointseg import raster
-from jointseg.errors import DataError
-from jointseg.grid import Tile, parse_tile
-from jointseg.progress import bar, track
+from jointseg.area.grid import Tile, parse_tile
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.progress import bar, track
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import cloudless, clouds, earthengine, register, stac
 from jointseg.sentinel2 import dates as several
@@ -117,7 +118,7 @@ def composite(
         facts |= _read_how(reader)
         names = _names(bands, method, listed)
         about = {"year": str(year), "tile": tile}
-        with raster.Writer(
+        with cog.Writer(
             composite,
             shape=place.shape(RES_M),
             count=len(names),
@@ -158,7 +159,7 @@ def _names(bands: list[str], method: str, scenes: list[Scene]) -> list[str]:
 
 
 def _write(
-    writer: raster.Writer,
+    writer: cog.Writer,
     spool: Spool,
     scenes: list[Scene],
     names: list[str],
@@ -271,8 +272,8 @@ def _fits(spool: Spool, bands: list[str], base: np.ndarray | None) -> list[list[
 
 def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
     """uint16 [bands, rows, columns] of the base year's composite of the same tile."""
-    base, transform, crs = raster.read(reference)
-    with raster.opened(reference) as source:
+    base, transform, crs = raster_io.read(reference)
+    with raster_io.opened(reference) as source:
         names = [name or "" for name in source.descriptions]
     if crs != tile.crs or transform != tile.transform(RES_M) or base.shape[1:] != tile.shape(RES_M):
         raise DataError(f"{reference} is not a composite of tile {tile.id}; give the base year's of the same tile")

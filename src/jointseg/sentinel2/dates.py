@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jointseg import raster
-from jointseg.bands import MERGED, RGB
-from jointseg.errors import DataError
-from jointseg.grid import Tile
-from jointseg.progress import track
+from jointseg.area.grid import Tile
+from jointseg.raster import cog
+from jointseg.raster.bands import MERGED, RGB
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.progress import track
 from jointseg.sentinel2 import merge
 from jointseg.sentinel2 import normalise as relative
 from jointseg.sentinel2.merge import REACH_PX, Date
@@ -82,7 +82,7 @@ def write(
     known = 0
     with (
         tempfile.TemporaryFile(dir=path.parent) as file,
-        raster.Writer(
+        cog.Writer(
             path,
             shape=shape,
             count=len(MERGED),

@@ -12,8 +12,8 @@ import numpy as np
 from affine import Affine
 from rasterio.io import MemoryFile
 
-from jointseg.errors import DataError
-from jointseg.grid import Tile, transformer
+from jointseg.area.grid import Tile, transformer
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.asking import AnswerError
 from jointseg.sentinel2.earthengine_client import asked, client
 from jointseg.sentinel2.pixels import RES_M, STILL, Bounds, Shift, continuous, nearest, shape_of

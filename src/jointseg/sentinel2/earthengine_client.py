@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from jointseg.errors import DataError, PassingError
+from jointseg.runtime.errors import DataError, PassingError
 from jointseg.sentinel2 import asking
 from jointseg.sentinel2.asking import Answer, AnswerError, ask
 

@@ -6,7 +6,7 @@ from urllib.parse import urljoin, urlsplit
 import shapely
 import shapely.geometry
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, offset_of_baseline, utc
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jointseg import raster
+from jointseg.runtime.files import atomic_write, remove_path
 from jointseg.sentinel2.observe import Reader
 from jointseg.sentinel2.pixels import STILL, Bounds, Shift, shape_of
 from jointseg.sentinel2.scene import Scene
@@ -73,7 +73,7 @@ class Kept:
     def drop(self) -> None:
         """Removes the pieces: the composite is whole."""
         if self.folder.exists():
-            raster.remove(self.folder)
+            remove_path(self.folder)
 
     def _name(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift) -> str:
         asked: dict[str, Any] = {
@@ -114,5 +114,5 @@ class Kept:
             "sha256": hashlib.sha256(packed).hexdigest(),
             "warped": self.warped.get(scene.id),
         }
-        with self._lock, raster.atomic(path) as part:  # two threads may be given the same answer
+        with self._lock, atomic_write(path) as part:  # two threads may be given the same answer
             part.write_bytes(json.dumps(header, sort_keys=True).encode() + b"\n" + packed)

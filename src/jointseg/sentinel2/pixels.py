@@ -13,8 +13,8 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from jointseg.errors import DataError
-from jointseg.grid import Tile
+from jointseg.area.grid import Tile
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import lanczos
 from jointseg.sentinel2.archive import local
 from jointseg.sentinel2.scene import Scene

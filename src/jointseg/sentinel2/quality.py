@@ -13,10 +13,11 @@ import rasterio
 from rasterio.windows import Window
 from scipy.ndimage import label
 
-from jointseg import raster
-from jointseg.errors import DataError
-from jointseg.grid import area_scale
-from jointseg.progress import track
+from jointseg.area.grid import area_scale
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 from jointseg.sentinel2 import quality_figure
 from jointseg.sentinel2.combine import WIDENED
 from jointseg.sentinel2.normalise import MIN_PIXELS, STABLE_SIGMAS
@@ -117,12 +118,12 @@ def quality(
         views.append(view)
         whole.add(tally)
     rows.append(_row(ALL, level, whole, bands))
-    with raster.atomic(table) as part, open(part, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(table) as part, open(part, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     drifts = {band: (rows[-1][f"drift_{band}"], rows[-1][f"spread_{band}"]) for band in bands}
-    with raster.atomic(figure) as part:
+    with atomic_write(figure) as part:
         quality_figure.draw(part, str(year), whole.looks, views, drifts)
     return {
         "known_share": rows[-1]["known_share"],
@@ -142,8 +143,8 @@ def judge(path: Path, base: Path | None, year: str, bands: list[str], cells: int
         cells: side of the small picture.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(raster.opened(path))
-        reference = None if base is None else stack.enter_context(raster.opened(base))
+        source = stack.enter_context(raster_io.opened(path))
+        reference = None if base is None else stack.enter_context(raster_io.opened(base))
         _check(source, reference, year, bands)
         tally = _told(source.tags(), bands)
         unknown = np.zeros(source.shape, dtype=bool)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jointseg.grid import transformer
+from jointseg.area.grid import transformer
 
 INK, LINE, UNKNOWN, BAR = "#22303c", "#2f7f86", "#c4cace", "#c4402d"
 # Cells of the map in all, and the most of one tile: a cell is drawn as a pixel or less.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.scene import OFFSET_DN, Scene
 
 # From baseline 04.00 on 1000 is added to the DN, and where the offset says so has to be taken off again, once: 0.1 in

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.contrast import FAR_PX, SIGMA_PX, STILL, Contrast, contrast, correlation, medians_of_others
 from jointseg.sentinel2.pixels import RES_M
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jointseg.errors import DataError
-from jointseg.grid import Tile, parse_tile
+from jointseg.area.grid import Tile, parse_tile
+from jointseg.config.schema import Settings
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import register
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.cloudless import HALO_M
@@ -18,7 +19,6 @@ from jointseg.sentinel2.observe import widened
 from jointseg.sentinel2.pixels import RES_M, Bounds, bounds_of, shape_of
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS
 from jointseg.sentinel2.spool import REMOTE_ROWS, strips
-from jointseg.settings import Settings
 
 PIXEL_BYTES = 2
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import shapely
 
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds
 from jointseg.sentinel2.scene import Asset, Scene, utc
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import shapely
 
-from jointseg.errors import DataError
-from jointseg.grid import Tile, transformer
+from jointseg.area.grid import Tile, transformer
+from jointseg.runtime.errors import DataError
 
 LEVELS = ("L1C", "L2A")
 # Reflectance is stored times 10000; from baseline 04.00 (2022-01-25) on, 1000 is added to it.

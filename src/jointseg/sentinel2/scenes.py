@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from jointseg.errors import DataError
-from jointseg.grid import Tile, parse_tile
-from jointseg.raster import atomic
+from jointseg.area.grid import Tile, parse_tile
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import clouds, earthengine, stac
 from jointseg.sentinel2.scene import LEVELS, Scene, covers
@@ -91,7 +91,7 @@ def scenes(
         "max_cloud_percent": max_cloud_percent,
         "scenes": [scene.record() for scene in kept],
     }
-    with atomic(scenes) as part:
+    with atomic_write(scenes) as part:
         part.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
     return {
         "scenes": [scene.id for scene in kept],

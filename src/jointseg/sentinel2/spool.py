@@ -12,8 +12,8 @@ from typing import IO
 import numpy as np
 import rasterio
 
-from jointseg.errors import DataError
-from jointseg.grid import Tile
+from jointseg.area.grid import Tile
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.observe import Observer
 from jointseg.sentinel2.pixels import bounds_of
 

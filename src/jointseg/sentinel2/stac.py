@@ -10,8 +10,8 @@ import rasterio
 import requests
 from rasterio.errors import RasterioError
 
-from jointseg.errors import DataError, PassingError
-from jointseg.grid import Tile
+from jointseg.area.grid import Tile
+from jointseg.runtime.errors import DataError, PassingError
 from jointseg.sentinel2 import asking
 from jointseg.sentinel2.asking import Answer, AnswerError, ask
 from jointseg.sentinel2.items import scene_of

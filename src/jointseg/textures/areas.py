@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 BRIGHTEST = 0.3  # reflectance of the display value 255
 

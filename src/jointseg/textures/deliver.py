@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from shapely.geometry import box
 
-from jointseg import raster
 from jointseg.dataset.contract import KINDS, SPLITS, UNKNOWN_LABEL
 from jointseg.dataset.moments import Moments, sums
-from jointseg.errors import DataError
-from jointseg.progress import track
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 from jointseg.textures import areas as mosaics
 from jointseg.textures.looks import PIXEL, Looks, looks
 
@@ -64,7 +65,7 @@ def textures(
         rng = np.random.default_rng([seed, place])
         area = mosaics.read(Path(folder), entry, colours)
         seen = looks(area.image, dates, rng)
-        with raster.atomic(made) as part:
+        with atomic_write(made) as part:
             part.mkdir()
             for number, (split, top, left) in enumerate(_places(area, splits, buffer_m, chip_m, place % 2 > 0), 1):
                 files = _chip(area, seen, top, left, chip_m)
@@ -80,9 +81,9 @@ def textures(
         )
     shapes = [box(row["minx"], row["miny"], row["minx"] + chip_m, row["miny"] + chip_m) for row in rows]
     outlined = gpd.GeoDataFrame(pd.DataFrame(rows), geometry=shapes, crs=CRS)
-    with raster.atomic(index) as part:
+    with atomic_write(index) as part:
         outlined.to_parquet(part)
-    with raster.atomic(statistics) as part:
+    with atomic_write(statistics) as part:
         part.write_text(json.dumps({kind: each.summary() for kind, each in moments.items()}, indent=1) + "\n")
     return {"chips": count, "simulated": "the 10 m images"}
 
@@ -147,7 +148,7 @@ def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int
 def _write(folder: Path, row: dict[str, Any], files: dict[str, np.ndarray]) -> None:
     for kind, array in files.items():
         form = KINDS[kind]
-        raster.write(
+        cog.write(
             folder / Path(row[kind]).name,
             array,
             crs=CRS,

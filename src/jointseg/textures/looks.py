@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from jointseg.rehearsal.sensors import SIGMA_M
 from jointseg.sentinel2.lanczos import LOBES, TAPS, moved
 from jointseg.sentinel2.merge import REACH_PX, Date, merge
+from jointseg.synthetic.sensors import SIGMA_M
 
 PIXEL = 10
 MARGIN_PX = 6  # ground around the place, mirrored, so that its edges are seen too

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jointseg import processes
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import discriminator
 from jointseg.models.prog_esrgan import ProgESRGAN
+from jointseg.runtime import distributed
 from jointseg.training import backbone as backbones
 from jointseg.training import generator, losses
 from jointseg.training.backbone import Backbone
@@ -54,8 +54,8 @@ def superres_adversarial(
         DataError: the stage-2 checkpoint is of another model, normalisation or kind, or is trained to stage 1 only.
     """
     arguments = dict(locals())
-    if processes.to_spread(training["devices"]):
-        return processes.spread(superres_adversarial, training["devices"], arguments)
+    if distributed.to_spread(training["devices"]):
+        return distributed.spread(superres_adversarial, training["devices"], arguments)
     prepare(seed, threads)
     data = generator.Data(index, statistics, chips, training["jitter"])
     network = generator.load(stage2, 2, model, data)

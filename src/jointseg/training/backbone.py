@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import public_weights
 from jointseg.models.mask2former import Segmenter
 from jointseg.models.public_weights import IMAGENET_MEAN, IMAGENET_STD
+from jointseg.runtime.errors import DataError
 
 KINDS = ("efficientnet_lite0", "vgg19", "segmenter")
 

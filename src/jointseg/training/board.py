@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jointseg import raster
+from jointseg.runtime.files import remove_path
 
 
 class Board:
@@ -21,7 +21,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter  # seconds to import
 
             if start == 0:
-                raster.remove(Path(folder))
+                remove_path(Path(folder))
             self._writer = SummaryWriter(folder, purge_step=start + 1)
 
     @property

@@ -11,10 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import STAGE1_SCALE, ProgESRGAN, upsample
 from jointseg.models.single_esrgan import SingleESRGAN
+from jointseg.runtime.errors import DataError
 from jointseg.training import loop, losses
 from jointseg.training.loop import History, device, to_display, write_panel
 from jointseg.training.patches import RGB, SCALE, Patches

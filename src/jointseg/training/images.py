@@ -9,13 +9,15 @@ import torch
 from affine import Affine
 from torch import nn
 
-from jointseg import raster
-from jointseg.bands import OWN, filled
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
-from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import beside, upsample
-from jointseg.progress import track
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import OWN, filled
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
+from jointseg.runtime.progress import track
 from jointseg.training.generator import ARCHITECTURES
 from jointseg.training.patches import RGB, SCALE
 
@@ -56,11 +58,11 @@ def superres_chips(
     mean, std = (np.asarray(normalisation[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
     table = pd.read_parquet(index, columns=["sample_id", "lr"]).sort_values("sample_id")
     root = Path(chips[0]).parent
-    with raster.atomic(images) as folder:
+    with atomic_write(images) as folder:
         folder.mkdir()
         for chip in track(list(table.itertuples()), f"chips at 1 m, {method}", unit="chip"):
-            dn, transform, crs = raster.read(root / chip.lr)
-            raster.write(
+            dn, transform, crs = raster_io.read(root / chip.lr)
+            cog.write(
                 folder / f"{chip.sample_id}.tif",
                 sharpen(dn, network, mean, std, channels),
                 crs=crs,

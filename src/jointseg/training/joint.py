@@ -11,12 +11,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from jointseg import processes
-from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask_loss import UNKNOWN, LossWeights
 from jointseg.models.prog_esrgan import RGB, beside, upsample
 from jointseg.models.sensor import seen_at_10m
+from jointseg.runtime import distributed
+from jointseg.runtime.errors import DataError
 from jointseg.training import generator as generators
 from jointseg.training import loop, losses
 from jointseg.training.loader import Batch
@@ -228,8 +228,8 @@ def joint(
         DataError: a checkpoint of another kind, normalisation or method, or a generator not trained to 1 m.
     """
     arguments = dict(locals())
-    if processes.to_spread(training["devices"]):
-        return processes.spread(joint, training["devices"], arguments)
+    if distributed.to_spread(training["devices"]):
+        return distributed.spread(joint, training["devices"], arguments)
     loop.prepare(seed, threads)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     made, of_generator = checkpoints.load(superres, generators.ARCHITECTURES, normalisation)

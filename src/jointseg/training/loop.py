@@ -15,9 +15,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from jointseg import processes
-from jointseg.errors import DataError
-from jointseg.raster import atomic
+from jointseg.runtime import distributed
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -31,7 +31,7 @@ def prepare(seed: int, threads: int) -> None:
     On a CPU the same seed and number of threads give the same bytes; another number of threads sums in another order.
     On a GPU some gradients (of interpolation and sampling) have no deterministic kernel and only a warning is given.
     """
-    torch.set_num_threads(max(threads // processes.count(), 1))
+    torch.set_num_threads(max(threads // distributed.count(), 1))
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs 4 %
@@ -39,7 +39,7 @@ def prepare(seed: int, threads: int) -> None:
 
 def sow(seed: int, step: int) -> None:
     """Seed torch for one step, so that what networks draw (dropped paths) does not depend on where a run was resumed."""
-    drawn = np.random.SeedSequence([seed, step, processes.rank()]).generate_state(1, np.uint64)
+    drawn = np.random.SeedSequence([seed, step, distributed.rank()]).generate_state(1, np.uint64)
     torch.manual_seed(int(drawn[0]))
 
 
@@ -119,7 +119,7 @@ class Descent:
         if bool(torch.isfinite(loss)):
             loss.backward()
             weights = [value for group in self.optimizer.param_groups for value in group["params"]]
-            processes.sum_gradients(weights)
+            distributed.sum_gradients(weights)
             norm = torch.nn.utils.clip_grad_norm_(weights, self.clip or math.inf)
         if not bool(torch.isfinite(norm)):
             self.bad += 1
@@ -166,7 +166,7 @@ class History:
         return list(dict.fromkeys(name for row in self.rows for name in row if name != "step"))
 
     def write(self, path: Path) -> None:
-        with atomic(path) as beside, beside.open("w", newline="") as file:
+        with atomic_write(path) as beside, beside.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["step", *self.names])
             for row in self.rows:
@@ -214,5 +214,5 @@ def panel(
 
 def write_panel(path: Path, drawn: Figure) -> None:
     """The panel as PNG, the same bytes for the same content."""
-    with matplotlib.rc_context({"font.size": 8}), atomic(path) as beside:
+    with matplotlib.rc_context({"font.size": 8}), atomic_write(path) as beside:
         drawn.savefig(beside, format="png", metadata={"Software": None})

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jointseg.errors import DataError
-from jointseg.processes import everywhere
+from jointseg.runtime.distributed import everywhere
+from jointseg.runtime.errors import DataError
 
 
 def l1(prediction: Tensor, target: Tensor, valid: Tensor, reach_px: int = 0) -> Tensor:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointseg.bands import corners, count_own, finer, of_count, shown
 from jointseg.dataset.reader import ChipDataset
-from jointseg.errors import DataError
+from jointseg.raster.bands import corners, count_own, finer, of_count, shown
+from jointseg.runtime.errors import DataError
 from jointseg.training.loop import gains, turn
 
 SCALE = 10  # 1 m pixels along the side of a 10 m pixel

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from jointseg import processes, raster
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.dataset.reader import ChipDataset
-from jointseg.errors import DataError
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask2former import Segmenter, build
 from jointseg.models.mask_loss import UNKNOWN, LossWeights
+from jointseg.raster import io as raster_io
+from jointseg.runtime import distributed
+from jointseg.runtime.errors import DataError
 from jointseg.training import loop
 from jointseg.training.loader import Batch
 from jointseg.training.state import State
@@ -92,8 +93,8 @@ class Images:
 
     def _read(self, sample_id: str) -> tuple[np.ndarray, np.ndarray]:
         """(uint16 [channels, h, w], label uint8 [h, w] that is 255 wherever the image is unknown)."""
-        image = raster.read(self.folder / f"{sample_id}.tif")[0]
-        label = raster.read(self.chips.root / self.chips.table.loc[sample_id, "label"])[0][0]
+        image = raster_io.read(self.folder / f"{sample_id}.tif")[0]
+        label = raster_io.read(self.chips.root / self.chips.table.loc[sample_id, "label"])[0][0]
         if image.shape != (self.channels, *label.shape):
             raise DataError(
                 f"image {self.folder / sample_id}.tif is {image.shape}, expected {self.channels} bands of {label.shape}; "
@@ -265,8 +266,8 @@ def segmentation(
     """
     arguments = dict(locals())
     recipe = Recipe.read(training)
-    if processes.to_spread(recipe.devices):
-        return processes.spread(segmentation, recipe.devices, arguments)
+    if distributed.to_spread(recipe.devices):
+        return distributed.spread(segmentation, recipe.devices, arguments)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     root = Path(chips[0]).parent
     loop.prepare(seed, threads)

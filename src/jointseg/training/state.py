@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from jointseg import raster
 from jointseg.provenance.work import work_key
+from jointseg.runtime.files import atomic_write, remove_partial_files, remove_path
 from jointseg.training.loop import device
 
 log = logging.getLogger(__name__)
@@ -60,12 +60,12 @@ class State:
     def save(self, content: dict[str, Any]) -> None:
         """Writes the file beside and renames it: a killed writer leaves the older one."""
         assert self.path is not None
-        raster.remove_parts(self.path)
-        with raster.atomic(self.path) as part:
+        remove_partial_files(self.path)
+        with atomic_write(self.path) as part:
             torch.save({**content, "key": self.key}, part)
         self._written = time.monotonic()
 
     def drop(self) -> None:
         """Removes the file: what was trained is written."""
         if self.path is not None:
-            raster.remove(self.path)
+            remove_path(self.path)

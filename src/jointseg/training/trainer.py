@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from jointseg import processes
-from jointseg.errors import DataError
-from jointseg.progress import bar
+from jointseg.runtime import distributed
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.progress import bar
 from jointseg.training import loop
 from jointseg.training.board import Board
 from jointseg.training.loader import Batch, ahead
@@ -67,9 +67,9 @@ class Trainer(Generic[M]):
         self.what, self.network, self.descents, self.training, self.seed = what, network, descents, training, seed
         self.validate, self.panel, self.state, self.threads = validate, panel, state, threads
         self.networks: dict[str, nn.Module] = {"network": network, **(others or {})}
-        places = range(processes.rank(), training["batch"], processes.count())
+        places = range(distributed.rank(), training["batch"], distributed.count())
         if not places:
-            raise DataError(f"batch {training['batch']} is less than the {processes.count()} devices that share it")
+            raise DataError(f"batch {training['batch']} is less than the {distributed.count()} devices that share it")
         self._batch = lambda step: batch(step, places)
         self.average = loop.Average(network, training["ema"])
         self.history = loop.History()
@@ -85,7 +85,7 @@ class Trainer(Generic[M]):
     @property
     def first(self) -> bool:
         """Whether this process is the one that validates and writes."""
-        return processes.rank() == 0
+        return distributed.rank() == 0
 
     def rate(self, step: int, base: str = "learning_rate") -> float:
         """The learning rate of a step; `base` names the setting that it starts from."""

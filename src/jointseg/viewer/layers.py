@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jointseg import grid, raster
 from jointseg.accuracy.product_reader import Codes
-from jointseg.errors import DataError
-from jointseg.product_codes import nearest_year
+from jointseg.area import grid
+from jointseg.raster import io as raster_io
+from jointseg.raster.product_codes import nearest_year
+from jointseg.runtime.errors import DataError
 
 IMAGE, CLASSES, PRODUCT = "image", "classes", "product"
 # Folder below the results, kind, title. {year} is the name of the folder that holds the files.
@@ -43,15 +44,15 @@ class Layer:
     kind: str
     year: int
     epsg: int
-    files: tuple[tuple[Path, raster.Bounds], ...]
+    files: tuple[tuple[Path, raster_io.Bounds], ...]
     codes: Codes | None = None
 
     @cached_property
-    def bounds(self) -> raster.Bounds:
+    def bounds(self) -> raster_io.Bounds:
         west, south, east, north = zip(*(bounds for _, bounds in self.files))
         return min(west), min(south), max(east), max(north)
 
-    def near(self, bounds: raster.Bounds) -> list[Path]:
+    def near(self, bounds: raster_io.Bounds) -> list[Path]:
         """Files that reach into bounds."""
         west, south, east, north = bounds
         return [
@@ -67,7 +68,7 @@ def layers(results: Path) -> list[Layer]:
     found: list[Layer] = []
     for folder, kind, title in _FOLDERS:
         for year in sorted(path for path in (results / folder).glob("*") if re.fullmatch(r"\d{4}", path.name)):
-            by_zone: dict[int, list[tuple[Path, raster.Bounds]]] = defaultdict(list)
+            by_zone: dict[int, list[tuple[Path, raster_io.Bounds]]] = defaultdict(list)
             for path in sorted(year.glob("*.tif")):
                 epsg, bounds = _place(path)
                 by_zone[epsg].append((path, bounds))
@@ -81,8 +82,8 @@ def layers(results: Path) -> list[Layer]:
     return found + _products(results, found)
 
 
-def _place(path: Path) -> tuple[int, raster.Bounds]:
-    with raster.opened(path) as source:
+def _place(path: Path) -> tuple[int, raster_io.Bounds]:
+    with raster_io.opened(path) as source:
         return int(source.crs.to_epsg()), tuple(source.bounds)
 
 

@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from rich.console import Console
 
-from jointseg import templates
-from jointseg.errors import DataError
+from jointseg.runtime import templates
+from jointseg.runtime.errors import DataError
 from jointseg.viewer import layers, tiles
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _explain(self, query: dict[str, list[str]]) -> None:
         from jointseg.audit.explain.explainer import Explainer
-        from jointseg.verbs.explain_text import WIDE, tell
+        from jointseg.audit.explain.text import WIDE, tell
 
         try:
             epsg, year = (int(query[name][0]) for name in ("epsg", "year"))

@@ -8,10 +8,10 @@ from affine import Affine
 from PIL import Image
 from rasterio.enums import Resampling
 
-from jointseg import raster
 from jointseg.accuracy import figures
-from jointseg.pictures import stretch
-from jointseg.raster_view import joined
+from jointseg.raster import io as raster_io
+from jointseg.raster.rendering import stretch
+from jointseg.raster.resample import joined
 from jointseg.viewer.layers import IMAGE, PRODUCT, Layer
 
 SIDE_PX = 256
@@ -23,7 +23,7 @@ _limits: dict[str, np.ndarray] = {}
 _choosing = threading.Lock()
 
 
-def bounds_of(level: int, col: int, row: int) -> raster.Bounds:
+def bounds_of(level: int, col: int, row: int) -> raster_io.Bounds:
     """Metres of a picture: columns eastwards and rows northwards from the zone's origin, 2^level metres a pixel."""
     side = SIDE_PX * 2**level
     return col * side, row * side, (col + 1) * side, (row + 1) * side
@@ -50,7 +50,7 @@ def png(layer: Layer, level: int, col: int, row: int) -> bytes | None:
     return buffer.getvalue()
 
 
-def _classes(layer: Layer, bounds: raster.Bounds, side: int) -> np.ndarray:
+def _classes(layer: Layer, bounds: raster_io.Bounds, side: int) -> np.ndarray:
     """0, 1, 255 unknown and _OUTSIDE, uint8 [side, side]."""
     if layer.kind == PRODUCT:
         assert layer.codes is not None

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jointseg.audit.compare import setting_changes
 from jointseg.audit.diff import map as maps
-from jointseg.errors import DataError
+from jointseg.runtime.errors import DataError
 
 TOLD = 6
 RASTERS = (".tif", ".tiff")

@@ -12,7 +12,8 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
-from jointseg import raster
+from jointseg.raster import io as raster_io
+from jointseg.runtime.files import atomic_write
 
 BLOCK_PX = 2048
 # 3 bytes a pixel: such a picture stays below 1 MB even where it cannot be compressed at all.
@@ -85,7 +86,7 @@ def compare(first: Path, second: Path, picture: Path | None = None) -> RasterDif
 
 
 def _compare(first: Path, second: Path, picture: Path | None) -> RasterDiff:
-    with raster.opened(first) as a, raster.opened(second) as b:
+    with raster_io.opened(first) as a, raster_io.opened(second) as b:
         if other := _other_grid(a, b):
             return RasterDiff(other)
         found = RasterDiff(pixels=a.width * a.height, bands=[Band(_name(a, band)) for band in a.indexes])
@@ -168,5 +169,5 @@ def _draw(source: rasterio.DatasetReader, coarse: np.ndarray, step: int, picture
     share = np.clip(coarse / step**2, 0, 1)[..., None]
     weight = np.where(share > 0, 0.5 + 0.5 * share, 0)
     image = shade[..., None] * (1 - weight) + _RED * weight
-    with raster.atomic(picture) as part:
+    with atomic_write(picture) as part:
         Image.fromarray(image.astype(np.uint8)).save(part, format="PNG", optimize=True)

@@ -10,7 +10,7 @@ import pandas as pd
 import shapely
 from pyproj import Geod
 
-from jointseg import grid
+from jointseg.area import grid
 from jointseg.audit.explain.jobs import run_name, shown
 from jointseg.audit.lineage import Lineage
 from jointseg.dataset.contract import SPLITS

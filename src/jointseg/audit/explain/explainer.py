@@ -11,7 +11,7 @@ import geopandas as gpd
 import pyogrio
 import shapely
 
-from jointseg import grid, raster
+from jointseg.area import grid
 from jointseg.audit.explain.chips import Dataset, Reach
 from jointseg.audit.explain.jobs import Disagreement, Job
 from jointseg.audit.explain.map import TileMap, load
@@ -27,7 +27,8 @@ from jointseg.audit.explain.pixel import (
 )
 from jointseg.audit.lineage import Lineage
 from jointseg.dataset.contract import UNKNOWN_LABEL
-from jointseg.errors import DataError
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.pixels import RES_M
 
 SHOWN_TILES = 12
@@ -143,7 +144,7 @@ class Explainer:
     ) -> Pixel:
         tile, told = known.place, self.tiles[known.place.id]
         corner = (centre[0] - 0.5, centre[1] - 0.5, centre[0] + 0.5, centre[1] + 0.5)
-        isa = int(raster.read(known.isa_path, corner)[0][0, 0, 0])
+        isa = int(raster_io.read(known.isa_path, corner)[0][0, 0, 0])
         return Pixel(
             year=int(known.isa.written["wildcards"]["year"]),
             tile=tile.id,

@@ -10,14 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jointseg import grid, raster
 from jointseg.accuracy.figures import INK, isa_image
+from jointseg.area import grid
 from jointseg.audit.explain.explainer import Explainer, Explanation
 from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
 from jointseg.audit.explain.pixel import Pixel
-from jointseg.pictures import stretch
-from jointseg.raster_mosaic import Mosaic
+from jointseg.raster import io as raster_io
+from jointseg.raster.mosaic import Mosaic
+from jointseg.raster.rendering import stretch
+from jointseg.runtime.files import atomic_write
 from jointseg.sentinel2.pixels import RES_M
 
 # Ground around the windows, the side of a scene's thumbnail, and the fewest and most places in a row.
@@ -40,7 +42,7 @@ def draw(explainer: Explainer, told: Explanation, path: Path) -> None:
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[top_in, thumbs_in]).ravel()
         _maps(above, explainer, known, told)
         _scenes(below, known, told, (rows, columns))
-        with raster.atomic(path) as part:
+        with atomic_write(path) as part:
             figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
 
 
@@ -139,7 +141,7 @@ def _scenes(figure: Any, known: TileMap, told: Explanation, shape: tuple[int, in
     x, y = (int(value // RES_M) * RES_M for value in (pixel.x, pixel.y))
     box = (x - half, y - half, x + half, y + half)
     seen = known.scenes.see(box)
-    limits = stretch(raster.read(known.composite_path, box, [1, 2, 3])[0])[1]
+    limits = stretch(raster_io.read(known.composite_path, box, [1, 2, 3])[0])[1]
     panels = figure.subplots(*shape, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()

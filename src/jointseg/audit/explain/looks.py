@@ -8,10 +8,10 @@ import numpy as np
 import requests
 from rasterio.errors import RasterioError
 
+from jointseg.area.grid import parse_tile
 from jointseg.audit.lineage import Lineage
-from jointseg.errors import DataError
-from jointseg.grid import parse_tile
 from jointseg.provenance.manifest import Manifest
+from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds, normalise
 from jointseg.sentinel2 import composite as compositing
 from jointseg.sentinel2 import scene as scene_list

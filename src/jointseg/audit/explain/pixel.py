@@ -6,13 +6,14 @@ from pathlib import Path
 
 from affine import Affine
 
-from jointseg import grid, raster
+from jointseg.area import grid
+from jointseg.area.grid import Tile
 from jointseg.audit.explain.jobs import Disagreement
 from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
 from jointseg.dataset.contract import UNKNOWN_LABEL
-from jointseg.grid import Tile
 from jointseg.inference import lattice
+from jointseg.raster import io as raster_io
 from jointseg.sentinel2.pixels import RES_M
 
 VALUES = {0: "not impervious", 1: "impervious", UNKNOWN_LABEL: "unknown"}
@@ -193,9 +194,9 @@ def why_unknown(tile: Tile, corner: tuple[float, float, float, float], composite
 
 def _values(path: Path, bounds: tuple[float, float, float, float]) -> dict[str, int]:
     """The values of a composite's bands, `clear` and `scene` among them, at one 10 m pixel."""
-    with raster.opened(path) as source:
+    with raster_io.opened(path) as source:
         names = [name or "" for name in source.descriptions]
-    return {name: int(value) for name, value in zip(names, raster.read(path, bounds)[0][:, 0, 0])}
+    return {name: int(value) for name, value in zip(names, raster_io.read(path, bounds)[0][:, 0, 0])}
 
 
 def _reference(known: TileMap, bounds: tuple[float, float, float, float]) -> Reference | None:

@@ -17,12 +17,12 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
-from jointseg import notes
 from jointseg.audit.lineage import Lineage
-from jointseg.errors import DataError
 from jointseg.provenance.cache import HashCache
 from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, read
 from jointseg.provenance.record import KEPT, run_job
+from jointseg.runtime import job_status
+from jointseg.runtime.errors import DataError
 
 # Folders between the scratch folder and the one that stands for the working directory: as many ".." may a recorded
 # path begin with.
@@ -155,7 +155,7 @@ def _environment(manifest: Manifest) -> dict[str, str]:
     """As the job had it: threads, and this process's modules."""
     threads = manifest.written["device"].get("torch_threads") or manifest.written["params"].get("threads") or 1
     modules = os.pathsep.join(str(Path(place).resolve()) for place in sys.path)
-    environment = {key: value for key, value in os.environ.items() if key != notes.FOLDER}
+    environment = {key: value for key, value in os.environ.items() if key != job_status.FOLDER}
     return environment | dict.fromkeys(THREADS, str(threads)) | {"PYTHONPATH": modules}
 
 

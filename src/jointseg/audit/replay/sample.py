@@ -13,10 +13,10 @@ from jointseg.audit.diff.causes import conditions, files
 from jointseg.audit.diff.files import RASTERS, how
 from jointseg.audit.lineage import Lineage
 from jointseg.audit.replay.job import FailedError, World, reads_network
-from jointseg.errors import DataError
 from jointseg.provenance.code import code_digest
 from jointseg.provenance.manifest import Manifest
 from jointseg.provenance.record import kept_parts
+from jointseg.runtime.errors import DataError
 
 OUTCOMES = {
     "identical": "the same bytes",

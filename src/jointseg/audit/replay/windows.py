@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from jointseg import grid, raster
+from jointseg.area import grid
 from jointseg.audit.compare import Change
 from jointseg.audit.diff.causes import conditions
 from jointseg.audit.lineage import Lineage
-from jointseg.errors import DataError
 from jointseg.inference import lattice
 from jointseg.inference.blend import Bounds
 from jointseg.inference.engine import Mapper
@@ -27,6 +26,8 @@ from jointseg.provenance.digest import file_digest
 from jointseg.provenance.machine import processor
 from jointseg.provenance.manifest import Manifest
 from jointseg.provenance.record import kept_parts
+from jointseg.raster import io as raster_io
+from jointseg.runtime.errors import DataError
 
 RULE = "isa"
 BLOCK_M = 250
@@ -170,7 +171,7 @@ def _draw(map_of: Path, bounds: Bounds, drawn: random.Random) -> tuple[Bounds, n
         west = minx + lattice.LR_M * drawn.randint(0, (maxx - minx - side) // lattice.LR_M)
         south = miny + lattice.LR_M * drawn.randint(0, (maxy - miny - side) // lattice.LR_M)
         block = (west, south, west + side, south + side)
-        pixels = raster.read(map_of, block)[0][0]
+        pixels = raster_io.read(map_of, block)[0][0]
         if (pixels != UNKNOWN).any():
             break
     return block, pixels

@@ -1,0 +1,38 @@
+"""`jointseg config check` and `jointseg schema`."""
+
+import argparse
+from pathlib import Path
+
+from jointseg.cli.commands import OK, Verbs, subverbs, verb
+
+
+def add(verbs: Verbs) -> None:
+    schema = verb(
+        verbs,
+        "schema",
+        print_schema,
+        "Print the JSON schema of a config.",
+        "examples:\n"
+        "  jointseg schema > config.schema.json     editors complete and check a config with it\n"
+        "  jointseg schema --markdown               the same as a table",
+    )
+    schema.add_argument("--markdown", action="store_true", help="a table for reading")
+    config = verb(verbs, "config", None, "Work with configs.", "example:  jointseg config check config.yaml")
+    about = "Name every key of a config that is wrong, and what is allowed."
+    checking = verb(subverbs(config), "check", check, about, "exit status: 0 valid, 2 not")
+    checking.add_argument("config", type=Path)
+
+
+def print_schema(given: argparse.Namespace) -> int:
+    from jointseg.config import docs
+
+    print(docs.markdown() if given.markdown else docs.schema(), end="")
+    return OK
+
+
+def check(given: argparse.Namespace) -> int:
+    from jointseg.config import schema as settings
+
+    settings.read(given.config)
+    print(f"{given.config} is valid")
+    return OK

@@ -1,0 +1,88 @@
+"""The command `jointseg`: its verbs are in `jointseg.cli.commands`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from jointseg.cli.commands import (
+    IN_USE,
+    OK,
+    USAGE,
+    bench,
+    config,
+    dataset,
+    diff,
+    explain,
+    plan,
+    prune,
+    release,
+    replay,
+    requests,
+    run,
+    stale,
+    status,
+    subverbs,
+    verb,
+    verify,
+    view,
+)
+from jointseg.runtime.errors import DataError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the verb and returns its exit status."""
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest and given.verb is not run.run:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    given.rest = rest
+    try:
+        return given.verb(given)
+    except DataError as error:
+        print(f"jointseg: {error}", file=sys.stderr)
+        from jointseg.run.lock import InUseError
+
+        return IN_USE if isinstance(error, InUseError) else USAGE
+    except FileNotFoundError as error:
+        print(f"jointseg: there is no {error.filename}", file=sys.stderr)
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jointseg",
+        description="1-m impervious surface maps from 10-m Sentinel-2 imagery.",
+        epilog="Start with:  jointseg run examples/rehearsal/config.yaml",
+    )
+    verbs = subverbs(parser)
+    run.add(verbs)
+    audit = verb(
+        verbs,
+        "audit",
+        None,
+        "Ask the manifests of a run: is it still what was made, from what, and can it be made again.",
+        "",
+    )
+    audits = subverbs(audit)
+    for each in (verify, explain, stale, diff, replay, prune):
+        each.add(audits)
+    status.add(verbs)
+    view.add(verbs)
+    requests.add(verbs)
+    plan.add(verbs)
+    bench.add(verbs)
+    release.add(verbs)
+    config.add(verbs)
+    dataset.add(verbs)
+    verb(verbs, "version", _version, "Print the version.", "")
+    return parser
+
+
+def _version(given: argparse.Namespace) -> int:
+    print(version("jointseg"))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Rasters that lie side by side on one lattice, read as one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from rasterio.windows import Window
+
+from jointseg.raster.io import Bounds, opened, window_of
+from jointseg.runtime.errors import DataError
+
+
+class Mosaic:
+    """Rasters of one CRS, resolution, lattice and band list, read as one; nodata where none lies."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        if not paths:
+            raise DataError("a mosaic needs at least one raster")
+        self.paths = [Path(path) for path in paths]
+        self._bounds: list[Bounds] = []
+        first: tuple | None = None
+        for path in self.paths:
+            with opened(path) as source:
+                facts = (
+                    source.crs.to_string(),
+                    source.transform.a,
+                    source.descriptions,
+                    source.dtypes[0],
+                    source.nodata,
+                )
+                first = first or facts
+                if facts != first:
+                    raise DataError(
+                        f"{path} has (CRS, pixel, bands, type, nodata) {facts} but {self.paths[0]} has {first}"
+                    )
+                if source.transform.c % source.transform.a or source.transform.f % source.transform.a:
+                    raise DataError(f"{path} does not lie on the lattice of its {source.transform.a:g} m pixels")
+                self._bounds.append(tuple(source.bounds))
+        assert first is not None
+        self.crs: str = first[0]
+        self.res_m: float = first[1]
+        self.descriptions: tuple[str, ...] = first[2]
+        self.dtype: str = first[3]
+        self.nodata: float = 0 if first[4] is None else first[4]
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the rasters span together."""
+        west, south, east, north = zip(*self._bounds)
+        return min(west), min(south), max(east), max(north)
+
+    def read(self, bounds: Bounds, bands: Sequence[int] | None = None) -> np.ndarray:
+        """[bands, rows, columns] of bounds on the lattice; where rasters overlap, the first of them."""
+        bands = list(bands) if bands else list(range(1, len(self.descriptions) + 1))
+        lattice = Affine(self.res_m, 0, bounds[0], 0, -self.res_m, bounds[3])
+        _, _, rows, cols = window_of(Affine(self.res_m, 0, 0, 0, -self.res_m, 0), bounds)
+        out = np.full((len(bands), rows, cols), self.nodata, dtype=self.dtype)
+        for path, (west, south, east, north) in reversed(list(zip(self.paths, self._bounds))):
+            part = (max(west, bounds[0]), max(south, bounds[1]), min(east, bounds[2]), min(north, bounds[3]))
+            if part[0] >= part[2] or part[1] >= part[3]:
+                continue
+            row, col, height, width = window_of(lattice, part)
+            with opened(path) as source:
+                top, left, _, _ = window_of(source.transform, part)
+                out[:, row : row + height, col : col + width] = source.read(
+                    bands, window=Window(left, top, width, height)
+                )
+        return out
