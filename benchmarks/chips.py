@@ -39,9 +39,9 @@ from rasterio.windows import from_bounds
 from scipy.ndimage import gaussian_filter
 
 from jointseg.config.schema import Dataset
-from jointseg.dataset.burn import fractions
 from jointseg.dataset.chips import chips
 from jointseg.dataset.deliveries import deliveries
+from jointseg.dataset.rasterize import fractions
 
 EPSG, WEST, NORTH, PIXEL_M = 32650, 660_000, 3_555_000, 0.75
 CHIP_M, MARGIN_M, SIGMA_M = 640, 20, 5.3

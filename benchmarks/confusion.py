@@ -30,7 +30,7 @@ import rasterio
 from rasterio.transform import from_origin
 from scipy import ndimage
 
-from jointseg.accuracy import tally
+from jointseg.accuracy import block_counts
 from jointseg.provenance import machine
 
 PATCH = 2560  # px of ground that is drawn and repeated, turned and mirrored
@@ -95,9 +95,9 @@ def measured(way: str, folder: Path, threads: int) -> dict[str, object]:
     started = time.perf_counter()
     table: list[list[int]] = []
     if way == "`jointseg`":
-        table = tally.confusion(mapped, reference, threads).tolist()
+        table = block_counts.confusion(mapped, reference, threads).tolist()
     elif way == "reading alone":
-        for _ in tally.looked_at(paths, lambda block: None, threads, "reading"):
+        for _ in block_counts.looked_at(paths, lambda block: None, threads, "reading"):
             pass
     else:
         table = plain(mapped, reference)

@@ -21,13 +21,13 @@ from scipy import stats
 
 from jointseg.accuracy.change import interpreted
 from jointseg.accuracy.change_sample import change_sample
-from jointseg.accuracy.estimators import UNKNOWN, Estimate
+from jointseg.accuracy.cluster_estimators import UNKNOWN, Estimate
 from jointseg.area import grid
 from jointseg.config import schema
 from jointseg.provenance import machine
 from jointseg.raster import io as raster_io
 from jointseg.runtime.progress import track
-from jointseg.synthetic.interpret import interpret
+from jointseg.synthetic.label_points import interpret
 
 
 def main() -> None:

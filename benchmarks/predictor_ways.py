@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointseg.area import grid
-from jointseg.inference import bench
-from jointseg.inference import engine as ours
+from jointseg.inference import benchmark
+from jointseg.inference import predict as ours
+from jointseg.inference.composite_reader import Composites
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
-from jointseg.inference.source import Composites
 from jointseg.models.mask2former import CLASSES
 from jointseg.models.mask2former_parts import PARTS
 from jointseg.models.prog_esrgan import beside
@@ -41,7 +41,7 @@ class Task(NamedTuple):
         repeats: whether networks that repeat pixels stand in for the real ones.
     """
 
-    work: bench.Job
+    work: benchmark.Job
     out: Path
     repeats: bool
 
@@ -135,7 +135,7 @@ def _engine(task: Task, precision: str) -> dict[str, float]:
     return told | {"seams": seams(np.where(stored == 255, np.nan, stored / 250), dict(edges))}
 
 
-def _ends(metres: int, work: bench.Job) -> bool:
+def _ends(metres: int, work: benchmark.Job) -> bool:
     """Whether a window begins or ends there."""
     return metres % work.stride_m in (0, work.window_m % work.stride_m)
 

@@ -43,7 +43,7 @@ from rasterio.transform import from_origin
 
 from jointseg.area import grid
 from jointseg.config import schema
-from jointseg.inference import bench
+from jointseg.inference import benchmark
 
 LARGE_KM = 50  # the tile for which memory is told
 
@@ -64,7 +64,7 @@ def main() -> None:
         print(json.dumps(WAYS[given.work[0]](pickle.loads(Path(given.work[1]).read_bytes()))))
         return
     config = schema.read(given.config)
-    work = bench.job(config, bench.checkpoints_of(config), given.tile, given.threads, "fp32")
+    work = benchmark.job(config, benchmark.checkpoints_of(config), given.tile, given.threads, "fp32")
     ways = [way for way in WAYS if given.packages or way not in PUBLIC]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(prefix="jointseg-predictors-") as name:
@@ -77,7 +77,7 @@ def main() -> None:
     _tell(found, memory, work, given)
 
 
-def _apart(way: str, work: bench.Job, repeats: bool, folder: Path, packages: Path | None) -> dict[str, float]:
+def _apart(way: str, work: benchmark.Job, repeats: bool, folder: Path, packages: Path | None) -> dict[str, float]:
     """One way in a process of its own: seconds, megabytes, seams."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         asked = Path(name, "task.pickle")
@@ -92,7 +92,7 @@ def _apart(way: str, work: bench.Job, repeats: bool, folder: Path, packages: Pat
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _synthetic(work: bench.Job, km: int, folder: Path) -> bench.Job:
+def _synthetic(work: benchmark.Job, km: int, folder: Path) -> benchmark.Job:
     """The job with a tile of made-up ground of that side, alone."""
     place = grid.parse_tile("50N_E0600_N3500", km)
     path = folder / f"{km}km" / f"{place.id}.tif"
@@ -113,13 +113,13 @@ def _synthetic(work: bench.Job, km: int, folder: Path) -> bench.Job:
 def _tell(
     found: dict[str, list[dict[str, float]]],
     memory: dict[str, list[float]],
-    work: bench.Job,
+    work: benchmark.Job,
     given: argparse.Namespace,
 ) -> None:
     small, large = given.km
     print("# The engine beside other predictors\n")
     print(
-        f"Made by `python benchmarks/predictors.py`; {datetime.now(UTC):%Y-%m-%d}; {bench.machine.processor()}, "
+        f"Made by `python benchmarks/predictors.py`; {datetime.now(UTC):%Y-%m-%d}; {benchmark.machine.processor()}, "
         f"{given.threads} threads, Python {platform.python_version()}, torch {torch.__version__}. Tile {work.tile}, "
         f"{work.tile_km} km, of `{given.config}`, the same networks in fp32 for all but one; medians of {given.rounds} rounds "
         "in which the ways took turns, ratios of each round's own with their range. Memory with networks that repeat pixels; "

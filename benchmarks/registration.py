@@ -25,7 +25,7 @@ import yaml
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from jointseg.provenance.machine import processor
-from jointseg.synthetic import plan
+from jointseg.synthetic import acquisitions
 from jointseg.synthetic.terrain import Frame
 
 CONFIG = Path("examples/rehearsal/config.yaml")
@@ -107,7 +107,7 @@ def measure(folder: Path, given: argparse.Namespace, seed: int, shift_m: float, 
 
 def shift_errors(results: Path, given: argparse.Namespace, seed: int, shift_m: float) -> tuple[list[float], int]:
     """(distance of each found shift from the one that was drawn, scenes that could not be registered)."""
-    looks = plan.looks(Frame(given.reach_km * 1000, seed), 2021, given.dates, shift_m)
+    looks = acquisitions.looks(Frame(given.reach_km * 1000, seed), 2021, given.dates, shift_m)
     drawn = {look.id: np.array(look.shift_m) for look in looks}
     errors, refused = [], 0
     for path in sorted((results / "manifests/composite/2021").glob("*.json")):

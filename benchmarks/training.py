@@ -41,8 +41,8 @@ from jointseg.models.prog_esrgan import ProgESRGAN, upsample
 from jointseg.raster import cog
 from jointseg.training import adversarial, generator, losses, superres
 from jointseg.training import backbone as backbones
-from jointseg.training.loader import ahead
 from jointseg.training.patches import Patches
+from jointseg.training.prefetch import ahead
 from jointseg.training.trainer import Trainer
 
 PRESETS = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())["superres"]["presets"]

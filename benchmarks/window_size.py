@@ -16,8 +16,8 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 
-from jointseg.accuracy import estimators
-from jointseg.inference.engine import isa_chips
+from jointseg.accuracy import cluster_estimators
+from jointseg.inference.predict import isa_chips
 from jointseg.provenance.machine import processor
 from jointseg.raster import io as raster_io
 
@@ -43,8 +43,8 @@ def main() -> None:
         cells = counted(given.results, index, *map(int, window.split("/")))
         seconds = (time.process_time() - started) / len(index)
         first = cells if first is None else first
-        own = estimate(cells, index, estimators.f1)
-        gap = estimate(np.hstack([cells, first]), index, estimators.difference(estimators.f1))
+        own = estimate(cells, index, cluster_estimators.f1)
+        gap = estimate(np.hstack([cells, first]), index, cluster_estimators.difference(cluster_estimators.f1))
         print(
             f"| {window} | {100 * own.value:.2f} | {100 * own.lower:.2f} to {100 * own.upper:.2f} "
             f"| {100 * gap.value:+.2f} | {100 * gap.lower:+.2f} to {100 * gap.upper:+.2f} | {seconds:.2f} |",
@@ -72,7 +72,7 @@ def counted(results: Path, index: gpd.GeoDataFrame, window_m: int, stride_m: int
         )
         return np.array(
             [
-                estimators.cells(
+                cluster_estimators.cells(
                     raster_io.read(predictions / f"{chip.sample_id}.tif")[0][0],
                     raster_io.read(results / "dataset/chips" / chip.label)[0][0],
                 )[:4]
@@ -81,9 +81,11 @@ def counted(results: Path, index: gpd.GeoDataFrame, window_m: int, stride_m: int
         )
 
 
-def estimate(counts: np.ndarray, index: gpd.GeoDataFrame, metric: estimators.Metric) -> estimators.Estimate:
+def estimate(
+    counts: np.ndarray, index: gpd.GeoDataFrame, metric: cluster_estimators.Metric
+) -> cluster_estimators.Estimate:
     weights = 1 / index["inclusion_probability"].to_numpy()
-    return estimators.linearised(counts, weights, index["reach"].to_numpy(), metric)
+    return cluster_estimators.linearised(counts, weights, index["reach"].to_numpy(), metric)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from jointseg.runtime import job_status, object_store
 from jointseg.runtime.errors import DataError
 from jointseg.area.grid import neighbours, parse_tile
 from jointseg.raster.product_codes import file_year, nearest_year
-from jointseg.provenance.code import code_digest, environment
+from jointseg.provenance.code_digest import code_digest, environment
 
 try:
     C = schema.load(config)

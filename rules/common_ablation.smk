@@ -1,4 +1,4 @@
-from jointseg.ablation.arms import ARMS, START
+from jointseg.ablation.variants import ARMS, START
 
 
 def alone(training, without=None):

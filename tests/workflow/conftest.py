@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from flow_run import ROOT, Flow, copy_code, mini
+from support.flow_run import ROOT, Flow, copy_code, mini
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,9 @@ import yaml
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from flow_run import ROOT, copy_code, final, hashes, mini
-from loopback import CUT
-from loopback_s3 import PREFIX, Store, storing
+from support.flow_run import ROOT, copy_code, final, hashes, mini
+from support.loopback import CUT
+from support.loopback_s3 import PREFIX, Store, storing
 
 POLL_SECONDS = 0.05
 LETHAL = ("run", "scheduler")

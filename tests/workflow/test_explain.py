@@ -19,7 +19,7 @@ from shapely import Point
 
 from jointseg.audit.explain.explainer import Explainer
 from jointseg.config.schema import read
-from jointseg.synthetic import archive, plan
+from jointseg.synthetic import acquisitions, sentinel2_archive
 from jointseg.synthetic.terrain import EPSG, ORIGIN_M, Frame
 from jointseg.viewer.server import serve
 
@@ -291,8 +291,8 @@ def test_no_look_is_clear_under_a_true_cloud_and_every_one_far_from_clouds_is(ru
     frame = Frame(written["world"]["reach_km"] * 1000, written["seed"])
     skies = {}
     for year in config.years:
-        looks = plan.looks(frame, year, written["world"]["dates_per_year"])
-        for look, sky in zip(looks, archive.skies(frame, year, looks)):
+        looks = acquisitions.looks(frame, year, written["world"]["dates_per_year"])
+        for look, sky in zip(looks, sentinel2_archive.skies(frame, year, looks)):
             far = maximum_filter((sky.opacity > 0) | (sky.shade > 0) | ~sky.seen, 23)
             thick = _halves(sky.opacity) > 0.12 if look.level == "L2A" else sky.opacity > 0.05
             dark = _halves(sky.shade) > 0.12 if look.level == "L2A" else np.zeros_like(thick)

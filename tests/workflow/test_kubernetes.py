@@ -1,9 +1,9 @@
 """The flow in pods that share nothing but a store: the same bytes as on this machine. Pods fetch packages: needs an index."""
 
 import pytest
-from flow_run import final, hashes
-from loopback_kubernetes import IN_PODS, clustering
-from loopback_s3 import storing
+from support.flow_run import final, hashes
+from support.loopback_kubernetes import IN_PODS, clustering
+from support.loopback_s3 import storing
 
 pytestmark = pytest.mark.slow
 

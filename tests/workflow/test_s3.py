@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from flow_run import final, hashes
-from loopback_kubernetes import IN_PODS, clustering
-from loopback_s3 import PREFIX, storing
+from support.flow_run import final, hashes
+from support.loopback_kubernetes import IN_PODS, clustering
+from support.loopback_s3 import PREFIX, storing
 
 S3 = ("--profile", "s3", "--default-storage-prefix", PREFIX, "--cores", "2")
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from flow_run import ROOT, hashes
+from support.flow_run import ROOT, hashes
 
 SCRIPT = ROOT / "profiles/slurm/loopback.sh"
 CONF = Path("/etc/slurm/slurm.conf")

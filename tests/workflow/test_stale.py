@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jointseg.provenance.code import code_parts
+from jointseg.provenance.code_digest import code_parts
 from jointseg.provenance.syntax import AROUND
 from jointseg.run import steps
 

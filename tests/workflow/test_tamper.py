@@ -3,14 +3,11 @@
 import json
 import os
 import shutil
-import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))
-from tampering import edit, flip_many, told
+from support.tampering import edit, flip_many, told
 
 from jointseg.audit import releases
 from jointseg.audit.verify import audit

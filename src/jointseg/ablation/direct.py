@@ -8,14 +8,14 @@ import torch
 from matplotlib.figure import Figure
 
 from jointseg.ablation.mapping import of_direct, tally
-from jointseg.models.direct import DirectSegmenter
+from jointseg.models.direct_segmenter import DirectSegmenter
 from jointseg.models.mask_loss import UNKNOWN
 from jointseg.training import joint, loop
 from jointseg.training.generator import BETAS, Data
-from jointseg.training.loader import Batch
 from jointseg.training.patches import RGB, Patches
+from jointseg.training.prefetch import Batch
+from jointseg.training.resume import State
 from jointseg.training.segmentation import Recipe, f1_iou
-from jointseg.training.state import State
 from jointseg.training.trainer import Trainer
 
 PANEL_CHIPS = 3

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from jointseg.accuracy.estimators import Estimate, Metric, linearised
+from jointseg.accuracy.cluster_estimators import Estimate, Metric, linearised
 
 Arrays = list[np.ndarray]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jointseg.ablation.arms import ARMS, BASELINE, BOUND
+from jointseg.ablation.variants import ARMS, BASELINE, BOUND
 from jointseg.accuracy.figures import INK, PALETTE, STYLE, agreement_image
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.raster import io as raster_io

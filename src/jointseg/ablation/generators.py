@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from jointseg.ablation.arms import BANDS, Kind
+from jointseg.ablation.variants import BANDS, Kind
 from jointseg.runtime.files import remove_path
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.superres import superres_single, superres_stage1, superres_stage2

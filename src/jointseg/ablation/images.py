@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 from affine import Affine
 
-from jointseg.ablation.arms import ARMS, BANDS
+from jointseg.ablation.variants import ARMS, BANDS
 from jointseg.models.prog_esrgan import bilinear
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.raster.bands import RGB, filled
 from jointseg.runtime.files import atomic_write
-from jointseg.training.images import superres_chips
 from jointseg.training.patches import SCALE
+from jointseg.training.superres_chips import superres_chips
 
 
 def write(arm: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None) -> None:

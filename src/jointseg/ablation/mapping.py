@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
-from jointseg.models.direct import DirectSegmenter
+from jointseg.models.direct_segmenter import DirectSegmenter
 from jointseg.models.mask2former import Segmenter
 from jointseg.raster import io as raster_io
 from jointseg.training import loop

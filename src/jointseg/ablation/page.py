@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from jointseg.ablation.arms import ARMS, BASELINE, BOUND
+from jointseg.ablation.variants import ARMS, BASELINE, BOUND
 from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.zones import ZONES
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jointseg.ablation.mapping import Mapped, Mapper
 from jointseg.accuracy.assess import references
-from jointseg.accuracy.estimators import CELLS, UNKNOWN, cells
+from jointseg.accuracy.cluster_estimators import CELLS, UNKNOWN, cells
 from jointseg.accuracy.zones import zones
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.raster import cog

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jointseg.ablation.arms import ARMS, BASELINE, BOUND
 from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
+from jointseg.ablation.variants import ARMS, BASELINE, BOUND
 from jointseg.accuracy.assess import ALL
-from jointseg.accuracy.estimators import CELLS, METRICS, Estimate
+from jointseg.accuracy.cluster_estimators import CELLS, METRICS, Estimate
 from jointseg.accuracy.zones import OBJECTS
 
 Run = tuple[str, int]  # arm, seed

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from affine import Affine
 
-from jointseg.accuracy import domains, estimators
-from jointseg.accuracy.estimators import CELLS, METRICS, UNKNOWN, Estimate
-from jointseg.accuracy.patches import patch_cells
-from jointseg.accuracy.products import held_out
+from jointseg.accuracy import accuracy_by_domain, cluster_estimators
+from jointseg.accuracy.block_counts import only_classes
+from jointseg.accuracy.cluster_estimators import CELLS, METRICS, UNKNOWN, Estimate
+from jointseg.accuracy.object_detection import patch_cells
+from jointseg.accuracy.reference_products import held_out
 from jointseg.accuracy.slope import STEEP, slope_zones
-from jointseg.accuracy.tally import only_classes
 from jointseg.accuracy.zones import zones
 from jointseg.raster import io as raster_io
 from jointseg.raster.product_codes import classify, meanings, nearest_year
@@ -21,7 +21,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
 
-ALL = domains.ALL
+ALL = accuracy_by_domain.ALL
 _KEY = ["kind", "name", "reference"]
 
 
@@ -77,7 +77,7 @@ def assess(
 
     rows: list[dict[str, Any]] = []
     inside: list[dict[str, Any]] = []
-    lies_in = domains.places(gpd.read_parquet(index, columns=["sample_id", "geometry"]), study_area)
+    lies_in = accuracy_by_domain.places(gpd.read_parquet(index, columns=["sample_id", "geometry"]), study_area)
     for chip in track(list(tested.itertuples()), "accuracy of chips", unit="chip"):
         expected_of = references(chip, chips, truth, year)
         masks = {name: mask for name, mask in _zones(chip, chips, expected_of["labels"]).items() if name != "all"}
@@ -86,13 +86,13 @@ def assess(
             mapped = _mapped(folder / f"{chip.sample_id}.tif", name, codes, expected_of["labels"].shape)
             for reference, expected in expected_of.items():
                 key = {"kind": kind, "name": name, "reference": reference, "sample_id": chip.sample_id}
-                cells = dict(zip((*CELLS, "unknown"), estimators.cells(mapped, expected)))
+                cells = dict(zip((*CELLS, "unknown"), cluster_estimators.cells(mapped, expected)))
                 place = {"reach": chip.reach, "stratum": chip.group}
-                apart = _fractions(mapped, expected, supports) | domains.edge_cells(mapped, expected)
+                apart = _fractions(mapped, expected, supports) | accuracy_by_domain.edge_cells(mapped, expected)
                 rows.append({**key, **place, **cells, **apart})
                 whole = [_density(chip.stratum), *lies_in[chip.sample_id]]
                 inside += [{**key, "domain": name, **cells} for name in whole]
-                inside += [key | each for each in domains.zone_cells(mapped, expected, masks | slopes)]
+                inside += [key | each for each in accuracy_by_domain.zone_cells(mapped, expected, masks | slopes)]
                 inside += [key | each for each in patch_cells(mapped, expected, _steep(slopes))]
     counts = pd.DataFrame(rows)
     counts["weight"] = counts["sample_id"].map(tested.set_index("sample_id")["weight"])
@@ -100,8 +100,8 @@ def assess(
     save(counts, confusion)
     by_domain = pd.DataFrame(inside)
     everywhere = counts.assign(domain=ALL)
-    save(domains.paired(pd.concat([everywhere, by_domain]), tested, reaches, methods[0]), paired)
-    save(domains.table(by_domain, tested, reaches), parts)
+    save(accuracy_by_domain.paired(pd.concat([everywhere, by_domain]), tested, reaches, methods[0]), paired)
+    save(accuracy_by_domain.table(by_domain, tested, reaches), parts)
     return {"chips": len(tested), "pixels": int(counts[[*CELLS, "unknown"]].iloc[0].sum() * len(tested))}
 
 
@@ -190,13 +190,13 @@ def _groups(sample: pd.DataFrame, tested: pd.DataFrame) -> dict[str, str]:
     found: dict[str, str] = {}
     for _, rows in sample.groupby("reach"):
         ordered = sorted(rows["stratum"].unique(), key=lambda name: int(name.partition("/")[2] or 0))
-        found |= estimators.collapsed({name: int((tested["stratum"] == name).sum()) for name in ordered})
+        found |= cluster_estimators.collapsed({name: int((tested["stratum"] == name).sum()) for name in ordered})
     return found
 
 
 def _weights(sample: pd.DataFrame, tested: pd.DataFrame, groups: dict[str, str]) -> dict[str, float]:
     totals = (1 / sample["inclusion_probability"]).groupby(sample["stratum"].map(groups)).sum().to_dict()
-    weights = estimators.calibrated_weights(
+    weights = cluster_estimators.calibrated_weights(
         tested["inclusion_probability"].to_numpy(), tested["stratum"].map(groups).to_numpy(), totals
     )
     return dict(zip(tested["sample_id"], weights))
@@ -217,21 +217,24 @@ def _table(counts: pd.DataFrame, supports: list[int], years: dict[str, int], rea
             row = {"kind": kind, "name": name, "map_year": years[name], "reference": reference, "reach": reach}
             row |= {"chips": len(part), "pixels": pixels, "unknown_share": unknown / (pixels + unknown)}
             for metric, function in METRICS.items():
-                row |= _columns(metric, estimators.linearised(cells, weights, strata, function))
-            for reach_m in domains.TOLERANCES_M:
-                edges = part[domains.edge_columns(reach_m)].to_numpy()
-                row |= _columns(f"edge_f1_{reach_m}m", estimators.linearised(edges, weights, strata, domains.edge_f1))
+                row |= _columns(metric, cluster_estimators.linearised(cells, weights, strata, function))
+            for reach_m in accuracy_by_domain.TOLERANCES_M:
+                edges = part[accuracy_by_domain.edge_columns(reach_m)].to_numpy()
+                row |= _columns(
+                    f"edge_f1_{reach_m}m",
+                    cluster_estimators.linearised(edges, weights, strata, accuracy_by_domain.edge_f1),
+                )
             for side in supports:
                 pair = part[[f"apart_{side}m", f"cells_{side}m"]].to_numpy()
-                estimate = estimators.linearised(pair, weights, strata, lambda t: t[0] / t[1])
+                estimate = cluster_estimators.linearised(pair, weights, strata, lambda t: t[0] / t[1])
                 row |= _columns(f"fraction_mae_{side}m", estimate)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:
-    inside = estimate if name == "kappa" else estimators.within_unit(estimate)
-    return estimators.columns(name, inside)
+    inside = estimate if name == "kappa" else cluster_estimators.within_unit(estimate)
+    return cluster_estimators.columns(name, inside)
 
 
 def save(table: pd.DataFrame, path: Path) -> None:

@@ -9,9 +9,9 @@ import pandas as pd
 from rasterio.transform import rowcol
 from rasterio.windows import Window
 
-from jointseg.accuracy.estimators import UNKNOWN, Estimate, Metric, replicated
-from jointseg.accuracy.tally import only_classes
-from jointseg.accuracy.thematic import Sample, assessed
+from jointseg.accuracy.block_counts import only_classes
+from jointseg.accuracy.cluster_estimators import UNKNOWN, Estimate, Metric, replicated
+from jointseg.accuracy.stratified_estimators import Sample, assessed
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from jointseg.accuracy.assess import save
+from jointseg.accuracy.block_counts import Block
 from jointseg.accuracy.change_strata import ALWAYS, NEAR, NEVER, Strata, names, of_block, stratified
 from jointseg.accuracy.sample_size import allocated, pixels_for_overall
-from jointseg.accuracy.tally import Block
 from jointseg.area import grid
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from jointseg.accuracy.estimators import UNKNOWN
-from jointseg.accuracy.tally import Block, Grid, cell_counts, common_grid, looked_at
+from jointseg.accuracy.block_counts import Block, Grid, cell_counts, common_grid, looked_at
+from jointseg.accuracy.cluster_estimators import UNKNOWN
 
 NEVER, NEAR, ALWAYS, OTHER = "never", "near", "always", "other"
 CELL = 10  # px along the side of the cells in which nearness is told

@@ -13,8 +13,8 @@ from affine import Affine
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
-from jointseg.accuracy.estimators import UNKNOWN
-from jointseg.accuracy.tally import Block, cell_counts, common_grid, looked_at
+from jointseg.accuracy.block_counts import Block, cell_counts, common_grid, looked_at
+from jointseg.accuracy.cluster_estimators import UNKNOWN
 from jointseg.runtime.errors import DataError
 
 CELL = 80  # px along the side of the cells that are dealt to rings and districts

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jointseg.accuracy.estimators import UNKNOWN
+from jointseg.accuracy.cluster_estimators import UNKNOWN
 
 INK, GRID, ISA = "#22303c", "#e3e7ea", (196, 64, 45)
 # Told apart by the colour-blind too (Okabe and Ito 2008, Color Universal Design), the lighter ones last.

@@ -11,7 +11,7 @@ import pyogrio
 from jointseg.accuracy import change, figures
 from jointseg.accuracy.assess import save
 from jointseg.accuracy.city_areas import Changes, by_zone, changes, ground_areas_km2
-from jointseg.accuracy.estimators import columns
+from jointseg.accuracy.cluster_estimators import columns
 from jointseg.accuracy.growth_kinds import fitted, kind_of_growth, likeliest, yearly_percent
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write

@@ -12,7 +12,7 @@ from typing import Any
 
 from snakemake import api, cli
 
-from jointseg.provenance.record import plain
+from jointseg.provenance.job_record import plain
 
 
 def main(arguments: list[str]) -> int:

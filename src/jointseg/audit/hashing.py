@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Event
 
-from jointseg.provenance.cache import SETTLE_SECONDS
 from jointseg.provenance.digest import CHUNK_BYTES, TIMESTAMP
+from jointseg.provenance.hash_cache import SETTLE_SECONDS
 from jointseg.runtime.errors import DataError
 
 # Small files go to a thread many at a time: handing one over costs more than hashing it.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.audit import prune, releases
-from jointseg.audit.descent import descendants
+from jointseg.audit.descendants import descendants
 from jointseg.audit.hashing import Hashed, Pass, hash_files, scan
 from jointseg.audit.signature import Signers
 from jointseg.provenance.digest import Entry, tree_hash

@@ -13,19 +13,19 @@ from jointseg.cli.commands import (
     config,
     dataset,
     diff,
+    estimate,
     explain,
+    outdated,
     plan,
     prune,
     release,
     replay,
-    requests,
     run,
-    stale,
+    serve,
     status,
     subverbs,
     verb,
     verify,
-    view,
 )
 from jointseg.runtime.errors import DataError
 
@@ -65,11 +65,11 @@ def _parser() -> argparse.ArgumentParser:
         "",
     )
     audits = subverbs(audit)
-    for each in (verify, explain, stale, diff, replay, prune):
+    for each in (verify, explain, outdated, diff, replay, prune):
         each.add(audits)
     status.add(verbs)
-    view.add(verbs)
-    requests.add(verbs)
+    serve.add(verbs)
+    estimate.add(verbs)
     plan.add(verbs)
     bench.add(verbs)
     release.add(verbs)

@@ -17,7 +17,7 @@ import shapely
 from pyproj import Geod
 
 from jointseg.area import grid
-from jointseg.dataset.density import Density
+from jointseg.dataset.prior_density import Density
 
 STEP_M = 10
 # Ten Sentinel-2 pixels: chips, which may go to different splits, see no pixel of each other even through the sensor's

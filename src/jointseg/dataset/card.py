@@ -8,7 +8,7 @@ import geopandas as gpd
 import pandas as pd
 
 from jointseg.dataset.contract import KINDS, SPLITS
-from jointseg.dataset.schema_index import COLUMNS
+from jointseg.dataset.index_schema import COLUMNS
 from jointseg.runtime import templates
 
 _TEMPLATE = Path(__file__).with_name("card.md.j2")

@@ -15,11 +15,11 @@ import shapely
 from affine import Affine
 
 from jointseg.area import grid
-from jointseg.dataset import radiometry, registration
-from jointseg.dataset.burn import BANDS, burn, fractions
-from jointseg.dataset.composites import Composites
+from jointseg.dataset import radiometric_match, registration
+from jointseg.dataset.chip_composites import Composites
 from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN, UNKNOWN_FRACTION, UNKNOWN_LABEL
-from jointseg.dataset.reading import Raw, Reading, Wanted, at_1m, at_10m
+from jointseg.dataset.rasterize import BANDS, burn, fractions
+from jointseg.dataset.scene_windows import Raw, Reading, Wanted, at_1m, at_10m
 from jointseg.dataset.scenes import load
 from jointseg.raster import cog
 from jointseg.raster.bands import MERGED
@@ -184,7 +184,9 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     dn = chip.lr[[list(bands).index(name) for name in HR_BANDS]]
     known = np.all(dn > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
     target = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
-    match = radiometry.fit_offset(radiometry.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known)
+    match = radiometric_match.fit_offset(
+        radiometric_match.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known
+    )
     place = (chip.shapes, chip.wanted.epsg, (west, north), side * ratio)
     label = burn(*place)
     crs = f"EPSG:{chip.wanted.epsg}"
@@ -213,7 +215,7 @@ def _block_px(side_px: int) -> int:
     return whole if whole <= WHOLE_PX else cog.BLOCK_PX
 
 
-def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometry.Match) -> np.ndarray:
+def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometric_match.Match) -> np.ndarray:
     """Reflectance x 10000, uint16 [3, rows, columns], of a scene's values; 0 where it has none."""
     gain, offset = ((part * 1e4).astype(np.float32)[:, None, None] for part in (match.gain, match.offset))
     hr = values * gain + offset

@@ -15,9 +15,9 @@ from rasterio.io import MemoryFile
 
 from jointseg.dataset import card as cards
 from jointseg.dataset import stac
+from jointseg.dataset.band_statistics import Moments, Sums, sums
 from jointseg.dataset.contract import KINDS, SPLITS, ahead
-from jointseg.dataset.moments import Moments, Sums, sums
-from jointseg.dataset.sources import sources as sources_of
+from jointseg.dataset.source_records import sources as sources_of
 from jointseg.provenance.digest import Entry, file_digest, tree_hash
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError

@@ -15,7 +15,7 @@ from affine import Affine
 
 from jointseg.area import grid
 from jointseg.dataset import labelme
-from jointseg.dataset.ground import hardened
+from jointseg.dataset.hardened_surface import hardened
 from jointseg.dataset.osm import Feature, features, rows_near
 from jointseg.dataset.osm_rules import Rules
 from jointseg.dataset.polygons import valid

@@ -12,12 +12,12 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from jointseg.dataset import judging, registration
-from jointseg.dataset.composites import Composites
+from jointseg.dataset import registration, scene_registration_qc
+from jointseg.dataset.chip_composites import Composites
 from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN
-from jointseg.dataset.judging import Attempt, Learnt
-from jointseg.dataset.reading import Reading, Wanted, at_1m
 from jointseg.dataset.registration import Place
+from jointseg.dataset.scene_registration_qc import Attempt, Learnt
+from jointseg.dataset.scene_windows import Reading, Wanted, at_1m
 from jointseg.dataset.scenes import Scene, candidates, load, middle_of
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
@@ -171,7 +171,7 @@ class _Work:
 
     def gains(self) -> dict[str, np.ndarray]:
         """Reflectance per digital number of each scene, over all chips that it was accepted for."""
-        return {scene_id: judging.fit(pixels).gain for scene_id, pixels in self._pixels.items()}
+        return {scene_id: scene_registration_qc.fit(pixels).gain for scene_id, pixels in self._pixels.items()}
 
     def run(self, samples: Iterable[Sample], shown: Bar) -> None:
         """Tries every sample with its scenes, best first, the chips of one scene together."""
@@ -214,7 +214,9 @@ class _Work:
                 attempts.append(found)
         attempts.sort(key=lambda attempt: attempt.sample_id)
         learnt = self._learnt[scene.id]
-        verdicts = judging.judge(attempts, self._max_shift_m, self._min_quality, learnt) if attempts else []
+        verdicts = (
+            scene_registration_qc.judge(attempts, self._max_shift_m, self._min_quality, learnt) if attempts else []
+        )
         for one, verdict in zip(attempts, verdicts):
             pair = Pair(verdict.status, scene, verdict.place, verdict.quality)
             if verdict.status == "ok":
@@ -225,7 +227,7 @@ class _Work:
 
     def _load(self, scene: Scene, samples: list[Sample]) -> Iterator[tuple[Sample, Attempt | str]]:
         """Each sample with both of its images, or with why they cannot be registered; the scene is read once."""
-        margin_m = judging.reach(self._max_shift_m) + registration.RATIO + registration.PSF_MARGIN_M
+        margin_m = scene_registration_qc.reach(self._max_shift_m) + registration.RATIO + registration.PSF_MARGIN_M
         inner = slice(margin_m, -margin_m)
         composites: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         wanted: list[tuple[Sample, Wanted]] = []
@@ -234,7 +236,7 @@ class _Work:
             lr = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
             if known.mean() < 1 - UNKNOWN_LR:
                 yield sample, "composite unknown"
-            elif judging.featureless(lr, known):
+            elif scene_registration_qc.featureless(lr, known):
                 yield sample, "featureless"
             else:
                 west, south, east, north = sample.bounds

@@ -9,10 +9,10 @@ from typing import Any
 import geopandas as gpd
 import shapely
 
-from jointseg.dataset import schema
+from jointseg.dataset import table_schemas
 from jointseg.dataset.candidates import Ground, keepers
-from jointseg.dataset.density import Density
-from jointseg.dataset.drawing import Design, draw, frame
+from jointseg.dataset.prior_density import Density
+from jointseg.dataset.two_phase_sampling import Design, draw, frame
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
@@ -73,7 +73,7 @@ def samples(
     table, strata = draw(ground, design, whole, seed)
     _warn(strata)
     with atomic_write(samples) as part:
-        schema.checked(table, schema.SAMPLES, samples.name).to_parquet(part)
+        table_schemas.checked(table, table_schemas.SAMPLES, samples.name).to_parquet(part)
     main = table[~table["reserve"]]
     coins = keepers(ground.zones, seed)
     return {

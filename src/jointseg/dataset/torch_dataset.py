@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from jointseg.dataset.chip_arrays import ChipDataset
 from jointseg.dataset.contract import LATTICE_M, UNKNOWN_LABEL
-from jointseg.dataset.reader import ChipDataset
 from jointseg.runtime.errors import DataError
 
 

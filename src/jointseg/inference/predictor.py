@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jointseg.inference.lattice import LR_M
-from jointseg.inference.stages import stage
+from jointseg.inference.stage_times import stage
 from jointseg.models import checkpoint
 from jointseg.models.prog_esrgan import beside, upsample
 from jointseg.raster.bands import RGB, of_count

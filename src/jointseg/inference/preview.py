@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from jointseg.area import grid
 from jointseg.inference import lattice
-from jointseg.inference.blend import Bounds, blend
-from jointseg.inference.engine import results
+from jointseg.inference.blending import Bounds, blend
+from jointseg.inference.composite_reader import Composites
 from jointseg.inference.lattice import LR_M
+from jointseg.inference.predict import results
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Precision, Predictor
 from jointseg.inference.products import UNKNOWN
-from jointseg.inference.source import Composites
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime import progress

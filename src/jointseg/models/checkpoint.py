@@ -11,7 +11,7 @@ from safetensors.torch import save as serialise
 from torch import nn
 
 from jointseg.models import discriminator, mask2former
-from jointseg.models.direct import DirectSegmenter
+from jointseg.models.direct_segmenter import DirectSegmenter
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.models.single_esrgan import SingleESRGAN
 from jointseg.raster.bands import of_count, shown

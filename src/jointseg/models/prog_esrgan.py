@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointseg.models.rrdb import RRDBNet
-from jointseg.models.sensor import SCALE, sampled
+from jointseg.models.sentinel2_sensor import SCALE, sampled
 
 STAGE1_SCALE = 4
 STAGE2_SCALE = 2.5

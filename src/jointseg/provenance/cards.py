@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.provenance import model_facts
-from jointseg.provenance.released import ISA, NOT_ISA, UNKNOWN, Run
+from jointseg.provenance.release_contents import ISA, NOT_ISA, UNKNOWN, Run
 from jointseg.runtime import templates
 
 DATA_CARD, MODEL_CARD = (Path(__file__).with_name(f"{name}_card.md.j2") for name in ("data", "model"))

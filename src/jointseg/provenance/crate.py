@@ -10,7 +10,7 @@ from rocrate.rocrate import ROCrate
 
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Artefact, Manifest
-from jointseg.provenance.released import Run, public
+from jointseg.provenance.release_contents import Run, public
 
 VERSION = "1.1"  # of RO-Crate: the one that the profiles below stand on
 PROFILES = {

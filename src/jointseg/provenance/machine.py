@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jointseg.provenance.code import LOCK_FILE, SOURCE
+from jointseg.provenance.code_digest import LOCK_FILE, SOURCE
 from jointseg.provenance.digest import file_digest
 
 COMMIT = "commit.json"  # beside the package where it is a copy that a run froze: of what commit, and whether changed

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Manifest
-from jointseg.provenance.released import Made, Run, flat
+from jointseg.provenance.release_contents import Made, Run, flat
 from jointseg.runtime.errors import DataError
 
 HEADER = "jointseg"  # as models.checkpoint writes it; without torch here

@@ -8,7 +8,7 @@ from typing import Any
 import pystac
 from rasterio.warp import transform_bounds, transform_geom
 
-from jointseg.provenance.released import ISA, NOT_ISA, UNKNOWN, Cover, Made, Run
+from jointseg.provenance.release_contents import ISA, NOT_ISA, UNKNOWN, Cover, Made, Run
 from jointseg.raster import io as raster_io
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"

@@ -6,7 +6,7 @@ from typing import Any
 
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Artefact
-from jointseg.provenance.released import Run
+from jointseg.provenance.release_contents import Run
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"

@@ -10,7 +10,7 @@ import pandas as pd
 from rasterio.enums import Resampling
 
 from jointseg.accuracy import figures
-from jointseg.accuracy.products import held_out
+from jointseg.accuracy.reference_products import held_out
 from jointseg.raster import io as raster_io
 from jointseg.raster.product_codes import classify, meanings, nearest_year
 from jointseg.raster.rendering import stretch

@@ -9,7 +9,7 @@ import pandas as pd
 from jointseg.accuracy import figures
 from jointseg.accuracy.growth_kinds import RAPID_PERCENT, SATURATING_RATIO
 from jointseg.raster.product_codes import nearest_year
-from jointseg.report import comparison, flow, gallery, provenance, questions
+from jointseg.report import comparison, gallery, provenance, questions, workflow_graph
 from jointseg.report import growth as report_growth
 from jointseg.report import tables as report_tables
 from jointseg.report.gallery import Picture, Strip
@@ -149,7 +149,7 @@ def report(
         else "",
         "dataset": report_tables.dataset_rows(index, samples, study_area, records),
         "sources": report_tables.source_rows(agreements or []),
-        "flow": flow.svg(records),
+        "flow": workflow_graph.svg(records),
         "weights": provenance.weights(records),
         "provenance": provenance.provenance(records, manifests or [], html),
         "files": provenance.files(tables, records, manifests or [], html),

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jointseg.accuracy.assess import ALL
-from jointseg.accuracy.patches import SMALL_M2
+from jointseg.accuracy.object_detection import SMALL_M2
 from jointseg.accuracy.slope import STEEP
 from jointseg.accuracy.zones import ZONES
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from jointseg.accuracy import figures
 from jointseg.accuracy.assess import ALL
-from jointseg.accuracy.estimators import MATRIX
+from jointseg.accuracy.cluster_estimators import MATRIX
 from jointseg.accuracy.sample_size import clusters_for
 from jointseg.accuracy.zones import ZONES
 

@@ -12,7 +12,7 @@ from jointseg.area.study_area import study_area
 from jointseg.area.tiles import grid
 from jointseg.config.schema import Settings
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.requests import Asked, asked
+from jointseg.sentinel2.request_estimate import Asked, asked
 
 PROFILE_REQUESTS = 40  # that all jobs together may make at a time, in the profiles
 REVISIT_DAYS = 5  # of the two satellites together, at the equator

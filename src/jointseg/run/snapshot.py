@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jointseg.provenance import machine
-from jointseg.provenance.code import LOCK_FILE, SOURCE
+from jointseg.provenance.code_digest import LOCK_FILE, SOURCE
 from jointseg.provenance.digest import file_digest
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write, remove_path

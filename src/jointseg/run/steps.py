@@ -4,48 +4,48 @@ import importlib
 from typing import Any
 
 STEPS = {
-    "rehearsal": "synthetic.deliver",
-    "interpret": "synthetic.interpret",
+    "rehearsal": "synthetic.scene",
+    "interpret": "synthetic.label_points",
     "reaches": "area.study_area",
     "study_area": "area.study_area",
     "reach_grid": "area.tiles",
     "grid": "area.tiles",
     "scenes": "sentinel2.scenes",
     "composite": "sentinel2.composite",
-    "quality": "sentinel2.quality",
-    "density": "dataset.density",
+    "quality": "sentinel2.composite_quality",
+    "density": "dataset.prior_density",
     "samples": "dataset.sampling",
     "deliveries": "dataset.deliveries",
     "pairing": "dataset.pairing",
     "labels": "dataset.labels",
     "chips": "dataset.chips",
-    "agreement": "dataset.agreement",
+    "agreement": "dataset.label_agreement",
     "dataset": "dataset.collection",
     "superres_stage1": "training.superres",
     "superres_stage2": "training.superres",
     "superres_adversarial": "training.adversarial",
-    "superres_chips": "training.images",
+    "superres_chips": "training.superres_chips",
     "segmentation": "training.segmentation",
     "joint": "training.joint",
-    "textures": "textures.deliver",
-    "ablation_bands": "ablation.bands",
+    "textures": "textures.chips",
+    "ablation_bands": "ablation.band_subset",
     "ablation_generator": "ablation.generators",
-    "ablation_arm": "ablation.arm",
-    "ablation": "ablation.collect",
-    "isa": "inference.engine",
-    "isa_chips": "inference.chips",
-    "map_chips": "inference.cutout",
+    "ablation_arm": "ablation.variant",
+    "ablation": "ablation.summary",
+    "isa": "inference.predict",
+    "isa_chips": "inference.predict_chips",
+    "map_chips": "inference.map_chips",
     "preview": "inference.preview",
     "mosaic": "inference.mosaic",
-    "product_mosaic": "accuracy.products",
-    "product_chips": "accuracy.products",
+    "product_mosaic": "accuracy.reference_products",
+    "product_chips": "accuracy.reference_products",
     "assess": "accuracy.assess",
-    "compare": "accuracy.compare",
+    "compare": "accuracy.compare_products",
     "change_sample": "accuracy.change_sample",
-    "consistent": "accuracy.consistency",
+    "consistent": "accuracy.temporal_consistency",
     "growth": "accuracy.growth",
     "report": "report.page",
-    "release": "provenance.export",
+    "release": "provenance.release",
 }
 
 
@@ -56,8 +56,8 @@ def module(rule: str) -> str:
 
 def run(snakemake: Any) -> None:
     """Runs the step function of a Snakemake job's rule and writes the job's manifest."""
+    from jointseg.provenance.job_record import run_job
     from jointseg.provenance.manifest import rule_of
-    from jointseg.provenance.record import run_job
     from jointseg.runtime import object_store
 
     object_store.settle()

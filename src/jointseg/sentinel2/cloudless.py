@@ -19,9 +19,9 @@ from scipy.ndimage import binary_dilation, convolve, distance_transform_edt
 
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.clouds import CLOUD, NO_DATA, SHADOW, UNCLASSIFIED
-from jointseg.sentinel2.pixels import RES_M, Bounds, Shift
-from jointseg.sentinel2.radiometry import check_reflectance
+from jointseg.sentinel2.offset_check import check_reflectance
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Scene
+from jointseg.sentinel2.scene_windows import RES_M, Bounds, Shift
 
 MODEL = "models/pixel_s2_cloud_detector_lightGBM_v0.1.txt"
 MODEL_SHA256 = "0f92b6822cc0ad42982f55bab9b1688329e119451ad9a9e0a56384b9f37bc61d"

@@ -17,15 +17,15 @@ from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import bar, track
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import cloudless, clouds, earthengine, register, stac
-from jointseg.sentinel2 import dates as several
+from jointseg.sentinel2 import merged_dates as several
 from jointseg.sentinel2 import normalise as relative
 from jointseg.sentinel2 import scene as scene_list
-from jointseg.sentinel2.combine import METHODS, SEASON, WIDENED
-from jointseg.sentinel2.observe import Clearness, Observer, Reader, Seen, in_season
-from jointseg.sentinel2.pieces import Kept
-from jointseg.sentinel2.pixels import RES_M, Files, bounds_of
+from jointseg.sentinel2.observations import Clearness, Observer, Reader, Seen, in_season
+from jointseg.sentinel2.reducers import METHODS, SEASON, WIDENED
+from jointseg.sentinel2.response_cache import Kept
+from jointseg.sentinel2.row_spool import REMOTE_ROWS, ROWS, Spool
 from jointseg.sentinel2.scene import Scene
-from jointseg.sentinel2.spool import REMOTE_ROWS, ROWS, Spool
+from jointseg.sentinel2.scene_windows import RES_M, Files, bounds_of
 
 log = logging.getLogger(__name__)
 

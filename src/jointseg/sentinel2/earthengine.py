@@ -14,10 +14,10 @@ from rasterio.io import MemoryFile
 
 from jointseg.area.grid import Tile, transformer
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.asking import AnswerError
 from jointseg.sentinel2.earthengine_client import asked, client
-from jointseg.sentinel2.pixels import RES_M, STILL, Bounds, Shift, continuous, nearest, shape_of
+from jointseg.sentinel2.retry import AnswerError
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc
+from jointseg.sentinel2.scene_windows import RES_M, STILL, Bounds, Shift, continuous, nearest, shape_of
 
 log = logging.getLogger(__name__)
 

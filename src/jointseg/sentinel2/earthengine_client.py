@@ -10,8 +10,8 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from jointseg.runtime.errors import DataError, PassingError
-from jointseg.sentinel2 import asking
-from jointseg.sentinel2.asking import Answer, AnswerError, ask
+from jointseg.sentinel2 import retry
+from jointseg.sentinel2.retry import Answer, AnswerError, ask
 
 URL = "https://earthengine-highvolume.googleapis.com"
 # computePixels answers within minutes or not at all.
@@ -68,12 +68,12 @@ def refusal(fault: AnswerError, what: str, project: str) -> DataError:
         )
     if fault.status == 429:
         return PassingError(
-            f"Earth Engine's quota of project {project!r} is still used up after {asking.TRIES} tries for {what} "
+            f"Earth Engine's quota of project {project!r} is still used up after {retry.TRIES} tries for {what} "
             f"({fault}); lower sentinel2.requests or have the quota raised, then {_LATER}"
         )
     if fault.passing:
         return PassingError(
-            f"Earth Engine gives no whole answer for {what} in {asking.TRIES} tries (at last: {fault}); check the "
+            f"Earth Engine gives no whole answer for {what} in {retry.TRIES} tries (at last: {fault}); check the "
             f"network and {_LATER}"
         )
     return DataError(f"Earth Engine refuses {what} ({fault}); check the request's project, bands and collection")

@@ -7,8 +7,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.contrast import FAR_PX, SIGMA_PX, STILL, Contrast, contrast, correlation, medians_of_others
-from jointseg.sentinel2.pixels import RES_M
+from jointseg.sentinel2.local_contrast import (
+    FAR_PX,
+    SIGMA_PX,
+    STILL,
+    Contrast,
+    contrast,
+    correlation,
+    medians_of_others,
+)
+from jointseg.sentinel2.scene_windows import RES_M
 
 # Only windows of a tile are looked at: squares of this side, at most so many along an axis.
 WINDOW_PX, WINDOWS = 192, 4

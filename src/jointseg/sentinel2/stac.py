@@ -12,11 +12,11 @@ from rasterio.errors import RasterioError
 
 from jointseg.area.grid import Tile
 from jointseg.runtime.errors import DataError, PassingError
-from jointseg.sentinel2 import asking
-from jointseg.sentinel2.asking import Answer, AnswerError, ask
+from jointseg.sentinel2 import retry
 from jointseg.sentinel2.items import scene_of
-from jointseg.sentinel2.pixels import STILL, Bounds, Files, Shift
+from jointseg.sentinel2.retry import Answer, AnswerError, ask
 from jointseg.sentinel2.scene import Scene, lonlat_box
+from jointseg.sentinel2.scene_windows import STILL, Bounds, Files, Shift
 
 SIGNERS = {"planetary-computer": "https://planetarycomputer.microsoft.com/api/sas/v1/token"}
 TIMEOUT_S = 60.0
@@ -25,7 +25,7 @@ PAGE = 200
 _GDAL = {
     "GDAL_HTTP_MAX_RETRY": "3",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
-    "GDAL_HTTP_RETRY_CODES": ",".join(map(str, asking.RETRY_CODES)),
+    "GDAL_HTTP_RETRY_CODES": ",".join(map(str, retry.RETRY_CODES)),
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_TIMEOUT": f"{TIMEOUT_S:g}",
     "GDAL_HTTP_CONNECTTIMEOUT": "30",
@@ -63,7 +63,7 @@ def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
     except AnswerError as fault:
         if fault.passing:
             raise PassingError(
-                f"the STAC catalogue {source['url']} gives no whole answer for {collection} in {asking.TRIES} tries "
+                f"the STAC catalogue {source['url']} gives no whole answer for {collection} in {retry.TRIES} tries "
                 f"(at last: {fault}); check the network and run again later"
             ) from fault
         raise DataError(
@@ -142,7 +142,7 @@ class Urls(Files):
             return ask(once, f"{', '.join(keys)} of scene {scene.id}")
         except AnswerError as fault:
             if fault.passing:
-                raise PassingError(f"{fault} (asked {asking.TRIES} times)") from fault
+                raise PassingError(f"{fault} (asked {retry.TRIES} times)") from fault
             raise DataError(
                 f"{fault} (its server answers with HTTP status {fault.status}: 401 and 403 ask for sentinel2.source.sign, "
                 "404 and 410 for a new scene list)"

@@ -3,8 +3,8 @@
 import numpy as np
 import shapely
 
+from jointseg.synthetic.objects import GREEN, PAVED, PITCH, Thing, building, rectangle
 from jointseg.synthetic.terrain import Terrain
-from jointseg.synthetic.things import GREEN, PAVED, PITCH, Thing, building, rectangle
 
 
 def airport(terrain: Terrain) -> list[Thing]:

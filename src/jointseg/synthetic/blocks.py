@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import shapely
 
-from jointseg.synthetic.things import GREEN, PAVED, PITCH, ROOF_PART, Quad, Thing, building, road
+from jointseg.synthetic.objects import GREEN, PAVED, PITCH, ROOF_PART, Quad, Thing, building, road
 
 
 def _lawn(block: Quad, birth: int) -> Thing:

@@ -7,8 +7,8 @@ import numpy as np
 import shapely
 
 from jointseg.synthetic.blocks import BLOCKS
+from jointseg.synthetic.objects import SITE, Quad, Thing, road
 from jointseg.synthetic.terrain import Frame, Terrain, river_half_width, river_y
-from jointseg.synthetic.things import SITE, Quad, Thing, road
 
 NAMES = {"upstream": "Shancheng", "midstream": "Pingyuan", "downstream": "Hukou"}
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jointseg.synthetic.draw import ground, land_cover, picture, textures
-from jointseg.synthetic.highres import clouded, write_scene
-from jointseg.synthetic.plan import HighScene, Look, panels
+from jointseg.synthetic.acquisitions import HighScene, Look, panels
+from jointseg.synthetic.jilin1 import clouded, write_scene
+from jointseg.synthetic.render import ground, land_cover, picture, textures
 from jointseg.synthetic.sensors import Optics, jilin1
 from jointseg.synthetic.terrain import MARGIN_M
-from jointseg.synthetic.world import World, make_world
+from jointseg.synthetic.valley import World, make_world
 
 COVER_YEAR = 2021
 PRODUCT_YEARS = (1972, 1978, *range(1985, 2022))

@@ -6,8 +6,8 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
 from jointseg.synthetic.city import City
+from jointseg.synthetic.objects import Thing, road
 from jointseg.synthetic.terrain import Terrain, river_half_width, river_y
-from jointseg.synthetic.things import Thing, road
 
 
 def highways(terrain: Terrain, rng: np.random.Generator) -> list[Thing]:

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from jointseg.synthetic.draw import Panel, Picture, at_date
 from jointseg.synthetic.materials import GREEN, PHASES, UNDER, green_fraction
+from jointseg.synthetic.render import Panel, Picture, at_date
 from jointseg.synthetic.terrain import MARGIN_M, SUN_AZIMUTH_DEG
 
 # Point spread of Sentinel-2's 10 m bands: a Gaussian whose MTF at Nyquist (20 m period) is 0.24, inside the

@@ -8,11 +8,11 @@ import numpy as np
 import shapely
 
 from jointseg.raster.geopackage import dated
-from jointseg.synthetic.highres import path_of, shape_of, transform_of
-from jointseg.synthetic.plan import HighScene
+from jointseg.synthetic.acquisitions import HighScene
+from jointseg.synthetic.jilin1 import path_of, shape_of, transform_of
+from jointseg.synthetic.objects import PITCH, Thing
 from jointseg.synthetic.terrain import EPSG, ORIGIN_M
-from jointseg.synthetic.things import PITCH, Thing
-from jointseg.synthetic.world import World, reach_box, to_utm
+from jointseg.synthetic.valley import World, reach_box, to_utm
 
 REGIONS = {"upstream": "Shangyou", "midstream": "Zhongyou", "downstream": "Xiayou"}
 LINE_FIELDS = ("osm_id", "name", "highway", "waterway", "aerialway", "barrier", "man_made", "railway")

@@ -3,7 +3,7 @@
 import numpy as np
 import shapely
 
-from jointseg.synthetic.things import GREEN, PAVED, ROAD, Thing, building, gable, rectangle, road
+from jointseg.synthetic.objects import GREEN, PAVED, ROAD, Thing, building, gable, rectangle, road
 
 
 def village(x: float, y: float, angle: float, taken: shapely.Geometry, rng: np.random.Generator) -> list[Thing]:

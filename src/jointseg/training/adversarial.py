@@ -13,8 +13,8 @@ from jointseg.runtime import distributed
 from jointseg.training import backbone as backbones
 from jointseg.training import generator, losses
 from jointseg.training.backbone import Backbone
-from jointseg.training.loader import Batch
 from jointseg.training.loop import Descent, autocast, device, prepare
+from jointseg.training.prefetch import Batch
 from jointseg.training.trainer import Trainer
 
 DISCRIMINATORS = "unet_discriminators"

@@ -18,7 +18,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.training import loop, losses
 from jointseg.training.loop import History, device, to_display, write_panel
 from jointseg.training.patches import RGB, SCALE, Patches
-from jointseg.training.state import State
+from jointseg.training.resume import State
 from jointseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)

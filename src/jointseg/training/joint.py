@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask_loss import UNKNOWN, LossWeights
 from jointseg.models.prog_esrgan import RGB, beside, upsample
-from jointseg.models.sensor import seen_at_10m
+from jointseg.models.sentinel2_sensor import seen_at_10m
 from jointseg.runtime import distributed
 from jointseg.runtime.errors import DataError
 from jointseg.training import generator as generators
 from jointseg.training import loop, losses
-from jointseg.training.loader import Batch
 from jointseg.training.patches import SCALE, Patches, tensors
+from jointseg.training.prefetch import Batch
+from jointseg.training.resume import State
 from jointseg.training.segmentation import best_threshold, count, f1_iou
-from jointseg.training.state import State
 from jointseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)

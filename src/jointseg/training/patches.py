@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointseg.dataset.reader import ChipDataset
+from jointseg.dataset.chip_arrays import ChipDataset
 from jointseg.raster.bands import corners, count_own, finer, of_count, shown
 from jointseg.runtime.errors import DataError
 from jointseg.training.loop import gains, turn

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from jointseg.dataset import registration
 from jointseg.models.prog_esrgan import RGB, upsample
-from jointseg.models.sensor import filtered, gaussian, seen_at_10m
+from jointseg.models.sentinel2_sensor import filtered, gaussian, seen_at_10m
 from jointseg.runtime.errors import DataError
 from jointseg.training import losses
 from jointseg.training.backbone import Backbone

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from jointseg.dataset.chip_arrays import ChipDataset
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
-from jointseg.dataset.reader import ChipDataset
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask2former import Segmenter, build
 from jointseg.models.mask_loss import UNKNOWN, LossWeights
@@ -20,8 +20,8 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime import distributed
 from jointseg.runtime.errors import DataError
 from jointseg.training import loop
-from jointseg.training.loader import Batch
-from jointseg.training.state import State
+from jointseg.training.prefetch import Batch
+from jointseg.training.resume import State
 from jointseg.training.trainer import Trainer
 
 CACHED_CHIPS = 2048  # image + label of a 320 m chip are 0.7 MB

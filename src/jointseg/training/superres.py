@@ -9,8 +9,8 @@ from jointseg.models import public_weights
 from jointseg.models.rrdb import RRDBNet
 from jointseg.runtime import distributed
 from jointseg.training import generator, losses
-from jointseg.training.loader import Batch
 from jointseg.training.loop import Descent, autocast, prepare
+from jointseg.training.prefetch import Batch
 from jointseg.training.trainer import Trainer
 
 

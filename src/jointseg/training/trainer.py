@@ -13,10 +13,10 @@ from jointseg.runtime import distributed
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import bar
 from jointseg.training import loop
-from jointseg.training.board import Board
-from jointseg.training.loader import Batch, ahead
-from jointseg.training.state import State
-from jointseg.training.watch import Collapse, Normalisation
+from jointseg.training.diagnostics import Collapse, Normalisation
+from jointseg.training.prefetch import Batch, ahead
+from jointseg.training.resume import State
+from jointseg.training.tensorboard import Board
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)

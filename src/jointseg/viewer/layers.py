@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jointseg.accuracy.product_reader import Codes
+from jointseg.accuracy.product_pixels import Codes
 from jointseg.area import grid
 from jointseg.raster import io as raster_io
 from jointseg.raster.product_codes import nearest_year

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jointseg.audit.compare import Change, code_changes, setting_changes, version_changes
 from jointseg.audit.lineage import Lineage, Parent
+from jointseg.audit.record_differences import Change, code_changes, setting_changes, version_changes
 from jointseg.provenance.digest import Entry
+from jointseg.provenance.job_record import kept_parts
 from jointseg.provenance.manifest import FOLDER, Manifest
-from jointseg.provenance.record import kept_parts
 
 HERE = "not reproducible here"
 KINDS = {

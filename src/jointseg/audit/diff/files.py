@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jointseg.audit.compare import setting_changes
 from jointseg.audit.diff import map as maps
+from jointseg.audit.record_differences import setting_changes
 from jointseg.runtime.errors import DataError
 
 TOLD = 6

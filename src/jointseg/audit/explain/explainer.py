@@ -29,7 +29,7 @@ from jointseg.audit.lineage import Lineage
 from jointseg.dataset.contract import UNKNOWN_LABEL
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.pixels import RES_M
+from jointseg.sentinel2.scene_windows import RES_M
 
 SHOWN_TILES = 12
 

@@ -13,14 +13,14 @@ from matplotlib.patches import Rectangle
 from jointseg.accuracy.figures import INK, isa_image
 from jointseg.area import grid
 from jointseg.audit.explain.explainer import Explainer, Explanation
-from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
+from jointseg.audit.explain.observations import Look
 from jointseg.audit.explain.pixel import Pixel
 from jointseg.raster import io as raster_io
 from jointseg.raster.mosaic import Mosaic
 from jointseg.raster.rendering import stretch
 from jointseg.runtime.files import atomic_write
-from jointseg.sentinel2.pixels import RES_M
+from jointseg.sentinel2.scene_windows import RES_M
 
 # Ground around the windows, the side of a scene's thumbnail, and the fewest and most places in a row.
 MARGIN_M, THUMB_M, FEWEST, PER_ROW = 60, 320, 6, 8

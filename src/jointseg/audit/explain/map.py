@@ -5,8 +5,8 @@ from pathlib import Path
 
 from jointseg.area.grid import Tile
 from jointseg.audit.explain.jobs import Disagreement, Job, disagreements, job_of, shown
-from jointseg.audit.explain.looks import Scenes
 from jointseg.audit.explain.networks import Networks
+from jointseg.audit.explain.observations import Scenes
 from jointseg.audit.lineage import Lineage, Parent
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Manifest

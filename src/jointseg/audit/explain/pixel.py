@@ -9,12 +9,12 @@ from affine import Affine
 from jointseg.area import grid
 from jointseg.area.grid import Tile
 from jointseg.audit.explain.jobs import Disagreement
-from jointseg.audit.explain.looks import Look
 from jointseg.audit.explain.map import TileMap
+from jointseg.audit.explain.observations import Look
 from jointseg.dataset.contract import UNKNOWN_LABEL
 from jointseg.inference import lattice
 from jointseg.raster import io as raster_io
-from jointseg.sentinel2.pixels import RES_M
+from jointseg.sentinel2.scene_windows import RES_M
 
 VALUES = {0: "not impervious", 1: "impervious", UNKNOWN_LABEL: "unknown"}
 

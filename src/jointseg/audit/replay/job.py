@@ -18,9 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from jointseg.audit.lineage import Lineage
-from jointseg.provenance.cache import HashCache
+from jointseg.provenance.hash_cache import HashCache
+from jointseg.provenance.job_record import KEPT, run_job
 from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, read
-from jointseg.provenance.record import KEPT, run_job
 from jointseg.runtime import job_status
 from jointseg.runtime.errors import DataError
 

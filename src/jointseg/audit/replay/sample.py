@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jointseg.audit.compare import Change
 from jointseg.audit.diff.causes import conditions, files
 from jointseg.audit.diff.files import RASTERS, how
 from jointseg.audit.lineage import Lineage
+from jointseg.audit.record_differences import Change
 from jointseg.audit.replay.job import FailedError, World, reads_network
-from jointseg.provenance.code import code_digest
+from jointseg.provenance.code_digest import code_digest
+from jointseg.provenance.job_record import kept_parts
 from jointseg.provenance.manifest import Manifest
-from jointseg.provenance.record import kept_parts
 from jointseg.runtime.errors import DataError
 
 OUTCOMES = {

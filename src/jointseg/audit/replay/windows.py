@@ -12,20 +12,20 @@ import numpy as np
 import torch
 
 from jointseg.area import grid
-from jointseg.audit.compare import Change
 from jointseg.audit.diff.causes import conditions
 from jointseg.audit.lineage import Lineage
+from jointseg.audit.record_differences import Change
 from jointseg.inference import lattice
-from jointseg.inference.blend import Bounds
-from jointseg.inference.engine import Mapper
+from jointseg.inference.blending import Bounds
+from jointseg.inference.composite_reader import Composites
+from jointseg.inference.predict import Mapper
 from jointseg.inference.predictor import Predictor
 from jointseg.inference.products import UNKNOWN
-from jointseg.inference.source import Composites
-from jointseg.provenance.code import code_digest, code_parts, environment
+from jointseg.provenance.code_digest import code_digest, code_parts, environment
 from jointseg.provenance.digest import file_digest
+from jointseg.provenance.job_record import kept_parts
 from jointseg.provenance.machine import processor
 from jointseg.provenance.manifest import Manifest
-from jointseg.provenance.record import kept_parts
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 

@@ -43,19 +43,19 @@ def run(given: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from jointseg.config import schema
-    from jointseg.inference import bench, bench_page
+    from jointseg.inference import benchmark, benchmark_page
     from jointseg.run.console import reader
 
     config, console = schema.read(given.config), reader()
-    bench_page.read(given.out.with_suffix(".json"))
+    benchmark_page.read(given.out.with_suffix(".json"))
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as folder:
         presets = schema.read(given.of) if given.of else config
-        found = bench.networks(config, given.preset, presets, Path(folder))
-        work = bench.job(config, found, given.tile, given.threads, given.precision)
-        record = bench.measure(work, given.rounds, lambda line: console.print(line, style="dim"))
+        found = benchmark.networks(config, given.preset, presets, Path(folder))
+        work = benchmark.job(config, found, given.tile, given.threads, given.precision)
+        record = benchmark.measure(work, given.rounds, lambda line: console.print(line, style="dim"))
     record |= {"name": given.name or given.preset or config.title, "trained": found.trained}
     record["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
-    bench_page.keep(record, given.out)
+    benchmark_page.keep(record, given.out)
     console.print(
         f"{record['km2_per_hour']:,.0f} km2 an hour; engine / networks {min(record['ratio']):.3f} to {max(record['ratio']):.3f}"
     )

@@ -40,11 +40,11 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from jointseg.config import schema
-    from jointseg.inference import bench_page
+    from jointseg.inference import benchmark_page
     from jointseg.run import plan
 
     config = schema.read(given.config)
-    bench = plan.measurement(bench_page.read(given.bench), given.networks, given.bench)
+    bench = plan.measurement(benchmark_page.read(given.bench), given.networks, given.bench)
     assumed = plan.Assumed(given.scenes or plan.scenes_of(config), given.mb_s, given.devices)
     years = plan.plan(config, plan.tiles_of(config), assumed, bench)
     if given.json:

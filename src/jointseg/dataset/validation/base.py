@@ -14,9 +14,9 @@ from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
+from jointseg.dataset.band_statistics import Sums
 from jointseg.dataset.contract import KINDS, Kind
-from jointseg.dataset.moments import Sums
-from jointseg.dataset.schema_index import COLUMNS
+from jointseg.dataset.index_schema import COLUMNS
 
 INDEX = "index.parquet"
 _NEEDED = ["sample_id", "reach", "epsg", "minx", "miny"]
@@ -69,7 +69,7 @@ def check(registry: dict[str, Check], name: str, about: str, remedy: str) -> Cal
     def register(function: _Function) -> _Function:
         if name in {**FOLDER, **CHIP, **WHOLE}:
             raise ValueError(f"two checks are named {name}")
-        theme = function.__module__.rpartition("check_")[2]
+        theme = function.__module__.rpartition(".")[2]
         registry[name] = Check(name, theme, about, remedy, function)
         return function
 

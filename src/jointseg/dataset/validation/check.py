@@ -11,8 +11,8 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
+from jointseg.dataset.band_statistics import sums
 from jointseg.dataset.contract import KINDS, ahead
-from jointseg.dataset.moments import sums
 from jointseg.dataset.validation import documents, index, splits, values  # noqa: F401
 from jointseg.dataset.validation.base import (
     CHIP,

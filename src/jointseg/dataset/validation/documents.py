@@ -8,9 +8,9 @@ from typing import Any
 
 import shapely
 
+from jointseg.dataset.band_statistics import Moments
 from jointseg.dataset.collection import content_digest, shares
 from jointseg.dataset.contract import KINDS
-from jointseg.dataset.moments import Moments
 from jointseg.dataset.stac import item_path
 from jointseg.dataset.validation.base import FOLDER, INDEX, WHOLE, Fault, Folder, Tale, check
 from jointseg.provenance.digest import Entry, file_digest

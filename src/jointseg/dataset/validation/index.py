@@ -11,7 +11,7 @@ import shapely
 
 from jointseg.area import grid
 from jointseg.dataset.contract import KINDS, LATTICE_M
-from jointseg.dataset.schema_index import COLUMNS, schema
+from jointseg.dataset.index_schema import COLUMNS, schema
 from jointseg.dataset.validation.base import FOLDER, INDEX, Fault, Folder, check, is_utm
 
 OUTLINE_M = 0.5

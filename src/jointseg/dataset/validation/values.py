@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jointseg.dataset.alignment import MAX_SHIFT_M, align
+from jointseg.dataset.chip_alignment import MAX_SHIFT_M, align
 from jointseg.dataset.contract import KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
 from jointseg.dataset.validation.base import CHIP, Chip, Fault, check
 from jointseg.raster.bands import OWN, count_own

@@ -1,0 +1,143 @@
+"""The trainings of the arms, each by the same schedule."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from jointseg.ablation import direct, images, mapping
+from jointseg.ablation.mapping import Mapper
+from jointseg.ablation.variants import ARMS
+from jointseg.models import checkpoint as checkpoints
+from jointseg.models import mask2former
+from jointseg.provenance.digest import file_digest
+from jointseg.training import generator as generators
+from jointseg.training import joint, loop
+from jointseg.training.loop import History
+from jointseg.training.patches import Patches
+from jointseg.training.resume import State
+from jointseg.training.segmentation import Recipe, segmentation
+from jointseg.training.superres import trunk
+
+MapperOf = Callable[[Patches], Mapper]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What all arms of a comparison share.
+
+    Attributes:
+        model, training: the preset of the segmenter.
+        generator: the preset of the generator, whose size the segmenter of the 10 m image has.
+        direct_steps: steps of that segmenter: as many as generator and segmenter of the others.
+        joint: learning rate of the generator, and weights of the image's losses, where it goes on with the segmenter.
+    """
+
+    model: dict[str, Any]
+    training: dict[str, Any]
+    generator: dict[str, Any]
+    direct_steps: int
+    joint: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """One arm with one seed.
+
+    Attributes:
+        index, statistics, chips: of the dataset; statistics of the arm's bands.
+        start: checkpoint of the generator, where the arm has one.
+        work: folder of the half-done training.
+        made: folder of what is trained: checkpoints, history.csv, panel.png.
+    """
+
+    arm: str
+    index: Path
+    statistics: Path
+    chips: list[Path]
+    start: Path | None
+    schedule: Schedule
+    seed: int
+    threads: int
+    work: Path
+    made: Path
+
+    def run(self, data: generators.Data) -> MapperOf:
+        """Trains, and gives how the chips of a split are mapped by what was trained."""
+        spec = ARMS[self.arm]
+        if spec.image == "none":
+            return self._direct(data)
+        return self._joint(data) if spec.joint else self._segmenter()
+
+    def _segmenter(self) -> MapperOf:
+        """Mask2Former on the images of the arm."""
+        start = file_digest(self.start)[:16] if self.start is not None else "none"
+        folder = self.work / f"images-{start}-{file_digest(self.index)[:16]}"
+        if not folder.exists():
+            images.write(self.arm, folder, self.index, self.statistics, self.chips, self.start)
+        path = self.made / "segmenter.safetensors"
+        segmentation(
+            index=self.index,
+            statistics=self.statistics,
+            images=folder,
+            chips=self.chips,
+            checkpoint=path,
+            history=self.made / "history.csv",
+            panel=self.made / "panel.png",
+            method=self.arm,
+            model=self._model,
+            training=self.schedule.training,
+            seed=self.seed,
+            threads=self.threads,
+            state=str(self.work / "state.pt"),
+        )
+        network = checkpoints.load(path, "mask2former")[0].to(loop.device())
+        assert isinstance(network, mask2former.Segmenter)
+        return lambda chips: mapping.of_images(folder, network, chips)
+
+    @property
+    def _model(self) -> dict[str, Any]:
+        """The segmenter of the arm."""
+        return self.schedule.model | {"in_channels": ARMS[self.arm].channels}
+
+    def _joint(self, data: generators.Data) -> MapperOf:
+        """Mask2Former and the generator that it started with, as one network."""
+        assert self.start is not None
+        made, header = checkpoints.load(self.start, generators.ARCHITECTURES, data.normalisation)
+        network = mask2former.build(**self._model)
+        pair = joint.Pair(made, network).requires_grad_(True).to(loop.device())
+        recipe = Recipe.read(self.schedule.training)
+        training = self.schedule.training | self.schedule.joint
+        trainer = joint.train(pair, data, training, recipe.loss, self.seed, self.threads, self._state(), None)
+        pair = trainer.average.model
+        self._save("generator", pair.generator, header["architecture"]["kwargs"], data, trainer.history)
+        self._save("segmenter", pair.segmenter, self._model, data, trainer.history)
+        loop.write_panel(self.made / "panel.png", joint.panel_of(pair, data.validation, trainer.history, 0.5))
+        return lambda chips: mapping.of_pair(pair, chips)
+
+    def _direct(self, data: generators.Data) -> MapperOf:
+        """The segmenter of the 10 m image."""
+        kwargs = generators.sized({"trunk": trunk(self.schedule.generator)}, data)
+        recipe = Recipe.read({**self.schedule.training, "steps": self.schedule.direct_steps})
+        trainer = direct.train(direct.build(kwargs), data, recipe, self.seed, self.threads, self._state())
+        network = trainer.average.model
+        self._save("segmenter", network, kwargs, data, trainer.history)
+        loop.write_panel(self.made / "panel.png", direct.panel_of(network, data.validation, trainer.history))
+        return lambda chips: mapping.of_direct(network, chips)
+
+    def _state(self) -> State:
+        settings = {"arm": self.arm, "seed": self.seed, "threads": self.threads, **vars(self.schedule)}
+        return State(
+            str(self.work / "state.pt"), __name__, [self.index, self.statistics, self.start, *self.chips], settings
+        )
+
+    def _save(
+        self, name: str, network: nn.Module, kwargs: dict[str, Any], data: generators.Data, history: History
+    ) -> None:
+        architecture = {"name": checkpoints.name_of(network), "kwargs": kwargs}
+        facts = {"arm": self.arm, "seed": self.seed, "figures": history.rows[-1]}
+        path = self.made / f"{name}.safetensors"
+        checkpoints.save(path, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
+        history.write(self.made / "history.csv")

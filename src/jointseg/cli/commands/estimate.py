@@ -1,0 +1,75 @@
+"""`jointseg requests`: what composing would ask of the server, without asking it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from jointseg.cli.commands import OK, Verbs, verb
+
+HOW_MANY = 5  # tiles named without --json
+
+
+def add(verbs: Verbs) -> None:
+    parser = verb(
+        verbs,
+        "requests",
+        run,
+        "Tell what composing would ask of the Sentinel-2 server, without asking it.",
+        "examples:\n"
+        "  jointseg run config.yaml all_scenes          list the scenes first: a search for each tile and year\n"
+        "  jointseg requests config.yaml                requests and bytes by year\n"
+        "  jointseg requests config.yaml --year 2021\n"
+        "  jointseg requests config.yaml --json > requests.json\n\n"
+        "Counted from the scene lists that are there; tiles without one are named as not known yet. Requests are\n"
+        "those of composites that are still to be made, at most, when no answer has to be asked for twice: on\n"
+        "Earth Engine windows of bands (computePixels), of a STAC catalogue windows of files, each of which takes\n"
+        "one or more HTTP ranges. Bytes are those of the pixels, uncompressed at 10 m. Pieces are answers that a\n"
+        "run which was stopped has kept: they are not asked for again. Neither network nor credentials are needed.\n\n"
+        "exit status: 0 told, 2 the config is not valid or its tiles are not cut yet",
+    )
+    parser.add_argument("config", type=Path, help="config of the run")
+    parser.add_argument("--year", type=int, metavar="Y", help="this year alone (default: all of the config)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(given: argparse.Namespace) -> int:
+    from jointseg.config import schema
+    from jointseg.sentinel2.request_estimate import by_year
+
+    config = schema.read(given.config)
+    years = sorted(config.years) if given.year is None else [given.year]
+    told = by_year(config, years) if config.sentinel2.remote else []
+    if given.json:
+        found = {"source": config.sentinel2.source.kind, "years": [year.as_json() for year in told]}
+        print(json.dumps(found, indent=1, sort_keys=True))
+    elif config.sentinel2.remote:
+        _tell(told)
+    else:
+        print("the source is an archive: no server is asked")
+    return OK
+
+
+def _tell(years: list[Any]) -> None:
+    """Prints a table by year for people, and what it leaves open."""
+    from rich.table import Table
+
+    from jointseg.run.console import reader
+
+    console = reader()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("year", "tiles", "listed", "composites made", "scenes", "requests", "GB", "pieces kept"):
+        table.add_column(column, justify="right")
+    for year in years:
+        counts = (year.tiles, year.lists, year.composites, year.scenes, year.asked.requests)
+        table.add_row(str(year.year), *map(str, counts), f"{year.asked.bytes / 1e9:.2f}", str(year.pieces))
+    console.print(table)
+    console.print()
+    requests, size = sum(year.asked.requests for year in years), sum(year.asked.bytes for year in years)
+    kept = sum(year.pieces for year in years)
+    console.print(f"{requests} requests for {size / 1e9:.2f} GB of pixels; {kept} answers are kept already")
+    for year in years:
+        if year.unlisted:
+            more = f" and {len(year.unlisted) - HOW_MANY} more" if len(year.unlisted) > HOW_MANY else ""
+            named = ", ".join(year.unlisted[:HOW_MANY])
+            console.print(f"{year.year}: {len(year.unlisted)} tiles have no scene list, not known yet: {named}{more}")

@@ -1,0 +1,158 @@
+"""Delivers reference products in their own codes, grids and file names, each with the errors it is known for."""
+
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from rasterio.warp import Resampling, reproject, transform_bounds
+from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter, minimum_filter
+
+from jointseg.raster import cog
+from jointseg.synthetic.city import City
+from jointseg.synthetic.render import BARE_CLASS, BUILDING_CLASS, CROP_CLASS, ROAD_CLASS
+from jointseg.synthetic.terrain import EPSG, MACRO_M, MARGIN_M, ORIGIN_M, REACHES, Frame, Terrain
+from jointseg.synthetic.vectors import REGIONS
+
+WORLDCOVER_DEG = 1 / 12_000
+LANDSAT_DEG = 0.000269494585
+SINOLC_DEG = 9.6e-06
+DEM_DEG = 1 / 3600
+SINOLC_PLACE = {"upstream": "Southwest", "midstream": "Central", "downstream": "East"}
+# Codes of WorldCover for the classes 2 tree, 4 grass, 5 crop, 7 bare, 9 water of the drawn land cover.
+WORLDCOVER_CODES = (10, 30, 40, 60, 80)
+PAD_DEG = 0.004  # around the valley
+
+
+def _lattice(
+    frame: Frame, corner: tuple[float, float], step: float, box: tuple[float, ...] | None = None
+) -> tuple[Affine, tuple[int, int]]:
+    """The part of a product's pixel lattice over the valley (or a UTM box): transform and shape.
+
+    Args:
+        corner: (longitude, latitude) of the upper left corner of the product's tile.
+        step: pixel size in degrees.
+    """
+    x, y = ORIGIN_M
+    west, south, east, north = transform_bounds(EPSG, 4326, *(box or (x, y, x + frame.width_m, y + frame.reach_m)))
+    pad = PAD_DEG if box is None else 0.0
+    col, row = int((west - pad - corner[0]) / step), int((corner[1] - north - pad) / step)
+    cols, rows = int((east + pad - corner[0]) / step) + 1 - col, int((corner[1] - south + pad) / step) + 1 - row
+    return Affine(step, 0, corner[0] + col * step, 0, -step, corner[1] - row * step), (rows, cols)
+
+
+def _onto(
+    image: np.ndarray,
+    res_m: int,
+    frame: Frame,
+    transform: Affine,
+    shape: tuple[int, int],
+    how: Resampling,
+    left_m: int = 0,
+) -> np.ndarray:
+    """Warps a picture of the valley on a geographic lattice."""
+    out = np.zeros((*image.shape[:-2], *shape), dtype=image.dtype)
+    source = Affine(res_m, 0, ORIGIN_M[0] + left_m, 0, -res_m, ORIGIN_M[1] + frame.reach_m)
+    reproject(image, out, src_transform=source, src_crs=EPSG, dst_transform=transform, dst_crs=4326, resampling=how)
+    return out
+
+
+def worldcover(folder: Path, frame: Frame, shares: np.ndarray, cover_shares: np.ndarray) -> None:
+    """WorldCover 2021 v200: a pixel is built-up where a fair part of it is, so cities fill up and lanes vanish.
+
+    Args:
+        shares: impervious share at 10 m in 2021.
+        cover_shares: of the classes of WORLDCOVER_CODES at 10 m.
+    """
+    transform, shape = _lattice(frame, (117.0, 33.0), WORLDCOVER_DEG)
+    rng = frame.rng(100)
+    built = _onto(shares, 10, frame, transform, shape, Resampling.average)
+    rest = _onto(cover_shares, 10, frame, transform, shape, Resampling.average)
+    # Its inputs see the surroundings too: a pixel in the middle of a town is built-up, green or not.
+    context = gaussian_filter(built, 2.2)
+    noise = gaussian_filter(rng.standard_normal(shape), 1.2)
+    score = 0.62 * built + 0.62 * context + 0.10 * noise / noise.std()
+    codes = np.array(WORLDCOVER_CODES, dtype=np.uint8)[np.argmax(rest + 0.12 * rng.standard_normal(rest.shape), axis=0)]
+    codes[(rest.sum(axis=0) < 0.05) & (built < 0.05)] = 40
+    codes[score > 0.36] = 50
+    _save(folder / "ESA_WorldCover_10m_2021_v200_N30E117_Map.tif", codes, transform, nodata=0)
+
+
+def gisa(folder: Path, frame: Frame, years: tuple[int, ...], shares: np.ndarray) -> None:
+    """GISA 1.0: the first year that a 30 m pixel was impervious, 1 = 1972, 2 = 1978, 3 = 1985 ... 37 = 2019."""
+    transform, shape = _lattice(frame, (115.0, 35.0), LANDSAT_DEG)
+    noise = 0.06 * frame.rng(101).standard_normal(shape)
+    code = np.zeros(shape, dtype=np.uint8)
+    for year, share in sorted(zip(years, shares), reverse=True, key=lambda pair: pair[0]):
+        if year <= 2019:
+            here = _onto(share, 10, frame, transform, shape, Resampling.average)
+            code[here + 0.35 * gaussian_filter(here, 1.0) + noise > 0.52] = {1972: 1, 1978: 2}.get(year, year - 1982)
+    _save(folder / "GISA_v01_1972_2019_35N_115E.tif", code, transform)
+
+
+def gisd30(folder: Path, frame: Frame, years: tuple[int, ...], shares: np.ndarray) -> None:
+    """GISD30: 1 before 1985, 2..8 the five-year period in which a 30 m pixel became impervious."""
+    transform, shape = _lattice(frame, (115.0, 35.0), LANDSAT_DEG)
+    noise = 0.07 * frame.rng(102).standard_normal(shape)
+    code = np.zeros(shape, dtype=np.uint8)
+    at = dict(zip(years, shares))
+    for number, year in reversed(list(enumerate((1985, 1990, 1995, 2000, 2005, 2010, 2015, 2020), start=1))):
+        here = _onto(at[year], 10, frame, transform, shape, Resampling.average)
+        code[here + noise > 0.40] = number
+    # Its time series smooths single pixels away and closes gaps in towns.
+    code = np.where(
+        minimum_filter(maximum_filter(code > 0, 3), 3), np.where(code > 0, code, maximum_filter(code, 3)), code
+    )
+    _save(folder / "GISD30_1985-2020_E115N35.tif", code.astype(np.uint8), transform)
+
+
+def sinolc1(folder: Path, frame: Frame, cities: list[City], cover: np.ndarray) -> None:
+    """SinoLC-1: a file for each city's reach at about 1.07 m; buildings swell, lanes break, yards are bare or grass.
+
+    Args:
+        cover: land cover at 1 m in SinoLC-1's numbers.
+    """
+    for number, reach in enumerate(REACHES):
+        rng = frame.rng(103, number)
+        left = number * frame.reach_m
+        part = cover[:, left : left + frame.reach_m]
+        rows, cols = part.shape
+        coarse = (rows // 8 + 2, cols // 8 + 2)
+        patchy = gaussian_filter(rng.standard_normal(coarse), 2.5)
+        patchy = np.kron(patchy / patchy.std(), np.ones((8, 8)))[:rows, :cols]
+        out = part.copy()
+        roads = part == ROAD_CLASS
+        out[roads & (patchy > 0.35)] = CROP_CLASS
+        out[roads & (patchy < -0.9)] = BARE_CLASS
+        houses = (part == BUILDING_CLASS) & (patchy < 1.25)
+        out[(part == BUILDING_CLASS) & ~houses] = CROP_CLASS
+        out[binary_dilation(houses, iterations=2)] = BUILDING_CLASS
+        box = (ORIGIN_M[0] + left + 1, ORIGIN_M[1] + 1, ORIGIN_M[0] + left + cols - 1, ORIGIN_M[1] + rows - 1)
+        transform, shape = _lattice(frame, (117.0, 33.0), SINOLC_DEG, box)
+        codes = _onto(out, 1, frame, transform, shape, Resampling.nearest, left)
+        city = next(city for city in cities if city.reach == reach)
+        _save(folder / f"{SINOLC_PLACE[reach]}_{REGIONS[reach]}_{city.name}.tif", codes, transform, nodata=0)
+
+
+def elevation(path: Path, terrain: Terrain) -> None:
+    """A digital elevation model as Copernicus GLO-30's: metres, one arc second, EPSG:4326; of the ground, without what stands on it."""
+    frame = terrain.frame
+    transform, shape = _lattice(frame, (118.0, 33.0), DEM_DEG)
+    relief = np.flipud(terrain.fields["relief"]).astype(np.float32)
+    north = ORIGIN_M[1] - MARGIN_M + MACRO_M * (relief.shape[0] - 0.5)
+    source = Affine(MACRO_M, 0, ORIGIN_M[0] - MARGIN_M - MACRO_M / 2, 0, -MACRO_M, north)
+    out = np.full(shape, np.nan, np.float32)
+    reproject(
+        relief,
+        out,
+        src_transform=source,
+        src_crs=EPSG,
+        dst_transform=transform,
+        dst_crs=4326,
+        dst_nodata=np.nan,
+        resampling=Resampling.average,
+    )
+    cog.write(path, out[None], crs="EPSG:4326", transform=transform, nodata=np.nan)
+
+
+def _save(path: Path, codes: np.ndarray, transform: Affine, nodata: int | None = None) -> None:
+    cog.write(path, codes[None], crs="EPSG:4326", transform=transform, nodata=nodata, overviews="nearest")

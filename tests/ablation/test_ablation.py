@@ -1,0 +1,297 @@
+"""The ablation: every arm trains and is scored, zones and bands are what they say, intervals cover chips and seeds."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from support import tiny_dataset
+from support.tiny_networks import GENERATOR, SEGMENTER
+from support.tiny_training import GAN_TRAINING, SEGMENTATION_TRAINING, STAGE2_TRAINING
+
+from jointseg.ablation import images, tables
+from jointseg.ablation.band_subset import ablation_bands
+from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
+from jointseg.ablation.generators import ablation_generator
+from jointseg.ablation.summary import ablation
+from jointseg.ablation.variant import ablation_arm
+from jointseg.ablation.variants import ARMS, BANDS, START
+from jointseg.accuracy.cluster_estimators import f1
+from jointseg.accuracy.zones import zones
+from jointseg.config import networks
+from jointseg.models.prog_esrgan import upsample
+from jointseg.raster import cog
+from jointseg.raster import io as raster_io
+from jointseg.raster.bands import MERGED, OWN, filled
+from jointseg.runtime.errors import DataError
+
+SCHEDULE: dict[str, Any] = {
+    "model": SEGMENTER,
+    "training": SEGMENTATION_TRAINING | {"crop_px": 160, "steps": 2},
+    "generator": GENERATOR,
+    "direct_steps": 3,
+    "joint": {"generator_learning_rate": 1e-4, "image": 1.0, "consistency": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny dataset with near infrared and merged dates beside RGB."""
+    root = tiny_dataset.make(tmp_path_factory.mktemp("dataset"))
+    for path in root.glob("chips/*/*_lr.tif"):
+        dn, transform, crs = raster_io.read(path)
+        more = [dn[:1] * 2, *(np.where(dn > 0, dn + 10 * corner, 0).astype(np.uint16) for corner in range(4))]
+        names = (*OWN, *MERGED)
+        cog.write(path, np.concatenate([dn, *more]), transform=transform, crs=crs, nodata=0, descriptions=names)
+    tiny_dataset.seal(root)
+    return root
+
+
+def given(data: Path, bands: str, out: Path) -> dict[str, Any]:
+    """Inputs of a step, with the statistics of some bands."""
+    reduced = out / f"{bands}.json"
+    ablation_bands(statistics=data / "statistics.json", reduced=reduced, data="dataset", bands=bands)
+    chips = [data / "chips" / reach for reach in tiny_dataset.REACHES]
+    return {"index": data / "index.parquet", "statistics": reduced, "chips": chips}
+
+
+def generator(data: Path, bands: str, kind: str, out: Path, seed: int = 1) -> Path:
+    path = out / f"{bands}-{kind}-{seed}.safetensors"
+    if not path.exists():
+        start = generator(data, bands, START[kind], out, seed) if kind in START else None
+        stage1 = {name: value for name, value in STAGE2_TRAINING.items() if name != "stage1_weight"}
+        ablation_generator(
+            **given(data, bands, out),
+            **{what: path.with_suffix(f".{what}") for what in ("history", "panel")},
+            checkpoint=path,
+            data="dataset",
+            bands=bands,
+            kind=kind,
+            model=GENERATOR,
+            stage1=stage1,
+            stage2=STAGE2_TRAINING,
+            adversarial=GAN_TRAINING,
+            seed=seed,
+            threads=1,
+            state=str(out / "state" / f"{path.name}.pt"),
+            start=start,
+        )
+    return path
+
+
+def outputs(out: Path, arm: str, seed: int) -> dict[str, Path]:
+    kinds = {"trained": "", "counts": ".csv", "likeness": "-images.csv", "pictures": "-pictures"}
+    return {name: out / f"{arm}-{seed}{end}" for name, end in kinds.items()}
+
+
+def run(data: Path, arm: str, out: Path, seed: int = 1) -> dict[str, Path]:
+    spec, made = ARMS[arm], outputs(out, arm, seed)
+    if not made["counts"].exists():
+        start = generator(data, spec.bands, spec.generator, out, seed) if spec.generator else None
+        facts = ablation_arm(
+            **given(data, spec.bands, out),
+            **made,
+            data="dataset",
+            arm=arm,
+            schedule=SCHEDULE,
+            seed=str(seed),
+            threads=1,
+            work=str(out / "work"),
+            year=2021,
+            start=start,
+        )
+        assert facts["arm"] == arm and 0 < facts["threshold"] < 1
+    return made
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ablation")
+
+
+def test_the_settings_know_the_arms():
+    assert list(get_args(networks.Arm)) == list(ARMS)
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_an_arm_trains_and_is_scored_on_every_test_chip(arm, data, out):
+    made = run(data, arm, out)
+    table = pd.read_parquet(data / "index.parquet").set_index("sample_id")
+    tested = table[table["split"] == "test"]
+    counts = pd.read_csv(made["counts"])
+    whole = counts[counts["zone"] == "all"].set_index("sample_id")
+    assert set(whole.index) == set(tested.index)
+    assert (whole[["tp", "fp", "fn", "tn", "unknown"]].sum(axis=1) == tiny_dataset.CHIP**2).all()
+    assert (whole[["tp", "fp", "fn", "tn"]].sum(axis=1) > 0).all()
+    if ARMS[arm].image == "none":
+        assert made["likeness"].read_text().strip() == ""
+    else:
+        likeness = pd.read_csv(made["likeness"])
+        assert list(likeness["sample_id"]) == list(tested.index)
+        assert np.isfinite(likeness[["psnr", "ssim", "perceptual"]].to_numpy()).all() or arm == "hr"
+    assert len(list(made["pictures"].glob("*_isa.tif"))) == len(tested)
+    with safe_open(made["trained"] / "segmenter.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["jointseg"])
+    assert len(header["normalisation"]["mean"]) == len(BANDS[ARMS[arm].bands])
+    assert not (out / "work").exists()
+
+
+def test_a_generator_that_goes_on_with_the_segmenter_is_another_one(data, out):
+    start = generator(data, "rgb", "l1", out)
+    with (
+        safe_open(start, framework="pt") as before,
+        safe_open(run(data, "joint", out)["trained"] / "generator.safetensors", framework="pt") as after,
+    ):
+        assert any(not torch.equal(before.get_tensor(name), after.get_tensor(name)) for name in before.keys())  # noqa: SIM118
+
+
+@pytest.mark.parametrize("arm", ["joint", "direct", "single"])
+def test_an_arm_made_again_has_the_same_bytes(arm, data, out, tmp_path):
+    first, second = run(data, arm, out), run(data, arm, tmp_path)
+    for name in ("counts", "likeness"):
+        assert first[name].read_bytes() == second[name].read_bytes()
+    for path in first["trained"].iterdir():
+        assert path.read_bytes() == (second["trained"] / path.name).read_bytes(), path.name
+
+
+def test_the_true_image_is_the_true_image(data, out):
+    scores = pd.read_csv(run(data, "hr", out)["likeness"])
+    assert (scores["psnr"] > 100).all() and (scores["displacement_m"].abs() < 1).all()
+
+
+def test_the_page_tells_every_arm_with_intervals(data, out, tmp_path):
+    arms = ["bilinear", "joint", "hr"]
+    runs = [(arm, seed) for arm in arms for seed in (1, 2)]
+    made = [run(data, *each[:1], out, each[1]) for each in runs]
+    files = {"table": "t.csv", "scores": "s.csv", "document": "d.md", "figure": "f.png", "panels": "p.png"}
+    paths = {name: tmp_path / file for name, file in files.items()}
+    base = given(data, "rgb", tmp_path)
+    facts = ablation(
+        index=base["index"],
+        chips=base["chips"],
+        counts=[each["counts"] for each in made],
+        likeness=[each["likeness"] for each in made],
+        pictures=[outputs(out, arm, 1)["pictures"] for arm in arms],
+        **paths,
+        data="dataset",
+        runs=runs,
+        arms=arms,
+        title="A tiny ablation",
+        about="Made up.",
+        facts=["two steps"],
+    )
+    table = pd.read_csv(paths["table"])
+    row = table.query("arm == 'joint' and zone == 'all' and reach == 'all'").iloc[0]
+    assert row["seeds"] == 2 and row["value_lower"] < row["value"] < row["value_upper"]
+    assert facts["f1"]["joint, labels"] == pytest.approx(row["value"], abs=1e-6)
+    text = paths["document"].read_text()
+    assert all(ARMS[arm].title in text for arm in arms) and "# A tiny ablation" in text
+    for name in ("figure", "panels"):
+        assert paths[name].read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(DataError, match="6 runs"):
+        ablation(
+            index=base["index"], chips=base["chips"], counts=[], likeness=[], pictures=[], **paths, data="", runs=runs,
+            arms=arms, title="", about="", facts=[],
+        )  # fmt: skip
+
+
+def test_a_band_that_the_dataset_lacks_is_named(tmp_path):
+    three = {"lr": {"mean": [0.1] * 3, "std": [0.1] * 3}, "hr": {}}
+    (tmp_path / "statistics.json").write_text(json.dumps(three))
+    with pytest.raises(DataError, match=r"no B08 .*sentinel2\.bands"):
+        ablation_bands(
+            statistics=tmp_path / "statistics.json", reduced=tmp_path / "r.json", data="dataset", bands="nir"
+        )
+
+
+def test_a_reader_is_given_the_bands_of_its_count():
+    dn = np.arange(1, 17, dtype=np.uint16)[:, None, None].repeat(2, 1).repeat(2, 2)
+    assert filled(dn, 3)[:, 0, 0].tolist() == [1, 2, 3]
+    assert filled(dn, 4)[:, 0, 0].tolist() == [1, 2, 3, 4]
+    assert filled(dn, 15)[:, 0, 0].tolist() == [1, 2, 3, *range(5, 17)]
+    with pytest.raises(DataError, match="B08"):
+        filled(dn[:3], 4)
+
+
+def test_merged_pixels_are_spread_to_their_corners():
+    rng = np.random.default_rng(0)
+    fine = rng.integers(500, 3000, (3, 8, 8)).astype(np.uint16)
+    corners = [fine[:, row::2, col::2] for row in (0, 1) for col in (0, 1)]  # nw, ne, sw, se as in bands.MERGED
+    dn = np.concatenate([fine[:, ::2, ::2], *corners])
+    wanted = upsample(torch.from_numpy(fine[None].astype(np.float32)), 5)[0].round().numpy()
+    assert np.array_equal(images.spread(dn), wanted)
+    dn[0, 1, 2] = 0
+    assert (images.spread(dn)[:, 10:20, 20:30] == 0).all() and (images.spread(dn) == 0).sum() == 300
+
+
+def test_zones_are_told_by_share_and_size():
+    label = np.zeros((320, 320), np.uint8)
+    fraction = np.zeros((7, 320, 320), np.uint16)
+    label[:, :160] = 1  # a town in the west
+    fraction[1, 50:54, :] = 10_000  # a road that leaves it
+    label[50:54, :] = 1
+    fraction[2, 200:210, 300:310] = 10_000  # 100 m2
+    fraction[2, 250:270, 280:300] = 10_000  # 400 m2
+    label[fraction[2] > 0] = 1
+    label[:, 319] = 255
+    found = zones(label, fraction)
+    assert found["dense"][160, 80] and not found["dense"][160, 300]
+    assert found["sparse"][160, 300] and not found["sparse"][160, 80]
+    assert found["rural roads"][52, 300] and not found["rural roads"][52, 80]
+    assert found["small buildings"].sum() == 100 and found["small buildings"][205, 305]
+    assert not any(mask[:, 319].any() for mask in found.values())
+
+
+def test_the_share_of_the_gap_and_the_difference():
+    totals = {name: np.array([tp, 0, 100 - tp, 0]) for name, tp in {"arm": 75, "bilinear": 50, "hr": 100}.items()}
+    low, high = (float(np.real(f1(totals[name].astype(complex)))) for name in ("bilinear", "hr"))
+    mine = float(np.real(f1(totals["arm"].astype(complex))))
+    joined = np.concatenate(list(totals.values())).astype(complex)
+    assert np.real(share_of_gap(f1)(joined)) == pytest.approx((mine - low) / (high - low))
+    assert np.real(minus(f1)(joined[:8])) == pytest.approx(mine - low)
+
+
+def _drawn(rng: np.random.Generator, seeds: int, chips: int, sd_chip: float, sd_seed: float) -> np.ndarray:
+    """Counts [seeds, chips, 4] of 1,000 pixels a chip of which about a half are found."""
+    share = 0.5 + rng.normal(0, sd_chip, (1, chips)) + rng.normal(0, sd_seed, (seeds, 1))
+    tp = np.clip(1000 * share, 0, 1000)
+    return np.stack([tp, 0 * tp, 1000 - tp, 0 * tp], axis=2)
+
+
+def _recall(totals: np.ndarray) -> complex:
+    return totals[0] / (totals[0] + totals[2])
+
+
+@pytest.mark.parametrize(("sd_chip", "sd_seed"), [(0.1, 0.02), (0.02, 0.03), (0.1, 0.0)])
+def test_the_interval_covers_the_truth_as_often_as_it_says(sd_chip, sd_seed):
+    rng, chips, seeds = np.random.default_rng(7), 40, 4
+    weights, strata = np.ones(chips), np.repeat(["a", "b"], chips // 2)
+    inside = blind = 0
+    draws = 1500
+    for _ in range(draws):
+        drawn = _drawn(rng, seeds, chips, sd_chip, sd_seed)
+        found = of_seeds([drawn], weights, strata, _recall)
+        inside += found.lower <= 0.5 <= found.upper
+        one = of_seeds([drawn.mean(axis=0, keepdims=True)], weights, strata, _recall)
+        blind += one.lower <= 0.5 <= one.upper
+    assert 0.93 <= inside / draws <= 0.985
+    if sd_seed > sd_chip:
+        assert blind / draws < 0.6, "the interval of the chips alone must not pass"
+
+
+def test_pairs_are_of_the_seeds_that_both_arms_have(tmp_path):
+    tested = pd.DataFrame({"sample_id": ["a", "b"], "reach": "r", "group": "r", "weight": 1.0})
+    files = {}
+    for arm, seed in [("bilinear", 1), ("bilinear", 2), ("hr", 2), ("hr", 3)]:
+        path = tmp_path / f"{arm}{seed}.csv"
+        rows = [{"sample_id": chip, "reference": "labels", "zone": "all", "tp": 50 + seed, "fp": 3, "fn": 5, "tn": 9, "unknown": 0} for chip in "ba"]  # fmt: skip
+        pd.DataFrame(rows).to_csv(path, index=False)
+        files[arm, seed] = path
+    counts = tables.Counts(files, tested, ["r"])
+    assert counts.seeds("bilinear", "hr") == [2] and counts.arms == ["bilinear", "hr"]
+    found = counts.estimate(["hr", "bilinear"], "labels", "all", "all", minus(f1))
+    assert found.value == pytest.approx(0)

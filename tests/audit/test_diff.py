@@ -1,0 +1,210 @@
+"""Two runs that differ in one thing: the comparison names the thing and what came of it, and nothing else."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from affine import Affine
+from PIL import Image
+from support.audit_flow import NOISE, make
+
+from jointseg.audit.diff.causes import HERE
+from jointseg.audit.diff.files import how
+from jointseg.audit.diff.map import compare
+from jointseg.audit.diff.runs import Report, diff
+from jointseg.cli.commands import diff as verb
+from jointseg.provenance.manifest import sealed
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return make("results/a")
+
+
+def changes(report: Report, job: str) -> list[tuple[str, str, str, str, str]]:
+    """(job where the runs part, kind, what, A, B) behind a job."""
+    partings = next(each for each in report.jobs if each.job == job).partings
+    return [
+        (parting.job, change.kind, change.what, change.before, change.after)
+        for parting in partings
+        for change in parting.changes
+    ]
+
+
+def edit(results: Path, name: str, **entries) -> None:
+    """Writes a manifest with other entries."""
+    file = results / f"manifests/{name}.json"
+    written = json.loads(file.read_bytes()) | entries
+    written.pop("seal")
+    file.write_text(sealed(written))
+
+
+def test_the_same_run_made_again_elsewhere_is_the_same(run):
+    report = diff(run, make("elsewhere/b"))
+    assert (report.jobs, report.same, report.otherwise) == ([], 4, [])
+    assert report.as_json()["clean"] is True
+
+
+def test_a_setting_is_named_by_its_nested_key_with_both_values(run):
+    report = diff(run, make("results/b", level=4))
+    assert [job.job for job in report.jobs] == ["assess", "chips", "isa/2021"]
+    for job in ("assess", "chips", "isa/2021"):
+        assert changes(report, job) == [("isa/2021", "setting", "model.level", "3", "4")]
+    files = {each.path: each.how.words for job in report.jobs for each in job.files}
+    assert list(files) == ["accuracy.csv", "dataset/chips/east/a.tif", "isa/2021.tif"]
+    assert files["isa/2021.tif"] == "2400 of 1440000 pixels (0.0017 of them), 0->1 2400"
+    assert "1 of 2 rows differ" in files["accuracy.csv"] and "pixels" in files["accuracy.csv"]
+
+
+def test_a_seed_is_called_a_seed(run):
+    report = diff(run, make("results/b", seed=8))
+    assert changes(report, "isa/2021") == [("isa/2021", "seed", "seed", "7", "8")]
+
+
+def test_a_scene_that_came_and_the_file_it_came_with(run):
+    Path("archive2").mkdir()
+    Path("archive2/S2C").write_text("S2C")
+    report = diff(run, make("results/b", archive="archive2"))
+    assert set(changes(report, "assess")) == {
+        ("scenes", "scene", "S2C", "", "listed"),
+        ("scenes", "input", "archive archive", "there", ""),
+        ("scenes", "input", "archive archive2", "", "there"),
+    }
+
+
+def test_a_file_of_an_input_from_outside(run):
+    shutil.copytree("archive", "other/archive")
+    Path("other/archive/S2B").write_text("other bytes")
+    report = diff(run, make("results/b", archive="other/archive"))
+    # The list of scenes holds names only, so its bytes are the same: told of, but no difference.
+    assert report.jobs == []
+    (otherwise,) = report.otherwise
+    assert otherwise.job == "scenes"
+    assert [(change.kind, change.what) for change in otherwise.changes] == [("input", "archive archive/S2B")]
+
+
+def test_code_is_named_by_function_where_its_parts_were_kept(run):
+    other = make("results/b", level=4)
+    written = json.loads((other / "manifests/isa/2021.json").read_bytes())
+    kept = other / f".jointseg/code/{written['code']}.json"
+    parts = json.loads(kept.read_bytes())
+    parts["audit_flow"]["isa"] = "0" * 12
+    (other / ".jointseg/code/c0de.json").write_text(json.dumps(parts))
+    edit(other, "isa/2021", code="c0de")
+    assert ("isa/2021", "code", "audit_flow:isa", "", "changed") in changes(diff(run, other), "assess")
+    (other / ".jointseg/code/c0de.json").unlink()
+    told = [change for change in changes(diff(run, other), "isa/2021") if change[1] == "code"]
+    assert told == [("isa/2021", "code", "audit_flow:isa", written["code"][:12], "c0de")]
+
+
+def test_a_package_and_a_record_that_differs_without_other_bytes(run):
+    other = make("results/b")
+    written = json.loads((other / "manifests/isa/2021.json").read_bytes())
+    edit(other, "isa/2021", environment=written["environment"] | {"numpy": "0.1"})
+    report = diff(run, other)
+    assert report.jobs == []
+    assert [(each.job, each.changes[0].what, each.changes[0].after) for each in report.otherwise] == [
+        ("isa/2021", "numpy", "0.1")
+    ]
+
+
+def test_other_bytes_of_the_same_are_not_reproducible_here(run, monkeypatch):
+    monkeypatch.setenv(NOISE, "9")
+    report = diff(run, make("results/b"))
+    found = changes(report, "isa/2021")
+    assert (HERE, "isa/2021") in [change[1:3] for change in found]
+    before, after = next(change[3:] for change in found if change[1] == HERE)
+    assert "python" in before and "numpy" in after
+
+
+def test_a_job_of_one_run_only(run):
+    other = make("results/b")
+    for path in ("manifests/assess.json", "accuracy.csv"):
+        (other / path).unlink()
+    (job,) = diff(run, other).jobs
+    assert (job.job, job.where, [each.where for each in job.files]) == ("assess", "A", ["A"])
+
+
+def test_picture_of_a_difference_is_small_and_red_where_it_lies(run, tmp_path):
+    diff(run, make("results/b", level=40), maps=tmp_path / "maps")
+    picture = tmp_path / "maps/isa-2021.tif.png"
+    assert picture.stat().st_size < 1_000_000
+    image = np.asarray(Image.open(picture)).astype(int)
+    red = image[..., 0] - image[..., 1] > 50
+    # Rows 6 to 80 of 1200 differ; a cell of the picture is 3 pixels.
+    assert red[2:26].all() and not red[27:].any() and not red[:1].any()
+
+
+def write(path: Path, array: np.ndarray, west: float = 0) -> Path:
+    cog.write(path, array, crs="EPSG:32650", transform=Affine(10, 0, west, 0, -10, 100), nodata=0)
+    return path
+
+
+def test_rasters_by_band_over_block_edges(tmp_path):
+    one = np.zeros((2, 30, 4100), dtype=np.uint16)
+    one[0] = 100
+    other = one.copy()
+    other[1, 3, 2047:2050] = 7
+    other[0, 20, 4099] = 90
+    found = compare(write(tmp_path / "a.tif", one), write(tmp_path / "b.tif", other))
+    assert [(band.differing, band.largest) for band in found.bands] == [(1, 10), (3, 7)]
+    assert (found.differing, found.pixels) == (4, 30 * 4100)
+    assert found.bounds == (20470, -110, 41000, 70)
+    assert found.classes == []
+
+
+def test_rasters_of_another_grid_or_size_are_said_to_be_so(tmp_path):
+    array = np.ones((1, 20, 20), dtype=np.uint8)
+    here = write(tmp_path / "a.tif", array)
+    assert "another place" in compare(here, write(tmp_path / "b.tif", array, west=10)).words()
+    assert "another size" in compare(here, write(tmp_path / "c.tif", array[:, :10])).words()
+
+
+def test_nan_is_nan(tmp_path):
+    array = np.full((1, 20, 20), np.nan, dtype=np.float32)
+    other = array.copy()
+    other[0, 0, 0] = 1
+    found = compare(write(tmp_path / "a.tif", array), write(tmp_path / "b.tif", other))
+    assert found.differing == 1 and found.bands[0].largest is None
+    assert "1 of 400 pixels" in found.words()
+
+
+def test_tables_json_and_bytes(tmp_path):
+    table = pd.DataFrame({"sample_id": ["x", "y", "z"], "shift": [1.0, None, 3.0], "split": ["a", "b", "c"]})
+    other = table.iloc[::-1].assign(split=["c", "b", "q"])
+    table.to_parquet(tmp_path / "a.parquet")
+    other.to_parquet(tmp_path / "b.parquet")
+    words = how(tmp_path / "a.parquet", tmp_path / "b.parquet").words
+    assert words == "1 of 3 rows differ, the first is x; in columns split"
+    other.iloc[:2].drop(columns="shift").to_parquet(tmp_path / "c.parquet")
+    words = how(tmp_path / "a.parquet", tmp_path / "c.parquet").words
+    assert "columns only in A: shift" in words and "1 rows only in A" in words
+    (tmp_path / "a.json").write_text('{"mean": [1, 2], "n": {"train": 3}}')
+    (tmp_path / "b.json").write_text('{"mean": [1, 2], "n": {"train": 4}}')
+    assert how(tmp_path / "a.json", tmp_path / "b.json").words == "other at n.train"
+    assert "is not there" in how(tmp_path / "a.json", tmp_path / "none.json").words
+    (tmp_path / "bad.json").write_text("{")
+    assert "cannot be compared as json" in how(tmp_path / "a.json", tmp_path / "bad.json").words
+
+
+def test_verb_prints_tables_and_json(run, capsys):
+    verbs = argparse.ArgumentParser().add_subparsers()
+    verb.add(verbs)
+    parse = verbs.choices["diff"].parse_args
+    other = make("results/b", level=4)
+    assert verb.run(parse([str(run), str(other)])) == 1
+    told = capsys.readouterr().out
+    assert "model.level" in told and "0->1 2400" in told
+    assert verb.run(parse([str(run), str(other), "--json"])) == 1
+    read = json.loads(capsys.readouterr().out)
+    assert read["jobs"][2]["files"][0]["how"]["raster"]["classes"] == [[0, 1, 2400]]
+    assert verb.run(parse([str(run), str(run)])) == 0
+    with pytest.raises(DataError, match="no folder named manifests"):
+        verb.run(parse([str(run), "archive"]))

@@ -1,0 +1,295 @@
+"""The release history: the tree hash, the chain, signatures, and what is not released."""
+
+import argparse
+import fcntl
+import json
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from support.provenance_flow import make
+from support.tampering import edit, told
+
+from jointseg.audit import merkle, releases, signature
+from jointseg.audit.signature import Signers
+from jointseg.audit.verify import audit
+from jointseg.cli.commands import release as verb
+from jointseg.cli.commands import subverbs, verify
+from jointseg.provenance.manifest import is_sealed, sealed
+from jointseg.run import lock
+from jointseg.runtime.errors import DataError
+
+# The leaves and roots with which implementations of Certificate Transparency are tested.
+LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
+ROOTS = [
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+]
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make()
+    return tmp_path / "results/toy"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("alice", "mallory"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name]
+        subprocess.run(command, check=True)
+    public = (folder / "alice.pub").read_text()
+    (folder / "signers").write_text(f"alice@example.org {public}bob@example.org {public}")
+    return {path.name: path for path in folder.iterdir()}
+
+
+def released(results: Path, key: Path | None = None, message: str = "") -> releases.Release:
+    return releases.write(results, audit(results).hashes, message, key)
+
+
+def call(*arguments: object) -> int:
+    """The verbs `verify` and `release`."""
+    parser = argparse.ArgumentParser()
+    verbs = subverbs(parser)
+    verb.add(verbs)
+    verify.add(verbs)
+    given = parser.parse_args(list(map(str, arguments)))
+    return given.verb(given)
+
+
+@pytest.mark.parametrize("count", range(len(ROOTS)))
+def test_tree_hash_of_rfc_6962(count):
+    assert merkle.tree_hash([bytes.fromhex(leaf) for leaf in LEAVES[:count]]).hex() == ROOTS[count]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 33, 100])
+def test_tree_hash_as_the_rfc_defines_it(count):
+    def defined(leaves: list[bytes]) -> bytes:
+        if len(leaves) == 1:
+            return sha256(b"\0" + leaves[0]).digest()
+        split = 1
+        while split * 2 < len(leaves):
+            split *= 2
+        return sha256(b"\1" + defined(leaves[:split]) + defined(leaves[split:])).digest()
+
+    leaves = [str(number).encode() for number in range(count)]
+    assert merkle.tree_hash(leaves) == defined(leaves)
+
+
+def test_a_root_is_of_paths_and_hashes():
+    own = merkle.root({"b": "1", "a": "2"})
+    assert own == merkle.root({"a": "2", "b": "1"}) == merkle.tree_hash([b"a\x002", b"b\x001"]).hex()
+    assert own != merkle.root({"a": "1", "b": "2"})
+
+
+def test_a_release(results):
+    first = released(results, message="the first")
+    assert first.file == results / "releases/0001.json" and is_sealed(first.file.read_bytes())
+    written = json.loads(first.file.read_text())
+    files = {path.relative_to(results).as_posix(): path.read_bytes() for path in results.glob("manifests/**/*.json")}
+    assert written["leaves"] == {path: sha256(content).hexdigest() for path, content in files.items()}
+    assert written["root"] == merkle.root(written["leaves"])
+    assert (written["number"], written["message"], written["previous"]) == (1, "the first", None)
+    second = released(results)
+    digest = sha256(first.file.read_bytes()).hexdigest()
+    assert second.written["previous"] == {"file": "0001.json", "sha256": digest}
+    report = audit(results)
+    assert report.findings == [] and report.release.number == 2
+    assert report.release.as_json()["change"] == {"added": [], "changed": [], "gone": []}
+
+
+def test_manifests_since_the_last_release(results):
+    released(results)
+    (results / "manifests/maps/a.json").rename(results / "manifests/maps/b.json")
+    edit(results / "manifests/maps/b.json", lambda written: written["wildcards"].update(tile="b"), sealed)
+    edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
+    report = audit(results)
+    assert [(finding.kind, finding.path) for finding in report.findings] == [
+        ("unreleased", "manifests/maps/a.json"),
+        ("unreleased", "manifests/total.json"),
+    ]
+    assert report.release.change.added == ["manifests/maps/b.json"]
+    second = released(results).written["since"]
+    assert second == {"added": 1, "changed": ["manifests/total.json"], "gone": ["manifests/maps/a.json"]}
+    assert told(results) == []
+
+
+def rewrite(file: Path, seal=sealed, **changes) -> None:
+    written = json.loads(file.read_text())
+    written.pop("seal")
+    file.write_text(seal(written | changes))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_release_rewritten_and_sealed_again(results, number):
+    for _ in range(3):
+        released(results)
+    file = results / f"releases/{number:04d}.json"
+    rewrite(file, root="0" * 64)
+    assert told(results) == [("edited", f"releases/{number:04d}.json", "")]
+    rewrite(file, leaves={}, root=merkle.root({}))
+    # No later release names the last one: only a signature, or its root kept elsewhere, would tell.
+    assert told(results) == ([("edited", f"releases/{number:04d}.json", "")] if number < 3 else [])
+
+
+def test_a_release_of_another_number(results):
+    for _ in range(2):
+        released(results)
+    rewrite(results / "releases/0002.json", number=7)
+    assert told(results) == [("edited", "releases/0002.json", "")]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": "jointseg/release/1"}', "[" * 100_000])
+def test_a_broken_release(results, text):
+    released(results).file.write_text(text)
+    report = audit(results)
+    assert [(finding.kind, finding.path) for finding in report.findings] == [("broken", "releases/0001.json")]
+    assert report.release.change is None and report.as_json()["release"]["change"] is None
+
+
+def test_a_release_that_is_gone(results):
+    for _ in range(3):
+        released(results)
+    (results / "releases/0002.json").unlink()
+    (results / "releases/note.txt").write_text("note")
+    assert told(results) == [("missing", "releases/0002.json", ""), ("unmade", "releases/note.txt", "")]
+
+
+def test_a_history_cut_at_its_end_is_known_by_a_root_kept_elsewhere(results, capsys):
+    first = released(results)
+    edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
+    last = released(results)
+    roots = [each.written["root"] for each in (first, last)]
+    assert roots[0] != roots[1] and told(results, root=roots[0]) == told(results, root=roots[1]) == []
+    last.file.unlink()
+    edit(results / "manifests/total.json", lambda written: written["params"].pop("more"), sealed)
+    assert told(results) == []
+    assert told(results, root=roots[1]) == [("missing", "releases", "")]
+    with pytest.raises(SystemExit):
+        call("verify", results, "--root", "5f1c")
+    assert "'5f1c' is not a root" in capsys.readouterr().err
+    assert call("verify", results, "--root", roots[1].upper()) == 1
+
+
+def test_a_signed_release(results, keys):
+    released(results, keys["alice"])
+    report = audit(results)
+    (good,) = report.release.signatures
+    assert report.findings == [] and good["signer"] is None
+    assert good["key"] == signature.fingerprint(keys["alice"]) and good["key"].startswith("SHA256:")
+    for who in (None, "alice@example.org", "bob@example.org"):
+        report = audit(results, signers=Signers(keys["signers"], who))
+        assert report.findings == []
+        assert report.release.signatures[0]["signer"] == (who or "alice@example.org")
+    assert told(results, signers=Signers(keys["signers"], "eve@example.org")) == [
+        ("forged", "releases/0001.json.sig", "")
+    ]
+
+
+def test_a_signature_by_somebody_else(results, keys):
+    first = released(results, keys["mallory"])
+    assert told(results) == []
+    assert told(results, signers=Signers(keys["signers"])) == [("forged", "releases/0001.json.sig", "")]
+    rewrite(first.file, message="as if by alice", key=signature.fingerprint(keys["alice"]))
+    assert told(results) == [("forged", "releases/0001.json.sig", "")]  # signed before it was rewritten
+    first.signed.write_bytes(signature.sign(first.file.read_bytes(), keys["mallory"]))
+    assert told(results) == [("forged", "releases/0001.json.sig", "")]  # it names another key
+
+
+def test_an_unsigned_release(results, keys):
+    released(results)
+    assert told(results) == []
+    assert told(results, signers=Signers(keys["signers"])) == [("unsigned", "releases/0001.json", "")]
+
+
+def test_a_history_that_is_gone(results, keys):
+    assert told(results, signers=Signers(keys["signers"])) == [("unsigned", "releases", "")]
+
+
+def test_a_signature_that_is_gone(results, keys):
+    released(results, keys["alice"]).signed.unlink()
+    assert told(results) == [("unsigned", "releases/0001.json", "")]
+
+
+def test_white_space_in_a_signature_counts(results, keys):
+    signed = released(results, keys["alice"]).signed
+    signed.write_bytes(signed.read_bytes().replace(b"\n", b"\v", 2).replace(b"\v", b"\n", 1))
+    assert told(results) == [("forged", "releases/0001.json.sig", "")]
+
+
+def test_without_ssh_keygen(results, keys, monkeypatch):
+    released(results, keys["alice"])
+    monkeypatch.setattr(signature, "TOOL", "no-such-tool")
+    report = audit(results)
+    assert report.findings == [] and report.release.unchecked == 1 and report.release.signatures == []
+    with pytest.raises(DataError, match="there is no no-such-tool on this machine"):
+        audit(results, signers=Signers(keys["signers"]))
+    with pytest.raises(DataError, match="install OpenSSH"):
+        released(results, keys["alice"])
+
+
+def test_what_is_not_a_key(results, tmp_path):
+    (tmp_path / "note").write_text("note")
+    with pytest.raises(DataError, match="is not an SSH key"):
+        released(results, tmp_path / "note")
+    with pytest.raises(DataError, match="allowed signers"):
+        audit(results, signers=Signers(tmp_path / "nowhere"))
+    assert not (results / "releases/0001.json").exists()
+
+
+def test_the_verb(results, keys, capsys):
+    assert call("release", results, "--key", keys["alice"], "--message", "first") == 0
+    said = capsys.readouterr().out
+    assert "releases/0001.json: 2 manifests, 3 files" in said and signature.fingerprint(keys["alice"]) in said
+    edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
+    assert call("verify", results) == 1
+    assert "unreleased" in capsys.readouterr().out
+    assert call("release", results) == 0
+    said = capsys.readouterr().out
+    assert "since 0001.json: 0 added, 1 changed, 0 gone" in said and "changed manifests/total.json" in said
+    assert call("release", results, "--json") == 0
+    written = json.loads(capsys.readouterr().out)["released"]
+    assert written["file"] == "releases/0003.json" and written["previous"]["file"] == "0002.json"
+    assert call("verify", results, "--allowed-signers", keys["signers"], "--signer", "alice@example.org") == 1
+    said = capsys.readouterr().out
+    assert "alice@example.org" in said and said.count("it was never signed") == 2
+    with pytest.raises(DataError, match="needs --allowed-signers"):
+        call("verify", results, "--signer", "alice@example.org")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_nothing_is_released_while_something_is_wrong(results, capsys, form):
+    (results / "total.txt").write_text("something else")
+    assert call("release", results, *form) == 1
+    said = capsys.readouterr()
+    assert "changed" in said.out and "nothing was released" in said.err
+    assert not (results / "releases").exists()
+
+
+def test_nothing_is_released_while_a_run_works(results):
+    path = results / lock.NAME
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(lock.InUseError, match="a run works in"):
+            call("release", results)
+    assert call("release", results) == 0
+
+
+def test_an_interrupted_release(results, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jointseg.audit.verify.audit", stopped)
+    assert call("release", results) == 130
+    assert not (results / "releases").exists()

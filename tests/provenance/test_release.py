@@ -1,0 +1,98 @@
+"""The release as a whole: what lies in it, that it is the same again, and what it refuses."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.provenance_release import PLACE, TILE, config, make, publish
+
+from jointseg.config import schema
+from jointseg.provenance.digest import file_digest
+from jointseg.raster import cog
+from jointseg.runtime.errors import DataError
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return make()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_in_it_tells_where_or_when_a_job_ran(results, tmp_path):
+    job = json.loads((results / f"manifests/isa/2021/{TILE}.json").read_text())
+    for name, content in files(publish(results)).items():
+        for private in (str(tmp_path), job["host"], job["started"], job["finished"], "/keys/secret.json"):
+            assert private.encode() not in content, (name, private)
+
+
+def test_the_same_maps_make_the_same_release_at_another_time(results):
+    first = files(publish(results))
+    for path in (results / "manifests").rglob("*.json"):
+        written = json.loads(path.read_text())
+        written |= {"started": "2030-01-01T00:00:00Z", "host": "other", "user": "other", "seconds": 9}
+        path.write_text(json.dumps(written))
+    shutil.rmtree(results / "release")
+    assert files(publish(results)) == first
+
+
+def test_the_checksums_cover_everything_and_are_those_of_sha256sum(results):
+    folder = publish(results)
+    listed = {line.split("  ")[1] for line in (folder / "checksums.sha256").read_text().splitlines()}
+    assert {name for name in listed if not name.startswith("../")} == files(folder).keys() - {"checksums.sha256"}
+    assert f"../isa/2023/{TILE}.tif" in listed and "../report/index.html" in listed
+    check = ["sha256sum", "-c", "checksums.sha256"]
+    done = subprocess.run(check, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    (results / "mosaics/2021/Hefei.tif").write_bytes(b"other")
+    assert subprocess.run(check, cwd=folder, capture_output=True, check=False).returncode
+
+
+def test_the_settings_can_be_run_again(results):
+    folder = publish(results)
+    again = schema.read(folder / "workflow/config.yaml").model_dump(mode="json")
+    wanted = config()
+    wanted["sentinel2"]["source"]["service_account"] = None
+    assert again == wanted
+    assert (folder / "workflow/rules/common.smk").is_file()
+
+
+def test_a_run_without_test_chips_is_released_too(results):
+    assert "Not measured" in (publish(results, accuracy=None) / "README.md").read_text()
+
+
+def test_a_map_without_manifest_is_named(results):
+    (results / f"manifests/isa/2021/{TILE}.json").unlink()
+    with pytest.raises(DataError, match=rf"isa/2021/{TILE}\.tif"):
+        publish(results)
+    assert not (results / "release").exists()
+
+
+def test_a_map_of_another_size_is_named(results):
+    with open(results / f"isa/2021/{TILE}.tif", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(DataError, match="bytes, its manifest says"):
+        publish(results)
+
+
+def test_a_map_with_other_codes_is_named(results):
+    path, manifest = results / f"isa/2021/{TILE}.tif", results / f"manifests/isa/2021/{TILE}.json"
+    cog.write(path, np.array([[[0, 1], [2, 3]]], dtype="uint8"), **PLACE, nodata=255)
+    written = json.loads(manifest.read_text())
+    written["outputs"][0] |= {"size": path.stat().st_size, "sha256": file_digest(path)}
+    manifest.write_text(json.dumps(written))
+    with pytest.raises(DataError, match=rf"{TILE}\.tif holds 2 pixels that are none of 0, 1 and 255"):
+        publish(results)
+
+
+def test_a_checkpoint_that_is_none_is_named(results):
+    other = Path("other.safetensors")
+    other.write_bytes(b"weights")
+    with pytest.raises(DataError, match=r"other\.safetensors cannot be read"):
+        publish(results, checkpoints=[other])

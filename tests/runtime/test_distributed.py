@@ -1,0 +1,57 @@
+"""Two processes that share every batch train as one does; what they raise and return reaches the step's caller."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.tiny_training import make, outputs, run
+
+from jointseg.runtime import distributed
+from jointseg.runtime.errors import DataError
+
+SHORT = {"steps": 4, "batch": 3, "validate_every": 1}  # one process has two samples of a batch, the other one
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    make(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def start(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that every later training can begin with."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("stage1", "stage2"))
+    run("stage1", data, one)
+    run("stage2", data, two, outputs(one)["checkpoint"])
+    return outputs(two)["checkpoint"]
+
+
+@pytest.mark.parametrize("kind", ["stage2", "adversarial", "segmentation"])
+def test_two_processes_train_as_one_with_the_same_batch(data: Path, start: Path, tmp_path: Path, kind: str) -> None:
+    facts = {n: run(kind, data, tmp_path / str(n), start, devices=n, **SHORT) for n in (1, 2)}
+    one, two = (pd.read_csv(outputs(tmp_path / str(n))["history"]) for n in (1, 2))
+    assert list(one.columns) == list(two.columns) and len(one) == 4
+    pd.testing.assert_frame_equal(one, two, check_dtype=False, rtol=2e-5, atol=1e-6)
+    assert facts[1].keys() == facts[2].keys()
+    assert {path.name for path in (tmp_path / "1").iterdir()} == {path.name for path in (tmp_path / "2").iterdir()}
+
+
+def test_an_error_of_the_processes_is_raised_in_words(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="patch_px 12 must not exceed it"):
+        run("stage1", data, tmp_path, devices=2, patch_px=12)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_batch_has_a_sample_for_every_process(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    with pytest.raises(DataError, match="batch 1 is less than the 2 devices"):
+        run("stage1", data, tmp_path, batch=1)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(DataError, match="devices 2 is more than the 1 GPUs"):
+        distributed.spread(run, 2, {})

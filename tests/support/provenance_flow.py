@@ -1,0 +1,109 @@
+"""A flow of two steps in a folder, run without Snakemake: what the tests of manifests and audits stand on."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from snakemake.iocontainers import Namedlist
+
+from jointseg.provenance.job_record import run_job
+from jointseg.runtime.files import atomic_write
+
+WRITTEN = {"maps/a/one.txt": "one", "maps/a/sub/two.txt": "two"}
+
+
+def named(values: dict[str, Any]) -> Namedlist:
+    """As Snakemake hands names to scripts: a text stands alone, a list becomes a list of its own."""
+    flat: list[Any] = []
+    spans = {}
+    for name, value in values.items():
+        start = len(flat)
+        if isinstance(value, list):
+            flat += value
+            spans[name] = (start, len(flat))
+        else:
+            flat.append(value)
+            spans[name] = (start, None)
+    made = Namedlist(flat)
+    for name, (start, end) in spans.items():
+        made._set_name(name, start, end=end)
+    return made
+
+
+def job(rule: str, results: str, *, inputs=None, outputs=None, wildcards=None, params=None) -> SimpleNamespace:
+    """What Snakemake gives to the script of a rule."""
+    place = "/".join([rule, *map(str, (wildcards or {}).values())])
+    settings = Namedlist()
+    for name, value in (params or {}).items():
+        settings.append(value)
+        settings._add_name(name)
+    return SimpleNamespace(
+        rule=rule,
+        input=named(inputs or {}),
+        output=named({**(outputs or {}), "manifest": f"{results}/manifests/{place}.json"}),
+        wildcards=named({name: str(value) for name, value in (wildcards or {}).items()}),
+        params=settings,
+        log=named({"log": f"{results}/logs/{place}.log"}),
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leaves the logging and the signal handler of the test process as they were."""
+    root = logging.getLogger()
+    handlers, level, handler = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        for each in root.handlers:
+            if each not in handlers:
+                each.close()
+        root.handlers[:], root.level = handlers, level
+        logging.captureWarnings(False)
+        logging.raiseExceptions = True
+        signal.signal(signal.SIGTERM, handler)
+
+
+def maps(*, source: Path, maps: Path, tile: str, factor: int) -> dict[str, Any]:
+    """Writes a folder."""
+    assert source.is_file() and factor == 2
+    with atomic_write(maps) as part:
+        for name, text in WRITTEN.items():
+            path = part / Path(name).relative_to("maps/a")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return {"tile": tile}
+
+
+def total(*, maps: list[Path], extra: Path | None = None, total: Path) -> None:
+    """Sums up folders in one file."""
+    assert extra is None
+    with atomic_write(total) as part:
+        part.write_text("".join(sorted(path.name for folder in maps for path in folder.rglob("*.txt"))))
+
+
+def make(results: str = "results/toy") -> None:
+    """Runs the flow into a results folder below the working directory."""
+    Path("source.txt").write_text("the source")
+    first = job(
+        "maps",
+        results,
+        inputs={"source": "source.txt"},
+        outputs={"maps": f"{results}/maps/a"},
+        wildcards={"tile": "a"},
+        params={"factor": 2, "code": "c0de"},
+    )
+    second = job(
+        "total",
+        results,
+        inputs={"maps": [f"{results}/maps/a"], "extra": []},
+        outputs={"total": f"{results}/total.txt"},
+        params={"code": "c0de"},
+    )
+    with quiet():
+        run_job(first, maps)
+        run_job(second, total)
