@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 APT := DEBIAN_FRONTEND=noninteractive apt-get
-REHEARSAL := examples/rehearsal/config.yaml
+SYNTHETIC := examples/synthetic/config.yaml
 SCENE := examples/eastern_shore/config.yaml
 TRAINED := results/checkpoint
 ABLATION := results/ablation/ablation
@@ -33,11 +33,11 @@ gdal:
 
 demo: install
 	jointseg run $(SCENE)
-	jointseg run $(REHEARSAL)
+	jointseg run $(SYNTHETIC)
 	@echo
-	@echo "Look at  results/rehearsal/report/index.html      maps, tables, growth and the flow, with the real scene at its end"
+	@echo "Look at  results/synthetic/report/index.html      maps, tables, growth and the flow, with the real scene at its end"
 	@echo "         results/eastern_shore/report/index.html  the real Sentinel-2 scene alone"
-	@echo "Audit    $(BIN)/jointseg audit verify results/rehearsal"
+	@echo "Audit    $(BIN)/jointseg audit verify results/synthetic"
 
 test: install
 	pytest -n 2 --dist loadfile

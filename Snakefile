@@ -6,7 +6,7 @@ min_version("9.0")
 include: "rules/common.smk"
 include: "rules/common_all.smk"
 include: "rules/common_ablation.smk"
-include: "rules/rehearsal.smk"
+include: "rules/synthetic.smk"
 include: "rules/study_area.smk"
 include: "rules/sentinel2.smk"
 include: "rules/dataset.smk"

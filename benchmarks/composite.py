@@ -157,10 +157,10 @@ def own(folder: str, count: int, threads: int, out: str) -> dict:
             composite=Path(out),
             archive=archive,
             method="median",
-            scl_drop=DROPPED,
-            scl_buffer_m=0,
-            min_clear=1,
-            requests=threads,
+            scl_mask_classes=DROPPED,
+            mask_dilation_m=0,
+            min_clear_observations=1,
+            parallel_requests=threads,
             **place,
         )
     )

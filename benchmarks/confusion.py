@@ -72,7 +72,7 @@ def made(path: Path, km: int, seed: int) -> int:
         roads[place : place + 7], roads[:, place : place + 6] = True, True
     ground = towns & (ndimage.zoom(rng.random((256, 256)), PATCH / 256, order=0) > 0.3) | roads
     rng = np.random.default_rng(seed)
-    # Edges of buildings and specks of a few metres: as many bytes a pixel as the maps of the rehearsal have.
+    # Edges of buildings and specks of a few metres: as many bytes a pixel as the maps of the synthetic scene have.
     flips = ndimage.zoom(rng.random((PATCH // 2, PATCH // 2)), 2, order=0) < 0.01
     patch = (ground ^ flips).astype(np.uint8)
     patch[:40, :300] = 255

@@ -1,7 +1,7 @@
-"""How often the truth lies in the stated intervals: areas, growth and accuracy of the rehearsal's cities, sampled many times.
+"""How often the truth lies in the stated intervals: areas, growth and accuracy of the synthetic scene's cities, sampled many times.
 
-    jointseg run examples/rehearsal/config.yaml
-    python benchmarks/coverage.py examples/rehearsal/config.yaml > benchmarks/coverage.md
+    jointseg run examples/synthetic/config.yaml
+    python benchmarks/coverage.py examples/synthetic/config.yaml > benchmarks/coverage.md
 
 For every seed the points of each city are drawn anew (step `change_sample`), told from the truth (step `interpret`), and
 estimated from (accuracy/change.py), all as in the flow; the truth is counted on the same ground, pixel by pixel. A 95 % interval
@@ -27,12 +27,12 @@ from jointseg.config import schema
 from jointseg.provenance import machine
 from jointseg.raster import io as raster_io
 from jointseg.runtime.progress import track
-from jointseg.synthetic.label_points import interpret
+from jointseg.synthetic.label_points import label_points
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="of a finished rehearsal")
+    parser.add_argument("config", type=Path, help="of a finished synthetic")
     parser.add_argument("--seeds", type=int, default=20)
     given = parser.parse_args()
     chosen = schema.read(given.config)
@@ -55,7 +55,7 @@ def estimates(
     """What one sample of a city says."""
     paths = {name: folder / f"{name}.csv" for name in ("strata", "design", "points")}
     change_sample(mosaics=maps, city=city, years=years, number=points, seed=seed, threads=2, **paths)
-    interpret(points=paths["points"], truth=real, reference=folder / "told.csv", city=city, reach=reach, years=years)
+    label_points(points=paths["points"], truth=real, reference=folder / "told.csv", city=city, reach=reach, years=years)
     told = interpreted(paths["strata"], paths["design"], folder / "told.csv", maps, years)
     first, last = years[0], years[-1]
     out = {f"area {year}, km2": told.area(year) for year in years}

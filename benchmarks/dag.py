@@ -1,7 +1,7 @@
 """What planning costs as the number of tiles grows: the production config over one area, cut into ever smaller tiles.
 
     python benchmarks/dag.py > benchmarks/dag.md
-    python benchmarks/dag.py --tile-km 30 --results results/rehearsal > benchmarks/dag.md
+    python benchmarks/dag.py --tile-km 30 --results results/synthetic > benchmarks/dag.md
 
 Study area and grid are made in earnest; then Snakemake plans all of it, from nothing and, once every file is there (empty,
 with Snakemake's own records), with nothing to do. Beside it the same Snakemake plans as many jobs of one bare rule: what is

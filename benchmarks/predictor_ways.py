@@ -125,7 +125,7 @@ def _engine(task: Task, precision: str) -> dict[str, float]:
     if task.repeats:
         return told
     arguments = {name: getattr(work, name) for name in work.__annotations__}
-    ours.isa(**arguments, method="superres", isa=task.out / "isa.tif", probability=task.out / "p.tif")
+    ours.predict(**arguments, method="superres", isa=task.out / "isa.tif", probability=task.out / "p.tif")
     stored = raster_io.read(task.out / "p.tif")[0][0]
     minx, _, _, maxy = grid.parse_tile(work.tile, work.tile_km).bounds
     edges = [

@@ -1,6 +1,6 @@
 """The engine beside other ways to map a large scene with the same networks: time, memory, seams.
 
-    python benchmarks/predictors.py --config examples/rehearsal/config.yaml > benchmarks/predictors.md
+    python benchmarks/predictors.py --config examples/synthetic/config.yaml > benchmarks/predictors.md
     python benchmarks/predictors.py --packages FOLDER ...      # with the two public projects, installed there
 
 Ways, each in a process of its own, in turn, on one tile of a run whose composites and networks are there:
@@ -50,7 +50,7 @@ LARGE_KM = 50  # the tile for which memory is told
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=Path("examples/rehearsal/config.yaml"))
+    parser.add_argument("--config", type=Path, default=Path("examples/synthetic/config.yaml"))
     parser.add_argument("--tile", help="default: the first with a composite")
     parser.add_argument("--packages", type=Path, help="folder in which the public projects are installed")
     parser.add_argument("--rounds", type=int, default=3)

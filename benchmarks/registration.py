@@ -2,8 +2,8 @@
 
     python benchmarks/registration.py > benchmarks/registration.md
 
-Runs the rehearsal of one year with the dates off by up to 3 m and up to 10 m, each with and without
-`sentinel2.register_dates`, in a temporary folder: four runs, some eight minutes each on two cores. The four draw the same
+Runs the synthetic scene of one year with the dates off by up to 3 m and up to 10 m, each with and without
+`sentinel2.coregister`, in a temporary folder: four runs, some eight minutes each on two cores. The four draw the same
 valley, sample, dates, clouds and noise and train by the same seeds.
 """
 
@@ -28,7 +28,7 @@ from jointseg.provenance.machine import processor
 from jointseg.synthetic import acquisitions
 from jointseg.synthetic.terrain import Frame
 
-CONFIG = Path("examples/rehearsal/config.yaml")
+CONFIG = Path("examples/synthetic/config.yaml")
 REACH_PX = 4.0  # the edge response is taken along so many pixels on both sides
 
 
@@ -84,11 +84,11 @@ def main() -> None:
 
 
 def measure(folder: Path, given: argparse.Namespace, seed: int, shift_m: float, registered: bool) -> Result:
-    """One run of the rehearsal, and what came out."""
-    config = yaml.safe_load(CONFIG.read_text().replace("results/rehearsal", str(folder / "run")))
+    """One run of the synthetic scene, and what came out."""
+    config = yaml.safe_load(CONFIG.read_text().replace("results/synthetic", str(folder / "run")))
     config |= {"seed": seed, "years": [2021], "tile_km": given.reach_km}
-    config["rehearsal"] = {"reach_km": given.reach_km, "dates_per_year": given.dates, "date_shift_m": shift_m}
-    config["sentinel2"] |= {"register_dates": registered, "level_by_year": {}}
+    config["synthetic"] = {"reach_km": given.reach_km, "dates_per_year": given.dates, "date_shift_m": shift_m}
+    config["sentinel2"] |= {"coregister": registered, "level_by_year": {}}
     config["dataset"]["count"] = given.count
     config["report"] = {}
     path = folder / "config.yaml"

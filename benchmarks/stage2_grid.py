@@ -1,6 +1,6 @@
 """Stage 2 on a grid of 5 m against one of 2.5 m: what each costs, and what its images are worth.
 
-    python benchmarks/stage2_grid.py examples/rehearsal/config.yaml > benchmarks/stage2_grid.md
+    python benchmarks/stage2_grid.py examples/synthetic/config.yaml > benchmarks/stage2_grid.md
 
 The 2.5 m image of stage 1 enters stage 2 as it is, and its trunk's features are upsampled x2.5 bilinearly (`unshuffle: 1,
 upsampling: bilinear`); or four of its pixels become one of 5 m with four times the channels, and features are shuffled x5

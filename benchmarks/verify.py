@@ -1,6 +1,6 @@
 """How fast `jointseg audit verify` hashes, against `cat` of the same files, and how fast 20,000 manifests are read.
 
-    python benchmarks/verify.py results/rehearsal > benchmarks/verify.md
+    python benchmarks/verify.py results/synthetic > benchmarks/verify.md
 
 Makes 10 GB of files with manifests in a temporary folder and removes them. Everything that is compared is measured
 in turn, several times, in one run, so that other work on the machine falls on all alike.
@@ -55,7 +55,7 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="where to make the files (default: the folder for temporary files)")
     given = parser.parse_args()
-    pattern = json.loads(sorted(given.results.glob("manifests/isa/*/*.json"))[0].read_text())
+    pattern = json.loads(sorted(given.results.glob("manifests/predict/*/*.json"))[0].read_text())
     pattern.pop("seal", None)
     print(f"# Speed of an audit\n\n{__doc__.split(chr(10))[0]}\n")
     print(f"{processor()}, {CORES} cores, {platform.system()} {platform.release()}; ", end="")
@@ -119,7 +119,7 @@ def manifests(results: Path, pattern: dict, rounds: int) -> None:
         (results / path).parent.mkdir(parents=True, exist_ok=True)
         (results / path).write_bytes(content)
     write_manifests(results, pattern, made)
-    size = next(results.glob("manifests/isa/2021/*.json")).stat().st_size
+    size = next(results.glob("manifests/predict/2021/*.json")).stat().st_size
     kinds: dict[str, Callable[[], float]] = {
         "`audit.lineage.Lineage`": lambda: seconds(lambda: Lineage(results)),
         "`audit.verify.read_manifests`: hash, seal, content": lambda: seconds(

@@ -1,6 +1,6 @@
 """Window size of inference against accuracy on *validation* chips, so that test chips stay untouched by the choice.
 
-    python benchmarks/window_size.py results/rehearsal > benchmarks/window_size.md
+    python benchmarks/window_size.py results/synthetic > benchmarks/window_size.md
 
 Every window size maps the same validation chips with the same checkpoints; the difference to the first size is
 paired by chip, with its interval by the estimators of the accuracy chapter. Seconds are of one CPU thread.
@@ -17,7 +17,7 @@ import geopandas as gpd
 import numpy as np
 
 from jointseg.accuracy import cluster_estimators
-from jointseg.inference.predict import isa_chips
+from jointseg.inference.predict_chips import predict_chips
 from jointseg.provenance.machine import processor
 from jointseg.raster import io as raster_io
 
@@ -58,7 +58,7 @@ def counted(results: Path, index: gpd.GeoDataFrame, window_m: int, stride_m: int
         # The step maps the chips that the index calls test.
         listed, predictions = Path(folder, "index.parquet"), Path(folder, "predictions")
         index.assign(split="test").to_parquet(listed)
-        isa_chips(
+        predict_chips(
             index=listed,
             composites=sorted((results / "sentinel2/composites/2021").glob("*.tif")),
             segmentation=results / "segmentation/superres.safetensors",

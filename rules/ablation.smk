@@ -3,7 +3,7 @@ if C.ablation is not None:
 
     wildcard_constraints:
         data="dataset|textures",
-        arm="|".join(ARMS),
+        variant="|".join(VARIANTS),
         bands="rgb|nir|dates|nir-dates",
         kind="stage1|l1|adversarial|single",
         seed=r"\d+",
@@ -67,22 +67,22 @@ if C.ablation is not None:
         script:
             "step.py"
 
-    rule ablation_arm:
+    rule ablation_variant:
         input:
             unpack(data_of),
             unpack(lambda wildcards: TRUTH if wildcards.data == "dataset" else {}),
             unpack(ablation_generator_of),
-            statistics=lambda wildcards: f"{R}/ablation/{wildcards.data}/statistics/{ARMS[wildcards.arm].bands}.json",
+            statistics=lambda wildcards: f"{R}/ablation/{wildcards.data}/statistics/{VARIANTS[wildcards.variant].bands}.json",
         output:
-            trained=directory(f"{R}/ablation/{{data}}/arms/{{arm}}/{{seed}}"),
-            counts=f"{R}/ablation/{{data}}/counts/{{arm}}/{{seed}}.csv",
-            likeness=f"{R}/ablation/{{data}}/likeness/{{arm}}/{{seed}}.csv",
-            pictures=directory(f"{R}/ablation/{{data}}/pictures/{{arm}}/{{seed}}"),
-            manifest=manifest("ablation_arm/{data}/{arm}/{seed}"),
+            trained=directory(f"{R}/ablation/{{data}}/variants/{{variant}}/{{seed}}"),
+            counts=f"{R}/ablation/{{data}}/counts/{{variant}}/{{seed}}.csv",
+            likeness=f"{R}/ablation/{{data}}/likeness/{{variant}}/{{seed}}.csv",
+            pictures=directory(f"{R}/ablation/{{data}}/pictures/{{variant}}/{{seed}}"),
+            manifest=manifest("ablation_variant/{data}/{variant}/{seed}"),
         log:
-            f"{R}/logs/ablation_arm/{{data}}/{{arm}}/{{seed}}.log",
+            f"{R}/logs/ablation_variant/{{data}}/{{variant}}/{{seed}}.log",
         benchmark:
-            f"{R}/benchmarks/ablation_arm/{{data}}/{{arm}}/{{seed}}.tsv"
+            f"{R}/benchmarks/ablation_variant/{{data}}/{{variant}}/{{seed}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: C.threads
@@ -92,12 +92,12 @@ if C.ablation is not None:
         params:
             schedule=ablation_schedule,
             threads=C.threads,
-            work=f"{R}/.jointseg/training/ablation/{{data}}/{{arm}}-{{seed}}",
+            work=f"{R}/.jointseg/training/ablation/{{data}}/{{variant}}-{{seed}}",
             year=C.map_year,
-            code=code("ablation_arm"),
-            environment=packages("ablation_arm"),
+            code=code("ablation_variant"),
+            environment=packages("ablation_variant"),
         message:
-            "Training and scoring the arm {wildcards.arm}, seed {wildcards.seed}"
+            "Training and scoring the variant {wildcards.variant}, seed {wildcards.seed}"
         script:
             "step.py"
 
@@ -107,8 +107,8 @@ if C.ablation is not None:
             counts=of_runs("counts"),
             likeness=of_runs("likeness"),
             pictures=lambda wildcards: [
-                f"{R}/ablation/{wildcards.data}/pictures/{arm}/{C.ablation.seeds[0]}"
-                for arm in arms_of(wildcards.data)
+                f"{R}/ablation/{wildcards.data}/pictures/{variant}/{C.ablation.seeds[0]}"
+                for variant in arms_of(wildcards.data)
             ],
         output:
             table=f"{R}/ablation/{{data}}/ablation.csv",
@@ -133,13 +133,13 @@ if C.ablation is not None:
             runtime=more(60),
         params:
             runs=lambda wildcards: runs_of(wildcards.data),
-            arms=lambda wildcards: arms_of(wildcards.data),
+            variants=lambda wildcards: arms_of(wildcards.data),
             title=lambda wildcards: told_of(wildcards).title,
             about=lambda wildcards: told_of(wildcards).about,
             facts=lambda wildcards: ablation_facts(wildcards.data),
             code=code("ablation"),
             environment=packages("ablation"),
         message:
-            "Comparing the arms on {wildcards.data}"
+            "Comparing the variants on {wildcards.data}"
         script:
             "step.py"

@@ -62,7 +62,7 @@ if TABLE:
 
 if COMPARED:
 
-    rule compare:
+    rule compare_products:
         input:
             unpack(lambda wildcards: TRUTH),
             unpack(compared_with),
@@ -70,11 +70,11 @@ if COMPARED:
         output:
             table=f"{R}/accuracy/compared/{{city}}.csv",
             maps=directory(f"{R}/accuracy/compared/{{city}}"),
-            manifest=manifest("compare/{city}"),
+            manifest=manifest("compare_products/{city}"),
         log:
-            f"{R}/logs/compare/{{city}}.log",
+            f"{R}/logs/compare_products/{{city}}.log",
         benchmark:
-            f"{R}/benchmarks/compare/{{city}}.tsv"
+            f"{R}/benchmarks/compare_products/{{city}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: 2
@@ -86,26 +86,26 @@ if COMPARED:
             years=C.years,
             product_table=PRODUCTS,
             threads=2,
-            code=code("compare"),
-            environment=packages("compare"),
+            code=code("compare_products"),
+            environment=packages("compare_products"),
         message:
             "Comparing the maps of {wildcards.city} with other products"
         script:
             "step.py"
 
 
-if C.accuracy.consistency is not None:
+if C.accuracy.temporal_consistency is not None:
 
-    rule consistent:
+    rule temporal_consistency:
         input:
             mosaics=every(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
-            filtered=[f"{R}/consistent/{year}/{{city}}.tif" for year in C.years],
-            manifest=manifest("consistent/{city}"),
+            filtered=[f"{R}/temporal_consistency/{year}/{{city}}.tif" for year in C.years],
+            manifest=manifest("temporal_consistency/{city}"),
         log:
-            f"{R}/logs/consistent/{{city}}.log",
+            f"{R}/logs/temporal_consistency/{{city}}.log",
         benchmark:
-            f"{R}/benchmarks/consistent/{{city}}.tsv"
+            f"{R}/benchmarks/temporal_consistency/{{city}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: 2
@@ -114,10 +114,10 @@ if C.accuracy.consistency is not None:
             runtime=more(120),
         params:
             years=C.years,
-            model=C.accuracy.consistency.model_dump(),
+            model=C.accuracy.temporal_consistency.model_dump(),
             threads=2,
-            code=code("consistent"),
-            environment=packages("consistent"),
+            code=code("temporal_consistency"),
+            environment=packages("temporal_consistency"),
         message:
             "Making the years of {wildcards.city} consistent"
         script:
@@ -131,7 +131,7 @@ rule growth:
         unpack(filtered),
         mosaics=every(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
         study_area=rules.study_area.output.study_area,
-        qualities=every(rules.quality.output.table, year=C.years),
+        qualities=every(rules.composite_quality.output.table, year=C.years),
     output:
         table=f"{R}/accuracy/growth.csv",
         changed=f"{R}/accuracy/change.csv",

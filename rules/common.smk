@@ -27,13 +27,13 @@ TABLE = {name: entry.model_dump(mode="json") for name, entry in C.accuracy.produ
 PRODUCTS = {name: TABLE[name] for name in (TABLE if C.accuracy.compared is None else C.accuracy.compared)}
 SCORED = C.dataset is not None
 # Of each tile and year: the composite, and the merged dates where the config asks for them.
-MERGED = {"merged": f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"} if C.sentinel2.dates else {}
+MERGED = {"merged": f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"} if C.sentinel2.merged_dates else {}
 COMPOSITE = {"composite": f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif", **MERGED}
 # Whether the growth of cities is told from points that are looked at, beside the maps.
 POINTS = C.accuracy.growth_points > 0 and len(C.years) > 1
 # Whether the cities' maps are compared with anything.
-COMPARED = bool(PRODUCTS) or C.rehearsal is not None
-TRUTH = {"truth": f"{R}/sources/truth"} if C.rehearsal is not None else {}
+COMPARED = bool(PRODUCTS) or C.synthetic is not None
+TRUTH = {"truth": f"{R}/sources/truth"} if C.synthetic is not None else {}
 
 
 wildcard_constraints:
@@ -159,7 +159,7 @@ def archive(wildcards):
 
 def reference(wildcards):
     """The map year's composite of the same tile, to whose place and radiometry other years are brought."""
-    if not (C.sentinel2.normalise or C.sentinel2.register_dates) or int(wildcards.year) == C.map_year:
+    if not (C.sentinel2.normalise or C.sentinel2.coregister) or int(wildcards.year) == C.map_year:
         return {}
     # Not `ranged`: where both are jobs of one group, it is not in the store yet.
     return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
@@ -194,10 +194,10 @@ def reach_merged(wildcards):
 def dataset_manifests(wildcards):
     """The manifests that tell what the dataset was made from."""
     ids = sorted({tile for reach in REACHES for tile in tiles(reach=reach)})
-    jobs = ["samples", "deliveries", *(["density"] if C.dataset.density else [])]
+    jobs = ["samples", "deliveries", *(["prior_density"] if C.dataset.prior_density else [])]
     jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
     jobs += [f"{rule}/{C.map_year}/{tile}" for rule in ("scenes", "composite") for tile in ids]
-    return [manifest(job) for job in [*jobs, *(["rehearsal"] if C.rehearsal is not None else [])]]
+    return [manifest(job) for job in [*jobs, *(["synthetic"] if C.synthetic is not None else [])]]
 
 
 def around(wildcards):
@@ -224,7 +224,7 @@ def interpreted(wildcards):
     kinds = {"strata": "strata", "designs": "design"}
     sample = C.accuracy.growth_sample or f"{R}/accuracy/change"
     have = {name: expand(f"{sample}/{kind}/{{city}}.csv", city=CITIES) for name, kind in kinds.items()}
-    if C.rehearsal is not None:
+    if C.synthetic is not None:
         told = expand(f"{R}/accuracy/change/reference/{{city}}.csv", city=CITIES)
     else:
         paths = [f"{C.accuracy.growth_reference}/{city}.csv" for city in CITIES]
@@ -262,6 +262,8 @@ def compared_with(wildcards):
 
 def filtered(wildcards):
     """The cities' maps made consistent over the years, where the config asks for them."""
-    if C.accuracy.consistency is None:
+    if C.accuracy.temporal_consistency is None:
         return {}
-    return {"consistent": expand(f"{R}/consistent/{{year}}/{{city}}.tif", year=C.years, city=CITIES)}
+    return {
+        "temporal_consistency": expand(f"{R}/temporal_consistency/{{year}}/{{city}}.tif", year=C.years, city=CITIES)
+    }

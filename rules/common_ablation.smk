@@ -1,8 +1,8 @@
-from jointseg.ablation.variants import ARMS, START
+from jointseg.ablation.variants import VARIANTS, START
 
 
 def alone(training, without=None):
-    """A training in one process: it is the arms that run side by side."""
+    """A training in one process: it is the variants that run side by side."""
     return training.model_dump(exclude=without) | {"devices": 1}
 
 
@@ -17,9 +17,9 @@ def ablation_start(wildcards):
 
 
 def ablation_generator_of(wildcards):
-    """The generator of an arm."""
-    arm = ARMS[wildcards.arm]
-    return {"start": checkpoint_of(wildcards, arm.bands, arm.generator)} if arm.generator else {}
+    """The generator of an variant."""
+    variant = VARIANTS[wildcards.variant]
+    return {"start": checkpoint_of(wildcards, variant.bands, variant.generator)} if variant.generator else {}
 
 
 def data_of(wildcards):
@@ -35,12 +35,12 @@ def statistics_of(wildcards):
 
 
 def arms_of(data):
-    """The arms that the bands of the data allow: pictures have no near infrared."""
-    return [arm for arm in C.ablation.arms if data == "dataset" or "nir" not in ARMS[arm].bands]
+    """The variants that the bands of the data allow: pictures have no near infrared."""
+    return [variant for variant in C.ablation.variants if data == "dataset" or "nir" not in VARIANTS[variant].bands]
 
 
 def runs_of(data):
-    return [(arm, seed) for arm in arms_of(data) for seed in C.ablation.seeds]
+    return [(variant, seed) for variant in arms_of(data) for seed in C.ablation.seeds]
 
 
 def told_of(wildcards):
@@ -51,7 +51,7 @@ def told_of(wildcards):
 def of_runs(kind):
     """The tables of all runs of the wildcard's data."""
     return lambda wildcards: [
-        f"{R}/ablation/{wildcards.data}/{kind}/{arm}/{seed}.csv" for arm, seed in runs_of(wildcards.data)
+        f"{R}/ablation/{wildcards.data}/{kind}/{variant}/{seed}.csv" for variant, seed in runs_of(wildcards.data)
     ]
 
 
@@ -63,7 +63,7 @@ def segmenter_training(data):
 
 
 def ablation_schedule(wildcards):
-    """What all arms on one kind of data share."""
+    """What all variants on one kind of data share."""
     training = segmenter_training(wildcards.data)
     return {
         "model": SG.model.model_dump(),

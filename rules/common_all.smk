@@ -11,21 +11,21 @@ def shown(wildcards):
         "composites": composites(C.map_year, tiles()),
         "isa": [path for year in C.years for path in maps(year, tiles(year=year))],
         "previews": previews(wildcards),
-        "qualities": every(rules.quality.output.table, year=C.years),
-        "quality_figures": every(rules.quality.output.figure, year=C.years),
+        "qualities": every(rules.composite_quality.output.table, year=C.years),
+        "quality_figures": every(rules.composite_quality.output.figure, year=C.years),
         "examples": [path for path in C.report.examples if object_store.exists(path)],
     }
     if COMPARED:
         have |= {
-            "compared": every(rules.compare.output.table, city=CITIES),
-            "maps": every(rules.compare.output.maps, city=CITIES),
+            "compared": every(rules.compare_products.output.table, city=CITIES),
+            "maps": every(rules.compare_products.output.maps, city=CITIES),
         }
     if SCORED:
         have |= {
             "index": rules.dataset.output.index,
             "samples": rules.samples.output.samples,
             "study_area": rules.reaches.output.outlines,
-            "agreements": every(rules.agreement.output.table, reach=REACHES),
+            "agreements": every(rules.label_agreement.output.table, reach=REACHES),
             "chips": rules.dataset.input.chips,
             "predictions": rules.assess.input.predictions,
             "images": every(rules.superres_chips.output.images, method=METHODS),
@@ -51,27 +51,27 @@ def all_manifests():
     """The manifests of every job but the report and the release."""
     jobs = ["reaches", "study_area", "grid", "growth"]
     jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
-    jobs += [f"quality/{year}" for year in C.years]
+    jobs += [f"composite_quality/{year}" for year in C.years]
     jobs += [f"change_sample/{city}" for city in CITIES] if POINTS else []
-    jobs += [f"interpret/{city}" for city in CITIES] if POINTS and C.rehearsal is not None else []
-    jobs += [f"compare/{city}" for city in CITIES] if COMPARED else []
-    jobs += [f"consistent/{city}" for city in CITIES] if C.accuracy.consistency is not None else []
+    jobs += [f"label_points/{city}" for city in CITIES] if POINTS and C.synthetic is not None else []
+    jobs += [f"compare_products/{city}" for city in CITIES] if COMPARED else []
+    jobs += [f"temporal_consistency/{city}" for city in CITIES] if C.accuracy.temporal_consistency is not None else []
     jobs += sorted({f"product_mosaic/{name}/{shown_year(name, year)}" for name in PRODUCTS for year in C.years})
     for year in C.years:
-        jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "isa") for tile in tiles(year=year)]
+        jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "predict") for tile in tiles(year=year)]
     jobs += [f"preview/{C.map_year}/{tile}" for tile in preview_tiles()]
-    if C.rehearsal is not None:
-        jobs += ["rehearsal"]
+    if C.synthetic is not None:
+        jobs += ["synthetic"]
     if SCORED:
         jobs += ["reach_grid", "samples", "deliveries", "dataset", "assess"]
         jobs += ["superres_stage1", "superres_stage2", "superres_adversarial"]
         jobs += ["joint"] if C.joint is not None else []
-        if C.dataset.density:
-            prior = C.dataset.density.product
-            jobs += ["density", f"product_mosaic/{prior}/{shown_year(prior, C.map_year)}"]
-        jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "agreement") for reach in REACHES]
+        if C.dataset.prior_density:
+            prior = C.dataset.prior_density.product
+            jobs += ["prior_density", f"product_mosaic/{prior}/{shown_year(prior, C.map_year)}"]
+        jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "label_agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
-        jobs += ["map_chips/superres", *(f"isa_chips/{method}" for method in C.accuracy.baselines)]
+        jobs += ["map_chips/superres", *(f"predict_chips/{method}" for method in C.accuracy.baselines)]
         jobs += [f"product_chips/{product}" for product in PRODUCTS]
     return [manifest(job) for job in dict.fromkeys(jobs)]
 
@@ -82,16 +82,16 @@ def everything(wildcards):
     kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
     made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in ids_of.items() for tile in ids]
     made += [path for year, ids in ids_of.items() for path in merged(year, ids).get("merged", [])]
-    made += every(rules.quality.output, year=C.years)
+    made += every(rules.composite_quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
-    made += [*all_product_mosaics(), *every(rules.compare.output, city=CITIES)] if COMPARED else []
-    made += filtered(wildcards).get("consistent", [])
+    made += [*all_product_mosaics(), *every(rules.compare_products.output, city=CITIES)] if COMPARED else []
+    made += filtered(wildcards).get("temporal_consistency", [])
     if SCORED:
         trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
         for step in ("samples", "deliveries", "dataset", *trained, "assess"):
             made += getattr(rules, step).output
-        made += [rules.density.input.mosaics, *rules.density.output] if C.dataset.density else []
-        made += every(rules.agreement.output, reach=REACHES)
+        made += [rules.prior_density.input.mosaics, *rules.prior_density.output] if C.dataset.prior_density else []
+        made += every(rules.label_agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
         made += every(rules.segmentation.output, method=METHODS)
         made += rules.joint.output if C.joint is not None else []

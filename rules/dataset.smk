@@ -1,17 +1,17 @@
-if C.dataset is not None and C.dataset.density is not None:
+if C.dataset is not None and C.dataset.prior_density is not None:
 
-    rule density:
+    rule prior_density:
         input:
             study_area=rules.reaches.output.outlines,
-            mosaics=product_mosaics(C.dataset.density.product, C.map_year),
+            mosaics=product_mosaics(C.dataset.prior_density.product, C.map_year),
             files=C.accuracy.products_folder,
         output:
-            density=f"{R}/dataset/density.tif",
-            manifest=manifest("density"),
+            density=f"{R}/dataset/prior_density.tif",
+            manifest=manifest("prior_density"),
         log:
-            f"{R}/logs/density.log",
+            f"{R}/logs/prior_density.log",
         benchmark:
-            f"{R}/benchmarks/density.tsv"
+            f"{R}/benchmarks/prior_density.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: 1
@@ -19,12 +19,12 @@ if C.dataset is not None and C.dataset.density is not None:
             mem_mb=more(2000),
             runtime=more(60),
         params:
-            product=C.dataset.density.product,
-            entry=TABLE[C.dataset.density.product],
-            year=nearest_year(TABLE[C.dataset.density.product], C.map_year),
+            product=C.dataset.prior_density.product,
+            entry=TABLE[C.dataset.prior_density.product],
+            year=nearest_year(TABLE[C.dataset.prior_density.product], C.map_year),
             chip_m=C.dataset.chip_m,
-            code=code("density"),
-            environment=packages("density"),
+            code=code("prior_density"),
+            environment=packages("prior_density"),
         message:
             "Measuring the density of impervious surface by {params.product}"
         script:
@@ -36,7 +36,7 @@ if C.dataset is not None:
 
     rule samples:
         input:
-            unpack(lambda wildcards: {"density": rules.density.output.density} if D.density else {}),
+            unpack(lambda wildcards: {"density": rules.prior_density.output.density} if D.prior_density else {}),
             study_area=rules.reaches.output.outlines,
             tiles=rules.reach_grid.output.tiles,
         output:
@@ -59,8 +59,8 @@ if C.dataset is not None:
             points=D.count,
             allocation=D.allocation,
             counts=D.counts,
-            reserve_share=D.reserve_share,
-            density_classes=D.density.classes if D.density else None,
+            replacement_fraction=D.replacement_fraction,
+            density_classes=D.prior_density.classes if D.prior_density else None,
             splits=D.splits.model_dump(),
             block_m=D.block_m,
             seed=C.seed,
@@ -121,7 +121,7 @@ if C.dataset is not None:
             year=C.map_year,
             season=list(C.sentinel2.season),
             max_shift_m=D.max_shift_m,
-            min_quality=D.min_quality,
+            min_correlation=D.min_correlation,
             max_cloud_percent=D.max_cloud_percent,
             code=code("pairing"),
             environment=packages("pairing"),
@@ -201,20 +201,20 @@ if C.dataset is not None:
         script:
             "step.py"
 
-    rule agreement:
+    rule label_agreement:
         input:
             labels=rules.labels.output.labels,
             chips=rules.chips.output.chips,
             index=rules.chips.output.index,
         output:
-            table=f"{R}/dataset/agreement/{{reach}}.csv",
-            polygons=f"{R}/dataset/agreement/{{reach}}.gpkg",
-            projects=directory(f"{R}/dataset/agreement/{{reach}}"),
-            manifest=manifest("agreement/{reach}"),
+            table=f"{R}/dataset/label_agreement/{{reach}}.csv",
+            polygons=f"{R}/dataset/label_agreement/{{reach}}.gpkg",
+            projects=directory(f"{R}/dataset/label_agreement/{{reach}}"),
+            manifest=manifest("label_agreement/{reach}"),
         log:
-            f"{R}/logs/agreement/{{reach}}.log",
+            f"{R}/logs/label_agreement/{{reach}}.log",
         benchmark:
-            f"{R}/benchmarks/agreement/{{reach}}.tsv"
+            f"{R}/benchmarks/label_agreement/{{reach}}.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: 1
@@ -224,8 +224,8 @@ if C.dataset is not None:
         params:
             chip_m=D.chip_m,
             review_chips=D.review_chips,
-            code=code("agreement"),
-            environment=packages("agreement"),
+            code=code("label_agreement"),
+            environment=packages("label_agreement"),
         message:
             "Comparing the label sources of {wildcards.reach}"
         script:

@@ -1,15 +1,15 @@
-rule isa:
+rule predict:
     input:
         unpack(around),
         superres=weights("superres"),
         segmentation=weights("segmentation"),
     output:
         **{name: f"{R}/{name}/{{year}}/{{tile}}.tif" for name in C.inference.products},
-        manifest=manifest("isa/{year}/{tile}"),
+        manifest=manifest("predict/{year}/{tile}"),
     log:
-        f"{R}/logs/isa/{{year}}/{{tile}}.log",
+        f"{R}/logs/predict/{{year}}/{{tile}}.log",
     benchmark:
-        f"{R}/benchmarks/isa/{{year}}/{{tile}}.tsv"
+        f"{R}/benchmarks/predict/{{year}}/{{tile}}.tsv"
     conda:
         "../envs/jointseg.yaml"
     threads: C.inference.threads
@@ -24,9 +24,9 @@ rule isa:
         batch=C.inference.batch,
         threads=C.inference.threads,
         precision=C.inference.precision,
-        state=f"{R}/.jointseg/isa/{{year}}/{{tile}}",
-        code=code("isa"),
-        environment=packages("isa"),
+        state=f"{R}/.jointseg/predict/{{year}}/{{tile}}",
+        code=code("predict"),
+        environment=packages("predict"),
     message:
         "Mapping ISA at 1 m in {wildcards.tile}, {wildcards.year}"
     script:
@@ -37,7 +37,7 @@ rule preview:
     input:
         **COMPOSITE,
         superres=weights("superres"),
-        isa=rules.isa.output.isa,
+        isa=rules.predict.output.isa,
     output:
         rgb=f"{R}/previews/{{year}}/{{tile}}.tif",
         figure=f"{R}/previews/{{year}}/{{tile}}.png",
@@ -123,18 +123,18 @@ if C.dataset is not None:
         script:
             "step.py"
 
-    rule isa_chips:
+    rule predict_chips:
         input:
             index=rules.dataset.output.index,
             composites=lambda wildcards: composites(C.map_year, tiles()),
             segmentation=lambda wildcards: weights("segmentation", wildcards.method),
         output:
             predictions=directory(f"{R}/accuracy/predictions/{{method}}"),
-            manifest=manifest("isa_chips/{method}"),
+            manifest=manifest("predict_chips/{method}"),
         log:
-            f"{R}/logs/isa_chips/{{method}}.log",
+            f"{R}/logs/predict_chips/{{method}}.log",
         benchmark:
-            f"{R}/benchmarks/isa_chips/{{method}}.tsv"
+            f"{R}/benchmarks/predict_chips/{{method}}.tsv"
         wildcard_constraints:
             method="|".join(C.accuracy.baselines) or "none",
         conda:
@@ -149,8 +149,8 @@ if C.dataset is not None:
             batch=C.inference.batch,
             threads=C.inference.threads,
             precision=C.inference.precision,
-            code=code("isa_chips"),
-            environment=packages("isa_chips"),
+            code=code("predict_chips"),
+            environment=packages("predict_chips"),
         message:
             "Mapping the test chips: {wildcards.method}"
         script:

@@ -22,7 +22,7 @@ rule scenes:
         season=list(C.sentinel2.season),
         max_cloud_percent=C.sentinel2.max_cloud_percent,
         bands=C.sentinel2.bands,
-        widen_days=C.sentinel2.widen_days,
+        season_padding_days=C.sentinel2.season_padding_days,
         l1c_mask=C.sentinel2.l1c_mask,
         code=code("scenes"),
         environment=packages("scenes"),
@@ -50,22 +50,22 @@ rule composite:
     resources:
         mem_mb=more(3000),
         runtime=more(240),
-        requests=C.sentinel2.requests or (8 if C.sentinel2.remote else 1),
+        parallel_requests=C.sentinel2.parallel_requests or (8 if C.sentinel2.remote else 1),
     params:
-        **({"dates": C.sentinel2.dates} if C.sentinel2.dates else {}),
+        **({"merged_dates": C.sentinel2.merged_dates} if C.sentinel2.merged_dates else {}),
         tile_km=C.tile_km,
         source=C.sentinel2.source.model_dump(exclude={"scene"}),
         bands=C.sentinel2.bands,
         method=C.sentinel2.method,
-        scl_drop=C.sentinel2.scl_drop,
-        scl_buffer_m=C.sentinel2.scl_buffer_m,
-        min_clear=C.sentinel2.min_clear,
-        edge_m=C.sentinel2.edge_m,
-        clear_score=C.sentinel2.clear_score,
-        cloud_probability=C.sentinel2.cloud_probability,
-        register_dates=C.sentinel2.register_dates,
+        scl_mask_classes=C.sentinel2.scl_mask_classes,
+        mask_dilation_m=C.sentinel2.mask_dilation_m,
+        min_clear_observations=C.sentinel2.min_clear_observations,
+        swath_edge_buffer_m=C.sentinel2.swath_edge_buffer_m,
+        cloud_score_plus_threshold=C.sentinel2.cloud_score_plus_threshold,
+        s2cloudless_threshold=C.sentinel2.s2cloudless_threshold,
+        coregister=C.sentinel2.coregister,
         max_shift_m=C.sentinel2.max_shift_m,
-        dark_object=C.sentinel2.dark_object,
+        dark_object_subtraction=C.sentinel2.dark_object_subtraction,
         normalise=C.sentinel2.normalise,
         pieces=f"{R}/.jointseg/pieces/{{year}}/{{tile}}" if C.sentinel2.remote else None,
         code=code("composite"),
@@ -76,18 +76,18 @@ rule composite:
         "step.py"
 
 
-rule quality:
+rule composite_quality:
     input:
         unpack(base),
         composites=lambda wildcards: composites(wildcards.year, tiles(year=wildcards.year)),
     output:
-        table=f"{R}/sentinel2/quality/{{year}}.csv",
-        figure=f"{R}/sentinel2/quality/{{year}}.png",
-        manifest=manifest("quality/{year}"),
+        table=f"{R}/sentinel2/composite_quality/{{year}}.csv",
+        figure=f"{R}/sentinel2/composite_quality/{{year}}.png",
+        manifest=manifest("composite_quality/{year}"),
     log:
-        f"{R}/logs/quality/{{year}}.log",
+        f"{R}/logs/composite_quality/{{year}}.log",
     benchmark:
-        f"{R}/benchmarks/quality/{{year}}.tsv"
+        f"{R}/benchmarks/composite_quality/{{year}}.tsv"
     conda:
         "../envs/jointseg.yaml"
     threads: 1
@@ -97,8 +97,8 @@ rule quality:
     params:
         level=lambda wildcards: level(wildcards.year),
         bands=C.sentinel2.bands,
-        code=code("quality"),
-        environment=packages("quality"),
+        code=code("composite_quality"),
+        environment=packages("composite_quality"),
     message:
         "Judging the composites of {wildcards.year}"
     script:

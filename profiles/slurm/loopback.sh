@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Slurm cluster of one node, this machine, to try the profile:
 #   profiles/slurm/loopback.sh start      (as root; needs slurm-wlm and munge: apt-get install slurm-wlm munge)
-#   jointseg run examples/rehearsal/config.yaml $(profiles/slurm/loopback.sh options)
+#   jointseg run examples/synthetic/config.yaml $(profiles/slurm/loopback.sh options)
 #   profiles/slurm/loopback.sh stop
 set -euo pipefail
 readonly CONF=/etc/slurm/slurm.conf SPOOL=/var/spool/jointseg-slurm LOGS=/var/log/jointseg-slurm

@@ -1,4 +1,4 @@
-"""The ablation: every arm trains and is scored, zones and bands are what they say, intervals cover chips and seeds."""
+"""The ablation: every variant trains and is scored, zones and bands are what they say, intervals cover chips and seeds."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,8 @@ from jointseg.ablation.band_subset import ablation_bands
 from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
 from jointseg.ablation.generators import ablation_generator
 from jointseg.ablation.summary import ablation
-from jointseg.ablation.variant import ablation_arm
-from jointseg.ablation.variants import ARMS, BANDS, START
+from jointseg.ablation.variant import ablation_variant
+from jointseg.ablation.variants import BANDS, START, VARIANTS
 from jointseg.accuracy.cluster_estimators import f1
 from jointseg.accuracy.zones import zones
 from jointseg.config import networks
@@ -83,20 +83,20 @@ def generator(data: Path, bands: str, kind: str, out: Path, seed: int = 1) -> Pa
     return path
 
 
-def outputs(out: Path, arm: str, seed: int) -> dict[str, Path]:
+def outputs(out: Path, variant: str, seed: int) -> dict[str, Path]:
     kinds = {"trained": "", "counts": ".csv", "likeness": "-images.csv", "pictures": "-pictures"}
-    return {name: out / f"{arm}-{seed}{end}" for name, end in kinds.items()}
+    return {name: out / f"{variant}-{seed}{end}" for name, end in kinds.items()}
 
 
-def run(data: Path, arm: str, out: Path, seed: int = 1) -> dict[str, Path]:
-    spec, made = ARMS[arm], outputs(out, arm, seed)
+def run(data: Path, variant: str, out: Path, seed: int = 1) -> dict[str, Path]:
+    spec, made = VARIANTS[variant], outputs(out, variant, seed)
     if not made["counts"].exists():
         start = generator(data, spec.bands, spec.generator, out, seed) if spec.generator else None
-        facts = ablation_arm(
+        facts = ablation_variant(
             **given(data, spec.bands, out),
             **made,
             data="dataset",
-            arm=arm,
+            variant=variant,
             schedule=SCHEDULE,
             seed=str(seed),
             threads=1,
@@ -104,7 +104,7 @@ def run(data: Path, arm: str, out: Path, seed: int = 1) -> dict[str, Path]:
             year=2021,
             start=start,
         )
-        assert facts["arm"] == arm and 0 < facts["threshold"] < 1
+        assert facts["variant"] == variant and 0 < facts["threshold"] < 1
     return made
 
 
@@ -114,12 +114,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_settings_know_the_arms():
-    assert list(get_args(networks.Arm)) == list(ARMS)
+    assert list(get_args(networks.Variant)) == list(VARIANTS)
 
 
-@pytest.mark.parametrize("arm", list(ARMS))
-def test_an_arm_trains_and_is_scored_on_every_test_chip(arm, data, out):
-    made = run(data, arm, out)
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_an_arm_trains_and_is_scored_on_every_test_chip(variant, data, out):
+    made = run(data, variant, out)
     table = pd.read_parquet(data / "index.parquet").set_index("sample_id")
     tested = table[table["split"] == "test"]
     counts = pd.read_csv(made["counts"])
@@ -127,16 +127,16 @@ def test_an_arm_trains_and_is_scored_on_every_test_chip(arm, data, out):
     assert set(whole.index) == set(tested.index)
     assert (whole[["tp", "fp", "fn", "tn", "unknown"]].sum(axis=1) == tiny_dataset.CHIP**2).all()
     assert (whole[["tp", "fp", "fn", "tn"]].sum(axis=1) > 0).all()
-    if ARMS[arm].image == "none":
+    if VARIANTS[variant].image == "none":
         assert made["likeness"].read_text().strip() == ""
     else:
         likeness = pd.read_csv(made["likeness"])
         assert list(likeness["sample_id"]) == list(tested.index)
-        assert np.isfinite(likeness[["psnr", "ssim", "perceptual"]].to_numpy()).all() or arm == "hr"
+        assert np.isfinite(likeness[["psnr", "ssim", "perceptual"]].to_numpy()).all() or variant == "hr"
     assert len(list(made["pictures"].glob("*_isa.tif"))) == len(tested)
     with safe_open(made["trained"] / "segmenter.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["jointseg"])
-    assert len(header["normalisation"]["mean"]) == len(BANDS[ARMS[arm].bands])
+    assert len(header["normalisation"]["mean"]) == len(BANDS[VARIANTS[variant].bands])
     assert not (out / "work").exists()
 
 
@@ -149,9 +149,9 @@ def test_a_generator_that_goes_on_with_the_segmenter_is_another_one(data, out):
         assert any(not torch.equal(before.get_tensor(name), after.get_tensor(name)) for name in before.keys())  # noqa: SIM118
 
 
-@pytest.mark.parametrize("arm", ["joint", "direct", "single"])
-def test_an_arm_made_again_has_the_same_bytes(arm, data, out, tmp_path):
-    first, second = run(data, arm, out), run(data, arm, tmp_path)
+@pytest.mark.parametrize("variant", ["joint", "direct", "single"])
+def test_an_arm_made_again_has_the_same_bytes(variant, data, out, tmp_path):
+    first, second = run(data, variant, out), run(data, variant, tmp_path)
     for name in ("counts", "likeness"):
         assert first[name].read_bytes() == second[name].read_bytes()
     for path in first["trained"].iterdir():
@@ -164,8 +164,8 @@ def test_the_true_image_is_the_true_image(data, out):
 
 
 def test_the_page_tells_every_arm_with_intervals(data, out, tmp_path):
-    arms = ["bilinear", "joint", "hr"]
-    runs = [(arm, seed) for arm in arms for seed in (1, 2)]
+    variants = ["bilinear", "joint", "hr"]
+    runs = [(variant, seed) for variant in variants for seed in (1, 2)]
     made = [run(data, *each[:1], out, each[1]) for each in runs]
     files = {"table": "t.csv", "scores": "s.csv", "document": "d.md", "figure": "f.png", "panels": "p.png"}
     paths = {name: tmp_path / file for name, file in files.items()}
@@ -175,27 +175,27 @@ def test_the_page_tells_every_arm_with_intervals(data, out, tmp_path):
         chips=base["chips"],
         counts=[each["counts"] for each in made],
         likeness=[each["likeness"] for each in made],
-        pictures=[outputs(out, arm, 1)["pictures"] for arm in arms],
+        pictures=[outputs(out, variant, 1)["pictures"] for variant in variants],
         **paths,
         data="dataset",
         runs=runs,
-        arms=arms,
+        variants=variants,
         title="A tiny ablation",
         about="Made up.",
         facts=["two steps"],
     )
     table = pd.read_csv(paths["table"])
-    row = table.query("arm == 'joint' and zone == 'all' and reach == 'all'").iloc[0]
+    row = table.query("variant == 'joint' and zone == 'all' and reach == 'all'").iloc[0]
     assert row["seeds"] == 2 and row["value_lower"] < row["value"] < row["value_upper"]
     assert facts["f1"]["joint, labels"] == pytest.approx(row["value"], abs=1e-6)
     text = paths["document"].read_text()
-    assert all(ARMS[arm].title in text for arm in arms) and "# A tiny ablation" in text
+    assert all(VARIANTS[variant].title in text for variant in variants) and "# A tiny ablation" in text
     for name in ("figure", "panels"):
         assert paths[name].read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DataError, match="6 runs"):
         ablation(
             index=base["index"], chips=base["chips"], counts=[], likeness=[], pictures=[], **paths, data="", runs=runs,
-            arms=arms, title="", about="", facts=[],
+            variants=variants, title="", about="", facts=[],
         )  # fmt: skip
 
 
@@ -247,9 +247,9 @@ def test_zones_are_told_by_share_and_size():
 
 
 def test_the_share_of_the_gap_and_the_difference():
-    totals = {name: np.array([tp, 0, 100 - tp, 0]) for name, tp in {"arm": 75, "bilinear": 50, "hr": 100}.items()}
+    totals = {name: np.array([tp, 0, 100 - tp, 0]) for name, tp in {"variant": 75, "bilinear": 50, "hr": 100}.items()}
     low, high = (float(np.real(f1(totals[name].astype(complex)))) for name in ("bilinear", "hr"))
-    mine = float(np.real(f1(totals["arm"].astype(complex))))
+    mine = float(np.real(f1(totals["variant"].astype(complex))))
     joined = np.concatenate(list(totals.values())).astype(complex)
     assert np.real(share_of_gap(f1)(joined)) == pytest.approx((mine - low) / (high - low))
     assert np.real(minus(f1)(joined[:8])) == pytest.approx(mine - low)
@@ -286,12 +286,12 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(sd_chip, sd_seed):
 def test_pairs_are_of_the_seeds_that_both_arms_have(tmp_path):
     tested = pd.DataFrame({"sample_id": ["a", "b"], "reach": "r", "group": "r", "weight": 1.0})
     files = {}
-    for arm, seed in [("bilinear", 1), ("bilinear", 2), ("hr", 2), ("hr", 3)]:
-        path = tmp_path / f"{arm}{seed}.csv"
+    for variant, seed in [("bilinear", 1), ("bilinear", 2), ("hr", 2), ("hr", 3)]:
+        path = tmp_path / f"{variant}{seed}.csv"
         rows = [{"sample_id": chip, "reference": "labels", "zone": "all", "tp": 50 + seed, "fp": 3, "fn": 5, "tn": 9, "unknown": 0} for chip in "ba"]  # fmt: skip
         pd.DataFrame(rows).to_csv(path, index=False)
-        files[arm, seed] = path
+        files[variant, seed] = path
     counts = tables.Counts(files, tested, ["r"])
-    assert counts.seeds("bilinear", "hr") == [2] and counts.arms == ["bilinear", "hr"]
+    assert counts.seeds("bilinear", "hr") == [2] and counts.variants == ["bilinear", "hr"]
     found = counts.estimate(["hr", "bilinear"], "labels", "all", "all", minus(f1))
     assert found.value == pytest.approx(0)

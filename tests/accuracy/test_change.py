@@ -12,7 +12,7 @@ from jointseg.accuracy.change_sample import change_sample
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
-from jointseg.synthetic.label_points import interpret
+from jointseg.synthetic.label_points import label_points
 
 YEARS = [2017, 2019, 2021]
 AT = Affine(1, 0, 660_000, 0, -1, 3_544_000)
@@ -45,7 +45,7 @@ def told(town: Path, out: Path, seed: int, count: int = 400) -> Interpreted:
     paths = {name: out / f"{name}.csv" for name in ("strata", "design", "points")}
     maps = [town / f"maps/{year}/Town.tif" for year in YEARS]
     change_sample(mosaics=maps, city="Town", years=YEARS, number=count, seed=seed, threads=1, **paths)
-    interpret(
+    label_points(
         points=paths["points"],
         truth=town / "truth",
         reference=out / "told.csv",

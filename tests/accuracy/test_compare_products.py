@@ -12,20 +12,26 @@ from support import accuracy_world as world
 
 from jointseg.accuracy import figures
 from jointseg.accuracy.change_sample import change_sample
-from jointseg.accuracy.compare_products import compare
+from jointseg.accuracy.compare_products import compare_products
 from jointseg.accuracy.reference_products import product_mosaic
 from jointseg.area import grid
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
-from jointseg.synthetic.label_points import interpret
+from jointseg.synthetic.label_points import label_points
 
 YEARS = [2019, 2021]
 SIDE = 600
 TOP = world.SOUTH + SIDE
-ENTRY = world.ENTRY | {"pattern": "cover_{year}.tif", "year": 2021, "resolution_m": 30, "band": 1, "share_of": None}
+ENTRY = world.ENTRY | {
+    "pattern": "cover_{year}.tif",
+    "year": 2021,
+    "resolution_m": 30,
+    "band": 1,
+    "full_cover_code": None,
+}
 PART = ENTRY | {
-    **{"folder": "part", "pattern": "part.tif", "year": 2018, "share_of": 100, "isa": {"range": [50, 100]}},
-    **{"not_isa": {"range": [0, 49]}, "unknown": {"codes": [255]}},
+    **{"folder": "part", "pattern": "part.tif", "year": 2018, "full_cover_code": 100, "isa": {"range": [50, 100]}},
+    **{"not_isa": {"range": [0, 49]}, "nodata": {"codes": [255]}},
 }
 
 
@@ -60,7 +66,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "reach": "plain",
         "years": YEARS,
     }
-    interpret(points=made["points"], **told)
+    label_points(points=made["points"], **told)
     return folder
 
 
@@ -77,7 +83,7 @@ def call(town: Path, out: Path, **changed: object) -> pd.DataFrame:
         "truth": town / "truth",
         **changed,
     }
-    compare(**asked)
+    compare_products(**asked)
     return pd.read_csv(out / "Town.csv").set_index(["year", "name"])
 
 

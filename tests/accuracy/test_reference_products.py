@@ -15,7 +15,7 @@ from jointseg.runtime.errors import DataError
 
 
 def test_every_listed_code_has_its_meaning() -> None:
-    entry = {"isa": {"range": [1, 37]}, "not_isa": {"codes": [0]}, "unknown": {"codes": [200]}}
+    entry = {"isa": {"range": [1, 37]}, "not_isa": {"codes": [0]}, "nodata": {"codes": [200]}}
     values = np.array([[0, 1, 37, 200, 255]], dtype=np.uint8)
     assert product_codes.classify(values, product_codes.meanings("gisa", entry), "gisa", "chip a").tolist() == [
         [0, 1, 1, 255, 255]

@@ -9,12 +9,18 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointseg.accuracy.temporal_consistency import consistent, courses
+from jointseg.accuracy.temporal_consistency import courses, temporal_consistency
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 
-MODEL = {"gain": 0.03, "loss": 0.001, "missed": 0.2, "false": 0.05, "share": 0.2}
+MODEL = {
+    "gain_rate": 0.03,
+    "loss_rate": 0.001,
+    "omission_rate": 0.2,
+    "commission_rate": 0.05,
+    "initial_fraction": 0.2,
+}
 YEARS = [2017, 2019, 2021, 2023]
 
 
@@ -47,15 +53,22 @@ def test_courses_that_can_be_told_by_eye(told: tuple[int, ...], made: tuple[int,
 )
 @settings(max_examples=25, deadline=None)
 def test_each_course_is_one_of_the_likeliest(
-    gain: float, loss: float, missed: float, false: float, share: float
+    gain_rate: float, loss_rate: float, omission_rate: float, commission_rate: float, initial_fraction: float
 ) -> None:
     """Against the forward recursion of Viterbi, which is not how it is made."""
     years = [2017, 2018, 2021]
-    table = courses(years, gain=gain, loss=loss, missed=missed, false=false, share=share)
-    step = np.array([[1 - gain, gain], [loss, 1 - loss]])
-    seen = np.array([[1 - false, false, 1.0], [missed, 1 - missed, 1.0]])
+    table = courses(
+        years,
+        gain_rate=gain_rate,
+        loss_rate=loss_rate,
+        omission_rate=omission_rate,
+        commission_rate=commission_rate,
+        initial_fraction=initial_fraction,
+    )
+    step = np.array([[1 - gain_rate, gain_rate], [loss_rate, 1 - loss_rate]])
+    seen = np.array([[1 - commission_rate, commission_rate, 1.0], [omission_rate, 1 - omission_rate, 1.0]])
     for told in product((0, 1, 2), repeat=3):
-        best = np.log([1 - share, share]) + np.log(seen[:, told[0]])
+        best = np.log([1 - initial_fraction, initial_fraction]) + np.log(seen[:, told[0]])
         for (before, after), value in zip(pairwise(years), told[1:]):
             moved = np.log(np.linalg.matrix_power(step, after - before))
             best = (best[:, None] + moved).max(axis=0) + np.log(seen[:, value])
@@ -63,7 +76,9 @@ def test_each_course_is_one_of_the_likeliest(
         free = [(0, 1) if value == 2 else (int(course[at]),) for at, value in enumerate(told)]
         chances = []
         for states in product(*free):
-            chance = np.log([1 - share, share][states[0]]) + sum(np.log(seen[s, v]) for s, v in zip(states, told))
+            chance = np.log([1 - initial_fraction, initial_fraction][states[0]]) + sum(
+                np.log(seen[s, v]) for s, v in zip(states, told)
+            )
             for (before, after), (a, b) in zip(pairwise(years), pairwise(states)):
                 chance += np.log(np.linalg.matrix_power(step, after - before)[a, b])
             chances.append(chance)
@@ -72,7 +87,9 @@ def test_each_course_is_one_of_the_likeliest(
 
 
 def test_more_years_than_can_be_told_are_an_error() -> None:
-    with pytest.raises(DataError, match=r"consistency of 9 years is not told; leave accuracy\.consistency out above 8"):
+    with pytest.raises(
+        DataError, match=r"consistency of 9 years is not told; leave accuracy\.temporal_consistency out above 8"
+    ):
         courses(list(range(2015, 2024)), **MODEL)
 
 
@@ -85,7 +102,7 @@ def test_files_are_filtered_and_the_maps_stay(tmp_path: Path) -> None:
         cog.write(path, plane[None], crs="EPSG:32650", transform=at, nodata=255)
     before = [path.read_bytes() for path in maps]
     made = [tmp_path / f"made/{year}/Town.tif" for year in YEARS]
-    facts = consistent(mosaics=maps, filtered=made, city="Town", years=YEARS, model=MODEL, threads=2)
+    facts = temporal_consistency(mosaics=maps, filtered=made, city="Town", years=YEARS, model=MODEL, threads=2)
     assert [path.read_bytes() for path in maps] == before
     read = np.stack([raster_io.read(path)[0][0] for path in made])
     table = courses(YEARS, **MODEL)
@@ -99,9 +116,9 @@ def test_it_brings_maps_nearer_to_a_truth_that_only_grows() -> None:
     rng = np.random.default_rng(7)
     birth = rng.integers(0, 20, 40_000)
     truth = np.stack([birth <= year for year in (4, 5, 6, 7)])
-    maps = np.where(truth, rng.random(truth.shape) >= MODEL["missed"], rng.random(truth.shape) < MODEL["false"]).astype(
-        int
-    )
+    maps = np.where(
+        truth, rng.random(truth.shape) >= MODEL["omission_rate"], rng.random(truth.shape) < MODEL["commission_rate"]
+    ).astype(int)
     made = courses(YEARS, **MODEL)[[place(tuple(told)) for told in maps.T]].T
     wrong = [(plane != truth).mean() for plane in (maps, made)]
     assert wrong[1] < 0.75 * wrong[0]

@@ -54,9 +54,9 @@ def test_the_same_run_made_again_elsewhere_is_the_same(run):
 
 def test_a_setting_is_named_by_its_nested_key_with_both_values(run):
     report = diff(run, make("results/b", level=4))
-    assert [job.job for job in report.jobs] == ["assess", "chips", "isa/2021"]
-    for job in ("assess", "chips", "isa/2021"):
-        assert changes(report, job) == [("isa/2021", "setting", "model.level", "3", "4")]
+    assert [job.job for job in report.jobs] == ["assess", "chips", "predict/2021"]
+    for job in ("assess", "chips", "predict/2021"):
+        assert changes(report, job) == [("predict/2021", "setting", "model.level", "3", "4")]
     files = {each.path: each.how.words for job in report.jobs for each in job.files}
     assert list(files) == ["accuracy.csv", "dataset/chips/east/a.tif", "isa/2021.tif"]
     assert files["isa/2021.tif"] == "2400 of 1440000 pixels (0.0017 of them), 0->1 2400"
@@ -65,7 +65,7 @@ def test_a_setting_is_named_by_its_nested_key_with_both_values(run):
 
 def test_a_seed_is_called_a_seed(run):
     report = diff(run, make("results/b", seed=8))
-    assert changes(report, "isa/2021") == [("isa/2021", "seed", "seed", "7", "8")]
+    assert changes(report, "predict/2021") == [("predict/2021", "seed", "seed", "7", "8")]
 
 
 def test_a_scene_that_came_and_the_file_it_came_with(run):
@@ -92,34 +92,34 @@ def test_a_file_of_an_input_from_outside(run):
 
 def test_code_is_named_by_function_where_its_parts_were_kept(run):
     other = make("results/b", level=4)
-    written = json.loads((other / "manifests/isa/2021.json").read_bytes())
+    written = json.loads((other / "manifests/predict/2021.json").read_bytes())
     kept = other / f".jointseg/code/{written['code']}.json"
     parts = json.loads(kept.read_bytes())
-    parts["audit_flow"]["isa"] = "0" * 12
+    parts["support.audit_flow"]["isa"] = "0" * 12
     (other / ".jointseg/code/c0de.json").write_text(json.dumps(parts))
-    edit(other, "isa/2021", code="c0de")
-    assert ("isa/2021", "code", "audit_flow:isa", "", "changed") in changes(diff(run, other), "assess")
+    edit(other, "predict/2021", code="c0de")
+    assert ("predict/2021", "code", "support.audit_flow:isa", "", "changed") in changes(diff(run, other), "assess")
     (other / ".jointseg/code/c0de.json").unlink()
-    told = [change for change in changes(diff(run, other), "isa/2021") if change[1] == "code"]
-    assert told == [("isa/2021", "code", "audit_flow:isa", written["code"][:12], "c0de")]
+    told = [change for change in changes(diff(run, other), "predict/2021") if change[1] == "code"]
+    assert told == [("predict/2021", "code", "support.audit_flow:isa", written["code"][:12], "c0de")]
 
 
 def test_a_package_and_a_record_that_differs_without_other_bytes(run):
     other = make("results/b")
-    written = json.loads((other / "manifests/isa/2021.json").read_bytes())
-    edit(other, "isa/2021", environment=written["environment"] | {"numpy": "0.1"})
+    written = json.loads((other / "manifests/predict/2021.json").read_bytes())
+    edit(other, "predict/2021", environment=written["environment"] | {"numpy": "0.1"})
     report = diff(run, other)
     assert report.jobs == []
     assert [(each.job, each.changes[0].what, each.changes[0].after) for each in report.otherwise] == [
-        ("isa/2021", "numpy", "0.1")
+        ("predict/2021", "numpy", "0.1")
     ]
 
 
 def test_other_bytes_of_the_same_are_not_reproducible_here(run, monkeypatch):
     monkeypatch.setenv(NOISE, "9")
     report = diff(run, make("results/b"))
-    found = changes(report, "isa/2021")
-    assert (HERE, "isa/2021") in [change[1:3] for change in found]
+    found = changes(report, "predict/2021")
+    assert (HERE, "predict/2021") in [change[1:3] for change in found]
     before, after = next(change[3:] for change in found if change[1] == HERE)
     assert "python" in before and "numpy" in after
 

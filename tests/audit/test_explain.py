@@ -102,7 +102,7 @@ def make(archive: Path, level: str = "L2A", **changes) -> None:
         run_job(job("dataset", R, outputs={"index": chips}), index)
         for rule, path in zip(("superres_adversarial", "segmentation"), weights.values()):
             run_job(job(rule, R, inputs={"index": chips}, outputs={"checkpoint": path}, params=learning), train)
-        run_job(job("isa", R, inputs=taken, outputs={"isa": f"{R}/isa/2021/{TILE}.tif"}, wildcards=here,
+        run_job(job("predict", R, inputs=taken, outputs={"isa": f"{R}/isa/2021/{TILE}.tif"}, wildcards=here,
                     params={"tile_km": TILE_KM, **lattice}), isa)  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def once(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        make(four(Path("archive")), method="medoid", scl_buffer_m=30)
+        make(four(Path("archive")), method="medoid", mask_dilation_m=30)
     return folder
 
 
@@ -214,9 +214,9 @@ def test_networks_tell_their_training(tiny):
     (training,) = told.checkpoints[1].trainings
     assert (training.job, training.steps, training.seed, training.threads) == ("segmentation", 7, 3, 1)
     assert {each.rule for each in told.jobs} == {
-        *("isa", "composite", "scenes", "dataset", "superres_adversarial", "segmentation")
+        *("predict", "composite", "scenes", "dataset", "superres_adversarial", "segmentation")
     }
-    assert told.jobs[0].name == f"isa/2021/{TILE}" and told.jobs[0].versions["numpy"] == np.__version__
+    assert told.jobs[0].name == f"predict/2021/{TILE}" and told.jobs[0].versions["numpy"] == np.__version__
 
 
 def test_windows_share_the_pixel(tiny):
@@ -236,7 +236,7 @@ def test_l1c_tells_its_own_mask_or_that_there_is_none(tmp_path, monkeypatch):
     flags[0, 5, 5] = flags[1, 5, 8] = flags[2, 8, 8] = 1  # opaque, cirrus, snow; 30 to 35, 48 to 53 at 10 m
     item(Path("archive"), "masked", rgb(800) | {"classi": (flags, {"res_m": 60})}, level="L1C", when=MAY)
     item(Path("archive"), "bare", rgb(800), level="L1C", when=JUNE)
-    make(Path("archive"), level="L1C", scl_buffer_m=20)
+    make(Path("archive"), level="L1C", mask_dilation_m=20)
     explainer = Explainer(Path(R))
     told = {place: explainer.pixel(TILE, 10 * place[0], 10 * place[1], 2021) for place in ((33, 33), (37, 33), (33, 50),
                                                                                      (50, 50), (10, 10))}  # fmt: skip
@@ -267,7 +267,7 @@ def test_dark_object_lines_are_applied_again(tmp_path, monkeypatch):
     dark = rgb(900)
     dark["B04"][:30] = 1300
     item(Path("archive"), "a", dark, level="L1C", when=MAY)
-    make(Path("archive"), level="L1C", dark_object=True)
+    make(Path("archive"), level="L1C", dark_object_subtraction=True)
     told = Explainer(Path(R)).pixel(TILE, 4, 4, 2021).composite
     assert told.recomputed is True and told.looks[0].lines[0]["kind"] == "dark object"
     assert told.looks[0].values == told.values and told.values["B04"] == 100  # (1300 - 1000) less 200
@@ -313,8 +313,8 @@ def test_a_changed_checkpoint_and_a_remade_input_disagree(tiny):
     assert [each.agrees for each in told.checkpoints] == [False, True]
     found = {(each.job, Path(each.path).name) for each in told.disagreements}
     assert found == {
-        (f"isa/2021/{TILE}", "seg.safetensors"),
-        (f"isa/2021/{TILE}", "superres.safetensors"),
+        (f"predict/2021/{TILE}", "seg.safetensors"),
+        (f"predict/2021/{TILE}", "superres.safetensors"),
         ("superres_adversarial", "superres_adversarial.json"),
         ("superres_adversarial", "index.parquet"),
     }
@@ -336,7 +336,7 @@ def test_what_is_not_there_is_named_with_what_is(tiny, asked, says):
         asked(Explainer(tiny))
 
 
-@pytest.mark.parametrize("gone", [f"isa/2021/{TILE}", f"composite/2021/{TILE}", "grid"])
+@pytest.mark.parametrize("gone", [f"predict/2021/{TILE}", f"composite/2021/{TILE}", "grid"])
 def test_a_missing_manifest_is_named(tiny, gone):
     (tiny / f"manifests/{gone}.json").unlink()
     with pytest.raises(DataError, match="manifest"):
@@ -393,7 +393,7 @@ def test_weights_of_another_run_are_followed_there(tiny):
         (tiny / f"manifests/{name}.json").unlink()
         other = Path(f"results/other/manifests/{name}.json")
         other.write_text(other.read_text().replace(R, "results/other"))
-    mapped = tiny / f"manifests/isa/2021/{TILE}.json"
+    mapped = tiny / f"manifests/predict/2021/{TILE}.json"
     text = mapped.read_text()
     for name in ("superres", "seg"):
         text = text.replace(f"{R}/{name}.safetensors", f"results/other/{name}.safetensors")
@@ -414,7 +414,7 @@ def test_weights_of_no_known_run_tell_their_header(tiny, monkeypatch):
     trained = {"steps": 12, "seed": 1}
     save_file({"x": plain(1)}, "elsewhere/superres.safetensors", {"jointseg": json.dumps({"trained": trained})})
     Path("elsewhere/seg.safetensors").write_bytes(b"nothing")
-    mapped = tiny / f"manifests/isa/2021/{TILE}.json"
+    mapped = tiny / f"manifests/predict/2021/{TILE}.json"
     text = mapped.read_text()
     for name in ("superres", "seg"):
         text = text.replace(f"{R}/{name}.safetensors", f"elsewhere/{name}.safetensors")

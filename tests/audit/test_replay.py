@@ -46,7 +46,7 @@ def before(results: Path) -> dict[str, bytes]:
 def test_every_job_of_a_moved_run_is_reproduced_and_nothing_of_it_touched(run, tmp_path):
     shutil.move(run, tmp_path / "moved")
     held = before(Path("moved"))
-    done = again(Path("moved"), "scenes", "isa/2021", "chips", "assess")
+    done = again(Path("moved"), "scenes", "predict/2021", "chips", "assess")
     assert [(each.outcome, each.detail, each.files) for each in done] == [
         ("identical", "", 1),
         ("identical", "", 1),
@@ -60,13 +60,13 @@ def test_a_run_with_absolute_paths_is_reproduced_beside_it(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     results = make((tmp_path / "results/a").as_posix(), archive=(tmp_path / "archive").as_posix())
     held = before(results)
-    assert [each.outcome for each in again(results, "scenes", "isa/2021", "assess")] == ["identical"] * 3
+    assert [each.outcome for each in again(results, "scenes", "predict/2021", "assess")] == ["identical"] * 3
     assert before(results) == held
 
 
 def test_other_bytes_under_the_same_conditions_are_a_finding(run, monkeypatch):
     monkeypatch.setenv(NOISE, "12")
-    (done,) = again(run, "isa/2021", keep=True)
+    (done,) = again(run, "predict/2021", keep=True)
     assert (done.outcome, done.differing, done.changes) == ("differs", 1, [])
     assert done.detail.startswith("isa/2021.tif: 12 of 1440000 pixels")
     assert done.kept is not None and Path(done.kept, "isa/2021.tif").is_file()
@@ -74,12 +74,12 @@ def test_other_bytes_under_the_same_conditions_are_a_finding(run, monkeypatch):
 
 def test_a_difference_under_other_conditions_is_explained_or_within_the_tolerance(run, monkeypatch):
     monkeypatch.setenv(NOISE, "12")
-    device = json.loads((run / "manifests/isa/2021.json").read_bytes())["device"]
-    edit(run, "isa/2021", device=device | {"processor": "another"})
-    (done,) = again(run, "isa/2021")
+    device = json.loads((run / "manifests/predict/2021.json").read_bytes())["device"]
+    edit(run, "predict/2021", device=device | {"processor": "another"})
+    (done,) = again(run, "predict/2021")
     assert done.outcome == "explained" and [change.kind for change in done.changes] == ["device"]
-    assert again(run, "isa/2021", tolerance=1e-5)[0].outcome == "tolerated"
-    assert again(run, "isa/2021", tolerance=1e-6)[0].outcome == "explained"
+    assert again(run, "predict/2021", tolerance=1e-5)[0].outcome == "tolerated"
+    assert again(run, "predict/2021", tolerance=1e-6)[0].outcome == "explained"
 
 
 def test_an_input_that_changed_or_went_is_named(run):
@@ -98,8 +98,8 @@ def test_an_input_that_was_pruned_is_said_to_be(run):
 
 
 def test_a_step_that_fails_now_is_a_finding(run):
-    edit(run, "isa/2021", params={"model": {}, "seed": 7})
-    (done,) = again(run, "isa/2021")
+    edit(run, "predict/2021", params={"model": {}, "seed": 7})
+    (done,) = again(run, "predict/2021")
     assert done.outcome == "failed" and "KeyError: 'level'" in done.detail
 
 
@@ -113,16 +113,16 @@ def test_jobs_that_read_the_network_are_skipped_unless_asked_for(run):
 
 def test_sample_takes_every_rule_before_a_second_job_of_one(run):
     for year in range(2001, 2011):
-        file = run / f"manifests/isa/{year}.json"
-        shutil.copy(run / "manifests/isa/2021.json", file)
-        edit(run, f"isa/{year}", wildcards={"year": str(year)})
+        file = run / f"manifests/predict/{year}.json"
+        shutil.copy(run / "manifests/predict/2021.json", file)
+        edit(run, f"predict/{year}", wildcards={"year": str(year)})
     lineage = Lineage(run)
     for seed in range(5):
-        assert {job.rule for job in sample(lineage, 4, seed)} == {"scenes", "isa", "chips", "assess"}
+        assert {job.rule for job in sample(lineage, 4, seed)} == {"scenes", "predict", "chips", "assess"}
     assert [job.name for job in sample(lineage, 9, 3)] == [job.name for job in sample(lineage, 9, 3)]
     assert [job.name for job in sample(lineage, 9, 3)] != [job.name for job in sample(lineage, 9, 4)]
     assert len(sample(lineage, None, 0)) == 14
-    assert {job.rule for job in sample(lineage, 3, 0, ["isa"])} == {"isa"}
+    assert {job.rule for job in sample(lineage, 3, 0, ["predict"])} == {"predict"}
     with pytest.raises(DataError, match="no job of rule mosaic"):
         sample(lineage, 1, 0, ["mosaic"])
 
@@ -152,7 +152,7 @@ def test_verb_tells_and_leaves_no_scratch_behind(run, capsys, monkeypatch, tmp_p
     assert told["counts"] == {"identical": 1} and told["clean"] is True
     assert list((tmp_path / "tmp").iterdir()) == []
     monkeypatch.setenv(NOISE, "3")
-    assert verb.run(parse([str(run), "--rule", "isa", "--keep"])) == 1
+    assert verb.run(parse([str(run), "--rule", "predict", "--keep"])) == 1
     told = capsys.readouterr().out
     assert "3 of 1440000 pixels" in told and "differs" in told
     (scratch,) = (tmp_path / "tmp").iterdir()

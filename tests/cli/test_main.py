@@ -68,7 +68,7 @@ import time
 from pathlib import Path
 from jointseg.runtime import progress
 from jointseg.runtime.files import atomic_write
-from jointseg.runtime.errors import DataError, PassingError
+from jointseg.runtime.errors import DataError, TransientError
 
 def part(*, part, name, sleep, words, table):
     assert words == ["a", "b"] and type(words) is list and table == {"x": 1}
@@ -78,7 +78,7 @@ def part(*, part, name, sleep, words, table):
         raise DataError("the file bad is there; remove it")
     if Path("away").exists():
         Path("away").unlink()
-        raise PassingError("the server is away")
+        raise TransientError("the server is away")
     with atomic_write(part) as half:
         half.write_text(name)
         Path("begun").write_text("")

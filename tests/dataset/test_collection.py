@@ -102,11 +102,11 @@ def test_shares_are_told_by_reach_and_split(made: Path) -> None:
     train = table[(table["reach"] == "up") & (table["split"] == "train")]
     assert facts["reaches"]["up"]["train"] == {
         "chips": 3,
-        "isa_share": pytest.approx(train["isa_share"].mean(), abs=1e-6),
+        "isa_fraction": pytest.approx(train["isa_fraction"].mean(), abs=1e-6),
     }
     assert facts["chips"] == {"train": 6, "validation": 3, "test": 3}
     card = (made / "card.md").read_text()
-    assert f"| up | 3 | {train['isa_share'].mean():.3f} |" in card
+    assert f"| up | 3 | {train['isa_fraction'].mean():.3f} |" in card
     assert "| up | low quality | 1 |" in card
     assert not re.search(r"\bnan\b|None|\{\{|\{%", card)
 
@@ -197,7 +197,7 @@ def test_an_item_holds_what_the_files_hold(made: Path) -> None:
 
 def test_filters_leave_what_they_say(made: Path) -> None:
     assert TorchChips(made, "test", reaches=["up"]).ids == ["up-0004", "up-0005", "up-0006"]
-    assert TorchChips(made, min_quality=0.895).ids == ["low-0001", "low-0002", "low-0003"]
+    assert TorchChips(made, min_correlation=0.895).ids == ["low-0001", "low-0002", "low-0003"]
     later = TorchChips(made, dates=("2022-07-01", "2022-07-31"))
     assert set(later.chips.table["hr_date"]) == {"2022-07-01T02:25:15Z"}
     with pytest.raises(DataError, match=r"no chip of reaches \['down'\]"):

@@ -15,7 +15,7 @@ from PIL import Image
 from support import tiny_osm
 
 from jointseg.dataset import labelme
-from jointseg.dataset.label_agreement import agreement, broad
+from jointseg.dataset.label_agreement import broad, label_agreement
 from jointseg.dataset.labels import labels
 from jointseg.dataset.rasterize import BANDS, burn, fractions
 from jointseg.raster import cog
@@ -100,7 +100,7 @@ def label(world: Path, to: str, **changes: Any) -> gpd.GeoDataFrame:
 
 
 def compare(world: Path, of: str, to: str, review_chips: int = 20) -> tuple[pd.DataFrame, gpd.GeoDataFrame, Path]:
-    agreement(
+    label_agreement(
         labels=world / of,
         chips=world / "chips",
         index=world / "samples.parquet",

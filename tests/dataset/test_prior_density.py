@@ -10,7 +10,7 @@ from affine import Affine
 
 from jointseg.accuracy.reference_products import product_mosaic
 from jointseg.dataset import prior_density as module
-from jointseg.dataset.prior_density import Density, density
+from jointseg.dataset.prior_density import Density, prior_density
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
@@ -22,7 +22,7 @@ ENTRY = {
     "resolution_m": 10,
     "isa": {"codes": [50]},
     "not_isa": {"codes": [10]},
-    "unknown": {"codes": [0]},
+    "nodata": {"codes": [0]},
 }
 STEP, WEST, NORTH = 1e-4, 118.0, 32.0
 ROWS, COLS = 70, 101
@@ -41,7 +41,9 @@ def make(folder: Path, codes: np.ndarray, outline: shapely.Geometry | None = Non
 
 
 def run(folder: Path, inputs: dict[str, Path], **changes: object) -> np.ndarray:
-    density(**inputs, density=folder / "density.tif", product="cover", entry=ENTRY | changes, year=2021, chip_m=80)
+    prior_density(
+        **inputs, density=folder / "density.tif", product="cover", entry=ENTRY | changes, year=2021, chip_m=80
+    )
     return raster_io.read(folder / "density.tif")[0][0]
 
 

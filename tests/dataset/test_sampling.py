@@ -40,7 +40,7 @@ PARAMS = {
     "points": 60,
     "allocation": "equal",
     "counts": {},
-    "reserve_share": 0.5,
+    "replacement_fraction": 0.5,
     "density_classes": None,
     "splits": SPLITS,
     "block_m": 1000,
@@ -224,7 +224,7 @@ def test_2000_draws_agree_with_their_probabilities(two: dict[str, Path]) -> None
     draws = 2000
     designs = []
     for allocation in ("equal", "neyman", "proportional"):
-        ground, design = ground_and_design(two, points=44, reserve_share=0.2, allocation=allocation)
+        ground, design = ground_and_design(two, points=44, replacement_fraction=0.2, allocation=allocation)
         designs.append((design, frame(ground, design)))
     border = border_m(design.spacing_m, design.chip_m)
     area = dict.fromkeys(places(np.zeros(1), np.zeros(1), border), 0.0)

@@ -99,7 +99,7 @@ def noise(array: np.ndarray) -> np.ndarray:
 def unlabel(folder: Path, chip: str) -> None:
     repaint(folder, chip, "label", lambda array: np.full_like(array, 255))
     repaint(folder, chip, "fraction", lambda array: np.full_like(array, 65535))
-    edit(folder, chip, "index", isa_share=float("nan"))
+    edit(folder, chip, "index", isa_fraction=float("nan"))
     seal(folder)
 
 
@@ -138,7 +138,7 @@ CHIP_FAULTS: dict[str, tuple[Plant, set[str]]] = {
     "noise": (painted("hr", noise), {"unlike"}),
     "a code of 7": (painted("label", with_values((0, slice(0, 2), slice(0, 2)), 7)), {"label-code"}),
     "an unknown label": (unlabel, {"label-unknown"}),
-    "a wrong share": (lambda folder, chip: edit(folder, chip, isa_share=0.01), {"isa-share"}),
+    "a wrong share": (lambda folder, chip: edit(folder, chip, isa_fraction=0.01), {"isa-share"}),
     "a fraction of 20000": (painted("fraction", with_values((2, 4), 20_000)), {"fraction-range"}),
     "a kind above all": (painted("fraction", with_values((3, 4), 10_000)), {"fraction-kinds"}),
     "no fractions": (painted("fraction", with_values(EVERYWHERE, 0)), {"fraction-label"}),
@@ -222,7 +222,7 @@ def all_built(folder: Path) -> None:
     for chip in TEST:
         repaint(folder, chip, "label", np.ones_like)
         repaint(folder, chip, "fraction", lambda array: np.full_like(array, 10_000))
-    reseal(*TEST, isa_share=1.0)(folder)
+    reseal(*TEST, isa_fraction=1.0)(folder)
 
 
 def copied(folder: Path) -> None:

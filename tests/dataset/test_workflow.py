@@ -164,7 +164,7 @@ def pair(valley: Path, to: Path, **changes: object) -> pd.DataFrame:
         "year": 2021,
         "season": ("04-01", "10-31"),
         "max_shift_m": 10,
-        "min_quality": 0.5,
+        "min_correlation": 0.5,
         "max_cloud_percent": 20,
     }
     inputs = {
@@ -258,7 +258,7 @@ def test_pairs_leave_the_clouded_scene_and_find_the_shift(made: Path) -> None:
     ("change", "status"),
     [
         ({"max_shift_m": 5}, "no registration|shift too large"),
-        ({"min_quality": 1.0}, "low quality"),
+        ({"min_correlation": 1.0}, "low quality"),
         ({"max_cloud_percent": 0.5}, "scene too cloudy"),
     ],
 )

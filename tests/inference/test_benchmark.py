@@ -87,7 +87,7 @@ def test_demand_counts_operations_and_traffic() -> None:
 
 
 def test_a_preset_is_built_with_random_weights(tmp_path: Path) -> None:
-    config = schema.read(Path(__file__).parents[2] / "examples/rehearsal/config.yaml")
+    config = schema.read(Path(__file__).parents[2] / "examples/synthetic/config.yaml")
     found = benchmark.networks(config, "small", config, tmp_path)
     assert not found.trained and found.superres.is_file() and found.segmentation.is_file()
     with pytest.raises(DataError, match=r"preset 'huge' is none of \['small'\]"):

@@ -161,7 +161,7 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
     )
     rows.to_crs(4326).to_parquet(tmp_path / "index.parquet")
     given = dict(weights) if method == "superres" else {"segmentation": weights["segmentation"]}
-    facts = predict_chips.isa_chips(
+    facts = predict_chips.predict_chips(
         index=tmp_path / "index.parquet",
         composites=list(made.values()),
         predictions=tmp_path / "chips",

@@ -54,7 +54,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path
     """A folder, composites, networks, and the bytes of every product of an undisturbed run."""
     folder = tmp_path_factory.mktemp("resume")
     made, weights = composites(folder, 2), networks(folder)
-    predict.isa(**call(folder, made, weights, "whole"))
+    predict.predict(**call(folder, made, weights, "whole"))
     return folder, made, weights, {name: (folder / "whole" / f"{name}.tif").read_bytes() for name in FORMS}
 
 
@@ -67,7 +67,7 @@ def test_killed_after_a_row_it_goes_on_from_there(tmp_path: Path, case: tuple) -
         job.send_signal(signal.SIGKILL)
     assert [words[0] for words in seen] == ["rows"] * 3
     kept = (tmp_path / "state" / "isa.bin").read_bytes()
-    facts = predict.isa(**arguments)
+    facts = predict.predict(**arguments)
     assert facts["resumed_rows"] >= int(seen[-1][1]) > 0 and len(kept) == 2000 * facts["resumed_rows"]
     assert {name: (folder / tmp_path.name / f"{name}.tif").read_bytes() for name in FORMS} == whole
     assert not (tmp_path / "state").exists()
@@ -91,7 +91,7 @@ def test_killed_twenty_times_at_random_moments_it_makes_the_same_bytes(tmp_path:
         if rows[-1] >= 1600:  # begin again, so that every kill finds work under way
             remove_path(tmp_path / "state")
     assert kills == 20 and len(set(rows)) > 3, rows
-    predict.isa(**arguments)
+    predict.predict(**arguments)
     assert {name: (folder / tmp_path.name / f"{name}.tif").read_bytes() for name in FORMS} == whole
 
 
@@ -106,7 +106,7 @@ def test_rows_of_other_composites_are_not_gone_on_with(tmp_path: Path, case: tup
     array[:3, :5, :5] += 300
     cog.write(changed, array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
     other = {**arguments, "composites": [changed, *arguments["composites"][1:]]}
-    assert predict.isa(**other)["resumed_rows"] == 0
+    assert predict.predict(**other)["resumed_rows"] == 0
     assert (folder / tmp_path.name / "rgb.tif").read_bytes() != whole["rgb"]
 
 
@@ -126,7 +126,7 @@ def test_networks_that_give_no_numbers_fail_by_name_and_keep_the_rows(
     monkeypatch.setattr(predict.Predictor, "window", broken)
     arguments = {**call(folder, made, weights, tmp_path.name), "state": str(tmp_path / "state")}
     with pytest.raises(DataError, match=r"no numbers in the window 66\d+-66\d+ E"):
-        predict.isa(**arguments)
+        predict.predict(**arguments)
     assert not (folder / tmp_path.name).exists() or not list((folder / tmp_path.name).glob("*.tif"))
     monkeypatch.undo()
-    assert predict.isa(**arguments)["resumed_rows"] > 0
+    assert predict.predict(**arguments)["resumed_rows"] > 0

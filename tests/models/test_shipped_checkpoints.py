@@ -18,7 +18,7 @@ LARGEST_BYTES = 20e6
 SIDE_PX = 64  # of the pieces of the scene that are drawn
 PLACES = ((300, 300), (900, 700), (715, 90))  # fields and farms, woods, a town
 FAINT = 3e-4  # reflectance: not seen even on the darkest woods, brightened for the eye; 6e-4 is
-HAZE_PERCENTILE = 0.1  # of the darkest ground, as in `dark_object`
+HAZE_PERCENTILE = 0.1  # of the darkest ground, as in `dark_object_subtraction`
 
 
 @pytest.mark.parametrize("part", ["superres", "segmentation"])

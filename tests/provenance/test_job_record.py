@@ -37,7 +37,9 @@ def fails(given, step) -> int:
 
 
 def out_job(**more):
-    return job("isa", "r", outputs={"isa": "r/isa.txt"}, wildcards={"year": 2021, "tile": "50N_E0660_N3540"}, **more)
+    return job(
+        "predict", "r", outputs={"isa": "r/isa.txt"}, wildcards={"year": 2021, "tile": "50N_E0660_N3540"}, **more
+    )
 
 
 def test_the_manifest_tells_the_call():
@@ -71,7 +73,7 @@ def test_an_input_folder_from_outside_is_listed():
     Path("jilin1/scene.tif").write_text("pixels")
     with quiet():
         run_job(out_job(inputs={"jilin1": "jilin1"}), lambda *, jilin1, isa, year, tile: isa.write_text("x") and None)
-    (taken,) = read(Path("r/manifests/isa/2021/50N_E0660_N3540.json")).inputs
+    (taken,) = read(Path("r/manifests/predict/2021/50N_E0660_N3540.json")).inputs
     assert [(entry.path, entry.sha256) for entry in taken.files or ()] == [("scene.tif", sha("pixels"))]
 
 
@@ -94,7 +96,7 @@ def test_facts_of_numpy_and_not_a_number_are_plain():
 
     with quiet():
         run_job(out_job(), step)
-    facts = json.loads(Path("r/manifests/isa/2021/50N_E0660_N3540.json").read_text())["facts"]
+    facts = json.loads(Path("r/manifests/predict/2021/50N_E0660_N3540.json").read_text())["facts"]
     assert facts == {"loss": 0.5, "nan": None, "ids": ["a", "b/c"], "3": 7}
 
 
@@ -105,10 +107,10 @@ def test_bad_input_is_one_line_and_leaves_no_output(capfd):
 
     assert fails(out_job(), step) == 1
     said = capfd.readouterr().err
-    expected = "rule isa [year=2021 tile=50N_E0660_N3540]: band B03 is missing in x.tif; expected B04, B03, B02\n"
+    expected = "rule predict [year=2021 tile=50N_E0660_N3540]: band B03 is missing in x.tif; expected B04, B03, B02\n"
     assert said == expected
     assert not Path("r/isa.txt").exists()
-    assert not Path("r/manifests/isa/2021/50N_E0660_N3540.json").exists()
+    assert not Path("r/manifests/predict/2021/50N_E0660_N3540.json").exists()
     assert "Traceback" in Path("r/logs/isa/2021/50N_E0660_N3540.log").read_text()
 
 
@@ -174,7 +176,7 @@ def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
     for _ in range(2):
         assert fails(out_job(), step) == 1
         (failure,) = job_status.failures(workdir / "progress")
-        assert (failure.job, failure.rule, failure.cause) == (name, "isa", job_status.ERROR)
+        assert (failure.job, failure.rule, failure.cause) == (name, "predict", job_status.ERROR)
         assert failure.why.startswith("RuntimeError: no luck at all (see ") and failure.log.endswith(".log")
     with quiet():
         run_job(out_job(), step)
@@ -193,14 +195,14 @@ def test_sigterm_cleans_up(workdir):
         "        part.write_text('half')\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
-        "run_job(job('isa', 'r', outputs={'isa': 'r/isa.txt'}), step)\n"
+        "run_job(job('predict', 'r', outputs={'isa': 'r/isa.txt'}), step)\n"
     )
     with subprocess.Popen(
         [sys.executable, "child.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout and child.stdout.readline() == "ready\n"
         child.send_signal(signal.SIGTERM)
-        assert "rule isa: stopped before it was done" in child.communicate()[1]
+        assert "rule predict: stopped before it was done" in child.communicate()[1]
     assert child.returncode == 128 + signal.SIGTERM
     assert [path for path in Path("r").iterdir() if path.is_file()] == []
 
@@ -234,7 +236,7 @@ def test_a_damaged_memory_of_hashes_costs_time_only(workdir):
 
 
 def test_the_results_folder_of_a_manifest():
-    assert results_of(Path("results/manifests/isa/2021/a.json")) == Path("results")
+    assert results_of(Path("results/manifests/predict/2021/a.json")) == Path("results")
     with pytest.raises(DataError, match="manifests"):
         results_of(Path("results/isa.json"))
 

@@ -26,7 +26,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_nothing_in_it_tells_where_or_when_a_job_ran(results, tmp_path):
-    job = json.loads((results / f"manifests/isa/2021/{TILE}.json").read_text())
+    job = json.loads((results / f"manifests/predict/2021/{TILE}.json").read_text())
     for name, content in files(publish(results)).items():
         for private in (str(tmp_path), job["host"], job["started"], job["finished"], "/keys/secret.json"):
             assert private.encode() not in content, (name, private)
@@ -68,7 +68,7 @@ def test_a_run_without_test_chips_is_released_too(results):
 
 
 def test_a_map_without_manifest_is_named(results):
-    (results / f"manifests/isa/2021/{TILE}.json").unlink()
+    (results / f"manifests/predict/2021/{TILE}.json").unlink()
     with pytest.raises(DataError, match=rf"isa/2021/{TILE}\.tif"):
         publish(results)
     assert not (results / "release").exists()
@@ -82,7 +82,7 @@ def test_a_map_of_another_size_is_named(results):
 
 
 def test_a_map_with_other_codes_is_named(results):
-    path, manifest = results / f"isa/2021/{TILE}.tif", results / f"manifests/isa/2021/{TILE}.json"
+    path, manifest = results / f"isa/2021/{TILE}.tif", results / f"manifests/predict/2021/{TILE}.json"
     cog.write(path, np.array([[[0, 1], [2, 3]]], dtype="uint8"), **PLACE, nodata=255)
     written = json.loads(manifest.read_text())
     written["outputs"][0] |= {"size": path.stat().st_size, "sha256": file_digest(path)}

@@ -104,7 +104,7 @@ def test_its_invocation_changes_with_what_was_done_and_not_with_when(results):
     def invocation() -> str:
         return read(results)["predicate"]["runDetails"]["metadata"]["invocationId"]
 
-    first, path = invocation(), results / f"manifests/isa/2021/{TILE}.json"
+    first, path = invocation(), results / f"manifests/predict/2021/{TILE}.json"
     written = json.loads(path.read_text())
     path.write_text(json.dumps(written | {"finished": "2030-01-01T00:00:00Z", "host": "other"}))
     assert invocation() == first

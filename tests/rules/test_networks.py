@@ -11,12 +11,12 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 JOINT = {"steps": 10, "batch": 2, "learning_rate": 1e-4, "crop_px": 160}
-TARGETS = [f"results/rehearsal/{name}" for name in ("isa/2021/50N_E0660_N3540.tif", "accuracy/predictions/bilinear")]
+TARGETS = [f"results/synthetic/{name}" for name in ("isa/2021/50N_E0660_N3540.tif", "accuracy/predictions/bilinear")]
 
 
 def networks(folder: Path, change: dict[str, Any], superres: dict[str, Any]) -> dict[str, set[str]]:
     """The weights that each job of the plan reads, by rule and method."""
-    config = yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text()) | change
+    config = yaml.safe_load((ROOT / "examples/synthetic/config.yaml").read_text()) | change
     config["superres"] |= superres
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "net.pth").touch()
@@ -35,7 +35,7 @@ def networks(folder: Path, change: dict[str, Any], superres: dict[str, Any]) -> 
     plan = json.loads((folder / "plan.json").read_text())
     return {
         "/".join([job["rule"], *job["wildcards"].values()][: 2 if "method" in job["wildcards"] else 1]): {
-            path.removeprefix("results/rehearsal/") for path in job["inputs"] if path.endswith((".safetensors", ".pth"))
+            path.removeprefix("results/synthetic/") for path in job["inputs"] if path.endswith((".safetensors", ".pth"))
         }
         for job in plan["jobs"]
     }
@@ -43,7 +43,7 @@ def networks(folder: Path, change: dict[str, Any], superres: dict[str, Any]) -> 
 
 def test_by_default_the_adversarial_generator_maps(tmp_path: Path) -> None:
     plan = networks(tmp_path, {}, {})
-    assert plan["isa"] == {"superres/adversarial.safetensors", "segmentation/superres.safetensors"}
+    assert plan["predict"] == {"superres/adversarial.safetensors", "segmentation/superres.safetensors"}
     assert plan["superres_chips/superres"] == {"superres/adversarial.safetensors"}
     assert plan["superres_stage1"] == set() and "joint" not in plan
 
@@ -51,16 +51,16 @@ def test_by_default_the_adversarial_generator_maps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["stage2", "adversarial"])
 def test_the_joint_pair_maps_where_it_is_chosen(tmp_path: Path, start: str) -> None:
     plan = networks(tmp_path, {"joint": {**JOINT, "start": start}}, {"final": "joint", "pretrained": "net.pth"})
-    assert plan["isa"] == {"superres/joint.safetensors", "segmentation/joint.safetensors"}
+    assert plan["predict"] == {"superres/joint.safetensors", "segmentation/joint.safetensors"}
     assert plan["joint"] == {f"superres/{start}.safetensors", "segmentation/superres.safetensors"}
     assert plan["superres_chips/superres"] == {f"superres/{start}.safetensors"}
-    assert plan["isa_chips/bilinear"] == {"segmentation/bilinear.safetensors"}
+    assert plan["predict_chips/bilinear"] == {"segmentation/bilinear.safetensors"}
     assert plan["superres_stage1"] == {"net.pth"}
     assert ("superres_adversarial" in plan) is (start == "adversarial")
 
 
 def test_stage_2_may_map_without_the_adversarial_step(tmp_path: Path) -> None:
     plan = networks(tmp_path, {}, {"final": "stage2"})
-    assert plan["isa"] == {"superres/stage2.safetensors", "segmentation/superres.safetensors"}
+    assert plan["predict"] == {"superres/stage2.safetensors", "segmentation/superres.safetensors"}
     assert plan["superres_chips/superres"] == {"superres/stage2.safetensors"}
     assert "superres_adversarial" not in plan

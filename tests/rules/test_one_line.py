@@ -49,8 +49,8 @@ def test_nothing_runs_without_a_change(changed):
 def test_a_new_year_maps_the_cities_in_that_year(whole, changed):
     jobs = changed(lambda config: config["years"].append(2025))
     assert 0 < mapped(whole, 2023) < mapped(whole, 2021)
-    assert {rule: jobs[rule] for rule in ("scenes", "composite", "isa", "mosaic")} == {
-        **dict.fromkeys(("scenes", "composite", "isa"), mapped(whole, 2023)),
+    assert {rule: jobs[rule] for rule in ("scenes", "composite", "predict", "mosaic")} == {
+        **dict.fromkeys(("scenes", "composite", "predict"), mapped(whole, 2023)),
         "mosaic": 6,
     }
     assert not TRAINING & set(jobs)
@@ -71,7 +71,7 @@ def test_a_new_city_maps_its_tiles_in_the_other_years(whole, changed):
     # Three other years; the belt had its tile already in the map year. Maps beside it see over the edge now.
     assert jobs["composite"] == jobs["scenes"] == 3
     again = set(re.findall(r"Mapping ISA at 1 m in (\S+), (\d+)", said))
-    assert len(again) == jobs["isa"] and {year for _, year in again} == {"2017", "2019", "2023"}
+    assert len(again) == jobs["predict"] and {year for _, year in again} == {"2017", "2019", "2023"}
     (new,) = {tile for tile, year in again if not (whole / f"results/isa/{year}/{tile}.tif").exists()}
     around = {tile.id for tile in neighbours(parse_tile(new, 100))}
     assert {tile for tile, _ in again} <= {new, *around}

@@ -15,7 +15,7 @@ PROFILES = {path.parent.name: yaml.safe_load(path.read_text()) for path in ROOT.
 # What computes networks, by the module of its step.
 ON_A_GPU = {
     *("superres_stage1", "superres_stage2", "superres_adversarial", "superres_chips", "segmentation", "joint"),
-    *("isa", "isa_chips", "preview", "ablation_generator", "ablation_arm"),
+    *("predict", "predict_chips", "preview", "ablation_generator", "ablation_variant"),
 }
 
 

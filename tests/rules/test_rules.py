@@ -54,15 +54,15 @@ def test_rule_gives_the_step_what_it_takes(rule):
 
 
 def test_merged_dates_are_an_output_only_where_the_config_asks_for_them(tmp_path):
-    target = "results/rehearsal/sentinel2/merged/2017/50N_E0660_N3540.tif"
+    target = "results/synthetic/sentinel2/merged/2017/50N_E0660_N3540.tif"
     for folder in ("rules", "envs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "Snakefile", tmp_path)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
-    config = yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text())
+    config = yaml.safe_load((ROOT / "examples/synthetic/config.yaml").read_text())
     told = {}
     for dates in (0, 2):
-        config["sentinel2"]["dates"] = dates
+        config["sentinel2"]["merged_dates"] = dates
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "-n", "--configfile", "config.yaml", "--cores", "1", target],

@@ -74,7 +74,7 @@ def test_hours_and_disk_follow_the_measurement_and_the_lattice() -> None:
 
 
 def test_requests_grow_with_scenes_and_tiles() -> None:
-    server = config(sentinel2__source=SERVER, sentinel2__level="L2A", sentinel2__dark_object=False)
+    server = config(sentinel2__source=SERVER, sentinel2__level="L2A", sentinel2__dark_object_subtraction=False)
     tiles = [{"tile": f"18N_E{east:04d}_N4172", "cities": []} for east in (436, 438, 440)]
     (one,) = plan.plan(server, tiles[:1], ASSUMED, None)
     (three,) = plan.plan(server, tiles, ASSUMED, None)
@@ -85,7 +85,7 @@ def test_requests_grow_with_scenes_and_tiles() -> None:
 
 def test_the_bottleneck_is_what_takes_longest() -> None:
     tiles = [{"tile": "18N_E0436_N4172", "cities": []}]
-    server = config(sentinel2__source=SERVER, sentinel2__level="L2A", sentinel2__dark_object=False)
+    server = config(sentinel2__source=SERVER, sentinel2__level="L2A", sentinel2__dark_object_subtraction=False)
     years = plan.plan(server, tiles, ASSUMED, BENCH)
     assert next(iter(plan.held_up(years, ASSUMED))) == "mapping"
     slow = plan.Assumed(scenes=20, mb_s=0.01, devices=2)

@@ -72,7 +72,7 @@ def test_clouds_shadows_and_no_data_do_not_count(tmp_path):
     array, facts = made(tmp_path, root)
     assert array[:, 0, 0].tolist() == [0, 0, 0, 0]  # shadow in one, no data in the other
     assert array[:, 0, 2].tolist() == [2000, 2100, 2200, 1]  # cloud in the first
-    assert array[:, 0, 4].tolist() == [1400, 1500, 1600, 2]  # snow is kept: 11 is not in scl_drop
+    assert array[:, 0, 4].tolist() == [1400, 1500, 1600, 2]  # snow is kept: 11 is not in scl_mask_classes
     assert facts["known_share"] == 1 - 4 / SIDE**2
 
 
@@ -81,7 +81,7 @@ def test_cloud_buffer_is_a_disc_in_metres(tmp_path):
     classes = scl()[0]
     classes[25, 25] = 8
     item(root, "a", rgb(800) | {"SCL": (classes, {"res_m": 20})})
-    array, _ = made(tmp_path, root, scl_buffer_m=30)
+    array, _ = made(tmp_path, root, mask_dilation_m=30)
     unknown = array[3] == 0
     # The cloud covers pixels 50, 51; three more on every side, but not the corners of the square around it.
     assert unknown[50, 47:55].tolist() == [True] * 8 and not unknown[50, 46] and not unknown[50, 55]
@@ -94,7 +94,7 @@ def test_min_clear_makes_pixels_unknown(tmp_path):
     classes[:, :10] = 8
     item(root, "a", rgb(800) | {"SCL": (classes, {"res_m": 20})}, when="2021-05-01T00:00:00Z")
     item(root, "b", rgb(800) | {"SCL": scl()}, when="2021-06-01T00:00:00Z")
-    array, _ = made(tmp_path, root, min_clear=2)
+    array, _ = made(tmp_path, root, min_clear_observations=2)
     assert not array[:, :, :20].any()
     assert (array[3, :, 20:] == 2).all()
 
@@ -116,7 +116,7 @@ def test_l1c_mask_of_three_bands(tmp_path):
     item(root, "a", rgb(800) | {"classi": (flags, {"res_m": 60})}, level="L1C")
     array, _ = made(tmp_path, root, listed={"level": "L1C"})
     assert [array[3, 0, column] for column in (0, 5, 6, 11, 12, 18)] == [0, 0, 0, 0, 1, 1]
-    array, _ = made(tmp_path, root, listed={"level": "L1C"}, scl_drop=[9, 11])
+    array, _ = made(tmp_path, root, listed={"level": "L1C"}, scl_mask_classes=[9, 11])
     assert [array[3, 0, column] for column in (0, 5, 6, 11, 12, 18)] == [0, 0, 1, 1, 0, 1]
 
 
@@ -150,10 +150,10 @@ def test_blocks_of_rows_change_no_pixel(tmp_path, monkeypatch):
             {band: (array, frame) for band, array in bands.items()} | {"SCL": (classes, {"res_m": 20})},
             when=f"2021-0{number + 5}-01T00:00:00Z",
         )
-    whole, facts = made(tmp_path, root, "whole", scl_buffer_m=25)
+    whole, facts = made(tmp_path, root, "whole", mask_dilation_m=25)
     monkeypatch.setattr(module, "ROWS", 7)
     monkeypatch.setattr(row_spool, "STACK_BYTES", 1)
-    cut, _ = made(tmp_path, root, "cut", scl_buffer_m=25)
+    cut, _ = made(tmp_path, root, "cut", mask_dilation_m=25)
     assert (whole == cut).all()
     assert (tmp_path / "whole.tif").read_bytes() == (tmp_path / "cut.tif").read_bytes()
     assert sorted(facts["warped"]) == ["s1", "s2"]

@@ -13,7 +13,7 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import composite_quality as module
 from jointseg.sentinel2 import quality_figure
-from jointseg.sentinel2.composite_quality import quality
+from jointseg.sentinel2.composite_quality import composite_quality
 
 BANDS = ["B04", "B03"]
 ONE, TWO = "50N_E0660_N3540", "50N_E0661_N3540"
@@ -73,7 +73,7 @@ def made(tmp_path):
 def judged(made, folder, **changes):
     year, base = made
     arguments = {"composites": year, "base": base, "year": 2019, "level": "L2A", "bands": BANDS} | changes
-    facts = quality(table=folder / "q.csv", figure=folder / "q.png", **arguments)
+    facts = composite_quality(table=folder / "q.csv", figure=folder / "q.png", **arguments)
     with open(folder / "q.csv", newline="") as file:
         return facts, {row["tile"]: row for row in csv.DictReader(file)}
 

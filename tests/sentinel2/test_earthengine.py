@@ -59,13 +59,15 @@ def near(server, tmp_path, **changes):
 
 @pytest.mark.parametrize("method", ["median", "medoid"])
 def test_the_same_scenes_give_the_same_raster_as_from_an_archive(server, tmp_path, method):
-    listed = remote(server, tmp_path, method=method, scl_buffer_m=30, edge_m=20)
+    listed = remote(server, tmp_path, method=method, mask_dilation_m=30, swath_edge_buffer_m=20)
     assert [scene["id"] for scene in listed] == ["S0_T50RPV", "S1_T50RPV", "S2_T50RPV"]
     assert listed[0]["datetime"] == "2021-05-01T02:50:00Z" and listed[0]["offset_dn"] == 0
     assert listed[0]["sun"] == [140.5, 31.25]
     with rasterio.open(tmp_path / "remote.tif") as made:
         assert (made.read([1, 2, 3]) == 1).any()  # black ground is known ground
-    assert (tmp_path / "remote.tif").read_bytes() == near(server, tmp_path, method=method, scl_buffer_m=30, edge_m=20)
+    assert (tmp_path / "remote.tif").read_bytes() == near(
+        server, tmp_path, method=method, mask_dilation_m=30, swath_edge_buffer_m=20
+    )
 
 
 @pytest.mark.parametrize("scene", ["S0_T50RPV", "east_T51RTQ"])
@@ -118,22 +120,22 @@ def test_requests_stay_below_the_limits(server, tmp_path, monkeypatch):
 
 def test_requests_of_a_job_are_as_many_at_a_time_as_asked_for(server, tmp_path):
     server.faults = Faults(always=SLOW, slow_s=0.05)
-    remote(server, tmp_path, requests=2)
+    remote(server, tmp_path, parallel_requests=2)
     assert server.busiest == 2
     alike = (tmp_path / "remote.tif").read_bytes()
-    remote(server, tmp_path, requests=3)
+    remote(server, tmp_path, parallel_requests=3)
     assert server.busiest == 3
     assert (tmp_path / "remote.tif").read_bytes() == alike
 
 
 def test_faults_at_random_change_no_byte_and_cost_their_own_requests_alone(server, tmp_path, monkeypatch):
     monkeypatch.setattr(compositor, "REMOTE_ROWS", 4)
-    remote(server, tmp_path, requests=4)
+    remote(server, tmp_path, parallel_requests=4)
     faultless, whole = server.asked.copy(), (tmp_path / "remote.tif").read_bytes()
     assert faultless["computePixels"] == 3 * 2 * 25
     server.asked.clear()
     server.faults = Faults(share=0.3, kinds=(*WRONG_ANSWERS, CLOSE), seed=1)
-    remote(server, tmp_path, requests=4)
+    remote(server, tmp_path, parallel_requests=4)
     assert (tmp_path / "remote.tif").read_bytes() == whole
     assert len(server.faults.given) == len(WRONG_ANSWERS) + 1
     assert server.asked.total() == faultless.total() + server.faults.given.total()

@@ -141,7 +141,7 @@ def made(folder, name, **changes):
         scenes=folder / "list.json",
         composite=folder / f"{name}.tif",
         archive=folder / "archive",
-        **compositing(register_dates=True, **changes),
+        **compositing(coregister=True, **changes),
     )
 
 
@@ -150,7 +150,7 @@ def test_the_step_writes_merged_dates_beside_the_same_composite(tmp_path):
     places = [(-2.5, -2.5), (2.5, -2.5), (-2.5, 2.5), (2.5, 2.5)]
     fine = archive(tmp_path, places, clouded=[1])
     without = made(tmp_path, "without")
-    facts = made(tmp_path, "with", merged=tmp_path / "merged.tif", dates=3)
+    facts = made(tmp_path, "with", merged=tmp_path / "merged.tif", merged_dates=3)
     assert (tmp_path / "with.tif").read_bytes() == (tmp_path / "without.tif").read_bytes()
     assert {key: facts[key] for key in without} == without
     assert len(facts["dates"]) == 3 and 0.9 < facts["merged_share"] < 1
@@ -176,7 +176,7 @@ def test_the_step_writes_merged_dates_beside_the_same_composite(tmp_path):
         for each in (as_5m(image), from_composite)
     ]
     assert 1 - off[0] < 0.8 * (1 - off[1])
-    again = made(tmp_path, "again", merged=tmp_path / "again_merged.tif", dates=3)
+    again = made(tmp_path, "again", merged=tmp_path / "again_merged.tif", merged_dates=3)
     assert again == facts
     assert (tmp_path / "again_merged.tif").read_bytes() == (tmp_path / "merged.tif").read_bytes()
 
@@ -189,7 +189,7 @@ def test_dates_that_cannot_be_registered_are_not_merged(tmp_path, caplog):
         item(tmp_path / "archive", f"date{number}", assets, when=f"2021-0{5 + number}-01T02:50:00Z")
     catalogue(tmp_path / "archive")
     scenes(scenes=tmp_path / "list.json", archive=tmp_path / "archive", **listing())
-    facts = made(tmp_path, "out", merged=tmp_path / "merged.tif", dates=2)
+    facts = made(tmp_path, "out", merged=tmp_path / "merged.tif", merged_dates=2)
     assert facts["dates"] == [] and facts["merged_share"] == 0
     assert not read(tmp_path / "merged.tif")[0].any()
     assert "nothing is merged" in caplog.text
@@ -198,4 +198,4 @@ def test_dates_that_cannot_be_registered_are_not_merged(tmp_path, caplog):
 def test_dates_need_red_green_and_blue(tmp_path):
     archive(tmp_path, PLACES[:2])
     with pytest.raises(DataError, match="lack B02"):
-        made(tmp_path, "out", merged=tmp_path / "merged.tif", dates=2, bands=["B04", "B03"])
+        made(tmp_path, "out", merged=tmp_path / "merged.tif", merged_dates=2, bands=["B04", "B03"])

@@ -57,7 +57,7 @@ def test_scenes_of_unknown_orbit_are_no_pass(tmp_path):
 
 def test_edges_of_the_data_do_not_count_however_the_ground_is_cut(tmp_path):
     item(tmp_path / "a", "s1", half(800, west=True) | {"SCL": scl()})
-    look = observer(catalogue(tmp_path / "a"), clearness=Clearness([0, 3, 8, 9, 10], 0, edge_m=30))
+    look = observer(catalogue(tmp_path / "a"), clearness=Clearness([0, 3, 8, 9, 10], 0, swath_edge_buffer_m=30))
     clear = look.read(BOUNDS)[1][0]
     # The scene ends 40 columns before the tile does; and around it, where the tile ends, too.
     assert clear[3:-3, 3:57].all() and not clear[:, 57:].any()
@@ -90,7 +90,7 @@ def test_a_widened_season_is_used_where_it_is_needed_and_told(tmp_path):
     item(root, "s2", rgb(1000) | {"SCL": scl()}, when="2021-11-20T02:50:00Z")
     item(root, "s3", rgb(3000) | {"SCL": scl()}, when="2021-12-25T02:50:00Z")
     catalogue(root)
-    found = listed(root, widen_days=30)
+    found = listed(root, season_padding_days=30)
     assert [(scene.id, scene.wider) for scene in found] == [("s1", False), ("s2", True)]
     facts = composite(
         scenes=tmp_path / "scenes.json", composite=tmp_path / "c.tif", archive=root, **compositing(method="medoid")
@@ -106,7 +106,7 @@ def test_a_widened_season_is_used_where_it_is_needed_and_told(tmp_path):
 def test_a_season_that_is_enough_is_not_widened(tmp_path):
     item(tmp_path / "a", "s1", rgb(800) | {"SCL": scl()}, when="2021-05-01T02:50:00Z")
     item(tmp_path / "a", "s2", rgb(1000) | {"SCL": scl()}, when="2021-11-20T02:50:00Z")
-    look = observer(catalogue(tmp_path / "a"), widen_days=30)
+    look = observer(catalogue(tmp_path / "a"), season_padding_days=30)
     _, clear = look.read(BOUNDS)
     used, widened = in_season(clear, look.scenes, 1)
     assert used[0].all() and not used[1].any() and not widened.any()

@@ -120,7 +120,14 @@ def composed(root, method):
     common = {"year": "2015", "tile": TILE, "tile_km": 1, "source": {"kind": "archive"}, "bands": list(RGB)}
     where = {"scenes": root / "list.json", "archive": root}
     scenes(**where, **common, level="L1C", season=["04-01", "10-31"], max_cloud_percent=100)
-    composite(**where, **common, composite=root / "c.tif", method=method, scl_drop=[0, 1, 3, 8, 9, 10], scl_buffer_m=40)
+    composite(
+        **where,
+        **common,
+        composite=root / "c.tif",
+        method=method,
+        scl_mask_classes=[0, 1, 3, 8, 9, 10],
+        mask_dilation_m=40,
+    )
     made = read(root / "c.tif")[0].astype(int)
     return {scene.mask for scene in scene_list.load(root / "list.json")}, made[:3], made[3]
 

@@ -10,12 +10,12 @@ from jointseg.sentinel2 import reducers
 from jointseg.sentinel2.reducers import median, medoid
 
 
-def plain_median(stack, clear, min_clear):
+def plain_median(stack, clear, min_clear_observations):
     """Pixel by pixel, by Python's own sort."""
     out = np.zeros((stack.shape[1] + 1, *clear.shape[1:]), dtype=np.uint16)
     for row, col in np.ndindex(*clear.shape[1:]):
         seen = stack[clear[:, row, col], :, row, col]
-        if len(seen) >= min_clear:
+        if len(seen) >= min_clear_observations:
             for band, values in enumerate(seen.T.tolist()):
                 ordered = sorted(values)
                 low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
@@ -24,12 +24,12 @@ def plain_median(stack, clear, min_clear):
     return out
 
 
-def plain_medoid(stack, clear, min_clear):
+def plain_medoid(stack, clear, min_clear_observations):
     """Pixel by pixel; float32 numbers are added one by one in the order of the scenes."""
     out = np.zeros((stack.shape[1] + 2, *clear.shape[1:]), dtype=np.uint16)
     for row, col in np.ndindex(*clear.shape[1:]):
         seen = np.flatnonzero(clear[:, row, col])
-        if len(seen) < min_clear:
+        if len(seen) < min_clear_observations:
             continue
         least, best = np.inf, 0
         for one in seen:
@@ -60,14 +60,14 @@ def observations(draw, most=12):
 
 @given(observations(), st.integers(1, 4))
 @settings(max_examples=150, deadline=None)
-def test_median_is_the_plain_one(drawn, min_clear):
-    np.testing.assert_array_equal(median(*drawn, min_clear), plain_median(*drawn, min_clear))
+def test_median_is_the_plain_one(drawn, min_clear_observations):
+    np.testing.assert_array_equal(median(*drawn, min_clear_observations), plain_median(*drawn, min_clear_observations))
 
 
 @given(observations(), st.integers(1, 4))
 @settings(max_examples=150, deadline=None)
-def test_medoid_is_the_plain_one(drawn, min_clear):
-    np.testing.assert_array_equal(medoid(*drawn, min_clear), plain_medoid(*drawn, min_clear))
+def test_medoid_is_the_plain_one(drawn, min_clear_observations):
+    np.testing.assert_array_equal(medoid(*drawn, min_clear_observations), plain_medoid(*drawn, min_clear_observations))
 
 
 @pytest.mark.parametrize("scenes", [1, 2, 3, 4, 7, 8, 9, 16, 23, 24, 64, 65, 127, 128, 200])
@@ -76,8 +76,10 @@ def test_any_number_of_scenes(scenes):
     stack = rng.integers(1, 65535, (scenes, 2, 3, 8), dtype=np.uint16)
     clear = rng.random((scenes, 3, 8)) < np.linspace(0, 1, 8)
     clear[0, 0, 0] = True
-    for min_clear in (1, 3):
-        np.testing.assert_array_equal(median(stack, clear, min_clear), plain_median(stack, clear, min_clear))
+    for min_clear_observations in (1, 3):
+        np.testing.assert_array_equal(
+            median(stack, clear, min_clear_observations), plain_median(stack, clear, min_clear_observations)
+        )
     np.testing.assert_array_equal(medoid(stack, clear, 1), plain_medoid(stack, clear, 1))
 
 

@@ -212,7 +212,7 @@ def test_contrast_moves_the_stated_way_and_forgets_haze() -> None:
 
 @pytest.fixture(scope="module")
 def optics() -> dict[int, sensors.Optics]:
-    """A square of the rehearsal's valley in two years."""
+    """A square of the synthetic scene's valley in two years."""
     world = make_world(2, 11)
     panel = render.Panel(2000, 0, 4000, 2000).grown(MARGIN_M)
     land = render.ground(world, panel, render.textures(11))
@@ -255,7 +255,7 @@ def test_dates_of_the_valley(optics: dict[int, sensors.Optics], referenced: bool
     assert np.median(errors) < 0.5
 
 
-def test_a_rehearsal_scene_80_m_off_and_an_overcast_one(optics: dict[int, sensors.Optics]) -> None:
+def test_a_synthetic_scene_80_m_off_and_an_overcast_one(optics: dict[int, sensors.Optics]) -> None:
     rng = np.random.default_rng(4)
     dates = [look(optics[2021], 200 + k, (1.0 * k, 0.0), rng, 0.0) for k in range(3)]
     dates += [look(optics[2021], 210, (0.0, -80.0), rng, 0.0), look(optics[2021], 215, (0.0, 0.0), rng, 0.95)]

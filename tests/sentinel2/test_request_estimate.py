@@ -20,7 +20,7 @@ from jointseg.sentinel2.request_estimate import Asked, asked, computed
 from jointseg.sentinel2.scene_windows import Files
 from jointseg.sentinel2.scenes import scenes
 
-REHEARSAL = Path(__file__).parents[2] / "examples" / "rehearsal" / "config.yaml"
+SYNTHETIC = Path(__file__).parents[2] / "examples" / "synthetic" / "config.yaml"
 BANDS = ["B04", "B03", "B02"]
 SERVER = {"kind": "earthengine", "project": "p"}
 
@@ -63,7 +63,7 @@ def listed(root, path, year="2021"):
 def test_the_count_is_what_the_step_asks(root, tmp_path, monkeypatch, registered, year):
     reader = Counting(root)
     monkeypatch.setattr(earthengine, "Pixels", lambda source, epsg: reader)
-    more = {"edge_m": 20, "scl_buffer_m": 35, "register_dates": registered}
+    more = {"swath_edge_buffer_m": 20, "mask_dilation_m": 35, "coregister": registered}
     if year != "2021":  # fitted to the map year: blocks are read twice, and asked for once
         listed(root, tmp_path / "base.json")
         composite(scenes=tmp_path / "base.json", composite=tmp_path / "base.tif", archive=root, **compositing())
@@ -72,7 +72,13 @@ def test_the_count_is_what_the_step_asks(root, tmp_path, monkeypatch, registered
     arguments = compositing(source=SERVER, year=year, pieces=str(tmp_path / "pieces"), **more)
     composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **arguments)
     counted = asked(
-        parse_tile(TILE, TILE_KM), masks(there), BANDS, "earthengine", edge_m=20, buffer_m=35, registered=registered
+        parse_tile(TILE, TILE_KM),
+        masks(there),
+        BANDS,
+        "earthengine",
+        swath_edge_buffer_m=20,
+        buffer_m=35,
+        registered=registered,
     )
     assert counted == Asked(reader.requests, reader.bytes)
     assert counted.requests >= len(there) * 2 * 4
@@ -81,12 +87,16 @@ def test_the_count_is_what_the_step_asks(root, tmp_path, monkeypatch, registered
 def test_scenes_without_a_mask_are_asked_for_bands_alone(root, tmp_path):
     there = listed(root, tmp_path / "s.json")
     place = parse_tile(TILE, TILE_KM)
-    whole = asked(place, masks(there), BANDS, "earthengine", edge_m=0, buffer_m=0, registered=False)
+    whole = asked(place, masks(there), BANDS, "earthengine", swath_edge_buffer_m=0, buffer_m=0, registered=False)
     bare = [None for _ in there]
     assert (
-        asked(place, bare, BANDS, "earthengine", edge_m=0, buffer_m=0, registered=False).requests * 2 == whole.requests
+        asked(place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, buffer_m=0, registered=False).requests * 2
+        == whole.requests
     )
-    assert asked(place, bare, BANDS, "earthengine", edge_m=0, buffer_m=0, registered=False).bytes == 3 * 3 * 2 * 100**2
+    assert (
+        asked(place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, buffer_m=0, registered=False).bytes
+        == 3 * 3 * 2 * 100**2
+    )
 
 
 def masks(scenes):
@@ -97,7 +107,7 @@ def test_a_catalogue_is_asked_for_files(root, tmp_path):
     there = listed(root, tmp_path / "s.json")
     place = parse_tile(TILE, TILE_KM)
     one, other = (
-        asked(place, masks(there), BANDS, kind, edge_m=10, buffer_m=20, registered=True)
+        asked(place, masks(there), BANDS, kind, swath_edge_buffer_m=10, buffer_m=20, registered=True)
         for kind in ("earthengine", "stac")
     )
     assert other.bytes == one.bytes and other.requests == 2 * one.requests
@@ -105,7 +115,10 @@ def test_a_catalogue_is_asked_for_files(root, tmp_path):
 
 def test_s2cloudless_looks_at_ten_bands_once():
     place = parse_tile(TILE, TILE_KM)
-    bare, full = (asked(place, [mask], BANDS, "stac", edge_m=0, buffer_m=40, registered=True) for mask in (None, "S2C"))
+    bare, full = (
+        asked(place, [mask], BANDS, "stac", swath_edge_buffer_m=0, buffer_m=40, registered=True)
+        for mask in (None, "S2C")
+    )
     side = 100 + 2 * (4 + HALO_M // 10)
     assert full == bare + Asked(10, 10 * 2 * side**2)
 
@@ -129,10 +142,10 @@ def test_a_block_of_a_full_tile_is_one_request():
 def run(root, tmp_path, monkeypatch):
     """The working folder of a run over three tiles: in 2021 one is composed, one is listed and one is not known yet."""
     monkeypatch.chdir(tmp_path)
-    config = yaml.safe_load(REHEARSAL.read_text())
+    config = yaml.safe_load(SYNTHETIC.read_text())
     config |= {"results": "results/r", "tile_km": TILE_KM, "years": [2019, 2021]}
     config["inference"] = config.get("inference", {}) | {"window_m": 320, "stride_m": 160}
-    config["sentinel2"] |= {"source": SERVER, "edge_m": 20, "scl_buffer_m": 35, "register_dates": True}
+    config["sentinel2"] |= {"source": SERVER, "swath_edge_buffer_m": 20, "mask_dilation_m": 35, "coregister": True}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     results = tmp_path / "results" / "r"
     tiles = [
@@ -163,7 +176,13 @@ def told(capsys, *more):
 def test_the_verb_counts_by_year(run, capsys):
     there = scene_list.load(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
     counted = asked(
-        parse_tile(TILE, TILE_KM), masks(there), BANDS, "earthengine", edge_m=20, buffer_m=35, registered=True
+        parse_tile(TILE, TILE_KM),
+        masks(there),
+        BANDS,
+        "earthengine",
+        swath_edge_buffer_m=20,
+        buffer_m=35,
+        registered=True,
     )
     found = told(capsys)
     assert found["source"] == "earthengine"

@@ -166,7 +166,7 @@ def test_a_killed_job_asks_for_the_missing_pieces_alone(root, tmp_path, monkeypa
     with made(root).serving() as server:
         source = described(server.url)
         scenes(scenes=listed, **listing(source=source))
-        arguments = compositing(source=source, requests=2, scl_buffer_m=25)
+        arguments = compositing(source=source, parallel_requests=2, mask_dilation_m=25)
         server.asked.clear()
         composite(scenes=listed, composite=tmp_path / "whole.tif", **arguments)
         questions = server.asked[verb]

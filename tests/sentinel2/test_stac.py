@@ -85,7 +85,7 @@ def test_files_of_nginx_give_the_same_raster(api, tmp_path):
 @pytest.mark.parametrize("method", ["median", "medoid"])
 def test_three_sources_give_the_same_pixels_with_a_scene_of_the_next_zone(tmp_path, method):
     root = archive_of_looks(tmp_path / "archive", dark=False, east=True)
-    changes = {"method": method, "scl_buffer_m": 25, "edge_m": 20}
+    changes = {"method": method, "mask_dilation_m": 25, "swath_edge_buffer_m": 20}
     with StacServer(root).serving() as api, EarthEngineServer(root).serving() as engine:
         kinds = [source(api), {"kind": "earthengine", "project": "p", "url": engine.url}]
         for number, kind in enumerate(kinds):
@@ -100,11 +100,17 @@ def test_three_sources_give_the_same_pixels_with_a_scene_of_the_next_zone(tmp_pa
 
 
 @pytest.mark.parametrize(("year", "level"), [("2021", "L2A"), ("2017", "L1C")])
-def test_three_sources_give_the_same_raster_of_a_rehearsal(tmp_path, year, level):
+def test_three_sources_give_the_same_raster_of_a_synthetic(tmp_path, year, level):
     root = rehearsed(tmp_path / "archive")
     tile = {"tile": "50N_E0660_N3540", "tile_km": 2, "year": year}
     looked = tile | {"level": level, "bands": ["B04", "B03", "B02", "B08"]}
-    changes = {"bands": looked["bands"], "scl_buffer_m": 40, "edge_m": 20, "register_dates": True, "method": "medoid"}
+    changes = {
+        "bands": looked["bands"],
+        "mask_dilation_m": 40,
+        "swath_edge_buffer_m": 20,
+        "coregister": True,
+        "method": "medoid",
+    }
     with StacServer(root, page=2).serving() as api, EarthEngineServer(root).serving() as engine:
         far, whole = made(tmp_path / "stac.tif", source(api), None, looked, **changes)
         assert api.asked["/search"] == 2 and len(far) == (4 if level == "L2A" else 3)
@@ -143,7 +149,7 @@ def test_faults_at_random_change_no_byte_and_cost_few_requests(tmp_path, monkeyp
     for share in (0.0, 0.3):
         # A server of its own each: GDAL remembers what it has read of an address.
         with StacServer(root, Faults(share=share, kinds=(429, 500, 503, CUT, CLOSE), seed=3)).serving() as server:
-            whole.append(remote(server, tmp_path, listed={"tile_km": 4}, requests=4)[1])
+            whole.append(remote(server, tmp_path, listed={"tile_km": 4}, parallel_requests=4)[1])
             asked.append(server.asked.total())
     assert whole[0] == whole[1] == made(tmp_path / "local.tif", {"kind": "archive"}, root, {"tile_km": 4})[1]
     assert len(server.faults.given) == 5 and server.faults.given.total() > 20

@@ -23,7 +23,7 @@ ENTRY = {
     "resolution_m": 10,
     "isa": {"codes": [50]},
     "not_isa": {"codes": [10, 40]},
-    "unknown": {"codes": [0]},
+    "nodata": {"codes": [0]},
     "licence": "CC BY 4.0",
 }
 
@@ -85,7 +85,7 @@ def make(folder: Path) -> dict[str, Path]:
                 "epsg": EPSG,
                 "minx": west,
                 "miny": south,
-                "isa_share": float((label == 1).mean()),
+                "isa_fraction": float((label == 1).mean()),
                 "lr": f"{reach}/{name}_lr.tif",
                 "hr": f"{reach}/{name}_hr.tif",
                 "label": f"{reach}/{name}_label.tif",

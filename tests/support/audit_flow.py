@@ -66,7 +66,9 @@ def make(
         run_job(job("scenes", results, inputs={"archive": archive}, outputs={"scenes": listed}), scenes)
         settings = {"model": {"level": level}, "seed": seed}
         run_job(
-            job("isa", results, inputs={"scenes": listed}, outputs={"isa": painted}, wildcards=tile, params=settings),
+            job(
+                "predict", results, inputs={"scenes": listed}, outputs={"isa": painted}, wildcards=tile, params=settings
+            ),
             isa,
         )
         run_job(job("chips", results, inputs={"isa": painted}, outputs={"chips": cut}), chips)

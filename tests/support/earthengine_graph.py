@@ -1,6 +1,6 @@
 """What Earth Engine would make of the graphs that its real client submits, over the scenes of an archive.
 
-The archive is a folder of STAC items beside their rasters, tiny or a rehearsal's. It answers as the harmonized
+The archive is a folder of STAC items beside their rasters, tiny or a synthetic scene's. It answers as the harmonized
 collections do: offsets are removed, what has no data is masked. A function, collection or asset that it does not have is
 an error that names it, as Earth Engine words it.
 """

@@ -67,8 +67,8 @@ class Flow:
 
 
 def mini(config: dict) -> dict:
-    """The rehearsal's config at a size that runs in a minute or two: what is shown is the flow, not the maps."""
-    config["rehearsal"] = {"reach_km": 2, "dates_per_year": 4}
+    """The synthetic scene's config at a size that runs in a minute or two: what is shown is the flow, not the maps."""
+    config["synthetic"] = {"reach_km": 2, "dates_per_year": 4}
     config |= {"tile_km": 2, "years": [2017, 2021]}
     config["dataset"] |= {"count": 45, "block_m": 700}
     superres, segmentation = config["superres"]["presets"]["small"], config["segmentation"]["presets"]["small"]

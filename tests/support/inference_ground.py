@@ -89,5 +89,5 @@ def mapped(
     arguments = {"batch": 2, "threads": 1, "method": "superres", **LATTICE, **weights, **changed}
     if arguments["method"] == "bilinear":
         arguments.pop("superres")
-    predict.isa(composites=paths, isa=out, year="2021", tile=tile, tile_km=size_km, **arguments)  # type: ignore[arg-type]
+    predict.predict(composites=paths, isa=out, year="2021", tile=tile, tile_km=size_km, **arguments)  # type: ignore[arg-type]
     return raster_io.read(out)[0][0]

@@ -1,4 +1,4 @@
-"""Archives that the servers of these tests stand before: tiny looks of one tile, and a rehearsal's products."""
+"""Archives that the servers of these tests stand before: tiny looks of one tile, and a synthetic scene's products."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,7 +50,7 @@ def _bands(rng: np.random.Generator, side: int) -> dict[str, np.ndarray]:
 
 
 def rehearsed(root: Path) -> Path:
-    """Products as a rehearsal delivers them, over a valley of texture: four of L2A in 2021, three of L1C in 2017."""
+    """Products as a synthetic scene delivers them, over a valley of texture: four of L2A in 2021, three of L1C in 2017."""
     frame = Frame(1000, 11)
     rng = frame.rng(1)
     looks: dict[int, list[Look]] = {2017: [], 2021: []}

@@ -48,7 +48,7 @@ def segmentation(*, checkpoint: Path, method: str, seed: int) -> dict[str, Any]:
 def dataset(*, card: Path) -> dict[str, Any]:
     """A dataset of 30 chips."""
     card.write_text("chips")
-    return {"chips": {"train": 20, "validation": 6, "test": 4}, "isa_share": {"train": 0.25}}
+    return {"chips": {"train": 20, "validation": 6, "test": 4}, "isa_fraction": {"train": 0.25}}
 
 
 def isa(*, composites: list[Path], superres: Path, segmentation: Path, isa: Path, year: str, tile: str) -> None:
@@ -124,14 +124,14 @@ def _map(year: int, network: str) -> None:
     run_job(job("composite", ROOT, inputs=taken, outputs={"composite": made}, wildcards=where), composite)
     map_ = f"{ROOT}/isa/{year}/{TILE}.tif"
     taken = {"composites": [made], "superres": "given/superres.safetensors", "segmentation": network}
-    run_job(job("isa", ROOT, inputs=taken, outputs={"isa": map_}, wildcards=where), isa)
+    run_job(job("predict", ROOT, inputs=taken, outputs={"isa": map_}, wildcards=where), isa)
     cut = {"mosaic": f"{ROOT}/mosaics/{year}/{CITY}.tif"}
     run_job(job("mosaic", ROOT, inputs={"isa": [map_]}, outputs=cut, wildcards={"year": year, "city": CITY}), mosaic)
 
 
 def config() -> dict[str, Any]:
     """Settings of a run whose Sentinel-2 source needs a credential."""
-    with open(REPOSITORY / "examples/rehearsal/config.yaml") as file:
+    with open(REPOSITORY / "examples/synthetic/config.yaml") as file:
         given = yaml.safe_load(file)
     source = {"kind": "earthengine", "project": "land", "service_account": "/keys/secret.json"}
     given |= {"title": "Toy valley", "results": ROOT, "years": list(YEARS)}

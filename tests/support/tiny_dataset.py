@@ -64,7 +64,7 @@ def make(folder: Path) -> Path:
             )
     table = pd.DataFrame(rows).sort_values("sample_id", ignore_index=True)
     shares = [_chip(folder, number, row) for number, row in enumerate(table.to_dict("records"))]
-    table["isa_share"] = shares
+    table["isa_fraction"] = shares
     for kind in KINDS:
         table[kind] = table["reach"] + "/" + table["sample_id"] + f"_{kind}.tif"
     whole = gpd.GeoDataFrame(table[list(COLUMNS)], geometry=[square(row) for row in table.to_dict("records")], crs=4326)

@@ -92,9 +92,9 @@ def compositing(**changes):
         "source": {"kind": "archive"},
         "bands": ["B04", "B03", "B02"],
         "method": "median",
-        "scl_drop": [0, 1, 3, 8, 9, 10],
-        "scl_buffer_m": 0,
-        "min_clear": 1,
+        "scl_mask_classes": [0, 1, 3, 8, 9, 10],
+        "mask_dilation_m": 0,
+        "min_clear_observations": 1,
     } | changes
 
 

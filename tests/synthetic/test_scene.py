@@ -1,4 +1,4 @@
-"""What the rehearsal delivers: formats, names, grids, and the same bytes for the same seed."""
+"""What the synthetic scene delivers: formats, names, grids, and the same bytes for the same seed."""
 
 import csv
 import hashlib
@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from pyproj import Transformer
 
-from jointseg.synthetic.scene import rehearsal
+from jointseg.synthetic.scene import synthetic
 from jointseg.synthetic.terrain import EPSG, ORIGIN_M, Frame, make_terrain
 
 NAMES = (
@@ -24,7 +24,7 @@ WORLD = {"reach_km": 1, "years": [2017, 2021, 2023], "dates_per_year": 3, "jilin
 
 def _make(folder: Path) -> Path:
     outputs = {name.split(".")[0]: folder / name for name in NAMES}
-    rehearsal(**outputs, world=WORLD, seed=11)
+    synthetic(**outputs, world=WORLD, seed=11)
     return folder
 
 

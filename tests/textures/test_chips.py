@@ -165,7 +165,7 @@ def test_chips_are_read_as_those_of_the_dataset(delivered):
     for row in chips.table.itertuples():
         chip = chips.read(row.sample_id)
         assert chip.lr.shape == (15, 16, 16) and chip.hr.shape == (3, 160, 160)
-        assert row.isa_share == pytest.approx((chip.label == 1).sum() / (chip.label != UNKNOWN_LABEL).sum())
+        assert row.isa_fraction == pytest.approx((chip.label == 1).sum() / (chip.label != UNKNOWN_LABEL).sum())
     told = json.loads((out / "statistics.json").read_text())
     every = np.concatenate([chips.read(name).hr.reshape(3, -1) for name in chips.ids], axis=1)
     assert told["hr"]["mean"] == pytest.approx(every.mean(1).tolist(), rel=1e-5)

@@ -3,7 +3,7 @@
     python tests/workflow/fault_campaign.py --faults 100
     python tests/workflow/fault_campaign.py --faults 30 --kinds run job store --store
 
-A mini rehearsal is run as a user would. The faults, one after the other at random moments of the flow:
+A mini synthetic scene is run as a user would. The faults, one after the other at random moments of the flow:
 
     run         SIGKILL to everything: the display, Snakemake, jobs
     scheduler   SIGKILL to Snakemake alone: its jobs live on, and hold the folder until they end
@@ -133,7 +133,7 @@ def main() -> int:
         if "disk" in given.kinds:
             stack.enter_context(_small_disk(root))
         copy_code(ROOT, root)
-        config = mini(yaml.safe_load((ROOT / "examples/rehearsal/config.yaml").read_text()))
+        config = mini(yaml.safe_load((ROOT / "examples/synthetic/config.yaml").read_text()))
         (root / "mini.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         results = root / config["results"]
         results.mkdir(parents=True)

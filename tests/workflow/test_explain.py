@@ -1,4 +1,4 @@
-"""What `explain` tells of 100 random pixels of a run is what the delivered files and the rehearsal's truth tell."""
+"""What `explain` tells of 100 random pixels of a run is what the delivered files and the synthetic scene's truth tell."""
 
 import functools
 import http.client
@@ -33,7 +33,7 @@ def run(flow):
     config = read(flow.config)
     explainer = Explainer(flow.results)
     rng = np.random.default_rng(20260731)
-    width_m, height_m = 3 * config.rehearsal.reach_km * 1000, config.rehearsal.reach_km * 1000
+    width_m, height_m = 3 * config.synthetic.reach_km * 1000, config.synthetic.reach_km * 1000
     to_degrees = Transformer.from_crs(EPSG, 4326, always_xy=True)
     places = [
         (
@@ -145,9 +145,9 @@ def test_networks_chain_and_jobs(run):
         *("superres_adversarial", "superres_stage2", "superres_stage1")
     ]
     assert {job.rule for job in each.jobs} == {
-        *("isa", "composite", "scenes", "rehearsal", "superres_adversarial", "superres_stage2", "superres_stage1"),
+        *("predict", "composite", "scenes", "synthetic", "superres_adversarial", "superres_stage2", "superres_stage1"),
         *("superres_chips", "segmentation", "dataset", "chips", "labels", "pairing", "deliveries", "samples"),
-        *("density", "product_mosaic", "reach_grid", "reaches"),
+        *("prior_density", "product_mosaic", "reach_grid", "reaches"),
     }
     for job in each.jobs:
         written = json.loads((results / f"manifests/{job.name}.json").read_text())
@@ -223,13 +223,13 @@ def products(results: Path, year: int, level: str, max_cloud: float) -> dict[str
 def test_scenes_and_what_was_clear(run):
     config, results, told, _ = run
     sentinel2 = config.sentinel2
-    assert sentinel2.scl_buffer_m == 10 * BUFFER_PX
+    assert sentinel2.mask_dilation_m == 10 * BUFFER_PX
     count, compared = {True: 0, False: 0}, 0
     for (x, y, year), each in told.items():
         level = sentinel2.level_by_year.get(year, sentinel2.level)
         listed = products(results, year, level, sentinel2.max_cloud_percent)
         middle = x // 10 * 10 + 5, y // 10 * 10 + 5
-        clear = {name: is_clear(folder, *middle, sentinel2.scl_drop) for name, (folder, _) in listed.items()}
+        clear = {name: is_clear(folder, *middle, sentinel2.scl_mask_classes) for name, (folder, _) in listed.items()}
         assert {look.id: look.clear for look in each.composite.looks} == clear
         assert [look.datetime for look in each.composite.looks] == sorted(
             look.datetime for look in each.composite.looks
@@ -279,7 +279,7 @@ def lanczos(path: Path, x: float, y: float) -> float:
 
 
 def test_no_look_is_clear_under_a_true_cloud_and_every_one_far_from_clouds_is(run):
-    """The skies that the rehearsal drew. Between the two relations lie thin edges, and the mask's coarser pixels.
+    """The skies that the synthetic scene drew. Between the two relations lie thin edges, and the mask's coarser pixels.
 
     - What the swath does not hold, and clouds thicker than 0.12 (0.05 in an L1C product), are never clear; nor is a
       shadow deeper than 0.12 in an L2A product. L1C masks tell no shadows.
@@ -287,7 +287,7 @@ def test_no_look_is_clear_under_a_true_cloud_and_every_one_far_from_clouds_is(ru
       coarsest mask and the buffer of 40 m reach no further.
     """
     config, results, told, _ = run
-    written = json.loads((results / "manifests/rehearsal.json").read_text())["params"]
+    written = json.loads((results / "manifests/synthetic.json").read_text())["params"]
     frame = Frame(written["world"]["reach_km"] * 1000, written["seed"])
     skies = {}
     for year in config.years:

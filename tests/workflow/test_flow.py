@@ -12,7 +12,7 @@ import rasterio
 from support.flow_run import hashes
 
 ALWAYS_LATER = {"report", "release"}
-OF_THE_CITIES = {"change_sample", "interpret", "compare", "consistent", "growth"}
+OF_THE_CITIES = {"change_sample", "label_points", "compare_products", "temporal_consistency", "growth"}
 
 
 def test_every_chapter_made_its_files(flow):
@@ -25,7 +25,7 @@ def test_every_chapter_made_its_files(flow):
         "mosaics/2017/Hukou.tif",
         "accuracy/accuracy.csv",
         "accuracy/compared/Hukou/2021_worldcover.png",
-        "consistent/2017/Hukou.tif",
+        "temporal_consistency/2017/Hukou.tif",
         "report/index.html",
         "release/catalog.json",
     ):
@@ -46,8 +46,8 @@ def test_second_run_runs_nothing(flow):
 def test_every_job_left_a_manifest_and_the_audit_is_clean(flow):
     done = flow.jointseg("audit", "verify", str(flow.results), "--json")
     assert done.returncode == 0, done.stdout[-2000:]
-    manifest = json.loads(next(flow.results.glob("manifests/isa/2021/*.json")).read_text())
-    assert manifest["rule"] == "isa" and manifest["outputs"][0]["sha256"] and manifest["inputs"]
+    manifest = json.loads(next(flow.results.glob("manifests/predict/2021/*.json")).read_text())
+    assert manifest["rule"] == "predict" and manifest["outputs"][0]["sha256"] and manifest["inputs"]
 
 
 def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
@@ -73,8 +73,8 @@ def test_audit_names_what_is_changed_missing_or_made_by_nobody(flow):
 @pytest.mark.parametrize(
     ("year", "follow"),
     [
-        (2017, {"composite", "isa", "mosaic", "compare", "consistent", "growth"}),
-        pytest.param(2021, {"composite", "isa", "chips", "superres_stage1", "assess"}, marks=pytest.mark.slow),
+        (2017, {"composite", "predict", "mosaic", "compare_products", "temporal_consistency", "growth"}),
+        pytest.param(2021, {"composite", "predict", "chips", "superres_stage1", "assess"}, marks=pytest.mark.slow),
     ],
 )
 def test_deleted_composite_comes_back_with_all_that_follows(flow, year, follow):
@@ -87,7 +87,8 @@ def test_deleted_composite_comes_back_with_all_that_follows(flow, year, follow):
 
 
 @pytest.mark.parametrize(
-    ("lost", "rule"), [("consistent/2017/Hukou.tif", "consistent"), ("accuracy/mosaics/gisa/2019", "product_mosaic")]
+    ("lost", "rule"),
+    [("temporal_consistency/2017/Hukou.tif", "temporal_consistency"), ("accuracy/mosaics/gisa/2019", "product_mosaic")],
 )
 def test_a_product_that_is_lost_is_made_again(flow, lost, rule):
     path, away = flow.results / lost, flow.results.parent / "away"
@@ -124,7 +125,7 @@ def test_training_key_makes_only_training_and_what_follows_stale(flow):
         "training", lambda config: config["segmentation"]["presets"]["small"]["training"].update(steps=13)
     )
     stale = flow.jobs_to_run("--configfile", str(path)).keys()
-    follow = {"isa", "isa_chips", "map_chips", "mosaic", "preview", "assess"} | ALWAYS_LATER
+    follow = {"predict", "predict_chips", "map_chips", "mosaic", "preview", "assess"} | ALWAYS_LATER
     assert "segmentation" in stale and stale <= {"segmentation", *OF_THE_CITIES} | follow
 
 

@@ -34,7 +34,7 @@ rule summary:
 def other(flow, tmp_path):
     """Another workflow in a folder of its own that imports this one; its config holds this one's."""
     config = yaml.safe_load(flow.config.read_text()) | {"results": "maps/results"}
-    text = yaml.safe_dump({"maps": config}, sort_keys=False).replace("results/rehearsal", "maps/results")
+    text = yaml.safe_dump({"maps": config}, sort_keys=False).replace("results/synthetic", "maps/results")
     (tmp_path / "config.yaml").write_text(text)
     (tmp_path / "Snakefile").write_text(OTHER.format(home=flow.root))
 
@@ -60,7 +60,7 @@ def test_as_a_module_it_makes_the_same_files(flow, other):
     for path in ("grid/tiles.geojson", "sources/elevation.tif"):
         assert (made / path).read_bytes() == (flow.results / path).read_bytes(), path
     assert {json.loads(path.read_text())["rule"] for path in made.glob("manifests/**/*.json")} == {
-        *("rehearsal", "study_area", "grid", "scenes")
+        *("synthetic", "study_area", "grid", "scenes")
     }
     audit = flow.jointseg("audit", "verify", str(made))
     assert audit.returncode == 0, audit.stdout

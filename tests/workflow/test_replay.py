@@ -15,7 +15,7 @@ from jointseg.audit.replay.job import World
 from jointseg.provenance.manifest import Manifest
 
 # Kinds of job that take a few seconds each.
-RULES = ["scenes", "composite", "pairing", "segmentation", "isa", "product_mosaic", "release"]
+RULES = ["scenes", "composite", "pairing", "segmentation", "predict", "product_mosaic", "release"]
 
 
 def replayed(flow, *arguments: str) -> dict:
@@ -74,7 +74,7 @@ def test_diff_names_the_setting_of_a_composite_that_was_made_otherwise(flow, cop
     lineage = Lineage(flow.results)
     name = next(name for name in sorted(lineage.manifests) if name.startswith("composite/2017/"))
     kept = lineage.manifests[name]
-    other = Manifest(kept.file, name, kept.written | {"params": kept.written["params"] | {"min_clear": 3}})
+    other = Manifest(kept.file, name, kept.written | {"params": kept.written["params"] | {"min_clear_observations": 3}})
     world = World(tmp_path / "scratch", lineage)
     fresh = world.replay(other)
     (output,) = fresh.outputs
@@ -90,7 +90,7 @@ def test_diff_names_the_setting_of_a_composite_that_was_made_otherwise(flow, cop
         for change in parting.changes
         if change.kind == "setting"
     ]
-    assert changes == [("min_clear", "3")]
+    assert changes == [("min_clear_observations", "3")]
     (file,) = job.files
     raster = file.how.raster
     assert 0 < raster.differing < raster.pixels and {band.name for band in raster.bands} >= {"B04", "clear"}

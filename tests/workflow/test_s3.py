@@ -57,11 +57,11 @@ def test_manifests_call_files_by_the_paths_of_the_flow(flow, shared, composed, t
 def test_another_machine_reads_them_by_range(flow, shared, composed, tmp_path_factory):
     machine = flow.beside(tmp_path_factory.mktemp("other"), shared.environment)
     shared.asked.clear()
-    target = f"{flow.results.relative_to(flow.root)}/sentinel2/quality/2017.csv"
+    target = f"{flow.results.relative_to(flow.root)}/sentinel2/composite_quality/2017.csv"
     done = machine.jointseg("run", "mini.yaml", *S3, target)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     found = stored(shared, flow)
-    assert "sentinel2/quality/2017.csv" in found and differing(found, hashes(flow.results)) == set()
+    assert "sentinel2/composite_quality/2017.csv" in found and differing(found, hashes(flow.results)) == set()
     rasters = [each for each in shared.asked if each.endswith(".tif")]
     assert rasters and all(each.startswith("bytes=") for each in rasters)
     assert not list(machine.root.rglob("composites/**/*.tif"))

@@ -55,7 +55,7 @@ def test_what_a_job_refused_on_a_cluster_is_told_and_not_tried_again(beside, opt
     victim = next(beside.results.glob("sentinel2/scenes/2017/*.json"))
     victim.write_text("{}")
     done = beside.jointseg(
-        "run", "mini.yaml", *options, f"{beside.results.relative_to(beside.root)}/sentinel2/quality/2017.csv"
+        "run", "mini.yaml", *options, f"{beside.results.relative_to(beside.root)}/sentinel2/composite_quality/2017.csv"
     )
     assert done.returncode == 1
     told = beside.jointseg("status", "mini.yaml", "--json")

@@ -21,10 +21,10 @@ IN_CI = 5
 # A config key by its place, another value, and the name under which the step takes it.
 SETTINGS = [
     ("sentinel2.max_cloud_percent", 70, "max_cloud_percent"),
-    ("sentinel2.scl_buffer_m", 30, "scl_buffer_m"),
+    ("sentinel2.mask_dilation_m", 30, "mask_dilation_m"),
     ("sentinel2.method", "medoid", "method"),
     ("dataset.count", 44, "points"),
-    ("dataset.min_quality", 0.45, "min_quality"),
+    ("dataset.min_correlation", 0.45, "min_correlation"),
     ("dataset.lane_width_m", 3.4, "lane_width_m"),
     ("superres.presets.small.stage2.learning_rate", 0.002, "training.learning_rate"),
     ("superres.presets.small.adversarial.perceptual", 0.2, "training.perceptual"),

@@ -92,13 +92,13 @@ def test_another_file_and_a_manifest_made_to_fit(results):
     content = bytearray(tile.read_bytes())
     content[-1] ^= 1
     replace(tile, bytes(content))
-    manifest = results / f"manifests/isa/2021/{tile.stem}.json"
+    manifest = results / f"manifests/predict/2021/{tile.stem}.json"
     replace(manifest, manifest.read_bytes())  # no link any more
     edit(manifest, lambda written: written["outputs"][0].update(sha256=file_digest(tile)), sealed)
     found = told(results)
-    assert ("unreleased", f"manifests/isa/2021/{tile.stem}.json", "") in found
+    assert ("unreleased", f"manifests/predict/2021/{tile.stem}.json", "") in found
     # Jobs that took the tile or the manifest say what they took.
-    inside = {f"isa/2021/{tile.name}", f"manifests/isa/2021/{tile.stem}.json"}
+    inside = {f"isa/2021/{tile.name}", f"manifests/predict/2021/{tile.stem}.json"}
     assert {(kind, path in inside) for kind, path, _ in found} == {("unreleased", True), ("descended", True)}
 
 

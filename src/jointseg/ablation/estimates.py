@@ -11,7 +11,7 @@ Arrays = list[np.ndarray]
 
 
 def of_seeds(parts: Arrays, weights: np.ndarray, strata: np.ndarray, function: Metric) -> Estimate:
-    """A function of the totals of some arms, trained with several seeds and scored on the same chips.
+    """A function of the totals of some variants, trained with several seeds and scored on the same chips.
 
     The chips are a stratified sample and the seeds a sample of all seeds, drawn apart from each other: the variance is
     that of the mean counts over the chips (`estimators.linearised`) plus that of the mean over the seeds,
@@ -19,9 +19,9 @@ def of_seeds(parts: Arrays, weights: np.ndarray, strata: np.ndarray, function: M
     110-114). One seed alone shows nothing of their spread: the interval is then that of the chips, too narrow.
 
     Args:
-        parts: for each arm, counts by seed and chip, [seeds, chips, k].
+        parts: for each variant, counts by seed and chip, [seeds, chips, k].
         weights, strata: of the chips, see `linearised`.
-        function: of the totals of all arms, one after another, [arms * k].
+        function: of the totals of all variants, one after another, [variants * k].
     """
     joined = np.concatenate(parts, axis=2).astype(np.float64)
     chips = linearised(joined.mean(axis=0), weights, strata, function)
@@ -41,12 +41,12 @@ def of_seeds(parts: Arrays, weights: np.ndarray, strata: np.ndarray, function: M
 
 
 def minus(metric: Metric) -> Metric:
-    """The metric of the first of two arms minus that of the second."""
+    """The metric of the first of two variants minus that of the second."""
     return _of_each(metric, lambda values: values[0] - values[1])
 
 
 def share_of_gap(metric: Metric) -> Metric:
-    """How much of the way from the second of three arms to the third the first one goes."""
+    """How much of the way from the second of three variants to the third the first one goes."""
     return _of_each(metric, lambda values: (values[0] - values[1]) / (values[2] - values[1]))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the ablation: accuracy by reach, and the same chips as every arm sees and maps them."""
+"""Pictures of the ablation: accuracy by reach, and the same chips as every variant sees and maps them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jointseg.ablation.variants import ARMS, BASELINE, BOUND
+from jointseg.ablation.variants import BASELINE, BOUND, VARIANTS
 from jointseg.accuracy.figures import INK, PALETTE, STYLE, agreement_image
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.raster import io as raster_io
@@ -15,23 +15,23 @@ from jointseg.training.loop import to_display
 
 
 def by_reach(table: pd.DataFrame) -> Figure:
-    """F1 with its interval, a row an arm and a panel a reach; lines mark baseline and upper bound."""
+    """F1 with its interval, a row an variant and a panel a reach; lines mark baseline and upper bound."""
     table = table[(table["zone"] == "all") & (table["reference"] == table["reference"].iloc[-1])]
-    reaches, arms = list(table["reach"].unique()), list(table["arm"].unique())
-    places = np.arange(len(arms))[::-1]
+    reaches, variants = list(table["reach"].unique()), list(table["variant"].unique())
+    places = np.arange(len(variants))[::-1]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 + 2.4 * len(reaches), 0.8 + 0.34 * len(arms)), dpi=110, layout="constrained")
+        figure = Figure(figsize=(3.2 + 2.4 * len(reaches), 0.8 + 0.34 * len(variants)), dpi=110, layout="constrained")
         axes = figure.subplots(1, len(reaches), sharey=True, squeeze=False)[0]
         for axis, reach in zip(axes, reaches):
-            rows = table[table["reach"] == reach].set_index("arm").loc[arms]
+            rows = table[table["reach"] == reach].set_index("variant").loc[variants]
             value, lower, upper = (100 * rows[f"value{end}"].to_numpy() for end in ("", "_lower", "_upper"))
             axis.errorbar(value, places, xerr=[value - lower, upper - value], fmt="o", color=PALETTE[2], markersize=4)
-            for arm in (BASELINE, BOUND):
-                if arm in arms:
-                    axis.axvline(100 * rows.loc[arm, "value"], color=INK, linewidth=0.8, linestyle=":")
+            for variant in (BASELINE, BOUND):
+                if variant in variants:
+                    axis.axvline(100 * rows.loc[variant, "value"], color=INK, linewidth=0.8, linestyle=":")
             axis.set_title(reach)
             axis.set_xlabel("F1, %")
-        axes[0].set_yticks(places, [ARMS[arm].title for arm in arms])
+        axes[0].set_yticks(places, [VARIANTS[variant].title for variant in variants])
     return figure
 
 
@@ -39,11 +39,11 @@ def panels(pictures: dict[str, Path], chips: pd.DataFrame, root: Path) -> Figure
     """Two rows a chip: images, and where the map agrees with the label (dark found, orange false alarm, blue missed).
 
     Args:
-        pictures: the folder of each arm, see `scoring.score`.
+        pictures: the folder of each variant, see `scoring.score`.
         chips: rows of the index, those that the folders hold.
         root: the folder that the index's paths start from.
     """
-    columns = ["Sentinel-2 | label", *[ARMS[arm].title for arm in pictures]]
+    columns = ["Sentinel-2 | label", *[VARIANTS[variant].title for variant in pictures]]
     with matplotlib.rc_context(STYLE):
         side = 1.9
         figure = Figure(figsize=(side * len(columns), 2 * side * len(chips)), dpi=90, layout="constrained")

@@ -44,7 +44,7 @@ def ablation_generator(
             of stage 2 for as many steps as both stages.
         model, stage1, stage2, adversarial: the preset.
         state: file of the half-done training.
-        start: the checkpoint that it goes on from, see arms.START.
+        start: the checkpoint that it goes on from, see variants.START.
         perceptual_weights: file of the perceptual backbone, where it needs one.
 
     Returns:

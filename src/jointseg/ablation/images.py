@@ -1,4 +1,4 @@
-"""The 1 m images that the segmenter of an arm reads."""
+"""The 1 m images that the segmenter of an variant reads."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from affine import Affine
 
-from jointseg.ablation.variants import ARMS, BANDS
+from jointseg.ablation.variants import BANDS, VARIANTS
 from jointseg.models.prog_esrgan import bilinear
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
@@ -19,15 +19,15 @@ from jointseg.training.patches import SCALE
 from jointseg.training.superres_chips import superres_chips
 
 
-def write(arm: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None) -> None:
+def write(variant: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None) -> None:
     """Writes {id}.tif of every chip: uint16 reflectance x 10000 at 1 m, nodata 0.
 
     Args:
-        arm: whose images; one of those that have any.
+        variant: whose images; one of those that have any.
         index, statistics, chips: of the dataset.
         start: the generator's checkpoint, where there is one.
     """
-    spec, root = ARMS[arm], Path(chips[0]).parent
+    spec, root = VARIANTS[variant], Path(chips[0]).parent
     if spec.image == "generator":
         superres_chips(index, statistics, chips, folder, "superres", torch.get_num_threads(), start, spec.channels)
     elif spec.image == "bilinear" and spec.bands != "dates":

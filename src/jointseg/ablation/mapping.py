@@ -1,4 +1,4 @@
-"""What a trained arm gives of a chip: the image that its segmenter read, and the probability of ISA."""
+"""What a trained variant gives of a chip: the image that its segmenter read, and the probability of ISA."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from jointseg.training.segmentation import THRESHOLDS, count
 
 @dataclass(frozen=True)
 class Mapped:
-    """A chip as an arm sees it.
+    """A chip as an variant sees it.
 
     Attributes:
-        image: float32 [3, h, w] reflectance at 1 m, NaN where unknown; None where the arm makes no image.
+        image: float32 [3, h, w] reflectance at 1 m, NaN where unknown; None where the variant makes no image.
         probability: float32 [h, w], of ISA.
     """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from jointseg.ablation.variants import ARMS, BASELINE, BOUND
+from jointseg.ablation.variants import BASELINE, BOUND, VARIANTS
 from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.zones import ZONES
 
@@ -35,7 +35,7 @@ def page(title: str, about: str, table: pd.DataFrame, scores: pd.DataFrame, fact
     reference = table["reference"].iloc[-1]  # the truth, where it is known
     part = table[table["reference"] == reference]
     lines = [f"# {title}", "", about, "", *[f"- {fact}" for fact in facts], ""]
-    lines += ["![F1 by reach and arm](ablation.png)", "", "## What is shown", "", *claims(part), ""]
+    lines += ["![F1 by reach and variant](ablation.png)", "", "## What is shown", "", *claims(part), ""]
     lines += [f"## F1 against {reference}, by reach", "", *_by_reach(part), ""]
     lines += [f"## By kind of ground and object, against {reference}", "", *_by_zone(part), ""]
     for other in [name for name in table["reference"].unique() if name != reference]:
@@ -46,18 +46,18 @@ def page(title: str, about: str, table: pd.DataFrame, scores: pd.DataFrame, fact
 
 
 def claims(part: pd.DataFrame) -> list[str]:
-    """One sentence an arm: what its difference to the bilinear baseline, all ground, allows to say."""
-    rows = part[(part["reach"] == ALL) & (part["zone"] == "all")].set_index("arm")
+    """One sentence an variant: what its difference to the bilinear baseline, all ground, allows to say."""
+    rows = part[(part["reach"] == ALL) & (part["zone"] == "all")].set_index("variant")
     told = []
-    for arm, row in rows.iterrows():
-        if arm == BASELINE:
+    for variant, row in rows.iterrows():
+        if variant == BASELINE:
             continue
         value, lower, upper = (100 * row[f"minus_baseline{end}"] for end in ("", "_lower", "_upper"))
         words = "better than" if lower > 0 else "worse than" if upper < 0 else "not told apart from"
         gap = _interval(row, "gap_closed", "{:.0f}")
         closed = f"; it closes {gap} % of the gap to the true image" if gap else ""
         told.append(
-            f"- {ARMS[arm].title}: {words} the bilinear image, {value:+.1f} points of F1 "
+            f"- {VARIANTS[variant].title}: {words} the bilinear image, {value:+.1f} points of F1 "
             f"[{lower:+.1f}, {upper:+.1f}]{closed}."
         )
     return told
@@ -77,27 +77,27 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _by_reach(part: pd.DataFrame) -> list[str]:
     part = part[part["zone"] == "all"]
-    whole = part[part["reach"] == ALL].set_index("arm")
+    whole = part[part["reach"] == ALL].set_index("variant")
     reaches = [reach for reach in part["reach"].unique() if reach != ALL]
     rows = []
-    for arm, row in whole.iterrows():
-        cells = [ARMS[arm].title, _interval(row, "value"), _interval(row, "minus_baseline", "{:+.1f}")]
+    for variant, row in whole.iterrows():
+        cells = [VARIANTS[variant].title, _interval(row, "value"), _interval(row, "minus_baseline", "{:+.1f}")]
         cells += [_interval(row, "gap_closed", "{:.0f}"), str(row["seeds"])]
         for reach in reaches:
-            cells.append(_interval(part[(part["reach"] == reach) & (part["arm"] == arm)].iloc[0], "value"))
+            cells.append(_interval(part[(part["reach"] == reach) & (part["variant"] == variant)].iloc[0], "value"))
         rows.append(cells)
-    return _table(["arm", "F1, %", "minus bilinear, points", "gap closed, %", "seeds", *reaches], rows)
+    return _table(["variant", "F1, %", "minus bilinear, points", "gap closed, %", "seeds", *reaches], rows)
 
 
 def _by_zone(part: pd.DataFrame) -> list[str]:
     part = part[part["reach"] == ALL]
     zones = [zone for zone in part["zone"].unique() if zone != "all"]
     metric = part.drop_duplicates("zone").set_index("zone")["metric"]
-    heads = ["arm", *[f"{ZONES[zone]}: {metric[zone].replace('f1', 'F1')}, %" for zone in zones]]
+    heads = ["variant", *[f"{ZONES[zone]}: {metric[zone].replace('f1', 'F1')}, %" for zone in zones]]
     rows = []
-    for arm in part["arm"].unique():
-        found = part[part["arm"] == arm].set_index("zone")
-        rows.append([ARMS[arm].title, *[_interval(found.loc[zone], "value") for zone in zones]])
+    for variant in part["variant"].unique():
+        found = part[part["variant"] == variant].set_index("zone")
+        rows.append([VARIANTS[variant].title, *[_interval(found.loc[zone], "value") for zone in zones]])
     return _table(heads, rows)
 
 
@@ -106,6 +106,6 @@ def _images(scores: pd.DataFrame) -> list[str]:
     rows = [
         [row["title"], *[f"{factor * row[name]:.{digits}f}" for name, (_, factor, digits) in known.items()]]
         for _, row in scores.iterrows()
-        if row["arm"] != BOUND
+        if row["variant"] != BOUND
     ]
     return _table(["image", *[head for head, _, _ in known.values()]], rows)

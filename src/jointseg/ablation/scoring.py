@@ -1,4 +1,4 @@
-"""What one trained arm is worth on the test chips: pixel counts by zone, and how like the true image its image is."""
+"""What one trained variant is worth on the test chips: pixel counts by zone, and how like the true image its image is."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def score(
 
     Args:
         chips: of the test split.
-        mapper: the arm.
+        mapper: the variant.
         threshold: probability from which a pixel is ISA.
         normalisation: of the bands of `chips`.
         root: the chip folders.

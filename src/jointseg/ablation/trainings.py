@@ -1,4 +1,4 @@
-"""The trainings of the arms, each by the same schedule."""
+"""The trainings of the variants, each by the same schedule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import nn
 
 from jointseg.ablation import direct, images, mapping
 from jointseg.ablation.mapping import Mapper
-from jointseg.ablation.variants import ARMS
+from jointseg.ablation.variants import VARIANTS
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import mask2former
 from jointseg.provenance.digest import file_digest
@@ -26,7 +26,7 @@ MapperOf = Callable[[Patches], Mapper]
 
 @dataclass(frozen=True)
 class Schedule:
-    """What all arms of a comparison share.
+    """What all variants of a comparison share.
 
     Attributes:
         model, training: the preset of the segmenter.
@@ -44,16 +44,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Learning:
-    """One arm with one seed.
+    """One variant with one seed.
 
     Attributes:
-        index, statistics, chips: of the dataset; statistics of the arm's bands.
-        start: checkpoint of the generator, where the arm has one.
+        index, statistics, chips: of the dataset; statistics of the variant's bands.
+        start: checkpoint of the generator, where the variant has one.
         work: folder of the half-done training.
         made: folder of what is trained: checkpoints, history.csv, panel.png.
     """
 
-    arm: str
+    variant: str
     index: Path
     statistics: Path
     chips: list[Path]
@@ -66,17 +66,17 @@ class Learning:
 
     def run(self, data: generators.Data) -> MapperOf:
         """Trains, and gives how the chips of a split are mapped by what was trained."""
-        spec = ARMS[self.arm]
+        spec = VARIANTS[self.variant]
         if spec.image == "none":
             return self._direct(data)
         return self._joint(data) if spec.joint else self._segmenter()
 
     def _segmenter(self) -> MapperOf:
-        """Mask2Former on the images of the arm."""
+        """Mask2Former on the images of the variant."""
         start = file_digest(self.start)[:16] if self.start is not None else "none"
         folder = self.work / f"images-{start}-{file_digest(self.index)[:16]}"
         if not folder.exists():
-            images.write(self.arm, folder, self.index, self.statistics, self.chips, self.start)
+            images.write(self.variant, folder, self.index, self.statistics, self.chips, self.start)
         path = self.made / "segmenter.safetensors"
         segmentation(
             index=self.index,
@@ -86,7 +86,7 @@ class Learning:
             checkpoint=path,
             history=self.made / "history.csv",
             panel=self.made / "panel.png",
-            method=self.arm,
+            method=self.variant,
             model=self._model,
             training=self.schedule.training,
             seed=self.seed,
@@ -99,8 +99,8 @@ class Learning:
 
     @property
     def _model(self) -> dict[str, Any]:
-        """The segmenter of the arm."""
-        return self.schedule.model | {"in_channels": ARMS[self.arm].channels}
+        """The segmenter of the variant."""
+        return self.schedule.model | {"in_channels": VARIANTS[self.variant].channels}
 
     def _joint(self, data: generators.Data) -> MapperOf:
         """Mask2Former and the generator that it started with, as one network."""
@@ -128,7 +128,7 @@ class Learning:
         return lambda chips: mapping.of_direct(network, chips)
 
     def _state(self) -> State:
-        settings = {"arm": self.arm, "seed": self.seed, "threads": self.threads, **vars(self.schedule)}
+        settings = {"variant": self.variant, "seed": self.seed, "threads": self.threads, **vars(self.schedule)}
         return State(
             str(self.work / "state.pt"), __name__, [self.index, self.statistics, self.start, *self.chips], settings
         )
@@ -137,7 +137,7 @@ class Learning:
         self, name: str, network: nn.Module, kwargs: dict[str, Any], data: generators.Data, history: History
     ) -> None:
         architecture = {"name": checkpoints.name_of(network), "kwargs": kwargs}
-        facts = {"arm": self.arm, "seed": self.seed, "figures": history.rows[-1]}
+        facts = {"variant": self.variant, "seed": self.seed, "figures": history.rows[-1]}
         path = self.made / f"{name}.safetensors"
         checkpoints.save(path, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
         history.write(self.made / "history.csv")

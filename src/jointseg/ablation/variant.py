@@ -1,4 +1,4 @@
-"""One arm with one seed: trained, then scored on every test chip."""
+"""One variant with one seed: trained, then scored on every test chip."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jointseg.training.patches import Patches
 from jointseg.training.segmentation import best_threshold
 
 
-def ablation_arm(
+def ablation_variant(
     *,
     index: Path,
     statistics: Path,
@@ -26,7 +26,7 @@ def ablation_arm(
     likeness: Path,
     pictures: Path,
     data: str,
-    arm: str,
+    variant: str,
     schedule: dict[str, Any],
     seed: int | str,
     threads: int,
@@ -35,18 +35,18 @@ def ablation_arm(
     start: Path | None = None,
     truth: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains the segmenter of an arm and scores its maps and images on the test chips.
+    """Trains the segmenter of an variant and scores its maps and images on the test chips.
 
     The decision threshold is the one with the best F1 on the validation chips, as in the flow.
 
     Args:
-        index, statistics, chips: of the dataset; statistics of the arm's bands.
+        index, statistics, chips: of the dataset; statistics of the variant's bands.
         trained: folder to make: checkpoints, history.csv, panel.png.
         counts: CSV to write, pixel counts by chip, reference and zone.
-        likeness: CSV to write, the scores of the image of every test chip; empty for an arm without an image.
+        likeness: CSV to write, the scores of the image of every test chip; empty for an variant without an image.
         pictures: folder to make, images and maps of some test chips.
         data: what it is trained on, for the manifest.
-        arm: a key of ARMS.
+        variant: a key of VARIANTS.
         schedule: the attributes of `Schedule`.
         work: folder of the half-done training and its images; removed at the end.
         year: of the truth.
@@ -65,7 +65,7 @@ def ablation_arm(
     begun.mkdir(parents=True, exist_ok=True)
     with atomic_write(trained) as made:
         made.mkdir()
-        mapper_of = Learning(arm, index, statistics, chips, start, plan, seed, threads, begun, made).run(given)
+        mapper_of = Learning(variant, index, statistics, chips, start, plan, seed, threads, begun, made).run(given)
     threshold = best_threshold(tally(given.validation, mapper_of(given.validation)))
     found = score(tested, mapper_of(tested), threshold, given.normalisation, chips, truth, year, pictures)
     for table, path in zip(found, (counts, likeness)):
@@ -75,7 +75,7 @@ def ablation_arm(
     f1 = 2 * whole["tp"] / (2 * whole["tp"] + whole["fp"] + whole["fn"])
     return {
         "data": data,
-        "arm": arm,
+        "variant": variant,
         "threshold": threshold,
         "f1": {name: round(value, 6) for name, value in f1.items()},
     }

@@ -11,11 +11,11 @@ Kind = Literal["stage1", "l1", "adversarial", "single"]
 BANDS = {"rgb": RGB, "nir": OWN, "dates": (*RGB, *MERGED), "nir-dates": (*OWN, *MERGED)}
 # What each generator goes on from; "l1" is that of stage 2.
 START: dict[Kind, Kind] = {"l1": "stage1", "adversarial": "l1"}
-BASELINE, BOUND = "bilinear", "hr"  # the arms between which the gap is measured
+BASELINE, BOUND = "bilinear", "hr"  # the variants between which the gap is measured
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """A way from the 10 m image to the map.
 
     Attributes:
@@ -40,20 +40,20 @@ class Arm:
         return 4 if self.infrared else 3
 
 
-ARMS = {
-    "bilinear": Arm("bilinear image", "bilinear"),
-    "direct": Arm("no image: segmenter of the 10 m pixels", "none"),
-    "single": Arm("single-stage ESRGAN, L1", "generator", "single"),
-    "l1": Arm("Prog-ESRGAN, L1", "generator", "l1"),
-    "adversarial": Arm("Prog-ESRGAN, adversarial", "generator", "adversarial"),
-    "joint": Arm("Prog-ESRGAN, joint with the segmenter", "generator", "l1", joint=True),
-    "bilinear-nir": Arm("bilinear image, + NIR", "bilinear", bands="nir", infrared=True),
-    "direct-nir": Arm("no image, + NIR", "none", bands="nir"),
-    "nir": Arm("Prog-ESRGAN, L1, + NIR", "generator", "l1", "nir", infrared=True),
-    "bilinear-dates": Arm("merged dates, bilinear image", "bilinear", bands="dates"),
-    "direct-dates": Arm("merged dates, no image", "none", bands="dates"),
-    "dates": Arm("Prog-ESRGAN, L1, + merged dates", "generator", "l1", "dates"),
-    "dates-joint": Arm("Prog-ESRGAN, joint, + merged dates", "generator", "l1", "dates", joint=True),
-    "nir-dates-joint": Arm("Prog-ESRGAN, joint, + NIR + dates", "generator", "l1", "nir-dates", True, True),
-    "hr": Arm("true 1 m image (upper bound)", "hr"),
+VARIANTS = {
+    "bilinear": Variant("bilinear image", "bilinear"),
+    "direct": Variant("no image: segmenter of the 10 m pixels", "none"),
+    "single": Variant("single-stage ESRGAN, L1", "generator", "single"),
+    "l1": Variant("Prog-ESRGAN, L1", "generator", "l1"),
+    "adversarial": Variant("Prog-ESRGAN, adversarial", "generator", "adversarial"),
+    "joint": Variant("Prog-ESRGAN, joint with the segmenter", "generator", "l1", joint=True),
+    "bilinear-nir": Variant("bilinear image, + NIR", "bilinear", bands="nir", infrared=True),
+    "direct-nir": Variant("no image, + NIR", "none", bands="nir"),
+    "nir": Variant("Prog-ESRGAN, L1, + NIR", "generator", "l1", "nir", infrared=True),
+    "bilinear-dates": Variant("merged dates, bilinear image", "bilinear", bands="dates"),
+    "direct-dates": Variant("merged dates, no image", "none", bands="dates"),
+    "dates": Variant("Prog-ESRGAN, L1, + merged dates", "generator", "l1", "dates"),
+    "dates-joint": Variant("Prog-ESRGAN, joint, + merged dates", "generator", "l1", "dates", joint=True),
+    "nir-dates-joint": Variant("Prog-ESRGAN, joint, + NIR + dates", "generator", "l1", "nir-dates", True, True),
+    "hr": Variant("true 1 m image (upper bound)", "hr"),
 }

@@ -49,7 +49,7 @@ class Other:
     entry: dict[str, Any] | None
 
 
-def compare(
+def compare_products(
     *,
     mosaics: list[Path],
     table: Path,

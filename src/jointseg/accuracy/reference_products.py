@@ -222,7 +222,7 @@ def product_chips(
 def held_out(index: Path) -> pd.DataFrame:
     """The index's rows of split "test", by sample_id, without their outlines; DataError when there are none."""
     places = ["sample_id", "reach", "stratum", "inclusion_probability", "split", "epsg", "minx", "miny"]
-    chips = pd.read_parquet(index, columns=[*places, "isa_share", "lr", "hr", "label", "fraction"])
+    chips = pd.read_parquet(index, columns=[*places, "isa_fraction", "lr", "hr", "label", "fraction"])
     chips = chips[chips["split"] == "test"].sort_values("sample_id", ignore_index=True)
     if chips.empty:
         raise DataError(f"{index} has no chip of split 'test'; raise dataset.count or the test share")

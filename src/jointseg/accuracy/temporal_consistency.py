@@ -16,7 +16,7 @@ MOST_YEARS = 8  # their courses are 3^8, and trying them all takes six times as 
 _CLASSES = (0, 1, UNKNOWN)
 
 
-def consistent(
+def temporal_consistency(
     *, mosaics: list[Path], filtered: list[Path], city: str, years: list[int], model: dict[str, float], threads: int
 ) -> dict[str, Any]:
     """Writes, for every year, the likeliest course of each pixel given what all years' maps say of it.
@@ -70,30 +70,38 @@ def consistent(
     return {"changed": dict(zip(years, changed.tolist())), "known": dict(zip(years, known.tolist()))}
 
 
-def courses(years: list[int], *, gain: float, loss: float, missed: float, false: float, share: float) -> np.ndarray:
+def courses(
+    years: list[int],
+    *,
+    gain_rate: float,
+    loss_rate: float,
+    omission_rate: float,
+    commission_rate: float,
+    initial_fraction: float,
+) -> np.ndarray:
     """The likeliest true classes for each of the 3^n courses that maps can tell, uint8 [3^n, n]; 255 where a map is unknown.
 
-    A hidden Markov model of two states: ground becomes ISA with probability `gain` a year and ceases to be with `loss`, both
-    compounded over the years between two maps; a map misses ISA with probability `missed` and sees it where there is none with
-    `false`; what a map does not know says nothing. Viterbi (1967, IEEE Transactions on Information Theory 13, 260-269); the
+    A hidden Markov model of two states: ground becomes ISA with probability `gain_rate` a year and ceases to be with `loss_rate`, both
+    compounded over the years between two maps; a map misses ISA with probability `omission_rate` and sees it where there is none with
+    `commission_rate`; what a map does not know says nothing. Viterbi (1967, IEEE Transactions on Information Theory 13, 260-269); the
     courses are few enough to try them all, once. Of courses that are as likely, the one nearest to the maps is taken.
 
     Args:
         years: ascending.
-        gain, loss: a year.
-        missed, false: of a map.
-        share: of the ground that is ISA in the first year.
+        gain_rate, loss_rate: a year.
+        omission_rate, commission_rate: of a map.
+        initial_fraction: of the ground that is ISA in the first year.
 
     Raises DataError for more than MOST_YEARS years.
     """
     if len(years) > MOST_YEARS:
         raise DataError(
-            f"consistency of {len(years)} years is not told; leave accuracy.consistency out above {MOST_YEARS}"
+            f"consistency of {len(years)} years is not told; leave accuracy.temporal_consistency out above {MOST_YEARS}"
         )
     states = list(product((0, 1), repeat=len(years)))
-    first = {0: 1 - share, 1: share}
-    seen = {(0, 0): 1 - false, (0, 1): false, (1, 0): missed, (1, 1): 1 - missed}
-    moves = [_moved(gain, loss, after - before) for before, after in pairwise(years)]
+    first = {0: 1 - initial_fraction, 1: initial_fraction}
+    seen = {(0, 0): 1 - commission_rate, (0, 1): commission_rate, (1, 0): omission_rate, (1, 1): 1 - omission_rate}
+    moves = [_moved(gain_rate, loss_rate, after - before) for before, after in pairwise(years)]
     prior = np.array(
         [first[course[0]] * np.prod([move[a, b] for move, (a, b) in zip(moves, pairwise(course))]) for course in states]
     )

@@ -41,7 +41,7 @@ KINDS = {
         (("superres_chips", "images"),), "training the segmentation again, replays of segmentation and report"
     ),
     "predictions": _Kind(
-        (("map_chips", "predictions"), ("isa_chips", "predictions")),
+        (("map_chips", "predictions"), ("predict_chips", "predictions")),
         "assessing accuracy again, replays of assess and report",
     ),
     "products": _Kind(

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jointseg",
         description="1-m impervious surface maps from 10-m Sentinel-2 imagery.",
-        epilog="Start with:  jointseg run examples/rehearsal/config.yaml",
+        epilog="Start with:  jointseg run examples/synthetic/config.yaml",
     )
     verbs = subverbs(parser)
     run.add(verbs)

@@ -127,8 +127,8 @@ class Dataset(Section):
     counts: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*(/\d+)?$")], Count] = Field(
         {}, description="For allocation fixed: points of each reach, or of each of its strata (upstream/2)."
     )
-    reserve_share: Share = Field(0.5, description="Reserves for each point, for pairs that turn out unusable.")
-    density: Density | None = Field(None, description="Strata by prior density; a reach is one stratum without.")
+    replacement_fraction: Share = Field(0.5, description="Reserves for each point, for pairs that turn out unusable.")
+    prior_density: Density | None = Field(None, description="Strata by prior density; a reach is one stratum without.")
     spacing_m: Metres = Field(3000, description="Smallest distance between two points.")
     chip_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(640, description="Side of a chip, m.")
     splits: Splits = Splits()
@@ -136,7 +136,7 @@ class Dataset(Section):
         30_000, description="Side of the blocks that are dealt whole to a split."
     )
     max_shift_m: Metres = Field(20, description="A registration that finds more than this is not believed.")
-    min_quality: Share = Field(0.5, description="Smallest correlation after registration.")
+    min_correlation: Share = Field(0.5, description="Smallest correlation after registration.")
     max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(20, description="Of a Jilin-1 scene.")
     road_widths_m: dict[str, Metres] = Field(
         {

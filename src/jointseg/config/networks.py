@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from jointseg.config.dataset import Splits
 from jointseg.config.types import Count, Name, Section, Share
 
-Arm = Literal[
+Variant = Literal[
     "bilinear",
     "direct",
     "single",
@@ -190,12 +190,12 @@ class Ablation(Section):
     together with a generator takes `generator_learning_rate`, `image` and `consistency` from here.
     """
 
-    arms: list[Arm] = Field(
+    variants: list[Variant] = Field(
         ["bilinear", "direct", "single", "l1", "adversarial", "joint", "hr"],
         min_length=1,
         description="Ways to map; bilinear and hr (the true 1 m image) are the ends of the gap that the others may close.",
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([1, 2, 3], min_length=1, description="Trainings of every arm.")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([1, 2, 3], min_length=1, description="Trainings of every variant.")
     generator_learning_rate: Annotated[float, Field(gt=0)] = Field(
         2e-4, description="Of a generator that goes on learning with the segmenter."
     )

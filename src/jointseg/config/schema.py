@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from jointseg.config import product_filenames
 from jointseg.config.dataset import Dataset
 from jointseg.config.networks import Ablation, Joint, Segmentation, SuperRes
+from jointseg.config.renamed_keys import present_name
 from jointseg.config.types import Count, Metres, Name, Section, Share
 from jointseg.raster.bands import OWN, RGB
 from jointseg.runtime.errors import DataError
@@ -24,7 +25,7 @@ def _on_the_calendar(day: str) -> str:
 MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$"), AfterValidator(_on_the_calendar)]
 
 
-class Rehearsal(Section):
+class Synthetic(Section):
     """The made-up valley that stands in for every source; leave out for real data."""
 
     reach_km: Annotated[int, Field(ge=1, le=30)] = Field(4, description="Side of each of the three reaches, km.")
@@ -118,39 +119,42 @@ class Sentinel2(Section):
     season: tuple[MonthDay, MonthDay] = Field(("01-01", "12-31"), description="First and last day of the year used.")
     max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(60, description="Cloudier scenes are left out.")
     method: Literal["median", "medoid"] = Field("median", description="How the clear looks become one.")
-    scl_drop: list[Annotated[int, Field(ge=0, le=11)]] = Field(
+    scl_mask_classes: list[Annotated[int, Field(ge=0, le=11)]] = Field(
         [0, 1, 3, 8, 9, 10], description="Scene classes that are not clear ground."
     )
-    scl_buffer_m: Annotated[float, Field(ge=0)] = Field(40, description="Cloud and shadow grow by this much.")
-    min_clear: Count = Field(1, description="Pixels with fewer clear looks stay unknown.")
-    widen_days: Annotated[int, Field(ge=0, le=180)] = Field(
-        0, description="Where the season leaves fewer than min_clear looks, scenes up to so many days off it are used."
+    mask_dilation_m: Annotated[float, Field(ge=0)] = Field(40, description="Cloud and shadow grow by this much.")
+    min_clear_observations: Count = Field(1, description="Pixels with fewer clear looks stay unknown.")
+    season_padding_days: Annotated[int, Field(ge=0, le=180)] = Field(
+        0,
+        description="Where the season leaves fewer than min_clear_observations looks, scenes up to so many days off it are used.",
     )
-    edge_m: Annotated[float, Field(ge=0)] = Field(
+    swath_edge_buffer_m: Annotated[float, Field(ge=0)] = Field(
         20, description="Pixels nearer than this to the edge of a granule or an orbit are not clear ground."
     )
     l1c_mask: Literal["auto", "classi", "s2cloudless"] = Field(
         "auto",
         description="Clouds of L1C: the product's own mask, s2cloudless, or the latter where its bands are there.",
     )
-    cloud_probability: Share = Field(0.4, description="Of s2cloudless, from which a pixel is cloud.")
-    clear_score: Share = Field(0.6, description="Of Cloud Score+ (Earth Engine, L1C), from which a pixel is clear.")
-    register_dates: bool = Field(
+    s2cloudless_threshold: Share = Field(0.4, description="Of s2cloudless, from which a pixel is cloud.")
+    cloud_score_plus_threshold: Share = Field(
+        0.6, description="Of Cloud Score+ (Earth Engine, L1C), from which a pixel is clear."
+    )
+    coregister: bool = Field(
         True,
         description="Shift every scene to the place that the dates have in common, or to the map year's composite.",
     )
     max_shift_m: Metres = Field(
         15, description="A larger shift is not believed; the scene is used as it lies, and named."
     )
-    dark_object: bool = Field(
+    dark_object_subtraction: bool = Field(
         False, description="Subtract haze from L1C scenes that are not fitted to another year, by their darkest ground."
     )
     normalise: bool = Field(True, description="Fit every other year to the map year on stable pixels.")
-    requests: Annotated[int, Field(ge=1, le=64)] | None = Field(
+    parallel_requests: Annotated[int, Field(ge=1, le=64)] | None = Field(
         None, description="Reads of one tile's job at a time: 8 from a server, 1 from an archive; they change no pixel."
     )
 
-    dates: Annotated[int, Field(ge=0, le=8)] = Field(
+    merged_dates: Annotated[int, Field(ge=0, le=8)] = Field(
         0,
         description="So many of the best dates are merged to 5 m pixels, which the networks see beside the composite; "
         "0: none.",
@@ -158,8 +162,10 @@ class Sentinel2(Section):
 
     @model_validator(mode="after")
     def _merged_dates_are_registered(self) -> "Sentinel2":
-        if self.dates and not self.register_dates:
-            raise ValueError(f"dates is {self.dates}, but without register_dates nobody knows where the dates lie")
+        if self.merged_dates and not self.coregister:
+            raise ValueError(
+                f"merged_dates is {self.merged_dates}, but without coregister nobody knows where the dates lie"
+            )
         return self
 
     @property
@@ -235,8 +241,8 @@ class Product(Section):
     band: Annotated[int, Field(ge=1)] | Name = Field(1, description="Band of the codes, by number or description.")
     isa: Codes
     not_isa: Codes
-    unknown: Codes = Codes()
-    share_of: Annotated[int, Field(ge=1, le=254)] | None = Field(
+    nodata: Codes = Codes()
+    full_cover_code: Annotated[int, Field(ge=1, le=254)] | None = Field(
         None, description="Codes from 0 to this one are the part of a pixel that is ISA, this one all of it."
     )
     licence: str = ""
@@ -256,11 +262,11 @@ class Product(Section):
 class Consistency(Section):
     """How likely ground changes and maps err: what makes the maps of several years agree. See docs/accuracy.md."""
 
-    gain: Share = Field(0.03, description="Part of the other ground that becomes ISA in a year.")
-    loss: Share = Field(0.001, description="Part of ISA that ceases to be in a year.")
-    missed: Share = Field(0.2, description="Part of ISA that a map misses.")
-    false: Share = Field(0.05, description="Part of the other ground that a map calls ISA.")
-    share: Share = Field(0.2, description="Part of the ground that is ISA in the first year.")
+    gain_rate: Share = Field(0.03, description="Part of the other ground that becomes ISA in a year.")
+    loss_rate: Share = Field(0.001, description="Part of ISA that ceases to be in a year.")
+    omission_rate: Share = Field(0.2, description="Part of ISA that a map misses.")
+    commission_rate: Share = Field(0.05, description="Part of the other ground that a map calls ISA.")
+    initial_fraction: Share = Field(0.2, description="Part of the ground that is ISA in the first year.")
 
 
 class Accuracy(Section):
@@ -270,7 +276,7 @@ class Accuracy(Section):
         None, description="The products of the table that maps are compared with; left out: all."
     )
     dem: str | None = Field(None, description="Elevation model, m; with it scores are also told by slope.")
-    consistency: Consistency | None = Field(
+    temporal_consistency: Consistency | None = Field(
         None, description="Filter the cities' maps over the years; the filtered ones lie beside the maps as they are."
     )
     baselines: list[Literal["bilinear"]] = Field(["bilinear"], description="Methods trained and scored beside ours.")
@@ -278,7 +284,8 @@ class Accuracy(Section):
         0, description="Points of a city at which people tell the class of every year; 0: areas are map counts alone."
     )
     growth_reference: str | None = Field(
-        None, description="Folder of the filled-in tables of points, CITY.csv; the rehearsal knows the truth itself."
+        None,
+        description="Folder of the filled-in tables of points, CITY.csv; the synthetic scene knows the truth itself.",
     )
     growth_sample: str | None = Field(
         None, description="Folder of a sample drawn before (strata/, design/), kept although maps have changed since."
@@ -301,7 +308,7 @@ class Settings(Section):
     results: str = Field(description="Folder of everything the run makes.")
     seed: Annotated[int, Field(ge=0)] = Field(20250508, description="Seed of sampling and training.")
     threads: Count = Field(2, description="CPU threads of a training step; another number gives other bytes.")
-    rehearsal: Rehearsal | None = None
+    synthetic: Synthetic | None = None
     study_area: StudyArea
     tile_km: Annotated[int, Field(ge=1, le=100)] = Field(30, description="Side of a tile, km.")
     years: Annotated[list[Year], Field(min_length=1)] = Field(description="Years mapped in the cities.")
@@ -341,9 +348,11 @@ class Settings(Section):
         strange = sorted(set(self.accuracy.compared or []) - set(self.accuracy.products))
         if strange:
             raise ValueError(f"accuracy.compared names {strange[0]}, which is none of {sorted(self.accuracy.products)}")
-        prior = self.dataset.density if self.dataset is not None else None
+        prior = self.dataset.prior_density if self.dataset is not None else None
         if prior is not None and prior.product not in self.accuracy.products:
-            raise ValueError(f"dataset.density.product {prior.product} is none of {sorted(self.accuracy.products)}")
+            raise ValueError(
+                f"dataset.prior_density.product {prior.product} is none of {sorted(self.accuracy.products)}"
+            )
         if self.accuracy.products and self.accuracy.products_folder is None:
             raise ValueError("accuracy.products are listed but accuracy.products_folder is not given")
         return self
@@ -354,6 +363,11 @@ class Settings(Section):
             raise ValueError("superres.final is joint, but there is no section joint")
         if self.joint is not None and final not in ("joint", self.joint.start):
             raise ValueError(f"superres.final is {final}, but joint starts from {self.joint.start}; make them the same")
+
+
+def _unknown_key(location: tuple[int | str, ...]) -> str:
+    present = present_name(location)
+    return f"this key was renamed to `{present}`" if present else "unknown key; see docs/config.md"
 
 
 def load(config: dict[str, Any]) -> Settings:
@@ -368,7 +382,7 @@ def load(config: dict[str, Any]) -> Settings:
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"]) or "config"
             value = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
-            words = "unknown key; see docs/config.md" if fault["type"] == "extra_forbidden" else fault["msg"]
+            words = _unknown_key(fault["loc"]) if fault["type"] == "extra_forbidden" else fault["msg"]
             lines.append(f"{key}: {words}{value}")
         raise DataError("the config is not valid: " + "; ".join(lines)) from error
 

@@ -42,9 +42,11 @@ def text(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) 
 
 
 def _rows(facts: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    none = {"chips": 0, "isa_share": None}
+    none = {"chips": 0, "isa_fraction": None}
     rows = {reach: [by_split.get(split, none) for split in SPLITS] for reach, by_split in facts["reaches"].items()}
-    whole = [{"chips": facts["chips"].get(split, 0), "isa_share": facts["isa_share"].get(split)} for split in SPLITS]
+    whole = [
+        {"chips": facts["chips"].get(split, 0), "isa_fraction": facts["isa_fraction"].get(split)} for split in SPLITS
+    ]
     return rows | {"all": whole}
 
 

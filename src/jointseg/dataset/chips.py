@@ -163,7 +163,7 @@ class Chip:
 class Facts:
     """What the index tells of a chip's pixels."""
 
-    isa_share: float
+    isa_fraction: float
     clear_min: float
     clear_median: float
 
@@ -203,7 +203,7 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
     write("fraction", fractions(*place), fine, UNKNOWN_FRACTION, BANDS)
     told = label[label != UNKNOWN_LABEL]
     return Facts(
-        isa_share=float((told == 1).mean()) if told.size else float("nan"),
+        isa_fraction=float((told == 1).mean()) if told.size else float("nan"),
         clear_min=float(chip.clear.min()),
         clear_median=float(np.median(chip.clear)),
     )
@@ -234,7 +234,7 @@ def _frame(table: pd.DataFrame, made: dict[str, Facts], chip_m: int) -> gpd.GeoD
     stems = table["reach"] + "/" + ids
     kept = table.drop(columns=["rank", *UNINDEXED]).reset_index(drop=True)
     kept["hr_date"] = table["date"].to_numpy()
-    for fact in ("isa_share", "clear_min", "clear_median"):
+    for fact in ("isa_fraction", "clear_min", "clear_median"):
         kept[fact] = [getattr(made[sample_id], fact) for sample_id in ids]
     for kind in ("lr", "hr", "label", "fraction"):
         kept[kind] = (stems + f"_{kind}.tif").to_numpy()

@@ -105,19 +105,19 @@ def content_digest(entries: Iterable[Entry]) -> str:
 def shares(table: pd.DataFrame) -> dict[str, Any]:
     """Chips and mean share of ISA by split, and by reach and split; null where no chip has a labelled pixel."""
     reaches = {
-        reach: {split: {"chips": len(there), "isa_share": _mean(there)} for split, there in rows.groupby("split")}
+        reach: {split: {"chips": len(there), "isa_fraction": _mean(there)} for split, there in rows.groupby("split")}
         for reach, rows in table.groupby("reach", sort=True)
     }
     by_split = {split: table[table["split"] == split] for split in SPLITS if (table["split"] == split).any()}
     return {
-        "isa_share": {split: _mean(rows) for split, rows in by_split.items()},
+        "isa_fraction": {split: _mean(rows) for split, rows in by_split.items()},
         "chips": {split: len(rows) for split, rows in by_split.items()},
         "reaches": reaches,
     }
 
 
 def _mean(rows: pd.DataFrame) -> float | None:
-    mean = float(rows["isa_share"].mean())
+    mean = float(rows["isa_fraction"].mean())
     return None if math.isnan(mean) else round(mean, 6)
 
 

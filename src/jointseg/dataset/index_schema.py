@@ -61,7 +61,7 @@ COLUMNS = {
     "view_angle": Column("view angle of the scene, degrees", "float", (-90, 90), nullable=True),
     "sun_elevation": Column("elevation of the sun, degrees", "float", (-90, 90), nullable=True),
     "hr_date": Column("when the scene was taken, UTC", "text", pattern=_DATE, example="2022-06-23T02:46:20Z"),
-    "isa_share": Column("share of impervious pixels among the labelled ones", "float", (0, 1), nullable=True),
+    "isa_fraction": Column("share of impervious pixels among the labelled ones", "float", (0, 1), nullable=True),
     "clear_min": Column("fewest clear looks of the composite in the chip", "float", (0, 65535), nullable=True),
     "clear_median": Column("median number of clear looks", "float", (0, 65535), nullable=True),
     "lr": Column("the 10 m image, below chips/", "text"),

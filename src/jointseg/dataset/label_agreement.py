@@ -27,7 +27,7 @@ ROUNDED = {**dict.fromkeys(SUMS, 2), "iou": 4, "shift_x_m": 2, "shift_y_m": 2}
 ONE_SOURCE, CROSSED, AT_ODDS = "building of one source", "road across building", "corrections at odds"
 
 
-def agreement(
+def label_agreement(
     *,
     labels: Path,
     chips: Path,

@@ -63,7 +63,7 @@ def pairing(
     year: int,
     season: tuple[str, str],
     max_shift_m: float,
-    min_quality: float,
+    min_correlation: float,
     max_cloud_percent: float,
 ) -> dict[str, Any]:
     """Finds for every sample of a reach the scene, its shift and how well it agrees with the composite.
@@ -81,7 +81,7 @@ def pairing(
         chip_m: side of a chip.
         year, season: of the composites.
         max_shift_m: a registration that finds more is not believed.
-        min_quality: smallest agreement (0..1, `radiometry.agreement`) of the registered, radiometrically fitted
+        min_correlation: smallest agreement (0..1, `radiometry.agreement`) of the registered, radiometrically fitted
             scene with the composite.
         max_cloud_percent: scenes cloudier by their metadata are not tried.
 
@@ -98,7 +98,7 @@ def pairing(
         year,
         middle_of(season),
         max_shift_m,
-        min_quality,
+        min_correlation,
         max_cloud_percent,
     )
     main, reserves = _queues(table, chip_m)
@@ -155,12 +155,12 @@ class _Work:
         year: int,
         middle: int,
         max_shift_m: float,
-        min_quality: float,
+        min_correlation: float,
         max_cloud_percent: float,
     ) -> None:
         self._folder, self._scenes, self._mosaics = folder, scenes, mosaics
         self._year, self._middle = year, middle
-        self._max_shift_m, self._min_quality, self._max_cloud = max_shift_m, min_quality, max_cloud_percent
+        self._max_shift_m, self._min_quality, self._max_cloud = max_shift_m, min_correlation, max_cloud_percent
         self._learnt: dict[str, Learnt] = defaultdict(Learnt)
         self._pixels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
         self.accepted: dict[str, Pair] = {}

@@ -24,7 +24,7 @@ UNKNOWN = 255
 PIECE_PX = 4096
 
 
-def density(
+def prior_density(
     *,
     study_area: Path,
     mosaics: Path,

@@ -30,7 +30,7 @@ def samples(
     points: int,
     allocation: str,
     counts: Mapping[str, int],
-    reserve_share: float,
+    replacement_fraction: float,
     density_classes: list[float] | None,
     splits: dict[str, float],
     block_m: int,
@@ -51,7 +51,7 @@ def samples(
         points: samples over all strata.
         allocation: see `allocation.allocate`.
         counts: for allocation "fixed", samples of a reach or stratum.
-        reserve_share: reserves for each sample of a stratum.
+        replacement_fraction: reserves for each sample of a stratum.
         density_classes: edges of the classes of the prior share of ISA, in 0..1, or None: then a reach is a stratum.
         splits: share of the blocks of every reach for "train", "validation" and "test".
         block_m: side of the blocks, a multiple of 10.
@@ -63,7 +63,9 @@ def samples(
     if (density_classes is None) != (density is None):
         raise DataError("density classes need the raster of step density, and that raster needs classes")
     edges = tuple(round(100 * edge, 6) for edge in density_classes or [])
-    design = Design(tile_km, chip_m, spacing_m, points, allocation, counts, reserve_share, edges, splits, block_m)
+    design = Design(
+        tile_km, chip_m, spacing_m, points, allocation, counts, replacement_fraction, edges, splits, block_m
+    )
     reaches = gpd.read_file(study_area, layer="reaches").to_crs(4326)
     polygons = {name: shapely.union_all(rows.geometry.values) for name, rows in reaches.groupby("name")}
     known = gpd.read_file(tiles)
@@ -100,5 +102,5 @@ def _warn(strata: list[dict[str, Any]]) -> None:
     ]
     if bare:
         log.warning(
-            "too few candidates for the reserves: %s; %s or lower dataset.reserve_share", ", ".join(bare), remedy
+            "too few candidates for the reserves: %s; %s or lower dataset.replacement_fraction", ", ".join(bare), remedy
         )

@@ -68,7 +68,7 @@ def featureless(lr: np.ndarray, known: np.ndarray) -> bool:
 
 
 def judge(
-    attempts: Sequence[Attempt], max_shift_m: float, min_quality: float, learnt: Learnt | None = None
+    attempts: Sequence[Attempt], max_shift_m: float, min_correlation: float, learnt: Learnt | None = None
 ) -> list[Verdict]:
     """Registers the chips of one scene and accepts or rejects each.
 
@@ -96,7 +96,7 @@ def judge(
     learnt.pixels += [some for some, sure in zip(pixels, good) if sure]
     match = fit(learnt.pixels or pixels)
     return [
-        _verdict(one, image, place, match, max_shift_m, min_quality)
+        _verdict(one, image, place, match, max_shift_m, min_correlation)
         for one, image, place in zip(attempts, images, places)
     ]
 
@@ -151,7 +151,7 @@ def _inside(shift_m: tuple[float, float], reach_m: int) -> tuple[float, float]:
 
 
 def _verdict(
-    one: Attempt, image: np.ndarray, place: Place, match: Match, max_shift_m: float, min_quality: float
+    one: Attempt, image: np.ndarray, place: Place, match: Match, max_shift_m: float, min_correlation: float
 ) -> Verdict:
     fitted = radiometric_match.apply(match, image)
     quality = float(np.clip(radiometric_match.agreement(fitted, one.lr, one.known), 0, 1))
@@ -164,7 +164,7 @@ def _verdict(
         status = "no registration"
     elif math.hypot(*place.shift_m) > max_shift_m:
         status = "shift too large"
-    elif quality < min_quality or (match.gain <= 0).any():
+    elif quality < min_correlation or (match.gain <= 0).any():
         status = "low quality"
     else:
         status = "ok"

@@ -30,7 +30,7 @@ class TorchChips(Dataset):
         folder: of the dataset, with index.parquet and chips/.
         split: "train", "validation" or "test"; None for all.
         reaches: only these.
-        min_quality: only chips whose two images agree as well as this.
+        min_correlation: only chips whose two images agree as well as this.
         dates: the first and the last day of the 1 m image, such as ("2022-05-01", "2022-08-31").
         normalisation: {"lr": {"mean", "std"}, "hr": {"mean", "std"}}, such as statistics.json holds.
         crop_px: side of a random crop in pixels of the 10 m image; None for whole chips.
@@ -46,7 +46,7 @@ class TorchChips(Dataset):
         split: str | None = None,
         *,
         reaches: Sequence[str] | None = None,
-        min_quality: float | None = None,
+        min_correlation: float | None = None,
         dates: tuple[str, str] | None = None,
         normalisation: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
         crop_px: int | None = None,
@@ -56,13 +56,13 @@ class TorchChips(Dataset):
         table = pd.read_parquet(Path(folder) / "index.parquet")
         if reaches is not None:
             table = table[table["reach"].isin(reaches)]
-        if min_quality is not None:
-            table = table[table["quality"] >= min_quality]
+        if min_correlation is not None:
+            table = table[table["quality"] >= min_correlation]
         if dates is not None:
             table = table[table["hr_date"].str[:10].between(*dates)]
         if table.empty:
             raise DataError(
-                f"{folder} holds no chip of reaches {reaches}, quality {min_quality} and dates {dates}; ask for less"
+                f"{folder} holds no chip of reaches {reaches}, quality {min_correlation} and dates {dates}; ask for less"
             )
         self.chips = ChipDataset(table, Path(folder) / "chips", split, keep=False)
         self.ids = self.chips.ids

@@ -46,7 +46,7 @@ class Design:
     points: int
     allocation: str
     counts: Mapping[str, int]
-    reserve_share: float
+    replacement_fraction: float
     classes: tuple[float, ...]  # lower edges of the second, third ... density class, percent; () without classes
     splits: Mapping[str, float]
     block_m: int
@@ -72,7 +72,7 @@ class Design:
 
     def reserves(self, number: int) -> int:
         """Reserves wanted for so many samples."""
-        return math.ceil(round(self.reserve_share * number, 9))
+        return math.ceil(round(self.replacement_fraction * number, 9))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ class Job:
 
     def run(self, isa: Path) -> dict[str, Any]:
         """One pass of the engine."""
-        return predict.isa(**{name: getattr(self, name) for name in self.__annotations__}, method="superres", isa=isa)
+        return predict.predict(
+            **{name: getattr(self, name) for name in self.__annotations__}, method="superres", isa=isa
+        )
 
 
 @dataclass(frozen=True)

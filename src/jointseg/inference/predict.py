@@ -167,7 +167,7 @@ class Mapper:
         return np.concatenate([rows["isa"].copy() for rows in _rows(found, bounds)], axis=1)
 
 
-def isa(
+def predict(
     *,
     composites: list[Path],
     segmentation: Path,

@@ -27,7 +27,7 @@ from jointseg.runtime.files import atomic_write
 KEPT_WINDOWS = 64
 
 
-def isa_chips(
+def predict_chips(
     *,
     index: Path,
     composites: list[Path],

@@ -82,7 +82,7 @@ def preview(
         panels(dn10[:3], image, labels[0], f"{tile}, {year}").savefig(
             part, format="png", dpi=130, metadata={"Software": None}
         )
-    return {"bounds_m": list(bounds), "isa_share": share, "device": predictor.device.type}
+    return {"bounds_m": list(bounds), "isa_fraction": share, "device": predictor.device.type}
 
 
 def busiest(isa: Path, bounds: Bounds, side_m: int) -> tuple[Bounds, float | None]:

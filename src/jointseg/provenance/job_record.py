@@ -23,7 +23,7 @@ from jointseg.provenance.digest import tree_hash
 from jointseg.provenance.hash_cache import HashCache
 from jointseg.provenance.manifest import SCHEMA, results_of, sealed
 from jointseg.runtime import job_status, object_store
-from jointseg.runtime.errors import DataError, PassingError
+from jointseg.runtime.errors import DataError, TransientError
 from jointseg.runtime.files import atomic_write, remove_partial_files, remove_path
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def run_job(snakemake: Any, function: Step) -> None:
         job_status.forget(job)
     except DataError as error:
         log.exception("bad input")
-        cause = job_status.PASSING if isinstance(error, PassingError) else job_status.INPUT
+        cause = job_status.PASSING if isinstance(error, TransientError) else job_status.INPUT
         _fail(snakemake, job_status.Failure(job, str(error), kept, cause), 1)
     except Exception as error:
         log.exception("the step failed")

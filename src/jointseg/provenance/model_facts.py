@@ -105,7 +105,7 @@ def _data(run: Run, made: Made | None) -> dict[str, Any]:
     samples = run.of("samples") if datasets else []
     reaches = samples[0].written["facts"].get("splits", {}) if samples else {}
     chips = facts.get("chips", {})
-    shares = facts.get("isa_share", {})
+    shares = facts.get("isa_fraction", {})
     settings = run.settings
     return {
         "chips": [
@@ -113,7 +113,7 @@ def _data(run: Run, made: Made | None) -> dict[str, Any]:
         ],
         "reaches": sorted(reaches.items()),
         "map_year": settings["map_year"],
-        "made_up": settings.get("rehearsal") is not None,
+        "made_up": settings.get("synthetic") is not None,
         "bands": settings["sentinel2"]["bands"],
         "chip_m": (settings.get("dataset") or {}).get("chip_m"),
     }

@@ -9,7 +9,7 @@ from jointseg.runtime import object_store
 from jointseg.runtime.errors import DataError
 
 # The rule that makes the rasters of a folder of the results, one a year and tile.
-MAKERS = {"sentinel2/composites": "composite", "sentinel2/merged": "composite", "isa": "isa"}
+MAKERS = {"sentinel2/composites": "composite", "sentinel2/merged": "composite", "isa": "predict"}
 
 
 def entry(path: Path) -> Entry:

@@ -8,7 +8,7 @@ from jointseg.runtime.errors import DataError
 
 OUTSIDE = 255  # ground that no file of the product covers
 UNKNOWN = 255
-_MEANING = {"not_isa": 0, "isa": 1, "unknown": UNKNOWN}
+_MEANING = {"not_isa": 0, "isa": 1, "nodata": UNKNOWN}
 
 
 def codes(listed: dict[str, Any] | None) -> list[int]:
@@ -34,16 +34,16 @@ def meanings(product: str, entry: dict[str, Any], year: int | None = None) -> np
 
     Args:
         product: name of the product, for messages.
-        entry: its entry of the products table, with isa, not_isa and unknown.
+        entry: its entry of the products table, with isa, not_isa and nodata.
         year: of a series, the year wanted: ISA of later years is not ISA then. Without it, the entry's own.
 
-    Raises DataError for a code listed twice, outside 0..255, or 255 listed as anything but unknown: 255 is what the
+    Raises DataError for a code listed twice, outside 0..255, or 255 listed as anything but nodata: 255 is what the
     mosaic holds where no file lies.
     """
     table = np.full(256, -1, dtype=np.int16)
     for key, meaning in _MEANING.items():
         for code in codes(entry.get(key)):
-            if not 0 <= code <= 255 or (code == OUTSIDE and key != "unknown"):
+            if not 0 <= code <= 255 or (code == OUTSIDE and key != "nodata"):
                 raise DataError(f"product {product}: code {code} under {key} is not in 0..254; correct its table entry")
             if table[code] >= 0:
                 raise DataError(
@@ -68,14 +68,14 @@ def meanings(product: str, entry: dict[str, Any], year: int | None = None) -> np
 def shares(entry: dict[str, Any]) -> np.ndarray:
     """Look-up table of the part of a pixel that is ISA: float32 [256], code -> 0 to 1; NaN where a product tells none."""
     out = np.full(256, np.nan, np.float32)
-    whole = entry.get("share_of")
+    whole = entry.get("full_cover_code")
     if whole is not None:
         out[: whole + 1] = np.arange(whole + 1) / whole
     return out
 
 
 def classify(values: np.ndarray, table: np.ndarray, product: str, where: str) -> np.ndarray:
-    """Codes, uint8, to 0 not ISA, 1 ISA, 255 unknown.
+    """Codes, uint8, to 0 not ISA, 1 ISA, 255 nodata.
 
     Raises DataError naming product, place and code for a code that the product's entry does not list.
     """
@@ -84,6 +84,6 @@ def classify(values: np.ndarray, table: np.ndarray, product: str, where: str) ->
     if strange.size:
         raise DataError(
             f"product {product}, {where}: code {strange[0]} is not in its table entry;"
-            " list it there under isa, not_isa or unknown"
+            " list it there under isa, not_isa or nodata"
         )
     return table[values].astype(np.uint8)

@@ -101,7 +101,7 @@ def chosen(index: Path) -> pd.DataFrame:
     tested = held_out(index)
     picked: list[int] = []
     for reach in dict.fromkeys(pd.read_parquet(index, columns=["reach"])["reach"]):
-        shares = tested.loc[tested["reach"] == reach, "isa_share"]
+        shares = tested.loc[tested["reach"] == reach, "isa_fraction"]
         for quantile in _QUANTILES:
             left = (shares - shares.quantile(quantile)).abs().drop([i for i in picked if i in shares.index])
             if not left.empty:
@@ -147,7 +147,9 @@ def chip_strips(
             mapped = classify(codes, meanings(name, entry, shown), name, f"chip {chip.sample_id}")
             caption = f"{entry['title']} ({shown})"
             pictures.append(Picture(caption, figures.chart_uri(figures.agreement_image(mapped, label))))
-        strips.append(Strip(f"{chip.reach}: chip {chip.sample_id}, {100 * chip.isa_share:.0f} % impervious", pictures))
+        strips.append(
+            Strip(f"{chip.reach}: chip {chip.sample_id}, {100 * chip.isa_fraction:.0f} % impervious", pictures)
+        )
     return strips
 
 

@@ -220,7 +220,7 @@ def dataset_rows(
         return {}
     frame = gpd.read_parquet(index)
     rows = [
-        {"reach": reach, "split": split, "chips": len(part), "share": f"{100 * part['isa_share'].mean():.1f}"}
+        {"reach": reach, "split": split, "chips": len(part), "share": f"{100 * part['isa_fraction'].mean():.1f}"}
         for (reach, split), part in frame.groupby(["reach", "split"], sort=True)
     ]
     sample = gpd.read_parquet(samples)

@@ -10,7 +10,7 @@ from jointseg.report import graph_layout
 COLOURS = {
     "study_area": "#6b7f8c",
     "tiling": "#6b7f8c",
-    "rehearsal": "#7d8a3c",
+    "synthetic": "#7d8a3c",
     "sentinel2": "#2f7f86",
     "dataset": "#8a6a9c",
     "training": "#c4402d",

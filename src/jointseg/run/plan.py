@@ -18,7 +18,7 @@ PROFILE_REQUESTS = 40  # that all jobs together may make at a time, in the profi
 REVISIT_DAYS = 5  # of the two satellites together, at the equator
 # Seconds that composing takes on two cores, a scene and km2: 6.3 s for 24 scenes of 400 km2 (benchmarks/composite.md).
 COMPOSE_S = 6.3 / (24 * 400)
-PER_TILE = ("scenes", "composite", "isa")  # jobs of a tile and year
+PER_TILE = ("scenes", "composite", "predict")  # jobs of a tile and year
 SCENE_CODES = {"L2A": "SCL", "L1C": "CS"}  # masks that Earth Engine gives; a STAC catalogue's are as large
 
 
@@ -143,9 +143,9 @@ def _asked(config: Settings, year: int, tiles: Sequence[str], scenes: int) -> As
         [mask] * scenes,
         list(source.bands),
         source.source.kind,
-        edge_m=source.edge_m,
-        buffer_m=source.scl_buffer_m,
-        registered=source.register_dates,
+        swath_edge_buffer_m=source.swath_edge_buffer_m,
+        buffer_m=source.mask_dilation_m,
+        registered=source.coregister,
     )
     return one * len(tiles)
 
@@ -164,13 +164,13 @@ def held_up(years: Sequence[Year], assumed: Assumed) -> dict[str, float]:
 def peak_disk(config: Settings, years: Sequence[Year], assumed: Assumed) -> int | None:
     """Bytes on disk at most: what is made, and what the jobs under way keep beside it until their tile is whole.
 
-    Answers of the server of as many tiles as may ask at a time (PROFILE_REQUESTS over `sentinel2.requests`), and the
+    Answers of the server of as many tiles as may ask at a time (PROFILE_REQUESTS over `sentinel2.parallel_requests`), and the
     uncompressed rows (a byte a pixel and product; `rgb` six) of a tile a device. None without a measurement.
     """
     if any(year.disk is None for year in years):
         return None
     a_tile = max((year.bytes / year.tiles for year in years if year.tiles), default=0)
-    asking = PROFILE_REQUESTS // max(1, config.sentinel2.requests or 8) if config.sentinel2.remote else 0
+    asking = PROFILE_REQUESTS // max(1, config.sentinel2.parallel_requests or 8) if config.sentinel2.remote else 0
     rows = sum(6 if product == "rgb" else 1 for product in config.inference.products) * (config.tile_km * 1000) ** 2
     return round(sum(year.disk or 0 for year in years) + asking * a_tile + assumed.devices * rows)
 

@@ -5,5 +5,5 @@ class DataError(ValueError):
     """Bad input, told in one sentence: the thing, its value, what was expected and the remedy."""
 
 
-class PassingError(DataError):
+class TransientError(DataError):
     """A server that gave no answer: the same job, started again later, may get one."""

@@ -45,7 +45,7 @@ def mask_of(level: str, assets: Container[str], l1c_mask: str, what: str) -> str
     return "CLASSI" if "CLASSI" in assets else None
 
 
-def classes(kind: str, values: np.ndarray, what: str, clear_score: float = CLEAR_SCORE) -> np.ndarray:
+def classes(kind: str, values: np.ndarray, what: str, cloud_score_plus_threshold: float = CLEAR_SCORE) -> np.ndarray:
     """Scene classes, uint8 [rows, columns], of a mask asset.
 
     Args:
@@ -53,7 +53,7 @@ def classes(kind: str, values: np.ndarray, what: str, clear_score: float = CLEAR
             product's three mask bands) or "CS" (Cloud Score+ in percent plus 1; 0 no data).
         values: the asset's values [rows, columns].
         what: name of the scene, for the error.
-        clear_score: Cloud Score+ from which a pixel is clear, 0..1.
+        cloud_score_plus_threshold: Cloud Score+ from which a pixel is clear, 0..1.
 
     Raises:
         DataError: a class above 11.
@@ -65,7 +65,7 @@ def classes(kind: str, values: np.ndarray, what: str, clear_score: float = CLEAR
     found = np.full(values.shape, UNCLASSIFIED, dtype=np.uint8)
     if kind == "CS":
         # Rounded, or 7 % would be less than 0.07 x 100.
-        found[values < round(clear_score * 100, 6) + 1] = CLOUD
+        found[values < round(cloud_score_plus_threshold * 100, 6) + 1] = CLOUD
         found[values == 0] = NO_DATA
         return found
     found[values & 4 > 0] = SNOW

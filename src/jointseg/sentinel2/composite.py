@@ -40,26 +40,26 @@ def composite(
     source: dict,
     bands: list[str],
     method: str,
-    scl_drop: list[int],
-    scl_buffer_m: float,
-    min_clear: int = 1,
-    edge_m: float = 0.0,
-    clear_score: float = clouds.CLEAR_SCORE,
-    cloud_probability: float = cloudless.PROBABILITY,
-    register_dates: bool = False,
+    scl_mask_classes: list[int],
+    mask_dilation_m: float,
+    min_clear_observations: int = 1,
+    swath_edge_buffer_m: float = 0.0,
+    cloud_score_plus_threshold: float = clouds.CLEAR_SCORE,
+    s2cloudless_threshold: float = cloudless.PROBABILITY,
+    coregister: bool = False,
     max_shift_m: float = 15.0,
-    dark_object: bool = False,
+    dark_object_subtraction: bool = False,
     normalise: bool = True,
-    requests: int = 1,
+    parallel_requests: int = 1,
     pieces: str | None = None,
     archive: Path | None = None,
     reference: Path | None = None,
     merged: Path | None = None,
-    dates: int = 0,
+    merged_dates: int = 0,
 ) -> dict:
     """Writes the composite: uint16, the bands as reflectance x 10000 (1..65534), then `clear`, `scene` and `season`.
 
-    `clear` counts the clear observations of a pixel; where there are fewer than `min_clear` it is 0 and so
+    `clear` counts the clear observations of a pixel; where there are fewer than `min_clear_observations` it is 0 and so
     are the bands: unknown. `scene` (medoid) is the place in the scene list, from 1, of the observation taken.
     `season` (lists with scenes of a widened season) is 1 where the season itself was enough, 2 where it was widened.
 
@@ -72,22 +72,22 @@ def composite(
         source: where the scenes are read from, as for the step `scenes`.
         bands: bands in the order of the output.
         method: "median" of each band, or "medoid", the one observation nearest to all others.
-        scl_drop: classes of the scene classification that do not count as clear.
-        scl_buffer_m: pixels nearer than this to a dropped class do not count either.
-        min_clear: clear observations that a pixel needs.
-        edge_m: pixels nearer than this to the edge of a granule or an orbit do not count.
-        clear_score: Cloud Score+ from which a pixel is clear.
-        cloud_probability: of s2cloudless, from which a pixel is cloud.
-        register_dates: shift every scene to the place that the dates have in common, or that of the reference.
+        scl_mask_classes: classes of the scene classification that do not count as clear.
+        mask_dilation_m: pixels nearer than this to a dropped class do not count either.
+        min_clear_observations: clear observations that a pixel needs.
+        swath_edge_buffer_m: pixels nearer than this to the edge of a granule or an orbit do not count.
+        cloud_score_plus_threshold: Cloud Score+ from which a pixel is clear.
+        s2cloudless_threshold: of s2cloudless, from which a pixel is cloud.
+        coregister: shift every scene to the place that the dates have in common, or that of the reference.
         max_shift_m: a larger shift is not believed.
-        dark_object: without a reference, subtract haze by the darkest ground of each L1C scene.
+        dark_object_subtraction: without a reference, subtract haze by the darkest ground of each L1C scene.
         normalise: bring every scene to the radiometry of the reference.
-        requests: reads at a time; they change no pixel.
+        parallel_requests: reads at a time; they change no pixel.
         pieces: folder in which answers of a server are kept until the composite is whole.
         archive: folder of the scenes, for archives.
         reference: composite of the base year.
-        merged: the COG of merged dates to write beside the composite (see `dates.write`).
-        dates: most dates that are merged.
+        merged: the COG of merged dates to write beside the composite (see `merged_dates.write`).
+        merged_dates: most dates that are merged.
 
     Raises:
         DataError: a file of a scene is missing, damaged, of another CRS or size than its scene's.
@@ -98,13 +98,15 @@ def composite(
     listed = scene_list.load(scenes)
     if not listed:
         raise DataError(f"{scenes} lists no scene; delete it so that it is made again")
-    reader = open_reader(source, archive, place, listed[0].level, requests, pieces)
-    clearness = Clearness(scl_drop, scl_buffer_m, edge_m, clear_score, cloud_probability)
+    reader = open_reader(source, archive, place, listed[0].level, parallel_requests, pieces)
+    clearness = Clearness(
+        scl_mask_classes, mask_dilation_m, swath_edge_buffer_m, cloud_score_plus_threshold, s2cloudless_threshold
+    )
     observer = Observer(reader, listed, bands, clearness, place.bounds)
     observer.check()
     base = None if reference is None else _base(reference, place, bands)
     facts: dict[str, Any] = {"scenes": len(listed)}
-    if register_dates and (base is not None or len(listed) > 1):
+    if coregister and (base is not None or len(listed) > 1):
         facts["registration"] = _register(observer, place, base, max_shift_m)
     with tempfile.TemporaryFile(dir=composite.parent) as file:
         spool = Spool(file, len(listed), len(bands), place.shape(RES_M))
@@ -112,7 +114,7 @@ def composite(
         with bar(f"reading {year} {tile}", len(listed), unit="scene") as shown:
             spool.fill(observer, place, rows, lambda number: shown.advance())
         fits = None
-        if (base is not None and normalise) or (dark_object and listed[0].level == "L1C"):
+        if (base is not None and normalise) or (dark_object_subtraction and listed[0].level == "L1C"):
             fits = _fits(spool, bands, base)
             facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
         facts |= _read_how(reader)
@@ -130,10 +132,10 @@ def composite(
             tags=about | {"method": method} | _tags(listed, facts),
             overviews="average" if method == "median" else "nearest",
         ) as writer:
-            facts |= _write(writer, spool, listed, names, method, min_clear, fits)
+            facts |= _write(writer, spool, listed, names, method, min_clear_observations, fits)
         if merged is not None:
             found, seen = facts.get("registration"), spool.clear_px
-            facts |= several.write(merged, observer, seen, bands, place, rows, about, found, fits, dates)
+            facts |= several.write(merged, observer, seen, bands, place, rows, about, found, fits, merged_dates)
     if isinstance(reader, Kept):
         reader.drop()
     return facts
@@ -164,14 +166,14 @@ def _write(
     scenes: list[Scene],
     names: list[str],
     method: str,
-    min_clear: int,
+    min_clear_observations: int,
     fits: list[list[relative.Fit]] | None,
 ) -> dict[str, Any]:
     """Combines and writes strip by strip; returns what the manifest tells of it."""
     known = looks = widened = 0
     for rows in track(spool.strips(), "combining", unit="strip"):
         stack = spool.read(rows)
-        made = combine(stack, stack[:, 0] > 0, scenes, method, min_clear, fits)
+        made = combine(stack, stack[:, 0] > 0, scenes, method, min_clear_observations, fits)
         writer.write(made, rows.start)
         counts = made[names.index("clear")]
         known, looks = known + int((counts > 0).sum()), looks + int(counts.sum(dtype=np.int64))
@@ -186,7 +188,7 @@ def combine(
     clear: np.ndarray,
     scenes: list[Scene],
     method: str,
-    min_clear: int,
+    min_clear_observations: int,
     fits: list[list[relative.Fit]] | None = None,
 ) -> np.ndarray:
     """The composite of what the scenes saw, uint16 [bands + 1 to 3, rows, columns].
@@ -196,13 +198,13 @@ def combine(
         clear: bool [scenes, rows, columns].
         scenes: of the list.
         method: a key of combine.METHODS.
-        min_clear: observations that a pixel needs.
+        min_clear_observations: observations that a pixel needs.
         fits: lines by scene and band.
     """
     if fits is not None:
         for layer, lines in zip(stack, fits):
             layer[:] = relative.apply(layer, lines)
-    needed = max(min_clear, 1)
+    needed = max(min_clear_observations, 1)
     used, widened = in_season(clear, scenes, needed)
     made = METHODS[method](stack, used, needed)
     if not any(scene.wider for scene in scenes):
@@ -212,7 +214,7 @@ def combine(
 
 
 def open_reader(
-    source: dict, archive: Path | None, tile: Tile, level: str, requests: int = 1, kept: str | None = None
+    source: dict, archive: Path | None, tile: Tile, level: str, parallel_requests: int = 1, kept: str | None = None
 ) -> Reader:
     """The reader of a source, for a tile; `kept` is the folder in which a server's answers are kept."""
     if source["kind"] == "archive":
@@ -221,7 +223,7 @@ def open_reader(
         reader = stac.Urls(source, tile.epsg, level)
     else:
         reader = earthengine.Pixels(source, tile.epsg)
-    reader.workers = requests
+    reader.workers = parallel_requests
     return reader if kept is None or source["kind"] == "archive" else Kept(reader, Path(kept))
 
 

@@ -73,7 +73,7 @@ class Tally:
             self.differences = other.differences + (0 if self.differences is None else self.differences)
 
 
-def quality(
+def composite_quality(
     *,
     composites: list[Path],
     table: Path,

@@ -15,7 +15,7 @@ from rasterio.io import MemoryFile
 from jointseg.area.grid import Tile, transformer
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.earthengine_client import asked, client
-from jointseg.sentinel2.retry import AnswerError
+from jointseg.sentinel2.retry import RequestError
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc
 from jointseg.sentinel2.scene_windows import RES_M, STILL, Bounds, Shift, continuous, nearest, shape_of
 
@@ -76,9 +76,9 @@ def _listed(source: dict, name: str, tile: Tile, year: int, change: Any, key: st
         try:
             answer = wanted.getInfo()
         except TypeError as error:  # the client looks into an answer that it could not parse
-            raise AnswerError("an answer that is no JSON") from error
+            raise RequestError("an answer that is no JSON") from error
         if not isinstance(answer, list):
-            raise AnswerError(f"an answer that is no list: {answer!r:.80}")
+            raise RequestError(f"an answer that is no list: {answer!r:.80}")
         return answer
 
     return asked(once, f"the scenes of {name} in {year} over {tile.id}", source["project"])
@@ -245,9 +245,11 @@ class Pixels:
             try:
                 array = np.load(io.BytesIO(answer))
             except (ValueError, EOFError, OSError) as error:
-                raise AnswerError(f"{len(answer)} bytes that are no whole array: {error}") from error
+                raise RequestError(f"{len(answer)} bytes that are no whole array: {error}") from error
             if array.shape != tuple(shape) or array.dtype != expected:
-                raise AnswerError(f"{array.shape} pixels of {array.dtype}, {tuple(shape)} of {expected} were asked for")
+                raise RequestError(
+                    f"{array.shape} pixels of {array.dtype}, {tuple(shape)} of {expected} were asked for"
+                )
             return array
 
         array = asked(once, f"{', '.join(keys)} of scene {scene.id}", self._project)

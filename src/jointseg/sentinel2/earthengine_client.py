@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from jointseg.runtime.errors import DataError, PassingError
+from jointseg.runtime.errors import DataError, TransientError
 from jointseg.sentinel2 import retry
-from jointseg.sentinel2.retry import Answer, AnswerError, ask
+from jointseg.sentinel2.retry import Answer, RequestError, ask
 
 URL = "https://earthengine-highvolume.googleapis.com"
 # computePixels answers within minutes or not at all.
@@ -36,7 +36,7 @@ def asked(question: Callable[[], Answer], what: str, project: str) -> Answer:
     """The answer to a question; one that meets 429, 5xx, a broken connection or half an answer is asked again.
 
     Args:
-        question: of the client; raises AnswerError for an answer that is not what was asked for.
+        question: of the client; raises RequestError for an answer that is not what was asked for.
         what: the question is about, for the error.
         project: that is billed.
 
@@ -45,11 +45,11 @@ def asked(question: Callable[[], Answer], what: str, project: str) -> Answer:
     """
     try:
         return ask(lambda: _answer(question), what)
-    except AnswerError as fault:
+    except RequestError as fault:
         raise refusal(fault, what, project) from fault
 
 
-def refusal(fault: AnswerError, what: str, project: str) -> DataError:
+def refusal(fault: RequestError, what: str, project: str) -> DataError:
     """The last fault of a question, told in a sentence."""
     if fault.status == 401:
         return DataError(
@@ -67,12 +67,12 @@ def refusal(fault: AnswerError, what: str, project: str) -> DataError:
             "so that it is made again"
         )
     if fault.status == 429:
-        return PassingError(
+        return TransientError(
             f"Earth Engine's quota of project {project!r} is still used up after {retry.TRIES} tries for {what} "
             f"({fault}); lower sentinel2.requests or have the quota raised, then {_LATER}"
         )
     if fault.passing:
-        return PassingError(
+        return TransientError(
             f"Earth Engine gives no whole answer for {what} in {retry.TRIES} tries (at last: {fault}); check the "
             f"network and {_LATER}"
         )
@@ -80,7 +80,7 @@ def refusal(fault: AnswerError, what: str, project: str) -> DataError:
 
 
 def _answer(question: Callable[[], Answer]) -> Answer:
-    """The answer; an AnswerError for whatever the client raises instead, of its own, of google.auth or of the transport."""
+    """The answer; an RequestError for whatever the client raises instead, of its own, of google.auth or of the transport."""
     import ee
     from google.auth.exceptions import GoogleAuthError, TransportError
     from googleapiclient.errors import HttpError
@@ -88,13 +88,13 @@ def _answer(question: Callable[[], Answer]) -> Answer:
     try:
         return question()
     except ee.EEException as error:
-        raise AnswerError(error, _status(error.__cause__ or error.__context__)) from error
+        raise RequestError(error, _status(error.__cause__ or error.__context__)) from error
     except HttpError as error:  # before there is a client that would tell
-        raise AnswerError(error.reason, _status(error)) from error
+        raise RequestError(error.reason, _status(error)) from error
     except (TransportError, OSError) as error:
-        raise AnswerError(str(error) or type(error).__name__) from error
+        raise RequestError(str(error) or type(error).__name__) from error
     except GoogleAuthError as error:
-        raise AnswerError(error, None if error.retryable else 401) from error
+        raise RequestError(error, None if error.retryable else 401) from error
 
 
 def _status(error: BaseException | None) -> int:
@@ -133,7 +133,7 @@ def _initialized(project: str, url: str, service_account: str | None) -> Any:
     try:
         credentials = _credentials(url, service_account)
         _answer(lambda: ee.Initialize(credentials, url=url, http_transport=_Transport(), project=project))
-    except AnswerError as fault:
+    except RequestError as fault:
         if fault.status in (401, 403):
             raise refusal(fault, "its algorithms", project) from fault
         raise DataError(

@@ -41,18 +41,18 @@ class Clearness:
     """What counts as clear ground.
 
     Attributes:
-        scl_drop: classes of the scene classification that do not count.
-        scl_buffer_m: nor does what is nearer than this to one of them.
-        edge_m: nor what is nearer than this to the edge of a granule or an orbit.
-        clear_score: Cloud Score+ from which a pixel is clear, 0..1.
-        cloud_probability: of s2cloudless from which a pixel is cloud, 0..1.
+        scl_mask_classes: classes of the scene classification that do not count.
+        mask_dilation_m: nor does what is nearer than this to one of them.
+        swath_edge_buffer_m: nor what is nearer than this to the edge of a granule or an orbit.
+        cloud_score_plus_threshold: Cloud Score+ from which a pixel is clear, 0..1.
+        s2cloudless_threshold: of s2cloudless from which a pixel is cloud, 0..1.
     """
 
-    scl_drop: Sequence[int]
-    scl_buffer_m: float
-    edge_m: float = 0.0
-    clear_score: float = clouds.CLEAR_SCORE
-    cloud_probability: float = cloudless.PROBABILITY
+    scl_mask_classes: Sequence[int]
+    mask_dilation_m: float
+    swath_edge_buffer_m: float = 0.0
+    cloud_score_plus_threshold: float = clouds.CLEAR_SCORE
+    s2cloudless_threshold: float = cloudless.PROBABILITY
 
 
 @dataclass(frozen=True)
@@ -137,18 +137,18 @@ class Observer:
     def scene(self, number: int, bounds: Bounds) -> Seen:
         """What one scene saw in bounds. Raises DataError where its pixels contradict its offset."""
         scene, shift_m = self.scenes[number], self.shifts[number]
-        halo = int(np.ceil(self.clearness.edge_m / RES_M))
+        halo = int(np.ceil(self.clearness.swath_edge_buffer_m / RES_M))
         dn = self.reader.read(scene, self.bands, widened(bounds, halo), shift_m)
         seen = np.logical_and.reduce(dn > 0)
         saturated = np.logical_or.reduce(dn >= SATURATED_DN)
-        inner = _cut(clouds.inside(seen, self.clearness.edge_m / RES_M) & ~saturated, halo)
+        inner = _cut(clouds.inside(seen, self.clearness.swath_edge_buffer_m / RES_M) & ~saturated, halo)
         data, dn = _cut(seen & ~saturated, halo), _cut(dn, halo)
         clear, classes = inner, None
         if scene.mask is not None:
             classes = self._classes(number, bounds) if inner.any() else None
             if classes is not None:
-                reach = self.clearness.scl_buffer_m / RES_M
-                free = clouds.clear(classes, self.clearness.scl_drop, reach)
+                reach = self.clearness.mask_dilation_m / RES_M
+                free = clouds.clear(classes, self.clearness.scl_mask_classes, reach)
                 clear = inner & _cut(free, int(np.ceil(reach)))
         every = (..., slice(None, None, CHECK_STEP), slice(None, None, CHECK_STEP))
         offset_check.check_offset(dn[every], self.bands, clear[every], scene)
@@ -158,25 +158,25 @@ class Observer:
         """Scene classes of bounds; clouds outside them count by their buffer, so that the cut does not matter."""
         scene = self.scenes[number]
         assert scene.mask is not None
-        wide = widened(bounds, int(np.ceil(self.clearness.scl_buffer_m / RES_M)))
+        wide = widened(bounds, int(np.ceil(self.clearness.mask_dilation_m / RES_M)))
         if scene.mask == "S2C":
             if number not in self._cloudless:
-                reach = widened(self._area, int(np.ceil(self.clearness.scl_buffer_m / RES_M)))
+                reach = widened(self._area, int(np.ceil(self.clearness.mask_dilation_m / RES_M)))
                 self._cloudless[number] = cloudless.classify(
-                    self.reader, scene, reach, self.shifts[number], self.clearness.cloud_probability
+                    self.reader, scene, reach, self.shifts[number], self.clearness.s2cloudless_threshold
                 )
             return self._cloudless[number].at(wide)
         values = self.reader.read(scene, [scene.mask], wide, self.shifts[number])[0]
-        return clouds.classes(scene.mask, values, f"scene {scene.id}", self.clearness.clear_score)
+        return clouds.classes(scene.mask, values, f"scene {scene.id}", self.clearness.cloud_score_plus_threshold)
 
 
-def in_season(clear: np.ndarray, scenes: list[Scene], min_clear: int) -> tuple[np.ndarray, np.ndarray]:
+def in_season(clear: np.ndarray, scenes: list[Scene], min_clear_observations: int) -> tuple[np.ndarray, np.ndarray]:
     """(looks to use, bool [scenes, rows, columns]; where the season was widened, bool [rows, columns]).
 
-    Scenes of the widened season are used where the season itself leaves fewer than `min_clear` looks.
+    Scenes of the widened season are used where the season itself leaves fewer than `min_clear_observations` looks.
     """
     wider = np.array([scene.wider for scene in scenes])
-    short = clear[~wider].sum(axis=0) < min_clear
+    short = clear[~wider].sum(axis=0) < min_clear_observations
     used = clear & (short | ~wider[:, None, None])
     return used, short & used[wider].any(axis=0)
 

@@ -15,7 +15,7 @@ NAN_UNLESS = np.array([np.nan, 0], dtype=np.float32)
 INF_UNLESS = np.array([np.inf, 0], dtype=np.float32)
 
 
-def median(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
+def median(stack: np.ndarray, clear: np.ndarray, min_clear_observations: int) -> np.ndarray:
     """Median of the clear observations, band by band; halves round up.
 
     Whole images are put in order by minima and maxima, two at a time. The lowest and the highest number by turns
@@ -24,7 +24,7 @@ def median(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
     Args:
         stack: uint16 [scenes, bands, rows, columns].
         clear: bool [scenes, rows, columns].
-        min_clear: observations needed, at least 1.
+        min_clear_observations: observations needed, at least 1.
 
     Returns:
         uint16 [bands + 1, rows, columns]; the last is the number of clear observations.
@@ -34,7 +34,7 @@ def median(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
     for rows, seen in _strips(clear, STRIP_PX):
         keep = np.negative(clear[seen, rows].astype(np.uint16))  # all bits where clear, none elsewhere
         count, fill = _count_and_fill(keep)
-        known, odd = count >= min_clear, count % 2 == 1
+        known, odd = count >= min_clear_observations, count % 2 == 1
         planes = np.empty_like(keep)
         for band in range(bands):
             for plane, scene, kept, filled in zip(planes, seen, keep, fill):
@@ -47,7 +47,7 @@ def median(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
     return out
 
 
-def medoid(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
+def medoid(stack: np.ndarray, clear: np.ndarray, min_clear_observations: int) -> np.ndarray:
     """The clear observation whose summed distance to the other clear ones is least; ties go to the earliest.
 
     Distances are added in the order of the scenes, in float32: observations that are equal have equal sums.
@@ -56,7 +56,7 @@ def medoid(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
     Args:
         stack: uint16 [scenes, bands, rows, columns].
         clear: bool [scenes, rows, columns].
-        min_clear: observations needed, at least 1.
+        min_clear_observations: observations needed, at least 1.
 
     Returns:
         uint16 [bands + 2, rows, columns]; the last two are the number of clear observations and the place of
@@ -67,7 +67,7 @@ def medoid(stack: np.ndarray, clear: np.ndarray, min_clear: int) -> np.ndarray:
     for rows, seen in _strips(clear, MEDOID_STRIP_PX):
         there = clear[seen, rows]
         count = there.sum(axis=0, dtype=np.uint16)
-        known = count >= min_clear
+        known = count >= min_clear_observations
         values = np.empty((bands, *there.shape), dtype=np.float32)
         for band in range(bands):
             for place, scene in enumerate(seen):

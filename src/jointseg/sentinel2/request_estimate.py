@@ -111,9 +111,9 @@ def _year(config: Settings, year: int, tiles: list[str]) -> Year:
             [scene.mask for scene in scenes],
             list(wanted.bands),
             wanted.source.kind,
-            edge_m=wanted.edge_m,
-            buffer_m=wanted.scl_buffer_m,
-            registered=wanted.register_dates and (year != config.map_year or len(scenes) > 1),
+            swath_edge_buffer_m=wanted.swath_edge_buffer_m,
+            buffer_m=wanted.mask_dilation_m,
+            registered=wanted.coregister and (year != config.map_year or len(scenes) > 1),
         )
         told.pieces += _pieces(results / ".jointseg" / "pieces" / str(year) / tile)
     return told
@@ -130,7 +130,7 @@ def asked(
     bands: Sequence[str],
     kind: str,
     *,
-    edge_m: float,
+    swath_edge_buffer_m: float,
     buffer_m: float,
     registered: bool,
 ) -> Asked:
@@ -145,11 +145,11 @@ def asked(
         masks: of each scene of its list, what tells its clouds.
         bands: of the composite.
         kind: of the source, "earthengine" or "stac".
-        edge_m: what is nearer to the edge of a granule does not count.
+        swath_edge_buffer_m: what is nearer to the edge of a granule does not count.
         buffer_m: what is nearer to a cloud does not count.
         registered: whether the dates are registered.
     """
-    edge_px, buffer_px = (math.ceil(metres / RES_M) for metres in (edge_m, buffer_m))
+    edge_px, buffer_px = (math.ceil(metres / RES_M) for metres in (swath_edge_buffer_m, buffer_m))
     count = Counter(masks)
     total = Asked()
     for bounds in _areas(tile, registered):

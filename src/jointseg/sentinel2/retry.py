@@ -16,7 +16,7 @@ TOLD_CHARS = 400  # of a server's own words, which may be a web page
 Answer = TypeVar("Answer")
 
 
-class AnswerError(Exception):
+class RequestError(Exception):
     """A question that got no whole answer.
 
     Attributes:
@@ -37,12 +37,12 @@ def ask(question: Callable[[], Answer], what: str) -> Answer:
     """The answer to a question about `what`, after at most TRIES tries.
 
     Raises:
-        AnswerError: the last, or the first that will not pass.
+        RequestError: the last, or the first that will not pass.
     """
     for attempt in range(1, TRIES):
         try:
             return question()
-        except AnswerError as fault:
+        except RequestError as fault:
             if not fault.passing:
                 raise
             # The jitter only spreads requests in time; no result depends on it.

@@ -30,7 +30,7 @@ def scenes(
     season: list[str],
     max_cloud_percent: float,
     bands: list[str],
-    widen_days: int = 0,
+    season_padding_days: int = 0,
     l1c_mask: str = "auto",
     archive: Path | None = None,
     sidecar: Path | None = None,
@@ -47,7 +47,7 @@ def scenes(
         season: first and last day, "mm-dd", both included; the first may come after the last (winter).
         max_cloud_percent: scenes with more cloud in their metadata are left out.
         bands: bands that the composite needs.
-        widen_days: scenes so many days before or after the season, in the same year, are listed too, marked `wider`.
+        season_padding_days: scenes so many days before or after the season, in the same year, are listed too, marked `wider`.
         l1c_mask: where the clouds of L1C scenes come from: "classi", "s2cloudless", or "auto": the latter where its
             ten bands are there.
         archive: folder of scenes, for the kind archive.
@@ -66,7 +66,7 @@ def scenes(
         level=level,
         season=season,
         max_cloud_percent=max_cloud_percent,
-        widen_days=widen_days,
+        season_padding_days=season_padding_days,
     )
     log.info("%s %s: %d scenes; left out: %s", tile, year, len(chosen), dict(rejected))
     if not chosen:
@@ -87,7 +87,7 @@ def scenes(
         "level": level,
         "source": {key: source[key] for key in ("kind", "url", "collections") if key in source},
         "season": list(season),
-        "widen_days": widen_days,
+        "season_padding_days": season_padding_days,
         "max_cloud_percent": max_cloud_percent,
         "scenes": [scene.record() for scene in kept],
     }
@@ -132,7 +132,7 @@ def select(
     level: str,
     season: list[str],
     max_cloud_percent: float,
-    widen_days: int = 0,
+    season_padding_days: int = 0,
 ) -> tuple[list[Scene], Counter]:
     """(scenes to use, sorted by time and id; number of scenes left out by the first reason that applied).
 
@@ -143,7 +143,7 @@ def select(
     rejected: Counter = Counter()
     for candidate in candidates:
         off = 0 if candidate.datetime is None else days_off(candidate.datetime, season)
-        reason = _unfit(candidate, tile, year, level, off > widen_days, max_cloud_percent)
+        reason = _unfit(candidate, tile, year, level, off > season_padding_days, max_cloud_percent)
         if reason:
             rejected[reason] += 1
             continue

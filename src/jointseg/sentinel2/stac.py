@@ -11,10 +11,10 @@ import requests
 from rasterio.errors import RasterioError
 
 from jointseg.area.grid import Tile
-from jointseg.runtime.errors import DataError, PassingError
+from jointseg.runtime.errors import DataError, TransientError
 from jointseg.sentinel2 import retry
 from jointseg.sentinel2.items import scene_of
-from jointseg.sentinel2.retry import Answer, AnswerError, ask
+from jointseg.sentinel2.retry import Answer, RequestError, ask
 from jointseg.sentinel2.scene import Scene, lonlat_box
 from jointseg.sentinel2.scene_windows import STILL, Bounds, Files, Shift
 
@@ -60,9 +60,9 @@ def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
             collections=[collection], bbox=list(area.bounds), datetime=f"{year}-01-01/{year}-12-31", limit=PAGE
         )
         items = list(found.items_as_dicts())
-    except AnswerError as fault:
+    except RequestError as fault:
         if fault.passing:
-            raise PassingError(
+            raise TransientError(
                 f"the STAC catalogue {source['url']} gives no whole answer for {collection} in {retry.TRIES} tries "
                 f"(at last: {fault}); check the network and run again later"
             ) from fault
@@ -86,9 +86,9 @@ def _api() -> Any:
                     text = super(Asking, self).request(href, *args, **kwargs)
                     json.loads(text)
                 except APIError as error:
-                    raise AnswerError(error, getattr(error, "status_code", None)) from error
+                    raise RequestError(error, getattr(error, "status_code", None)) from error
                 except json.JSONDecodeError as error:
-                    raise AnswerError("an answer that is no whole JSON") from error
+                    raise RequestError("an answer that is no whole JSON") from error
                 return text
 
             return ask(once, href)
@@ -136,13 +136,13 @@ class Urls(Files):
                     raise
                 status = self._status(scene, keys) if options.keys() > _GDAL.keys() else None
                 options.update(_ANEW)
-                raise AnswerError(error, status) from error
+                raise RequestError(error, status) from error
 
         try:
             return ask(once, f"{', '.join(keys)} of scene {scene.id}")
-        except AnswerError as fault:
+        except RequestError as fault:
             if fault.passing:
-                raise PassingError(f"{fault} (asked {retry.TRIES} times)") from fault
+                raise TransientError(f"{fault} (asked {retry.TRIES} times)") from fault
             raise DataError(
                 f"{fault} (its server answers with HTTP status {fault.status}: 401 and 403 ask for sentinel2.source.sign, "
                 "404 and 410 for a new scene list)"
@@ -172,12 +172,12 @@ def token(source: dict, level: str) -> str:
         try:
             answer = requests.get(url, timeout=TIMEOUT_S)
             if not answer.ok:
-                raise AnswerError(f"HTTP status {answer.status_code}", answer.status_code)
+                raise RequestError(f"HTTP status {answer.status_code}", answer.status_code)
             return answer.json()["token"]
         except (requests.RequestException, KeyError, ValueError) as error:
-            raise AnswerError(error) from error
+            raise RequestError(error) from error
 
     try:
         return ask(once, url)
-    except AnswerError as error:
+    except RequestError as error:
         raise DataError(f"{url} gives no access token ({error}); check sentinel2.source.sign") from error

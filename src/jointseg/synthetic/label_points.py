@@ -1,4 +1,4 @@
-"""Step `interpret`: who looks at the points of change in the rehearsal, where the truth is known, and fills in their table."""
+"""Step `interpret`: who looks at the points of change in the synthetic scene, where the truth is known, and fills in their table."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.files import atomic_write
 
 
-def interpret(*, points: Path, truth: Path, reference: Path, city: str, reach: str, years: list[int]) -> dict[str, Any]:
+def label_points(
+    *, points: Path, truth: Path, reference: Path, city: str, reach: str, years: list[int]
+) -> dict[str, Any]:
     """Writes the table of points with the class of each year, as a person who makes no mistake would.
 
     Args:

@@ -1,4 +1,4 @@
-"""Spectra and seasons of what lies on the ground of the rehearsal valley."""
+"""Spectra and seasons of what lies on the ground of the synthetic scene valley."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What people built in the rehearsal valley: one record an object, with its year of birth."""
+"""What people built in the synthetic scene valley: one record an object, with its year of birth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

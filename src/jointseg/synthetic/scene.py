@@ -1,4 +1,4 @@
-"""Step `rehearsal`: draws the valley and delivers it in the formats of the real sources, with the truth apart."""
+"""Step `synthetic`: draws the valley and delivers it in the formats of the real sources, with the truth apart."""
 
 import csv
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 WORKERS = 2
 
 
-def rehearsal(
+def synthetic(
     *,
     study_area: Path,
     sentinel2: Path,
@@ -95,7 +95,7 @@ def rehearsal(
         sentinel2_archive.deliver(sentinel2, frame, looks, surface)
         _products(products, valley, drawn)
         shares = _truth(truth, valley, drawn, scenes, looks)
-    return {"seed": seed, "isa_share": shares}
+    return {"seed": seed, "isa_fraction": shares}
 
 
 def _draw(jobs: list[Job]) -> list[Drawn]:

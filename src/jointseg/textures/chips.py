@@ -141,7 +141,7 @@ def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int
         "minx": float(ORIGIN_M[0] + APART_M * place + chip_m * number),
         "miny": float(ORIGIN_M[1]),
         "scene_id": entry["images"],
-        "isa_share": float((known == 1).mean()) if known.size else float("nan"),
+        "isa_fraction": float((known == 1).mean()) if known.size else float("nan"),
     } | {kind: f"{entry['name']}/{name}_{kind}.tif" for kind in KINDS}
 
 

@@ -14,7 +14,7 @@ MARGIN_PX = 6  # ground around the place, mirrored, so that its edges are seen t
 REACH_M = 5.0  # shifts of the dates along an axis
 REGISTERED_M = 0.05  # standard deviation of what registration does not find, benchmarks/registration.md
 GAIN = 0.012  # standard deviation of a date's gain by band
-# Noise of a pixel, reflectance: 0.0016 + 0.006 of the signal, as the rehearsal's.
+# Noise of a pixel, reflectance: 0.0016 + 0.006 of the signal, as the synthetic scene's.
 NOISE, NOISE_SHARE = 0.0016, 0.006
 # Sentinel-2's bands are narrower than, and lie beside, those of a camera; how much a band sees of each camera band.
 RESPONSE = np.array([[0.94, 0.06, 0.00], [0.05, 0.90, 0.05], [0.00, 0.08, 0.92]], np.float32)

@@ -20,7 +20,7 @@ _FOLDERS = (
     ("rgb", IMAGE, "Super-resolved, 1 m, {year}"),
     ("previews", IMAGE, "Super-resolved preview, 1 m, {year}"),
     ("isa", CLASSES, "Impervious surface, {year}"),
-    ("consistent", CLASSES, "Impervious surface, consistent years, {year}"),
+    ("temporal_consistency", CLASSES, "Impervious surface, consistent years, {year}"),
     ("sources/truth", CLASSES, "Truth, {year}"),
 )
 

@@ -80,7 +80,7 @@ def load(lineage: Lineage, place: Tile, year: int) -> TileMap:
 def _job_of_map(lineage: Lineage, place: Tile, year: int) -> Manifest:
     """The job that mapped a tile in a year."""
     wanted = {"year": str(year), "tile": place.id}
-    maps = [each for each in lineage.manifests.values() if each.rule == "isa"]
+    maps = [each for each in lineage.manifests.values() if each.rule == "predict"]
     for manifest in maps:
         if manifest.written["wildcards"] == wanted:
             return manifest

@@ -165,13 +165,15 @@ class Scenes:
         if self.lines:
             adjusted = [normalise.apply(layer, self.lines[scene.id]) for scene, layer in zip(self.listed, stack)]
             stack = np.stack(adjusted)
-        used, _ = in_season(clear, self.listed, max(self.params["min_clear"], 1))
+        used, _ = in_season(clear, self.listed, max(self.params["min_clear_observations"], 1))
         return Sight(stack, clear, used, [seen[number] for number in range(len(self.listed))])
 
     def combined(self, sight: Sight) -> np.ndarray:
         """The composite of what was seen, uint16 [bands + 1 to 3, rows, columns]."""
         params = self.params
-        return compositing.combine(sight.stack, sight.clear, self.listed, params["method"], params["min_clear"])
+        return compositing.combine(
+            sight.stack, sight.clear, self.listed, params["method"], params["min_clear_observations"]
+        )
 
     def looks(self, sight: Sight | None, taken: int | None) -> list[Look]:
         """Every scene of the list at one pixel.
@@ -223,7 +225,7 @@ class Scenes:
             return "edge", None, None
         if seen.clear[0, 0]:
             return "pass", None, None
-        found, drop = seen.classes, self.params["scl_drop"]
+        found, drop = seen.classes, self.params["scl_mask_classes"]
         assert found is not None  # without a mask, whatever holds data is clear
         middle = found.shape[0] // 2
         if found[middle, middle] in drop:

@@ -110,9 +110,9 @@ class CompositePixel:
     path: str
     sha256: str
     method: str
-    min_clear: int
-    scl_drop: list[int]
-    scl_buffer_m: float
+    min_clear_observations: int
+    scl_mask_classes: list[int]
+    mask_dilation_m: float
     values: dict[str, int]
     clear: int
     taken: str | None
@@ -148,9 +148,9 @@ def composite_pixel(known: TileMap, row: int, col: int) -> tuple[CompositePixel,
         path=known.composite_path.as_posix(),
         sha256=known.composite.outputs[0].sha256,
         method=params["method"],
-        min_clear=params["min_clear"],
-        scl_drop=params["scl_drop"],
-        scl_buffer_m=params["scl_buffer_m"],
+        min_clear_observations=params["min_clear_observations"],
+        scl_mask_classes=params["scl_mask_classes"],
+        mask_dilation_m=params["mask_dilation_m"],
         values={name: stored[name] for name in params["bands"]},
         clear=stored["clear"],
         taken=scenes.listed[taken - 1].id if taken else None,
@@ -187,8 +187,8 @@ def why_unknown(tile: Tile, corner: tuple[float, float, float, float], composite
         return "nothing that the manifests tell"
     return (
         f"none of the {len(composite.looks)} scenes was clear there"
-        if composite.min_clear <= 1
-        else (f"fewer than {composite.min_clear} of the {len(composite.looks)} scenes were clear there")
+        if composite.min_clear_observations <= 1
+        else (f"fewer than {composite.min_clear_observations} of the {len(composite.looks)} scenes were clear there")
     )
 
 

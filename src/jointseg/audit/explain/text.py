@@ -107,7 +107,7 @@ def _composite(console: Console, made: CompositePixel) -> None:
             "values": _values(made.values),
             "file": made.path,
             "sha256": made.sha256,
-            "clear is": f"no class of {made.scl_drop} nor within {made.scl_buffer_m:g} m of one; at least {made.min_clear}",
+            "clear is": f"no class of {made.scl_mask_classes} nor within {made.mask_dilation_m:g} m of one; at least {made.min_clear_observations}",
             "taken": made.taken,
             "checked": f"no: {made.unread}" if made.recomputed is None else again[made.recomputed],
             "reference": reference and f"{reference.path} ({_values(reference.values)})",

@@ -29,7 +29,7 @@ from jointseg.provenance.manifest import Manifest
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 
-RULE = "isa"
+RULE = "predict"
 BLOCK_M = 250
 DRAWS = 20  # to find a block with something known in it
 

@@ -16,8 +16,8 @@ def add(verbs: Verbs) -> None:
         run,
         "Measure the inference engine on a tile of a run, beside the networks alone.",
         "examples:\n"
-        "  jointseg bench inference examples/rehearsal/config.yaml              the networks that map\n"
-        "  jointseg bench inference examples/rehearsal/config.yaml --preset paper --of config.yaml --rounds 1\n"
+        "  jointseg bench inference examples/synthetic/config.yaml              the networks that map\n"
+        "  jointseg bench inference examples/synthetic/config.yaml --preset paper --of config.yaml --rounds 1\n"
         "  jointseg bench inference config.yaml --precision bf16 --threads 8\n\n"
         "The tile's composites must be there: run the config first, at least all_composites. Told are seconds\n"
         "and shares of the stages, km2 an hour, hours for the belt, peak memory, the device's measured roofs and\n"

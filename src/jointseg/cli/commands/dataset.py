@@ -14,7 +14,7 @@ def add(verbs: Verbs) -> None:
         "dataset",
         None,
         "Work with datasets of chips.",
-        "example:  jointseg dataset check results/rehearsal/dataset",
+        "example:  jointseg dataset check results/synthetic/dataset",
     )
     parser = verb(
         subverbs(dataset),

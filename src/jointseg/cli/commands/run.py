@@ -42,7 +42,7 @@ def add(verbs: Verbs) -> None:
         "nothing of it. One run at a time works in a results folder. The exit status is Snakemake's, or 3 when another run holds the folder. Snakemake's output is kept in logs/snakemake.log\n"
         "of the results folder.",
     )
-    parser.add_argument("config", type=Path, help="YAML config, such as examples/rehearsal/config.yaml")
+    parser.add_argument("config", type=Path, help="YAML config, such as examples/synthetic/config.yaml")
     parser.add_argument(
         "--cores", metavar="N", help=f"CPUs to use (default: what the profile says; all, {os.cpu_count()})"
     )

@@ -14,7 +14,7 @@ def add(verbs: Verbs) -> None:
         run,
         "Show composites, maps and products of a run in a browser: lay two over each other, click a pixel to explain it.",
         "examples:\n"
-        "  jointseg view results/rehearsal                     then open the address that it prints\n"
+        "  jointseg view results/synthetic                     then open the address that it prints\n"
         "  jointseg view config.yaml --port 8080\n"
         "  ssh -L 8000:127.0.0.1:8000 machine                  to look at another machine's, from yours\n\n"
         "Run it in the folder that the run was started in, as `jointseg audit explain`. It answers this machine alone\n"

@@ -16,7 +16,7 @@ def add(verbs: Verbs) -> None:
         "Tell how a run stands: what is done, what is running, what failed and why.",
         "examples:\n"
         "  jointseg status config.yaml                          the run of a config\n"
-        "  jointseg status results/rehearsal --watch 10         again every ten seconds, until it ends\n"
+        "  jointseg status results/synthetic --watch 10         again every ten seconds, until it ends\n"
         "  jointseg status config.yaml --html status.html       a page, which a browser reads again every 30 s\n"
         "  jointseg status config.yaml --json\n\n"
         "It reads what the run leaves in its results folder, from any machine that sees it, and holds up nothing.\n\n"

@@ -162,6 +162,6 @@ def _chip(folder: Folder, row: dict[str, Any], bands: tuple[str, ...]) -> tuple[
         {each.file: each.digest for each in files.values() if each.digest is not None},
         {kind: hashlib.sha256(pixels.tobytes()).hexdigest() for kind, pixels in pictures.items() if pixels.any()},
         {kind: sums(pixels) for kind, pixels in pictures.items()},
-        values.share_of(label) if label is not None else float(row.get("isa_share", "nan")),
+        values.share_of(label) if label is not None else float(row.get("isa_fraction", "nan")),
     )
     return (findings, chip.id), tale, sum(each.size for each in files.values())

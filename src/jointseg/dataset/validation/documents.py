@@ -96,9 +96,9 @@ def checksum(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
 @check(WHOLE, "statistics", "the statistics are not those of the data", _STEP)
 def statistics(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
     told = folder.documents.get(STATISTICS)
-    if told is None or not {"split", "isa_share"} <= set(folder.table):
+    if told is None or not {"split", "isa_fraction"} <= set(folder.table):
         return
-    table = folder.table.assign(isa_share=[tales[name].share for name in folder.table["sample_id"]])
+    table = folder.table.assign(isa_fraction=[tales[name].share for name in folder.table["sample_id"]])
     wanted = shares(table)
     train = [tales[name] for name in table["sample_id"][table["split"] == "train"]]
     for kind in ("lr", "hr"):

@@ -104,13 +104,13 @@ def label_unknown(chip: Chip) -> Iterator[Fault]:
 
 
 @check(CHIP, "isa-share", "the share of ISA in the index is not that of the label", "make the index again")
-def isa_share(chip: Chip) -> Iterator[Fault]:
-    label, told = chip.pixels("label"), chip.row.get("isa_share")
+def isa_fraction(chip: Chip) -> Iterator[Fault]:
+    label, told = chip.pixels("label"), chip.row.get("isa_fraction")
     if label is None or told is None:
         return
     share = share_of(label)
     if not (np.isnan(told) and np.isnan(share)) and not abs(told - share) <= SHARE_TOLERANCE:
-        yield Fault(chip.id, "index.parquet", f"isa_share {told:.6f}", f"{share:.6f}, as the label has it")
+        yield Fault(chip.id, "index.parquet", f"isa_fraction {told:.6f}", f"{share:.6f}, as the label has it")
 
 
 @check(CHIP, "fraction-range", "a fraction is above 10,000", "make the labels and the chips again")

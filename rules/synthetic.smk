@@ -1,6 +1,6 @@
-if C.rehearsal is not None:
+if C.synthetic is not None:
 
-    rule rehearsal:
+    rule synthetic:
         output:
             study_area=f"{R}/sources/study_area.gpkg",
             sentinel2=directory(f"{R}/sources/sentinel2"),
@@ -11,11 +11,11 @@ if C.rehearsal is not None:
             products=directory(f"{R}/sources/products"),
             elevation=f"{R}/sources/elevation.tif",
             truth=directory(f"{R}/sources/truth"),
-            manifest=manifest("rehearsal"),
+            manifest=manifest("synthetic"),
         log:
-            f"{R}/logs/rehearsal.log",
+            f"{R}/logs/synthetic.log",
         benchmark:
-            f"{R}/benchmarks/rehearsal.tsv"
+            f"{R}/benchmarks/synthetic.tsv"
         conda:
             "../envs/jointseg.yaml"
         threads: 2
@@ -23,28 +23,28 @@ if C.rehearsal is not None:
             mem_mb=more(8000),
             runtime=more(60),
         params:
-            world=C.rehearsal.model_dump() | {"years": C.years, "jilin_year": 2022},
+            world=C.synthetic.model_dump() | {"years": C.years, "jilin_year": 2022},
             seed=C.seed,
-            code=code("rehearsal"),
-            environment=packages("rehearsal"),
+            code=code("synthetic"),
+            environment=packages("synthetic"),
         message:
-            "Drawing the rehearsal valley and delivering it as the real sources would"
+            "Drawing the synthetic scene valley and delivering it as the real sources would"
         script:
             "step.py"
 
     if POINTS:
 
-        rule interpret:
+        rule label_points:
             input:
                 points=f"{R}/accuracy/change/points/{{city}}.csv",
-                truth=rules.rehearsal.output.truth,
+                truth=rules.synthetic.output.truth,
             output:
                 reference=f"{R}/accuracy/change/reference/{{city}}.csv",
-                manifest=manifest("interpret/{city}"),
+                manifest=manifest("label_points/{city}"),
             log:
-                f"{R}/logs/interpret/{{city}}.log",
+                f"{R}/logs/label_points/{{city}}.log",
             benchmark:
-                f"{R}/benchmarks/interpret/{{city}}.tsv"
+                f"{R}/benchmarks/label_points/{{city}}.tsv"
             conda:
                 "../envs/jointseg.yaml"
             threads: 1
@@ -54,8 +54,8 @@ if C.rehearsal is not None:
             params:
                 reach=lambda wildcards: C.study_area.city_reach[wildcards.city],
                 years=C.years,
-                code=code("interpret"),
-                environment=packages("interpret"),
+                code=code("label_points"),
+                environment=packages("label_points"),
             message:
                 "Looking at the points of change in {wildcards.city}"
             script:
