@@ -19,7 +19,7 @@ from jointseg.area.study_area import study_area
 from jointseg.area.tiles import grid
 from jointseg.audit.explain.chips import distances
 from jointseg.audit.explain.explainer import Explainer
-from jointseg.cli.commands import FINDINGS, OK, explain, subverbs
+from jointseg.cli.commands import FINDINGS, OK, add_subcommands, explain
 from jointseg.provenance.job_record import run_job
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
@@ -345,9 +345,9 @@ def test_a_missing_manifest_is_named(tiny, gone):
 
 def verb(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
-    explain.add(subverbs(parser))
+    explain.add(add_subcommands(parser))
     given = parser.parse_args(["explain", *map(str, arguments)])
-    return given.verb(given)
+    return given.handler(given)
 
 
 def test_the_verb_prints_text_json_and_a_figure(tiny, capsys):

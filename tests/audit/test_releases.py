@@ -14,8 +14,8 @@ from support.tampering import edit, told
 from jointseg.audit import merkle, releases, signature
 from jointseg.audit.signature import Signers
 from jointseg.audit.verify import audit
+from jointseg.cli.commands import add_subcommands, verify
 from jointseg.cli.commands import release as verb
-from jointseg.cli.commands import subverbs, verify
 from jointseg.provenance.manifest import is_sealed, sealed
 from jointseg.run import lock
 from jointseg.runtime.errors import DataError
@@ -60,11 +60,11 @@ def released(results: Path, key: Path | None = None, message: str = "") -> relea
 def call(*arguments: object) -> int:
     """The verbs `verify` and `release`."""
     parser = argparse.ArgumentParser()
-    verbs = subverbs(parser)
+    verbs = add_subcommands(parser)
     verb.add(verbs)
     verify.add(verbs)
     given = parser.parse_args(list(map(str, arguments)))
-    return given.verb(given)
+    return given.handler(given)
 
 
 @pytest.mark.parametrize("count", range(len(ROOTS)))

@@ -17,7 +17,7 @@ from support.tampering import edit, flip_many, told
 
 from jointseg.audit import hashing, releases
 from jointseg.audit.verify import PASS, audit
-from jointseg.cli.commands import subverbs
+from jointseg.cli.commands import add_subcommands
 from jointseg.cli.commands import verify as verb
 from jointseg.provenance.digest import Entry, tree_hash
 from jointseg.provenance.manifest import read, sealed
@@ -347,9 +347,9 @@ def test_a_pass_that_cannot_be_read_is_forgotten(results):
 def call(*arguments: str) -> int:
     """The verb, as `jointseg audit verify` calls it."""
     parser = argparse.ArgumentParser()
-    verb.add(subverbs(parser))
+    verb.add(add_subcommands(parser))
     given = parser.parse_args(["verify", *map(str, arguments)])
-    return given.verb(given)
+    return given.handler(given)
 
 
 def test_the_verb(results, capsys):

@@ -340,13 +340,13 @@ def test_what_snakemake_says_is_understood():
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "0s"), (59.4, "59s"), (60, "1m 00s"), (7620, "2h 07m")])
 def test_durations(seconds, said):
-    assert console.duration(seconds) == said
+    assert console.format_duration(seconds) == said
 
 
 def test_rates_and_time_left():
-    assert console.rate({"done": 20, "total": 100, "seconds": 10, "unit": "step"}) == "2 step/s, 40s left"
-    assert console.rate({"done": 1, "total": None, "seconds": 4, "unit": "window"}) == "4 s/window"
-    assert console.rate({"done": 0, "total": 5, "seconds": 4, "unit": "step"}) == ""
+    assert console.format_rate({"done": 20, "total": 100, "seconds": 10, "unit": "step"}) == "2 step/s, 40s left"
+    assert console.format_rate({"done": 1, "total": None, "seconds": 4, "unit": "window"}) == "4 s/window"
+    assert console.format_rate({"done": 0, "total": 5, "seconds": 4, "unit": "step"}) == ""
 
 
 def test_running_jobs_are_read_from_their_notes(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jointseg.cli.commands import run
-from jointseg.cli.main import _parser
+from jointseg.cli.main import build_parser
 from jointseg.run.steps import STEPS
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def test_a_wrong_key_is_seen(key: str, there: bool) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_commands_are_understood(page: Path, capsys: pytest.CaptureFixture) -> None:
-    parser = _parser()
+    parser = build_parser()
     for line in commands(page):
         words = shlex.split(line.partition(" > ")[0]) if line.startswith(("jointseg ", "snakemake ")) else []
         if not words:
@@ -129,7 +129,7 @@ def test_commands_are_understood(page: Path, capsys: pytest.CaptureFixture) -> N
             words.append("config.yaml")
         if words[0] == "jointseg":
             given, rest = parser.parse_known_args(words[1:])
-            assert not rest or given.verb is run.run, line
+            assert not rest or given.handler is run.run, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)

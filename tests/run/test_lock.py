@@ -46,7 +46,7 @@ def locks(tmp_path, monkeypatch):
 
 def cleared(results: Path = Path("results/a")) -> list[str]:
     with lock.hold(results, []) as held:
-        return [path.name for path in lock.clear_stale(held, results)]
+        return [path.name for path in lock.remove_stale_locks(held, results)]
 
 
 def test_locks_of_a_killed_run_are_cleared_in_its_folder_alone(locks):

@@ -25,7 +25,7 @@ BENCH = {
     "composite_bytes_per_km2": 60_000.0,
 }
 SERVER = {"kind": "earthengine", "project": "p"}
-ASSUMED = plan.Assumed(scenes=20, mb_s=50.0, devices=2)
+ASSUMED = plan.Assumptions(scenes=20, mb_s=50.0, devices=2)
 
 
 def config(**changed: Any) -> schema.Settings:
@@ -46,13 +46,13 @@ def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tiles_are_those_of_the_grid_and_nothing_is_kept(tmp_path: Path) -> None:
     wanted = config(results=str(tmp_path / "r"))
-    tiles = plan.tiles_of(wanted)
+    tiles = plan.run_tiles(wanted)
     assert tiles and all(tile["reaches"] == ["shore"] for tile in tiles)
     assert not (tmp_path / "r").exists()
     cut = tmp_path / "r/grid/tiles.geojson"
     cut.parent.mkdir(parents=True)
     cut.write_text(json.dumps({"features": [{"properties": tiles[0]}]}))
-    assert plan.tiles_of(wanted) == tiles[:1]
+    assert plan.run_tiles(wanted) == tiles[:1]
 
 
 def test_a_year_of_cities_maps_their_tiles_alone(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_requests_grow_with_scenes_and_tiles() -> None:
     tiles = [{"tile": f"18N_E{east:04d}_N4172", "cities": []} for east in (436, 438, 440)]
     (one,) = plan.plan(server, tiles[:1], ASSUMED, None)
     (three,) = plan.plan(server, tiles, ASSUMED, None)
-    (more,) = plan.plan(server, tiles, plan.Assumed(40, 50.0, 2), None)
+    (more,) = plan.plan(server, tiles, plan.Assumptions(40, 50.0, 2), None)
     assert one.requests > 0 and three.requests == 3 * one.requests
     assert more.bytes == 2 * three.bytes and more.compose_h == pytest.approx(2 * three.compose_h)
 
@@ -87,15 +87,18 @@ def test_the_bottleneck_is_what_takes_longest() -> None:
     tiles = [{"tile": "18N_E0436_N4172", "cities": []}]
     server = config(sentinel2__source=SERVER, sentinel2__level="L2A", sentinel2__dark_object_subtraction=False)
     years = plan.plan(server, tiles, ASSUMED, BENCH)
-    assert next(iter(plan.held_up(years, ASSUMED))) == "mapping"
-    slow = plan.Assumed(scenes=20, mb_s=0.01, devices=2)
-    assert next(iter(plan.held_up(years, slow))) == "retrieval"
-    assert plan.held_up(years, plan.Assumed(20, 50.0, 4))["mapping"] == plan.held_up(years, ASSUMED)["mapping"] / 2
+    assert next(iter(plan.hours_by_part(years, ASSUMED))) == "mapping"
+    slow = plan.Assumptions(scenes=20, mb_s=0.01, devices=2)
+    assert next(iter(plan.hours_by_part(years, slow))) == "retrieval"
+    assert (
+        plan.hours_by_part(years, plan.Assumptions(20, 50.0, 4))["mapping"]
+        == plan.hours_by_part(years, ASSUMED)["mapping"] / 2
+    )
 
 
 @pytest.mark.parametrize(("season", "cloud", "scenes"), [(["01-01", "12-31"], 100, 73), (["12-01", "02-28"], 50, 9)])
 def test_scenes_are_guessed_from_season_and_cloud(season: list[str], cloud: int, scenes: int) -> None:
-    assert plan.scenes_of(config(sentinel2__season=season, sentinel2__max_cloud_percent=cloud)) == scenes
+    assert plan.expected_scenes(config(sentinel2__season=season, sentinel2__max_cloud_percent=cloud)) == scenes
 
 
 def test_a_measurement_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jointseg.provenance.code_digest import SOURCE, code_digest
-from jointseg.run.snapshot import freeze
+from jointseg.run.snapshot import take_snapshot
 from jointseg.runtime.errors import DataError
 
 
@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_the_copy_is_the_code_and_stays_what_it_was(home: Path, tmp_path: Path) -> None:
-    frozen = freeze(home / "config.yaml", tmp_path / "r", home)
+    frozen = take_snapshot(home / "config.yaml", tmp_path / "r", home)
     assert code_digest("jointseg.area.tiles", frozen.source) == code_digest("jointseg.area.tiles", home / "src")
     (home / "src/jointseg/area/tiles.py").write_text("raise SystemExit\n")
     (home / "config.yaml").write_text("word: late\n")
@@ -54,13 +54,13 @@ def test_the_copy_is_the_code_and_stays_what_it_was(home: Path, tmp_path: Path) 
 
 
 def test_one_copy_is_kept_and_the_same_code_is_not_copied_again(home: Path, tmp_path: Path) -> None:
-    first = freeze(home / "config.yaml", tmp_path / "r", home)
+    first = take_snapshot(home / "config.yaml", tmp_path / "r", home)
     made = first.snakefile.stat()
-    assert freeze(home / "config.yaml", tmp_path / "r", home) == first
+    assert take_snapshot(home / "config.yaml", tmp_path / "r", home) == first
     assert first.snakefile.stat() == made
     assert not list(first.home.rglob("__pycache__"))
     (home / "config.yaml").write_text("word: late\n")
-    second = freeze(home / "config.yaml", tmp_path / "r", home)
+    second = take_snapshot(home / "config.yaml", tmp_path / "r", home)
     assert second.home != first.home and list(first.home.parent.iterdir()) == [second.home]
 
 
@@ -69,7 +69,7 @@ def test_the_copy_knows_its_commit(home: Path, tmp_path: Path) -> None:
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *arguments], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    frozen = freeze(home / "config.yaml", tmp_path / "r", home)
+    frozen = take_snapshot(home / "config.yaml", tmp_path / "r", home)
     asked = "import json; from jointseg.provenance import machine; print(json.dumps(machine.software()))"
     environment = os.environ | {"PYTHONPATH": str(frozen.source)}
     (home / "Snakefile").write_text("# edited since\n")
@@ -79,4 +79,4 @@ def test_the_copy_knows_its_commit(home: Path, tmp_path: Path) -> None:
 
 def test_without_a_workflow_there_is_nothing_to_freeze(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no Snakefile; run from a checkout of the repository, or give --snakefile"):
-        freeze(tmp_path / "config.yaml", tmp_path / "r", tmp_path)
+        take_snapshot(tmp_path / "config.yaml", tmp_path / "r", tmp_path)

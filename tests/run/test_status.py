@@ -111,7 +111,7 @@ def test_who_works_there_and_on_what(tmp_path: Path) -> None:
     assert job.share == 0.25 and 124 < job.seconds < 140 and job.told == "windows: 2 s/window, 30s left"
     assert found.made == {"growth": 1, "predict": 2}
     assert any(line.startswith("running  predict [tile=a]: 25 %, 2m") for line in status.lines(found))
-    assert status.read(results).state == "stopped" and lock.holder(results) is None
+    assert status.read(results).state == "stopped" and lock.read_holder(results) is None
 
 
 def test_a_folder_where_nobody_ran_and_one_that_is_not_there(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from jointseg.accuracy import figures
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
 from jointseg.viewer import layers, tiles
-from jointseg.viewer.server import serve
+from jointseg.viewer.server import create_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 WEST, NORTH = 660_000, 3_541_024
@@ -64,7 +64,7 @@ def write(path: Path, bands: np.ndarray, res_m: int, nodata: int | None) -> None
 
 @pytest.fixture(scope="module")
 def port(results: Path) -> Iterator[int]:
-    server = serve(results, "127.0.0.1", 0)
+    server = create_server(results, "127.0.0.1", 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_address[1]
     server.shutdown()
@@ -82,13 +82,13 @@ def get(port: int, address: str, host: str | None = None) -> tuple[int, str, byt
 
 
 def test_layers_are_found_with_their_years_and_zones(results: Path) -> None:
-    told = {each["id"]: each for each in layers.described(layers.layers(results))}
+    told = {each["id"]: each for each in layers.describe_layers(layers.find_layers(results))}
     assert list(told) == ["composites-2021-32650", "isa-2019-32650", "isa-2021-32650", "product-cover-2021-32650"]
     assert told["isa-2019-32650"]["explained"] and not told["composites-2021-32650"]["explained"]
     assert told["isa-2021-32650"]["bounds"] == [WEST, NORTH - 512, WEST + 512, NORTH]
     assert {each["zone"] for each in told.values()} == {"UTM 50N"}
     with pytest.raises(DataError, match="holds no raster that can be shown"):
-        layers.layers(results.parent)
+        layers.find_layers(results.parent)
 
 
 def picture(port: int, layer: str, level: int, x: int, y: int) -> np.ndarray:

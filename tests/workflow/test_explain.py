@@ -21,7 +21,7 @@ from jointseg.audit.explain.explainer import Explainer
 from jointseg.config.schema import read
 from jointseg.synthetic import acquisitions, sentinel2_archive
 from jointseg.synthetic.terrain import EPSG, ORIGIN_M, Frame
-from jointseg.viewer.server import serve
+from jointseg.viewer.server import create_server
 
 PIXELS, SECONDS = 100, 60
 BUFFER_PX = 4  # 40 m
@@ -157,7 +157,7 @@ def test_networks_chain_and_jobs(run):
 def test_the_viewer_explains_as_the_audit_does(run):
     _, results, told, _ = run
     (x, y, year), each = next(iter(told.items()))
-    server = serve(results, "127.0.0.1", 0)
+    server = create_server(results, "127.0.0.1", 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)

@@ -9,6 +9,8 @@ from jointseg.cli.commands import (
     IN_USE,
     OK,
     USAGE,
+    add_command,
+    add_subcommands,
     bench,
     config,
     dataset,
@@ -23,8 +25,6 @@ from jointseg.cli.commands import (
     run,
     serve,
     status,
-    subverbs,
-    verb,
     verify,
 )
 from jointseg.runtime.errors import DataError
@@ -32,13 +32,13 @@ from jointseg.runtime.errors import DataError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the verb and returns its exit status."""
-    parser = _parser()
+    parser = build_parser()
     given, rest = parser.parse_known_args(arguments)
-    if rest and given.verb is not run.run:
+    if rest and given.handler is not run.run:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     given.rest = rest
     try:
-        return given.verb(given)
+        return given.handler(given)
     except DataError as error:
         print(f"jointseg: {error}", file=sys.stderr)
         from jointseg.run.lock import InUseError
@@ -49,22 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jointseg",
         description="1-m impervious surface maps from 10-m Sentinel-2 imagery.",
         epilog="Start with:  jointseg run examples/synthetic/config.yaml",
     )
-    verbs = subverbs(parser)
+    verbs = add_subcommands(parser)
     run.add(verbs)
-    audit = verb(
+    audit = add_command(
         verbs,
         "audit",
         None,
         "Ask the manifests of a run: is it still what was made, from what, and can it be made again.",
         "",
     )
-    audits = subverbs(audit)
+    audits = add_subcommands(audit)
     for each in (verify, explain, outdated, diff, replay, prune):
         each.add(audits)
     status.add(verbs)
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     release.add(verbs)
     config.add(verbs)
     dataset.add(verbs)
-    verb(verbs, "version", _version, "Print the version.", "")
+    add_command(verbs, "version", _version, "Print the version.", "")
     return parser
 
 

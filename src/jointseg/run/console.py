@@ -51,7 +51,7 @@ class Flow:
         return words[marks[0] :][:12] if marks else words[-6:]
 
 
-def reader(width: int | None = None) -> Console:
+def text_console(width: int | None = None) -> Console:
     """The console for tables that people read: as wide as asked, else wide where the output goes to a file or a pipe."""
     console = Console(soft_wrap=True, highlight=False, markup=False, width=width)
     return (
@@ -59,7 +59,7 @@ def reader(width: int | None = None) -> Console:
     )
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as people write them: 42s, 3m 05s, 2h 07m."""
     whole = round(seconds)
     if whole < 60:
@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
-def rate(job: dict) -> str:
+def format_rate(job: dict) -> str:
     """Rate and time left of a running job, from its bar's state."""
     if not job.get("seconds") or not job.get("done"):
         return ""
@@ -77,7 +77,7 @@ def rate(job: dict) -> str:
     said = f"{speed:.3g} {job['unit']}/s" if speed >= 1 else f"{1 / speed:.3g} s/{job['unit']}"
     if job.get("total") is None:
         return said
-    return f"{said}, {duration(max(job['total'] - job['done'], 0) / speed)} left"
+    return f"{said}, {format_duration(max(job['total'] - job['done'], 0) / speed)} left"
 
 
 class Display:
@@ -126,7 +126,7 @@ class Display:
         flow = self.flow
         left = ""
         if flow.done:
-            left = duration((time.monotonic() - self.started) / flow.done * (flow.total - flow.done)) + " left"
+            left = format_duration((time.monotonic() - self.started) / flow.done * (flow.total - flow.done)) + " left"
         self._progress.update(self._all, completed=flow.done, total=flow.total or None, rate=left)
         jobs = job_status.running(self.folder)
         for name in self._bars.keys() - jobs.keys():
@@ -140,12 +140,12 @@ class Display:
                 description=f"  {what}",
                 completed=job.get("done", 0),
                 total=job.get("total"),
-                rate=rate(job),
+                rate=format_rate(job),
             )
 
     def conclude(self, status: int, log: Path) -> None:
         """The last lines: what was made, or why not and where to read more."""
-        took = duration(time.monotonic() - self.started)
+        took = format_duration(time.monotonic() - self.started)
         flow = self.flow
         if status == 0:
             said = "nothing to do: everything is up to date" if flow.idle else f"{flow.done} of {flow.total} jobs done"

@@ -26,7 +26,7 @@ class InUseError(DataError):
 
 
 @dataclass
-class Held:
+class RunLock:
     """A lock that is held.
 
     Attributes:
@@ -52,7 +52,7 @@ class Held:
 
 
 @contextmanager
-def hold(results: Path, command: list[str]) -> Iterator[Held]:
+def hold(results: Path, command: list[str]) -> Iterator[RunLock]:
     """Holds the lock of a results folder. Raises InUseError naming the run that holds it."""
     path = results / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def hold(results: Path, command: list[str]) -> Iterator[Held]:
             "command": command,
         }
         _replace(descriptor, json.dumps(own) + "\n")
-        held = Held(descriptor, killed, fresh)
+        held = RunLock(descriptor, killed, fresh)
         yield held
         if not held.broken:
             _replace(descriptor, "")
@@ -81,7 +81,7 @@ def hold(results: Path, command: list[str]) -> Iterator[Held]:
         os.close(descriptor)
 
 
-def holder(results: Path) -> dict[str, Any] | None:
+def read_holder(results: Path) -> dict[str, Any] | None:
     """What the run that holds a results folder says of itself (pid, host, started, command); None when nobody holds it."""
     try:
         descriptor = os.open(results / NAME, os.O_RDONLY | os.O_CLOEXEC)
@@ -96,7 +96,7 @@ def holder(results: Path) -> dict[str, Any] | None:
     return None
 
 
-def clear_stale(held: Held, results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
+def remove_stale_locks(held: RunLock, results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
     """Removes the locks that a killed Snakemake left on files of this results folder, and returns them.
 
     They are stale when the last run was killed; also when its whole folder has been removed since, unless a

@@ -23,7 +23,7 @@ SCENE_CODES = {"L2A": "SCL", "L1C": "CS"}  # masks that Earth Engine gives; a ST
 
 
 @dataclass(frozen=True)
-class Assumed:
+class Assumptions:
     """What a plan takes for granted.
 
     Attributes:
@@ -38,7 +38,7 @@ class Assumed:
 
 
 @dataclass(frozen=True)
-class Year:
+class YearPlan:
     """One year of a plan."""
 
     year: int
@@ -55,7 +55,7 @@ class Year:
     """Bytes of composites and maps; None without a measurement."""
 
 
-def scenes_of(config: Settings) -> int:
+def expected_scenes(config: Settings) -> int:
     """Scenes that a tile's composite is made of, where none are listed yet: one every five days of the season, and of
     these the share that the allowed cloud leaves if all degrees of cloud were as likely.
     """
@@ -68,7 +68,7 @@ def scenes_of(config: Settings) -> int:
     return max(1, round(days / REVISIT_DAYS * config.sentinel2.max_cloud_percent / 100))
 
 
-def tiles_of(config: Settings) -> list[dict[str, Any]]:
+def run_tiles(config: Settings) -> list[dict[str, Any]]:
     """The tiles of a run, each with its id, reaches and cities: as they were cut, or cut here without keeping them."""
     path = Path(config.results) / "grid" / "tiles.geojson"
     with tempfile.TemporaryDirectory(prefix="jointseg-plan-") as folder:
@@ -95,8 +95,8 @@ def measurement(records: Sequence[dict[str, Any]], name: str | None, path: Path)
 
 
 def plan(
-    config: Settings, tiles: Sequence[dict[str, Any]], assumed: Assumed, bench: dict[str, Any] | None
-) -> list[Year]:
+    config: Settings, tiles: Sequence[dict[str, Any]], assumed: Assumptions, bench: dict[str, Any] | None
+) -> list[YearPlan]:
     """What each year of a run takes.
 
     Args:
@@ -111,7 +111,7 @@ def plan(
         km2 = len(mapped) * config.tile_km**2
         wanted = _asked(config, year, mapped, assumed.scenes)
         told.append(
-            Year(
+            YearPlan(
                 year=year,
                 tiles=len(mapped),
                 km2=km2,
@@ -150,7 +150,7 @@ def _asked(config: Settings, year: int, tiles: Sequence[str], scenes: int) -> As
     return one * len(tiles)
 
 
-def held_up(years: Sequence[Year], assumed: Assumed) -> dict[str, float]:
+def hours_by_part(years: Sequence[YearPlan], assumed: Assumptions) -> dict[str, float]:
     """Hours of each part that takes time, over all years, the longest first."""
     hours = {
         "retrieval": sum(year.bytes for year in years) / (assumed.mb_s * 1e6) / 3600,
@@ -161,7 +161,7 @@ def held_up(years: Sequence[Year], assumed: Assumed) -> dict[str, float]:
     return dict(sorted(hours.items(), key=lambda each: -each[1]))
 
 
-def peak_disk(config: Settings, years: Sequence[Year], assumed: Assumed) -> int | None:
+def peak_disk(config: Settings, years: Sequence[YearPlan], assumed: Assumptions) -> int | None:
     """Bytes on disk at most: what is made, and what the jobs under way keep beside it until their tile is whole.
 
     Answers of the server of as many tiles as may ask at a time (PROFILE_REQUESTS over `sentinel2.parallel_requests`), and the
@@ -175,7 +175,9 @@ def peak_disk(config: Settings, years: Sequence[Year], assumed: Assumed) -> int 
     return round(sum(year.disk or 0 for year in years) + asking * a_tile + assumed.devices * rows)
 
 
-def as_json(config: Settings, years: Sequence[Year], assumed: Assumed, bench: dict[str, Any] | None) -> dict[str, Any]:
+def as_json(
+    config: Settings, years: Sequence[YearPlan], assumed: Assumptions, bench: dict[str, Any] | None
+) -> dict[str, Any]:
     """Everything of a plan."""
     return {
         "title": config.title,
@@ -183,6 +185,6 @@ def as_json(config: Settings, years: Sequence[Year], assumed: Assumed, bench: di
         "measured": {name: bench[name] for name in ("name", "device", "threads", "precision")} if bench else None,
         "overlap": (config.inference.window_m / config.inference.stride_m) ** 2,
         "years": [asdict(year) for year in years],
-        "hours": held_up(years, assumed),
+        "hours": hours_by_part(years, assumed),
         "peak_disk": peak_disk(config, years, assumed),
     }

@@ -20,7 +20,7 @@ DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Snapshot:
     """The copy of one run: a folder like the repository, with the config of the run."""
 
     home: Path
@@ -38,7 +38,7 @@ class Frozen:
         return self.home / "src"
 
 
-def freeze(config: Path, results: Path, home: Path | None = None) -> Frozen:
+def take_snapshot(config: Path, results: Path, home: Path | None = None) -> Snapshot:
     """Copies what a run is made by into its results folder, named by its digest, and removes the copies of earlier runs.
 
     Call it only where no other run works in the results folder (see `jointseg.run.lock`).
@@ -70,7 +70,7 @@ def freeze(config: Path, results: Path, home: Path | None = None) -> Frozen:
     for other in kept.parent.iterdir():
         if other != kept:
             remove_path(other)
-    return Frozen(kept)
+    return Snapshot(kept)
 
 
 def _files(home: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.run import lock
-from jointseg.run.console import duration, rate
+from jointseg.run.console import format_duration, format_rate
 from jointseg.runtime import job_status, templates
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
@@ -79,7 +79,7 @@ def read(results: Path) -> Status:
     """
     if not results.is_dir():
         raise DataError(f"{results} is not a results folder; give that of a run, or its config")
-    status = Status(str(results), holder=lock.holder(results))
+    status = Status(str(results), holder=lock.read_holder(results))
     heard = _Heard()
     for line in _last_run(results / LOG):
         heard.take(line)
@@ -178,7 +178,7 @@ def _made(manifests: Path) -> dict[str, int]:
 
 def _running(job: dict[str, Any]) -> Running:
     share = job["done"] / job["total"] if job.get("total") else None
-    what = f"{job['what']}: {rate(job)}".removesuffix(": ") if "what" in job else ""
+    what = f"{job['what']}: {format_rate(job)}".removesuffix(": ") if "what" in job else ""
     return Running(job["job"], time.time() - job["started"], what, share)
 
 
@@ -202,7 +202,7 @@ def lines(status: Status) -> list[str]:
     out += [f"waiting  on the cluster: job {job}" for job in status.waiting]
     for job in status.running:
         share = f"{100 * job.share:.0f} %, " if job.share is not None else ""
-        out.append(f"running  {job.job}: {share}{duration(job.seconds)}{f', {job.told}' if job.told else ''}")
+        out.append(f"running  {job.job}: {share}{format_duration(job.seconds)}{f', {job.told}' if job.told else ''}")
     for rule, (done, total) in status.rules.items():
         if done < total:
             out.append(f"to do    {rule}: {total - done} of {total}")
@@ -212,6 +212,6 @@ def lines(status: Status) -> list[str]:
 def save_page(status: Status, path: Path) -> None:
     """Writes the status as one self-contained HTML page."""
     share = {rule: round(100 * done / total) if total else 0 for rule, (done, total) in status.rules.items()}
-    words = {"status": status, "headline": lines(status)[0], "share": share, "duration": duration}
+    words = {"status": status, "headline": lines(status)[0], "share": share, "duration": format_duration}
     with atomic_write(path) as part:
         part.write_text(templates.render(PAGE, words), encoding="utf-8")

@@ -60,7 +60,7 @@ class Layer:
         ]
 
 
-def layers(results: Path) -> list[Layer]:
+def find_layers(results: Path) -> list[Layer]:
     """Every layer of a results folder, by zone, in the order they are offered.
 
     Raises DataError when there is none.
@@ -110,7 +110,7 @@ def _products(results: Path, others: list[Layer]) -> list[Layer]:
     return found
 
 
-def described(found: list[Layer]) -> list[dict[str, object]]:
+def describe_layers(found: list[Layer]) -> list[dict[str, object]]:
     """What the page needs to know of the layers."""
     return [
         {
@@ -126,7 +126,7 @@ def described(found: list[Layer]) -> list[dict[str, object]]:
     ]
 
 
-def lonlat(epsg: int, x: float, y: float) -> tuple[float, float]:
+def to_lonlat(epsg: int, x: float, y: float) -> tuple[float, float]:
     """Degrees of a place in a zone."""
     lon, lat = grid.transformer(f"EPSG:{epsg}", "EPSG:4326").transform(x, y)
     return float(lon), float(lat)

@@ -26,12 +26,12 @@ _TILE = re.compile(r"/tile/(?P<layer>[A-Za-z0-9-]{1,80})/(?P<level>\d{1,2})/(?P<
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:"
 
 
-def serve(results: Path, host: str, port: int) -> ThreadingHTTPServer:
+def create_server(results: Path, host: str, port: int) -> ThreadingHTTPServer:
     """A server that is ready to run; port 0 takes a free one.
 
     Raises DataError when there is nothing to show, or the port is taken.
     """
-    found = layers.layers(results)
+    found = layers.find_layers(results)
     handler = partial(_Handler, results=results, host=host, found={layer.id: layer for layer in found})
     try:
         return ThreadingHTTPServer((host, port), handler)
@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.host not in LOOPBACK or name in LOOPBACK
 
     def _page(self) -> bytes:
-        told = json.dumps(layers.described(list(self.found.values()))).replace("<", "\\u003c")
+        told = json.dumps(layers.describe_layers(list(self.found.values()))).replace("<", "\\u003c")
         return templates.render(PAGE, {"title": self.results.name, "layers": told, "side": tiles.SIDE_PX}).encode()
 
     def _tile(self, asked: re.Match[str]) -> None:
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         if level not in tiles.LEVELS:
             self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there is no such level\n")
             return
-        content = tiles.png(self.found[asked["layer"]], level, int(asked["col"]), int(asked["row"]))
+        content = tiles.render_tile(self.found[asked["layer"]], level, int(asked["col"]), int(asked["row"]))
         if content is None:
             self._answer(HTTPStatus.NO_CONTENT, "image/png", b"")
         else:
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         if epsg not in {layer.epsg for layer in self.found.values()}:
             raise DataError(f"there is no layer in EPSG:{epsg}")
         console = Console(file=io.StringIO(), width=WIDE, highlight=False, markup=False, no_color=True)
-        tell(Explainer(self.results).at(*layers.lonlat(epsg, x, y), year), console)
+        tell(Explainer(self.results).at(*layers.to_lonlat(epsg, x, y), year), console)
         self._answer(HTTPStatus.OK, "text/plain; charset=utf-8", console.file.getvalue().encode())  # type: ignore[attr-defined]
 
     def _answer(self, status: HTTPStatus, media_type: str, content: bytes) -> None:

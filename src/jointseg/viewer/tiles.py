@@ -23,21 +23,21 @@ _limits: dict[str, np.ndarray] = {}
 _choosing = threading.Lock()
 
 
-def bounds_of(level: int, col: int, row: int) -> raster_io.Bounds:
+def tile_bounds(level: int, col: int, row: int) -> raster_io.Bounds:
     """Metres of a picture: columns eastwards and rows northwards from the zone's origin, 2^level metres a pixel."""
     side = SIDE_PX * 2**level
     return col * side, row * side, (col + 1) * side, (row + 1) * side
 
 
-def png(layer: Layer, level: int, col: int, row: int) -> bytes | None:
+def render_tile(layer: Layer, level: int, col: int, row: int) -> bytes | None:
     """A picture of a layer with transparency where no file lies; None where that is everywhere."""
-    bounds = bounds_of(level, col, row)
+    bounds = tile_bounds(level, col, row)
     near = layer.near(bounds)
     if not near:
         return None
     if layer.kind == IMAGE:
         dn = joined(near, bounds, (SIDE_PX, SIDE_PX), (1, 2, 3), 0, Resampling.average, "uint16")
-        rgb, seen = stretch(dn, limits(layer))[0], (dn > 0).any(axis=0)
+        rgb, seen = stretch(dn, stretch_limits(layer))[0], (dn > 0).any(axis=0)
     else:
         finer = _FINER if level > 0 else 1
         classes = _classes(layer, bounds, SIDE_PX * finer)
@@ -61,7 +61,7 @@ def _classes(layer: Layer, bounds: raster_io.Bounds, side: int) -> np.ndarray:
     return joined(layer.near(bounds), bounds, (side, side), (1,), _OUTSIDE, Resampling.nearest, "uint8")[0]
 
 
-def limits(layer: Layer) -> np.ndarray:
+def stretch_limits(layer: Layer) -> np.ndarray:
     """The stretch of an image layer: one for all of its pictures, by its first and last percentile."""
     with _choosing:
         if layer.id not in _limits:

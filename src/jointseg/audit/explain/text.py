@@ -12,7 +12,7 @@ from jointseg.audit.explain.explainer import Explanation
 from jointseg.audit.explain.jobs import Job
 from jointseg.audit.explain.networks import Checkpoint
 from jointseg.audit.explain.pixel import CompositePixel
-from jointseg.run.console import reader
+from jointseg.run.console import text_console
 
 HASH_DIGITS = 12
 # Product names and paths stay in one piece, so that they can be searched for and copied.
@@ -23,7 +23,7 @@ MANY_JOBS = 30
 
 def tell(told: Explanation, console: Console | None = None) -> None:
     """Prints an explanation for people."""
-    console = console or reader(WIDE)
+    console = console or text_console(WIDE)
     _pixel(console, told)
     _windows(console, told)
     _composite(console, told.composite)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Verbs = Any  # what argparse's add_subparsers returns
+Subparsers = Any  # what argparse's add_subparsers returns
 OK, FINDINGS, USAGE, IN_USE = 0, 1, 2, 3
 
 
-def verb(
-    verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int] | None, about: str, epilog: str
+def add_command(
+    verbs: Subparsers, name: str, run: Callable[[argparse.Namespace], int] | None, about: str, epilog: str
 ) -> argparse.ArgumentParser:
     """Adds a verb: a line on what it does, and examples and exit statuses below its options."""
     parser = verbs.add_parser(
@@ -24,16 +24,16 @@ def verb(
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(verb=run)
+    parser.set_defaults(handler=run)
     return parser
 
 
-def subverbs(parser: argparse.ArgumentParser) -> Verbs:
+def add_subcommands(parser: argparse.ArgumentParser) -> Subparsers:
     """Room for verbs below a verb."""
     return parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
 
-def results_of(run: Path) -> Path:
+def results_folder(run: Path) -> Path:
     """The results folder of a run that is named by it or by its config."""
     from jointseg.config import schema
 

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from jointseg.cli.commands import OK, Verbs, positive, subverbs, verb
+from jointseg.cli.commands import OK, Subparsers, add_command, add_subcommands, positive
 
 PAGE = Path("benchmarks/inference.md")
 
 
-def add(verbs: Verbs) -> None:
-    benches = subverbs(verb(verbs, "bench", None, "Measure a part of the flow on this machine.", ""))
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    benches = add_subcommands(add_command(verbs, "bench", None, "Measure a part of the flow on this machine.", ""))
+    parser = add_command(
         benches,
         "inference",
         run,
@@ -44,9 +44,9 @@ def run(given: argparse.Namespace) -> int:
 
     from jointseg.config import schema
     from jointseg.inference import benchmark, benchmark_page
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    config, console = schema.read(given.config), reader()
+    config, console = schema.read(given.config), text_console()
     benchmark_page.read(given.out.with_suffix(".json"))
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as folder:
         presets = schema.read(given.of) if given.of else config

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from jointseg.cli.commands import OK, Verbs, subverbs, verb
+from jointseg.cli.commands import OK, Subparsers, add_command, add_subcommands
 
 
-def add(verbs: Verbs) -> None:
-    schema = verb(
+def add(verbs: Subparsers) -> None:
+    schema = add_command(
         verbs,
         "schema",
         print_schema,
@@ -17,9 +17,9 @@ def add(verbs: Verbs) -> None:
         "  jointseg schema --markdown               the same as a table",
     )
     schema.add_argument("--markdown", action="store_true", help="a table for reading")
-    config = verb(verbs, "config", None, "Work with configs.", "example:  jointseg config check config.yaml")
+    config = add_command(verbs, "config", None, "Work with configs.", "example:  jointseg config check config.yaml")
     about = "Name every key of a config that is wrong, and what is allowed."
-    checking = verb(subverbs(config), "check", check, about, "exit status: 0 valid, 2 not")
+    checking = add_command(add_subcommands(config), "check", check, about, "exit status: 0 valid, 2 not")
     checking.add_argument("config", type=Path)
 
 

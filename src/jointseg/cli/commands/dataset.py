@@ -5,19 +5,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, positive, subverbs, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, add_subcommands, positive
 
 
-def add(verbs: Verbs) -> None:
-    dataset = verb(
+def add(verbs: Subparsers) -> None:
+    dataset = add_command(
         verbs,
         "dataset",
         None,
         "Work with datasets of chips.",
         "example:  jointseg dataset check results/synthetic/dataset",
     )
-    parser = verb(
-        subverbs(dataset),
+    parser = add_command(
+        add_subcommands(dataset),
         "check",
         run,
         "Check a dataset against the contract and name every fault: chip, file, what it is, what it should be, and what "
@@ -49,15 +49,15 @@ def run(given: argparse.Namespace) -> int:
         return OK
     if given.folder is None:
         raise DataError("give the folder of a dataset, such as results/NAME/dataset, or --list")
-    report = checked(given.folder, given.workers)
+    report = check_dataset(given.folder, given.workers)
     if given.json:
         print(json.dumps(report.as_json(), indent=1, sort_keys=True))
     else:
-        tell(report)
+        print_report(report)
     return FINDINGS if report.findings else OK
 
 
-def checked(folder: Path, workers: int | None = None) -> Any:
+def check_dataset(folder: Path, workers: int | None = None) -> Any:
     """The report on a folder, with a bar on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -75,15 +75,15 @@ def checked(folder: Path, workers: int | None = None) -> Any:
         )
 
 
-def tell(report: Any) -> None:
+def print_report(report: Any) -> None:
     """Prints a report for people."""
     from rich.table import Table
     from rich.text import Text
 
     from jointseg.dataset.validation.check import CHECKS
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     if report.findings:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("check", "chip", "file", "is", "should be"):
@@ -107,11 +107,11 @@ def _tell_checks() -> None:
     from rich.table import Table
 
     from jointseg.dataset.validation.check import CHECKS
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("theme", "check", "what it says", "what to do"):
         table.add_column(column, overflow="fold")
     for name, each in CHECKS.items():
         table.add_row(each.theme, name, each.about, each.remedy)
-    reader().print(table)
+    text_console().print(table)

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command
 
 FILES_TOLD, JOBS_TOLD = 5, 3
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "diff",
         run,
@@ -60,9 +60,9 @@ def _tell(report: Any) -> None:
     """Prints a comparison for people: first where the runs part, then what came of it."""
 
     from jointseg.audit.diff.causes import KINDS
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     if report.jobs:
         kinds = _partings(console, report)
         console.print()

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import OK, Verbs, verb
+from jointseg.cli.commands import OK, Subparsers, add_command
 
 HOW_MANY = 5  # tiles named without --json
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "requests",
         run,
@@ -54,9 +54,9 @@ def _tell(years: list[Any]) -> None:
     """Prints a table by year for people, and what it leaves open."""
     from rich.table import Table
 
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("year", "tiles", "listed", "composites made", "scenes", "requests", "GB", "pieces kept"):
         table.add_column(column, justify="right")

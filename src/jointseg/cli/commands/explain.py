@@ -4,12 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command
 from jointseg.runtime.errors import DataError
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "explain",
         run,

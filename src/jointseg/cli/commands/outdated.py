@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "stale",
         run,
@@ -43,9 +43,9 @@ def _tell(plan: Any, every: bool) -> None:
     from rich.table import Table
 
     from jointseg.audit.outdated import place
-    from jointseg.run.console import duration, reader
+    from jointseg.run.console import format_duration, text_console
 
-    console = reader()
+    console = text_console()
     if not plan.jobs:
         console.print("nothing is stale: a run would make nothing")
         return
@@ -68,7 +68,7 @@ def _tell(plan: Any, every: bool) -> None:
         for column in ("job", "follows", "took"):
             listed.add_column(column, overflow="fold")
         for job in plan.jobs:
-            took = duration(job.seconds) if job.seconds is not None else "never ran"
+            took = format_duration(job.seconds) if job.seconds is not None else "never ran"
             listed.add_row(job.name, ", ".join(job.follows[:3]) + (" ..." if len(job.follows) > 3 else ""), took)
         console.print(listed)
         console.print()
@@ -77,7 +77,7 @@ def _tell(plan: Any, every: bool) -> None:
         rules[job.rule] = rules.get(job.rule, 0) + 1
     console.print(f"{len(plan.jobs)} jobs would run: " + ", ".join(f"{count} {rule}" for rule, count in rules.items()))
     for device, hours in plan.hours().items():
-        console.print(f"they last took {duration(3600 * hours)} on {device}")
+        console.print(f"they last took {format_duration(3600 * hours)} on {device}")
     if plan.unmeasured():
         console.print(f"{plan.unmeasured()} of them never ran: what they take is not known")
     if plan.open:

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import OK, Verbs, positive, verb
+from jointseg.cli.commands import OK, Subparsers, add_command, positive
 from jointseg.cli.commands.bench import PAGE
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "plan",
         run,
@@ -45,8 +45,8 @@ def run(given: argparse.Namespace) -> int:
 
     config = schema.read(given.config)
     bench = plan.measurement(benchmark_page.read(given.bench), given.networks, given.bench)
-    assumed = plan.Assumed(given.scenes or plan.scenes_of(config), given.mb_s, given.devices)
-    years = plan.plan(config, plan.tiles_of(config), assumed, bench)
+    assumed = plan.Assumptions(given.scenes or plan.expected_scenes(config), given.mb_s, given.devices)
+    years = plan.plan(config, plan.run_tiles(config), assumed, bench)
     if given.json:
         print(json.dumps(plan.as_json(config, years, assumed, bench), indent=1))
     else:
@@ -58,9 +58,9 @@ def _tell(config: Any, years: list[Any], assumed: Any, bench: dict[str, Any] | N
     from rich.table import Table
 
     from jointseg.run import plan
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     heads = ("year", "tiles", "km2", "jobs", "requests", "TB asked for", "composing, h", "mapping, h", "disk, TB")
     for column in heads:
@@ -97,6 +97,6 @@ def _tell(config: Any, years: list[Any], assumed: Any, bench: dict[str, Any] | N
             f"disk: {made / 1e12:.3f} TB of composites and maps, {peak / 1e12:.3f} TB at most while tiles are under way; after"
             " the run, jointseg audit prune tells what may go"
         )
-    hours = plan.held_up(years, assumed)
+    hours = plan.hours_by_part(years, assumed)
     console.print("hours: " + ", ".join(f"{part} {hour:,.1f}" for part, hour in hours.items()))
     console.print(f"the bottleneck is {next(iter(hours))}")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command
 
 AGAIN = (
     "`jointseg run` makes deleted files again when a job needs them, and the chips in any case, with all that follows "
@@ -13,8 +13,8 @@ AGAIN = (
 )
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "prune",
         run,
@@ -72,9 +72,9 @@ def _tell(kinds: list[Any], done: Any) -> None:
     from rich.table import Table
 
     from jointseg.audit.prune import NAME
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     if not kinds:
         console.print("nothing to delete")
         return

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command
 from jointseg.cli.commands.verify import STOPPED
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "release",
         run,
@@ -35,13 +35,13 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from jointseg.audit import releases, signature
-    from jointseg.cli.commands.verify import audited, tell
+    from jointseg.cli.commands.verify import audit_results, print_report
 
     releases.refuse_if_in_use(given.results)
     if given.key:
         signature.fingerprint(given.key)  # before an hour of hashing, not after it
     try:
-        report = audited(given.results)
+        report = audit_results(given.results)
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was released", file=sys.stderr)
         return STOPPED
@@ -51,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
         if given.json:
             print(json.dumps({**report.as_json(), "released": None}, indent=1, sort_keys=True))
         else:
-            tell(report)
+            print_report(report)
         print("nothing was released", file=sys.stderr)
         return FINDINGS
     written = releases.write(given.results, report.hashes, given.message, given.key)
@@ -64,9 +64,9 @@ def run(given: argparse.Namespace) -> int:
 
 def _tell(written: dict[str, Any], report: Any) -> None:
     """Prints a new release for people."""
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     since = written["since"]
     console.print(f"{written['file']}: {report.manifests} manifests, {report.files} files, {report.bytes / 1e9:.2f} GB")
     console.print(f"root    {written['root']}\nsha256  {written['sha256']}")

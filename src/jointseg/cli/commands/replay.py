@@ -7,14 +7,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, positive, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, positive
 
 SAMPLE = 5
 TOLD = 6
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "replay",
         run,
@@ -112,9 +112,9 @@ def _tell(found: list[Any], seed: int, kept: Path | None) -> None:
     from rich.table import Table
 
     from jointseg.audit.replay.sample import OUTCOMES, Replay, as_json
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("job", "outcome", "what", "seconds", "how", "other than recorded"):
         table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import Verbs, verb
+from jointseg.cli.commands import Subparsers, add_command
 from jointseg.runtime.errors import DataError
 
 POLL_SECONDS = 0.2
@@ -25,8 +25,8 @@ TALK_ONLY = {
 }
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "run",
         run,
@@ -70,18 +70,18 @@ def run(given: argparse.Namespace) -> int:
 
     from jointseg.run import lock
     from jointseg.run.console import Display
-    from jointseg.run.snapshot import freeze
+    from jointseg.run.snapshot import take_snapshot
     from jointseg.runtime import job_status
 
     folder = results / job_status.PLACE
     log = results / "logs" / "snakemake.log"
     with lock.hold(results, ["jointseg", "run", str(given.config), *given.rest]) as held:
-        lock.clear_stale(held, results)
+        lock.remove_stale_locks(held, results)
         job_status.clear(folder)
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, job_status.FOLDER: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
         if given.snakefile is None:
-            frozen = freeze(given.config, results)
+            frozen = take_snapshot(given.config, results)
             command = _command(given, frozen.config, frozen.snakefile, frozen.home)
             before = os.environ.get("PYTHONPATH")
             environment["PYTHONPATH"] = os.pathsep.join([str(frozen.source.absolute()), *([before] if before else [])])

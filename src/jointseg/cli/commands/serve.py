@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from jointseg.cli.commands import OK, Verbs, results_of, verb
+from jointseg.cli.commands import OK, Subparsers, add_command, results_folder
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "view",
         run,
@@ -30,10 +30,10 @@ def add(verbs: Verbs) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from jointseg.viewer.server import LOOPBACK, serve
+    from jointseg.viewer.server import LOOPBACK, create_server
 
-    results = results_of(given.run)
-    server = serve(results, given.host, given.port)
+    results = results_folder(given.run)
+    server = create_server(results, given.host, given.port)
     if given.host not in LOOPBACK:
         print(f"jointseg: everybody who reaches {given.host} can see the maps of {results}", file=sys.stderr)
     print(f"http://{given.host}:{server.server_address[1]}/   Ctrl-C ends it", flush=True)

@@ -5,11 +5,11 @@ import json
 import time
 from pathlib import Path
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, positive, results_of, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, positive, results_folder
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "status",
         run,
@@ -30,9 +30,9 @@ def add(verbs: Verbs) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from jointseg.run import status
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    results = results_of(given.run)
+    results = results_folder(given.run)
     while True:
         told = status.read(results)
         if given.html:
@@ -40,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
         if given.json:
             print(json.dumps(told.as_json(), indent=1), flush=True)
         else:
-            console = reader()
+            console = text_console()
             if given.watch and console.is_terminal:
                 console.clear()
             for line in status.lines(told):

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Verbs, positive, verb
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, positive
 from jointseg.runtime.errors import DataError
 
 CONFIG = Path("config.yaml")
 STOPPED = 128 + signal.SIGINT
 
 
-def add(verbs: Verbs) -> None:
-    parser = verb(
+def add(verbs: Subparsers) -> None:
+    parser = add_command(
         verbs,
         "verify",
         run,
@@ -62,18 +62,18 @@ def run(given: argparse.Namespace) -> int:
     signers = Signers(given.allowed_signers, given.signer) if given.allowed_signers else None
     results = given.results or _results(CONFIG)
     try:
-        report = audited(results, given.workers, given.resume, signers, given.root)
+        report = audit_results(results, given.workers, given.resume, signers, given.root)
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: jointseg audit verify {results} --resume", file=sys.stderr)
         return STOPPED
     if given.json:
         print(json.dumps(report.as_json(), indent=1, sort_keys=True))
     else:
-        tell(report)
+        print_report(report)
     return FINDINGS if report.findings else OK
 
 
-def audited(
+def audit_results(
     results: Path, workers: int | None = None, resume: bool = False, signers: Any = None, root: str | None = None
 ) -> Any:
     """The report of an audit, with a bar on standard error. Raises KeyboardInterrupt when told to stop."""
@@ -96,15 +96,15 @@ def audited(
         )
 
 
-def tell(report: Any) -> None:
+def print_report(report: Any) -> None:
     """Prints an audit for people."""
     from rich.table import Table
     from rich.text import Text
 
     from jointseg.audit.verify import KINDS
-    from jointseg.run.console import reader
+    from jointseg.run.console import text_console
 
-    console = reader()
+    console = text_console()
     if report.findings:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("what", "file", "by", "how"):
