@@ -23,7 +23,7 @@ from jointseg.accuracy.change import interpreted
 from jointseg.accuracy.change_sample import change_sample
 from jointseg.accuracy.cluster_estimators import UNKNOWN, Estimate
 from jointseg.area import grid
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.provenance import machine
 from jointseg.raster import io as raster_io
 from jointseg.runtime.progress import track
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="of a finished synthetic")
     parser.add_argument("--seeds", type=int, default=20)
     given = parser.parse_args()
-    chosen = schema.read(given.config)
+    chosen = read_config(given.config)
     results, years, points = Path(chosen.results), sorted(chosen.years), chosen.accuracy.growth_points
     found: dict[tuple[str, str], list[tuple[Estimate, float]]] = defaultdict(list)
     for city, reach in chosen.study_area.city_reach.items():

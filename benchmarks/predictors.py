@@ -42,7 +42,7 @@ from predictor_ways import PUBLIC, SCALE, WAYS, Task
 from rasterio.transform import from_origin
 
 from jointseg.area import grid
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.inference import benchmark
 
 LARGE_KM = 50  # the tile for which memory is told
@@ -63,7 +63,7 @@ def main() -> None:
     if given.work:
         print(json.dumps(WAYS[given.work[0]](pickle.loads(Path(given.work[1]).read_bytes()))))
         return
-    config = schema.read(given.config)
+    config = read_config(given.config)
     work = benchmark.job(config, benchmark.checkpoints_of(config), given.tile, given.threads, "fp32")
     ways = [way for way in WAYS if given.packages or way not in PUBLIC]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.config.schema import Settings
 from jointseg.inference import roofline
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of the timing (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of the trainings (default: %(default)s)")
     given = parser.parse_args()
-    config = schema.read(given.config)
+    config = read_config(given.config)
     assert config.superres is not None
     print(
         f"# Stage 2 on a grid of 5 m and of 2.5 m\n\nMade by `python benchmarks/stage2_grid.py {given.config}`; ",
@@ -61,7 +61,7 @@ def main() -> None:
     )
     print(f"{datetime.now(UTC):%Y-%m-%d}; {machine.processor()}, Python {platform.python_version()}, ", end="")
     print(f"torch {torch.__version__}, fp32.\n\n## Cost\n")
-    timed(schema.read(given.presets), given)
+    timed(read_config(given.presets), given)
     steps = schedule(config, given)["steps"]
     print(f"\n## Worth\n\n`{config.results}`, preset `{config.superres.preset}`, {steps} steps each; ", end="")
     print(f"means over {given.seeds} seeds, and the 5 m grid minus the other, paired by seed, with its range.\n")

@@ -3,7 +3,7 @@ import functools
 import json
 import sys
 
-from jointseg.config import schema
+from jointseg.config.load import load_config
 from jointseg.run import steps
 from jointseg.runtime import job_status, object_store
 from jointseg.runtime.errors import DataError
@@ -12,10 +12,10 @@ from jointseg.raster.product_codes import file_year, nearest_year
 from jointseg.provenance.code_digest import code_digest, environment
 
 try:
-    C = schema.load(config)
-    STORE = object_store.enter(workflow.storage_settings)
-    if STORE and workflow.is_main_process and job_status.folder():
-        object_store.forget(C.results)
+    C = load_config(config)
+    STORE = object_store.configure(workflow.storage_settings)
+    if STORE and workflow.is_main_process and job_status.status_folder():
+        object_store.remove_local_copies(C.results)
 except DataError as error:
     raise WorkflowError(str(error))
 
@@ -79,7 +79,7 @@ def manifest(job):
 def every(outputs, **wildcards):
     """The outputs of another rule for every combination of wildcards; Snakemake's `expand` takes none that lie in a store."""
     paths = [outputs] if isinstance(outputs, str) else outputs
-    return expand([object_store.named(str(path)).as_posix() for path in paths], **wildcards)
+    return expand([object_store.workflow_path(str(path)).as_posix() for path in paths], **wildcards)
 
 
 def ranged(paths):

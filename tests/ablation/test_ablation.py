@@ -26,7 +26,7 @@ from jointseg.config import networks
 from jointseg.models.prog_esrgan import upsample
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import MERGED, OWN, filled
+from jointseg.raster.bands import COMPOSITE_BANDS, MERGED_BANDS, fill_merged
 from jointseg.runtime.errors import DataError
 
 SCHEDULE: dict[str, Any] = {
@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in root.glob("chips/*/*_lr.tif"):
         dn, transform, crs = raster_io.read(path)
         more = [dn[:1] * 2, *(np.where(dn > 0, dn + 10 * corner, 0).astype(np.uint16) for corner in range(4))]
-        names = (*OWN, *MERGED)
+        names = (*COMPOSITE_BANDS, *MERGED_BANDS)
         cog.write(path, np.concatenate([dn, *more]), transform=transform, crs=crs, nodata=0, descriptions=names)
     tiny_dataset.seal(root)
     return root
@@ -210,11 +210,11 @@ def test_a_band_that_the_dataset_lacks_is_named(tmp_path):
 
 def test_a_reader_is_given_the_bands_of_its_count():
     dn = np.arange(1, 17, dtype=np.uint16)[:, None, None].repeat(2, 1).repeat(2, 2)
-    assert filled(dn, 3)[:, 0, 0].tolist() == [1, 2, 3]
-    assert filled(dn, 4)[:, 0, 0].tolist() == [1, 2, 3, 4]
-    assert filled(dn, 15)[:, 0, 0].tolist() == [1, 2, 3, *range(5, 17)]
+    assert fill_merged(dn, 3)[:, 0, 0].tolist() == [1, 2, 3]
+    assert fill_merged(dn, 4)[:, 0, 0].tolist() == [1, 2, 3, 4]
+    assert fill_merged(dn, 15)[:, 0, 0].tolist() == [1, 2, 3, *range(5, 17)]
     with pytest.raises(DataError, match="B08"):
-        filled(dn[:3], 4)
+        fill_merged(dn[:3], 4)
 
 
 def test_merged_pixels_are_spread_to_their_corners():

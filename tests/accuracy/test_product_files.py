@@ -13,13 +13,13 @@ from shapely.geometry import box
 
 from jointseg.accuracy.product_pixels import Codes
 from jointseg.accuracy.reference_products import product_mosaic
-from jointseg.config import schema
+from jointseg.config.load import load_config
 from jointseg.raster import io as raster_io
 from jointseg.raster.product_codes import file_year, nearest_year
 from jointseg.runtime.errors import DataError
 
 ROOT = Path(__file__).parents[2]
-TABLE = schema.load(yaml.safe_load((ROOT / "config.yaml").read_text())).accuracy.products
+TABLE = load_config(yaml.safe_load((ROOT / "config.yaml").read_text())).accuracy.products
 CRS, EAST, NORTH = "EPSG:32650", 500_000, 3_548_000  # at 117 E, where two tiles of WorldCover meet
 SIDE = 200
 DEGREES = {

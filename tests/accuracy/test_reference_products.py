@@ -17,14 +17,14 @@ from jointseg.runtime.errors import DataError
 def test_every_listed_code_has_its_meaning() -> None:
     entry = {"isa": {"range": [1, 37]}, "not_isa": {"codes": [0]}, "nodata": {"codes": [200]}}
     values = np.array([[0, 1, 37, 200, 255]], dtype=np.uint8)
-    assert product_codes.classify(values, product_codes.meanings("gisa", entry), "gisa", "chip a").tolist() == [
+    assert product_codes.classify(values, product_codes.class_table("gisa", entry), "gisa", "chip a").tolist() == [
         [0, 1, 1, 255, 255]
     ]
 
 
 @given(st.integers(0, 254))
 def test_a_code_that_is_not_listed_is_an_error_never_not_isa(code: int) -> None:
-    table = product_codes.meanings("cover", world.ENTRY)
+    table = product_codes.class_table("cover", world.ENTRY)
     values = np.full((2, 2), code, dtype=np.uint8)
     if code in (0, 10, 40, 50):
         assert set(product_codes.classify(values, table, "cover", "chip x").ravel()) <= {0, 1, 255}
@@ -42,10 +42,10 @@ def test_a_series_shows_the_nearest_of_its_years() -> None:
     }
     assert [product_codes.nearest_year(entry, year) for year in (2000, 2017, 2018, 2023)] == [2017, 2017, 2018, 2019]
     assert product_codes.file_year(entry, 2017) == 2019
-    table = {year: product_codes.meanings("gisa", entry, year) for year in (2017, 2018, 2019)}
+    table = {year: product_codes.class_table("gisa", entry, year) for year in (2017, 2018, 2019)}
     assert [table[year][36] for year in table] == [0, 1, 1] and table[2017][35] == 1 and table[2017][0] == 0
     with pytest.raises(DataError, match="code 38 is ISA in 2017 by its series but not by its entry's isa"):
-        product_codes.meanings("gisa", entry | {"series": {2017: [1, 38]}}, 2017)
+        product_codes.class_table("gisa", entry | {"series": {2017: [1, 38]}}, 2017)
     files = {"year": 2021, "years": [2017, 2023]}
     assert [product_codes.nearest_year(files, year) for year in (2017, 2019, 2022)] == [2017, 2017, 2021]
     assert product_codes.file_year(files, 2023) == 2023
@@ -54,7 +54,7 @@ def test_a_series_shows_the_nearest_of_its_years() -> None:
 @pytest.mark.parametrize("codes", [{"codes": [40, 50]}, {"codes": [255]}, {"codes": [300]}])
 def test_a_table_entry_that_contradicts_itself_is_an_error(codes: dict) -> None:
     with pytest.raises(DataError, match="product cover: code"):
-        product_codes.meanings("cover", {**world.ENTRY, "isa": codes})
+        product_codes.class_table("cover", {**world.ENTRY, "isa": codes})
 
 
 def joined(folder: Path, made: dict[str, Path], **changed: object) -> Path:

@@ -60,7 +60,7 @@ def test_every_place_is_owned_once():
     for epsg in (32650, 32651):
         for i, offset in enumerate(offsets):
             x, y = grid.transformer("EPSG:4326", f"EPSG:{epsg}").transform(lon + offset, lat)
-            owners[i] += grid.owned(epsg, grid.Affine(1, 0, x - 0.5, 0, -1, y + 0.5), (1, 1))[0, 0]
+            owners[i] += grid.own_zone_mask(epsg, grid.Affine(1, 0, x - 0.5, 0, -1, y + 0.5), (1, 1))[0, 0]
     assert (owners == 1).all()
 
 
@@ -73,12 +73,12 @@ def test_every_pixel_centre_of_a_strip_is_owned_once(lon, zones, lat, res_m):
     for epsg, other in (epsgs, epsgs[::-1]):
         x, y = grid.transformer("EPSG:4326", f"EPSG:{epsg}").transform(lon, lat)
         corner = grid.Affine(res_m, 0, x // res_m * res_m - size * res_m / 2, 0, -res_m, y // res_m * res_m)
-        own = grid.owned(epsg, corner, (size, size))
+        own = grid.own_zone_mask(epsg, corner, (size, size))
         assert 0.2 < own.mean() < 0.8
         rows, cols = np.indices(own.shape).reshape(2, -1)
         centres = np.stack(corner @ (cols + 0.5, rows + 0.5))
         there = np.stack(grid.transformer(f"EPSG:{epsg}", f"EPSG:{other}").transform(*centres), axis=1)
-        theirs = [grid.owned(other, grid.Affine(1, 0, e - 0.5, 0, -1, n + 0.5), (1, 1))[0, 0] for e, n in there]
+        theirs = [grid.own_zone_mask(other, grid.Affine(1, 0, e - 0.5, 0, -1, n + 0.5), (1, 1))[0, 0] for e, n in there]
         assert (own.ravel() ^ np.array(theirs)).all()
 
 
@@ -88,9 +88,9 @@ def test_a_point_on_the_zone_edge_is_the_eastern_zone_s(lon):
         epsg = grid.utm_epsg(lon, lat)
         for code, expected in ((epsg - 1, False), (epsg, True)):
             x, y = grid.transformer("EPSG:4326", f"EPSG:{code}").transform(lon, lat)
-            assert grid.owned(code, grid.Affine(1, 0, x - 0.5, 0, -1, y + 0.5), (1, 1))[0, 0] == expected
+            assert grid.own_zone_mask(code, grid.Affine(1, 0, x - 0.5, 0, -1, y + 0.5), (1, 1))[0, 0] == expected
 
 
 def test_a_tile_away_from_its_strip_owns_nothing():
     tile = grid.Tile(50, True, 150, 3450, 4)  # 113.3 E
-    assert not grid.owned(tile.epsg, tile.transform(10), tile.shape(10)).any()
+    assert not grid.own_zone_mask(tile.epsg, tile.transform(10), tile.shape(10)).any()

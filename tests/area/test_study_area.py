@@ -304,7 +304,7 @@ def test_the_eleven_provinces_measure_as_known(provinces, tmp_path):
 def test_the_shift_of_the_package_matters(provinces):
     """By province the outlines move by 390-610 m on average, and anywhere by 170-660 m."""
     geod = Geod(ellps="WGS84")
-    for outline in boundaries.outlines(provinces).values():
+    for outline in boundaries.read_outlines(provinces).values():
         drawn = shapely.get_coordinates(outline.shape)
         _, _, metres = geod.inv(*drawn.T, *gcj02_to_wgs84(drawn).T)
         assert metres.min() > 170 and metres.max() < 660
@@ -313,6 +313,6 @@ def test_the_shift_of_the_package_matters(provinces):
 
 @real_package
 def test_every_pinyin_name_is_in_the_package():
-    found = boundaries.outlines(list(boundaries.CHINESE))
-    assert len({outline.file for outline in found.values()}) == len(boundaries.CHINESE) == 139
+    found = boundaries.read_outlines(list(boundaries.CHINESE_NAMES))
+    assert len({outline.file for outline in found.values()}) == len(boundaries.CHINESE_NAMES) == 139
     assert all(shapely.area(outline.shape) > 0 for outline in found.values())

@@ -9,7 +9,7 @@ from pyproj import Geod
 from rasterio.features import rasterize
 from scipy.ndimage import binary_dilation
 
-from jointseg.area.grid import Tile, area_scale, owned, parse_tile, transformer
+from jointseg.area.grid import Tile, area_scale, own_zone_mask, parse_tile, transformer
 from jointseg.area.tiles import grid, reach_grid
 from jointseg.runtime.errors import DataError
 
@@ -170,7 +170,7 @@ def share(shape: shapely.Geometry, tile: Tile, res_m: int) -> np.ndarray:
 
 def mapped_m2(tile: Tile, res_m: int, covered: np.ndarray) -> float:
     """Ground area of the pixels that a tile's zone owns, each with its own scale."""
-    rows, cols = np.nonzero(owned(tile.epsg, tile.transform(res_m), tile.shape(res_m)) & (covered > 0))
+    rows, cols = np.nonzero(own_zone_mask(tile.epsg, tile.transform(res_m), tile.shape(res_m)) & (covered > 0))
     if not len(rows):
         return 0.0
     x, y = tile.transform(res_m) @ (cols + 0.5, rows + 0.5)

@@ -350,12 +350,12 @@ def test_rates_and_time_left():
 
 
 def test_running_jobs_are_read_from_their_notes(tmp_path):
-    job_status.write(tmp_path / "node-7.job", {"job": "isa [tile=x]", "started": 0})
-    job_status.write(
+    job_status.write_json(tmp_path / "node-7.job", {"job": "isa [tile=x]", "started": 0})
+    job_status.write_json(
         tmp_path / "node-7.json", {"what": "windows", "done": 1, "total": 4, "unit": "window", "seconds": 2}
     )
     (tmp_path / "other-7.job").write_text("{half")
-    jobs = job_status.running(tmp_path)
+    jobs = job_status.read_running(tmp_path)
     assert list(jobs) == ["node-7"] and jobs["node-7"]["what"] == "windows"
 
 

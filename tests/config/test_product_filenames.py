@@ -2,7 +2,7 @@
 
 import pytest
 
-from jointseg.config.product_filenames import expression, problems, tile_names
+from jointseg.config.product_filenames import compile_pattern, pattern_errors, tile_patterns
 
 NANJING = [(118.3, 31.2, 119.3, 32.6)]
 ACROSS = [(114.9, 29.9, 115.1, 30.1)]
@@ -34,17 +34,17 @@ def entry(pattern: str, degrees: float, corner: str = "north-west") -> dict:
     ],
 )
 def test_tiles_of_a_place_are_named_as_their_publishers_do(tiles: dict, place: list, named: list[str]) -> None:
-    assert tile_names(tiles, 2021, place) == named
-    assert all(expression(tiles["pattern"], 2021).fullmatch(name) for name in named)
-    assert not problems(tiles["pattern"], tiles["tile_deg"])
+    assert tile_patterns(tiles, 2021, place) == named
+    assert all(compile_pattern(tiles["pattern"], 2021).fullmatch(name) for name in named)
+    assert not pattern_errors(tiles["pattern"], tiles["tile_deg"])
 
 
 def test_a_year_is_told_apart() -> None:
     pattern = "*_{year}0101-*.tif"
-    assert expression(pattern, 2021).fullmatch("50R_20210101-20220101.tif")
-    assert not expression(pattern, 2020).fullmatch("50R_20210101-20220101.tif")
-    assert expression(pattern).fullmatch("50R_20190101-20200101.tif")["year"] == "2019"
-    assert not expression("ESA_*_{N30}{E117}_Map.tif").fullmatch("ESA_2021_30N117E_Map.tif")
+    assert compile_pattern(pattern, 2021).fullmatch("50R_20210101-20220101.tif")
+    assert not compile_pattern(pattern, 2020).fullmatch("50R_20210101-20220101.tif")
+    assert compile_pattern(pattern).fullmatch("50R_20190101-20200101.tif")["year"] == "2019"
+    assert not compile_pattern("ESA_*_{N30}{E117}_Map.tif").fullmatch("ESA_2021_30N117E_Map.tif")
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_a_year_is_told_apart() -> None:
     ],
 )
 def test_what_is_wrong_with_a_pattern(pattern: str, degrees: float | None, told: str) -> None:
-    assert any(told in problem for problem in problems(pattern, degrees))
+    assert any(told in problem for problem in pattern_errors(pattern, degrees))

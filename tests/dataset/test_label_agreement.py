@@ -19,7 +19,7 @@ from jointseg.dataset.label_agreement import broad, label_agreement
 from jointseg.dataset.labels import labels
 from jointseg.dataset.rasterize import BANDS, burn, fractions
 from jointseg.raster import cog
-from jointseg.raster.rendering import UNKNOWN_GREY
+from jointseg.raster.rendering import NODATA_GREY
 from jointseg.runtime.errors import DataError
 
 CHIP, WEST, SOUTH = 160, 660_000, 3_540_000
@@ -150,7 +150,7 @@ def test_a_project_goes_back_as_it_stands(world: Path) -> None:
     assert sorted(path.name for path in projects.iterdir()) == ["up-0002.json", "up-0002.png"]
     with Image.open(projects / "up-0002.png") as picture:
         pixels = np.asarray(picture)
-    assert pixels.shape == (CHIP, CHIP, 3) and (pixels[:4] == UNKNOWN_GREY).all() and pixels[4:].std() > 50
+    assert pixels.shape == (CHIP, CHIP, 3) and (pixels[:4] == NODATA_GREY).all() and pixels[4:].std() > 50
     drawing = labelme.read(projects / "up-0002.json")
     assert len(drawing.shapes) == 3  # the court is cut in two
     shutil.copy(projects / "up-0002.json", world / "corrections")

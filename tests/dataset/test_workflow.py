@@ -25,7 +25,7 @@ from jointseg.dataset.torch_dataset import TorchChips
 from jointseg.dataset.validation.check import check
 from jointseg.models.checkpoint import normalisation_of
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import MERGED
+from jointseg.raster.bands import MERGED_BANDS
 from jointseg.runtime.errors import DataError
 
 WEST, NORTH, SIDE = 660_000, 3_542_000, 1200
@@ -489,7 +489,7 @@ def richer(valley: Path, made: Path, tmp_path_factory: pytest.TempPathFactory) -
     )
     merged = np.concatenate([image[:3] + np.uint16(10 * part) for part in range(1, 5)])
     merged[:, :, 70:] = 0
-    write(to / "merged/t.tif", merged, WEST, NORTH, 10, nodata=0, descriptions=list(MERGED))
+    write(to / "merged/t.tif", merged, WEST, NORTH, 10, nodata=0, descriptions=list(MERGED_BANDS))
     for name in ("pairs.parquet", "labels.parquet"):
         shutil.copy(made / name, to / name)
     inputs = {"composites": [to / "composites/t.tif"], "merged": [to / "merged/t.tif"], "bands": [*BANDS, "B08"]}
@@ -529,12 +529,12 @@ def test_more_bands_change_nothing_else_of_a_chip(made: Path, richer: Path) -> N
         assert image.shape == (16, CHIP // 10, CHIP // 10)
         assert (image[:3] == plain).all() and (image[3] == np.where(plain[1] > 0, plain[1] + 50, 0)).all()
         with rasterio.open(there) as file:
-            assert file.descriptions == (*BANDS, "B08", *MERGED)
+            assert file.descriptions == (*BANDS, "B08", *MERGED_BANDS)
 
 
 def test_statistics_card_and_check_know_every_band(richer: Path) -> None:
     facts = json.loads((richer / "statistics.json").read_text())
-    assert facts["bands"] == [*BANDS, "B08", *MERGED]
+    assert facts["bands"] == [*BANDS, "B08", *MERGED_BANDS]
     assert len(facts["lr"]["mean"]) == len(facts["lr"]["std"]) == 16 and len(facts["hr"]["mean"]) == 3
     assert len(normalisation_of(facts)["mean"]) == 16
     assert "| image | B04 | B03 | B02 | B08 | B04_nw |" in (richer / "card.md").read_text()

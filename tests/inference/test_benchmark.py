@@ -11,7 +11,7 @@ import torch
 from support.inference_ground import LATTICE, around, composites, networks
 
 from jointseg.area.grid import parse_tile
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.inference import benchmark, benchmark_page, lattice, roofline, stage_times
 from jointseg.runtime.errors import DataError
 
@@ -87,7 +87,7 @@ def test_demand_counts_operations_and_traffic() -> None:
 
 
 def test_a_preset_is_built_with_random_weights(tmp_path: Path) -> None:
-    config = schema.read(Path(__file__).parents[2] / "examples/synthetic/config.yaml")
+    config = read_config(Path(__file__).parents[2] / "examples/synthetic/config.yaml")
     found = benchmark.networks(config, "small", config, tmp_path)
     assert not found.trained and found.superres.is_file() and found.segmentation.is_file()
     with pytest.raises(DataError, match=r"preset 'huge' is none of \['small'\]"):

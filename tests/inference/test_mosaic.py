@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from shapely.geometry import Polygon, box
 
-from jointseg.area.grid import owned, parse_tile
+from jointseg.area.grid import own_zone_mask, parse_tile
 from jointseg.inference.mosaic import mosaic
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
@@ -93,14 +93,16 @@ def test_two_zones_are_joined_in_the_zone_of_most_tiles(tmp_path: Path) -> None:
         tile = parse_tile(name, 1)
         paths.append(
             isa_tile(
-                tmp_path, name, np.where(owned(tile.epsg, tile.transform(1), (1000, 1000)), value, 255).astype(np.uint8)
+                tmp_path,
+                name,
+                np.where(own_zone_mask(tile.epsg, tile.transform(1), (1000, 1000)), value, 255).astype(np.uint8),
             )
         )
     area = study_area(tmp_path / "area.gpkg", {"A": box(782_600, 3_545_100, 783_700, 3_545_900)}, "EPSG:32650")
     facts = mosaic(isa=paths, study_area=area, mosaic=tmp_path / "a.tif", city="A", year="2021")
     assert facts["crs"] == "EPSG:32650"
     array, transform, _ = raster_io.read(tmp_path / "a.tif")
-    own = owned(32650, transform, array.shape[1:])
+    own = own_zone_mask(32650, transform, array.shape[1:])
     # Only along the zones' common edge may resampling take a pixel of the other zone, or none.
     wrong = array[0] != np.where(own, 1, 0)
     inside = wrong[1:-1, 1:-1]  # the mosaic's rim lies outside the outline by rounding

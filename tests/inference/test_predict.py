@@ -20,7 +20,7 @@ from jointseg.inference.lattice import Window
 from jointseg.inference.predictor import Predictor
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import MERGED, OWN, RGB
+from jointseg.raster.bands import COMPOSITE_BANDS, MERGED_BANDS, RGB
 from jointseg.runtime.errors import DataError
 from jointseg.training import superres_chips
 
@@ -290,10 +290,10 @@ def test_a_window_has_the_bands_that_the_checkpoint_lists(tmp_path: Path) -> Non
     nir = np.where(image[3:] > 0, image[:1] // 2 + 1, 0).astype(np.uint16)
     merged = np.concatenate([image[:3] // part + 1 for part in (2, 3, 4, 5)])
     merged[:, :40] = 0
-    own = stored(tmp_path / "a.tif", np.concatenate([image[:3], nir, image[3:]]), (*OWN, "clear"))
-    more = stored(tmp_path / "b.tif", merged, MERGED)
+    own = stored(tmp_path / "a.tif", np.concatenate([image[:3], nir, image[3:]]), (*COMPOSITE_BANDS, "clear"))
+    more = stored(tmp_path / "b.tif", merged, MERGED_BANDS)
     bounds = (660_000, 3_540_000, 664_000, 3_544_000)
-    for bands in (RGB, OWN, RGB + MERGED, OWN + MERGED):
+    for bands in (RGB, COMPOSITE_BANDS, RGB + MERGED_BANDS, COMPOSITE_BANDS + MERGED_BANDS):
         count = len(bands)
         normalisation = {"mean": [0.1] * count, "std": [0.05 + 0.01 * n for n in range(count)]}
         predictor = Predictor(Mean(), None, normalisation)
@@ -313,9 +313,9 @@ def test_a_window_has_the_bands_that_the_checkpoint_lists(tmp_path: Path) -> Non
 def test_bands_that_are_not_there_are_named_with_the_remedy(tmp_path: Path) -> None:
     own = stored(tmp_path / "a.tif", ground(), (*RGB, "clear"))
     with pytest.raises(DataError, match=r"a\.tif has bands .* lacks \['B08'\]; make the composites again"):
-        Composites([own], OWN)
+        Composites([own], COMPOSITE_BANDS)
     with pytest.raises(DataError, match=r"merged dates \(B04_nw .*a\.tif; set sentinel2\.dates"):
-        Composites([own], RGB + MERGED)
+        Composites([own], RGB + MERGED_BANDS)
 
 
 def test_the_baseline_reads_three_bands_whatever_the_dataset_had() -> None:
@@ -337,7 +337,7 @@ def test_a_segmenter_of_four_channels_reads_near_infrared_beside_the_image() -> 
     dn = np.random.default_rng(0).integers(500, 3000, (4, 5, 6)).astype(np.uint16)
     known = np.ones((5, 6), bool)
     baseline, chain = Predictor(None, Infrared(), normalisation), Predictor(Mean(), Infrared(), normalisation)
-    assert baseline.bands == OWN
+    assert baseline.bands == COMPOSITE_BANDS
     mean, std = (np.full((4, 1, 1), normalisation[key][0], np.float32) for key in ("mean", "std"))
     trained_on = superres_chips.sharpen(dn, None, mean, std, channels=4)
     for predictor in (baseline, chain):

@@ -7,7 +7,7 @@ import torch
 from support.tiny_networks import SEGMENTER
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerHungarianMatcher
 
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.models.mask2former import Segmenter, build
 from jointseg.models.mask_loss import LossWeights, dense_loss, layer_loss, match, sample_points, set_loss
 
@@ -97,7 +97,7 @@ def test_backbones_have_the_published_size(form: dict[str, Any], published: int)
 # 47 M and 215 M: Mask2Former's model zoo for semantic segmentation (Cheng et al. 2022, table 4).
 @pytest.mark.parametrize(("preset", "millions"), [("small", 1.56), ("base", 47), ("paper", 215)])
 def test_presets_of_the_production_config_have_the_published_size(preset: str, millions: float) -> None:
-    config = schema.read(Path(__file__).parents[2] / "config.yaml")
+    config = read_config(Path(__file__).parents[2] / "config.yaml")
     assert config.segmentation is not None
     with torch.device("meta"):
         network = build(**config.segmentation.presets[preset].model.model_dump())

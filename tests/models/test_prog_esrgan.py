@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.tiny_networks import GENERATOR
 
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.models.prog_esrgan import ProgESRGAN, bilinear, merged, upsample
 from jointseg.models.sentinel2_sensor import sampled
 
@@ -113,7 +113,7 @@ def test_channels_last_changes_nothing_but_speed() -> None:
 
 @pytest.mark.parametrize("preset", ["base", "paper"])
 def test_presets_of_the_production_config_are_built_and_run(preset: str) -> None:
-    config = schema.read(Path(__file__).parents[2] / "config.yaml")
+    config = read_config(Path(__file__).parents[2] / "config.yaml")
     assert config.superres is not None
     model = config.superres.presets[preset].model
     net = ProgESRGAN(**model.model_dump()).eval()

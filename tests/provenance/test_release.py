@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.provenance_release import PLACE, TILE, config, make, publish
 
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.provenance.digest import file_digest
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
@@ -56,7 +56,7 @@ def test_the_checksums_cover_everything_and_are_those_of_sha256sum(results):
 
 def test_the_settings_can_be_run_again(results):
     folder = publish(results)
-    again = schema.read(folder / "workflow/config.yaml").model_dump(mode="json")
+    again = read_config(folder / "workflow/config.yaml").model_dump(mode="json")
     wanted = config()
     wanted["sentinel2"]["source"]["service_account"] = None
     assert again == wanted

@@ -80,7 +80,7 @@ def test_read_outside_is_nodata(tmp_path):
 
 def test_bounds_off_the_lattice_are_an_error():
     with pytest.raises(DataError, match="lattice"):
-        raster_io.window_of(lattice(), (5, 0, 15, 10))
+        raster_io.window_from_bounds(lattice(), (5, 0, 15, 10))
 
 
 def test_mosaic_joins_and_fills(tmp_path):

@@ -9,6 +9,7 @@ import yaml
 
 from jointseg.cli.main import main
 from jointseg.config import schema
+from jointseg.config.load import load_config
 from jointseg.run import plan
 from jointseg.runtime.errors import DataError
 
@@ -36,7 +37,7 @@ def config(**changed: Any) -> schema.Settings:
             given.setdefault(section, {})[name] = value
         else:
             given[key] = value
-    return schema.load(given)
+    return load_config(given)
 
 
 @pytest.fixture(autouse=True)

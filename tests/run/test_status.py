@@ -51,8 +51,8 @@ WHY = job_status.Failure(
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the failing job left."""
-    monkeypatch.setenv(job_status.FOLDER, str(tmp_path / job_status.PLACE))
-    job_status.fail(WHY)
+    monkeypatch.setenv(job_status.ENV_VARIABLE, str(tmp_path / job_status.FOLDER))
+    job_status.record_failure(WHY)
 
 
 def folder(tmp_path: Path, *texts: str) -> Path:
@@ -73,10 +73,10 @@ def test_a_failure_is_told_with_its_reason_and_log(tmp_path: Path) -> None:
 
 def test_a_job_that_was_killed_has_left_no_word(tmp_path: Path) -> None:
     (one,) = status.read(folder(tmp_path, BEGIN, ONE_DONE, FAILED)).failures
-    assert (one.job, one.why, one.log) == ("predict (job 3)", status.KILLED, WHY.log)
+    assert (one.job, one.reason, one.log) == ("predict (job 3)", status.KILLED, WHY.log)
     lost = FAILED.replace("None", "SLURM-job '12' failed, SLURM status is: 'OUT_OF_MEMORY'.")
     (one,) = status.read(folder(tmp_path, BEGIN, lost)).failures
-    assert one.why == "SLURM-job '12' failed, SLURM status is: 'OUT_OF_MEMORY'."
+    assert one.reason == "SLURM-job '12' failed, SLURM status is: 'OUT_OF_MEMORY'."
 
 
 def test_a_job_that_succeeds_when_tried_again_has_not_failed(tmp_path: Path) -> None:
@@ -88,17 +88,19 @@ def test_a_job_that_succeeds_when_tried_again_has_not_failed(tmp_path: Path) -> 
 def test_only_the_last_run_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status.read(folder(tmp_path, BEGIN, FAILED, BEGIN, ONE_DONE)).state == "stopped"
     assert status.read(folder(tmp_path, BEGIN, FAILED, "Building DAG of jobs...\nNothing to be done\n")).state == "done"
-    monkeypatch.setenv(job_status.FOLDER, str(tmp_path / job_status.PLACE))
-    job_status.fail(job_status.Failure("predict [year=2021]", "stopped before it was done", "", job_status.STOPPED))
+    monkeypatch.setenv(job_status.ENV_VARIABLE, str(tmp_path / job_status.FOLDER))
+    job_status.record_failure(
+        job_status.Failure("predict [year=2021]", "stopped before it was done", "", job_status.STOPPED)
+    )
     found = status.read(folder(tmp_path, BEGIN, ONE_DONE))
     assert (found.state, found.failures) == ("stopped", [])
 
 
 def test_who_works_there_and_on_what(tmp_path: Path) -> None:
     results = folder(tmp_path, BEGIN, ONE_DONE)
-    where = results / job_status.PLACE
-    job_status.write(where / "node-77.job", {"job": "predict [tile=a]", "started": time.time() - 125})
-    job_status.write(
+    where = results / job_status.FOLDER
+    job_status.write_json(where / "node-77.job", {"job": "predict [tile=a]", "started": time.time() - 125})
+    job_status.write_json(
         where / "node-77.json", {"what": "windows", "done": 5, "total": 20, "unit": "window", "seconds": 10}
     )
     (results / "manifests/predict/2021").mkdir(parents=True)

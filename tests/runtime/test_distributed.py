@@ -45,8 +45,8 @@ def test_an_error_of_the_processes_is_raised_in_words(data: Path, tmp_path: Path
 
 
 def test_a_batch_has_a_sample_for_every_process(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "rank", lambda: 1)
-    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
     with pytest.raises(DataError, match="batch 1 is less than the 2 devices"):
         run("stage1", data, tmp_path, batch=1)
 
@@ -54,4 +54,4 @@ def test_a_batch_has_a_sample_for_every_process(data: Path, tmp_path: Path, monk
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(DataError, match="devices 2 is more than the 1 GPUs"):
-        distributed.spread(run, 2, {})
+        distributed.launch(run, 2, {})

@@ -32,31 +32,31 @@ def shared():
 def entered(shared, tmp_path, monkeypatch):
     """A job's working directory, and a way to put its files into the store and away from here."""
     for name in (
-        object_store.PREFIX,
-        object_store.LOCAL,
+        object_store.PREFIX_VARIABLE,
+        object_store.LOCAL_VARIABLE,
         "AWS_S3_ENDPOINT",
         "AWS_HTTPS",
         "AWS_VIRTUAL_HOSTING",
-        *object_store.GDAL,
+        *object_store.GDAL_OPTIONS,
     ):
         monkeypatch.delenv(name, raising=False)
     for name, value in shared.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     object_store.client.cache_clear()
-    assert object_store.enter(settings()) == PREFIX
+    assert object_store.configure(settings()) == PREFIX
     for name in (
-        object_store.PREFIX,
-        object_store.LOCAL,
+        object_store.PREFIX_VARIABLE,
+        object_store.LOCAL_VARIABLE,
         "AWS_S3_ENDPOINT",
         "AWS_HTTPS",
         "AWS_VIRTUAL_HOSTING",
-        *object_store.GDAL,
+        *object_store.GDAL_OPTIONS,
     ):
         monkeypatch.setenv(name, object_store.os.environ[name])  # undone after the test
     client = object_store.client()
     client.create_bucket(Bucket=BUCKET)
-    object_store.settle()
+    object_store.enter_local_copy()
 
     def put(path):
         client.upload_file(str(path), BUCKET, f"{FOLDER}/{path}")
@@ -93,9 +93,11 @@ def told(**change):
 
 
 def test_a_file_has_one_name(entered):
-    assert object_store.named(f"{PREFIX}/{RASTER}") == RASTER
-    assert object_store.named(f".snakemake/storage/s3/{BUCKET}/{FOLDER}/{RASTER}") == RASTER
-    assert object_store.named(str(RASTER)) == RASTER and object_store.named("/mnt/key.json") == Path("/mnt/key.json")
+    assert object_store.workflow_path(f"{PREFIX}/{RASTER}") == RASTER
+    assert object_store.workflow_path(f".snakemake/storage/s3/{BUCKET}/{FOLDER}/{RASTER}") == RASTER
+    assert object_store.workflow_path(str(RASTER)) == RASTER and object_store.workflow_path("/mnt/key.json") == Path(
+        "/mnt/key.json"
+    )
     assert Path.cwd().parts[-5:] == (".snakemake", "storage", "s3", BUCKET, FOLDER)
 
 
@@ -118,18 +120,18 @@ def test_what_is_here_is_read_here(entered, shared):
 
 
 def test_copies_that_a_killed_run_left_are_removed_but_for_half_done_work(entered, monkeypatch):
-    monkeypatch.setenv(object_store.LOCAL, str(Path.cwd()))
+    monkeypatch.setenv(object_store.LOCAL_VARIABLE, str(Path.cwd()))
     made()
     rows = Path("results/x/.jointseg/isa/rows")
     other = Path("results/y/kept.tif")
     for path in (rows, other):
         path.parent.mkdir(parents=True)
         path.touch()
-    object_store.forget("results/x")
+    object_store.remove_local_copies("results/x")
     assert [path.name for path in Path("results/x").iterdir()] == [".jointseg"] and rows.exists() and other.exists()
-    object_store.forget("results/none")
+    object_store.remove_local_copies("results/none")
     with pytest.raises(DataError, match="named from the root"):
-        object_store.forget("/results/x")
+        object_store.remove_local_copies("/results/x")
 
 
 def test_small_files_and_what_is_there(entered):
@@ -183,13 +185,13 @@ def test_a_broken_seal_is_refused(entered):
 )
 def test_a_store_that_rasters_cannot_be_read_from_is_refused(entered, change):
     with pytest.raises(DataError, match=r"none that rasters can be read from; give s3 and s3://BUCKET/FOLDER"):
-        object_store.enter(settings(**change))
+        object_store.configure(settings(**change))
 
 
 def test_without_a_store_paths_are_paths(monkeypatch, tmp_path):
-    monkeypatch.setenv(object_store.PREFIX, PREFIX)
-    assert object_store.enter(settings(default_storage_provider=None)) == ""
-    assert object_store.place(RASTER) == str(RASTER)
+    monkeypatch.setenv(object_store.PREFIX_VARIABLE, PREFIX)
+    assert object_store.configure(settings(default_storage_provider=None)) == ""
+    assert object_store.gdal_path(RASTER) == str(RASTER)
     file = tmp_path / "x.json"
     file.write_text(json.dumps({}))
     assert object_store.exists(file) and object_store.read(file) == b"{}"

@@ -9,7 +9,7 @@ import rasterio
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 from support.tiny_sentinel2 import SIDE, TILE, catalogue, compositing, item, listing, scl
 
-from jointseg.raster.bands import MERGED
+from jointseg.raster.bands import MERGED_BANDS
 from jointseg.raster.io import read
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import merge_frames
@@ -160,7 +160,7 @@ def test_the_step_writes_merged_dates_beside_the_same_composite(tmp_path):
         assert np.abs(np.array(each["offset_m"]) - [east, south]).max() < 0.5
         assert each["clear_share"] == pytest.approx(0.9 if name == "date1" else 1.0, abs=0.06)
     with rasterio.open(tmp_path / "merged.tif") as source:
-        assert source.descriptions == MERGED and source.nodata == 0 and source.shape == (SIDE, SIDE)
+        assert source.descriptions == MERGED_BANDS and source.nodata == 0 and source.shape == (SIDE, SIDE)
         assert json.loads(source.tags()["dates"]) == facts["dates"] and source.tags()["tile"] == TILE
     image = read(tmp_path / "merged.tif")[0]
     assert (image[:, :2] == 0).all() and (image[:, 2:-3, 2:-3] > 0).all()

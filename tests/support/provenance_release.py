@@ -11,7 +11,7 @@ from affine import Affine
 from support.provenance_flow import job, quiet
 from torch import nn
 
-from jointseg.config import schema
+from jointseg.config.load import load_config
 from jointseg.models import checkpoint
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.job_record import run_job
@@ -136,7 +136,7 @@ def config() -> dict[str, Any]:
     source = {"kind": "earthengine", "project": "land", "service_account": "/keys/secret.json"}
     given |= {"title": "Toy valley", "results": ROOT, "years": list(YEARS)}
     given["sentinel2"]["source"] = source
-    return schema.load(given).model_dump(mode="json")
+    return load_config(given).model_dump(mode="json")
 
 
 def publish(results: Path, **other: Any) -> Path:

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from jointseg.dataset.chip_arrays import ChipDataset
 from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import MERGED, RGB
+from jointseg.raster.bands import MERGED_BANDS, RGB
 from jointseg.runtime.errors import DataError
 from jointseg.textures import simulated_dates, source_images
 from jointseg.textures.chips import parts, textures
@@ -104,7 +104,7 @@ def test_composite_and_merged_dates_lie_where_the_ground_is(monkeypatch):
     at_10m = soft.reshape(3, 40, 10, 40, 10)[:, :, 4:6, :, 4:6].mean((2, 4))
     assert off(seen.composite, at_10m) < 0.03
     assert off(seen.composite, np.roll(at_10m, 1, axis=2)) > 0.3, "a shift of a pixel would be seen"
-    assert seen.merged.shape == (len(MERGED), 40, 40)
+    assert seen.merged.shape == (len(MERGED_BANDS), 40, 40)
     sharper = np.stack([gaussian_filter(band, 2.5) for band in image])
     for corner, (down, right) in enumerate([(0, 0), (0, 5), (5, 0), (5, 5)]):
         wanted = sharper[:, down + 2 :: 10, right + 2 :: 10]
@@ -161,7 +161,7 @@ def test_chips_are_read_as_those_of_the_dataset(delivered):
     out = delivered[1]
     table = gpd.read_parquet(out / "index.parquet")
     assert table.crs.to_epsg() == 32650 and table["sample_id"].is_unique and len(set(table["minx"])) == len(table)
-    chips = ChipDataset(out / "index.parquet", out / "chips", "train", bands=len(RGB) + len(MERGED))
+    chips = ChipDataset(out / "index.parquet", out / "chips", "train", bands=len(RGB) + len(MERGED_BANDS))
     for row in chips.table.itertuples():
         chip = chips.read(row.sample_id)
         assert chip.lr.shape == (15, 16, 16) and chip.hr.shape == (3, 160, 160)

@@ -12,7 +12,7 @@ from affine import Affine
 from support.tiny_training import make
 
 from jointseg.raster import cog
-from jointseg.raster.bands import corners, finer
+from jointseg.raster.bands import merged_from_5m, merged_to_5m
 from jointseg.runtime.errors import DataError
 from jointseg.training.loop import gains
 from jointseg.training.patches import Patches
@@ -78,7 +78,7 @@ def test_merged_dates_turn_and_brighten_with_the_image(tmp_path: Path) -> None:
     high = rng.integers(500, 3000, (3, 8, 8)).repeat(10, 1).repeat(10, 2)  # alike within 10 m ...
     high = high + rng.integers(-100, 100, (3, 16, 16)).repeat(5, 1).repeat(5, 2)  # ... and within 5 m
     low = high.reshape(3, 8, 10, 8, 10).mean((2, 4)).round()
-    merged = corners(high[:, ::5, ::5])
+    merged = merged_from_5m(high[:, ::5, ::5])
     at = {"crs": "EPSG:32650", "nodata": 0}
     for name, image, size in (("lr", np.concatenate([low, merged]), 10), ("hr", high, 1), ("label", high[:1] % 2, 1)):
         dtype = np.uint8 if name == "label" else np.uint16
@@ -88,7 +88,7 @@ def test_merged_dates_turn_and_brighten_with_the_image(tmp_path: Path) -> None:
     chips = Patches(pd.DataFrame([row]), tmp_path, "train", plain, jitter=0.2)
     for place in range(20):
         small, large, _ = chips.patch(np.random.default_rng(place), 4)
-        assert np.allclose(finer(small[3:]), large[:, ::5, ::5], rtol=1e-5)
+        assert np.allclose(merged_to_5m(small[3:]), large[:, ::5, ::5], rtol=1e-5)
         assert np.allclose(small[:3], large.reshape(3, 4, 10, 4, 10).mean((2, 4)), atol=2e-4)
 
 

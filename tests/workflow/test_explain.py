@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter
 from shapely import Point
 
 from jointseg.audit.explain.explainer import Explainer
-from jointseg.config.schema import read
+from jointseg.config.load import read_config
 from jointseg.synthetic import acquisitions, sentinel2_archive
 from jointseg.synthetic.terrain import EPSG, ORIGIN_M, Frame
 from jointseg.viewer.server import create_server
@@ -30,7 +30,7 @@ BUFFER_PX = 4  # 40 m
 @pytest.fixture(scope="module")
 def run(flow):
     """The run, its config, and the explanations of random pixels of both years by (x, y, year)."""
-    config = read(flow.config)
+    config = read_config(flow.config)
     explainer = Explainer(flow.results)
     rng = np.random.default_rng(20260731)
     width_m, height_m = 3 * config.synthetic.reach_km * 1000, config.synthetic.reach_km * 1000

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.ablation.variants import BANDS
-from jointseg.raster.bands import of_count, places
+from jointseg.raster.bands import band_indices, band_names
 from jointseg.runtime.files import atomic_write
 
 
@@ -15,7 +15,7 @@ def ablation_bands(*, statistics: Path, reduced: Path, data: str, bands: str) ->
     Raises DataError where the dataset lacks one of them.
     """
     told = json.loads(Path(statistics).read_text())
-    kept = places(of_count(len(told["lr"]["mean"])), BANDS[bands])
+    kept = band_indices(band_names(len(told["lr"]["mean"])), BANDS[bands])
     told["lr"] = {name: [values[place] for place in kept] for name, values in told["lr"].items()}
     with atomic_write(reduced) as part:
         part.write_text(json.dumps(told, indent=1) + "\n")

@@ -13,7 +13,7 @@ from jointseg.ablation.variants import BANDS, VARIANTS
 from jointseg.models.prog_esrgan import bilinear
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import RGB, filled
+from jointseg.raster.bands import RGB, fill_merged
 from jointseg.runtime.files import atomic_write
 from jointseg.training.patches import SCALE
 from jointseg.training.superres_chips import superres_chips
@@ -43,7 +43,7 @@ def write(variant: str, folder: Path, index: Path, statistics: Path, chips: list
                 else:
                     dn, transform, crs = raster_io.read(root / chip.lr)
                     fine: dict[str, Any] = {"transform": transform @ Affine.scale(0.1), "crs": crs}
-                    image = spread(filled(dn, len(BANDS["dates"])))
+                    image = spread(fill_merged(dn, len(BANDS["dates"])))
                     cog.write(made, image, nodata=0, descriptions=RGB, **fine)
 
 

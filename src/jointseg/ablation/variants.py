@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jointseg.raster.bands import MERGED, OWN, RGB
+from jointseg.raster.bands import COMPOSITE_BANDS, MERGED_BANDS, RGB
 
 Image = Literal["bilinear", "generator", "hr", "none"]
 Kind = Literal["stage1", "l1", "adversarial", "single"]
 
-BANDS = {"rgb": RGB, "nir": OWN, "dates": (*RGB, *MERGED), "nir-dates": (*OWN, *MERGED)}
+BANDS = {
+    "rgb": RGB,
+    "nir": COMPOSITE_BANDS,
+    "dates": (*RGB, *MERGED_BANDS),
+    "nir-dates": (*COMPOSITE_BANDS, *MERGED_BANDS),
+}
 # What each generator goes on from; "l1" is that of stage 2.
 START: dict[Kind, Kind] = {"l1": "stage1", "adversarial": "l1"}
 BASELINE, BOUND = "bilinear", "hr"  # the variants between which the gap is measured

@@ -16,7 +16,7 @@ from jointseg.accuracy.reference_products import held_out
 from jointseg.accuracy.slope import STEEP, slope_zones
 from jointseg.accuracy.zones import zones
 from jointseg.raster import io as raster_io
-from jointseg.raster.product_codes import classify, meanings, nearest_year
+from jointseg.raster.product_codes import class_table, classify, nearest_year
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
@@ -70,7 +70,7 @@ def assess(
     maps = [("method", name, folder, None) for name, folder in zip(methods, predictions)]
     shown = {name: nearest_year(entry, year) for name, entry in product_table.items()}
     maps += [
-        ("product", name, folder, meanings(name, product_table[name], shown[name]))
+        ("product", name, folder, class_table(name, product_table[name], shown[name]))
         for name, folder in zip(product_table, products)
     ]
     supports = sorted({10} | {round(entry["resolution_m"]) for entry in product_table.values()} - {0, 1})

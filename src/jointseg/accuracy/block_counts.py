@@ -67,7 +67,7 @@ def common_grid(paths: Sequence[Path]) -> Grid:
     """
     found: dict[Path, Grid] = {}
     for path in paths:
-        with raster_io.opened(path) as source:
+        with raster_io.open_raster(path) as source:
             found[path] = Grid(source.crs.to_epsg(), source.transform, source.shape)
         if found[path] != found[paths[0]]:
             raise DataError(
@@ -88,7 +88,7 @@ def looked_at(paths: Sequence[Path], look: Callable[[Block], T], threads: int, w
     def work(window: Window) -> T:
         values = []
         for path in paths:  # opened for each block: a handle serves one thread alone
-            with raster_io.opened(path) as source:
+            with raster_io.open_raster(path) as source:
                 values.append(source.read(1, window=window))
             only_classes(values[-1], f"{path}, block at row {window.row_off}, column {window.col_off}")
         transform = place.transform @ Affine.translation(window.col_off, window.row_off)

@@ -164,7 +164,7 @@ def _joined(drawn: pd.DataFrame, filled: pd.DataFrame, years: list[str], told: P
 
 def _classes_at(path: Path, drawn: pd.DataFrame) -> np.ndarray:
     """The map's class at each point, uint8 [n]; unknown beyond its edge."""
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         place, height, width = source.transform, source.height, source.width
         row, col = (np.asarray(each) for each in rowcol(place, drawn["x"], drawn["y"]))
         found = np.full(len(drawn), UNKNOWN, np.uint8)

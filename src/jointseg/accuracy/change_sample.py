@@ -105,7 +105,7 @@ def _placed(paths: list[Path], strata: Strata, ranks: dict[str, np.ndarray]) -> 
     for number in sorted(in_block):
         window, values = windows[number], []
         for path in paths:
-            with raster_io.opened(path) as source:
+            with raster_io.open_raster(path) as source:
                 values.append(source.read(1, window=window))
         block = Block(window.row_off, window.col_off, values, strata.place.transform, 0.0)
         stratum = of_block(block, strata)

@@ -41,7 +41,7 @@ class OwnPixels:
     isa: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        with raster_io.opened(self.path) as source:
+        with raster_io.open_raster(self.path) as source:
             self._crs, self._lattice = source.crs.to_string(), source.transform
             height, width = source.shape
         rows, cols = self._nodes(self.place.transform, self.place.shape, self._lattice)
@@ -79,7 +79,7 @@ class OwnPixels:
 
     def codes(self) -> np.ndarray:
         """The product's own values there, [rows, columns]."""
-        with raster_io.opened(self.path) as source:
+        with raster_io.open_raster(self.path) as source:
             return source.read(1, window=self.window)
 
     def _nodes(self, transform: Affine, shape: tuple[int, int], lattice: Affine) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from jointseg.accuracy.block_counts import BLOCK, Block, Grid, cell_counts, comm
 from jointseg.accuracy.cluster_estimators import METRICS, UNKNOWN, columns, difference, within_unit
 from jointseg.accuracy.coarse_support import Counts, OwnPixels
 from jointseg.accuracy.product_pixels import Codes
-from jointseg.raster.product_codes import file_year, meanings, nearest_year, shares
+from jointseg.raster.product_codes import class_table, file_year, fractions, nearest_year
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
@@ -95,7 +95,7 @@ def compare_products(
         for year, mosaic in zip(years, mosaics):
             others = _others(product_table or {}, folders, year)
             if truth is not None:
-                codes = Codes((truth / str(year) / f"{reach}.tif",), TRUTH, meanings(TRUTH, _TRUTH_ENTRY))
+                codes = Codes((truth / str(year) / f"{reach}.tif",), TRUTH, class_table(TRUTH, _TRUTH_ENTRY))
                 others.append(Other(TRUTH, year, codes, None))
             matched[year] = {other.name: other.year for other in others}
             for other, found in zip(others, _compared(mosaic, others, threads)):
@@ -149,7 +149,7 @@ class _Found:
             return {}
         codes, known = self.own.codes(), self.own.known
         kinds = other.codes.classes(codes, "its own pixels")
-        theirs = shares(other.entry)[codes]
+        theirs = fractions(other.entry)[codes]
         theirs = np.where(np.isnan(theirs), kinds == 1, theirs)
         # Pixels of which the map knows half or more; the fullest one tells how many there are.
         use = (kinds != UNKNOWN) & (2 * known >= known.max())

@@ -10,8 +10,8 @@ from rasterio.enums import Resampling
 
 from jointseg.area.grid import transformer
 from jointseg.raster import io as raster_io
-from jointseg.raster.product_codes import OUTSIDE, UNKNOWN, classify, meanings
-from jointseg.raster.resample import onto
+from jointseg.raster.product_codes import NODATA, OUTSIDE, class_table, classify
+from jointseg.raster.resample import warp_to_grid
 from jointseg.runtime.errors import DataError
 
 EXACT_PX = 1e-3  # of a product's pixel: as good as exact; rasterio 1.4 cannot open a WarpedVRT with none at all
@@ -37,7 +37,7 @@ class Codes:
         found = tuple(sorted(folder.glob("*.vrt")))
         if not found:
             raise DataError(f"product {product}: {folder} holds no mosaic; run step product_mosaic again")
-        return cls(found, product, meanings(product, entry, year))
+        return cls(found, product, class_table(product, entry, year))
 
     def on(self, crs: str, transform: Affine, shape: tuple[int, int], tolerance_px: float = EXACT_PX) -> np.ndarray:
         """Codes on a grid, uint8 [rows, columns], not looked up yet; 255 where no file lies.
@@ -48,13 +48,13 @@ class Codes:
         """
         out: np.ndarray | None = None
         for path in self.sorted_for(crs):
-            codes = onto(path, crs, transform, shape, Resampling.nearest, OUTSIDE, "uint8", tolerance_px)
+            codes = warp_to_grid(path, crs, transform, shape, Resampling.nearest, OUTSIDE, "uint8", tolerance_px)
             if out is None:
                 out = codes
             else:
-                better = (self.table[out] == UNKNOWN) & (codes != OUTSIDE)
+                better = (self.table[out] == NODATA) & (codes != OUTSIDE)
                 out[better] = codes[better]
-            if len(self.mosaics) == 1 or not (self.table[out] == UNKNOWN).any():
+            if len(self.mosaics) == 1 or not (self.table[out] == NODATA).any():
                 break
         assert out is not None  # a product has a mosaic
         return out
@@ -67,10 +67,10 @@ class Codes:
         """Codes at points of a CRS, uint8 [n], not looked up yet; 255 where no file lies."""
         out = np.full(len(x), OUTSIDE, np.uint8)
         for path in self.sorted_for(crs):
-            with raster_io.opened(path) as source:
+            with raster_io.open_raster(path) as source:
                 to_x, to_y = transformer(crs, source.crs.to_string()).transform(np.asarray(x), np.asarray(y))
                 found = np.array([value[0] for value in source.sample(zip(to_x, to_y), indexes=1)], np.uint8)
-            take = (self.table[out] == UNKNOWN) & (found != OUTSIDE)  # beyond a mosaic's edge is its nodata, OUTSIDE
+            take = (self.table[out] == NODATA) & (found != OUTSIDE)  # beyond a mosaic's edge is its nodata, OUTSIDE
             out[take] = found[take]
         return out
 
@@ -80,7 +80,7 @@ class Codes:
             return list(self.mosaics)
 
         def other(path: Path) -> bool:
-            with raster_io.opened(path) as source:
+            with raster_io.open_raster(path) as source:
                 return bool(source.crs.to_string() != crs)
 
         return sorted(self.mosaics, key=lambda path: (other(path), path.name))

@@ -16,8 +16,8 @@ import shapely
 from affine import Affine
 
 from jointseg.accuracy.product_pixels import Codes
-from jointseg.area.grid import reprojected
-from jointseg.config.product_filenames import YEAR, expression, tile_names
+from jointseg.area.grid import reproject
+from jointseg.config.product_filenames import YEAR_FIELD, compile_pattern, tile_patterns
 from jointseg.raster import cog, gdal_cli
 from jointseg.raster import io as raster_io
 from jointseg.raster.product_codes import OUTSIDE
@@ -54,7 +54,7 @@ def product_mosaic(
     groups: dict[str, list[Path]] = defaultdict(list)
     footprints = []
     for path in found:
-        with raster_io.opened(path) as source:
+        with raster_io.open_raster(path) as source:
             if source.crs is None:
                 raise DataError(f"product {product}: {path} names no CRS; deliver the file as its publisher made it")
             crs = source.crs.to_string()
@@ -67,7 +67,7 @@ def product_mosaic(
                 shapely.box(*source.bounds), max(source.bounds[2] - source.bounds[0], 1e-9) / 20
             )
         groups[crs].append(path)
-        footprints.append(reprojected(outline, crs, "EPSG:4326"))
+        footprints.append(reproject(outline, crs, "EPSG:4326"))
     with atomic_write(mosaics) as part:
         part.mkdir()
         for crs, members in groups.items():
@@ -91,11 +91,11 @@ def product_files(files: Path, product: str, entry: dict[str, Any], year: int) -
     folder = files / entry["folder"]
     pattern = entry["pattern"]
     there = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    wanted = expression(pattern, year)
+    wanted = compile_pattern(pattern, year)
     found = [path for path in there if wanted.fullmatch(path.name)]
     others = set()
-    if YEAR in pattern:
-        seen = (expression(pattern).fullmatch(path.name) for path in there)
+    if YEAR_FIELD in pattern:
+        seen = (compile_pattern(pattern).fullmatch(path.name) for path in there)
         others = {int(match["year"]) for match in seen if match} - {year}
     if not found and others:
         raise DataError(
@@ -140,8 +140,8 @@ def _holes(
     pieces = [shapely.bounds(piece) for piece in shapely.get_parts(bare) if _area(piece) > HOLE_SHARE * _area(ground)]
     names = {path.name for path in found}
     missing = []
-    for wanted in tile_names(entry, year, [tuple(box) for box in pieces]):
-        if not any(expression(wanted).fullmatch(name) for name in names):
+    for wanted in tile_patterns(entry, year, [tuple(box) for box in pieces]):
+        if not any(compile_pattern(wanted).fullmatch(name) for name in names):
             missing.append(wanted)
     if share > HOLE_SHARE:
         where = "; ".join(

@@ -6,7 +6,7 @@ import numpy as np
 from affine import Affine
 from rasterio.enums import Resampling
 
-from jointseg.raster.resample import onto
+from jointseg.raster.resample import warp_to_grid
 
 CELL_M = 30  # the models' own resolution; finer slopes would be made up
 CLASSES = {"slope below 5°": (0.0, 5.0), "slope 5 to 15°": (5.0, 15.0), "slope from 15°": (15.0, 90.1)}
@@ -24,7 +24,7 @@ def slope_zones(dem: Path, crs: str, transform: Affine, shape: tuple[int, int]) 
     """
     rows, cols = (-(-side // CELL_M) + 2 for side in shape)
     cells = transform @ Affine.translation(-CELL_M, -CELL_M) @ Affine.scale(CELL_M)
-    degrees = horn_degrees(onto(dem, crs, cells, (rows, cols), Resampling.cubic, np.nan, "float32"), CELL_M)
+    degrees = horn_degrees(warp_to_grid(dem, crs, cells, (rows, cols), Resampling.cubic, np.nan, "float32"), CELL_M)
     row, col = (np.arange(side) // CELL_M for side in shape)
     fine = degrees[np.ix_(row, col)]
     return {name: (fine >= least) & (fine < most) for name, (least, most) in CLASSES.items()}

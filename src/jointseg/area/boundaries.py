@@ -61,7 +61,7 @@ Diqing 迪庆藏族自治州
 
 
 # Chinese name of the eleven provinces and their prefectures, by pinyin.
-CHINESE: dict[str, str] = dict(pair.split() for line in _PINYIN.strip().splitlines() for pair in line.split(","))
+CHINESE_NAMES: dict[str, str] = dict(pair.split() for line in _PINYIN.strip().splitlines() for pair in line.split(","))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Outline:
     sha256: str
 
 
-def outlines(names: list[str]) -> dict[str, Outline]:
+def read_outlines(names: list[str]) -> dict[str, Outline]:
     """The outlines of provinces and prefectures, GCJ-02 longitude and latitude.
 
     Args:
@@ -86,14 +86,14 @@ def outlines(names: list[str]) -> dict[str, Outline]:
     index = _index(root)
     found = {}
     for name in names:
-        chinese = CHINESE.get(name, name)
+        chinese = CHINESE_NAMES.get(name, name)
         if chinese not in index:
             raise DataError(f"{SOURCE} holds no province or prefecture {name!r}; {_hint(name)}")
         found[name] = _read(root, index[chinese])
     return found
 
 
-def package() -> dict[str, str]:
+def package_version() -> dict[str, str]:
     """Name and version of the package that the outlines come from."""
     return {"package": _PACKAGE, "version": _VERSION}
 
@@ -138,7 +138,7 @@ def _read(root: Path, file: str) -> Outline:
 
 def _hint(name: str) -> str:
     """What to write instead of a name that is not there."""
-    near = [known for known in CHINESE if known.casefold().startswith(f"{name}-".casefold())]
+    near = [known for known in CHINESE_NAMES if known.casefold().startswith(f"{name}-".casefold())]
     if near:
         return f"several share it, write {' or '.join(near)}" if len(near) > 1 else f"write {near[0]}"
-    return f"give its full Chinese name, such as 浙江省, or one of: {', '.join(sorted(CHINESE))}"
+    return f"give its full Chinese name, such as 浙江省, or one of: {', '.join(sorted(CHINESE_NAMES))}"

@@ -98,7 +98,7 @@ def transformer(source: str, target: str) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def reprojected(geometry: Any, source: str, target: str) -> Any:
+def reproject(geometry: Any, source: str, target: str) -> Any:
     """A geometry, or an array of them, of one CRS in another; its edges stay straight lines between their ends."""
     to = transformer(source, target)
     return shapely.transform(geometry, lambda points: np.column_stack(to.transform(points[:, 0], points[:, 1])))
@@ -124,7 +124,7 @@ def area_scale(epsg: int, x: np.ndarray | float, y: np.ndarray | float) -> np.nd
     return k**2
 
 
-def owned(epsg: int, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
+def own_zone_mask(epsg: int, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
     """Which pixel centres lie in the zone's own 6 degree strip: bool [rows, columns].
 
     Rasters of neighbouring zones repeat ground; counting owned pixels alone counts it once. What lies on the

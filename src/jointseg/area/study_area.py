@@ -9,7 +9,7 @@ import pyogrio
 import shapely
 
 from jointseg.area import boundaries
-from jointseg.raster.geopackage import dated
+from jointseg.raster.geopackage import fixed_gpkg_timestamp
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
@@ -104,7 +104,7 @@ def _frame(reach_of: dict[str, str], shapes: dict[str, shapely.MultiPolygon]) ->
 
 
 def _write(path: Path, **layers: gpd.GeoDataFrame) -> None:
-    with atomic_write(path) as part, dated():
+    with atomic_write(path) as part, fixed_gpkg_timestamp():
         for layer, frame in layers.items():
             frame.to_file(part, layer=layer, driver="GPKG", engine="pyogrio")
 
@@ -176,10 +176,10 @@ def _packaged(source: str, names: list[str], datum: str | None) -> tuple[dict[st
             f"the outlines of {source} are {boundaries.DATUM}, though no file of it says so: taken as {datum} they lie"
             " up to 660 m off; leave study_area.datum out (vector files beside it are then taken as wgs84)"
         )
-    found = boundaries.outlines(names)
+    found = boundaries.read_outlines(names)
     files = {outline.file: outline.sha256 for outline in found.values()}
     shapes = {name: outline.shape for name, outline in found.items()}
-    return _unshift(shapes), {"datum": boundaries.DATUM, **boundaries.package(), "files": files}
+    return _unshift(shapes), {"datum": boundaries.DATUM, **boundaries.package_version(), "files": files}
 
 
 def _outlines(path: Path, layer: str, field: str, names: list[str]) -> dict[str, shapely.Geometry]:

@@ -22,7 +22,7 @@ from PIL import Image
 from jointseg.area import tiles as tiling
 from jointseg.area.grid import transformer
 from jointseg.area.study_area import study_area as join_outlines
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
@@ -149,7 +149,7 @@ def of_config(config: Path, png: Path) -> None:
     Raises:
         DataError: the config, or an outline that it names, is at fault.
     """
-    chosen = schema.read(config)
+    chosen = read_config(config)
     with tempfile.TemporaryDirectory() as folder:
         outlines, tiles = Path(folder, "study_area.gpkg"), Path(folder, "tiles.geojson")
         join_outlines(study_area=outlines, **chosen.study_area.model_dump())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.audit.record_differences import Change, code_changes, setting_changes, version_changes
-from jointseg.config import schema
+from jointseg.config.load import read_config
 from jointseg.provenance.code_digest import code_parts, locate
 from jointseg.provenance.hash_cache import HashCache
 from jointseg.provenance.job_record import KEPT, RECORDED, kept_parts
@@ -94,7 +94,7 @@ def stale(config: Path, rest: Iterable[str] = ()) -> Plan:
 
     Raises DataError when the config is not valid or Snakemake cannot plan, with its words.
     """
-    results = Path(schema.read(config).results)
+    results = Path(read_config(config).results)
     planned = dry_run(config, rest)
     hashes = HashCache(results / KEPT / "hashes.sqlite") if results.is_dir() else None
     jobs = {}

@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from jointseg.config.types import Count, Metres, Name, Section, Share
+from jointseg.config.types import Count, Fraction, Metres, Name, Section
 
 Kind = Literal["building", "airport", "sports", "industrial", "plaza", "road"]
 Tags = dict[str, list[str]]
 
 
 class Splits(Section):
-    train: Share = 0.7
-    validation: Share = 0.1
-    test: Share = 0.2
+    train: Fraction = 0.7
+    validation: Fraction = 0.1
+    test: Fraction = 0.2
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Splits":
@@ -127,7 +127,9 @@ class Dataset(Section):
     counts: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*(/\d+)?$")], Count] = Field(
         {}, description="For allocation fixed: points of each reach, or of each of its strata (upstream/2)."
     )
-    replacement_fraction: Share = Field(0.5, description="Reserves for each point, for pairs that turn out unusable.")
+    replacement_fraction: Fraction = Field(
+        0.5, description="Reserves for each point, for pairs that turn out unusable."
+    )
     prior_density: Density | None = Field(None, description="Strata by prior density; a reach is one stratum without.")
     spacing_m: Metres = Field(3000, description="Smallest distance between two points.")
     chip_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(640, description="Side of a chip, m.")
@@ -136,7 +138,7 @@ class Dataset(Section):
         30_000, description="Side of the blocks that are dealt whole to a split."
     )
     max_shift_m: Metres = Field(20, description="A registration that finds more than this is not believed.")
-    min_correlation: Share = Field(0.5, description="Smallest correlation after registration.")
+    min_correlation: Fraction = Field(0.5, description="Smallest correlation after registration.")
     max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(20, description="Of a Jilin-1 scene.")
     road_widths_m: dict[str, Metres] = Field(
         {

@@ -7,7 +7,7 @@ from typing import Any
 from jointseg.config.schema import Settings
 
 
-def schema() -> str:
+def json_schema() -> str:
     """The JSON schema of the config."""
     return json.dumps(Settings.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
 

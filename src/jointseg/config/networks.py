@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from jointseg.config.dataset import Splits
-from jointseg.config.types import Count, Name, Section, Share
+from jointseg.config.types import Count, Fraction, Name, Section
 
 Variant = Literal[
     "bilinear",
@@ -55,7 +55,7 @@ class Descent(Section):
     learning_rate: Annotated[float, Field(gt=0)]
     warmup: Annotated[int, Field(ge=0)] = Field(0, description="Steps over which the learning rate rises.")
     schedule: Literal["cosine", "poly", "halving", "constant"] = Field("cosine", description="How it falls.")
-    ema: Share = Field(0.999, description="Decay of the weight average that is saved.")
+    ema: Fraction = Field(0.999, description="Decay of the weight average that is saved.")
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
     validate_every: Count = Field(1000, description="Steps between validations.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.")
@@ -106,7 +106,7 @@ class Mask2Former(Section):
     heads: list[Count]
     window: Count
     patch: Count = 4
-    drop_path: Share = 0.0
+    drop_path: Fraction = 0.0
     hidden_dim: Count
     encoder_layers: Count
     encoder_feedforward: Count

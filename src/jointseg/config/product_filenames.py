@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-YEAR = "{year}"
+YEAR_FIELD = "{year}"
 _ANY_YEAR = r"[12]\d{3}"
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _CORNER = re.compile(r"(?P<before>[NSEW]?)(?P<digits>\d{1,3})(?P<after>[NSEW]?)")
@@ -50,12 +50,12 @@ def _corner(text: str) -> _Corner | None:
     return _Corner(latitude, bool(found["before"]) if letter else None, len(digits) if padded else 1)
 
 
-def problems(pattern: str, tile_deg: float | None) -> list[str]:
+def pattern_errors(pattern: str, tile_deg: float | None) -> list[str]:
     """What is wrong with a pattern, as sentences."""
-    fields = [text for text in _FIELD.findall(pattern) if text != YEAR[1:-1]]
+    fields = [text for text in _FIELD.findall(pattern) if text != YEAR_FIELD[1:-1]]
     corners = [_corner(text) for text in fields]
     out = [
-        f"{{{text}}} in its pattern is neither {YEAR} nor a tile's corner such as {{N30}}, {{115E}} or {{030}}"
+        f"{{{text}}} in its pattern is neither {YEAR_FIELD} nor a tile's corner such as {{N30}}, {{115E}} or {{030}}"
         for text, corner in zip(fields, corners)
         if corner is None
     ]
@@ -67,14 +67,14 @@ def problems(pattern: str, tile_deg: float | None) -> list[str]:
     return out
 
 
-def expression(pattern: str, year: int | None = None) -> re.Pattern[str]:
+def compile_pattern(pattern: str, year: int | None = None) -> re.Pattern[str]:
     """A regular expression of the pattern's names, of a year or of any; group "year" holds it where the pattern has it."""
     parts = []
     for piece in re.split(r"(\{[^{}]*\}|\*)", pattern):
         field = _FIELD.fullmatch(piece)
         if piece == "*":
             parts.append(".*")
-        elif piece == YEAR:
+        elif piece == YEAR_FIELD:
             seen = any("(?P<year>" in part for part in parts)
             parts.append("(?P=year)" if seen else f"(?P<year>{year or _ANY_YEAR})")
         elif field is not None and (corner := _corner(field[1])) is not None:
@@ -84,7 +84,7 @@ def expression(pattern: str, year: int | None = None) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def tile_names(entry: dict[str, Any], year: int, boxes: Iterable[tuple[float, float, float, float]]) -> list[str]:
+def tile_patterns(entry: dict[str, Any], year: int, boxes: Iterable[tuple[float, float, float, float]]) -> list[str]:
     """Patterns (* for any text) of the tiles that cover boxes (west, south, east, north), degrees; none without tile_deg."""
     side = entry.get("tile_deg")
     if side is None:

@@ -28,7 +28,7 @@ RENAMED = {
 }
 
 
-def present_name(location: tuple[str | int, ...]) -> str | None:
+def current_name(location: tuple[str | int, ...]) -> str | None:
     """Return the present name of the key at a location of the config; None where the key never existed."""
     key = ".".join(map(str, location))
     entry = ".".join("*" if position == 2 else str(part) for position, part in enumerate(location))

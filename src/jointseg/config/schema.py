@@ -1,18 +1,15 @@
 """The config as pydantic models: one source for validation, defaults, the JSON schema and the docs table."""
 
 from datetime import date
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from jointseg.config import product_filenames
 from jointseg.config.dataset import Dataset
 from jointseg.config.networks import Ablation, Joint, Segmentation, SuperRes
-from jointseg.config.renamed_keys import present_name
-from jointseg.config.types import Count, Metres, Name, Section, Share
-from jointseg.raster.bands import OWN, RGB
-from jointseg.runtime.errors import DataError
+from jointseg.config.types import Count, Fraction, Metres, Name, Section
+from jointseg.raster.bands import COMPOSITE_BANDS, RGB
 
 Year = Annotated[int, Field(ge=2015, le=2100)]
 
@@ -102,8 +99,8 @@ class EarthEngineSource(Section):
 
 
 def _red_green_blue_first(bands: list[str]) -> list[str]:
-    if tuple(bands) not in (RGB, OWN):
-        raise ValueError(f"bands are {', '.join(RGB)}, or {', '.join(OWN)}, in this order")
+    if tuple(bands) not in (RGB, COMPOSITE_BANDS):
+        raise ValueError(f"bands are {', '.join(RGB)}, or {', '.join(COMPOSITE_BANDS)}, in this order")
     return bands
 
 
@@ -135,8 +132,8 @@ class Sentinel2(Section):
         "auto",
         description="Clouds of L1C: the product's own mask, s2cloudless, or the latter where its bands are there.",
     )
-    s2cloudless_threshold: Share = Field(0.4, description="Of s2cloudless, from which a pixel is cloud.")
-    cloud_score_plus_threshold: Share = Field(
+    s2cloudless_threshold: Fraction = Field(0.4, description="Of s2cloudless, from which a pixel is cloud.")
+    cloud_score_plus_threshold: Fraction = Field(
         0.6, description="Of Cloud Score+ (Earth Engine, L1C), from which a pixel is clear."
     )
     coregister: bool = Field(
@@ -249,7 +246,7 @@ class Product(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Product":
-        problems = product_filenames.problems(self.pattern, self.tile_deg)
+        problems = product_filenames.pattern_errors(self.pattern, self.tile_deg)
         if self.years and "{year}" not in self.pattern:
             problems.append("it has files of other years, but {year} in its pattern to tell them apart")
         if twice := sorted({self.year, *self.years} & set(self.series) | ({self.year} & set(self.years))):
@@ -262,11 +259,11 @@ class Product(Section):
 class Consistency(Section):
     """How likely ground changes and maps err: what makes the maps of several years agree. See docs/accuracy.md."""
 
-    gain_rate: Share = Field(0.03, description="Part of the other ground that becomes ISA in a year.")
-    loss_rate: Share = Field(0.001, description="Part of ISA that ceases to be in a year.")
-    omission_rate: Share = Field(0.2, description="Part of ISA that a map misses.")
-    commission_rate: Share = Field(0.05, description="Part of the other ground that a map calls ISA.")
-    initial_fraction: Share = Field(0.2, description="Part of the ground that is ISA in the first year.")
+    gain_rate: Fraction = Field(0.03, description="Part of the other ground that becomes ISA in a year.")
+    loss_rate: Fraction = Field(0.001, description="Part of ISA that ceases to be in a year.")
+    omission_rate: Fraction = Field(0.2, description="Part of ISA that a map misses.")
+    commission_rate: Fraction = Field(0.05, description="Part of the other ground that a map calls ISA.")
+    initial_fraction: Fraction = Field(0.2, description="Part of the ground that is ISA in the first year.")
 
 
 class Accuracy(Section):
@@ -363,33 +360,3 @@ class Settings(Section):
             raise ValueError("superres.final is joint, but there is no section joint")
         if self.joint is not None and final not in ("joint", self.joint.start):
             raise ValueError(f"superres.final is {final}, but joint starts from {self.joint.start}; make them the same")
-
-
-def _unknown_key(location: tuple[int | str, ...]) -> str:
-    present = present_name(location)
-    return f"this key was renamed to `{present}`" if present else "unknown key; see docs/config.md"
-
-
-def load(config: dict[str, Any]) -> Settings:
-    """Validates a config as read from YAML.
-
-    Raises DataError that names each wrong key, its value, and what is allowed.
-    """
-    try:
-        return Settings.model_validate(config)
-    except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"]) or "config"
-            value = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
-            words = _unknown_key(fault["loc"]) if fault["type"] == "extra_forbidden" else fault["msg"]
-            lines.append(f"{key}: {words}{value}")
-        raise DataError("the config is not valid: " + "; ".join(lines)) from error
-
-
-def read(path: Path) -> Settings:
-    """Reads and validates a YAML config."""
-    import yaml
-
-    with open(path) as file:
-        return load(yaml.safe_load(file))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from jointseg.dataset.contract import REFLECTANCE_PER_DN, SPLITS
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import filled
+from jointseg.raster.bands import fill_merged
 from jointseg.runtime.errors import DataError
 
 
@@ -96,7 +96,7 @@ class ChipDataset:
                 f"chip {sample_id} has 10 m, 1 m and label sizes {lr}, {hr} and {label} px; "
                 f"expected h x w, 10 h x 10 w twice; make the chips again"
             )
-        arrays = (filled(arrays[0], self._bands), *arrays[1:])
+        arrays = (fill_merged(arrays[0], self._bands), *arrays[1:])
         if self._keep:
             self._kept[sample_id] = arrays
         return arrays

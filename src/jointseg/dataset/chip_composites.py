@@ -8,7 +8,7 @@ import numpy as np
 import rasterio.crs
 
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import MERGED
+from jointseg.raster.bands import MERGED_BANDS
 from jointseg.raster.mosaic import Mosaic
 from jointseg.runtime.errors import DataError
 
@@ -22,9 +22,9 @@ class Composites:
         """The composites, and the merged dates beside them where there are any."""
         self._mosaics, self._merged = _by_zone(paths), _by_zone(merged)
         for mosaic in self._merged.values():
-            if mosaic.descriptions != MERGED:
+            if mosaic.descriptions != MERGED_BANDS:
                 raise DataError(
-                    f"{mosaic.paths[0]} has bands {mosaic.descriptions}, merged dates have {MERGED}; make the "
+                    f"{mosaic.paths[0]} has bands {mosaic.descriptions}, merged dates have {MERGED_BANDS}; make the "
                     "composites again"
                 )
 
@@ -58,7 +58,7 @@ class Composites:
 def _by_zone(paths: Sequence[Path]) -> dict[int, Mosaic]:
     by_zone: dict[int, list[Path]] = defaultdict(list)
     for path in sorted(Path(path) for path in paths):
-        with raster_io.opened(path) as source:
+        with raster_io.open_raster(path) as source:
             code = source.crs.to_epsg() if isinstance(source.crs, rasterio.crs.CRS) else None
         if code is None:
             raise DataError(f"{path} has no EPSG code; composites are in a UTM zone")

@@ -22,7 +22,7 @@ from jointseg.dataset.rasterize import BANDS, burn, fractions
 from jointseg.dataset.scene_windows import Raw, Reading, Wanted, at_1m, at_10m
 from jointseg.dataset.scenes import load
 from jointseg.raster import cog
-from jointseg.raster.bands import MERGED
+from jointseg.raster.bands import MERGED_BANDS
 from jointseg.runtime import process_pool
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
@@ -81,7 +81,7 @@ def chips(
     table = table[table["reach"] == reach].drop(columns="geometry").merge(paired[paired["status"] == "ok"])
     scenes = {scene.id: scene for scene in load(deliveries)}
     mosaics = Composites(composites, merged)
-    names = (*bands, *(MERGED if merged else ()))
+    names = (*bands, *(MERGED_BANDS if merged else ()))
     shapes = dict(list(gpd.read_parquet(labels).groupby("sample_id")))
     workers = min(workers, max(1, len(table) // CHIPS_A_WORKER))
     made: dict[str, Facts] = {}
@@ -123,7 +123,7 @@ def _workers(number: int) -> Iterator[Callable[..., Future]]:
     if number == 1:
         yield _at_once
         return
-    with process_pool.pool(number) as workers:
+    with process_pool.spawn_pool(number) as workers:
         try:
             yield workers.submit
         except BaseException:
@@ -229,7 +229,7 @@ def _frame(table: pd.DataFrame, made: dict[str, Facts], chip_m: int) -> gpd.GeoD
     polygons = []
     for row in table.itertuples():
         square = shapely.box(row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)
-        polygons.append(grid.reprojected(square, f"EPSG:{int(row.epsg)}", "EPSG:4326"))
+        polygons.append(grid.reproject(square, f"EPSG:{int(row.epsg)}", "EPSG:4326"))
     ids = table["sample_id"]
     stems = table["reach"] + "/" + ids
     kept = table.drop(columns=["rank", *UNINDEXED]).reset_index(drop=True)

@@ -143,7 +143,7 @@ def _read(table: pd.DataFrame, root: Path) -> _Read:
         files[name] = (size, digest)
         if kind:
             moments[kind].add(part)
-    with raster_io.opened(root / table["lr"].iloc[0]) as source:
+    with raster_io.open_raster(root / table["lr"].iloc[0]) as source:
         bands = list(source.descriptions)
     return _Read(files, {kind: each.summary() for kind, each in moments.items()}, bands)
 

@@ -134,7 +134,7 @@ def _raster(folder: Path, place: Path, name: Name, providers: Sequence[Provider]
     if provider.levels and name.level not in provider.levels:
         raise DataError(f"{place.name} is of level {name.level or 'not told'}; {provider.advice}")
     path = place if place.is_file() else _colour(place, provider, providers)
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         if source.crs is None:
             raise DataError(f"{path.name} has no coordinate reference system; deliver it orthorectified")
         if abs(source.transform.b) + abs(source.transform.d) > 1e-9 * abs(source.transform.a):

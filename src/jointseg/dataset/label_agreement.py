@@ -10,7 +10,7 @@ import shapely
 
 from jointseg.dataset.labelme_projects import Disagreement, write_projects
 from jointseg.dataset.polygons import parts_of, valid
-from jointseg.raster.geopackage import dated
+from jointseg.raster.geopackage import fixed_gpkg_timestamp
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import bar
 
@@ -175,5 +175,5 @@ def _write_polygons(path: Path, found: list[Disagreement], epsg: dict[str, int])
     parts = [frame[zones == zone].set_crs(int(zone)).to_crs(4326) for zone in sorted(set(zones))]
     joined = pd.concat(parts) if parts else frame.set_crs(4326)
     ordered = joined.sort_values(["area_m2", "sample_id", "kind", "source"], ascending=[False, True, True, True])
-    with atomic_write(path) as part, dated():
+    with atomic_write(path) as part, fixed_gpkg_timestamp():
         ordered.to_file(part, layer="disagreement", driver="GPKG", engine="pyogrio", geometry_type="Polygon")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from jointseg.dataset import labelme
 from jointseg.raster import io as raster_io
-from jointseg.raster.rendering import stretch
+from jointseg.raster.rendering import percentile_stretch
 from jointseg.runtime.files import atomic_write
 
 
@@ -46,7 +46,7 @@ def write_projects(
         for place in places.itertuples():
             west, north = place.minx, place.miny + chip_m
             image, _, _ = raster_io.read(chips / f"{place.sample_id}_hr.tif")
-            Image.fromarray(stretch(image)[0]).save(part / f"{place.sample_id}.png")
+            Image.fromarray(percentile_stretch(image)[0]).save(part / f"{place.sample_id}.png")
             own = sorted((one for one in doubts if one.sample_id == place.sample_id), key=lambda one: -one.polygon.area)
             shapes = [
                 labelme.Shape(

@@ -179,7 +179,7 @@ def _on_scene(
 
     A chip that was paired with another scene takes the median shift of the scene that was drawn on.
     """
-    with raster_io.opened(jilin1 / scene) as source:
+    with raster_io.open_raster(jilin1 / scene) as source:
         transform, crs, size = source.transform, source.crs.to_string(), (source.width, source.height)
     if drawing.size != size:
         raise DataError(
@@ -233,7 +233,7 @@ def _frame(pieces: Sequence[Piece], epsg: dict[str, int]) -> gpd.GeoDataFrame:
     )
 
     def to_lonlat(piece: Piece) -> shapely.Geometry:
-        return grid.reprojected(piece.polygon, f"EPSG:{int(epsg[piece.sample_id])}", "EPSG:4326")
+        return grid.reproject(piece.polygon, f"EPSG:{int(epsg[piece.sample_id])}", "EPSG:4326")
 
     return gpd.GeoDataFrame(
         {

@@ -107,7 +107,7 @@ def rows_near(
             geometry = shapely.from_wkb(
                 batch.column(meta["geometry_name"] or "wkb_geometry").to_numpy(zero_copy_only=False)
             )
-            there = grid.reprojected(geometry, crs, zone)
+            there = grid.reproject(geometry, crs, zone)
             near = np.unique(tree.query(there, predicate="intersects")[0])
             fields = {name: batch.column(name) for name in wanted}
             for at in near:

@@ -12,10 +12,10 @@ import shapely
 from affine import Affine
 from rasterio.windows import Window
 
-from jointseg.area.grid import reprojected, transformer
+from jointseg.area.grid import reproject, transformer
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
-from jointseg.raster.product_codes import classify, meanings
+from jointseg.raster.product_codes import class_table, classify
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import track
 
@@ -58,9 +58,9 @@ def prior_density(
             f"product {product} has files in {len(vrts)} CRSs ({', '.join(vrt.stem for vrt in vrts)}), but a prior density is "
             "told on one grid; take another dataset.density.product"
         )
-    table = meanings(product, entry, year)
+    table = class_table(product, entry, year)
     factor = max(1, round(chip_m / entry["resolution_m"]))
-    with raster_io.opened(vrts[0]) as source:
+    with raster_io.open_raster(vrts[0]) as source:
         crs, transform = source.crs.to_string(), source.transform
         outline = _outline(study_area, crs)
         rows, cols = math.ceil(source.height / factor), math.ceil(source.width / factor)
@@ -88,7 +88,7 @@ def prior_density(
 def _outline(study_area: Path, crs: str) -> shapely.Geometry:
     reaches = gpd.read_file(study_area, layer="reaches").to_crs(4326)
     whole = shapely.segmentize(shapely.union_all(reaches.geometry.values), 0.05)
-    here = shapely.make_valid(reprojected(whole, "EPSG:4326", crs))
+    here = shapely.make_valid(reproject(whole, "EPSG:4326", crs))
     shapely.prepare(here)
     return here
 

@@ -73,7 +73,7 @@ class Reading:
         Row bands of whole blocks are read from the top, each in as few stretches of whole blocks as the windows
         leave. In memory are one such stretch and the windows that are begun.
         """
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), raster_io.opened(self._path) as source:
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), raster_io.open_raster(self._path) as source:
             self.size = source.width * source.height
             crs = source.crs.to_string()
             places = [_window(source, crs, one) for one in wanted]
@@ -115,7 +115,7 @@ def _window(source: DatasetReader, crs: str, one: Wanted) -> Window:
     west, south, east, north = one.bounds
     moved = shapely.box(west - one.shift_m[0], south - one.shift_m[1], east - one.shift_m[0], north - one.shift_m[1])
     if crs != f"EPSG:{one.epsg}":
-        moved = grid.reprojected(moved.segmentize((east - west) / 4), f"EPSG:{one.epsg}", crs)
+        moved = grid.reproject(moved.segmentize((east - west) / 4), f"EPSG:{one.epsg}", crs)
     west, south, east, north = moved.bounds
     left, top = ~source.transform @ (west, north)
     right, bottom = ~source.transform @ (east, south)

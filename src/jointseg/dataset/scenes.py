@@ -81,7 +81,7 @@ def candidates(
         year: of the composite.
         middle: day of the year, the middle of the composite's season.
     """
-    square = grid.reprojected(shapely.box(*bounds), f"EPSG:{epsg}", "EPSG:4326")
+    square = grid.reproject(shapely.box(*bounds), f"EPSG:{epsg}", "EPSG:4326")
     holding = [scene for scene in scenes if shapely.covers(scene.footprint, square)]
     cloud = _worst(scene.cloud_percent for scene in holding)
     angle = _worst(abs(scene.view_angle) for scene in holding)

@@ -26,7 +26,7 @@ from jointseg.inference.predictor import Precision, Predictor
 from jointseg.models import checkpoint
 from jointseg.models.mask2former import CLASSES, FLOOR, Segmenter
 from jointseg.provenance import machine
-from jointseg.raster.bands import of_count
+from jointseg.raster.bands import band_names
 from jointseg.runtime.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def networks(config: Settings, preset: str | None, presets: Settings, folder: Pa
     for section in (presets.superres, presets.segmentation):
         if preset not in section.presets:
             raise DataError(f"preset {preset!r} is none of {sorted(section.presets)}")
-    bands = of_count(len(config.sentinel2.bands))
+    bands = band_names(len(config.sentinel2.bands))
     normalisation = {"mean": [0.1] * len(bands), "std": [0.05] * len(bands)}
     torch.manual_seed(config.seed)
     forms: dict[str, tuple[str, dict[str, Any]]] = {

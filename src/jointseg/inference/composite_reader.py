@@ -11,7 +11,7 @@ import numpy as np
 from jointseg.inference.blending import Bounds
 from jointseg.inference.lattice import LR_M, Window
 from jointseg.inference.stage_times import stage
-from jointseg.raster.bands import count_own, filled
+from jointseg.raster.bands import count_composite_bands, fill_merged
 from jointseg.raster.mosaic import Mosaic
 from jointseg.runtime.errors import DataError
 
@@ -22,7 +22,7 @@ class Composites:
     """10 m composites of one zone, and their merged dates where the bands ask for them, read as reflectance and validity."""
 
     def __init__(self, paths: list[Path], bands: tuple[str, ...], merged: Sequence[Path] = ()) -> None:
-        own = count_own(bands)
+        own = count_composite_bands(bands)
         self.mosaic = Mosaic(paths)
         *self._bands, self._clear = _numbers(self.mosaic, (*bands[:own], CLEAR))
         if self.mosaic.res_m != LR_M or self.mosaic.dtype != "uint16":
@@ -45,7 +45,7 @@ class Composites:
         array = self.mosaic.read(bounds, [*self._bands, self._clear])
         if self._merged is None:
             return array[:-1], array[-1] > 0
-        return filled(np.concatenate([array[:-1], self._merged.read(bounds, self._more)])), array[-1] > 0
+        return fill_merged(np.concatenate([array[:-1], self._merged.read(bounds, self._more)])), array[-1] > 0
 
 
 def _numbers(mosaic: Mosaic, bands: Sequence[str]) -> list[int]:

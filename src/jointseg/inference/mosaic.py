@@ -43,7 +43,7 @@ def mosaic(*, isa: list[Path], study_area: Path, mosaic: Path, city: str, year: 
         for crs in sorted(counts, key=lambda crs: (crs == target, crs)):
             joined.append(f"{folder}/{crs[5:]}.vrt")
             tiles = sorted(
-                object_store.place(path.resolve() if path.exists() else path) for path in isa if zones[path] == crs
+                object_store.gdal_path(path.resolve() if path.exists() else path) for path in isa if zones[path] == crs
             )
             gdal_cli.run(["gdalbuildvrt", "-q", "-strict", "-srcnodata", str(UNKNOWN), joined[-1], *tiles])
         warp = ["gdalwarp", "-q", "-t_srs", target, "-r", "near", "-tr", "1", "1", "-tap"]

@@ -156,7 +156,7 @@ class Mapper:
         for place, values in blend(found, bounds, self.window_m, self.stride_m, products.channels, device):
             west, south, east, north = place
             with stage("finish"):
-                owned = grid.owned(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
+                owned = grid.own_zone_mask(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
                 made = products.finished(values, seen.of(place), owned)
             yield place, made
 
@@ -213,7 +213,7 @@ def predict(
         raise DataError(f"window_m is {window_m}: it must not exceed the tile's {tile_km * 1000} m; take a smaller one")
     if tile not in {path.stem for path in composites}:
         raise DataError(f"tile {tile} has no composite among {[path.name for path in composites]}; make it first")
-    with devices.claimed() as device, raster_io.small_cache(), one_thread():
+    with devices.claimed() as device, raster_io.limit_block_cache(), one_thread():
         predictor = Predictor.load(method, segmentation, superres, precision, device)
         source = Composites(composites, predictor.bands, merged)
         if source.mosaic.crs != place.crs:

@@ -12,7 +12,7 @@ from jointseg.inference.lattice import LR_M
 from jointseg.inference.stage_times import stage
 from jointseg.models import checkpoint
 from jointseg.models.prog_esrgan import beside, upsample
-from jointseg.raster.bands import RGB, of_count
+from jointseg.raster.bands import RGB, band_names
 from jointseg.runtime.errors import DataError
 
 REFLECTANCE_PER_DN = 1e-4
@@ -52,7 +52,7 @@ class Predictor:
         self.mean, self.std = (
             torch.tensor(normalisation[key][:count], device=self.device)[:, None, None] for key in ("mean", "std")
         )
-        self.bands = of_count(count)
+        self.bands = band_names(count)
         self.threshold = threshold
 
     def _ready(self, model: nn.Module | None) -> nn.Module | None:

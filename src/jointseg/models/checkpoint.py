@@ -14,7 +14,7 @@ from jointseg.models import discriminator, mask2former
 from jointseg.models.direct_segmenter import DirectSegmenter
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.models.single_esrgan import SingleESRGAN
-from jointseg.raster.bands import of_count, shown
+from jointseg.raster.bands import band_names, composite_band_indices
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
@@ -56,7 +56,7 @@ def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
                 f"band {number} of the 10 m chips has no known pixel in the train split; make the composites again, "
                 "for a merged band with sentinel2.dates 0"
             )
-    own = shown(of_count(len(normalisation["mean"])))
+    own = composite_band_indices(band_names(len(normalisation["mean"])))
     return {key: [float(values[place]) for place in own] for key, values in normalisation.items()}
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointseg.runtime.distributed import everywhere
+from jointseg.runtime.distributed import all_reduce_sum
 
 UNKNOWN = 255
 OVERSAMPLING = 3  # candidates per point kept, from which the least certain ones are taken
@@ -55,7 +55,7 @@ def _dice(probability: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def _mean(values: Tensor) -> Tensor:
     """Mean over the pairs of all processes; 0 where there is none."""
     number = torch.tensor(float(len(values)), device=values.device)
-    total, number = everywhere(torch.stack([values.sum(), number])).unbind()
+    total, number = all_reduce_sum(torch.stack([values.sum(), number])).unbind()
     return total / number.clamp(min=1)
 
 
@@ -133,7 +133,7 @@ def layer_loss(
     # An image without known pixels has no class either; it weighs nothing.
     weight = balance[wanted] * (label != UNKNOWN).flatten(1).any(1, keepdim=True)
     entropy = F.cross_entropy(class_logits.transpose(1, 2), wanted, reduction="none")
-    total, number = everywhere(torch.stack([(entropy * weight).sum(), weight.sum()])).unbind()
+    total, number = all_reduce_sum(torch.stack([(entropy * weight).sum(), weight.sum()])).unbind()
     loss = weights.class_weight * total / number.clamp(min=weights.no_object_weight or 1)
     masks, labels = mask_logits[image, query].unsqueeze(1), label[image].unsqueeze(1).float()
     points = _uncertain_points(masks, labels, weights.points, [generators[which] for which in image.tolist()])
@@ -150,7 +150,7 @@ def dense_loss(logit: Tensor, label: Tensor) -> Tensor:
     entropy = F.binary_cross_entropy_with_logits(logit.squeeze(1), target, reduction="none")
     inside = logit.squeeze(1).sigmoid() * known
     sums = [(entropy * known).sum(), known.sum(), (inside * target).sum(), inside.sum() + (target * known).sum()]
-    total, number, overlap, both = everywhere(torch.stack(sums)).unbind()
+    total, number, overlap, both = all_reduce_sum(torch.stack(sums)).unbind()
     return total / number.clamp(min=1) + 1 - (2 * overlap + 1) / (both + 1)
 
 

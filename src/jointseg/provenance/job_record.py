@@ -49,19 +49,19 @@ def run_job(snakemake: Any, function: Step) -> None:
             input before in the same run, says the same at once.
     """
     job = _label(snakemake)
-    kept = str(object_store.named(snakemake.log[0])) if len(snakemake.log) else ""
+    kept = str(object_store.workflow_path(snakemake.log[0])) if len(snakemake.log) else ""
     signal.signal(signal.SIGTERM, _terminated)
-    before = job_status.failure(job)
+    before = job_status.read_failure(job)
     if before is not None and before.cause == job_status.INPUT:
         _fail(snakemake, before, 1)
     try:
         _log_to(snakemake.log)
         with _announced(job):
             _run(snakemake, function)
-        job_status.forget(job)
+        job_status.clear_failure(job)
     except DataError as error:
         log.exception("bad input")
-        cause = job_status.PASSING if isinstance(error, TransientError) else job_status.INPUT
+        cause = job_status.TRANSIENT if isinstance(error, TransientError) else job_status.INPUT
         _fail(snakemake, job_status.Failure(job, str(error), kept, cause), 1)
     except Exception as error:
         log.exception("the step failed")
@@ -137,7 +137,7 @@ def _label(snakemake: Any) -> str:
 def _log_to(names: Any) -> None:
     handlers: list[logging.Handler] = [logging.NullHandler()]
     if len(names):
-        log_file = object_store.named(names[0])
+        log_file = object_store.workflow_path(names[0])
         log_file.parent.mkdir(parents=True, exist_ok=True)
         handlers = [logging.FileHandler(log_file, mode="w", encoding="utf-8")]
     logging.raiseExceptions = False  # on a full disk the one line on standard error is what is left to say
@@ -153,9 +153,9 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 
 def _fail(snakemake: Any, failure: job_status.Failure, status: int) -> NoReturn:
     for path in snakemake.output:
-        remove_path(object_store.named(path))
-    failure = replace(failure, why=" ".join(failure.why.split()))
-    job_status.fail(failure)
+        remove_path(object_store.workflow_path(path))
+    failure = replace(failure, reason=" ".join(failure.reason.split()))
+    job_status.record_failure(failure)
     print(failure.line(), file=sys.stderr, flush=True)
     raise SystemExit(status)
 
@@ -163,11 +163,11 @@ def _fail(snakemake: Any, failure: job_status.Failure, status: int) -> NoReturn:
 @contextmanager
 def _announced(job: str) -> Iterator[None]:
     """Tells `jointseg run` which job this process is, beside the state of its bars."""
-    note = job_status.own(".job")
+    note = job_status.process_file(".job")
     if note is None:
         yield
         return
-    job_status.write(note, {"job": job, "started": time.time()})
+    job_status.write_json(note, {"job": job, "started": time.time()})
     try:
         yield
     finally:
@@ -175,7 +175,11 @@ def _announced(job: str) -> Iterator[None]:
 
 
 def _paths(value: Any) -> Path | list[Path]:
-    return object_store.named(value) if isinstance(value, str) else [object_store.named(each) for each in value]
+    return (
+        object_store.workflow_path(value)
+        if isinstance(value, str)
+        else [object_store.workflow_path(each) for each in value]
+    )
 
 
 def _flat(named: dict[str, Path | list[Path]]) -> list[Path]:

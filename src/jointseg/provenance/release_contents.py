@@ -150,7 +150,7 @@ def _cover(path: Path) -> Cover:
     """Counts a map block by block. The UTM scale is taken at the middle of each block."""
     codes = (NOT_ISA, ISA, UNKNOWN)
     pixels, km2 = dict.fromkeys(codes, 0), dict.fromkeys(codes, 0.0)
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         epsg = source.crs.to_epsg()
         pixel_km2 = abs(source.transform.a * source.transform.e) / 1e6
         for _, window in source.block_windows(1):

@@ -80,7 +80,7 @@ def _collection(name: str, items: list[pystac.Item], run: Run) -> pystac.Collect
 def _item(collection: str, made: Made, run: Run) -> pystac.Item:
     path = run.results / made.inside
     year, place = path.parent.name, path.stem
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         crs, bounds, shape, transform = source.crs, source.bounds, source.shape, source.transform
     corners = [(bounds.left, bounds.bottom), (bounds.right, bounds.bottom), (bounds.right, bounds.top)]
     ring = [*corners, (bounds.left, bounds.top), corners[0]]

@@ -13,7 +13,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from jointseg.runtime.errors import DataError
-from jointseg.runtime.files import atomic_write, strips_of
+from jointseg.runtime.files import atomic_write, strips_path
 
 BLOCK_PX = 512
 
@@ -69,7 +69,7 @@ class Writer:
     def __enter__(self) -> "Writer":
         with ExitStack() as stack:
             self._part = stack.enter_context(atomic_write(self.path))
-            self._strips = strips_of(self._part)
+            self._strips = strips_path(self._part)
             self._to = rasterio.open(self._strips, "w", **self._profile)
             if self._descriptions:
                 self._to.descriptions = self._descriptions

@@ -9,7 +9,7 @@ DATE = "2000-01-01T00:00:00Z"
 
 
 @contextmanager
-def dated(date: str = DATE) -> Iterator[None]:
+def fixed_gpkg_timestamp(date: str = DATE) -> Iterator[None]:
     """GeoPackages carry their time of writing: what is written inside carries this one."""
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
     try:

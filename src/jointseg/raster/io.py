@@ -18,7 +18,7 @@ _CACHE_MB = 32
 
 
 @contextmanager
-def small_cache() -> Iterator[None]:
+def limit_block_cache() -> Iterator[None]:
     """GDAL keeps few blocks that it has read; by default they may fill a twentieth of the machine's memory.
 
     It has an effect only before a process reads its first block.
@@ -28,10 +28,10 @@ def small_cache() -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[rasterio.DatasetReader]:
+def open_raster(path: Path | str) -> Iterator[rasterio.DatasetReader]:
     """An open raster; DataError naming the file when it, or a block of it, cannot be read."""
     try:
-        with rasterio.open(object_store.place(path)) as source:
+        with rasterio.open(object_store.gdal_path(path)) as source:
             yield source
     except RasterioError as error:
         cause = error.__cause__ or error
@@ -40,7 +40,7 @@ def opened(path: Path | str) -> Iterator[rasterio.DatasetReader]:
         ) from error
 
 
-def window_of(transform: Affine, bounds: Bounds) -> tuple[int, int, int, int]:
+def window_from_bounds(transform: Affine, bounds: Bounds) -> tuple[int, int, int, int]:
     """(row, column, rows, columns) of bounds that lie on whole pixels of a north-up lattice.
 
     Raises DataError when they do not.
@@ -67,12 +67,12 @@ def read(
 
     What lies outside the raster is its nodata (0 where it declares none). Bands count from 1.
     """
-    with opened(path) as source:
+    with open_raster(path) as source:
         crs = source.crs.to_string()
         bands = list(bands) if bands else list(source.indexes)
         if bounds is None:
             return source.read(bands), source.transform, crs
-        row, col, rows, cols = window_of(source.transform, bounds)
+        row, col, rows, cols = window_from_bounds(source.transform, bounds)
         fill = 0 if source.nodata is None else source.nodata
         window = Window(col, row, cols, rows)
         array = source.read(bands, window=window, boundless=True, fill_value=fill)

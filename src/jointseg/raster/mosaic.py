@@ -7,7 +7,7 @@ import numpy as np
 from affine import Affine
 from rasterio.windows import Window
 
-from jointseg.raster.io import Bounds, opened, window_of
+from jointseg.raster.io import Bounds, open_raster, window_from_bounds
 from jointseg.runtime.errors import DataError
 
 
@@ -21,7 +21,7 @@ class Mosaic:
         self._bounds: list[Bounds] = []
         first: tuple | None = None
         for path in self.paths:
-            with opened(path) as source:
+            with open_raster(path) as source:
                 facts = (
                     source.crs.to_string(),
                     source.transform.a,
@@ -54,15 +54,15 @@ class Mosaic:
         """[bands, rows, columns] of bounds on the lattice; where rasters overlap, the first of them."""
         bands = list(bands) if bands else list(range(1, len(self.descriptions) + 1))
         lattice = Affine(self.res_m, 0, bounds[0], 0, -self.res_m, bounds[3])
-        _, _, rows, cols = window_of(Affine(self.res_m, 0, 0, 0, -self.res_m, 0), bounds)
+        _, _, rows, cols = window_from_bounds(Affine(self.res_m, 0, 0, 0, -self.res_m, 0), bounds)
         out = np.full((len(bands), rows, cols), self.nodata, dtype=self.dtype)
         for path, (west, south, east, north) in reversed(list(zip(self.paths, self._bounds))):
             part = (max(west, bounds[0]), max(south, bounds[1]), min(east, bounds[2]), min(north, bounds[3]))
             if part[0] >= part[2] or part[1] >= part[3]:
                 continue
-            row, col, height, width = window_of(lattice, part)
-            with opened(path) as source:
-                top, left, _, _ = window_of(source.transform, part)
+            row, col, height, width = window_from_bounds(lattice, part)
+            with open_raster(path) as source:
+                top, left, _, _ = window_from_bounds(source.transform, part)
                 out[:, row : row + height, col : col + width] = source.read(
                     bands, window=Window(left, top, width, height)
                 )

@@ -7,11 +7,11 @@ import numpy as np
 from jointseg.runtime.errors import DataError
 
 OUTSIDE = 255  # ground that no file of the product covers
-UNKNOWN = 255
-_MEANING = {"not_isa": 0, "isa": 1, "nodata": UNKNOWN}
+NODATA = 255
+_MEANING = {"not_isa": 0, "isa": 1, "nodata": NODATA}
 
 
-def codes(listed: dict[str, Any] | None) -> list[int]:
+def list_codes(listed: dict[str, Any] | None) -> list[int]:
     """The codes of {codes: [..], range: [first, last]}, the range with both ends; either may be missing."""
     listed = listed or {}
     first, last = listed.get("range") or (0, -1)
@@ -29,7 +29,7 @@ def file_year(entry: dict[str, Any], year: int) -> int:
     return year if year in map(int, entry.get("years") or []) else int(entry["year"])
 
 
-def meanings(product: str, entry: dict[str, Any], year: int | None = None) -> np.ndarray:
+def class_table(product: str, entry: dict[str, Any], year: int | None = None) -> np.ndarray:
     """Look-up table of a product: int16 [256], code -> 0, 1 or 255, and -1 for codes that the entry does not list.
 
     Args:
@@ -42,7 +42,7 @@ def meanings(product: str, entry: dict[str, Any], year: int | None = None) -> np
     """
     table = np.full(256, -1, dtype=np.int16)
     for key, meaning in _MEANING.items():
-        for code in codes(entry.get(key)):
+        for code in list_codes(entry.get(key)):
             if not 0 <= code <= 255 or (code == OUTSIDE and key != "nodata"):
                 raise DataError(f"product {product}: code {code} under {key} is not in 0..254; correct its table entry")
             if table[code] >= 0:
@@ -50,7 +50,7 @@ def meanings(product: str, entry: dict[str, Any], year: int | None = None) -> np
                     f"product {product}: code {code} is listed twice; keep it under one of {list(_MEANING)}"
                 )
             table[code] = meaning
-    table[OUTSIDE] = UNKNOWN
+    table[OUTSIDE] = NODATA
     ranges = {int(each): both for each, both in (entry.get("series") or {}).items()}
     if year in ranges:
         first, last = ranges[year]
@@ -65,7 +65,7 @@ def meanings(product: str, entry: dict[str, Any], year: int | None = None) -> np
     return table
 
 
-def shares(entry: dict[str, Any]) -> np.ndarray:
+def fractions(entry: dict[str, Any]) -> np.ndarray:
     """Look-up table of the part of a pixel that is ISA: float32 [256], code -> 0 to 1; NaN where a product tells none."""
     out = np.full(256, np.nan, np.float32)
     whole = entry.get("full_cover_code")

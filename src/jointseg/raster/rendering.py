@@ -2,10 +2,10 @@
 
 import numpy as np
 
-UNKNOWN_GREY = 200
+NODATA_GREY = 200
 
 
-def stretch(bands: np.ndarray, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def percentile_stretch(bands: np.ndarray, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Reflectance DN [3, rows, columns], 0 = nodata, as uint8 [rows, columns, 3], and the limits used, [3, 2].
 
     Without limits, each band's 1st and 99th percentile of what is known; unknown is drawn grey.
@@ -17,5 +17,5 @@ def stretch(bands: np.ndarray, limits: np.ndarray | None = None) -> tuple[np.nda
     low, high = limits[:, 0, None, None], limits[:, 1, None, None]
     scaled = np.clip((bands - low) / np.maximum(high - low, 1), 0, 1) ** 0.8
     image = np.rint(255 * scaled).astype(np.uint8)
-    image[:, ~known] = UNKNOWN_GREY
+    image[:, ~known] = NODATA_GREY
     return image.transpose(1, 2, 0), limits

@@ -14,7 +14,7 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 
 
-def onto(
+def warp_to_grid(
     path: Path,
     crs: str,
     transform: Affine,
@@ -35,7 +35,7 @@ def onto(
 
     Raises DataError naming the file when it cannot be read or has no place.
     """
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         if source.crs is None:
             raise DataError(f"{path} names no CRS, so nobody knows where it lies; give a georeferenced raster")
         own = source.nodata if source.nodata is not None else nodata
@@ -48,7 +48,7 @@ def onto(
             raise DataError(f"{path} cannot be brought to {crs} ({error}); restore or delete it") from error
 
 
-def joined(
+def read_mosaic(
     paths: Sequence[Path],
     bounds: raster_io.Bounds,
     shape: tuple[int, int],
@@ -72,7 +72,7 @@ def joined(
     across, down = (east - west) / shape[1], (north - south) / shape[0]
     out = np.full((len(bands), *shape), fill, dtype=dtype)
     for path in paths:
-        with raster_io.opened(path) as source:
+        with raster_io.open_raster(path) as source:
             box = source.bounds
             left, right = (round((max(min(x, east), west) - west) / across) for x in (box.left, box.right))
             top, bottom = (round((north - max(min(y, north), south)) / down) for y in (box.top, box.bottom))

@@ -12,9 +12,9 @@ from rasterio.enums import Resampling
 from jointseg.accuracy import figures
 from jointseg.accuracy.reference_products import held_out
 from jointseg.raster import io as raster_io
-from jointseg.raster.product_codes import classify, meanings, nearest_year
-from jointseg.raster.rendering import stretch
-from jointseg.raster.resample import joined
+from jointseg.raster.product_codes import class_table, classify, nearest_year
+from jointseg.raster.rendering import percentile_stretch
+from jointseg.raster.resample import read_mosaic
 
 VIEW_PX = 1100  # width of a whole-area picture
 _FINER = 4  # classes are read this much finer than drawn, and drawn by their share
@@ -55,7 +55,7 @@ def views(composites: list[Path], isa: list[Path], year: int) -> list[Strip]:
     strips = []
     for crs, paths in sorted(zones.items()):
         bounds = _union(paths)
-        image, _ = stretch(_decimated(paths, bounds, VIEW_PX, [1, 2, 3], 0, Resampling.average))
+        image, _ = percentile_stretch(_decimated(paths, bounds, VIEW_PX, [1, 2, 3], 0, Resampling.average))
         pictures = [Picture(f"Sentinel-2 composite, {year}, 10 m", figures.photo_uri(image))]
         for (zone, taken), maps in sorted(by_year.items()):
             if zone == crs:
@@ -68,14 +68,14 @@ def views(composites: list[Path], isa: list[Path], year: int) -> list[Strip]:
 
 
 def _crs(path: Path) -> str:
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         return str(source.crs.to_string())
 
 
 def _union(paths: list[Path]) -> raster_io.Bounds:
     corners = []
     for path in paths:
-        with raster_io.opened(path) as source:
+        with raster_io.open_raster(path) as source:
             corners.append(source.bounds)
     west, south, east, north = zip(*corners)
     return min(west), min(south), max(east), max(north)
@@ -86,11 +86,11 @@ def _decimated(
 ) -> np.ndarray:
     """Rasters of one CRS joined over bounds at a resolution that makes them at most width_px wide or high."""
     west, south, east, north = bounds
-    with raster_io.opened(paths[0]) as source:
+    with raster_io.open_raster(paths[0]) as source:
         res_m = max(source.res[0], max(east - west, north - south) / width_px)
         dtype = source.dtypes[0]
     shape = (round((north - south) / res_m), round((east - west) / res_m))
-    return joined(paths, bounds, shape, bands, nodata, how, dtype)
+    return read_mosaic(paths, bounds, shape, bands, nodata, how, dtype)
 
 
 def chosen(index: Path) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def chip_strips(
             entry = product_table[name]
             shown = nearest_year(entry, year)
             codes = raster_io.read(folder / file)[0][0]
-            mapped = classify(codes, meanings(name, entry, shown), name, f"chip {chip.sample_id}")
+            mapped = classify(codes, class_table(name, entry, shown), name, f"chip {chip.sample_id}")
             caption = f"{entry['title']} ({shown})"
             pictures.append(Picture(caption, figures.chart_uri(figures.agreement_image(mapped, label))))
         strips.append(
@@ -156,10 +156,10 @@ def chip_strips(
 def _imagery(lr: Path, hr: Path, images: dict[str, Path]) -> list[Picture]:
     """Composite, 1 m imagery of each method and Jilin-1 of a chip, stretched alike."""
     low, high = raster_io.read(lr)[0][:3], raster_io.read(hr)[0][:3]
-    _, limits = stretch(high)
-    pictures = [Picture("Sentinel-2, 10 m", figures.photo_uri(stretch(low, limits)[0], _CHIP_PX))]
+    _, limits = percentile_stretch(high)
+    pictures = [Picture("Sentinel-2, 10 m", figures.photo_uri(percentile_stretch(low, limits)[0], _CHIP_PX))]
     for name, path in images.items():
-        picture, _ = stretch(raster_io.read(path)[0][:3], limits)
+        picture, _ = percentile_stretch(raster_io.read(path)[0][:3], limits)
         pictures.append(Picture(f"1 m image: {name}", figures.photo_uri(picture)))
-    pictures.append(Picture("Jilin-1, 1 m", figures.photo_uri(stretch(high, limits)[0])))
+    pictures.append(Picture("Jilin-1, 1 m", figures.photo_uri(percentile_stretch(high, limits)[0])))
     return pictures

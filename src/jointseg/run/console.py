@@ -117,7 +117,7 @@ class Display:
 
     def draw(self) -> None:
         """Tells of jobs that failed, once each, and brings the bars up to date with the notes of the running jobs."""
-        for each in job_status.failures(self.folder):
+        for each in job_status.read_failures(self.folder):
             if each not in self.failures:
                 self.failures.append(each)
                 self.console.print(Text(each.line(), style="red"), soft_wrap=True)
@@ -128,7 +128,7 @@ class Display:
         if flow.done:
             left = format_duration((time.monotonic() - self.started) / flow.done * (flow.total - flow.done)) + " left"
         self._progress.update(self._all, completed=flow.done, total=flow.total or None, rate=left)
-        jobs = job_status.running(self.folder)
+        jobs = job_status.read_running(self.folder)
         for name in self._bars.keys() - jobs.keys():
             self._progress.remove_task(self._bars.pop(name))
         for name, job in jobs.items():

@@ -85,7 +85,7 @@ def read(results: Path) -> Status:
         heard.take(line)
     status.done, status.total, status.retries = heard.done, heard.total, heard.retries
     status.rules = heard.rules()
-    told = job_status.failures(results / job_status.PLACE)
+    told = job_status.read_failures(results / job_status.FOLDER)
     known = {(each.rule, each.log) for each in told}
     killed = [each for each in heard.failures.values() if (each.rule, each.log) not in known]
     status.failures = [each for each in (*told, *killed) if each.cause != job_status.STOPPED]
@@ -93,7 +93,7 @@ def read(results: Path) -> Status:
     if status.holder is not None:
         status.state = "running"
         status.waiting = [job for job in lock.cluster_jobs(status.holder) if job.split()[1] == "PENDING"]
-        status.running = [_running(job) for job in job_status.running(results / job_status.PLACE).values()]
+        status.running = [_running(job) for job in job_status.read_running(results / job_status.FOLDER).values()]
     elif status.failures:
         status.state = "failed"
     elif heard.idle or (heard.total and heard.done == heard.total):
@@ -198,7 +198,7 @@ def lines(status: Status) -> list[str]:
     if status.retries:
         out.append(f"{status.retries} job(s) were started again")
     for each in status.failures:
-        out.append(f"failed   {each.job}: {each.why}{f' (log: {each.log})' if each.log else ''}")
+        out.append(f"failed   {each.job}: {each.reason}{f' (log: {each.log})' if each.log else ''}")
     out += [f"waiting  on the cluster: job {job}" for job in status.waiting]
     for job in status.running:
         share = f"{100 * job.share:.0f} %, " if job.share is not None else ""

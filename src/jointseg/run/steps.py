@@ -60,7 +60,7 @@ def run(snakemake: Any) -> None:
     from jointseg.provenance.manifest import rule_of
     from jointseg.runtime import object_store
 
-    object_store.settle()
+    object_store.enter_local_copy()
     # Where the workflow is a module of another, its rules have other names there.
-    snakemake.rule = rule_of(object_store.named(snakemake.output.manifest))
+    snakemake.rule = rule_of(object_store.workflow_path(snakemake.output.manifest))
     run_job(snakemake, getattr(importlib.import_module(module(snakemake.rule)), snakemake.rule))

@@ -28,19 +28,19 @@ LAUNCHED = "WORLD_SIZE"  # torchrun tells every process how many there are
 PATIENCE = timedelta(hours=2)  # the others wait while the first process validates
 
 
-def count() -> int:
+def get_world_size() -> int:
     """How many processes share this training."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def rank() -> int:
+def get_rank() -> int:
     """Which of them this is, from 0; only process 0 validates and writes."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def everywhere(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum of a tensor over the processes; its gradient is that of this process's share alone."""
-    if count() == 1:
+    if get_world_size() == 1:
         return values
     total = values.detach().clone()
     distributed.all_reduce(total)
@@ -48,9 +48,9 @@ def everywhere(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sum_gradients(weights: Sequence[Tensor]) -> None:
+def all_reduce_gradients(weights: Sequence[Tensor]) -> None:
     """Adds the gradients of all processes, in one message; a weight without gradient in any of them keeps none."""
-    if count() == 1 or not weights:
+    if get_world_size() == 1 or not weights:
         return
     device = weights[0].device
     given = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.float32, device=device)
@@ -63,7 +63,7 @@ def sum_gradients(weights: Sequence[Tensor]) -> None:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Connects the processes that torchrun started (NCCL between GPUs, Gloo between CPUs); one alone needs nothing."""
     if int(os.environ.get(LAUNCHED, "1")) == 1:
         yield
@@ -78,12 +78,12 @@ def joined() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def to_spread(devices: int) -> bool:
+def needs_launch(devices: int) -> bool:
     """Whether this process has yet to start the `devices` that a step asks for."""
     return devices > 1 and LAUNCHED not in os.environ
 
 
-def spread(step: Callable[..., Any], devices: int, arguments: dict[str, Any]) -> Any:
+def launch(step: Callable[..., Any], devices: int, arguments: dict[str, Any]) -> Any:
     """Runs a step in `devices` processes of this machine under torchrun; what its first process returned.
 
     Raises:
@@ -118,7 +118,7 @@ def _main(folder: Path) -> None:
     logging.basicConfig(level=level, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s")
     step, arguments = pickle.loads((folder / "call").read_bytes())
     try:
-        with joined():
+        with process_group():
             answer = step(**arguments)
     except DataError as error:
         (folder / f"error-{place}").write_text(str(error), encoding="utf-8")

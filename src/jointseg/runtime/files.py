@@ -36,10 +36,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         remove_path(part)
-        remove_path(strips_of(part))
+        remove_path(strips_path(part))
 
 
-def strips_of(part: Path) -> Path:
+def strips_path(part: Path) -> Path:
     """Where a Writer keeps its row bands until they become a COG."""
     return part.with_name(part.name + _STRIPS)
 

@@ -10,9 +10,9 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-FOLDER = "JOINTSEG_PROGRESS"  # environment variable: the folder; without it jobs tell nothing
-PLACE = Path(".jointseg", "progress")  # in a results folder
-INPUT, PASSING, ERROR, STOPPED = "input", "passing", "error", "stopped"
+ENV_VARIABLE = "JOINTSEG_PROGRESS"  # environment variable: the folder; without it jobs tell nothing
+FOLDER = Path(".jointseg", "progress")  # in a results folder
+INPUT, TRANSIENT, ERROR, STOPPED = "input", "transient", "error", "stopped"
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Failure:
 
     Attributes:
         job: its rule and wildcards, as `isa [year=2021 tile=50N_E0660_N3540]`.
-        why: one sentence.
+        reason: one sentence.
         log: the file that has the rest; "" where the rule has none.
-        cause: `input`, which no other try can mend; `passing`, a server without an answer; `error` of the step; `stopped`.
+        cause: `input`, which no other try can mend; `transient`, a server without an answer; `error` of the step; `stopped`.
     """
 
     job: str
-    why: str
+    reason: str
     log: str
     cause: str
 
@@ -36,22 +36,22 @@ class Failure:
         return self.job.partition(" ")[0]
 
     def line(self) -> str:
-        return f"rule {self.job}: {self.why}"
+        return f"rule {self.job}: {self.reason}"
 
 
-def folder() -> Path | None:
+def status_folder() -> Path | None:
     """The folder of the run that this process is a job of."""
-    told = os.environ.get(FOLDER)
+    told = os.environ.get(ENV_VARIABLE)
     return Path(told) if told else None
 
 
-def own(suffix: str) -> Path | None:
+def process_file(suffix: str) -> Path | None:
     """The note of this process: machines of a cluster share the folder, and their process numbers may be the same."""
-    where = folder()
+    where = status_folder()
     return where / f"{socket.gethostname()}-{os.getpid()}{suffix}" if where else None
 
 
-def write(path: Path, told: dict) -> None:
+def write_json(path: Path, told: dict) -> None:
     """Writes a note beside its place and renames it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.part")
@@ -59,28 +59,28 @@ def write(path: Path, told: dict) -> None:
     beside.replace(path)
 
 
-def fail(failure: Failure) -> None:
+def record_failure(failure: Failure) -> None:
     """Keeps why a job failed; a job that cannot tell it has still failed."""
-    if where := folder():
+    if where := status_folder():
         try:
-            write(_failed(where, failure.job), asdict(failure))
+            write_json(_failed(where, failure.job), asdict(failure))
         except OSError:
             return
 
 
-def failure(job: str) -> Failure | None:
+def read_failure(job: str) -> Failure | None:
     """Why a job failed before in this run; None where it did not."""
-    where = folder()
+    where = status_folder()
     return _read(_failed(where, job)) if where else None
 
 
-def forget(job: str) -> None:
+def clear_failure(job: str) -> None:
     """A job that is done has not failed, whatever it said at an earlier try."""
-    if where := folder():
+    if where := status_folder():
         _failed(where, job).unlink(missing_ok=True)
 
 
-def failures(where: Path) -> list[Failure]:
+def read_failures(where: Path) -> list[Failure]:
     """The failures of a run, in the order in which they were told."""
     notes = []
     for path in where.glob("*.failed"):
@@ -91,7 +91,7 @@ def failures(where: Path) -> list[Failure]:
     return [found for _, path in sorted(notes) if (found := _read(path)) is not None]
 
 
-def running(where: Path) -> dict[str, dict]:
+def read_running(where: Path) -> dict[str, dict]:
     """Every running job by its process: {"job", "started"} and, where it counts something, its bar's state."""
     jobs: dict[str, dict] = {}
     for note in sorted(where.glob("*.job")):
@@ -103,7 +103,7 @@ def running(where: Path) -> dict[str, dict]:
     return jobs
 
 
-def clear(where: Path) -> None:
+def reset(where: Path) -> None:
     """An empty folder for a run that starts."""
     where.mkdir(parents=True, exist_ok=True)
     for left in where.iterdir():

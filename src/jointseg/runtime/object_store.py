@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 from jointseg.runtime.errors import DataError
 
-PREFIX, LOCAL = (
+PREFIX_VARIABLE, LOCAL_VARIABLE = (
     "JOINTSEG_STORE",
     "JOINTSEG_STORE_LOCAL",
 )  # environment variables: s3://bucket/folder; where Snakemake keeps it
 PROVIDER = "s3"
 _KEPT = ".jointseg"  # half-done maps and trainings
-GDAL = {
+GDAL_OPTIONS = {
     # No request for what lies beside a raster, and one that brings the whole header of a COG.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
@@ -31,7 +31,7 @@ GDAL = {
 }
 
 
-def enter(settings: Any) -> str:
+def configure(settings: Any) -> str:
     """Makes a run, and the jobs that inherit its environment, know its store.
 
     Args:
@@ -45,7 +45,7 @@ def enter(settings: Any) -> str:
     """
     provider, prefix = settings.default_storage_provider, (settings.default_storage_prefix or "").rstrip("/")
     if provider is None:
-        os.environ.pop(PREFIX, None)
+        os.environ.pop(PREFIX_VARIABLE, None)
         return ""
     if provider != PROVIDER or urlsplit(prefix).scheme != PROVIDER or not urlsplit(prefix).netloc:
         raise DataError(
@@ -53,13 +53,13 @@ def enter(settings: Any) -> str:
             f"be read from; give {PROVIDER} and s3://BUCKET/FOLDER"
         )
     local = settings.local_storage_prefix / PROVIDER / prefix.removeprefix("s3://")
-    os.environ |= {PREFIX: prefix, LOCAL: str(local)}
-    for name, value in (GDAL | _gdal_endpoint()).items():
+    os.environ |= {PREFIX_VARIABLE: prefix, LOCAL_VARIABLE: str(local)}
+    for name, value in (GDAL_OPTIONS | _gdal_endpoint()).items():
         os.environ.setdefault(name, value)
     return prefix
 
 
-def forget(results: str) -> None:
+def remove_local_copies(results: str) -> None:
     """Removes the copies that a killed run left of files of its results: Snakemake takes them for write-protected.
 
     What is half-done in them is kept. Call it only for a run that holds the results folder.
@@ -69,34 +69,34 @@ def forget(results: str) -> None:
     """
     if os.path.isabs(results):
         raise DataError(f"results {results} is named from the root; in a store all paths are relative to its prefix")
-    copies = Path(os.environ[LOCAL]) / results
+    copies = Path(os.environ[LOCAL_VARIABLE]) / results
     for each in copies.iterdir() if copies.is_dir() else ():
         if each.name != _KEPT:
             shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
-def settle() -> None:
+def enter_local_copy() -> None:
     """Makes the folder in which Snakemake keeps copies of the store the working directory of a job.
 
     What the job was given, and what it is to make, then lies where the flow's own path says.
     """
-    if os.environ.get(PREFIX):
-        local = Path(os.environ[LOCAL])
+    if os.environ.get(PREFIX_VARIABLE):
+        local = Path(os.environ[LOCAL_VARIABLE])
         local.mkdir(parents=True, exist_ok=True)
         os.chdir(local)
 
 
-def named(path: str) -> Path:
+def workflow_path(path: str) -> Path:
     """The flow's own path of what Snakemake calls by its place in the store or by that of its copy."""
-    for before in (os.environ.get(PREFIX), os.environ.get(LOCAL)):
+    for before in (os.environ.get(PREFIX_VARIABLE), os.environ.get(LOCAL_VARIABLE)):
         if before and path.startswith(f"{before}/"):
             return Path(path[len(before) + 1 :])
     return Path(path)
 
 
-def place(path: Path | str) -> str:
+def gdal_path(path: Path | str) -> str:
     """What GDAL opens: the path where the file is here or there is no store, else its place in the store."""
-    prefix = os.environ.get(PREFIX)
+    prefix = os.environ.get(PREFIX_VARIABLE)
     if not prefix or os.path.isabs(path) or os.path.exists(path):
         return str(path)
     return f"/vsis3/{prefix.removeprefix('s3://')}/{Path(path).as_posix()}"
@@ -104,7 +104,7 @@ def place(path: Path | str) -> str:
 
 def exists(path: Path | str) -> bool:
     """Whether a file or a folder is in the store; here, without one."""
-    if not os.environ.get(PREFIX):
+    if not os.environ.get(PREFIX_VARIABLE):
         return os.path.exists(path)
     bucket, key = _key(path)
     found = client().list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
@@ -119,7 +119,7 @@ def size(path: Path) -> int:
 
 def read(path: Path | str) -> bytes:
     """All of a small file, from the store where there is one: a copy here may be older. Raises DataError where it is not there."""
-    if not os.environ.get(PREFIX):
+    if not os.environ.get(PREFIX_VARIABLE):
         return Path(path).read_bytes()
     bucket, key = _key(path)
     return _asked("get_object", path, Bucket=bucket, Key=key)["Body"].read()
@@ -131,12 +131,14 @@ def _asked(question: str, path: Path | str, **named: str) -> Any:
     try:
         return getattr(client(), question)(**named)
     except (BotoCoreError, ClientError) as error:
-        raise DataError(f"{os.environ[PREFIX]}/{path} cannot be read ({error}); see that the store has it") from error
+        raise DataError(
+            f"{os.environ[PREFIX_VARIABLE]}/{path} cannot be read ({error}); see that the store has it"
+        ) from error
 
 
 def _key(path: Path | str) -> tuple[str, str]:
-    bucket, _, folder = os.environ[PREFIX].removeprefix("s3://").partition("/")
-    inside = named(str(path)).as_posix()
+    bucket, _, folder = os.environ[PREFIX_VARIABLE].removeprefix("s3://").partition("/")
+    inside = workflow_path(str(path)).as_posix()
     return bucket, f"{folder}/{inside}" if folder else inside
 
 

@@ -7,7 +7,7 @@ from multiprocessing.connection import wait
 from threading import Thread
 
 
-def pool(workers: int) -> ProcessPoolExecutor:
+def spawn_pool(workers: int) -> ProcessPoolExecutor:
     """A pool of fresh processes: nothing of GDAL's or PyTorch's threads is forked."""
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
 

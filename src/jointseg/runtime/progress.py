@@ -22,7 +22,7 @@ class Bar:
         self.done: float = 0
         self.started = time.monotonic()
         self._told = self._logged = 0.0
-        self._state = job_status.own(".json")
+        self._state = job_status.process_file(".json")
 
     def advance(self, amount: float = 1) -> None:
         self.done += amount
@@ -52,7 +52,7 @@ class Bar:
         state = {"what": self.what, "done": self.done, "total": self.total, "unit": self.unit}
         state["seconds"] = time.monotonic() - self.started
         try:
-            job_status.write(self._state, state)
+            job_status.write_json(self._state, state)
         except OSError as error:  # a bar that cannot be drawn must not end the work it tells of
             log.warning("progress is not shown: %s", error)
             self._state = None

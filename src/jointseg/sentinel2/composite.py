@@ -275,7 +275,7 @@ def _fits(spool: Spool, bands: list[str], base: np.ndarray | None) -> list[list[
 def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
     """uint16 [bands, rows, columns] of the base year's composite of the same tile."""
     base, transform, crs = raster_io.read(reference)
-    with raster_io.opened(reference) as source:
+    with raster_io.open_raster(reference) as source:
         names = [name or "" for name in source.descriptions]
     if crs != tile.crs or transform != tile.transform(RES_M) or base.shape[1:] != tile.shape(RES_M):
         raise DataError(f"{reference} is not a composite of tile {tile.id}; give the base year's of the same tile")

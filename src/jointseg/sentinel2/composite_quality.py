@@ -143,8 +143,8 @@ def judge(path: Path, base: Path | None, year: str, bands: list[str], cells: int
         cells: side of the small picture.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(raster_io.opened(path))
-        reference = None if base is None else stack.enter_context(raster_io.opened(base))
+        source = stack.enter_context(raster_io.open_raster(path))
+        reference = None if base is None else stack.enter_context(raster_io.open_raster(base))
         _check(source, reference, year, bands)
         tally = _told(source.tags(), bands)
         unknown = np.zeros(source.shape, dtype=bool)

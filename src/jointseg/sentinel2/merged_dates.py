@@ -11,7 +11,7 @@ import numpy as np
 
 from jointseg.area.grid import Tile
 from jointseg.raster import cog
-from jointseg.raster.bands import MERGED, RGB
+from jointseg.raster.bands import MERGED_BANDS, RGB
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import track
 from jointseg.sentinel2 import merge_frames
@@ -85,12 +85,12 @@ def write(
         cog.Writer(
             path,
             shape=shape,
-            count=len(MERGED),
+            count=len(MERGED_BANDS),
             dtype="uint16",
             crs=place.crs,
             transform=place.transform(RES_M),
             nodata=0,
-            descriptions=MERGED,
+            descriptions=MERGED_BANDS,
             tags=tags | {"dates": json.dumps(told)},
             overviews="average",
         ) as writer,

@@ -28,7 +28,7 @@ def label_points(
     """
     table = pd.read_csv(points)
     for year in years:
-        with raster_io.opened(truth / str(year) / f"{reach}.tif") as source:
+        with raster_io.open_raster(truth / str(year) / f"{reach}.tif") as source:
             values, shape = source.read(1), source.shape
             row, col = rowcol(source.transform, table["x"], table["y"])
         inside = (row >= 0) & (row < shape[0]) & (col >= 0) & (col < shape[1])

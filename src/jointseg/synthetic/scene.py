@@ -99,7 +99,7 @@ def synthetic(
 
 
 def _draw(jobs: list[Job]) -> list[Drawn]:
-    with process_pool.pool(WORKERS) as workers:
+    with process_pool.spawn_pool(WORKERS) as workers:
         return list(track(workers.map(draw_panel, jobs), "drawing the valley", total=len(jobs), unit="panel"))
 
 

@@ -7,7 +7,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from jointseg.raster.geopackage import dated
+from jointseg.raster.geopackage import fixed_gpkg_timestamp
 from jointseg.synthetic.acquisitions import HighScene
 from jointseg.synthetic.jilin1 import path_of, shape_of, transform_of
 from jointseg.synthetic.objects import PITCH, Thing
@@ -46,7 +46,7 @@ def study_area(path: Path, world: World) -> None:
 
 def _write(path: Path, layer: str, shapes: list[shapely.Geometry], fields: dict[str, list]) -> None:
     frame = gpd.GeoDataFrame(fields, geometry=shapes, crs=EPSG).to_crs(4326)
-    with dated("2022-12-31T00:00:00.000Z"):
+    with fixed_gpkg_timestamp("2022-12-31T00:00:00.000Z"):
         frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio", mode="a" if path.exists() else "w")
 
 

@@ -54,8 +54,8 @@ def superres_adversarial(
         DataError: the stage-2 checkpoint is of another model, normalisation or kind, or is trained to stage 1 only.
     """
     arguments = dict(locals())
-    if distributed.to_spread(training["devices"]):
-        return distributed.spread(superres_adversarial, training["devices"], arguments)
+    if distributed.needs_launch(training["devices"]):
+        return distributed.launch(superres_adversarial, training["devices"], arguments)
     prepare(seed, threads)
     data = generator.Data(index, statistics, chips, training["jitter"])
     network = generator.load(stage2, 2, model, data)

@@ -228,8 +228,8 @@ def joint(
         DataError: a checkpoint of another kind, normalisation or method, or a generator not trained to 1 m.
     """
     arguments = dict(locals())
-    if distributed.to_spread(training["devices"]):
-        return distributed.spread(joint, training["devices"], arguments)
+    if distributed.needs_launch(training["devices"]):
+        return distributed.launch(joint, training["devices"], arguments)
     loop.prepare(seed, threads)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     made, of_generator = checkpoints.load(superres, generators.ARCHITECTURES, normalisation)

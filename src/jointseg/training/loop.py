@@ -31,7 +31,7 @@ def prepare(seed: int, threads: int) -> None:
     On a CPU the same seed and number of threads give the same bytes; another number of threads sums in another order.
     On a GPU some gradients (of interpolation and sampling) have no deterministic kernel and only a warning is given.
     """
-    torch.set_num_threads(max(threads // distributed.count(), 1))
+    torch.set_num_threads(max(threads // distributed.get_world_size(), 1))
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs 4 %
@@ -39,7 +39,7 @@ def prepare(seed: int, threads: int) -> None:
 
 def sow(seed: int, step: int) -> None:
     """Seed torch for one step, so that what networks draw (dropped paths) does not depend on where a run was resumed."""
-    drawn = np.random.SeedSequence([seed, step, distributed.rank()]).generate_state(1, np.uint64)
+    drawn = np.random.SeedSequence([seed, step, distributed.get_rank()]).generate_state(1, np.uint64)
     torch.manual_seed(int(drawn[0]))
 
 
@@ -119,7 +119,7 @@ class Descent:
         if bool(torch.isfinite(loss)):
             loss.backward()
             weights = [value for group in self.optimizer.param_groups for value in group["params"]]
-            distributed.sum_gradients(weights)
+            distributed.all_reduce_gradients(weights)
             norm = torch.nn.utils.clip_grad_norm_(weights, self.clip or math.inf)
         if not bool(torch.isfinite(norm)):
             self.bad += 1

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jointseg.runtime.distributed import everywhere
+from jointseg.runtime.distributed import all_reduce_sum
 from jointseg.runtime.errors import DataError
 
 
@@ -67,7 +67,7 @@ def reach(shift_m: float) -> dict[str, int]:
 
 def _quotient(total: Tensor, number: Tensor) -> Tensor:
     """A mean over the batch of all processes; 0 where nothing is counted."""
-    total, number = everywhere(torch.stack([total, number])).unbind()
+    total, number = all_reduce_sum(torch.stack([total, number])).unbind()
     return total / number.clamp(min=1)
 
 

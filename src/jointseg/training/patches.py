@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from jointseg.dataset.chip_arrays import ChipDataset
-from jointseg.raster.bands import corners, count_own, finer, of_count, shown
+from jointseg.raster.bands import (
+    band_names,
+    composite_band_indices,
+    count_composite_bands,
+    merged_from_5m,
+    merged_to_5m,
+)
 from jointseg.runtime.errors import DataError
 from jointseg.training.loop import gains, turn
 
@@ -74,9 +80,13 @@ class Patches:
         row, col = int(rng.integers(rows - patch_px + 1)), int(rng.integers(cols - patch_px + 1))
         chip = self.dataset.read(chip_id, (row, col, patch_px))
         which = int(rng.integers(8))
-        names = of_count(len(chip.lr))
+        names = band_names(len(chip.lr))
         # Gains that differed within a 10 m pixel would draw a pattern that no date shows.
-        gain = gains(rng, count_own(names), self.jitter)[shown(names)] if self.jitter else None
+        gain = (
+            gains(rng, count_composite_bands(names), self.jitter)[composite_band_indices(names)]
+            if self.jitter
+            else None
+        )
         low, high = self._normalised(chip.lr, chip.hr, gain)
         return turned(low, which), turn(high, which), turn(chip.label, which)
 
@@ -93,10 +103,10 @@ class Patches:
 
 def turned(low: np.ndarray, which: int) -> np.ndarray:
     """`turn` of a 10 m image [bands, h, w], whose merged pixels change corners with it."""
-    own = count_own(of_count(len(low)))
+    own = count_composite_bands(band_names(len(low)))
     parts = [turn(low[:own], which)]
     if own < len(low):
-        parts.append(corners(turn(finer(low[own:]), which)))
+        parts.append(merged_from_5m(turn(merged_to_5m(low[own:]), which)))
     return np.concatenate(parts)
 
 

@@ -266,8 +266,8 @@ def segmentation(
     """
     arguments = dict(locals())
     recipe = Recipe.read(training)
-    if distributed.to_spread(recipe.devices):
-        return distributed.spread(segmentation, recipe.devices, arguments)
+    if distributed.needs_launch(recipe.devices):
+        return distributed.launch(segmentation, recipe.devices, arguments)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     root = Path(chips[0]).parent
     loop.prepare(seed, threads)

@@ -49,8 +49,8 @@ def superres_stage1(
         DataError: `pretrained` cannot be read or is of another size than stage 1.
     """
     arguments = dict(locals())
-    if distributed.to_spread(training["devices"]):
-        return distributed.spread(superres_stage1, training["devices"], arguments)
+    if distributed.needs_launch(training["devices"]):
+        return distributed.launch(superres_stage1, training["devices"], arguments)
     prepare(seed, threads)
     data = generator.Data(index, statistics, chips, training["jitter"])
     network = generator.build(generator.sized(model, data))
@@ -84,8 +84,8 @@ def superres_stage2(
         DataError: the stage-1 checkpoint is of another model, normalisation or kind.
     """
     arguments = dict(locals())
-    if distributed.to_spread(training["devices"]):
-        return distributed.spread(superres_stage2, training["devices"], arguments)
+    if distributed.needs_launch(training["devices"]):
+        return distributed.launch(superres_stage2, training["devices"], arguments)
     prepare(seed, threads)
     data = generator.Data(index, statistics, chips, training["jitter"])
     return _descend(2, training["stage1_weight"], generator.load(stage1, 1, model, data), data, stage1, arguments)
@@ -110,8 +110,8 @@ def superres_single(
     `model` is that of Prog-ESRGAN: the network has the kind of its stage 1 and as many blocks as both together.
     """
     arguments = dict(locals())
-    if distributed.to_spread(training["devices"]):
-        return distributed.spread(superres_single, training["devices"], arguments)
+    if distributed.needs_launch(training["devices"]):
+        return distributed.launch(superres_single, training["devices"], arguments)
     prepare(seed, threads)
     data = generator.Data(index, statistics, chips, training["jitter"])
     arguments["model"] = {"generator": trunk(model)}

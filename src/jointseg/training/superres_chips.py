@@ -14,7 +14,7 @@ from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import beside, upsample
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
-from jointseg.raster.bands import OWN, filled
+from jointseg.raster.bands import COMPOSITE_BANDS, fill_merged
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
@@ -68,7 +68,7 @@ def superres_chips(
                 crs=crs,
                 transform=transform @ Affine.scale(1 / SCALE),
                 nodata=0,
-                descriptions=OWN[:channels],
+                descriptions=COMPOSITE_BANDS[:channels],
             )
     return {"chips": len(table)}
 
@@ -85,7 +85,7 @@ def sharpen(
         mean, std: float32 [bands, 1, 1] in reflectance.
         channels: 3 for RGB, 4 with near infrared, upsampled.
     """
-    dn = filled(dn, len(mean))
+    dn = fill_merged(dn, len(mean))
     known = (dn > 0).all(axis=0)
     low = np.where(known, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
     x = torch.from_numpy(low)[None].contiguous(memory_format=torch.channels_last)

@@ -67,9 +67,11 @@ class Trainer(Generic[M]):
         self.what, self.network, self.descents, self.training, self.seed = what, network, descents, training, seed
         self.validate, self.panel, self.state, self.threads = validate, panel, state, threads
         self.networks: dict[str, nn.Module] = {"network": network, **(others or {})}
-        places = range(distributed.rank(), training["batch"], distributed.count())
+        places = range(distributed.get_rank(), training["batch"], distributed.get_world_size())
         if not places:
-            raise DataError(f"batch {training['batch']} is less than the {distributed.count()} devices that share it")
+            raise DataError(
+                f"batch {training['batch']} is less than the {distributed.get_world_size()} devices that share it"
+            )
         self._batch = lambda step: batch(step, places)
         self.average = loop.Average(network, training["ema"])
         self.history = loop.History()
@@ -85,7 +87,7 @@ class Trainer(Generic[M]):
     @property
     def first(self) -> bool:
         """Whether this process is the one that validates and writes."""
-        return distributed.rank() == 0
+        return distributed.get_rank() == 0
 
     def rate(self, step: int, base: str = "learning_rate") -> float:
         """The learning rate of a step; `base` names the setting that it starts from."""

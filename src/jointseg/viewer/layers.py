@@ -83,7 +83,7 @@ def find_layers(results: Path) -> list[Layer]:
 
 
 def _place(path: Path) -> tuple[int, raster_io.Bounds]:
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         return int(source.crs.to_epsg()), tuple(source.bounds)
 
 

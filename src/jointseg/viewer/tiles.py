@@ -10,8 +10,8 @@ from rasterio.enums import Resampling
 
 from jointseg.accuracy import figures
 from jointseg.raster import io as raster_io
-from jointseg.raster.rendering import stretch
-from jointseg.raster.resample import joined
+from jointseg.raster.rendering import percentile_stretch
+from jointseg.raster.resample import read_mosaic
 from jointseg.viewer.layers import IMAGE, PRODUCT, Layer
 
 SIDE_PX = 256
@@ -36,8 +36,8 @@ def render_tile(layer: Layer, level: int, col: int, row: int) -> bytes | None:
     if not near:
         return None
     if layer.kind == IMAGE:
-        dn = joined(near, bounds, (SIDE_PX, SIDE_PX), (1, 2, 3), 0, Resampling.average, "uint16")
-        rgb, seen = stretch(dn, stretch_limits(layer))[0], (dn > 0).any(axis=0)
+        dn = read_mosaic(near, bounds, (SIDE_PX, SIDE_PX), (1, 2, 3), 0, Resampling.average, "uint16")
+        rgb, seen = percentile_stretch(dn, stretch_limits(layer))[0], (dn > 0).any(axis=0)
     else:
         finer = _FINER if level > 0 else 1
         classes = _classes(layer, bounds, SIDE_PX * finer)
@@ -58,7 +58,7 @@ def _classes(layer: Layer, bounds: raster_io.Bounds, side: int) -> np.ndarray:
         where = Affine(step, 0, bounds[0], 0, -step, bounds[3])
         codes = layer.codes.on(f"EPSG:{layer.epsg}", where, (side, side), 0.125)
         return np.where(codes == 255, _OUTSIDE, layer.codes.classes(codes, layer.title)).astype(np.uint8)
-    return joined(layer.near(bounds), bounds, (side, side), (1,), _OUTSIDE, Resampling.nearest, "uint8")[0]
+    return read_mosaic(layer.near(bounds), bounds, (side, side), (1,), _OUTSIDE, Resampling.nearest, "uint8")[0]
 
 
 def stretch_limits(layer: Layer) -> np.ndarray:
@@ -69,6 +69,6 @@ def stretch_limits(layer: Layer) -> np.ndarray:
             step = max(east - west, north - south) / _WHOLE_PX
             shape = max(1, round((north - south) / step)), max(1, round((east - west) / step))
             paths = [path for path, _ in layer.files]
-            dn = joined(paths, layer.bounds, shape, (1, 2, 3), 0, Resampling.nearest, "uint16")
-            _limits[layer.id] = stretch(dn)[1]
+            dn = read_mosaic(paths, layer.bounds, shape, (1, 2, 3), 0, Resampling.nearest, "uint16")
+            _limits[layer.id] = percentile_stretch(dn)[1]
         return _limits[layer.id]

@@ -86,7 +86,7 @@ def compare(first: Path, second: Path, picture: Path | None = None) -> RasterDif
 
 
 def _compare(first: Path, second: Path, picture: Path | None) -> RasterDiff:
-    with raster_io.opened(first) as a, raster_io.opened(second) as b:
+    with raster_io.open_raster(first) as a, raster_io.open_raster(second) as b:
         if other := _other_grid(a, b):
             return RasterDiff(other)
         found = RasterDiff(pixels=a.width * a.height, bands=[Band(_name(a, band)) for band in a.indexes])

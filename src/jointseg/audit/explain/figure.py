@@ -18,7 +18,7 @@ from jointseg.audit.explain.observations import Look
 from jointseg.audit.explain.pixel import Pixel
 from jointseg.raster import io as raster_io
 from jointseg.raster.mosaic import Mosaic
-from jointseg.raster.rendering import stretch
+from jointseg.raster.rendering import percentile_stretch
 from jointseg.runtime.files import atomic_write
 from jointseg.sentinel2.scene_windows import RES_M
 
@@ -54,7 +54,7 @@ def _maps(figure: Any, explainer: Explainer, known: TileMap, told: Explanation) 
     left, right = figure.subplots(1, 2)
     paths = [path for path in known.composites.values() if path.is_file()]
     composite = Mosaic(paths).read(box, [1, 2, 3])
-    left.imshow(stretch(composite)[0], extent=extent, interpolation="nearest")
+    left.imshow(percentile_stretch(composite)[0], extent=extent, interpolation="nearest")
     left.set_title(f"composite {pixel.year}, 10 m: {told.composite.clear} clear of {len(told.composite.looks)} scenes")
     right.imshow(isa_image(_isa(explainer, known, pixel.year, box)), extent=extent, interpolation="nearest")
     right.set_title(f"map {pixel.year}, 1 m: {pixel.value}")
@@ -141,7 +141,7 @@ def _scenes(figure: Any, known: TileMap, told: Explanation, shape: tuple[int, in
     x, y = (int(value // RES_M) * RES_M for value in (pixel.x, pixel.y))
     box = (x - half, y - half, x + half, y + half)
     seen = known.scenes.see(box)
-    limits = stretch(raster_io.read(known.composite_path, box, [1, 2, 3])[0])[1]
+    limits = percentile_stretch(raster_io.read(known.composite_path, box, [1, 2, 3])[0])[1]
     panels = figure.subplots(*shape, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()
@@ -155,7 +155,7 @@ def _scenes(figure: Any, known: TileMap, told: Explanation, shape: tuple[int, in
         axes.set_ylim(box[1], box[3])
         if seen is not None:
             extent = (box[0], box[2], box[1], box[3])
-            axes.imshow(stretch(seen.stack[number, :3], limits)[0], extent=extent, interpolation="nearest")
+            axes.imshow(percentile_stretch(seen.stack[number, :3], limits)[0], extent=extent, interpolation="nearest")
             _hatch(axes, seen.clear[number], extent)
         _mark(axes, *_middle(pixel), box)
     title = "scenes, by date: what was not clear is hatched"

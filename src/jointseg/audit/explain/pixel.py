@@ -181,7 +181,7 @@ def windows(known: TileMap, x: float, y: float) -> list[WindowShare]:
 
 
 def why_unknown(tile: Tile, corner: tuple[float, float, float, float], composite: CompositePixel) -> str:
-    if not grid.owned(tile.epsg, Affine(1, 0, corner[0], 0, -1, corner[3]), (1, 1))[0, 0]:
+    if not grid.own_zone_mask(tile.epsg, Affine(1, 0, corner[0], 0, -1, corner[3]), (1, 1))[0, 0]:
         return f"it belongs to the UTM zone beside {tile.zone:02d}, whose tiles map it"
     if composite.clear:
         return "nothing that the manifests tell"
@@ -194,7 +194,7 @@ def why_unknown(tile: Tile, corner: tuple[float, float, float, float], composite
 
 def _values(path: Path, bounds: tuple[float, float, float, float]) -> dict[str, int]:
     """The values of a composite's bands, `clear` and `scene` among them, at one 10 m pixel."""
-    with raster_io.opened(path) as source:
+    with raster_io.open_raster(path) as source:
         names = [name or "" for name in source.descriptions]
     return {name: int(value) for name, value in zip(names, raster_io.read(path, bounds)[0][:, 0, 0])}
 

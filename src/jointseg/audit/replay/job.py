@@ -155,7 +155,7 @@ def _environment(manifest: Manifest) -> dict[str, str]:
     """As the job had it: threads, and this process's modules."""
     threads = manifest.written["device"].get("torch_threads") or manifest.written["params"].get("threads") or 1
     modules = os.pathsep.join(str(Path(place).resolve()) for place in sys.path)
-    environment = {key: value for key, value in os.environ.items() if key != job_status.FOLDER}
+    environment = {key: value for key, value in os.environ.items() if key != job_status.ENV_VARIABLE}
     return environment | dict.fromkeys(THREADS, str(threads)) | {"PYTHONPATH": modules}
 
 

@@ -35,9 +35,9 @@ def add_subcommands(parser: argparse.ArgumentParser) -> Subparsers:
 
 def results_folder(run: Path) -> Path:
     """The results folder of a run that is named by it or by its config."""
-    from jointseg.config import schema
+    from jointseg.config.load import read_config
 
-    return Path(schema.read(run).results) if run.is_file() else run
+    return Path(read_config(run).results) if run.is_file() else run
 
 
 def positive(text: str) -> int:

@@ -42,14 +42,14 @@ def run(given: argparse.Namespace) -> int:
     import tempfile
     from datetime import UTC, datetime
 
-    from jointseg.config import schema
+    from jointseg.config.load import read_config
     from jointseg.inference import benchmark, benchmark_page
     from jointseg.run.console import text_console
 
-    config, console = schema.read(given.config), text_console()
+    config, console = read_config(given.config), text_console()
     benchmark_page.read(given.out.with_suffix(".json"))
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as folder:
-        presets = schema.read(given.of) if given.of else config
+        presets = read_config(given.of) if given.of else config
         found = benchmark.networks(config, given.preset, presets, Path(folder))
         work = benchmark.job(config, found, given.tile, given.threads, given.precision)
         record = benchmark.measure(work, given.rounds, lambda line: console.print(line, style="dim"))

@@ -26,13 +26,13 @@ def add(verbs: Subparsers) -> None:
 def print_schema(given: argparse.Namespace) -> int:
     from jointseg.config import docs
 
-    print(docs.markdown() if given.markdown else docs.schema(), end="")
+    print(docs.markdown() if given.markdown else docs.json_schema(), end="")
     return OK
 
 
 def check(given: argparse.Namespace) -> int:
-    from jointseg.config import schema as settings
+    from jointseg.config.load import read_config
 
-    settings.read(given.config)
+    read_config(given.config)
     print(f"{given.config} is valid")
     return OK

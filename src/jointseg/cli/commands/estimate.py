@@ -34,10 +34,10 @@ def add(verbs: Subparsers) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from jointseg.config import schema
+    from jointseg.config.load import read_config
     from jointseg.sentinel2.request_estimate import by_year
 
-    config = schema.read(given.config)
+    config = read_config(given.config)
     years = sorted(config.years) if given.year is None else [given.year]
     told = by_year(config, years) if config.sentinel2.remote else []
     if given.json:

@@ -39,11 +39,11 @@ def add(verbs: Subparsers) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from jointseg.config import schema
+    from jointseg.config.load import read_config
     from jointseg.inference import benchmark_page
     from jointseg.run import plan
 
-    config = schema.read(given.config)
+    config = read_config(given.config)
     bench = plan.measurement(benchmark_page.read(given.bench), given.networks, given.bench)
     assumed = plan.Assumptions(given.scenes or plan.expected_scenes(config), given.mb_s, given.devices)
     years = plan.plan(config, plan.run_tiles(config), assumed, bench)

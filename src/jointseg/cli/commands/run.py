@@ -73,13 +73,13 @@ def run(given: argparse.Namespace) -> int:
     from jointseg.run.snapshot import take_snapshot
     from jointseg.runtime import job_status
 
-    folder = results / job_status.PLACE
+    folder = results / job_status.FOLDER
     log = results / "logs" / "snakemake.log"
     with lock.hold(results, ["jointseg", "run", str(given.config), *given.rest]) as held:
         lock.remove_stale_locks(held, results)
-        job_status.clear(folder)
+        job_status.reset(folder)
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, job_status.FOLDER: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, job_status.ENV_VARIABLE: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
         if given.snakefile is None:
             frozen = take_snapshot(given.config, results)
             command = _command(given, frozen.config, frozen.snakefile, frozen.home)
@@ -163,9 +163,9 @@ def _results(given: argparse.Namespace) -> Path:
         raise DataError(f"{given.config} is not YAML: {' '.join(str(error).split())}") from error
     config |= _overrides(given.rest)
     if given.snakefile is None:
-        from jointseg.config import schema
+        from jointseg.config.load import load_config
 
-        schema.load(config)
+        load_config(config)
     if not isinstance(config.get("results"), str):
         raise DataError(f"{given.config} has no key `results`; give the folder that the run is to make")
     return Path(config["results"])

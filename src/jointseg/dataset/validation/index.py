@@ -136,7 +136,7 @@ def outline(folder: Folder) -> Iterator[Fault]:
         if row["geometry"] is None:
             yield Fault(row["sample_id"], INDEX, "no outline", f"the square of {side} m at its corner")
             continue
-        here = grid.reprojected(row["geometry"], "EPSG:4326", f"EPSG:{int(row['epsg'])}")
+        here = grid.reproject(row["geometry"], "EPSG:4326", f"EPSG:{int(row['epsg'])}")
         off = float(shapely.hausdorff_distance(here, square))
         if not off <= OUTLINE_M:
             yield Fault(row["sample_id"], INDEX, f"outline {off:.0f} m off", f"the square of {side} m at its corner")

@@ -7,7 +7,7 @@ import numpy as np
 from jointseg.dataset.chip_alignment import MAX_SHIFT_M, align
 from jointseg.dataset.contract import KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
 from jointseg.dataset.validation.base import CHIP, Chip, Fault, check
-from jointseg.raster.bands import OWN, count_own
+from jointseg.raster.bands import COMPOSITE_BANDS, count_composite_bands
 
 BRIGHT_DN, DARK_DN = 16_000, 30  # reflectance of 1.6, and of 0.003
 BRIGHT_SHARE = 0.01
@@ -27,7 +27,7 @@ _IMAGES = ("lr", "hr")
 @check(CHIP, "all-unknown", "a band has no known pixel", _SOURCE)
 def all_unknown(chip: Chip) -> Iterator[Fault]:
     for kind, name, band in _bands(chip):
-        if not band.any() and name in OWN:  # no date may have seen a chip whole
+        if not band.any() and name in COMPOSITE_BANDS:  # no date may have seen a chip whole
             yield chip.fault(kind, f"band {name}: all {band.size} px unknown", "known pixels")
 
 
@@ -35,7 +35,7 @@ def all_unknown(chip: Chip) -> Iterator[Fault]:
 def part_unknown(chip: Chip) -> Iterator[Fault]:
     for kind in _IMAGES:
         if (pixels := chip.pixels(kind)) is not None:
-            known = pixels[: count_own(chip.names(kind)) or None] != 0
+            known = pixels[: count_composite_bands(chip.names(kind)) or None] != 0
             mixed = int((known.any(axis=0) & ~known.all(axis=0)).sum())
             if mixed and known.any(axis=(1, 2)).all():
                 yield chip.fault(kind, f"{mixed} px", "all bands known or none: a dark pixel is at least 1")
