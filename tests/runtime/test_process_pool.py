@@ -7,10 +7,10 @@ import time
 
 CODE = """
 import time
-from jointseg.runtime.process_pool import pool
+from jointseg.runtime.process_pool import spawn_pool
 
 if __name__ == "__main__":
-    with pool(2) as workers:
+    with spawn_pool(2) as workers:
         print(*workers.map(abs, [1, 2]), flush=True)
         print(*workers._processes, flush=True)
         time.sleep(60)
