@@ -25,27 +25,29 @@ rule all:
     input:
         rules.report.output.html,
         rules.release.output.catalogue,
-        everything,
+        all_outputs,
 
 
 # Parts of it, to ask for by name: Snakemake's --until does not see beyond the checkpoint.
 rule all_scenes:
     input:
-        lambda wildcards: [f"{R}/sentinel2/scenes/{year}/{tile}.json" for year in C.years for tile in tiles(year=year)],
+        lambda wildcards: [
+            f"{R}/sentinel2/scenes/{year}/{tile}.json" for year in C.years for tile in tile_ids(year=year)
+        ],
 
 
 rule all_composites:
     input:
-        lambda wildcards: [path for year in C.years for path in composites(year, tiles(year=year))],
+        lambda wildcards: [path for year in C.years for path in composites(year, tile_ids(year=year))],
 
 
 rule all_maps:
     input:
-        lambda wildcards: [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
+        lambda wildcards: [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tile_ids(year=year)],
 
 
 if C.ablation is not None:
 
     rule ablations:
         input:
-            every(rules.ablation.output.document, data=ABLATED),
+            expand_outputs(rules.ablation.output.document, data=ABLATED),

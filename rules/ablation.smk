@@ -22,8 +22,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(500),
-            runtime=more(30),
+            mem_mb=per_attempt(500),
+            runtime=per_attempt(30),
         params:
             code=code("ablation_bands"),
             environment=packages("ablation_bands"),
@@ -35,7 +35,7 @@ if C.ablation is not None:
     rule ablation_generator:
         input:
             unpack(ablation_start),
-            unpack(lambda wildcards: perceptual(wildcards) if wildcards.kind == "adversarial" else {}),
+            unpack(lambda wildcards: perceptual_weights(wildcards) if wildcards.kind == "adversarial" else {}),
             unpack(data_of),
             statistics=rules.ablation_bands.output.reduced,
         output:
@@ -51,8 +51,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(6000),
-            runtime=more(720),
+            mem_mb=per_attempt(6000),
+            runtime=per_attempt(720),
         params:
             model=SR.model.model_dump(),
             stage1=alone(SR.stage1),
@@ -87,8 +87,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(6000),
-            runtime=more(720),
+            mem_mb=per_attempt(6000),
+            runtime=per_attempt(720),
         params:
             schedule=ablation_schedule,
             threads=C.threads,
@@ -129,8 +129,8 @@ if C.ablation is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(2000),
-            runtime=more(60),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(60),
         params:
             runs=lambda wildcards: runs_of(wildcards.data),
             variants=lambda wildcards: arms_of(wildcards.data),

@@ -1,8 +1,8 @@
-if POINTS:
+if HAS_POINTS:
 
     rule change_sample:
         input:
-            mosaics=every(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+            mosaics=expand_outputs(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
             strata=f"{R}/accuracy/change/strata/{{city}}.csv",
             design=f"{R}/accuracy/change/design/{{city}}.csv",
@@ -16,8 +16,8 @@ if POINTS:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=more(2000),
-            runtime=more(60),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(60),
         params:
             years=C.years,
             number=C.accuracy.growth_points,
@@ -31,7 +31,7 @@ if POINTS:
             "step.py"
 
 
-if TABLE:
+if PRODUCT_TABLE:
 
     rule product_mosaic:
         input:
@@ -48,10 +48,10 @@ if TABLE:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(1000),
-            runtime=more(60),
+            mem_mb=per_attempt(1000),
+            runtime=per_attempt(60),
         params:
-            entry=lambda wildcards: TABLE[wildcards.product],
+            entry=lambda wildcards: PRODUCT_TABLE[wildcards.product],
             code=code("product_mosaic"),
             environment=packages("product_mosaic"),
         message:
@@ -60,13 +60,13 @@ if TABLE:
             "step.py"
 
 
-if COMPARED:
+if HAS_COMPARISON:
 
     rule compare_products:
         input:
             unpack(lambda wildcards: TRUTH),
-            unpack(compared_with),
-            mosaics=every(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+            unpack(comparison_inputs),
+            mosaics=expand_outputs(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
             table=f"{R}/accuracy/compared/{{city}}.csv",
             maps=directory(f"{R}/accuracy/compared/{{city}}"),
@@ -79,8 +79,8 @@ if COMPARED:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=more(2000),
-            runtime=more(240),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(240),
         params:
             reach=lambda wildcards: C.study_area.city_reach[wildcards.city],
             years=C.years,
@@ -98,7 +98,7 @@ if C.accuracy.temporal_consistency is not None:
 
     rule temporal_consistency:
         input:
-            mosaics=every(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
+            mosaics=expand_outputs(rules.mosaic.output.mosaic, year=C.years, allow_missing=True),
         output:
             filtered=[f"{R}/temporal_consistency/{year}/{{city}}.tif" for year in C.years],
             manifest=manifest("temporal_consistency/{city}"),
@@ -110,8 +110,8 @@ if C.accuracy.temporal_consistency is not None:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=more(2000),
-            runtime=more(120),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(120),
         params:
             years=C.years,
             model=C.accuracy.temporal_consistency.model_dump(),
@@ -127,11 +127,11 @@ if C.accuracy.temporal_consistency is not None:
 rule growth:
     input:
         unpack(lambda wildcards: TRUTH),
-        unpack(interpreted),
-        unpack(filtered),
-        mosaics=every(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
+        unpack(point_inputs),
+        unpack(consistent_maps),
+        mosaics=expand_outputs(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
         study_area=rules.study_area.output.study_area,
-        qualities=every(rules.composite_quality.output.table, year=C.years),
+        qualities=expand_outputs(rules.composite_quality.output.table, year=C.years),
     output:
         table=f"{R}/accuracy/growth.csv",
         changed=f"{R}/accuracy/change.csv",
@@ -146,8 +146,8 @@ rule growth:
         "../envs/jointseg.yaml"
     threads: 2
     resources:
-        mem_mb=more(2000),
-        runtime=more(120),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(120),
     params:
         cities=C.study_area.city_reach,
         years=C.years,
@@ -162,7 +162,7 @@ rule growth:
         "step.py"
 
 
-if SCORED:
+if HAS_DATASET:
 
     rule product_chips:
         input:
@@ -180,8 +180,8 @@ if SCORED:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=more(2000),
-            runtime=more(60),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(60),
         params:
             entry=lambda wildcards: PRODUCTS[wildcards.product],
             chip_m=C.dataset.chip_m,
@@ -200,7 +200,7 @@ if SCORED:
             index=rules.dataset.output.index,
             chips=rules.dataset.input.chips,
             predictions=expand(f"{R}/accuracy/predictions/{{method}}", method=METHODS),
-            products=every(rules.product_chips.output.rasters, product=PRODUCTS),
+            products=expand_outputs(rules.product_chips.output.rasters, product=PRODUCTS),
         output:
             table=report(f"{R}/accuracy/accuracy.csv", category="Accuracy", caption="../docs/captions/accuracy.rst"),
             paired=f"{R}/accuracy/paired.csv",
@@ -215,8 +215,8 @@ if SCORED:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(2000),
-            runtime=more(60),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(60),
         params:
             methods=METHODS,
             product_table=PRODUCTS,
@@ -231,7 +231,7 @@ if SCORED:
 
 rule report:
     input:
-        unpack(shown),
+        unpack(report_inputs),
         growth=rules.growth.output.table,
         changed=rules.growth.output.changed,
         zones=rules.growth.output.zones,
@@ -249,8 +249,8 @@ rule report:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(3000),
-        runtime=more(60),
+        mem_mb=per_attempt(3000),
+        runtime=per_attempt(60),
     params:
         title=C.title,
         methods=METHODS,

@@ -5,30 +5,30 @@ def previews(wildcards):
     return expand(f"{R}/previews/{C.map_year}/{{tile}}.png", tile=preview_tiles())
 
 
-def shown(wildcards):
+def report_inputs(wildcards):
     """What the report shows, as far as this run makes it."""
     have = {
-        "composites": composites(C.map_year, tiles()),
-        "isa": [path for year in C.years for path in maps(year, tiles(year=year))],
+        "composites": composites(C.map_year, tile_ids()),
+        "isa": [path for year in C.years for path in isa_maps(year, tile_ids(year=year))],
         "previews": previews(wildcards),
-        "qualities": every(rules.composite_quality.output.table, year=C.years),
-        "quality_figures": every(rules.composite_quality.output.figure, year=C.years),
+        "qualities": expand_outputs(rules.composite_quality.output.table, year=C.years),
+        "quality_figures": expand_outputs(rules.composite_quality.output.figure, year=C.years),
         "examples": [path for path in C.report.examples if object_store.exists(path)],
     }
-    if COMPARED:
+    if HAS_COMPARISON:
         have |= {
-            "compared": every(rules.compare_products.output.table, city=CITIES),
-            "maps": every(rules.compare_products.output.maps, city=CITIES),
+            "compared": expand_outputs(rules.compare_products.output.table, city=CITIES),
+            "maps": expand_outputs(rules.compare_products.output.maps, city=CITIES),
         }
-    if SCORED:
+    if HAS_DATASET:
         have |= {
             "index": rules.dataset.output.index,
             "samples": rules.samples.output.samples,
             "study_area": rules.reaches.output.outlines,
-            "agreements": every(rules.label_agreement.output.table, reach=REACHES),
+            "agreements": expand_outputs(rules.label_agreement.output.table, reach=REACHES),
             "chips": rules.dataset.input.chips,
             "predictions": rules.assess.input.predictions,
-            "images": every(rules.superres_chips.output.images, method=METHODS),
+            "images": expand_outputs(rules.superres_chips.output.images, method=METHODS),
             "products": rules.assess.input.products,
             "table": rules.assess.output.table,
             "paired": rules.assess.output.paired,
@@ -52,23 +52,23 @@ def all_manifests():
     jobs = ["reaches", "study_area", "grid", "growth"]
     jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
     jobs += [f"composite_quality/{year}" for year in C.years]
-    jobs += [f"change_sample/{city}" for city in CITIES] if POINTS else []
-    jobs += [f"label_points/{city}" for city in CITIES] if POINTS and C.synthetic is not None else []
-    jobs += [f"compare_products/{city}" for city in CITIES] if COMPARED else []
+    jobs += [f"change_sample/{city}" for city in CITIES] if HAS_POINTS else []
+    jobs += [f"label_points/{city}" for city in CITIES] if HAS_POINTS and C.synthetic is not None else []
+    jobs += [f"compare_products/{city}" for city in CITIES] if HAS_COMPARISON else []
     jobs += [f"temporal_consistency/{city}" for city in CITIES] if C.accuracy.temporal_consistency is not None else []
-    jobs += sorted({f"product_mosaic/{name}/{shown_year(name, year)}" for name in PRODUCTS for year in C.years})
+    jobs += sorted({f"product_mosaic/{name}/{available_year(name, year)}" for name in PRODUCTS for year in C.years})
     for year in C.years:
-        jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "predict") for tile in tiles(year=year)]
+        jobs += [f"{rule}/{year}/{tile}" for rule in ("scenes", "composite", "predict") for tile in tile_ids(year=year)]
     jobs += [f"preview/{C.map_year}/{tile}" for tile in preview_tiles()]
     if C.synthetic is not None:
         jobs += ["synthetic"]
-    if SCORED:
+    if HAS_DATASET:
         jobs += ["reach_grid", "samples", "deliveries", "dataset", "assess"]
         jobs += ["superres_stage1", "superres_stage2", "superres_adversarial"]
         jobs += ["joint"] if C.joint is not None else []
         if C.dataset.prior_density:
             prior = C.dataset.prior_density.product
-            jobs += ["prior_density", f"product_mosaic/{prior}/{shown_year(prior, C.map_year)}"]
+            jobs += ["prior_density", f"product_mosaic/{prior}/{available_year(prior, C.map_year)}"]
         jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips", "label_agreement") for reach in REACHES]
         jobs += [f"{rule}/{method}" for rule in ("superres_chips", "segmentation") for method in METHODS]
         jobs += ["map_chips/superres", *(f"predict_chips/{method}" for method in C.accuracy.baselines)]
@@ -76,23 +76,25 @@ def all_manifests():
     return [manifest(job) for job in dict.fromkeys(jobs)]
 
 
-def everything(wildcards):
+def all_outputs(wildcards):
     """Every product: what is missing of them is made again, with all that follows from it."""
-    ids_of = {year: tiles(year=year) for year in C.years}
+    ids_of = {year: tile_ids(year=year) for year in C.years}
     kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
     made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in ids_of.items() for tile in ids]
-    made += [path for year, ids in ids_of.items() for path in merged(year, ids).get("merged", [])]
-    made += every(rules.composite_quality.output, year=C.years)
+    made += [path for year, ids in ids_of.items() for path in merged_images(year, ids).get("merged", [])]
+    made += expand_outputs(rules.composite_quality.output, year=C.years)
     made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
-    made += [*all_product_mosaics(), *every(rules.compare_products.output, city=CITIES)] if COMPARED else []
-    made += filtered(wildcards).get("temporal_consistency", [])
-    if SCORED:
+    made += (
+        [*all_product_mosaics(), *expand_outputs(rules.compare_products.output, city=CITIES)] if HAS_COMPARISON else []
+    )
+    made += consistent_maps(wildcards).get("temporal_consistency", [])
+    if HAS_DATASET:
         trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
         for step in ("samples", "deliveries", "dataset", *trained, "assess"):
             made += getattr(rules, step).output
         made += [rules.prior_density.input.mosaics, *rules.prior_density.output] if C.dataset.prior_density else []
-        made += every(rules.label_agreement.output, reach=REACHES)
+        made += expand_outputs(rules.label_agreement.output, reach=REACHES)
         made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
-        made += every(rules.segmentation.output, method=METHODS)
+        made += expand_outputs(rules.segmentation.output, method=METHODS)
         made += rules.joint.output if C.joint is not None else []
     return made

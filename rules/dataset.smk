@@ -16,12 +16,12 @@ if C.dataset is not None and C.dataset.prior_density is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(2000),
-            runtime=more(60),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(60),
         params:
             product=C.dataset.prior_density.product,
-            entry=TABLE[C.dataset.prior_density.product],
-            year=nearest_year(TABLE[C.dataset.prior_density.product], C.map_year),
+            entry=PRODUCT_TABLE[C.dataset.prior_density.product],
+            year=nearest_year(PRODUCT_TABLE[C.dataset.prior_density.product], C.map_year),
             chip_m=C.dataset.chip_m,
             code=code("prior_density"),
             environment=packages("prior_density"),
@@ -50,8 +50,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(2000),
-            runtime=more(60),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(60),
         params:
             tile_km=C.tile_km,
             chip_m=D.chip_m,
@@ -85,8 +85,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(1000),
-            runtime=more(120),
+            mem_mb=per_attempt(1000),
+            runtime=per_attempt(120),
         params:
             providers={name: entry.model_dump() for name, entry in D.providers.items()},
             metadata_elements=D.metadata_elements,
@@ -114,8 +114,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(3000),
-            runtime=more(480),
+            mem_mb=per_attempt(3000),
+            runtime=per_attempt(480),
         params:
             chip_m=D.chip_m,
             year=C.map_year,
@@ -149,8 +149,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(3000),
-            runtime=more(480),
+            mem_mb=per_attempt(3000),
+            runtime=per_attempt(480),
         params:
             chip_m=D.chip_m,
             road_widths_m=D.road_widths_m,
@@ -188,8 +188,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=more(3000),
-            runtime=more(480),
+            mem_mb=per_attempt(3000),
+            runtime=per_attempt(480),
         params:
             chip_m=D.chip_m,
             bands=C.sentinel2.bands,
@@ -219,8 +219,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(2000),
-            runtime=more(120),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(120),
         params:
             chip_m=D.chip_m,
             review_chips=D.review_chips,
@@ -233,11 +233,11 @@ if C.dataset is not None:
 
     rule dataset:
         input:
-            indexes=every(rules.chips.output.index, reach=REACHES),
-            chips=every(rules.chips.output.chips, reach=REACHES),
+            indexes=expand_outputs(rules.chips.output.index, reach=REACHES),
+            chips=expand_outputs(rules.chips.output.chips, reach=REACHES),
             samples=rules.samples.output.samples,
-            pairs=every(rules.pairing.output.pairs, reach=REACHES),
-            labels=every(rules.labels.output.labels, reach=REACHES),
+            pairs=expand_outputs(rules.pairing.output.pairs, reach=REACHES),
+            labels=expand_outputs(rules.labels.output.labels, reach=REACHES),
             manifests=dataset_manifests,
         output:
             index=f"{R}/dataset/index.parquet",
@@ -256,8 +256,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 4
         resources:
-            mem_mb=more(2000),
-            runtime=more(120),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(120),
         params:
             version=D.version,
             chip_m=D.chip_m,

@@ -1,8 +1,8 @@
 rule predict:
     input:
-        unpack(around),
-        superres=weights("superres"),
-        segmentation=weights("segmentation"),
+        unpack(composite_neighbourhood),
+        superres=checkpoint_path("superres"),
+        segmentation=checkpoint_path("segmentation"),
     output:
         **{name: f"{R}/{name}/{{year}}/{{tile}}.tif" for name in C.inference.products},
         manifest=manifest("predict/{year}/{tile}"),
@@ -14,8 +14,8 @@ rule predict:
         "../envs/jointseg.yaml"
     threads: C.inference.threads
     resources:
-        mem_mb=more(4000),
-        runtime=more(720),
+        mem_mb=per_attempt(4000),
+        runtime=per_attempt(720),
     params:
         tile_km=C.tile_km,
         method="superres",
@@ -36,7 +36,7 @@ rule predict:
 rule preview:
     input:
         **COMPOSITE,
-        superres=weights("superres"),
+        superres=checkpoint_path("superres"),
         isa=rules.predict.output.isa,
     output:
         rgb=f"{R}/previews/{{year}}/{{tile}}.tif",
@@ -50,8 +50,8 @@ rule preview:
         "../envs/jointseg.yaml"
     threads: C.inference.threads
     resources:
-        mem_mb=more(4000),
-        runtime=more(60),
+        mem_mb=per_attempt(4000),
+        runtime=per_attempt(60),
     params:
         tile_km=C.tile_km,
         size_m=round(C.inference.preview_km * 1000),
@@ -70,7 +70,7 @@ rule preview:
 
 rule mosaic:
     input:
-        isa=city_isa,
+        isa=city_maps,
         study_area=rules.study_area.output.study_area,
     output:
         mosaic=f"{R}/mosaics/{{year}}/{{city}}.tif",
@@ -83,8 +83,8 @@ rule mosaic:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(120),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(120),
     params:
         code=code("mosaic"),
         environment=packages("mosaic"),
@@ -99,7 +99,7 @@ if C.dataset is not None:
     rule map_chips:
         input:
             index=rules.dataset.output.index,
-            isa=lambda wildcards: maps(C.map_year, tiles()),
+            isa=lambda wildcards: isa_maps(C.map_year, tile_ids()),
         output:
             predictions=directory(f"{R}/accuracy/predictions/{{method}}"),
             manifest=manifest("map_chips/{method}"),
@@ -113,8 +113,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(2000),
-            runtime=more(60),
+            mem_mb=per_attempt(2000),
+            runtime=per_attempt(60),
         params:
             code=code("map_chips"),
             environment=packages("map_chips"),
@@ -126,8 +126,8 @@ if C.dataset is not None:
     rule predict_chips:
         input:
             index=rules.dataset.output.index,
-            composites=lambda wildcards: composites(C.map_year, tiles()),
-            segmentation=lambda wildcards: weights("segmentation", wildcards.method),
+            composites=lambda wildcards: composites(C.map_year, tile_ids()),
+            segmentation=lambda wildcards: checkpoint_path("segmentation", wildcards.method),
         output:
             predictions=directory(f"{R}/accuracy/predictions/{{method}}"),
             manifest=manifest("predict_chips/{method}"),
@@ -141,8 +141,8 @@ if C.dataset is not None:
             "../envs/jointseg.yaml"
         threads: C.inference.threads
         resources:
-            mem_mb=more(4000),
-            runtime=more(240),
+            mem_mb=per_attempt(4000),
+            runtime=per_attempt(240),
         params:
             window_m=C.inference.window_m,
             stride_m=C.inference.stride_m,

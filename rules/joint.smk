@@ -5,7 +5,7 @@ if C.joint is not None:
             index=rules.dataset.output.index,
             statistics=rules.dataset.output.statistics,
             chips=rules.dataset.input.chips,
-            superres=generator(),
+            superres=generator_checkpoint(),
             segmentation=f"{R}/segmentation/superres.safetensors",
         output:
             generator=f"{R}/superres/joint.safetensors",
@@ -25,8 +25,8 @@ if C.joint is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(8000),
-            runtime=more(2880),
+            mem_mb=per_attempt(8000),
+            runtime=per_attempt(2880),
         params:
             training=C.joint.model_dump(exclude={"start"}),
             loss={name: value for name, value in SG.training if name.endswith("_weight") or name == "points"},

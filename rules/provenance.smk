@@ -9,12 +9,12 @@ FLOW = ["Snakefile", *(f"rules/{path.name}" for path in sorted(HOME.glob("rules/
 rule release:
     input:
         manifests=lambda wildcards: all_manifests(),
-        isa=lambda wildcards: [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tiles(year=year)],
+        isa=lambda wildcards: [f"{R}/isa/{year}/{tile}.tif" for year in C.years for tile in tile_ids(year=year)],
         mosaics=rules.growth.input.mosaics,
         report=rules.report.output.html,
         growth=rules.growth.output.table,
-        accuracy=rules.assess.output.table if SCORED else [],
-        checkpoints=[weights("superres"), weights("segmentation")],
+        accuracy=rules.assess.output.table if HAS_DATASET else [],
+        checkpoints=[checkpoint_path("superres"), checkpoint_path("segmentation")],
     output:
         catalogue=directory(f"{R}/release"),
         manifest=manifest("release"),
@@ -26,8 +26,8 @@ rule release:
         "../envs/jointseg.yaml"
     threads: 4
     resources:
-        mem_mb=more(2000),
-        runtime=more(120),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(120),
     params:
         workflow={name: file_digest(HOME / name) for name in FLOW},
         settings=C.model_dump(mode="json"),

@@ -24,8 +24,8 @@ if C.segmentation is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(6000),
-            runtime=more(2880),
+            mem_mb=per_attempt(6000),
+            runtime=per_attempt(2880),
         params:
             model=SG.model.model_dump(),
             training=SG.training.model_dump(),

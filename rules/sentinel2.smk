@@ -1,7 +1,7 @@
 rule scenes:
     input:
-        unpack(archive),
-        unpack(sidecar),
+        unpack(archive_folder),
+        unpack(scene_sidecar),
     output:
         scenes=f"{R}/sentinel2/scenes/{{year}}/{{tile}}.json",
         manifest=manifest("scenes/{year}/{tile}"),
@@ -13,12 +13,12 @@ rule scenes:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(1000),
-        runtime=more(30),
+        mem_mb=per_attempt(1000),
+        runtime=per_attempt(30),
     params:
         tile_km=C.tile_km,
         source=C.sentinel2.source.model_dump(exclude={"scene"}),
-        level=lambda wildcards: level(wildcards.year),
+        level=lambda wildcards: product_level(wildcards.year),
         season=list(C.sentinel2.season),
         max_cloud_percent=C.sentinel2.max_cloud_percent,
         bands=C.sentinel2.bands,
@@ -34,8 +34,8 @@ rule scenes:
 
 rule composite:
     input:
-        unpack(archive),
-        unpack(reference),
+        unpack(archive_folder),
+        unpack(reference_composite),
         scenes=rules.scenes.output.scenes,
     output:
         **COMPOSITE,
@@ -48,8 +48,8 @@ rule composite:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(3000),
-        runtime=more(240),
+        mem_mb=per_attempt(3000),
+        runtime=per_attempt(240),
         parallel_requests=C.sentinel2.parallel_requests or (8 if C.sentinel2.remote else 1),
     params:
         **({"merged_dates": C.sentinel2.merged_dates} if C.sentinel2.merged_dates else {}),
@@ -78,8 +78,8 @@ rule composite:
 
 rule composite_quality:
     input:
-        unpack(base),
-        composites=lambda wildcards: composites(wildcards.year, tiles(year=wildcards.year)),
+        unpack(map_year_composites),
+        composites=lambda wildcards: composites(wildcards.year, tile_ids(year=wildcards.year)),
     output:
         table=f"{R}/sentinel2/composite_quality/{{year}}.csv",
         figure=f"{R}/sentinel2/composite_quality/{{year}}.png",
@@ -92,10 +92,10 @@ rule composite_quality:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(60),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(60),
     params:
-        level=lambda wildcards: level(wildcards.year),
+        level=lambda wildcards: product_level(wildcards.year),
         bands=C.sentinel2.bands,
         code=code("composite_quality"),
         environment=packages("composite_quality"),

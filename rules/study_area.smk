@@ -1,6 +1,6 @@
 rule reaches:
     input:
-        **outlines(("regions",), packaged=False),
+        **outline_sources(("regions",), packaged=False),
     output:
         outlines=f"{R}/study_area/reaches.gpkg",
         manifest=manifest("reaches"),
@@ -12,10 +12,10 @@ rule reaches:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(60),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(60),
     params:
-        **outlines(("regions",), packaged=True),
+        **outline_sources(("regions",), packaged=True),
         reaches=C.study_area.reaches,
         region_field=C.study_area.region_field,
         datum=C.study_area.datum,
@@ -41,8 +41,8 @@ rule reach_grid:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(30),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(30),
     params:
         tile_km=C.tile_km,
         code=code("reach_grid"),
@@ -55,7 +55,7 @@ rule reach_grid:
 
 rule study_area:
     input:
-        **outlines(("regions", "cities"), packaged=False),
+        **outline_sources(("regions", "cities"), packaged=False),
     output:
         study_area=f"{R}/study_area/study_area.gpkg",
         manifest=manifest("study_area"),
@@ -67,10 +67,10 @@ rule study_area:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(60),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(60),
     params:
-        **outlines(("regions", "cities"), packaged=True),
+        **outline_sources(("regions", "cities"), packaged=True),
         reaches=C.study_area.reaches,
         city_reach=C.study_area.city_reach,
         region_field=C.study_area.region_field,
@@ -99,8 +99,8 @@ checkpoint grid:
         "../envs/jointseg.yaml"
     threads: 1
     resources:
-        mem_mb=more(2000),
-        runtime=more(30),
+        mem_mb=per_attempt(2000),
+        runtime=per_attempt(30),
     params:
         tile_km=C.tile_km,
         code=code("grid"),

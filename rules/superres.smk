@@ -24,8 +24,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(6000),
-            runtime=more(2880),
+            mem_mb=per_attempt(6000),
+            runtime=per_attempt(2880),
         params:
             model=SR.model.model_dump(),
             training=SR.stage1.model_dump(),
@@ -63,8 +63,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(6000),
-            runtime=more(2880),
+            mem_mb=per_attempt(6000),
+            runtime=per_attempt(2880),
         params:
             model=SR.model.model_dump(),
             training=SR.stage2.model_dump(),
@@ -81,7 +81,7 @@ if C.superres is not None:
 
     rule superres_adversarial:
         input:
-            unpack(perceptual),
+            unpack(perceptual_weights),
             index=rules.dataset.output.index,
             statistics=rules.dataset.output.statistics,
             chips=rules.dataset.input.chips,
@@ -104,8 +104,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(6000),
-            runtime=more(2880),
+            mem_mb=per_attempt(6000),
+            runtime=per_attempt(2880),
         params:
             model=SR.model.model_dump(),
             training=SR.adversarial.model_dump(exclude={"perceptual_weights"}),
@@ -122,7 +122,7 @@ if C.superres is not None:
 
     rule superres_chips:
         input:
-            unpack(lambda wildcards: {"superres": generator()} if wildcards.method == "superres" else {}),
+            unpack(lambda wildcards: {"superres": generator_checkpoint()} if wildcards.method == "superres" else {}),
             index=rules.dataset.output.index,
             statistics=rules.dataset.output.statistics,
             chips=rules.dataset.input.chips,
@@ -137,8 +137,8 @@ if C.superres is not None:
             "../envs/jointseg.yaml"
         threads: C.threads
         resources:
-            mem_mb=more(4000),
-            runtime=more(240),
+            mem_mb=per_attempt(4000),
+            runtime=per_attempt(240),
         params:
             threads=C.threads,
             channels=C.segmentation.presets[C.segmentation.preset].model.in_channels,

@@ -20,8 +20,8 @@ if C.synthetic is not None:
             "../envs/jointseg.yaml"
         threads: 2
         resources:
-            mem_mb=more(8000),
-            runtime=more(60),
+            mem_mb=per_attempt(8000),
+            runtime=per_attempt(60),
         params:
             world=C.synthetic.model_dump() | {"years": C.years, "jilin_year": 2022},
             seed=C.seed,
@@ -32,7 +32,7 @@ if C.synthetic is not None:
         script:
             "step.py"
 
-    if POINTS:
+    if HAS_POINTS:
 
         rule label_points:
             input:
@@ -49,8 +49,8 @@ if C.synthetic is not None:
                 "../envs/jointseg.yaml"
             threads: 1
             resources:
-                mem_mb=more(2000),
-                runtime=more(30),
+                mem_mb=per_attempt(2000),
+                runtime=per_attempt(30),
             params:
                 reach=lambda wildcards: C.study_area.city_reach[wildcards.city],
                 years=C.years,

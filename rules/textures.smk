@@ -17,8 +17,8 @@ if C.ablation is not None and C.ablation.textures is not None:
             "../envs/jointseg.yaml"
         threads: 1
         resources:
-            mem_mb=more(4000),
-            runtime=more(120),
+            mem_mb=per_attempt(4000),
+            runtime=per_attempt(120),
         params:
             areas=[area.model_dump() for area in TX.areas],
             colours=TX.colours,
