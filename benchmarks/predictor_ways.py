@@ -20,8 +20,8 @@ from jointseg.inference import predict as ours
 from jointseg.inference.composite_reader import Composites
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
 from jointseg.models.mask2former import CLASSES
-from jointseg.models.mask2former_parts import PARTS
-from jointseg.models.prog_esrgan import beside
+from jointseg.models.mask2former_parts import REPLACEMENTS
+from jointseg.models.prog_esrgan import segmenter_input
 from jointseg.raster import io as raster_io
 from jointseg.raster.bands import RGB
 
@@ -77,7 +77,7 @@ class Chain(Image):
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
         x = self.normalised(x)
-        seen = beside(self.sharpened(x), x, self.segmenter.channels)  # type: ignore[union-attr, arg-type]
+        seen = segmenter_input(self.sharpened(x), x, self.segmenter.channels)  # type: ignore[union-attr, arg-type]
         return self.segmenter(seen.contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
 
 
@@ -175,7 +175,7 @@ def _segment(task: Task, predictor: Predictor, dn: np.ndarray, image: Images, st
         x = ((torch.from_numpy(low) - predictor.mean) / predictor.std)[None]
         seen = (torch.from_numpy(image(row, col)) - predictor.mean[: len(RGB)]) / predictor.std[: len(RGB)]
         with torch.inference_mode():
-            found = forward(beside(seen[None], x, predictor.channels))[0, 0].numpy()  # type: ignore[misc]
+            found = forward(segmenter_input(seen[None], x, predictor.channels))[0, 0].numpy()  # type: ignore[misc]
         rows, cols = (slice(n * SCALE, (n + TILE_PX) * SCALE) for n in (row, col))
         total[rows, cols] += found
         weight[rows, cols] += 1
@@ -186,7 +186,7 @@ def _segment(task: Task, predictor: Predictor, dn: np.ndarray, image: Images, st
 
 def published(segmenter: nn.Module) -> Callable[[Tensor], Tensor]:
     """transformers' own forward, and its post-processing: masks of all queries at full size, summed over queries."""
-    origin = {own: theirs for theirs, own in PARTS.items()}
+    origin = {own: theirs for theirs, own in REPLACEMENTS.items()}
     for module in segmenter.modules():
         module.__class__ = origin.get(type(module), type(module))
 

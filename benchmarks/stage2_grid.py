@@ -31,7 +31,7 @@ from jointseg.models import checkpoint
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.provenance import machine
 from jointseg.training import backbone, scores
-from jointseg.training.generator import Data, sized
+from jointseg.training.generator import TrainingData, with_input_bands
 from jointseg.training.patches import RGB, SCALE, Patches
 from jointseg.training.superres import superres_stage2
 
@@ -148,7 +148,7 @@ def trained(
     chips = sorted(path for path in (results / "dataset/chips").iterdir() if path.is_dir())
     model = with_grid(preset.model.model_dump(), grid)
     torch.manual_seed(seed)
-    data = Data(index, norms, chips, training["jitter"])
+    data = TrainingData(index, norms, chips, training["jitter"])
     start = transplanted(results / "superres/stage1.safetensors", model, data, folder)
     made = folder / f"{grid}-{seed}.safetensors"
     started = time.perf_counter()
@@ -165,13 +165,13 @@ def trained(
     return {name: float(np.nanmean([one[name] for one in each])) for name in SCORES} | {"training_s": spent}
 
 
-def transplanted(stage1: Path, model: dict[str, Any], data: Data, folder: Path) -> Path:
+def transplanted(stage1: Path, model: dict[str, Any], data: TrainingData, folder: Path) -> Path:
     """A checkpoint with the run's stage 1 and a stage 2 of another form with random weights."""
     source, header = checkpoint.load(stage1, "prog_esrgan", data.normalisation)
-    network = ProgESRGAN(**sized(model, data))
+    network = ProgESRGAN(**with_input_bands(model, data))
     network.generator1.load_state_dict(source.generator1.state_dict())  # type: ignore[union-attr]
     path = folder / "start.safetensors"
-    architecture = {"name": "prog_esrgan", "kwargs": sized(model, data)}
+    architecture = {"name": "prog_esrgan", "kwargs": with_input_bands(model, data)}
     checkpoint.save(path, network, architecture=architecture, normalisation=data.normalisation, extra=header["trained"])
     return path
 

@@ -42,7 +42,7 @@ from jointseg.raster import cog
 from jointseg.training import adversarial, generator, losses, superres
 from jointseg.training import backbone as backbones
 from jointseg.training.patches import Patches
-from jointseg.training.prefetch import ahead
+from jointseg.training.prefetch import prefetch
 from jointseg.training.trainer import Trainer
 
 PRESETS = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())["superres"]["presets"]
@@ -195,7 +195,7 @@ def ours(case: str, folder: Path, threads: int) -> dict[str, float]:
 
     def advance(self: Trainer, run: Callable[..., Any]) -> None:
         clock.mark()
-        rest = iter(ahead(self._batch, range(training["steps"]), self.threads))
+        rest = iter(prefetch(self._batch, range(training["steps"]), self.threads))
         for step, made in enumerate(rest):
             run(step, made)
             self.average.update(self.network)
@@ -384,7 +384,7 @@ def load(case: str, folder: Path, threads: int) -> dict[str, float]:
 
     found = {"read": read}
     for name, workers in (("one", 1), ("two", 2)):
-        found[name] = rate(ahead(lambda step: patches.batch(SEED, step, range(size), px), range(batches), workers))
+        found[name] = rate(prefetch(lambda step: patches.batch(SEED, step, range(size), px), range(batches), workers))
     samples = Samples(patches, px, batches * size)
     found["processes"] = rate(iter(torch.utils.data.DataLoader(samples, size, num_workers=2)))
     return found

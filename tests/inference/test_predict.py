@@ -339,7 +339,7 @@ def test_a_segmenter_of_four_channels_reads_near_infrared_beside_the_image() -> 
     baseline, chain = Predictor(None, Infrared(), normalisation), Predictor(Mean(), Infrared(), normalisation)
     assert baseline.bands == COMPOSITE_BANDS
     mean, std = (np.full((4, 1, 1), normalisation[key][0], np.float32) for key in ("mean", "std"))
-    trained_on = superres_chips.sharpen(dn, None, mean, std, channels=4)
+    trained_on = superres_chips.super_resolve(dn, None, mean, std, channels=4)
     for predictor in (baseline, chain):
         seen = predictor.probability(dn, known).numpy()
         assert seen.shape == (1, 50, 60)

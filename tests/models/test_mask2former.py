@@ -9,7 +9,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerHung
 
 from jointseg.config.load import read_config
 from jointseg.models.mask2former import Segmenter, build
-from jointseg.models.mask_loss import LossWeights, dense_loss, layer_loss, match, sample_points, set_loss
+from jointseg.models.mask_loss import LossWeights, dense_loss, layer_loss, match_queries, sample_points, set_loss
 
 PAPER = {
     "embed_dim": 192,
@@ -148,7 +148,7 @@ def halves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_queries_are_matched_to_their_classes() -> None:
-    image, query, value = match(*halves(), WEIGHTS, generators(1))
+    image, query, value = match_queries(*halves(), WEIGHTS, generators(1))
     assert sorted(zip(image.tolist(), query.tolist(), value.tolist(), strict=True)) == [(0, 0, 0), (0, 2, 1)]
 
 
@@ -157,7 +157,7 @@ def test_matching_agrees_with_that_of_transformers() -> None:
     label = torch.randint(0, 2, (4, 16, 16), dtype=torch.uint8)
     classes = 2 * torch.randn(4, 6, 3)
     masks = torch.randn(4, 6, 16, 16) + 2 * torch.randn(4, 6, 1, 1) * (label.float() - 0.5).unsqueeze(1)
-    image, query, value = match(classes, masks, label, LossWeights(points=20000), generators(4))
+    image, query, value = match_queries(classes, masks, label, LossWeights(points=20000), generators(4))
     reference = Mask2FormerHungarianMatcher(cost_class=2.0, cost_mask=5.0, cost_dice=5.0, num_points=20000)
     targets = [torch.stack([(each == 0), (each == 1)]).float() for each in label]
     for n, (rows, columns) in enumerate(reference(masks, classes, targets, [torch.tensor([0, 1])] * 4)):

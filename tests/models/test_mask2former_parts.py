@@ -24,7 +24,7 @@ def test_sums_of_rows_are_the_published_readings(reach: float) -> None:
     places += reach * torch.randn(places.shape, generator=generator)
     weights = torch.rand(places.shape[:-1], generator=generator)
     expected = multi_scale_deformable_attention(value, SHAPES, (places + 0.5) / size, weights)
-    found = mask2former_parts.sampled(value, SHAPES, places, weights)
+    found = mask2former_parts.deformable_sampling(value, SHAPES, places, weights)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -32,7 +32,7 @@ def test_readings_at_and_around_the_edge() -> None:
     value = torch.full((1, 4, 1, 1), 2.0)
     xs = torch.tensor([-1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 2.0, 2.5])
     places = torch.stack([xs, torch.zeros(8)], -1)[None, :, None, None, None]
-    found = mask2former_parts.sampled(value, [(2, 2)], places, torch.ones(1, 8, 1, 1, 1))
+    found = mask2former_parts.deformable_sampling(value, [(2, 2)], places, torch.ones(1, 8, 1, 1, 1))
     assert found.flatten().tolist() == [0, 0, 1, 2, 2, 1, 0, 0]
 
 
@@ -40,14 +40,16 @@ def test_what_is_no_number_stays_none_and_harms_no_other() -> None:
     places = torch.zeros(1, 3, 1, 1, 1, 2)
     places[0, 1] = torch.nan
     places[0, 2] = torch.inf
-    found = mask2former_parts.sampled(torch.full((1, 4, 1, 1), 2.0), [(2, 2)], places, torch.ones(1, 3, 1, 1, 1))
+    found = mask2former_parts.deformable_sampling(
+        torch.full((1, 4, 1, 1), 2.0), [(2, 2)], places, torch.ones(1, 3, 1, 1, 1)
+    )
     assert found[0, 0, 0] == 2 and found[0, 1].isnan().all() and found[0, 2, 0] == 0
 
 
 def published(network: Segmenter) -> Segmenter:
     """A copy with transformers' own parts."""
     network = copy.deepcopy(network)
-    origin = {ours: theirs for theirs, ours in mask2former_parts.PARTS.items()}
+    origin = {ours: theirs for theirs, ours in mask2former_parts.REPLACEMENTS.items()}
     found = [module for module in network.modules() if type(module) in origin]
     assert {type(module) for module in found} == set(origin)
     for module in found:

@@ -5,8 +5,8 @@ import torch
 from support.tiny_networks import GENERATOR
 
 from jointseg.config.load import read_config
-from jointseg.models.prog_esrgan import ProgESRGAN, bilinear, merged, upsample
-from jointseg.models.sentinel2_sensor import sampled
+from jointseg.models.prog_esrgan import ProgESRGAN, bilinear_rgb, merged_dates_image, upsample
+from jointseg.models.sentinel2_sensor import blur_and_downsample
 
 PUBLISHED = {"stage1": {}, "stage2": {"upsampling": "bilinear"}}
 
@@ -79,7 +79,7 @@ def test_merged_dates_are_the_image_that_detail_is_added_to(own: int) -> None:
     fine = torch.randn(2, 3, 8, 12)
     corners = [fine[:, :, row::2, col::2] for row in (0, 1) for col in (0, 1)]  # nw, ne, sw, se as in bands.MERGED
     x = torch.cat([torch.randn(2, own, 4, 6), *corners], 1)
-    assert torch.equal(merged(x), fine) and merged(x[:, :own]) is None
+    assert torch.equal(merged_dates_image(x), fine) and merged_dates_image(x[:, :own]) is None
     torch.manual_seed(0)
     network = ProgESRGAN(**GENERATOR, in_channels=own + 12)
     assert network.generator2.conv_first.weight.shape[1] == 4 * (3 + own + 3)
@@ -90,7 +90,7 @@ def test_merged_dates_are_the_image_that_detail_is_added_to(own: int) -> None:
         assert not torch.equal(network.stage2(x, sr25), network.stage2(other, sr25))
         for generator in (network.generator1, network.generator2):
             torch.nn.init.zeros_(generator.conv_last.weight)
-        assert torch.equal(network(x)[0], upsample(fine, 2)) and torch.equal(bilinear(x, 10), upsample(fine, 5))
+        assert torch.equal(network(x)[0], upsample(fine, 2)) and torch.equal(bilinear_rgb(x, 10), upsample(fine, 5))
 
 
 def test_three_channels_keep_the_shapes_of_older_checkpoints() -> None:
@@ -134,7 +134,7 @@ def test_a_consistent_generator_keeps_the_colours_that_it_is_given() -> None:
     with torch.no_grad():
         for network in (plain, kept):
             network.generator2.conv_last.bias.add_(torch.tensor([0.5, -0.3, 0.1]))
-        away, near = (sampled(network(x)[1]) - x[:, :3] for network in (plain, kept))
+        away, near = (blur_and_downsample(network(x)[1]) - x[:, :3] for network in (plain, kept))
     assert away.mean(dim=(0, 2, 3)).abs().max() > 0.3
     assert near.mean(dim=(0, 2, 3)).abs().max() < 0.01
     assert near.std() < 0.7 * away.std()

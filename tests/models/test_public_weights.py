@@ -8,7 +8,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from jointseg.models.prog_esrgan import ProgESRGAN, upsample
-from jointseg.models.public_weights import IMAGENET_MEAN, IMAGENET_STD, read, rrdb_names, start
+from jointseg.models.public_weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    initialise_from_esrgan,
+    read_state_dict,
+    to_rrdb_names,
+)
 from jointseg.models.rrdb import RRDBNet
 from jointseg.runtime.errors import DataError
 
@@ -69,7 +75,7 @@ def test_every_layout_becomes_the_same_network(layout: str) -> None:
     weights = published(layout)
     torch.manual_seed(0)
     expected = published("release")
-    found = rrdb_names(weights)
+    found = to_rrdb_names(weights)
     assert set(found) == set(expected) == set(tiny().state_dict())
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     tiny().load_state_dict(found)
@@ -91,26 +97,26 @@ def test_the_published_size_has_its_published_names(layout: str) -> None:
         f"{trunk[layout]}.bias": (64,),
         **({"model.0.bias": (64,), "model.3.weight": (64, 64, 3, 3), "model.6.bias": (64,), "model.8.bias": (64,), "model.10.weight": (3, 64, 3, 3)} if layout == "old" else {}),
     }  # fmt: skip
-    for name, value in rrdb_names({name: torch.zeros(shape) for name, shape in sample.items()}).items():
+    for name, value in to_rrdb_names({name: torch.zeros(shape) for name, shape in sample.items()}).items():
         assert ours[name] == tuple(value.shape)
 
 
 def test_the_old_layout_of_a_x2_network_has_one_upsampling_less() -> None:
-    missing, unexpected = tiny(scale=2).load_state_dict(rrdb_names(published("old", upconvs=1)), strict=False)
+    missing, unexpected = tiny(scale=2).load_state_dict(to_rrdb_names(published("old", upconvs=1)), strict=False)
     assert missing == [] and unexpected == []
 
 
 def test_names_of_several_devices_are_cleaned() -> None:
     weights = {f"module.{name}": value for name, value in published("release").items()}
-    assert set(rrdb_names(weights)) == set(tiny().state_dict())
+    assert set(to_rrdb_names(weights)) == set(tiny().state_dict())
 
 
 def test_averaged_weights_are_taken_from_a_training_file(tmp_path: Path) -> None:
     plain, averaged = published("basicsr"), published("basicsr")
     torch.save({"params": plain, "params_ema": averaged}, tmp_path / "net.pth")
-    assert torch.equal(read(tmp_path / "net.pth")["conv_first.weight"], averaged["conv_first.weight"])
+    assert torch.equal(read_state_dict(tmp_path / "net.pth")["conv_first.weight"], averaged["conv_first.weight"])
     torch.save({"params": plain}, tmp_path / "plain.pth")
-    assert torch.equal(read(tmp_path / "plain.pth")["conv_first.weight"], plain["conv_first.weight"])
+    assert torch.equal(read_state_dict(tmp_path / "plain.pth")["conv_first.weight"], plain["conv_first.weight"])
 
 
 def test_a_file_without_weights_is_named(tmp_path: Path) -> None:
@@ -119,7 +125,7 @@ def test_a_file_without_weights_is_named(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(b"\x08")
     for name, words in (("text.pth", "cannot be read"), ("none.pth", "cannot be read"), ("cut.safetensors", "cannot be read"), ("other.pth", "no tensors by name")):  # fmt: skip
         with pytest.raises(DataError, match=words):
-            read(tmp_path / name)
+            read_state_dict(tmp_path / name)
 
 
 @pytest.mark.parametrize(("inputs", "unshuffle", "scale"), [(3, 1, 4), (4, 1, 4), (4, 2, 2)])
@@ -130,9 +136,9 @@ def test_a_started_network_sees_the_image_as_the_published_one(
     weights = published("basicsr", inputs=3 * unshuffle**2)
     save_file(weights, tmp_path / "net.safetensors")
     public, ours = tiny(scale=scale, unshuffle=unshuffle), tiny(in_channels=inputs, scale=scale, unshuffle=unshuffle)
-    public.load_state_dict(rrdb_names(weights))
+    public.load_state_dict(to_rrdb_names(weights))
     before = ours.conv_last.weight.clone()
-    start(ours, tmp_path / "net.safetensors")
+    initialise_from_esrgan(ours, tmp_path / "net.safetensors")
     x = torch.randn(1, inputs, 12, 12)
     mean, std = (torch.tensor(each)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
     photograph = x[:, :3] * std + mean
@@ -150,7 +156,7 @@ def test_stage_1_started_so_is_still_next_to_the_bilinear_image(tmp_path: Path) 
     size = {"features": FEATURES, "growth": GROWTH, "blocks": BLOCKS}
     network = ProgESRGAN(stage1=size, stage2={**size, "upsampling": "bilinear"})
     torch.save(published("old"), tmp_path / "net.pth")
-    start(network.generator1, tmp_path / "net.pth")
+    initialise_from_esrgan(network.generator1, tmp_path / "net.pth")
     x = torch.randn(1, 3, 8, 8)
     with torch.inference_mode():
         assert (network.stage1(x) - upsample(x, 4)).abs().mean() < 0.3
@@ -160,4 +166,4 @@ def test_stage_1_started_so_is_still_next_to_the_bilinear_image(tmp_path: Path) 
 def test_weights_of_another_size_are_refused(tmp_path: Path, changes: dict[str, int], named: str) -> None:
     torch.save(published("release"), tmp_path / "net.pth")
     with pytest.raises(DataError, match=f"has {named}.* of shape"):
-        start(tiny(**changes), tmp_path / "net.pth")
+        initialise_from_esrgan(tiny(**changes), tmp_path / "net.pth")

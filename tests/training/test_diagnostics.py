@@ -23,7 +23,7 @@ def images(mean: list[float], deviation: list[float]) -> torch.Tensor:
 def test_a_band_that_is_not_standardised_is_named(
     mean: list[float], deviation: list[float], band: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen = diagnostics.Normalisation("10 m image")
+    seen = diagnostics.NormalisationCheck("10 m image")
     for part in images(mean, deviation).split(16):
         assert not caplog.records  # nothing is told before all samples are seen
         seen.see(part)
@@ -36,14 +36,14 @@ def test_a_band_that_is_not_standardised_is_named(
 def test_unknown_pixels_do_not_count_and_what_fits_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     fitting = images([0.5, -0.5, 0], [0.5, 1, 2])
     fitting[:, :, 3:] = 0  # unknown: at the mean, which would halve the deviation
-    diagnostics.Normalisation("image").see(fitting)
-    empty = diagnostics.Normalisation("image")
+    diagnostics.NormalisationCheck("image").see(fitting)
+    empty = diagnostics.NormalisationCheck("image")
     empty.see(torch.zeros(1, 3, 4, 4))
     assert not caplog.records
 
 
 def test_a_discriminator_that_has_won_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    collapse = diagnostics.Collapse()
+    collapse = diagnostics.DiscriminatorCheck()
     collapse.see(20, {"accuracy_1m": 0.97, "accuracy_2.5m": 0.5, "psnr_1m": 30.0})
     assert not caplog.records
     collapse.see(40, {"accuracy_1m": 0.991, "accuracy_2.5m": 0.5})

@@ -22,7 +22,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.training import generator as generators
 from jointseg.training import joint as joints
 from jointseg.training import resume as states
-from jointseg.training.joint import Pair, joint
+from jointseg.training.joint import JointNetwork, joint
 
 SIDE_PX = 200
 NORMALISATION = {"mean": [0.15] * 3, "std": [0.09] * 3}
@@ -98,13 +98,15 @@ def run(
     )
 
 
-def data(folder: Path) -> generators.Data:
-    return generators.Data(folder / "index.parquet", folder / "statistics.json", [folder / "chips/upstream"], 0.0)
+def data(folder: Path) -> generators.TrainingData:
+    return generators.TrainingData(
+        folder / "index.parquet", folder / "statistics.json", [folder / "chips/upstream"], 0.0
+    )
 
 
-def pair() -> Pair:
+def pair() -> JointNetwork:
     torch.manual_seed(0)
-    return Pair(ProgESRGAN(**GENERATOR), checkpoint.build("mask2former", **SEGMENTER))
+    return JointNetwork(ProgESRGAN(**GENERATOR), checkpoint.build("mask2former", **SEGMENTER))
 
 
 def test_the_same_seed_gives_the_same_bytes_and_both_networks_learn(folder: Path, tmp_path: Path) -> None:
@@ -124,9 +126,9 @@ def test_the_same_seed_gives_the_same_bytes_and_both_networks_learn(folder: Path
 def test_a_training_that_was_stopped_ends_with_the_same_bytes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(states, "EVERY_S", 0.0)
+    monkeypatch.setattr(states, "SAVE_INTERVAL_S", 0.0)
     run(folder, tmp_path / "whole", steps=3)
-    advanced, terms = [], joints.terms
+    advanced, terms = [], joints.loss_terms
 
     def stopped(*given: Any) -> dict[str, torch.Tensor]:
         advanced.append(1)
@@ -136,12 +138,12 @@ def test_a_training_that_was_stopped_ends_with_the_same_bytes(
 
     kept = str(tmp_path / "state.pt")
     with monkeypatch.context() as patch:
-        patch.setattr(joints, "terms", stopped)
+        patch.setattr(joints, "loss_terms", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(folder, tmp_path / "parts", state=kept, steps=3)
     assert Path(kept).exists()
     with monkeypatch.context() as patch:
-        patch.setattr(joints, "terms", lambda *given: (advanced.append(1), terms(*given))[1])
+        patch.setattr(joints, "loss_terms", lambda *given: (advanced.append(1), terms(*given))[1])
         run(folder, tmp_path / "parts", state=kept, steps=3)
     assert len(advanced) == 4 and not Path(kept).exists()
     for file in ("generator.safetensors", "segmenter.safetensors", "joint.csv", "joint.png"):
@@ -167,7 +169,7 @@ def test_the_pair_maps_with_its_own_threshold(folder: Path, tmp_path: Path) -> N
     known = np.isfinite(chip.dataset.read(chip.ids[0]).lr).all(0)
     dn = np.rint(np.nan_to_num(chip.dataset.read(chip.ids[0]).lr) * 1e4).astype(np.uint16)
     with torch.inference_mode():
-        expected = Pair(generator, segmenter)(low)[1][0].numpy()
+        expected = JointNetwork(generator, segmenter)(low)[1][0].numpy()
     np.testing.assert_allclose(predictor.probability(dn, known), expected, atol=1e-4)
 
 
@@ -182,8 +184,8 @@ def test_bright_is_learnt_to_be_impervious_through_the_image(folder: Path, tmp_p
 
 def test_the_loss_of_the_map_reaches_the_first_layer_of_the_generator(folder: Path) -> None:
     both = pair()
-    given = joints.batch(data(folder).train, 7, 0, range(2), 160)
-    found = joints.terms(both, given, LossWeights(**LOSS), "fp32")  # type: ignore[arg-type]
+    given = joints.joint_batch(data(folder).train, 7, 0, range(2), 160)
+    found = joints.loss_terms(both, given, LossWeights(**LOSS), "fp32")  # type: ignore[arg-type]
     first = both.generator.generator1.conv_first.weight
     for name in ("segmentation", "l1_1m", "l1_10m"):
         (gradient,) = torch.autograd.grad(found[name], first, retain_graph=True)
@@ -192,14 +194,14 @@ def test_the_loss_of_the_map_reaches_the_first_layer_of_the_generator(folder: Pa
 
 def test_a_batch_depends_on_seed_step_and_place_alone(folder: Path) -> None:
     chips = data(folder).train
-    three, last = joints.batch(chips, 7, 5, range(3), 160), joints.batch(chips, 7, 5, [2], 160)
+    three, last = joints.joint_batch(chips, 7, 5, range(3), 160), joints.joint_batch(chips, 7, 5, [2], 160)
     assert all(torch.equal(short, long[2:]) for short, long in zip(last, three, strict=True))
     for seed, step in ((7, 6), (8, 5)):
-        assert not torch.equal(last[0], joints.batch(chips, seed, step, [2], 160)[0])
+        assert not torch.equal(last[0], joints.joint_batch(chips, seed, step, [2], 160)[0])
 
 
 def test_image_and_label_are_of_one_place(folder: Path) -> None:
-    low, high, valid, label, seeds = joints.batch(data(folder).train, 7, 0, range(8), 160)
+    low, high, valid, label, seeds = joints.joint_batch(data(folder).train, 7, 0, range(8), 160)
     assert len(set(seeds.tolist())) == 8
     assert low.shape == (8, 3, 16, 16) and high.shape == (8, 3, 160, 160) and label.shape == (8, 160, 160)
     assert bool(valid.all()) and label.dtype == torch.uint8
@@ -211,9 +213,9 @@ def test_image_and_label_are_of_one_place(folder: Path) -> None:
 def test_ground_never_seen_clear_is_neither_learnt_nor_scored(folder: Path) -> None:
     chips = data(folder).validation
     chip = chips.dataset.read(chips.ids[0])
-    label = joints.labelled(chip.lr, chip.label)
+    label = joints.mask_unobserved(chip.lr, chip.label)
     assert (label[20:30, 30:40] == 255).all() and (label == 255).sum() == 100
-    counts, _ = joints.judge(pair().eval(), chips)
+    counts, _ = joints.evaluate(pair().eval(), chips)
     assert counts.sum() == SIDE_PX**2 - 100
 
 

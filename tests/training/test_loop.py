@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jointseg.runtime.errors import DataError
-from jointseg.training import loop
+from jointseg.training.augmentation import dihedral
+from jointseg.training.ema import ExponentialMovingAverage
+from jointseg.training.history import History
+from jointseg.training.optimiser import Optimiser
+from jointseg.training.panel import draw_panel, to_display, write_panel
+from jointseg.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize(
@@ -15,33 +20,33 @@ from jointseg.training import loop
     [("cosine", 60, 0.5), ("poly", 60, 0.5**0.9), ("halving", 59, 1), ("halving", 60, 0.5), ("halving", 109, 0.125)],
 )
 def test_schedule_after_its_warmup(schedule: str, step: int, expected: float) -> None:
-    assert loop.learning_rate(step, 110, 1.0, 10, schedule) == pytest.approx(expected)
+    assert learning_rate(step, 110, 1.0, 10, schedule) == pytest.approx(expected)
 
 
 @given(st.integers(51, 500), st.integers(0, 50), st.sampled_from(["cosine", "poly", "halving", "constant"]))
 def test_rate_is_positive_and_at_most_its_base(steps: int, warmup: int, schedule: str) -> None:
-    rates = [loop.learning_rate(step, steps, 0.1, warmup, schedule) for step in range(steps)]
+    rates = [learning_rate(step, steps, 0.1, warmup, schedule) for step in range(steps)]
     assert all(0 < rate < 0.1 + 1e-12 for rate in rates)
     assert all(later <= earlier + 1e-12 for earlier, later in zip(rates[warmup:], rates[warmup + 1 :], strict=False))
 
 
 def test_unknown_schedule_is_named() -> None:
     with pytest.raises(DataError, match="'cyclic' is unknown"):
-        loop.learning_rate(0, 10, 0.1, schedule="cyclic")
+        learning_rate(0, 10, 0.1, schedule="cyclic")
 
 
 @given(st.integers(0, 7))
 def test_turns_are_the_eight_symmetries(which: int) -> None:
     image = np.arange(18).reshape(2, 3, 3)
-    turned = [loop.turn(image, each).tobytes() for each in range(8)]
+    turned = [dihedral(image, each).tobytes() for each in range(8)]
     assert len(set(turned)) == 8
-    assert turned.count(loop.turn(image, which).tobytes()) == 1
-    assert loop.turn(image[:, :, :2], which).shape == ((2, 3, 2) if which % 2 == 0 else (2, 2, 3))
+    assert turned.count(dihedral(image, which).tobytes()) == 1
+    assert dihedral(image[:, :, :2], which).shape == ((2, 3, 2) if which % 2 == 0 else (2, 2, 3))
 
 
 def test_average_follows_the_weights_and_copies_buffers() -> None:
     model = torch.nn.BatchNorm1d(1)
-    average = loop.Average(model, 0.5)
+    average = ExponentialMovingAverage(model, 0.5)
     with torch.no_grad():
         model.weight.fill_(3.0)
         model.running_mean.fill_(7.0)  # type: ignore[union-attr]
@@ -55,19 +60,19 @@ def test_average_follows_the_weights_and_copies_buffers() -> None:
 
 def test_a_loss_that_is_not_finite_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     weight = torch.nn.Parameter(torch.ones(1))
-    descent = loop.Descent(torch.optim.SGD([weight], lr=1.0))
+    descent = Optimiser(torch.optim.SGD([weight], lr=1.0))
     assert not descent.step((weight * float("nan")).sum(), 1.0, 3)
     assert not descent.step((weight - 1).sqrt().sum(), 1.0, 4)  # finite loss, infinite gradient
     assert weight.item() == 1
-    assert "step 3: loss nan" in caplog.text
+    assert "step 3 skipped: loss nan" in caplog.text
     assert descent.step(weight.sum(), 0.25, 5)
     assert weight.item() == 0.75
 
 
 def test_ten_bad_steps_in_a_row_end_the_training() -> None:
     weight = torch.nn.Parameter(torch.ones(1))
-    descent = loop.Descent(torch.optim.SGD([weight], lr=1.0))
-    with pytest.raises(DataError, match="training diverged: 10 steps up to 9"):
+    descent = Optimiser(torch.optim.SGD([weight], lr=1.0))
+    with pytest.raises(DataError, match="training diverged: 10 consecutive steps up to step 9"):
         for step in range(20):
             descent.step((weight * float("inf")).sum(), 1.0, step)
 
@@ -75,12 +80,12 @@ def test_ten_bad_steps_in_a_row_end_the_training() -> None:
 def test_groups_keep_their_ratio() -> None:
     first, second = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([{"params": [first], "lr": 0.2}, {"params": [second], "lr": 0.02}])
-    loop.Descent(optimizer).step((first + second).sum(), 0.5, 0)
+    Optimiser(optimizer).step((first + second).sum(), 0.5, 0)
     assert [first.item(), second.item()] == pytest.approx([-0.5, -0.05])
 
 
 def test_history_has_a_column_a_name(tmp_path: Path) -> None:
-    history = loop.History()
+    history = History()
     history.add(1, loss=2.0)
     history.add(2, loss=1.0, psnr=20.123456789)
     history.write(tmp_path / "h.csv")
@@ -89,16 +94,16 @@ def test_history_has_a_column_a_name(tmp_path: Path) -> None:
 
 
 def test_panel_has_the_same_bytes_twice(tmp_path: Path) -> None:
-    history = loop.History()
+    history = History()
     history.add(1, loss=2.0)
     pictures = [[np.zeros((4, 4, 3)), np.ones((4, 4))]]
     for name in ("a.png", "b.png"):
-        loop.write_panel(tmp_path / name, loop.panel(history, [["loss"]], pictures, ["image", "label"]))
+        write_panel(tmp_path / name, draw_panel(history, [["loss"]], pictures, ["image", "label"]))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    loop.write_panel(tmp_path / "c.png", loop.panel(history, [["loss"]], [], []))
+    write_panel(tmp_path / "c.png", draw_panel(history, [["loss"]], [], []))
     assert (tmp_path / "c.png").stat().st_size > 1000
 
 
 def test_display_shows_unknown_as_black() -> None:
-    shown = loop.to_display(np.array([[[np.nan, 0.3]], [[0.0, 1.0]], [[0.075, 0.3]]]))
+    shown = to_display(np.array([[[np.nan, 0.3]], [[0.0, 1.0]], [[0.075, 0.3]]]))
     assert shown.tolist() == [[[0, 0, pytest.approx(0.5)], [1, 1, 1]]]

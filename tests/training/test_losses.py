@@ -67,15 +67,15 @@ def test_the_best_shift_is_that_of_the_known_pixels_and_has_the_gradient() -> No
 
 def test_of_equal_shifts_the_shortest_is_taken_and_a_patch_too_small_is_named() -> None:
     flat = torch.arange(100.0).reshape(1, 1, 10, 10)
-    image, _, _ = losses.registered(flat, flat, torch.zeros(1, 1, 10, 10), 3)
+    image, _, _ = losses.align(flat, flat, torch.zeros(1, 1, 10, 10), 3)
     assert torch.equal(image, flat[..., 3:7, 3:7])
     with pytest.raises(DataError, match="10 px cannot be shifted by 5 px"):
-        losses.registered(flat, flat, torch.ones(1, 1, 10, 10), 5)
+        losses.align(flat, flat, torch.ones(1, 1, 10, 10), 5)
 
 
 def test_reach_is_whole_pixels_of_each_grid() -> None:
-    assert losses.reach(2.0) == {"l1_2.5m": 0, "l1_1m": 2}
-    assert losses.reach(5.0) == {"l1_2.5m": 2, "l1_1m": 5}
+    assert losses.max_shifts_px(2.0) == {"l1_2.5m": 0, "l1_1m": 2}
+    assert losses.max_shifts_px(5.0) == {"l1_2.5m": 2, "l1_1m": 5}
 
 
 def test_area_average_splits_the_middle_pixel_by_half() -> None:

@@ -14,9 +14,9 @@ from support.tiny_training import make
 from jointseg.raster import cog
 from jointseg.raster.bands import merged_from_5m, merged_to_5m
 from jointseg.runtime.errors import DataError
-from jointseg.training.loop import gains
+from jointseg.training.augmentation import random_gains
 from jointseg.training.patches import Patches
-from jointseg.training.prefetch import AHEAD, ahead
+from jointseg.training.prefetch import BATCHES_PER_THREAD, prefetch
 
 PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 
@@ -37,10 +37,10 @@ def test_batches_come_in_order_and_ahead_of_the_step(threads: int) -> None:
         made.append(step)
         return (torch.tensor(step),)
 
-    batches = ahead(one, range(5, 25), threads)
+    batches = prefetch(one, range(5, 25), threads)
     assert int(next(batches)[0]) == 5
     time.sleep(0.2)
-    assert len(made) == AHEAD * threads + 1
+    assert len(made) == BATCHES_PER_THREAD * threads + 1
     assert [int(step) for (step,) in batches] == list(range(6, 25)) and len(made) == 20
 
 
@@ -50,7 +50,7 @@ def test_an_error_of_a_batch_is_met_at_its_step_and_ends_the_threads() -> None:
             raise DataError("chip 3 is damaged")
         return (torch.tensor(step),)
 
-    batches = ahead(one, range(10), 2)
+    batches = prefetch(one, range(10), 2)
     assert [int(next(batches)[0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(DataError, match="chip 3 is damaged"):
         next(batches)
@@ -69,7 +69,7 @@ def test_a_sample_depends_on_seed_step_and_place_alone(patches: Patches) -> None
 def test_gains_are_the_same_at_both_scales_and_differ_by_band(patches: Patches) -> None:
     low, high, _ = patches.batch(0, 0, range(6), 4)
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=1.3e-4)
-    gained = gains(np.random.default_rng(0), 3, 0.2).ravel()
+    gained = random_gains(np.random.default_rng(0), 3, 0.2).ravel()
     assert len(set(gained)) == 3 and np.abs(gained - 1).max() <= 0.3 and np.ptp(gained) <= 0.2
 
 

@@ -13,7 +13,8 @@ from jointseg.models.mask_loss import LossWeights
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.training import adversarial, losses
 from jointseg.training.backbone import load
-from jointseg.training.loop import Descent, autocast, dtype
+from jointseg.training.compute import autocast, autocast_dtype
+from jointseg.training.optimiser import Optimiser
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())
 PRESETS = ["small", pytest.param("base", marks=pytest.mark.slow), pytest.param("paper", marks=pytest.mark.slow)]
@@ -39,7 +40,7 @@ def test_super_resolution_makes_a_step_of_every_kind(preset: str, precision: str
     critics = pair(["2_5m", "1m"], features=training["discriminator_features"])
     low = torch.randn(1, 3, SIDE_PX, SIDE_PX).contiguous(memory_format=torch.channels_last)
     high, valid = torch.randn(1, 3, 10 * SIDE_PX, 10 * SIDE_PX), torch.ones(1, 1, 10 * SIDE_PX, 10 * SIDE_PX)
-    descent = Descent(torch.optim.Adam(network.parameters(), 1e-4), 1.0)
+    descent = Optimiser(torch.optim.Adam(network.parameters(), 1e-4), 1.0)
     before = weights(network)
     with autocast(precision):
         images = [image.float() for image in network(low)]
@@ -55,7 +56,7 @@ def test_super_resolution_makes_a_step_of_every_kind(preset: str, precision: str
     critics.requires_grad_(True)
     before = weights(critics)
     loss, _ = adversarial.critic_terms(pairs, list(critics.values()), precision)
-    assert Descent(torch.optim.Adam(critics.parameters(), 1e-4), 1.0).step(loss, 1e-4, 1) and changed(critics, before)
+    assert Optimiser(torch.optim.Adam(critics.parameters(), 1e-4), 1.0).step(loss, 1e-4, 1) and changed(critics, before)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -67,7 +68,7 @@ def test_segmentation_makes_a_step(preset: str, precision: str) -> None:
     x, label = torch.randn(1, 3, 64, 64), torch.randint(0, 2, (1, 64, 64), dtype=torch.uint8)
     label[:, :8] = 255
     before = weights(model)
-    loss = model.loss(x, label, LossWeights(points=256), [torch.Generator().manual_seed(0)], dtype(precision))
+    loss = model.loss(x, label, LossWeights(points=256), [torch.Generator().manual_seed(0)], autocast_dtype(precision))
     assert loss.dtype == torch.float32
-    descent = Descent(torch.optim.AdamW(model.parameters(), 1e-4), 1.0)
+    descent = Optimiser(torch.optim.AdamW(model.parameters(), 1e-4), 1.0)
     assert descent.step(loss, 1e-4, 0) and changed(model, before)

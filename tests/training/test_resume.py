@@ -13,7 +13,7 @@ import torch
 from support.tiny_training import KINDS, make, run
 
 from jointseg.provenance import cache_key
-from jointseg.training import loop, resume
+from jointseg.training import determinism, resume
 
 STEPS: dict[str, dict[str, Any]] = {kind: {"steps": 5, "validate_every": 2} for kind in KINDS}
 STEPS["segmentation"]["drop_path"] = 0.3  # what the network draws must not depend on the resume either
@@ -23,15 +23,15 @@ import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from support.tiny_training import run
-from jointseg.training import loop, state
-state.EVERY_S = 0.0
+from jointseg.training import determinism, resume
+resume.SAVE_INTERVAL_S = 0.0
 kind, root, out, start, kept, last, changes = sys.argv[2:]
-sow = loop.sow
+seed_step = determinism.seed_step
 def deadly(seed, step):
     if step == int(last):
         os.kill(os.getpid(), signal.SIGKILL)
-    sow(seed, step)
-loop.sow = deadly
+    seed_step(seed, step)
+determinism.seed_step = deadly
 run(kind, Path(root), Path(out), Path(start), state=kept, **json.loads(changes))
 """
 
@@ -96,8 +96,8 @@ def kept(whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(resume, "EVERY_S", 0.0)
-        patch.setattr(loop, "sow", fail)
+        patch.setattr(resume, "SAVE_INTERVAL_S", 0.0)
+        patch.setattr(determinism, "seed_step", fail)
         run("stage1", whole["data"], tmp_path / "failed", state=str(tmp_path / "state.pt"), **STEPS["stage1"])
     return tmp_path / "state.pt"
 
@@ -125,7 +125,7 @@ def test_what_belongs_to_another_training_is_not_believed(
 
 def test_what_is_kept_is_taken_up(whole: dict[str, Path], kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
-    monkeypatch.setattr(loop, "sow", lambda seed, step: steps.append(step))
+    monkeypatch.setattr(determinism, "seed_step", lambda seed, step: steps.append(step))
     run("stage1", whole["data"], kept.with_name("out"), state=str(kept), **STEPS["stage1"])
     assert steps == [3, 4] and not kept.exists()
 
@@ -133,10 +133,10 @@ def test_what_is_kept_is_taken_up(whole: dict[str, Path], kept: Path, monkeypatc
 def test_a_state_is_written_when_its_time_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    own = resume.State(str(tmp_path / "s.pt"), "jointseg.training.superres", [], {})
+    own = resume.TrainingState(str(tmp_path / "s.pt"), "jointseg.training.superres", [], {})
     assert not own.due
-    clock[0] += resume.EVERY_S
+    clock[0] += resume.SAVE_INTERVAL_S
     assert own.due
     own.save({"step": 1})
     assert not own.due and own.load() == {"step": 1, "key": own.key}
-    assert not resume.State(None, "jointseg.training.superres", [], {}).due
+    assert not resume.TrainingState(None, "jointseg.training.superres", [], {}).due

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from jointseg.dataset import resample
 from jointseg.models.prog_esrgan import upsample
-from jointseg.models.sentinel2_sensor import seen_at_10m
+from jointseg.models.sentinel2_sensor import simulate_sentinel2
 from jointseg.runtime.errors import DataError
 from jointseg.training import backbone as backbones
 from jointseg.training import scores
@@ -33,7 +33,7 @@ def valid() -> Tensor:
 
 
 def low_of(high: Tensor) -> Tensor:
-    return seen_at_10m(high, torch.ones_like(high[:, :1]))[0]
+    return simulate_sentinel2(high, torch.ones_like(high[:, :1]))[0]
 
 
 def test_psnr_counts_known_pixels_alone(high: Tensor, valid: Tensor) -> None:
@@ -121,7 +121,7 @@ def test_perceptual_distance_tells_lost_texture(high: Tensor, valid: Tensor) -> 
 
 def test_the_sensor_sees_a_gaussian_every_10_m(high: Tensor, valid: Tensor) -> None:
     valid[0, 0, 30:58, 20:49] = 0
-    seen, known = seen_at_10m(high, valid)
+    seen, known = simulate_sentinel2(high, valid)
     rows = resample.gaussian(5.3, 15.6, 4.5, 10, SIDE // 10, SIDE)
     mask = valid[0, 0].numpy() > 0
     expected, enough = resample.weighted(rows, rows, high[0].numpy(), mask)
@@ -129,12 +129,12 @@ def test_the_sensor_sees_a_gaussian_every_10_m(high: Tensor, valid: Tensor) -> N
     assert np.array_equal(known[0, 0].numpy() > 0, enough & whole) and 0 < (known[0] == 0).sum() < 12
     both = enough & whole
     np.testing.assert_allclose(seen[0].numpy()[:, both], expected[:, both], atol=2e-6)
-    assert seen_at_10m(torch.full_like(high, 0.3), torch.ones_like(valid))[0].allclose(torch.tensor(0.3))
+    assert simulate_sentinel2(torch.full_like(high, 0.3), torch.ones_like(valid))[0].allclose(torch.tensor(0.3))
 
 
 def test_a_single_unknown_10_m_pixel_is_not_judged(high: Tensor, valid: Tensor) -> None:
     valid[:, :, 30:40, 50:60] = 0
-    known = seen_at_10m(high, valid)[1]
+    known = simulate_sentinel2(high, valid)[1]
     assert (known == 0).sum() == 2 and not known[:, :, 3, 5].any()
     low = low_of(high)
     clean = scores.consistency(high, low, valid)

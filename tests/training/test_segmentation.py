@@ -14,7 +14,7 @@ from jointseg.models.checkpoint import load
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
-from jointseg.training.segmentation import Images, Recipe, best_threshold, f1_iou, segmentation
+from jointseg.training.segmentation import ImageChips, SegmentationSettings, best_threshold, f1_iou, segmentation
 
 SIDE_PX = 80
 
@@ -57,9 +57,9 @@ def run(folder: Path, out: Path, **training: Any) -> dict[str, Any]:
     )
 
 
-def images(folder: Path) -> Images:
+def images(folder: Path) -> ImageChips:
     normalisation = {"mean": [0.15] * 3, "std": [0.09] * 3}
-    return Images(folder / "index.parquet", folder / "chips", "train", folder / "images", normalisation, 3)
+    return ImageChips(folder / "index.parquet", folder / "chips", "train", folder / "images", normalisation, 3)
 
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_unknown_image_pixels_are_at_the_mean_and_unlabelled(folder: Path) -> No
 
 
 def test_crops_keep_image_and_label_together(folder: Path) -> None:
-    recipe = Recipe.read({**TRAINING, "jitter": 0.0})
+    recipe = SegmentationSettings.read({**TRAINING, "jitter": 0.0})
     x, label, _ = images(folder).batch(1, 0, range(16), recipe)
     assert x.shape == (16, 3, 64, 64) and x.dtype == torch.float32 and label.dtype == torch.uint8
     seen = (label != 255).unsqueeze(1).expand_as(x)
@@ -121,7 +121,7 @@ def test_an_image_of_another_size_is_named(folder: Path) -> None:
 def test_training_keys_are_checked(change: dict[str, Any]) -> None:
     training = {key: value for key, value in {**TRAINING, **change}.items() if value is not None}
     with pytest.raises(DataError, match=next(iter(change))):
-        Recipe.read(training)
+        SegmentationSettings.read(training)
 
 
 def test_f1_and_iou_of_counts() -> None:

@@ -236,10 +236,10 @@ def test_ground_never_seen_clear_is_not_learnt_from(dataset: dict[str, Any]) -> 
 
 def test_no_gain_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        generator.judge({"psnr_1m": 31.0, "bilinear_1m": 30.0})
+        generator.validation_gain({"psnr_1m": 31.0, "bilinear_1m": 30.0})
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
-        assert generator.judge({"psnr_2.5m": 29.0, "bilinear_2.5m": 30.0})["gain_db"] == -1.0
+        assert generator.validation_gain({"psnr_2.5m": 29.0, "bilinear_2.5m": 30.0})["gain_db"] == -1.0
     assert "does not beat bilinear" in caplog.text
 
 

@@ -18,12 +18,12 @@ def test_every_band_is_sharpened_from_and_three_are_written() -> None:
     dn[13:, 0, 0] = 0  # merged dates that saw nothing: the composite stands there
     dn[:, 2, 3] = 0
     mean, std = np.full((16, 1, 1), 0.05, np.float32), np.full((16, 1, 1), 0.02, np.float32)
-    made = superres_chips.sharpen(dn, Last(), mean, std)
+    made = superres_chips.super_resolve(dn, Last(), mean, std)
     assert made.shape == (3, 30, 40) and (made[:, 20:, 30:] == 0).all()
     assert made[0, 0, 0] == 300 and made[0, 0, 10] == 1600 and (made[1, :20] == 200).all()
-    plain = superres_chips.sharpen(dn, None, mean, std)
+    plain = superres_chips.super_resolve(dn, None, mean, std)
     assert plain.shape == (3, 30, 40) and (plain[2, :15, :25] == 300).all()
     for network in (Last(), None):
-        infrared = superres_chips.sharpen(dn, network, mean, std, channels=4)
-        assert np.array_equal(infrared[:3], superres_chips.sharpen(dn, network, mean, std))
+        infrared = superres_chips.super_resolve(dn, network, mean, std, channels=4)
+        assert np.array_equal(infrared[:3], superres_chips.super_resolve(dn, network, mean, std))
         assert infrared.shape == (4, 30, 40) and (infrared[3, :15, :25] == 400).all() and infrared[3, 29, 39] == 0

@@ -7,7 +7,7 @@ import pytest
 from support.tiny_training import make, outputs, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jointseg.training import loop, resume
+from jointseg.training import determinism, resume
 
 
 def told(folder: Path) -> EventAccumulator:
@@ -21,8 +21,8 @@ def test_figures_and_panels_of_every_validation(tmp_path: Path, kind: str, monke
     make(tmp_path)
     events = tmp_path / "events"
     given = {"steps": 4, "validate_every": 1, "events": str(events), "state": str(tmp_path / "state.pt")}
-    monkeypatch.setattr(resume, "EVERY_S", 0.0)
-    sow = loop.sow
+    monkeypatch.setattr(resume, "SAVE_INTERVAL_S", 0.0)
+    sow = determinism.seed_step
 
     def stop(seed: int, step: int) -> None:
         if step == 2:
@@ -30,7 +30,7 @@ def test_figures_and_panels_of_every_validation(tmp_path: Path, kind: str, monke
         sow(seed, step)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "sow", stop)
+        patch.setattr(determinism, "seed_step", stop)
         run(kind, tmp_path, tmp_path / "out", **given)
     assert len(list(events.iterdir())) == 1
     run(kind, tmp_path, tmp_path / "out", **given)

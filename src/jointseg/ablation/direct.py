@@ -9,13 +9,17 @@ from matplotlib.figure import Figure
 
 from jointseg.ablation.mapping import of_direct, tally
 from jointseg.models.direct_segmenter import DirectSegmenter
-from jointseg.models.mask_loss import UNKNOWN
-from jointseg.training import joint, loop
-from jointseg.training.generator import BETAS, Data
+from jointseg.models.mask_loss import UNLABELLED
+from jointseg.training import joint
+from jointseg.training.compute import autocast_dtype, device
+from jointseg.training.generator import BETAS, TrainingData
+from jointseg.training.history import History
+from jointseg.training.optimiser import Optimiser
+from jointseg.training.panel import draw_panel, to_display
 from jointseg.training.patches import RGB, Patches
 from jointseg.training.prefetch import Batch
-from jointseg.training.resume import State
-from jointseg.training.segmentation import Recipe, f1_iou
+from jointseg.training.resume import TrainingState
+from jointseg.training.segmentation import SegmentationSettings, f1_iou
 from jointseg.training.trainer import Trainer
 
 PANEL_CHIPS = 3
@@ -23,16 +27,21 @@ PANEL_CHIPS = 3
 
 def build(kwargs: dict[str, Any]) -> DirectSegmenter:
     """The network with random weights."""
-    made = DirectSegmenter(**kwargs).to(loop.device())
+    made = DirectSegmenter(**kwargs).to(device())
     return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def train(
-    model: DirectSegmenter, data: Data, recipe: Recipe, seed: int, threads: int, state: State
+    model: DirectSegmenter,
+    data: TrainingData,
+    recipe: SegmentationSettings,
+    seed: int,
+    threads: int,
+    state: TrainingState,
 ) -> Trainer[DirectSegmenter]:
     """Runs the recipe on random crops of the labels, with the cross-entropy + dice of the map alone."""
-    descent = loop.Descent(torch.optim.Adam(model.parameters(), recipe.learning_rate, BETAS), recipe.clip)
-    dtype = loop.dtype(recipe.precision)
+    descent = Optimiser(torch.optim.Adam(model.parameters(), recipe.learning_rate, BETAS), recipe.clip)
+    dtype = autocast_dtype(recipe.precision)
 
     def validate(average: DirectSegmenter) -> dict[str, float]:
         counts = tally(data.validation, of_direct(average, data.validation))
@@ -45,7 +54,7 @@ def train(
         {"model": descent},
         asdict(recipe),
         seed,
-        lambda step, places: joint.batch(data.train, seed, step, places, recipe.crop_px),
+        lambda step, places: joint.joint_batch(data.train, seed, step, places, recipe.crop_px),
         validate,
         lambda average, history: panel_of(average, data.validation, history),
         state,
@@ -63,12 +72,12 @@ def train(
     return trainer
 
 
-def panel_of(model: DirectSegmenter, chips: Patches, history: loop.History) -> Figure:
+def panel_of(model: DirectSegmenter, chips: Patches, history: History) -> Figure:
     """Learning curves above label and probability of some chips."""
     mapper, rows = of_direct(model, chips), []
     for chip_id in chips.spread(PANEL_CHIPS):
         chip = chips.dataset.read(chip_id)
-        label = np.where(chip.label == UNKNOWN, 0.5, chip.label).astype(np.float32)
-        rows.append([loop.to_display(chip.lr[:RGB]), label, mapper(chip_id).probability])
+        label = np.where(chip.label == UNLABELLED, 0.5, chip.label).astype(np.float32)
+        rows.append([to_display(chip.lr[:RGB]), label, mapper(chip_id).probability])
     curves = [["loss"], ["validation_f1", "validation_iou"]]
-    return loop.panel(history, curves, rows, ["Sentinel-2", "label", "probability"])
+    return draw_panel(history, curves, rows, ["Sentinel-2", "label", "probability"])

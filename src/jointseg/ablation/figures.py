@@ -11,7 +11,7 @@ from jointseg.ablation.variants import BASELINE, BOUND, VARIANTS
 from jointseg.accuracy.figures import INK, PALETTE, STYLE, agreement_image
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.raster import io as raster_io
-from jointseg.training.loop import to_display
+from jointseg.training.panel import to_display
 
 
 def by_reach(table: pd.DataFrame) -> Figure:

@@ -10,7 +10,7 @@ import torch
 from affine import Affine
 
 from jointseg.ablation.variants import BANDS, VARIANTS
-from jointseg.models.prog_esrgan import bilinear
+from jointseg.models.prog_esrgan import bilinear_rgb
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.raster.bands import RGB, fill_merged
@@ -52,7 +52,7 @@ def spread(dn: np.ndarray) -> np.ndarray:
 
     Unknown (0) where the composite is.
     """
-    finer = bilinear(torch.from_numpy(dn[None].astype(np.float32)), SCALE)
+    finer = bilinear_rgb(torch.from_numpy(dn[None].astype(np.float32)), SCALE)
     image = finer[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)
     image[:, ~(dn > 0).all(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)] = 0
     return image

@@ -11,10 +11,10 @@ from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.models.direct_segmenter import DirectSegmenter
 from jointseg.models.mask2former import Segmenter
 from jointseg.raster import io as raster_io
-from jointseg.training import loop
-from jointseg.training.joint import Pair, labelled
+from jointseg.training.compute import device
+from jointseg.training.joint import JointNetwork, mask_unobserved
 from jointseg.training.patches import RGB, Patches
-from jointseg.training.segmentation import THRESHOLDS, count
+from jointseg.training.segmentation import THRESHOLDS, count_by_probability
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ def of_images(folder: Path, model: Segmenter, chips: Patches) -> Mapper:
     def mapped(chip_id: str) -> Mapped:
         dn = raster_io.read(folder / f"{chip_id}.tif")[0]
         image = np.where(dn == 0, np.nan, dn * np.float32(REFLECTANCE_PER_DN)).astype(np.float32)
-        x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(loop.device())
+        x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(device())
         return Mapped(image[:RGB], model.semantic(x)[0, 0].cpu().numpy())
 
     return mapped
 
 
-def of_pair(pair: Pair, chips: Patches) -> Mapper:
+def of_pair(pair: JointNetwork, chips: Patches) -> Mapper:
     """Maps chips from their 10 m images by a generator and the segmenter trained with it."""
     mean, std = chips.mean[:RGB], chips.std[:RGB]
 
     @torch.inference_mode()
     def mapped(chip_id: str) -> Mapped:
-        image, probability = pair(chips.whole(chip_id)[0].to(loop.device()))
+        image, probability = pair(chips.whole(chip_id)[0].to(device()))
         return Mapped(image[0].cpu().numpy() * std + mean, probability[0, 0].cpu().numpy())
 
     return mapped
@@ -64,7 +64,7 @@ def of_direct(model: DirectSegmenter, chips: Patches) -> Mapper:
 
     @torch.inference_mode()
     def mapped(chip_id: str) -> Mapped:
-        return Mapped(None, model.semantic(chips.whole(chip_id)[0].to(loop.device()))[0, 0].cpu().numpy())
+        return Mapped(None, model.semantic(chips.whole(chip_id)[0].to(device()))[0, 0].cpu().numpy())
 
     return mapped
 
@@ -74,5 +74,5 @@ def tally(chips: Patches, mapper: Mapper) -> np.ndarray:
     counts = np.zeros((2, THRESHOLDS + 1), np.int64)
     for chip_id in chips.ids:
         chip = chips.dataset.read(chip_id)
-        counts += count(labelled(chip.lr, chip.label), mapper(chip_id).probability)
+        counts += count_by_probability(mask_unobserved(chip.lr, chip.label), mapper(chip_id).probability)
     return counts

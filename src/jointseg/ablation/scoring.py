@@ -21,7 +21,7 @@ from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
 from jointseg.training import backbone as backbones
 from jointseg.training import scores
-from jointseg.training.loop import device
+from jointseg.training.compute import device
 from jointseg.training.patches import SCALE, Patches
 
 PICTURED = 4  # test chips whose image and map are kept for the panels

@@ -10,7 +10,7 @@ from jointseg.ablation.page import page
 from jointseg.accuracy.assess import ALL, design, save
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
-from jointseg.training.loop import write_panel
+from jointseg.training.panel import write_panel
 
 
 def ablation(

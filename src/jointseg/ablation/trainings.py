@@ -14,12 +14,14 @@ from jointseg.models import checkpoint as checkpoints
 from jointseg.models import mask2former
 from jointseg.provenance.digest import file_digest
 from jointseg.training import generator as generators
-from jointseg.training import joint, loop
-from jointseg.training.loop import History
+from jointseg.training import joint
+from jointseg.training.compute import device
+from jointseg.training.history import History
+from jointseg.training.panel import write_panel
 from jointseg.training.patches import Patches
-from jointseg.training.resume import State
-from jointseg.training.segmentation import Recipe, segmentation
-from jointseg.training.superres import trunk
+from jointseg.training.resume import TrainingState
+from jointseg.training.segmentation import SegmentationSettings, segmentation
+from jointseg.training.superres import single_stage_trunk
 
 MapperOf = Callable[[Patches], Mapper]
 
@@ -64,7 +66,7 @@ class Learning:
     work: Path
     made: Path
 
-    def run(self, data: generators.Data) -> MapperOf:
+    def run(self, data: generators.TrainingData) -> MapperOf:
         """Trains, and gives how the chips of a split are mapped by what was trained."""
         spec = VARIANTS[self.variant]
         if spec.image == "none":
@@ -93,7 +95,7 @@ class Learning:
             threads=self.threads,
             state=str(self.work / "state.pt"),
         )
-        network = checkpoints.load(path, "mask2former")[0].to(loop.device())
+        network = checkpoints.load(path, "mask2former")[0].to(device())
         assert isinstance(network, mask2former.Segmenter)
         return lambda chips: mapping.of_images(folder, network, chips)
 
@@ -102,41 +104,41 @@ class Learning:
         """The segmenter of the variant."""
         return self.schedule.model | {"in_channels": VARIANTS[self.variant].channels}
 
-    def _joint(self, data: generators.Data) -> MapperOf:
+    def _joint(self, data: generators.TrainingData) -> MapperOf:
         """Mask2Former and the generator that it started with, as one network."""
         assert self.start is not None
         made, header = checkpoints.load(self.start, generators.ARCHITECTURES, data.normalisation)
         network = mask2former.build(**self._model)
-        pair = joint.Pair(made, network).requires_grad_(True).to(loop.device())
-        recipe = Recipe.read(self.schedule.training)
+        pair = joint.JointNetwork(made, network).requires_grad_(True).to(device())
+        recipe = SegmentationSettings.read(self.schedule.training)
         training = self.schedule.training | self.schedule.joint
         trainer = joint.train(pair, data, training, recipe.loss, self.seed, self.threads, self._state(), None)
         pair = trainer.average.model
         self._save("generator", pair.generator, header["architecture"]["kwargs"], data, trainer.history)
         self._save("segmenter", pair.segmenter, self._model, data, trainer.history)
-        loop.write_panel(self.made / "panel.png", joint.panel_of(pair, data.validation, trainer.history, 0.5))
+        write_panel(self.made / "panel.png", joint.joint_panel(pair, data.validation, trainer.history, 0.5))
         return lambda chips: mapping.of_pair(pair, chips)
 
-    def _direct(self, data: generators.Data) -> MapperOf:
+    def _direct(self, data: generators.TrainingData) -> MapperOf:
         """The segmenter of the 10 m image."""
-        kwargs = generators.sized({"trunk": trunk(self.schedule.generator)}, data)
-        recipe = Recipe.read({**self.schedule.training, "steps": self.schedule.direct_steps})
+        kwargs = generators.with_input_bands({"trunk": single_stage_trunk(self.schedule.generator)}, data)
+        recipe = SegmentationSettings.read({**self.schedule.training, "steps": self.schedule.direct_steps})
         trainer = direct.train(direct.build(kwargs), data, recipe, self.seed, self.threads, self._state())
         network = trainer.average.model
         self._save("segmenter", network, kwargs, data, trainer.history)
-        loop.write_panel(self.made / "panel.png", direct.panel_of(network, data.validation, trainer.history))
+        write_panel(self.made / "panel.png", direct.panel_of(network, data.validation, trainer.history))
         return lambda chips: mapping.of_direct(network, chips)
 
-    def _state(self) -> State:
+    def _state(self) -> TrainingState:
         settings = {"variant": self.variant, "seed": self.seed, "threads": self.threads, **vars(self.schedule)}
-        return State(
+        return TrainingState(
             str(self.work / "state.pt"), __name__, [self.index, self.statistics, self.start, *self.chips], settings
         )
 
     def _save(
-        self, name: str, network: nn.Module, kwargs: dict[str, Any], data: generators.Data, history: History
+        self, name: str, network: nn.Module, kwargs: dict[str, Any], data: generators.TrainingData, history: History
     ) -> None:
-        architecture = {"name": checkpoints.name_of(network), "kwargs": kwargs}
+        architecture = {"name": checkpoints.architecture_name(network), "kwargs": kwargs}
         facts = {"variant": self.variant, "seed": self.seed, "figures": history.rows[-1]}
         path = self.made / f"{name}.safetensors"
         checkpoints.save(path, network, architecture=architecture, normalisation=data.normalisation, extra=facts)

@@ -11,7 +11,7 @@ from jointseg.ablation.trainings import Learning, Schedule
 from jointseg.accuracy.assess import save
 from jointseg.runtime.files import atomic_write, remove_path
 from jointseg.training import generator as generators
-from jointseg.training import loop
+from jointseg.training.determinism import make_deterministic
 from jointseg.training.patches import Patches
 from jointseg.training.segmentation import best_threshold
 
@@ -57,9 +57,9 @@ def ablation_variant(
         Facts for the manifest.
     """
     seed = int(seed)  # a wildcard of the rule
-    loop.prepare(seed, threads)
+    make_deterministic(seed, threads)
     plan = Schedule(**schedule)
-    given = generators.Data(index, statistics, chips, plan.training["jitter"])
+    given = generators.TrainingData(index, statistics, chips, plan.training["jitter"])
     tested = Patches(index, Path(chips[0]).parent, "test", given.normalisation)
     begun = Path(work)
     begun.mkdir(parents=True, exist_ok=True)

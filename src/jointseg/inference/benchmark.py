@@ -24,7 +24,7 @@ from jointseg.inference import lattice, predict, roofline, stage_times
 from jointseg.inference.composite_reader import Composites, strips
 from jointseg.inference.predictor import Precision, Predictor
 from jointseg.models import checkpoint
-from jointseg.models.mask2former import CLASSES, FLOOR, Segmenter
+from jointseg.models.mask2former import CLASSES, EPSILON, Segmenter
 from jointseg.provenance import machine
 from jointseg.raster.bands import band_names
 from jointseg.runtime.errors import DataError
@@ -307,7 +307,7 @@ def _at_full_size(predictor: Predictor, segmenter: Segmenter, dn: np.ndarray, kn
     classes, masks = segmenter.last(padded)
     full = F.interpolate(masks, size=padded.shape[2:], mode="bilinear", align_corners=False).sigmoid()
     shares = torch.einsum("nqc,nqhw->nchw", classes.softmax(2)[..., :CLASSES], full)[..., : x.shape[2], : x.shape[3]]
-    logs = (shares + FLOOR).log()
+    logs = (shares + EPSILON).log()
     return (logs[:, 1] - logs[:, 0]).sigmoid()
 
 

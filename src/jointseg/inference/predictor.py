@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from jointseg.inference.lattice import LR_M
 from jointseg.inference.stage_times import stage
 from jointseg.models import checkpoint
-from jointseg.models.prog_esrgan import beside, upsample
+from jointseg.models.prog_esrgan import segmenter_input, upsample
 from jointseg.raster.bands import RGB, band_names
 from jointseg.runtime.errors import DataError
 
@@ -135,7 +135,7 @@ class Predictor:
             with stage("super-resolution"):
                 made = self._sharpen(x)
             with stage("segmentation"):
-                seen = beside(made, x, self.channels).contiguous(memory_format=torch.channels_last)
+                seen = segmenter_input(made, x, self.channels).contiguous(memory_format=torch.channels_last)
                 probability = self.segmenter(seen)[0].float()
         return probability, self._as_reflectance(made) if image else None
 

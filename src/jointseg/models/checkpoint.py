@@ -36,7 +36,7 @@ def build(name: str, **kwargs: Any) -> nn.Module:
     return ARCHITECTURES[name](**kwargs)
 
 
-def name_of(model: nn.Module) -> str:
+def architecture_name(model: nn.Module) -> str:
     """The name in ARCHITECTURES of a generator or segmenter."""
     classes = {**ARCHITECTURES, "mask2former": mask2former.Segmenter}
     return next(name for name, made in classes.items() if made is type(model))

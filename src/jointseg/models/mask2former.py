@@ -11,7 +11,7 @@ from jointseg.models import mask2former_parts
 from jointseg.models.mask_loss import LossWeights, dense_loss, set_loss
 
 CLASSES = 2  # 0 not impervious, 1 impervious
-FLOOR = 1e-6  # probability below which a class's share of a pixel makes no difference to its logit
+EPSILON = 1e-6  # probability below which a class's share of a pixel makes no difference to its logit
 
 
 class Segmenter(nn.Module):
@@ -21,7 +21,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.channels = channels
         self.network = Mask2FormerForUniversalSegmentation(config)
-        mask2former_parts.install(self.network)
+        mask2former_parts.replace_modules(self.network)
         self.pixel_head = nn.Conv2d(self.network.config.mask_feature_size, 1, 1)
         self.multiple_px = multiple_px
 
@@ -33,7 +33,7 @@ class Segmenter(nn.Module):
         query, and edges that are as sharp.
         """
         shares = torch.einsum("nqc,nqhw->nchw", class_logits.softmax(2)[..., :CLASSES], mask_logits.sigmoid())
-        log_shares = (shares + FLOOR).log()
+        log_shares = (shares + EPSILON).log()
         return F.interpolate(log_shares[:, 1:] - log_shares[:, :1], size=size, mode="bilinear", align_corners=False)
 
     def padded(self, x: Tensor) -> Tensor:

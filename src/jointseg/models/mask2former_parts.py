@@ -90,11 +90,11 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
         weights = self.attention_weights(query).float().view(n, count, self.n_heads, -1).softmax(-1).view(points)
         size = offsets.new_tensor([[width, height] for height, width in shapes])
         places = (kwargs["reference_points"].float() * size - 0.5)[:, :, None, :, None] + offsets
-        read = sampled(value.unflatten(2, (self.n_heads, -1)), shapes, places, weights)
+        read = deformable_sampling(value.unflatten(2, (self.n_heads, -1)), shapes, places, weights)
         return self.output_proj(read), None
 
 
-def sampled(value: Tensor, shapes: list[tuple[int, int]], places: Tensor, weights: Tensor) -> Tensor:
+def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], places: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear readings at all levels; 0 beyond an edge, as with `grid_sample`.
 
     Args:
@@ -139,15 +139,15 @@ def sampled(value: Tensor, shapes: list[tuple[int, int]], places: Tensor, weight
     return read.view(n, queries, -1)
 
 
-PARTS = {
+REPLACEMENTS = {
     Mask2FormerMaskPredictor: MaskPredictor,
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention: DeformableAttention,
     SwinLayer: ShiftedLayer,
 }
 
 
-def install(network: Mask2FormerForUniversalSegmentation) -> None:
+def replace_modules(network: Mask2FormerForUniversalSegmentation) -> None:
     """Puts the parts in the places of the published ones, with the weights that these were given."""
     for module in network.modules():
-        if type(module) in PARTS:
-            module.__class__ = PARTS[type(module)]
+        if type(module) in REPLACEMENTS:
+            module.__class__ = REPLACEMENTS[type(module)]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from jointseg.runtime.distributed import all_reduce_sum
 
-UNKNOWN = 255
+UNLABELLED = 255
 OVERSAMPLING = 3  # candidates per point kept, from which the least certain ones are taken
 IMPORTANCE = 0.75  # share of the points taken for being uncertain; the rest lie anywhere
 
@@ -66,7 +66,7 @@ def _binary(logit: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def match(
+def match_queries(
     class_logits: Tensor,
     mask_logits: Tensor,
     label: Tensor,
@@ -82,7 +82,7 @@ def match(
     images, classes = label.shape[0], class_logits.shape[2] - 1
     points = _random_points(generators, weights.points, mask_logits.device)
     known_label = sample_points(label.unsqueeze(1).float(), points, "nearest")
-    known = (known_label != UNKNOWN).float()
+    known = (known_label != UNLABELLED).float()
     target = torch.cat([(known_label == value).float() for value in range(classes)], 1)
     predicted = sample_points(mask_logits, points)
     of_class = (F.softplus(-predicted) * known) @ target.transpose(1, 2)
@@ -109,7 +109,7 @@ def _uncertain_points(mask_logits: Tensor, label: Tensor, count: int, generators
     device = mask_logits.device
     candidates = _random_points(generators, OVERSAMPLING * count, device)
     certainty = sample_points(mask_logits, candidates).abs().squeeze(1)
-    unknown = sample_points(label, candidates, "nearest").squeeze(1) == UNKNOWN
+    unknown = sample_points(label, candidates, "nearest").squeeze(1) == UNLABELLED
     taken = int(IMPORTANCE * count)
     order = certainty.masked_fill(unknown, torch.inf).topk(taken, dim=1, largest=False).indices
     uncertain = candidates.gather(1, order.unsqueeze(2).expand(-1, -1, 2))
@@ -124,14 +124,14 @@ def layer_loss(
     generators: Sequence[torch.Generator],
 ) -> Tensor:
     """Class, mask and dice terms of one decoder layer; shapes as in `match`."""
-    image, query, value = match(class_logits, mask_logits, label, weights, generators)
+    image, query, value = match_queries(class_logits, mask_logits, label, weights, generators)
     classes = class_logits.shape[2] - 1
     wanted = torch.full(class_logits.shape[:2], classes, device=label.device)
     wanted[image, query] = value
     balance = torch.ones(classes + 1, device=label.device)
     balance[classes] = weights.no_object_weight
     # An image without known pixels has no class either; it weighs nothing.
-    weight = balance[wanted] * (label != UNKNOWN).flatten(1).any(1, keepdim=True)
+    weight = balance[wanted] * (label != UNLABELLED).flatten(1).any(1, keepdim=True)
     entropy = F.cross_entropy(class_logits.transpose(1, 2), wanted, reduction="none")
     total, number = all_reduce_sum(torch.stack([(entropy * weight).sum(), weight.sum()])).unbind()
     loss = weights.class_weight * total / number.clamp(min=weights.no_object_weight or 1)
@@ -139,14 +139,14 @@ def layer_loss(
     points = _uncertain_points(masks, labels, weights.points, [generators[which] for which in image.tolist()])
     logit = sample_points(masks, points).squeeze(1)
     sampled = sample_points(labels, points, "nearest").squeeze(1)
-    known, target = (sampled != UNKNOWN).float(), (sampled == value.unsqueeze(1)).float()
+    known, target = (sampled != UNLABELLED).float(), (sampled == value.unsqueeze(1)).float()
     loss = loss + weights.mask_weight * _mean(_binary(logit, target, known))
     return loss + weights.dice_weight * _mean(_dice(logit.sigmoid(), target, known))
 
 
 def dense_loss(logit: Tensor, label: Tensor) -> Tensor:
     """Cross-entropy + dice of an ISA logit [n, 1, h, w] over the known pixels of label [n, h, w]."""
-    known, target = (label != UNKNOWN).float(), (label == 1).float()
+    known, target = (label != UNLABELLED).float(), (label == 1).float()
     entropy = F.binary_cross_entropy_with_logits(logit.squeeze(1), target, reduction="none")
     inside = logit.squeeze(1).sigmoid() * known
     sums = [(entropy * known).sum(), known.sum(), (inside * target).sum(), inside.sum() + (target * known).sum()]

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointseg.models.rrdb import RRDBNet
-from jointseg.models.sentinel2_sensor import SCALE, sampled
+from jointseg.models.sentinel2_sensor import SCALE, blur_and_downsample
 
 STAGE1_SCALE = 4
 STAGE2_SCALE = 2.5
 RGB = 3  # the first channels of every input: B04 B03 B02
-FINER = 2  # 5 m pixels of merged dates along the side of a 10 m pixel
-MERGED = FINER**2 * RGB  # the last channels of an input that has them
+MERGED_FACTOR = 2  # 5 m pixels of merged dates along the side of a 10 m pixel
+MERGED_CHANNELS = MERGED_FACTOR**2 * RGB  # the last channels of an input that has them
 
 
 def upsample(x: Tensor, factor: float) -> Tensor:
@@ -21,25 +21,25 @@ def upsample(x: Tensor, factor: float) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-def merged(x: Tensor) -> Tensor | None:
+def merged_dates_image(x: Tensor) -> Tensor | None:
     """The merged dates of [n, channels, h, w] as one image [n, 3, 2h, 2w] at 5 m; None where x has none.
 
     They are its last channels, the RGB of the north-western 5 m pixel, then of the north-eastern, south-western and
     south-eastern one.
     """
-    if x.shape[1] < RGB + MERGED:
+    if x.shape[1] < RGB + MERGED_CHANNELS:
         return None
-    by_band = x[:, -MERGED:].unflatten(1, (FINER**2, RGB)).transpose(1, 2).flatten(1, 2)
-    return F.pixel_shuffle(by_band, FINER)
+    by_band = x[:, -MERGED_CHANNELS:].unflatten(1, (MERGED_FACTOR**2, RGB)).transpose(1, 2).flatten(1, 2)
+    return F.pixel_shuffle(by_band, MERGED_FACTOR)
 
 
-def bilinear(x: Tensor, scale: float) -> Tensor:
+def bilinear_rgb(x: Tensor, scale: float) -> Tensor:
     """The finest RGB image that [n, channels, h, w] holds, [n, 3, h * scale, w * scale]: merged dates, else the first."""
-    finer = merged(x)
-    return upsample(x[:, :RGB], scale) if finer is None else upsample(finer, scale / FINER)
+    finer = merged_dates_image(x)
+    return upsample(x[:, :RGB], scale) if finer is None else upsample(finer, scale / MERGED_FACTOR)
 
 
-def beside(image: Tensor, x: Tensor, channels: int) -> Tensor:
+def segmenter_input(image: Tensor, x: Tensor, channels: int) -> Tensor:
     """What a segmenter of 3 or 4 channels reads: RGB [n, 3, 10h, 10w], and for 4 the near infrared of x [n, bands, h, w]."""
     scale = image.shape[2] // x.shape[2]
     return image if channels == RGB else torch.cat((image, upsample(x[:, RGB:channels], scale)), 1)
@@ -65,25 +65,28 @@ class ProgESRGAN(nn.Module):
     ) -> None:
         super().__init__()
         self.consistent = consistent
-        seen = in_channels - MERGED + RGB if in_channels >= RGB + MERGED else in_channels
+        seen = in_channels - MERGED_CHANNELS + RGB if in_channels >= RGB + MERGED_CHANNELS else in_channels
         self.generator1 = RRDBNet(in_channels, RGB, scale=STAGE1_SCALE, **stage1)
         self.generator2 = RRDBNet(RGB + seen, RGB, scale=STAGE2_SCALE, **stage2)
 
     def stage1(self, x: Tensor) -> Tensor:
         """[n, in_channels, h, w] at 10 m -> [n, 3, 4h, 4w] at 2.5 m."""
-        return bilinear(x, STAGE1_SCALE) + self.generator1(x)
+        return bilinear_rgb(x, STAGE1_SCALE) + self.generator1(x)
 
     def stage2(self, x: Tensor, sr25: Tensor) -> Tensor:
         """The 10 m image and its 2.5 m version [n, 3, 4h, 4w] -> [n, 3, 10h, 10w] at 1 m."""
-        finer = merged(x)
-        own = x if finer is None else x[:, :-MERGED]
-        seen = [upsample(own, STAGE1_SCALE), *([] if finer is None else [upsample(finer, STAGE1_SCALE / FINER)])]
+        finer = merged_dates_image(x)
+        own = x if finer is None else x[:, :-MERGED_CHANNELS]
+        seen = [
+            upsample(own, STAGE1_SCALE),
+            *([] if finer is None else [upsample(finer, STAGE1_SCALE / MERGED_FACTOR)]),
+        ]
         image = upsample(sr25, STAGE2_SCALE) + self.generator2(torch.cat((sr25, *seen), 1))
         if not self.consistent:
             return image
         # In full precision: what is told apart are images that hardly differ.
         with torch.autocast(image.device.type, enabled=False):
-            missing = x[:, :RGB].float() - sampled(image.float())
+            missing = x[:, :RGB].float() - blur_and_downsample(image.float())
             return image.float() + upsample(missing, SCALE)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

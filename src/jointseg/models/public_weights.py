@@ -24,7 +24,7 @@ OLD = (
 )
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of one written by torch.save, on the CPU.
 
     Raises:
@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def rrdb_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_rrdb_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of an ESRGAN generator by the names of RRDBNet, which are those of its release.
 
     Layouts: the release's; the one before it, as a sequence (`model.0`, `model.1.sub.0.RDB1.conv1.0`, ...); and that
@@ -68,7 +68,7 @@ def _renamed(name: str, changes: list[tuple[str, str]]) -> str:
     return name
 
 
-def start(network: RRDBNet, path: Path) -> None:
+def initialise_from_esrgan(network: RRDBNet, path: Path) -> None:
     """Lets a network that adds detail to a standardised image start from an ESRGAN generator trained on photographs.
 
     - Its first layer expects R, G, B in 0..1: the standardised bands are stretched to ImageNet's mean and deviation
@@ -79,7 +79,7 @@ def start(network: RRDBNet, path: Path) -> None:
     Raises:
         DataError: the file cannot be read, or is of a network of another size.
     """
-    found = rrdb_names(read(path))
+    found = to_rrdb_names(read_state_dict(path))
     wanted = {name: value for name, value in network.state_dict().items() if not name.startswith("conv_last.")}
     for name, value in wanted.items():
         shape = tuple(found[name].shape) if name in found else None

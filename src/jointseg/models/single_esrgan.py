@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from jointseg.models.prog_esrgan import RGB, STAGE1_SCALE, bilinear
+from jointseg.models.prog_esrgan import RGB, STAGE1_SCALE, bilinear_rgb
 from jointseg.models.rrdb import RRDBNet
 
 SCALE = 10
@@ -24,11 +24,11 @@ class SingleESRGAN(nn.Module):
 
     def stage1(self, x: Tensor) -> Tensor:
         """[n, in_channels, h, w] at 10 m -> [n, 3, 4h, 4w], bilinear."""
-        return bilinear(x, STAGE1_SCALE)
+        return bilinear_rgb(x, STAGE1_SCALE)
 
     def stage2(self, x: Tensor, sr25: Tensor) -> Tensor:
         """[n, in_channels, h, w] at 10 m -> [n, 3, 10h, 10w] at 1 m."""
-        return bilinear(x, SCALE) + self.generator2(x)
+        return bilinear_rgb(x, SCALE) + self.generator2(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         sr25 = self.stage1(x)

@@ -13,7 +13,9 @@ from jointseg.runtime import distributed
 from jointseg.training import backbone as backbones
 from jointseg.training import generator, losses
 from jointseg.training.backbone import Backbone
-from jointseg.training.loop import Descent, autocast, device, prepare
+from jointseg.training.compute import autocast, device
+from jointseg.training.determinism import make_deterministic
+from jointseg.training.optimiser import Optimiser
 from jointseg.training.prefetch import Batch
 from jointseg.training.trainer import Trainer
 
@@ -56,18 +58,18 @@ def superres_adversarial(
     arguments = dict(locals())
     if distributed.needs_launch(training["devices"]):
         return distributed.launch(superres_adversarial, training["devices"], arguments)
-    prepare(seed, threads)
-    data = generator.Data(index, statistics, chips, training["jitter"])
+    make_deterministic(seed, threads)
+    data = generator.TrainingData(index, statistics, chips, training["jitter"])
     network = generator.load(stage2, 2, model, data)
     kwargs = {"scales": [scale.replace(".", "_") for scale in SCALES], "features": training["discriminator_features"]}
     critics = discriminator.pair(**kwargs).to(device())
     backbone = backbones.load(training["perceptual_backbone"], perceptual_weights).to(device())
     for module in (critics, backbone):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    descent = Descent(
+    descent = Optimiser(
         torch.optim.Adam(network.parameters(), training["learning_rate"], generator.BETAS), training["clip"]
     )
-    critic_descent = Descent(
+    critic_descent = Optimiser(
         torch.optim.Adam(critics.parameters(), training["discriminator_learning_rate"], generator.BETAS),
         training["clip"],
     )
@@ -82,7 +84,7 @@ def superres_adversarial(
         seed,
         lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
         lambda average: generator.validate(average, 3, data.validation, training["validation_chips"]),
-        generator.panel(3, data, curves),
+        generator.panel_drawer(3, data, curves),
         kept,
         threads,
         events,
@@ -114,7 +116,7 @@ def superres_adversarial(
         normalisation=data.normalisation,
         extra={"stage": 3, "train_chips": len(data.train.ids), "seed": seed, "figures": last},
     )
-    facts = generator.finish(trainer, 3, model, data, checkpoint, history, panel)
+    facts = generator.write_results(trainer, 3, model, data, checkpoint, history, panel)
     kept.drop()
     return facts | {name: last[name] for name in accuracies}
 
@@ -129,7 +131,7 @@ def generator_terms(
     pairs: list[tuple[Tensor, Tensor, Tensor]], critics: list[nn.Module], backbone: Backbone, training: dict[str, Any]
 ) -> dict[str, Tensor]:
     """The unweighted losses of the generator by name, such as l1_2.5m."""
-    terms, reach = {}, losses.reach(training["shift_m"])
+    terms, reach = {}, losses.max_shifts_px(training["shift_m"])
     for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
         with torch.no_grad():
             wanted = backbone(true)

@@ -203,7 +203,7 @@ def _segmenter(path: Path) -> Backbone:
 
 def _filled(backbone: Backbone, path: Path) -> Backbone:
     """With those of a file's weights that it has; the rest of the file, such as a classifier, is left out."""
-    weights = public_weights.read(path)
+    weights = public_weights.read_state_dict(path)
     wanted = backbone.state_dict()
     for name, value in wanted.items():
         shape = tuple(weights[name].shape) if name in weights else None

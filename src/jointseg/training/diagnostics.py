@@ -13,7 +13,7 @@ COLLAPSED_ACCURACY = 0.98  # a discriminator that is right this often has nothin
 ACCURACY = "accuracy_"
 
 
-class Normalisation:
+class NormalisationCheck:
     """Mean and deviation of the first samples of a kind of image, by band; a warning where they are far from 0 and 1.
 
     Args:
@@ -50,7 +50,7 @@ class Normalisation:
                 )
 
 
-class Collapse:
+class DiscriminatorCheck:
     """Warns, once each, of a discriminator whose mean accuracy between two validations says that it has won."""
 
     def __init__(self) -> None:

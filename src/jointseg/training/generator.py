@@ -15,10 +15,12 @@ from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import STAGE1_SCALE, ProgESRGAN, upsample
 from jointseg.models.single_esrgan import SingleESRGAN
 from jointseg.runtime.errors import DataError
-from jointseg.training import loop, losses
-from jointseg.training.loop import History, device, to_display, write_panel
+from jointseg.training import losses
+from jointseg.training.compute import device
+from jointseg.training.history import History
+from jointseg.training.panel import draw_panel, to_display, write_panel
 from jointseg.training.patches import RGB, SCALE, Patches
-from jointseg.training.resume import State
+from jointseg.training.resume import TrainingState
 from jointseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ PANEL_CHIPS, PANEL_PX = 4, 32  # rows of the panel, and 10 m pixels along the si
 PSNR_1M, PSNR_25M, BILINEAR_1M, BILINEAR_25M = "psnr_1m", "psnr_2.5m", "bilinear_1m", "bilinear_2.5m"
 
 
-class Data:
+class TrainingData:
     """Training and validation chips with the normalisation of the dataset's statistics."""
 
     def __init__(self, index: Path, statistics: Path, chips: list[Path], jitter: float) -> None:
@@ -41,7 +43,7 @@ class Data:
         self.validation = Patches(index, root, "validation", self.normalisation)
 
 
-def sized(model: dict[str, Any], data: Data) -> dict[str, Any]:
+def with_input_bands(model: dict[str, Any], data: TrainingData) -> dict[str, Any]:
     """The generator's keyword arguments: those of the config, and how many bands the 10 m images have besides RGB."""
     bands = len(data.normalisation["mean"])
     return model if bands == RGB else {**model, "in_channels": bands}
@@ -54,16 +56,16 @@ def build(model: dict[str, Any]) -> Generator:
     return network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def load(path: Path, stage: int, model: dict[str, Any], data: Data) -> ProgESRGAN:
+def load(path: Path, stage: int, model: dict[str, Any], data: TrainingData) -> ProgESRGAN:
     """The trainable generator of a checkpoint.
 
     Raises:
         DataError: the checkpoint is of another kind, layout or normalisation, or not trained up to `stage`.
     """
     network, header = checkpoints.load(path, "prog_esrgan", data.normalisation)
-    if header["architecture"]["kwargs"] != sized(model, data):
+    if header["architecture"]["kwargs"] != with_input_bands(model, data):
         raise DataError(
-            f"checkpoint {path} was built with {header['architecture']['kwargs']}, expected {sized(model, data)}; "
+            f"checkpoint {path} was built with {header['architecture']['kwargs']}, expected {with_input_bands(model, data)}; "
             "train the earlier stages again with this model"
         )
     trained = header["trained"]["stage"]
@@ -73,7 +75,7 @@ def load(path: Path, stage: int, model: dict[str, Any], data: Data) -> ProgESRGA
     return network.train().to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def state(module: str, given: dict[str, Any], others: Sequence[Path | None]) -> State:
+def state(module: str, given: dict[str, Any], others: Sequence[Path | None]) -> TrainingState:
     """Where a half-done training is kept.
 
     Args:
@@ -82,7 +84,7 @@ def state(module: str, given: dict[str, Any], others: Sequence[Path | None]) -> 
     """
     inputs = [given["index"], given["statistics"], *given["chips"], *others]
     settings = {name: given[name] for name in ("model", "training", "seed", "threads")}
-    return State(given["state"], module, inputs, settings)
+    return TrainingState(given["state"], module, inputs, settings)
 
 
 @torch.no_grad()
@@ -114,11 +116,11 @@ def validate(network: Generator, stage: int, chips: Patches, count: int) -> dict
     return {name: losses.psnr(total, number) for name, (total, number) in sums.items()}
 
 
-def finish(
+def write_results(
     trainer: Trainer[Any],
     stage: int,
     model: dict[str, Any],
-    data: Data,
+    data: TrainingData,
     checkpoint: Path,
     history: Path,
     panel: Path,
@@ -129,14 +131,14 @@ def finish(
     """
     network, last = trainer.average.model, trainer.history.rows[-1]
     facts = {"stage": stage, "train_chips": len(data.train.ids), "seed": trainer.seed, "figures": last}
-    architecture = {"name": checkpoints.name_of(network), "kwargs": sized(model, data)}
+    architecture = {"name": checkpoints.architecture_name(network), "kwargs": with_input_bands(model, data)}
     checkpoints.save(checkpoint, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
     trainer.history.write(history)
     write_panel(panel, trainer.panel(network, trainer.history))
-    return judge(last)
+    return validation_gain(last)
 
 
-def judge(last: dict[str, float]) -> dict[str, float]:
+def validation_gain(last: dict[str, float]) -> dict[str, float]:
     """The gain over bilinear upsampling in dB at the finest scale validated; a warning when there is none."""
     made, base = (PSNR_1M, BILINEAR_1M) if PSNR_1M in last else (PSNR_25M, BILINEAR_25M)
     gain = last[made] - last[base]
@@ -150,13 +152,13 @@ def judge(last: dict[str, float]) -> dict[str, float]:
     return {made: last[made], base: last[base], "gain_db": gain}
 
 
-def panel(stage: int, data: Data, curves: list[list[str]]) -> Callable[[Generator, History], Figure]:
+def panel_drawer(stage: int, data: TrainingData, curves: list[list[str]]) -> Callable[[Generator, History], Figure]:
     """Draws the panel of a training: `curves` of its history above pictures."""
-    return lambda network, history: loop.panel(history, curves, *pictures(network, stage, data))
+    return lambda network, history: draw_panel(history, curves, *panel_images(network, stage, data))
 
 
 @torch.no_grad()
-def pictures(network: Generator, stage: int, data: Data) -> tuple[list[list[np.ndarray]], list[str]]:
+def panel_images(network: Generator, stage: int, data: TrainingData) -> tuple[list[list[np.ndarray]], list[str]]:
     """Rows of fixed validation chips, and what their columns show: bilinear, 2.5 m, 1 m (from stage 2 on), the truth."""
     chips = data.validation
     rows = []

@@ -12,17 +12,22 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from jointseg.models import checkpoint as checkpoints
-from jointseg.models.mask_loss import UNKNOWN, LossWeights
-from jointseg.models.prog_esrgan import RGB, beside, upsample
-from jointseg.models.sentinel2_sensor import seen_at_10m
+from jointseg.models.mask_loss import UNLABELLED, LossWeights
+from jointseg.models.prog_esrgan import RGB, segmenter_input, upsample
+from jointseg.models.sentinel2_sensor import simulate_sentinel2
 from jointseg.runtime import distributed
 from jointseg.runtime.errors import DataError
 from jointseg.training import generator as generators
-from jointseg.training import loop, losses
-from jointseg.training.patches import SCALE, Patches, tensors
+from jointseg.training import losses
+from jointseg.training.compute import autocast, autocast_dtype, device
+from jointseg.training.determinism import make_deterministic
+from jointseg.training.history import History
+from jointseg.training.optimiser import Optimiser
+from jointseg.training.panel import draw_panel, to_display, write_panel
+from jointseg.training.patches import SCALE, Patches, stack_pairs
 from jointseg.training.prefetch import Batch
-from jointseg.training.resume import State
-from jointseg.training.segmentation import best_threshold, count, f1_iou
+from jointseg.training.resume import TrainingState
+from jointseg.training.segmentation import best_threshold, count_by_probability, f1_iou
 from jointseg.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -33,7 +38,7 @@ PANEL_CHIPS = 3
 TINT = np.array([1.0, 0.1, 0.1])  # red, of impervious ground over an image
 
 
-class Pair(nn.Module):
+class JointNetwork(nn.Module):
     """A generator and the segmenter that reads its images."""
 
     def __init__(self, generator: nn.Module, segmenter: nn.Module) -> None:
@@ -47,16 +52,16 @@ class Pair(nn.Module):
 
     def read(self, image: Tensor, low: Tensor) -> Tensor:
         """What the segmenter reads of an image and the 10 m bands that it was made from."""
-        return beside(image, low, self.segmenter.channels)  # type: ignore[arg-type]
+        return segmenter_input(image, low, self.segmenter.channels)  # type: ignore[arg-type]
 
 
-def labelled(low: np.ndarray, label: np.ndarray) -> np.ndarray:
+def mask_unobserved(low: np.ndarray, label: np.ndarray) -> np.ndarray:
     """The label [10h, 10w], 255 also where the 10 m image [bands, h, w] is unknown (NaN)."""
     unknown = np.isnan(low).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
-    return np.where(unknown, np.uint8(UNKNOWN), label)
+    return np.where(unknown, np.uint8(UNLABELLED), label)
 
 
-def batch(chips: Patches, seed: int, step: int, places: Iterable[int], crop_px: int) -> Batch:
+def joint_batch(chips: Patches, seed: int, step: int, places: Iterable[int], crop_px: int) -> Batch:
     """The places of a step's batch; each depends on seed, step and place alone.
 
     Returns:
@@ -65,22 +70,22 @@ def batch(chips: Patches, seed: int, step: int, places: Iterable[int], crop_px: 
     """
     drawn = [np.random.default_rng([seed, step, place]) for place in places]
     patches = [chips.patch(rng, crop_px // SCALE) for rng in drawn]
-    labels = np.stack([labelled(low, label) for low, _, label in patches])
+    labels = np.stack([mask_unobserved(low, label) for low, _, label in patches])
     seeds = torch.tensor([int(rng.integers(2**62)) for rng in drawn])
-    return *tensors([(low, high) for low, high, _ in patches]), torch.from_numpy(labels), seeds
+    return *stack_pairs([(low, high) for low, high, _ in patches]), torch.from_numpy(labels), seeds
 
 
-def terms(pair: Pair, given: Batch, weights: LossWeights, precision: str) -> dict[str, Tensor]:
+def loss_terms(pair: JointNetwork, given: Batch, weights: LossWeights, precision: str) -> dict[str, Tensor]:
     """The unweighted losses of a batch (see `batch`): of the map, of the image, and of the image seen at 10 m again."""
     low, high, valid, label, seeds = given
-    with loop.autocast(precision):
+    with autocast(precision):
         image = pair.generator(low)[1]
     image = image.float()
-    seen, known = seen_at_10m(image, valid)
+    seen, known = simulate_sentinel2(image, valid)
     drawn = [torch.Generator().manual_seed(each) for each in seeds.tolist()]
     return {
         "segmentation": pair.segmenter.loss(  # type: ignore[operator]
-            pair.read(image, low), label, weights, drawn, loop.dtype(precision)
+            pair.read(image, low), label, weights, drawn, autocast_dtype(precision)
         ),
         "l1_1m": losses.l1(image, high, valid),
         "l1_10m": losses.l1(seen, low[:, :RGB], known),
@@ -88,29 +93,29 @@ def terms(pair: Pair, given: Batch, weights: LossWeights, precision: str) -> dic
 
 
 @torch.inference_mode()
-def judge(pair: Pair, chips: Patches) -> tuple[np.ndarray, float]:
+def evaluate(pair: JointNetwork, chips: Patches) -> tuple[np.ndarray, float]:
     """Over all chips: pixels by class and probability, int64 [2, 100] (see segmentation.count), and PSNR in dB."""
     counts, errors = np.zeros((2, 100), np.int64), np.zeros(2)
-    std = torch.from_numpy(chips.std[:RGB]).to(loop.device())
+    std = torch.from_numpy(chips.std[:RGB]).to(device())
     for chip_id in chips.ids:
-        low, high, valid = (image.to(loop.device()) for image in chips.whole(chip_id))
+        low, high, valid = (image.to(device()) for image in chips.whole(chip_id))
         image, probability = pair(low)
         chip = chips.dataset.read(chip_id)
-        counts += count(labelled(chip.lr, chip.label), probability[0, 0].cpu().numpy())
+        counts += count_by_probability(mask_unobserved(chip.lr, chip.label), probability[0, 0].cpu().numpy())
         errors += losses.squared_error(image * std, high * std, valid)
     return counts, losses.psnr(*errors)
 
 
 def train(
-    pair: Pair,
-    data: generators.Data,
+    pair: JointNetwork,
+    data: generators.TrainingData,
     training: dict[str, Any],
     weights: LossWeights,
     seed: int,
     threads: int,
-    state: State,
+    state: TrainingState,
     events: str | None,
-) -> Trainer[Pair]:
+) -> Trainer[JointNetwork]:
     """Runs the steps; the history begins with the figures of the pair as it was given."""
     groups = [
         {
@@ -125,11 +130,11 @@ def train(
             "weight_decay": WEIGHT_DECAY,
         },
     ]
-    descent = loop.Descent(torch.optim.AdamW(groups), training["clip"])
+    descent = Optimiser(torch.optim.AdamW(groups), training["clip"])
     fastest = max("learning_rate", "generator_learning_rate", key=lambda name: training[name])
 
-    def validate(average: Pair) -> dict[str, float]:
-        counts, psnr = judge(average, data.validation)
+    def validate(average: JointNetwork) -> dict[str, float]:
+        counts, psnr = evaluate(average, data.validation)
         f1, iou = f1_iou(counts, 0.5)
         return {"validation_f1": f1, "validation_iou": iou, "psnr_1m": psnr}
 
@@ -139,16 +144,16 @@ def train(
         {"pair": descent},
         training,
         seed,
-        lambda step, places: batch(data.train, seed, step, places, training["crop_px"]),
+        lambda step, places: joint_batch(data.train, seed, step, places, training["crop_px"]),
         validate,
-        lambda average, history: panel_of(average, data.validation, history, 0.5),
+        lambda average, history: joint_panel(average, data.validation, history, 0.5),
         state,
         threads,
         events,
     )
 
     def advance(step: int, given: Batch) -> dict[str, float] | None:
-        found = terms(pair, given, weights, training["precision"])
+        found = loss_terms(pair, given, weights, training["precision"])
         loss = found["segmentation"] + training["image"] * found["l1_1m"] + training["consistency"] * found["l1_10m"]
         done = descent.step(loss, trainer.rate(step, fastest), step)
         return {name: float(term.detach()) for name, term in found.items()} if done else None
@@ -161,18 +166,18 @@ def train(
 
 
 @torch.inference_mode()
-def _pictures(pair: Pair, chips: Patches, threshold: float) -> list[list[np.ndarray]]:
+def _pictures(pair: JointNetwork, chips: Patches, threshold: float) -> list[list[np.ndarray]]:
     """Rows of the images bilinear, at 2.5 m, at 1 m and true, of the label over the true one, and of the map over the 1 m."""
     rows = []
     for chip_id in chips.spread(PANEL_CHIPS):
-        low, high, valid = (image.to(loop.device()) for image in chips.whole(chip_id))
+        low, high, valid = (image.to(device()) for image in chips.whole(chip_id))
         middle, image = pair.generator(low)
         found = pair.segmenter.semantic(pair.read(image, low))[0, 0].cpu().numpy()  # type: ignore[operator]
         images = [upsample(low[:, :RGB], SCALE), middle, image, torch.where(valid > 0, high, torch.nan)]
         std, mean = chips.std[:RGB], chips.mean[:RGB]
-        shown = [loop.to_display(each[0].cpu().numpy() * std + mean) for each in images]
+        shown = [to_display(each[0].cpu().numpy() * std + mean) for each in images]
         chip = chips.dataset.read(chip_id)
-        label = labelled(chip.lr, chip.label)
+        label = mask_unobserved(chip.lr, chip.label)
         rows.append([*shown, _tinted(shown[3], label == 1), _tinted(shown[2], found >= threshold)])
     return rows
 
@@ -182,11 +187,11 @@ def _tinted(image: np.ndarray, isa: np.ndarray) -> np.ndarray:
     return np.where(isa[..., None], (image + TINT) / 2, image)
 
 
-def panel_of(pair: Pair, chips: Patches, history: loop.History, threshold: float) -> Figure:
+def joint_panel(pair: JointNetwork, chips: Patches, history: History, threshold: float) -> Figure:
     """Learning curves above the pictures."""
     titles = ["Sentinel-2, bilinear", "2.5 m", "1 m", "Jilin-1", "label", f"ISA at {threshold:.2f}"]
     curves = [["segmentation"], ["l1_1m", "l1_10m"], ["validation_f1", "validation_iou"], ["psnr_1m"]]
-    return loop.panel(history, curves, _pictures(pair, chips, threshold), titles)
+    return draw_panel(history, curves, _pictures(pair, chips, threshold), titles)
 
 
 def joint(
@@ -230,7 +235,7 @@ def joint(
     arguments = dict(locals())
     if distributed.needs_launch(training["devices"]):
         return distributed.launch(joint, training["devices"], arguments)
-    loop.prepare(seed, threads)
+    make_deterministic(seed, threads)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     made, of_generator = checkpoints.load(superres, generators.ARCHITECTURES, normalisation)
     if of_generator["trained"]["stage"] < 2:
@@ -241,17 +246,17 @@ def joint(
             f"checkpoint {segmentation} was trained on {of_segmenter['trained']['method']} images; "
             "give that of super-resolved ones"
         )
-    data = generators.Data(index, statistics, chips, training["jitter"])
+    data = generators.TrainingData(index, statistics, chips, training["jitter"])
     made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pair = Pair(made, read).requires_grad_(True).to(loop.device())
+    pair = JointNetwork(made, read).requires_grad_(True).to(device())
     settings = {name: arguments[name] for name in ("training", "loss", "seed", "threads")}
-    kept = State(state, __name__, [index, statistics, superres, segmentation, *chips], settings)
+    kept = TrainingState(state, __name__, [index, statistics, superres, segmentation, *chips], settings)
     weights = LossWeights(**loss)  # type: ignore[arg-type]
     trainer = train(pair, data, training, weights, seed, threads, kept, events)
     if not trainer.first:
         return {}
     pair, figures = trainer.average.model, trainer.history
-    counts, psnr = judge(pair, data.validation)
+    counts, psnr = evaluate(pair, data.validation)
     threshold = best_threshold(counts)
     f1, iou = f1_iou(counts, threshold)
     first, last = figures.rows[0], figures.rows[-1]
@@ -277,6 +282,6 @@ def joint(
     ):
         checkpoints.save(path, network, architecture=header["architecture"], normalisation=normalisation, extra=extra)
     figures.write(history)
-    loop.write_panel(panel, panel_of(pair, data.validation, figures, threshold))
+    write_panel(panel, joint_panel(pair, data.validation, figures, threshold))
     kept.drop()
-    return {**facts, "psnr_1m": psnr, "psnr_before": first["psnr_1m"], "device": loop.device().type}
+    return {**facts, "psnr_1m": psnr, "psnr_before": first["psnr_1m"], "device": device().type}

@@ -28,11 +28,11 @@ def l1(prediction: Tensor, target: Tensor, valid: Tensor, reach_px: int = 0) -> 
         reach_px: largest shift along rows and columns; 0 takes the images as they lie.
     """
     if reach_px:
-        prediction, target, valid = registered(prediction, target, valid, reach_px)
+        prediction, target, valid = align(prediction, target, valid, reach_px)
     return _quotient(((prediction - target).abs() * valid).sum(), valid.sum() * prediction.shape[1])
 
 
-def registered(prediction: Tensor, target: Tensor, valid: Tensor, reach_px: int) -> tuple[Tensor, Tensor, Tensor]:
+def align(prediction: Tensor, target: Tensor, valid: Tensor, reach_px: int) -> tuple[Tensor, Tensor, Tensor]:
     """The inner part of target and mask, margins of `reach_px` cut, and the window of the prediction that fits it best.
 
     Every sample has a shift of its own, whole pixels, of the smallest L1 over its known pixels; of equal ones the
@@ -60,7 +60,7 @@ def registered(prediction: Tensor, target: Tensor, valid: Tensor, reach_px: int)
     return torch.stack(fitting), target, valid
 
 
-def reach(shift_m: float) -> dict[str, int]:
+def max_shifts_px(shift_m: float) -> dict[str, int]:
     """The whole pixels of a shift in metres on the grids of both stages, by the names of their losses."""
     return {"l1_2.5m": int(shift_m / 2.5), "l1_1m": int(shift_m)}
 

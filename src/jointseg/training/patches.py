@@ -16,7 +16,7 @@ from jointseg.raster.bands import (
     merged_to_5m,
 )
 from jointseg.runtime.errors import DataError
-from jointseg.training.loop import gains, turn
+from jointseg.training.augmentation import dihedral, random_gains
 
 SCALE = 10  # 1 m pixels along the side of a 10 m pixel
 RGB = 3  # bands of the 1 m image, and the first of the 10 m image
@@ -62,7 +62,7 @@ class Patches:
     def whole(self, chip_id: str) -> tuple[Tensor, Tensor, Tensor]:
         """One chip as a batch of one: (low, high, valid) as `batch` gives them."""
         chip = self.dataset.read(chip_id)
-        return tensors([self._normalised(chip.lr, chip.hr)])
+        return stack_pairs([self._normalised(chip.lr, chip.hr)])
 
     def patch(self, rng: np.random.Generator, patch_px: int) -> Triple:
         """A random patch of a random chip, turned and flipped.
@@ -82,13 +82,9 @@ class Patches:
         which = int(rng.integers(8))
         names = band_names(len(chip.lr))
         # Gains that differed within a 10 m pixel would draw a pattern that no date shows.
-        gain = (
-            gains(rng, count_composite_bands(names), self.jitter)[composite_band_indices(names)]
-            if self.jitter
-            else None
-        )
+        gain = random_gains(rng, count_composite_bands(names), self.jitter)[composite_band_indices(names)] if self.jitter else None
         low, high = self._normalised(chip.lr, chip.hr, gain)
-        return turned(low, which), turn(high, which), turn(chip.label, which)
+        return transform_bands(low, which), dihedral(high, which), dihedral(chip.label, which)
 
     def batch(self, seed: int, step: int, places: Iterable[int], patch_px: int) -> tuple[Tensor, Tensor, Tensor]:
         """The patches at some places of the batch of a step (0-based); each depends on seed, step and place alone.
@@ -98,19 +94,19 @@ class Patches:
             high [places, 3, 10 patch_px, 10 patch_px] at 1 m with unknown pixels at 0;
             valid [places, 1, 10 patch_px, 10 patch_px], 1 where `high` is known.
         """
-        return tensors([self.patch(np.random.default_rng([seed, step, place]), patch_px)[:2] for place in places])
+        return stack_pairs([self.patch(np.random.default_rng([seed, step, place]), patch_px)[:2] for place in places])
 
 
-def turned(low: np.ndarray, which: int) -> np.ndarray:
+def transform_bands(low: np.ndarray, which: int) -> np.ndarray:
     """`turn` of a 10 m image [bands, h, w], whose merged pixels change corners with it."""
     own = count_composite_bands(band_names(len(low)))
-    parts = [turn(low[:own], which)]
+    parts = [dihedral(low[:own], which)]
     if own < len(low):
-        parts.append(merged_from_5m(turn(merged_to_5m(low[own:]), which)))
+        parts.append(merged_from_5m(dihedral(merged_to_5m(low[own:]), which)))
     return np.concatenate(parts)
 
 
-def tensors(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:
+def stack_pairs(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor]:
     """Stacks images with NaN for unknown into (low filled with 0, high filled with 0, mask of high).
 
     A pixel is unknown in every band where it is in one. The images are laid out channels last, in which convolutions

@@ -9,10 +9,10 @@ from torch import Tensor
 
 Batch = tuple[Tensor, ...]
 
-AHEAD = 2  # batches under way or ready for each thread
+BATCHES_PER_THREAD = 2  # batches under way or ready for each thread
 
 
-def ahead(make: Callable[[int], Batch], steps: Sequence[int], threads: int) -> Iterator[Batch]:
+def prefetch(make: Callable[[int], Batch], steps: Sequence[int], threads: int) -> Iterator[Batch]:
     """Yields make(step) for every step; the next ones are being made meanwhile.
 
     Threads, not processes: reading and arithmetic of arrays release the interpreter, chips are kept in memory once,
@@ -32,7 +32,7 @@ def ahead(make: Callable[[int], Batch], steps: Sequence[int], threads: int) -> I
         try:
             for step in steps:
                 waiting.append(pool.submit(one, step))
-                if len(waiting) > AHEAD * threads:
+                if len(waiting) > BATCHES_PER_THREAD * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -11,15 +11,15 @@ import torch
 
 from jointseg.provenance.cache_key import work_key
 from jointseg.runtime.files import atomic_write, remove_partial_files, remove_path
-from jointseg.training.loop import device
+from jointseg.training.compute import device
 
 log = logging.getLogger(__name__)
 
 # Seconds between two writings: what a killed training loses at most.
-EVERY_S = 120.0
+SAVE_INTERVAL_S = 120.0
 
 
-class State:
+class TrainingState:
     """The file of one training; one that belongs to other inputs, settings or code is not believed.
 
     Args:
@@ -55,7 +55,7 @@ class State:
     @property
     def due(self) -> bool:
         """Whether it is time to write again."""
-        return self.path is not None and time.monotonic() - self._written >= EVERY_S
+        return self.path is not None and time.monotonic() - self._written >= SAVE_INTERVAL_S
 
     def save(self, content: dict[str, Any]) -> None:
         """Writes the file beside and renames it: a killed writer leaves the older one."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from jointseg.dataset import registration
 from jointseg.models.prog_esrgan import RGB, upsample
-from jointseg.models.sentinel2_sensor import filtered, gaussian, seen_at_10m
+from jointseg.models.sentinel2_sensor import gaussian_kernel, separable_filter, simulate_sentinel2
 from jointseg.runtime.errors import DataError
 from jointseg.training import losses
 from jointseg.training.backbone import Backbone
@@ -50,14 +50,14 @@ def ssim(sr: Tensor, hr: Tensor, valid: Tensor) -> float:
 
     sr, hr: reflectance, float [n, 3, h, w]; valid: float [n, 1, h, w] of 0 and 1.
     """
-    weights = gaussian(SSIM_SIDE, SSIM_SIGMA, sr)
+    weights = gaussian_kernel(SSIM_SIDE, SSIM_SIGMA, sr)
     known = -F.max_pool2d(-valid, SSIM_SIDE, 1) if min(valid.shape[2:]) >= SSIM_SIDE else valid[..., :0, :0]
     if not bool(known.any()):
         return math.nan
     x, y = (image.double() * valid for image in (sr, hr))
-    mean_x, mean_y = filtered(x, weights), filtered(y, weights)
-    var_x, var_y = filtered(x * x, weights) - mean_x**2, filtered(y * y, weights) - mean_y**2
-    covariance = filtered(x * y, weights) - mean_x * mean_y
+    mean_x, mean_y = separable_filter(x, weights), separable_filter(y, weights)
+    var_x, var_y = separable_filter(x * x, weights) - mean_x**2, separable_filter(y * y, weights) - mean_y**2
+    covariance = separable_filter(x * y, weights) - mean_x * mean_y
     c1, c2 = (SSIM_K1 * RANGE) ** 2, (SSIM_K2 * RANGE) ** 2
     likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     likeness = likeness / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
@@ -98,7 +98,7 @@ def consistency(sr: Tensor, lr: Tensor, valid: Tensor) -> dict[str, float]:
         (Kruse et al. 1993); colour: largest relative difference of a band's mean. nan where nothing is known.
     """
     low = lr[:, :RGB]
-    seen, known = seen_at_10m(sr, valid)
+    seen, known = simulate_sentinel2(sr, valid)
     if not bool(known.any()):
         return dict.fromkeys(("reflectance", "spectral", "colour"), math.nan)
     cosine = F.cosine_similarity(seen.double(), low.double(), dim=1).clamp(-1, 1).unsqueeze(1)

@@ -15,13 +15,18 @@ from jointseg.dataset.chip_arrays import ChipDataset
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.mask2former import Segmenter, build
-from jointseg.models.mask_loss import UNKNOWN, LossWeights
+from jointseg.models.mask_loss import UNLABELLED, LossWeights
 from jointseg.raster import io as raster_io
 from jointseg.runtime import distributed
 from jointseg.runtime.errors import DataError
-from jointseg.training import loop
+from jointseg.training.augmentation import dihedral, random_gains
+from jointseg.training.compute import autocast_dtype, device
+from jointseg.training.determinism import make_deterministic
+from jointseg.training.history import History
+from jointseg.training.optimiser import Optimiser
+from jointseg.training.panel import draw_panel, to_display, write_panel
 from jointseg.training.prefetch import Batch
-from jointseg.training.resume import State
+from jointseg.training.resume import TrainingState
 from jointseg.training.trainer import Trainer
 
 CACHED_CHIPS = 2048  # image + label of a 320 m chip are 0.7 MB
@@ -31,7 +36,7 @@ BACKBONE = "network.model.pixel_level_module.encoder."
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SegmentationSettings:
     """The keys of `training` in the config."""
 
     steps: int
@@ -57,7 +62,7 @@ class Recipe:
     devices: int
 
     @classmethod
-    def read(cls, training: dict[str, Any]) -> "Recipe":
+    def read(cls, training: dict[str, Any]) -> "SegmentationSettings":
         wanted = {field.name for field in fields(cls)}
         if wrong := wanted ^ set(training):
             raise DataError(
@@ -70,7 +75,7 @@ class Recipe:
         return LossWeights(**{field.name: getattr(self, field.name) for field in fields(LossWeights)})
 
 
-class Images:
+class ImageChips:
     """1 m images and labels of the chips of one split, read when first needed.
 
     Args:
@@ -100,14 +105,14 @@ class Images:
                 f"image {self.folder / sample_id}.tif is {image.shape}, expected {self.channels} bands of {label.shape}; "
                 "make the images of this index again"
             )
-        return image, np.where((image == 0).any(0), UNKNOWN, label)
+        return image, np.where((image == 0).any(0), UNLABELLED, label)
 
     def normalise(self, image: np.ndarray, gain: np.ndarray | float = 1.0) -> np.ndarray:
         """uint16 [channels, h, w] -> float32 normalised reflectance, unknown pixels at the mean (0)."""
         scaled = (image.astype(np.float32) * REFLECTANCE_PER_DN * gain - self.mean) / self.std
         return np.where(image == 0, 0, scaled).astype(np.float32)
 
-    def crop(self, rng: np.random.Generator, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    def crop(self, rng: np.random.Generator, recipe: SegmentationSettings) -> tuple[np.ndarray, np.ndarray]:
         """A random crop of a random chip, turned and with gains changed: float32 [channels, c, c], uint8 [c, c]."""
         which, size = int(rng.integers(len(self.ids))), recipe.crop_px
         image, label = self.read(self.ids[which])
@@ -116,10 +121,10 @@ class Images:
         row, column = (int(rng.integers(side - size + 1)) for side in label.shape)
         turned = int(rng.integers(8))
         window = np.s_[..., row : row + size, column : column + size]
-        normalised = self.normalise(image[window], loop.gains(rng, self.channels, recipe.jitter))
-        return loop.turn(normalised, turned), loop.turn(label[window], turned)
+        normalised = self.normalise(image[window], random_gains(rng, self.channels, recipe.jitter))
+        return dihedral(normalised, turned), dihedral(label[window], turned)
 
-    def batch(self, seed: int, step: int, places: Iterable[int], recipe: Recipe) -> Batch:
+    def batch(self, seed: int, step: int, places: Iterable[int], recipe: SegmentationSettings) -> Batch:
         """The crops at some places of the batch of a step; each depends on seed, step and place alone.
 
         Returns:
@@ -134,19 +139,19 @@ class Images:
     def predict(self, model: Segmenter, sample_id: str) -> np.ndarray:
         """Probability of ISA of a whole chip, float32 [h, w]."""
         x = torch.from_numpy(self.normalise(self.read(sample_id)[0])[None])
-        return model.semantic(x.to(loop.device()))[0, 0].cpu().numpy()
+        return model.semantic(x.to(device()))[0, 0].cpu().numpy()
 
 
-def count(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+def count_by_probability(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """int64 [2, 100]: known pixels of class 0 and 1 by probability of ISA in hundredths; both arrays [h, w]."""
     hundredth = np.minimum((probability * (THRESHOLDS + 1)).astype(np.int64), THRESHOLDS)
     return np.stack([np.bincount(hundredth[label == value], minlength=THRESHOLDS + 1) for value in (0, 1)])
 
 
-def score(model: Segmenter, images: Images) -> np.ndarray:
+def count_chips(model: Segmenter, images: ImageChips) -> np.ndarray:
     """`count` over all chips, int64 [2, 100]."""
     return sum(
-        (count(images.read(sample_id)[1], images.predict(model, sample_id)) for sample_id in images.ids),
+        (count_by_probability(images.read(sample_id)[1], images.predict(model, sample_id)) for sample_id in images.ids),
         np.zeros((2, THRESHOLDS + 1), np.int64),
     )
 
@@ -167,12 +172,12 @@ def best_threshold(counts: np.ndarray) -> float:
 
 def train(
     model: Segmenter,
-    images: Images,
-    validation: Images,
-    recipe: Recipe,
+    images: ImageChips,
+    validation: ImageChips,
+    recipe: SegmentationSettings,
     seed: int,
     threads: int,
-    state: State,
+    state: TrainingState,
     events: str | None = None,
 ) -> Trainer[Segmenter]:
     """Runs the recipe; the averaged model and its history (loss, validation F1 and IoU at 0.5) are the trainer's."""
@@ -185,10 +190,10 @@ def train(
         ],
         weight_decay=recipe.weight_decay,
     )
-    descent = loop.Descent(optimizer, recipe.clip)
+    descent = Optimiser(optimizer, recipe.clip)
 
     def validate(average: Segmenter) -> dict[str, float]:
-        f1, iou = f1_iou(score(average, validation), 0.5)
+        f1, iou = f1_iou(count_chips(average, validation), 0.5)
         return {"validation_f1": f1, "validation_iou": iou}
 
     trainer = Trainer(
@@ -199,13 +204,13 @@ def train(
         seed,
         lambda step, places: images.batch(seed, step, places, recipe),
         validate,
-        lambda average, history: panel_of(average, validation, history, 0.5),
+        lambda average, history: segmentation_panel(average, validation, history, 0.5),
         state,
         threads,
         events,
         images=("1 m image",),
     )
-    dtype = loop.dtype(recipe.precision)
+    dtype = autocast_dtype(recipe.precision)
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:
         x, label, seeds = batch
@@ -219,24 +224,24 @@ def train(
     return trainer
 
 
-def _pictures(model: Segmenter, images: Images, threshold: float) -> list[list[np.ndarray]]:
+def _pictures(model: Segmenter, images: ImageChips, threshold: float) -> list[list[np.ndarray]]:
     """Rows of image, label, probability, map of the first, the middle and the last chip."""
     rows = []
     last = len(images.ids) - 1
     for which in dict.fromkeys(round(last * row / (PANEL_ROWS - 1)) for row in range(PANEL_ROWS)):
         image, label = images.read(images.ids[which])
         probability = images.predict(model, images.ids[which])
-        shown = np.where(label == UNKNOWN, 0.5, label).astype(np.float32)
+        shown = np.where(label == UNLABELLED, 0.5, label).astype(np.float32)
         mapped = (probability >= threshold).astype(np.float32)
-        rows.append([loop.to_display(image[:3] * REFLECTANCE_PER_DN), shown, probability, mapped])
+        rows.append([to_display(image[:3] * REFLECTANCE_PER_DN), shown, probability, mapped])
     return rows
 
 
-def panel_of(model: Segmenter, images: Images, history: loop.History, threshold: float) -> Figure:
+def segmentation_panel(model: Segmenter, images: ImageChips, history: History, threshold: float) -> Figure:
     """Learning curves above the pictures."""
     titles = ["image", "label", "probability", f"ISA at {threshold:.2f}"]
     curves = [["loss"], ["validation_f1", "validation_iou"]]
-    return loop.panel(history, curves, _pictures(model, images, threshold), titles)
+    return draw_panel(history, curves, _pictures(model, images, threshold), titles)
 
 
 def segmentation(
@@ -265,23 +270,23 @@ def segmentation(
     Returns the facts for the manifest.
     """
     arguments = dict(locals())
-    recipe = Recipe.read(training)
+    recipe = SegmentationSettings.read(training)
     if distributed.needs_launch(recipe.devices):
         return distributed.launch(segmentation, recipe.devices, arguments)
     normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
     root = Path(chips[0]).parent
-    loop.prepare(seed, threads)
-    network = build(**model).to(loop.device())
+    make_deterministic(seed, threads)
+    network = build(**model).to(device())
     trained, validated = (
-        Images(index, root, split, images, normalisation, network.channels) for split in ("train", "validation")
+        ImageChips(index, root, split, images, normalisation, network.channels) for split in ("train", "validation")
     )
     settings = {name: arguments[name] for name in ("method", "model", "training", "seed", "threads")}
-    kept = State(state, __name__, [index, statistics, images, *chips], settings)
+    kept = TrainingState(state, __name__, [index, statistics, images, *chips], settings)
     trainer = train(network, trained, validated, recipe, seed, threads, kept, events)
     if not trainer.first:
         return {}
     network = trainer.average.model
-    counts = score(network, validated)
+    counts = count_chips(network, validated)
     threshold = best_threshold(counts)
     f1, iou = f1_iou(counts, threshold)
     facts = {
@@ -297,6 +302,6 @@ def segmentation(
     architecture = {"name": "mask2former", "kwargs": model}
     checkpoints.save(checkpoint, network, architecture=architecture, normalisation=normalisation, extra=facts)
     trainer.history.write(history)
-    loop.write_panel(panel, panel_of(network, validated, trainer.history, threshold))
+    write_panel(panel, segmentation_panel(network, validated, trainer.history, threshold))
     kept.drop()
-    return {**facts, "device": loop.device().type}
+    return {**facts, "device": device().type}

@@ -9,7 +9,9 @@ from jointseg.models import public_weights
 from jointseg.models.rrdb import RRDBNet
 from jointseg.runtime import distributed
 from jointseg.training import generator, losses
-from jointseg.training.loop import Descent, autocast, prepare
+from jointseg.training.compute import autocast
+from jointseg.training.determinism import make_deterministic
+from jointseg.training.optimiser import Optimiser
 from jointseg.training.prefetch import Batch
 from jointseg.training.trainer import Trainer
 
@@ -51,12 +53,12 @@ def superres_stage1(
     arguments = dict(locals())
     if distributed.needs_launch(training["devices"]):
         return distributed.launch(superres_stage1, training["devices"], arguments)
-    prepare(seed, threads)
-    data = generator.Data(index, statistics, chips, training["jitter"])
-    network = generator.build(generator.sized(model, data))
+    make_deterministic(seed, threads)
+    data = generator.TrainingData(index, statistics, chips, training["jitter"])
+    network = generator.build(generator.with_input_bands(model, data))
     if pretrained is not None:
         assert isinstance(network.generator1, RRDBNet)
-        public_weights.start(network.generator1, pretrained)
+        public_weights.initialise_from_esrgan(network.generator1, pretrained)
     return _descend(1, 1.0, network, data, None, arguments)
 
 
@@ -86,8 +88,8 @@ def superres_stage2(
     arguments = dict(locals())
     if distributed.needs_launch(training["devices"]):
         return distributed.launch(superres_stage2, training["devices"], arguments)
-    prepare(seed, threads)
-    data = generator.Data(index, statistics, chips, training["jitter"])
+    make_deterministic(seed, threads)
+    data = generator.TrainingData(index, statistics, chips, training["jitter"])
     return _descend(2, training["stage1_weight"], generator.load(stage1, 1, model, data), data, stage1, arguments)
 
 
@@ -112,13 +114,15 @@ def superres_single(
     arguments = dict(locals())
     if distributed.needs_launch(training["devices"]):
         return distributed.launch(superres_single, training["devices"], arguments)
-    prepare(seed, threads)
-    data = generator.Data(index, statistics, chips, training["jitter"])
-    arguments["model"] = {"generator": trunk(model)}
-    return _descend(2, 0.0, generator.build(generator.sized(arguments["model"], data)), data, None, arguments)
+    make_deterministic(seed, threads)
+    data = generator.TrainingData(index, statistics, chips, training["jitter"])
+    arguments["model"] = {"generator": single_stage_trunk(model)}
+    return _descend(
+        2, 0.0, generator.build(generator.with_input_bands(arguments["model"], data)), data, None, arguments
+    )
 
 
-def trunk(model: dict[str, Any]) -> dict[str, Any]:
+def single_stage_trunk(model: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of one RRDBNet of the kind of stage 1 with the blocks of both stages."""
     return {**model["stage1"], "blocks": model["stage1"]["blocks"] + model["stage2"]["blocks"]}
 
@@ -127,7 +131,7 @@ def _descend(
     stage: int,
     stage1_weight: float,
     network: generator.Generator,
-    data: generator.Data,
+    data: generator.TrainingData,
     start: Path | None,
     given: dict[str, Any],
 ) -> dict[str, Any]:
@@ -141,8 +145,8 @@ def _descend(
     network.generator1.requires_grad_(stage1_weight > 0)
     network.generator2.requires_grad_(stage == 2)
     learning = [weight for weight in network.parameters() if weight.requires_grad]
-    descent = Descent(torch.optim.Adam(learning, training["learning_rate"], generator.BETAS), training["clip"])
-    reach = losses.reach(training["shift_m"])
+    descent = Optimiser(torch.optim.Adam(learning, training["learning_rate"], generator.BETAS), training["clip"])
+    reach = losses.max_shifts_px(training["shift_m"])
     state = generator.state(__name__, given, [start])
     trained = [*(["l1_1m"] if stage == 2 else []), *(["l1_2.5m"] if stage1_weight > 0 else [])]
     scores = ["psnr_2.5m", "bilinear_2.5m"] if stage == 1 else ["psnr_1m", "bilinear_1m"]
@@ -154,7 +158,7 @@ def _descend(
         seed,
         lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
         lambda average: generator.validate(average, stage, data.validation, training["validation_chips"]),
-        generator.panel(stage, data, [trained, scores]),
+        generator.panel_drawer(stage, data, [trained, scores]),
         state,
         given["threads"],
         given["events"],
@@ -179,6 +183,6 @@ def _descend(
     if not trainer.first:
         return {}
     files = (given["checkpoint"], given["history"], given["panel"])
-    facts = generator.finish(trainer, stage, model, data, *files)
+    facts = generator.write_results(trainer, stage, model, data, *files)
     state.drop()
     return facts

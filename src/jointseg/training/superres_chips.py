@@ -11,7 +11,7 @@ from torch import nn
 
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.models import checkpoint as checkpoints
-from jointseg.models.prog_esrgan import beside, upsample
+from jointseg.models.prog_esrgan import segmenter_input, upsample
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.raster.bands import COMPOSITE_BANDS, fill_merged
@@ -64,7 +64,7 @@ def superres_chips(
             dn, transform, crs = raster_io.read(root / chip.lr)
             cog.write(
                 folder / f"{chip.sample_id}.tif",
-                sharpen(dn, network, mean, std, channels),
+                super_resolve(dn, network, mean, std, channels),
                 crs=crs,
                 transform=transform @ Affine.scale(1 / SCALE),
                 nodata=0,
@@ -74,7 +74,7 @@ def superres_chips(
 
 
 @torch.inference_mode()
-def sharpen(
+def super_resolve(
     dn: np.ndarray, network: nn.Module | None, mean: np.ndarray, std: np.ndarray, channels: int = RGB
 ) -> np.ndarray:
     """uint16 [bands, h, w] at 10 m -> uint16 [channels, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
@@ -90,7 +90,7 @@ def sharpen(
     low = np.where(known, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
     x = torch.from_numpy(low)[None].contiguous(memory_format=torch.channels_last)
     made = upsample(x[:, :RGB], SCALE) if network is None else network(x)[1]
-    reflectance = beside(made, x, channels)[0].numpy() * std[:channels] + mean[:channels]
+    reflectance = segmenter_input(made, x, channels)[0].numpy() * std[:channels] + mean[:channels]
     # A dark pixel must not become nodata.
     image = np.clip(np.rint(reflectance / REFLECTANCE_PER_DN), 1, LARGEST_DN).astype(np.uint16)
     image[:, ~known.repeat(SCALE, 0).repeat(SCALE, 1)] = 0

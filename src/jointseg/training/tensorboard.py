@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from jointseg.runtime.files import remove_path
 
 
-class Board:
+class EventWriter:
     """Event files in a folder, which no step reads; they hold times, so two of one training are not the same bytes.
 
     Args:

@@ -12,11 +12,16 @@ from torch import nn
 from jointseg.runtime import distributed
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import bar
-from jointseg.training import loop
-from jointseg.training.diagnostics import Collapse, Normalisation
-from jointseg.training.prefetch import Batch, ahead
-from jointseg.training.resume import State
-from jointseg.training.tensorboard import Board
+from jointseg.training import determinism
+from jointseg.training.compute import device
+from jointseg.training.diagnostics import DiscriminatorCheck, NormalisationCheck
+from jointseg.training.ema import ExponentialMovingAverage
+from jointseg.training.history import History
+from jointseg.training.optimiser import Optimiser
+from jointseg.training.prefetch import Batch, prefetch
+from jointseg.training.resume import TrainingState
+from jointseg.training.schedule import learning_rate
+from jointseg.training.tensorboard import EventWriter
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=nn.Module)
@@ -52,13 +57,13 @@ class Trainer(Generic[M]):
         self,
         what: str,
         network: M,
-        descents: dict[str, loop.Descent],
+        descents: dict[str, Optimiser],
         training: dict[str, Any],
         seed: int,
         batch: Callable[[int, range], Batch],
         validate: Callable[[M], dict[str, float]],
-        panel: Callable[[M, loop.History], Figure],
-        state: State,
+        panel: Callable[[M, History], Figure],
+        state: TrainingState,
         threads: int,
         events: str | None = None,
         images: tuple[str, ...] = (),
@@ -73,16 +78,16 @@ class Trainer(Generic[M]):
                 f"batch {training['batch']} is less than the {distributed.get_world_size()} devices that share it"
             )
         self._batch = lambda step: batch(step, places)
-        self.average = loop.Average(network, training["ema"])
-        self.history = loop.History()
+        self.average = ExponentialMovingAverage(network, training["ema"])
+        self.history = History()
         self._losses: dict[str, list[float]] = {}
         self.start = 0
         kept = state.load()
         if kept is not None:
             self._restore(kept)
-        self._normalisations = [Normalisation(what) for what in images] if self.start == 0 else []
-        self._collapse = Collapse()
-        self._board = Board(events if self.first else None, self.start)
+        self._normalisations = [NormalisationCheck(what) for what in images] if self.start == 0 else []
+        self._collapse = DiscriminatorCheck()
+        self._board = EventWriter(events if self.first else None, self.start)
 
     @property
     def first(self) -> bool:
@@ -92,7 +97,7 @@ class Trainer(Generic[M]):
     def rate(self, step: int, base: str = "learning_rate") -> float:
         """The learning rate of a step; `base` names the setting that it starts from."""
         given = self.training
-        return loop.learning_rate(step, given["steps"], given[base], given["warmup"], given["schedule"])
+        return learning_rate(step, given["steps"], given[base], given["warmup"], given["schedule"])
 
     def run(self, advance: Callable[[int, Batch], dict[str, float] | None]) -> None:
         """Runs the steps that are left.
@@ -102,11 +107,11 @@ class Trainer(Generic[M]):
         """
         left = range(self.start, self.training["steps"])
         with bar(self.what, len(left), "step") as shown:
-            for step, made in zip(left, ahead(self._batch, left, self.threads)):
-                loop.sow(self.seed, step)
+            for step, made in zip(left, prefetch(self._batch, left, self.threads)):
+                determinism.seed_step(self.seed, step)
                 for normalisation, images in zip(self._normalisations, made):
                     normalisation.see(images)
-                losses = advance(step, tuple(part.to(loop.device(), non_blocking=True) for part in made))
+                losses = advance(step, tuple(part.to(device(), non_blocking=True) for part in made))
                 if losses is not None:
                     self.average.update(self.network)
                     for name, value in losses.items():
@@ -140,7 +145,7 @@ class Trainer(Generic[M]):
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
             "optimisers": {name: descent.optimizer.state_dict() for name, descent in self.descents.items()},
-            "bad": {name: descent.bad for name, descent in self.descents.items()},
+            "skipped": {name: descent.skipped for name, descent in self.descents.items()},
             "history": self.history.rows,
             "losses": self._losses,
         }
@@ -154,6 +159,6 @@ class Trainer(Generic[M]):
         self.average.updates = kept["updates"]
         for name, descent in self.descents.items():
             descent.optimizer.load_state_dict(kept["optimisers"][name])
-            descent.bad = kept["bad"][name]
+            descent.skipped = kept["skipped"][name]
         self.history.rows, self._losses = kept["history"], kept["losses"]
         log.info("%s goes on after step %d of %d", self.what, self.start, self.training["steps"])
