@@ -191,7 +191,7 @@ def published(segmenter: nn.Module) -> Callable[[Tensor], Tensor]:
         module.__class__ = origin.get(type(module), type(module))
 
     def probability(seen: Tensor) -> Tensor:
-        padded = segmenter.padded(seen)  # type: ignore[operator]
+        padded = segmenter.pad(seen)  # type: ignore[operator]
         found = segmenter.network(pixel_values=padded)  # type: ignore[operator]
         masks = F.interpolate(found.masks_queries_logits, padded.shape[2:], mode="bilinear", align_corners=False)
         classes = found.class_queries_logits.softmax(2)[..., :CLASSES]

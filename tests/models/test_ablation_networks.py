@@ -49,7 +49,7 @@ def test_one_stage_has_no_weights_at_two_and_a_half_metres() -> None:
 def test_the_direct_segmenter_reads_10_m_and_writes_1_m(scale: int, at: tuple[int, int]) -> None:
     network = build("direct", trunk=TRUNK, in_channels=4, scale=scale)
     with torch.inference_mode():
-        probability = network.semantic(torch.randn(2, 4, *at))
+        probability = network(torch.randn(2, 4, *at))
     assert probability.shape == (2, 1, 10 * at[0], 10 * at[1])
     assert 0 < probability.min() <= probability.max() < 1
 

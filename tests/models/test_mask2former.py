@@ -41,7 +41,7 @@ def generators(images: int) -> list[torch.Generator]:
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (50, 33), (320, 320)])
 def test_probabilities_have_the_size_of_the_input(tiny: Segmenter, size: tuple[int, int]) -> None:
     with torch.inference_mode():
-        probability = tiny.semantic(torch.randn(1, 3, *size))
+        probability = tiny(torch.randn(1, 3, *size))
     assert probability.shape == (1, 1, *size)
     assert 0 <= probability.min() <= probability.max() <= 1
 
@@ -49,7 +49,7 @@ def test_probabilities_have_the_size_of_the_input(tiny: Segmenter, size: tuple[i
 def test_output_does_not_depend_on_the_batch(tiny: Segmenter) -> None:
     x = torch.randn(5, 3, 64, 64)
     with torch.inference_mode():
-        together, alone = tiny.semantic(x), torch.cat([tiny.semantic(x[n : n + 1]) for n in range(5)])
+        together, alone = tiny(x), torch.cat([tiny(x[n : n + 1]) for n in range(5)])
     assert together.allclose(alone, atol=1e-5)  # matrix products of another size round differently
 
 
@@ -58,7 +58,7 @@ def test_paper_size_is_built_and_runs() -> None:
     network = build(**PAPER).eval()
     assert 210e6 < sum(weight.numel() for weight in network.parameters()) < 220e6
     with torch.inference_mode():
-        assert network.semantic(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
 
 
 @pytest.mark.parametrize("bands", [3, 4])
@@ -111,10 +111,10 @@ def test_masks_at_the_size_of_attention_give_the_map_of_the_published_forward(ti
     with torch.no_grad():
         output = tiny.network(pixel_values=x)
         published = tiny._logit(output.class_queries_logits, output.masks_queries_logits, x.shape[2:]).sigmoid()
-        ours = tiny.semantic(x)
+        ours = tiny(x)
     with ThreadPoolExecutor(2) as pool:
         flipped = [x, x.flip(3)] * 3
-        apart = list(pool.map(torch.no_grad()(tiny.semantic), flipped))
+        apart = list(pool.map(torch.no_grad()(tiny), flipped))
     assert all((each - ours).abs().max() < 1e-5 for each in apart[::2]), "threads share no state"
     assert (ours - published).abs().max() < 1e-4
     assert published.std() > 1e-3

@@ -64,7 +64,7 @@ def test_the_parts_change_no_output() -> None:
         weight.data += 0.05 * torch.randn(weight.shape)
     x = torch.randn(2, 3, 96, 128)
     with torch.inference_mode():
-        ours_classes, ours_masks = ours.last(x)
+        ours_classes, ours_masks = ours.final_layer(x)
         theirs = published(ours).network(x)
     assert theirs.masks_queries_logits.std() > 0.1
     torch.testing.assert_close(ours_classes, theirs.class_queries_logits, atol=1e-3, rtol=1e-3)

@@ -22,12 +22,12 @@ def test_figures_and_panels_of_every_validation(tmp_path: Path, kind: str, monke
     events = tmp_path / "events"
     given = {"steps": 4, "validate_every": 1, "events": str(events), "state": str(tmp_path / "state.pt")}
     monkeypatch.setattr(resume, "SAVE_INTERVAL_S", 0.0)
-    sow = determinism.seed_step
+    seed_step = determinism.seed_step
 
     def stop(seed: int, step: int) -> None:
         if step == 2:
             raise KeyboardInterrupt
-        sow(seed, step)
+        seed_step(seed, step)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(determinism, "seed_step", stop)

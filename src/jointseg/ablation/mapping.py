@@ -42,7 +42,7 @@ def of_images(folder: Path, model: Segmenter, chips: Patches) -> Mapper:
         dn = raster_io.read(folder / f"{chip_id}.tif")[0]
         image = np.where(dn == 0, np.nan, dn * np.float32(REFLECTANCE_PER_DN)).astype(np.float32)
         x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(device())
-        return Mapped(image[:RGB], model.semantic(x)[0, 0].cpu().numpy())
+        return Mapped(image[:RGB], model(x)[0, 0].cpu().numpy())
 
     return mapped
 
@@ -64,7 +64,7 @@ def of_direct(model: DirectSegmenter, chips: Patches) -> Mapper:
 
     @torch.inference_mode()
     def mapped(chip_id: str) -> Mapped:
-        return Mapped(None, model.semantic(chips.whole(chip_id)[0].to(device()))[0, 0].cpu().numpy())
+        return Mapped(None, model(chips.whole(chip_id)[0].to(device()))[0, 0].cpu().numpy())
 
     return mapped
 

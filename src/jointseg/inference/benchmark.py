@@ -303,8 +303,8 @@ def _at_full_size(predictor: Predictor, segmenter: Segmenter, dn: np.ndarray, kn
     finally:
         predictor.segmenter = segmenter
     x = given["x"]
-    padded = segmenter.padded(x)
-    classes, masks = segmenter.last(padded)
+    padded = segmenter.pad(x)
+    classes, masks = segmenter.final_layer(padded)
     full = F.interpolate(masks, size=padded.shape[2:], mode="bilinear", align_corners=False).sigmoid()
     shares = torch.einsum("nqc,nqhw->nchw", classes.softmax(2)[..., :CLASSES], full)[..., : x.shape[2], : x.shape[3]]
     logs = (shares + EPSILON).log()

@@ -32,11 +32,9 @@ class DirectSegmenter(nn.Module):
         logit = self.network(x)
         return logit if self.scale == SCALE else upsample(logit, SCALE / self.scale)
 
-    def semantic(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Probability of impervious surface [n, 1, 10h, 10w] of [n, in_channels, h, w], any h and w."""
         return self.logit(x).sigmoid()
-
-    forward = semantic
 
     def loss(
         self,

@@ -36,19 +36,19 @@ class Segmenter(nn.Module):
         log_shares = (shares + EPSILON).log()
         return F.interpolate(log_shares[:, 1:] - log_shares[:, :1], size=size, mode="bilinear", align_corners=False)
 
-    def padded(self, x: Tensor) -> Tensor:
+    def pad(self, x: Tensor) -> Tensor:
         """Edge pixels repeated on the right and below, up to a size that the network can halve to 2 px or more."""
         multiple = self.multiple_px
         below, right = (max(2 * multiple - side, -side % multiple) for side in x.shape[2:])
         return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
-    def semantic(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Probability of impervious surface [n, 1, h, w] of [n, channels, h, w], any h and w."""
-        padded = self.padded(x)
-        logit = self._logit(*self.last(padded), padded.shape[2:])
+        padded = self.pad(x)
+        logit = self._logit(*self.final_layer(padded), padded.shape[2:])
         return logit.float().sigmoid()[:, :, : x.shape[2], : x.shape[3]]
 
-    def last(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def final_layer(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits [n, queries, classes + 1] and mask logits [n, queries, h / 4, w / 4] of the last decoder layer.
 
         What the network's own forward gives, without the predictions of the other layers: see `mask2former_parts`.
@@ -65,8 +65,6 @@ class Segmenter(nn.Module):
             "nqc,nchw->nqhw", decoder.mask_predictor.mask_embedder(queries), pixels.decoder_last_hidden_state
         )
         return self.network.class_predictor(queries), masks
-
-    forward = semantic
 
     def loss(
         self,

@@ -82,7 +82,7 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
             return super().forward(hidden_states, *args, **kwargs)
         n, count, _ = hidden_states.shape
         shapes = kwargs["spatial_shapes_list"]
-        # The layer is told which pixels are padding; `Segmenter.padded` leaves none.
+        # The layer is told which pixels are padding; `Segmenter.pad` leaves none.
         value = self.value_proj(kwargs["encoder_hidden_states"]).float()
         query = self.with_pos_embed(hidden_states, kwargs["position_embeddings"])
         points = (n, count, self.n_heads, self.n_levels, self.n_points)

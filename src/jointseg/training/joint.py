@@ -48,7 +48,7 @@ class JointNetwork(nn.Module):
     def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised [n, bands, h, w] at 10 m -> at 1 m: normalised RGB [n, 3, 10h, 10w], probability [n, 1, ...]."""
         image = self.generator(low)[1]
-        return image, self.segmenter.semantic(self.read(image, low))  # type: ignore[operator]
+        return image, self.segmenter(self.read(image, low))
 
     def read(self, image: Tensor, low: Tensor) -> Tensor:
         """What the segmenter reads of an image and the 10 m bands that it was made from."""
@@ -172,7 +172,7 @@ def _pictures(pair: JointNetwork, chips: Patches, threshold: float) -> list[list
     for chip_id in chips.spread(PANEL_CHIPS):
         low, high, valid = (image.to(device()) for image in chips.whole(chip_id))
         middle, image = pair.generator(low)
-        found = pair.segmenter.semantic(pair.read(image, low))[0, 0].cpu().numpy()  # type: ignore[operator]
+        found = pair.segmenter(pair.read(image, low))[0, 0].cpu().numpy()
         images = [upsample(low[:, :RGB], SCALE), middle, image, torch.where(valid > 0, high, torch.nan)]
         std, mean = chips.std[:RGB], chips.mean[:RGB]
         shown = [to_display(each[0].cpu().numpy() * std + mean) for each in images]

@@ -139,7 +139,7 @@ class ImageChips:
     def predict(self, model: Segmenter, sample_id: str) -> np.ndarray:
         """Probability of ISA of a whole chip, float32 [h, w]."""
         x = torch.from_numpy(self.normalise(self.read(sample_id)[0])[None])
-        return model.semantic(x.to(device()))[0, 0].cpu().numpy()
+        return model(x.to(device()))[0, 0].cpu().numpy()
 
 
 def count_by_probability(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
