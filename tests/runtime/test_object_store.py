@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from affine import Affine
-from support.loopback_s3 import BUCKET, FOLDER, PREFIX, storing
+from support.loopback_s3 import BUCKET, FOLDER, PREFIX, object_store_server
 
 from jointseg.provenance import remote_input
 from jointseg.provenance.cache_key import work_key
@@ -24,7 +24,7 @@ MANIFEST = Path("results/x/manifests/composite/2021/50N_E0660_N3540.json")
 
 @pytest.fixture(scope="module")
 def shared():
-    with storing() as made:
+    with object_store_server() as made:
         yield made
 
 
@@ -104,10 +104,10 @@ def test_a_file_has_one_name(entered):
 def test_a_raster_is_read_by_range(entered, shared):
     array = made(512)
     entered(RASTER)
-    shared.asked.clear()
+    shared.requests.clear()
     window, _, _ = raster_io.read(RASTER, (660000, 3549680, 660320, 3550000))
     assert np.array_equal(window, array[:, :32, :32])
-    asked = [each for each in shared.asked if each.endswith(f"{RASTER.name}")]
+    asked = [each for each in shared.requests if each.endswith(f"{RASTER.name}")]
     assert asked and all(each.startswith("bytes=") for each in asked)
     read = sum(int(high) - int(low) + 1 for low, high in (each[6:].split(" ")[0].split("-") for each in asked))
     assert read < object_store.size(RASTER) / 4
@@ -115,8 +115,8 @@ def test_a_raster_is_read_by_range(entered, shared):
 
 def test_what_is_here_is_read_here(entered, shared):
     array = made()
-    shared.asked.clear()
-    assert np.array_equal(raster_io.read(RASTER)[0], array) and not shared.asked
+    shared.requests.clear()
+    assert np.array_equal(raster_io.read(RASTER)[0], array) and not shared.requests
 
 
 def test_copies_that_a_killed_run_left_are_removed_but_for_half_done_work(entered, monkeypatch):

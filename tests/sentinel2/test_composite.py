@@ -53,7 +53,7 @@ def test_offset_is_subtracted_once(tmp_path):
     array, facts = made(tmp_path, root)
     assert array.dtype == np.uint16 and array.shape == (4, SIDE, SIDE)
     assert [np.unique(band).tolist() for band in array] == [[800], [900], [1000], [3]]
-    assert facts == {"scenes": 3, "warped": {}, "known_share": 1.0, "mean_clear": 3.0}
+    assert facts == {"scenes": 3, "warped": {}, "valid_fraction": 1.0, "mean_clear_observations": 3.0}
     with rasterio.open(tmp_path / "out.tif") as source:
         assert source.descriptions == ("B04", "B03", "B02", "clear")
         assert source.crs.to_epsg() == 32650 and tuple(source.bounds) == (660_000, 3_540_000, 661_000, 3_541_000)
@@ -73,7 +73,7 @@ def test_clouds_shadows_and_no_data_do_not_count(tmp_path):
     assert array[:, 0, 0].tolist() == [0, 0, 0, 0]  # shadow in one, no data in the other
     assert array[:, 0, 2].tolist() == [2000, 2100, 2200, 1]  # cloud in the first
     assert array[:, 0, 4].tolist() == [1400, 1500, 1600, 2]  # snow is kept: 11 is not in scl_mask_classes
-    assert facts["known_share"] == 1 - 4 / SIDE**2
+    assert facts["valid_fraction"] == 1 - 4 / SIDE**2
 
 
 def test_cloud_buffer_is_a_disc_in_metres(tmp_path):
@@ -339,7 +339,9 @@ def test_reference_of_another_tile_is_refused(tmp_path):
 
 def test_cloud_score_classes():
     values = np.array([[0, 1, 60, 61, 101]], dtype=np.uint16)
-    assert clouds.clear(clouds.classes("CS", values, "S"), [0, 9], 0).tolist() == [[False, False, False, True, True]]
+    assert clouds.clear_mask(clouds.scene_classes("CS", values, "S"), [0, 9], 0).tolist() == [
+        [False, False, False, True, True]
+    ]
 
 
 def test_dark_ground_takes_the_haze_of_each_band():
@@ -347,8 +349,8 @@ def test_dark_ground_takes_the_haze_of_each_band():
     ground = rng.integers(100, 3000, (2, 60, 60))
     ground[:, :2] = 100  # deep shade
     hazy = (ground + np.array([250, 700])[:, None, None]).astype(np.uint16)
-    lines = normalise.dark_objects(hazy, np.ones((60, 60), bool), ["B04", "B02"])
+    lines = normalise.dark_object_fits(hazy, np.ones((60, 60), bool), ["B04", "B02"])
     assert [line.offset_dn for line in lines] == [-250, -700]
-    assert (normalise.apply(hazy, lines) == ground).all()
-    few = normalise.dark_objects(hazy, np.zeros((60, 60), bool), ["B04", "B02"])
+    assert (normalise.apply_fits(hazy, lines) == ground).all()
+    few = normalise.dark_object_fits(hazy, np.zeros((60, 60), bool), ["B04", "B02"])
     assert [line.kind for line in few] == ["none", "none"]

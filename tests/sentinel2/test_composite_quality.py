@@ -85,14 +85,14 @@ def test_every_number_of_a_tile(made, tmp_path):
     km2 = 100 * 1e-4 / float(area_scale(32650, 660_500, 3_540_500))
     assert list(rows) == [ONE, TWO, "all"]
     assert one["level"] == "L2A" and one["pixels"] == "10000"
-    assert float(one["known_share"]) == pytest.approx(1 - unknown / 10_000)
-    assert float(one["widened_share"]) == 0.1
+    assert float(one["valid_fraction"]) == pytest.approx(1 - unknown / 10_000)
+    assert float(one["padded_fraction"]) == 0.1
     # 1000 of 9889 known pixels have 2 looks, which is more than a tenth of them
     assert (one["clear_p10"], one["clear_median"], one["clear_max"]) == ("2", "6", "6")
-    assert one["holes"] == "3" and float(one["largest_hole_km2"]) == pytest.approx(km2, abs=1e-4)
-    assert (one["scenes"], one["registered"], one["not_registered"], one["unregistered"]) == ("2", "1", "1", "b")
+    assert one["nodata_areas"] == "3" and float(one["largest_nodata_km2"]) == pytest.approx(km2, abs=1e-4)
+    assert (one["scenes"], one["registered"], one["unregistered"], one["unregistered_scenes"]) == ("2", "1", "1", "b")
     assert (one["shift_median_m"], one["shift_max_m"]) == ("5.0", "5.0")
-    assert int(one["compared"]) == 10_000 - unknown
+    assert int(one["compared_pixels"]) == 10_000 - unknown
     assert float(one["residual_B04"]) == 0.003 and float(one["residual_B03"]) == 0.0012
 
 
@@ -108,10 +108,10 @@ def test_drift_is_told_on_stable_ground(made, tmp_path):
 def test_the_last_row_is_of_all_tiles(made, tmp_path):
     facts, rows = judged(made, tmp_path)
     whole = rows["all"]
-    assert whole["pixels"] == "20000" and float(whole["known_share"]) == facts["known_share"] == 1 - 111 / 20_000
-    assert float(whole["widened_share"]) == 0.05
-    assert (whole["clear_p10"], whole["holes"], whole["scenes"]) == ("6", "3", "4")
-    assert (whole["registered"], whole["not_registered"], whole["unregistered"]) == ("3", "1", "b")
+    assert whole["pixels"] == "20000" and float(whole["valid_fraction"]) == facts["valid_fraction"] == 1 - 111 / 20_000
+    assert float(whole["padded_fraction"]) == 0.05
+    assert (whole["clear_p10"], whole["nodata_areas"], whole["scenes"]) == ("6", "3", "4")
+    assert (whole["registered"], whole["unregistered"], whole["unregistered_scenes"]) == ("3", "1", "b")
     assert (whole["shift_median_m"], whole["shift_max_m"]) == ("2.0", "5.0")
     assert facts["unregistered"] == 1
 
@@ -124,14 +124,14 @@ def test_what_there_is_not_stays_empty(made, tmp_path):
         "tile",
         "level",
         "pixels",
-        "known_share",
+        "valid_fraction",
         "clear_p10",
         "clear_median",
         "clear_max",
-        "holes",
+        "nodata_areas",
         "scenes",
     ]
-    assert rows["all"]["holes"] == "0" and facts["drift"] == {"B04": None, "B03": None}
+    assert rows["all"]["nodata_areas"] == "0" and facts["drift"] == {"B04": None, "B03": None}
 
 
 def test_a_tile_that_was_never_seen_has_no_looks(tmp_path):
@@ -140,18 +140,18 @@ def test_a_tile_that_was_never_seen_has_no_looks(tmp_path):
     blind = composite(tmp_path, ONE, "2019", values, nothing)
     seen = composite(tmp_path, ONE, "2021", values, nothing + 4)
     _, rows = judged(([blind], [seen]), tmp_path)
-    assert rows[ONE]["known_share"] == "0.0" and rows[ONE]["clear_median"] == "" and rows[ONE]["clear_max"] == ""
-    assert rows[ONE]["compared"] == "0" and rows[ONE]["drift_B04"] == "" and rows[ONE]["holes"] == "1"
+    assert rows[ONE]["valid_fraction"] == "0.0" and rows[ONE]["clear_median"] == "" and rows[ONE]["clear_max"] == ""
+    assert rows[ONE]["compared_pixels"] == "0" and rows[ONE]["drift_B04"] == "" and rows[ONE]["nodata_areas"] == "1"
 
 
 def test_too_few_pixels_tell_no_drift(tmp_path):
     values, clear = np.full((2, SIDE, SIDE), 700), np.zeros((SIDE, SIDE), dtype=int)
     clear[:4], seen = 3, composite(tmp_path, ONE, "2021", values, np.full((SIDE, SIDE), 3))
     _, rows = judged(([composite(tmp_path, ONE, "2019", values, clear)], [seen]), tmp_path)
-    assert rows[ONE]["compared"] == "400" and rows[ONE]["drift_B04"] == ""
+    assert rows[ONE]["compared_pixels"] == "400" and rows[ONE]["drift_B04"] == ""
     clear[4] = 3
     _, rows = judged(([composite(tmp_path, ONE, "2019", values, clear)], [seen]), tmp_path)
-    assert rows[ONE]["compared"] == "500" and rows[ONE]["drift_B04"] == "0.0"
+    assert rows[ONE]["compared_pixels"] == "500" and rows[ONE]["drift_B04"] == "0.0"
 
 
 def test_blocks_change_nothing_and_bytes_are_the_same(made, tmp_path, monkeypatch):
@@ -164,13 +164,13 @@ def test_blocks_change_nothing_and_bytes_are_the_same(made, tmp_path, monkeypatc
 
 
 def test_the_view_marks_what_is_mostly_unknown(made):
-    _, view = module.judge(made[0][0], None, "2019", BANDS, 10)
+    _, view = module.assess_composite(made[0][0], None, "2019", BANDS, 10)
     assert np.isnan(view.looks[1, 0]) and view.looks[0, 0] == 2 and view.looks[5, 5] == 6
     assert view.looks[9, 9] == 6 and np.isnan(view.looks).sum() == 1
 
 
 def test_views_get_smaller_as_tiles_get_many():
-    assert [quality_figure.cells(tiles) for tiles in (1, 1000, 100_000)] == [128, 15, 4]
+    assert [quality_figure.preview_cells(tiles) for tiles in (1, 1000, 100_000)] == [128, 15, 4]
 
 
 def test_another_year_is_refused(made, tmp_path):

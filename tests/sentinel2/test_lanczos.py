@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jointseg.sentinel2.lanczos import TAPS, moved
+from jointseg.sentinel2.lanczos import TAPS, shift_subpixel
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def kernel(d: float) -> float:
 
 @pytest.mark.parametrize(("down", "across"), [(0.25, 0.8), (0.0, 0.5), (0.999, 0.001)])
 def test_the_definition(array, down, across):
-    out = moved(array, down, across)
+    out = shift_subpixel(array, down, across)
     assert out.shape == (2, 40, 30) and out.dtype == np.uint16
     for band, i, j in [(0, 0, 0), (1, 39, 29), (0, 17, 23)]:
         total = weight = 0.0
@@ -32,25 +32,27 @@ def test_the_definition(array, down, across):
 
 
 def test_whole_pixels_and_constants(array):
-    assert (moved(array, 0.0, 0.0) == array[:, 2:-3, 2:-3]).all()
-    assert (moved(np.full_like(array, 4321), 0.3, 0.7) == 4321).all()
+    assert (shift_subpixel(array, 0.0, 0.0) == array[:, 2:-3, 2:-3]).all()
+    assert (shift_subpixel(np.full_like(array, 4321), 0.3, 0.7) == 4321).all()
 
 
 def test_an_offset_is_added_and_nothing_more(array):
-    plain = moved(array + 2000, 0.37, 0.61)
-    assert (moved(array + 3000, 0.37, 0.61) - plain == 1000).mean() == 1 - ((plain == 1) | (plain == 65534)).mean()
+    plain = shift_subpixel(array + 2000, 0.37, 0.61)
+    assert (shift_subpixel(array + 3000, 0.37, 0.61) - plain == 1000).mean() == 1 - (
+        (plain == 1) | (plain == 65534)
+    ).mean()
 
 
 def test_a_piece_is_what_the_whole_gives(array):
-    whole = moved(array, 0.4, 0.9)
-    assert (moved(array[:, 10 : 20 + TAPS, 5 : 15 + TAPS], 0.4, 0.9) == whole[:, 10:21, 5:16]).all()
+    whole = shift_subpixel(array, 0.4, 0.9)
+    assert (shift_subpixel(array[:, 10 : 20 + TAPS, 5 : 15 + TAPS], 0.4, 0.9) == whole[:, 10:21, 5:16]).all()
 
 
 @pytest.mark.parametrize("value", [0, 65535])
 def test_no_rings_beside_what_holds_no_data_or_is_saturated(array, value):
     holed = array.copy()
     holed[:, 20, 15] = value
-    out, plain = moved(holed, 0.3, 0.6), moved(array, 0.3, 0.6)
+    out, plain = shift_subpixel(holed, 0.3, 0.6), shift_subpixel(array, 0.3, 0.6)
     near = np.zeros((40, 30), bool)
     near[20 - TAPS + 1 : 21, 15 - TAPS + 1 : 16] = True
     assert (out[:, ~near] == plain[:, ~near]).all()
@@ -62,7 +64,7 @@ def test_sharper_than_cubic_convolution():
     """A wave of 30 m, moved by half a pixel, keeps more of its height than by the cubic convolution of Keys 1981."""
     x = np.arange(60 + TAPS - 1)
     wave = (5000 + 2000 * np.cos(2 * np.pi * x / 3)).round().astype(np.uint16)
-    out = moved(np.tile(wave, (1, 20, 1)), 0.0, 0.5)[0, 0].astype(float)
+    out = shift_subpixel(np.tile(wave, (1, 20, 1)), 0.0, 0.5)[0, 0].astype(float)
     expected = 5000 + 2000 * np.cos(2 * np.pi * (np.arange(60) + 2.5) / 3)
     height = np.polyfit(expected - 5000, out - 5000, 1)[0]
     keys = 2 * (0.5625 * math.cos(math.pi / 3) - 0.0625 * math.cos(math.pi))

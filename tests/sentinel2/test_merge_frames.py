@@ -64,9 +64,9 @@ def error(made, fine):
 
 def test_dates_that_lie_elsewhere_tell_more_than_as_many_that_lie_alike():
     fine, side = ground(), 56
-    one = merge_frames.merge(stack_of(fine, PLACES[:1], side), dates(PLACES[:1]))
-    same = merge_frames.merge(stack_of(fine, PLACES[:1] * 4, side), dates(PLACES[:1] * 4))
-    four = merge_frames.merge(stack_of(fine, PLACES, side), dates(PLACES))
+    one = merge_frames.merge_dates(stack_of(fine, PLACES[:1], side), dates(PLACES[:1]))
+    same = merge_frames.merge_dates(stack_of(fine, PLACES[:1] * 4, side), dates(PLACES[:1] * 4))
+    four = merge_frames.merge_dates(stack_of(fine, PLACES, side), dates(PLACES))
     assert error(four, fine) < 0.75 * error(same, fine)
     assert error(same, fine) <= error(one, fine)
 
@@ -75,14 +75,14 @@ def test_a_date_in_the_wrong_place_spoils_the_estimate():
     """So the places do count: swapped, the same images tell less than one of them."""
     fine, side = ground(), 56
     stack = stack_of(fine, PLACES, side)
-    right = error(merge_frames.merge(stack, dates(PLACES)), fine)
-    assert error(merge_frames.merge(stack[::-1], dates(PLACES)), fine) > 1.3 * right
+    right = error(merge_frames.merge_dates(stack, dates(PLACES)), fine)
+    assert error(merge_frames.merge_dates(stack[::-1], dates(PLACES)), fine) > 1.3 * right
 
 
 @pytest.mark.parametrize("places", [PLACES, [(3.0, 1.0), (-2.5, -1.0)], PLACES[:1]])
 def test_flat_ground_stays_flat_whatever_the_light_of_the_dates(places):
     stack = np.stack([np.full((3, 14, 12), 1000 + 40 * n, dtype=np.uint16) for n in range(len(places))])
-    made = merge_frames.merge(stack, dates(places))
+    made = merge_frames.merge_dates(stack, dates(places))
     mean = 1000 + 20 * (len(places) - 1)
     assert made.dtype == np.uint16 and made.shape == (12, 10, 8)
     assert np.unique(made).tolist() == [mean]
@@ -93,11 +93,11 @@ def test_a_date_counts_only_where_all_around_is_clear_and_the_cut_changes_nothin
     stack = stack_of(fine, PLACES, side)
     stack[0, :, 20, 20] = 0
     stack[:, :, 5:12, 30:] = 0
-    made = merge_frames.merge(stack, dates(PLACES))
+    made = merge_frames.merge_dates(stack, dates(PLACES))
     assert (made[:, 4:11, 29:] == 0).sum() == 12 * 7 * 11 and (made[:, 14:, :] > 0).all()
-    others = merge_frames.merge(stack[1:], dates(PLACES)[1:])
+    others = merge_frames.merge_dates(stack[1:], dates(PLACES)[1:])
     assert (made[:, 16:21, 16:21] == others[:, 16:21, 16:21]).all()
-    parts = [merge_frames.merge(stack[:, :, top : top + 14], dates(PLACES)) for top in range(0, side, 10)]
+    parts = [merge_frames.merge_dates(stack[:, :, top : top + 14], dates(PLACES)) for top in range(0, side, 10)]
     assert (np.concatenate(parts, axis=1) == made).all()
 
 
@@ -110,10 +110,10 @@ def test_the_best_dates_are_clear_and_lie_apart():
         Date((4,), (0.3, 0.0), 0.95, 0.9),
         Date((5,), (5.0, 0.0), 0.0, 0.9),
     ]
-    assert [date.scenes for date in merge_frames.best(every, 2)] == [(1,), (2,)]
-    assert {date.scenes[0] for date in merge_frames.best(every, 8)} == {0, 1, 2, 4}
+    assert [date.scenes for date in merge_frames.select_dates(every, 2)] == [(1,), (2,)]
+    assert {date.scenes[0] for date in merge_frames.select_dates(every, 8)} == {0, 1, 2, 4}
     alike = [replace(every[1], scenes=(n,)) for n in range(3)]
-    assert [date.scenes for date in merge_frames.best(alike, 3)] == [(0,), (1,), (2,)]
+    assert [date.scenes for date in merge_frames.select_dates(alike, 3)] == [(0,), (1,), (2,)]
 
 
 def archive(folder, places, clouded=()):
@@ -153,7 +153,7 @@ def test_the_step_writes_merged_dates_beside_the_same_composite(tmp_path):
     facts = made(tmp_path, "with", merged=tmp_path / "merged.tif", merged_dates=3)
     assert (tmp_path / "with.tif").read_bytes() == (tmp_path / "without.tif").read_bytes()
     assert {key: facts[key] for key in without} == without
-    assert len(facts["dates"]) == 3 and 0.9 < facts["merged_share"] < 1
+    assert len(facts["dates"]) == 3 and 0.9 < facts["merged_fraction"] < 1
     told = {each["scenes"][0]: each for each in facts["dates"]}
     for name, each in told.items():
         east, south = places[int(name[4:])]
@@ -190,7 +190,7 @@ def test_dates_that_cannot_be_registered_are_not_merged(tmp_path, caplog):
     catalogue(tmp_path / "archive")
     scenes(scenes=tmp_path / "list.json", archive=tmp_path / "archive", **listing())
     facts = made(tmp_path, "out", merged=tmp_path / "merged.tif", merged_dates=2)
-    assert facts["dates"] == [] and facts["merged_share"] == 0
+    assert facts["dates"] == [] and facts["merged_fraction"] == 0
     assert not read(tmp_path / "merged.tif")[0].any()
     assert "nothing is merged" in caplog.text
 

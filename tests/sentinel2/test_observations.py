@@ -10,10 +10,10 @@ from jointseg.area.grid import parse_tile
 from jointseg.raster.io import read
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.composite import composite
-from jointseg.sentinel2.observations import Clearness, Observer, in_season
-from jointseg.sentinel2.reducers import SEASON, WIDENED
-from jointseg.sentinel2.scene_windows import Files
-from jointseg.sentinel2.scenes import days_off, scenes
+from jointseg.sentinel2.observations import MaskSettings, ObservationReader, select_observations
+from jointseg.sentinel2.reducers import IN_SEASON, PADDED
+from jointseg.sentinel2.scene_windows import FileReader
+from jointseg.sentinel2.scenes import days_outside_season, scenes
 
 BANDS = ["B04", "B03", "B02"]
 BOUNDS = parse_tile(TILE, TILE_KM).bounds
@@ -21,12 +21,14 @@ BOUNDS = parse_tile(TILE, TILE_KM).bounds
 
 def listed(root, **changes):
     scenes(scenes=root.parent / "scenes.json", archive=root, **listing(**changes))
-    return scene_list.load(root.parent / "scenes.json")
+    return scene_list.load_scenes(root.parent / "scenes.json")
 
 
 def observer(root, shifts=None, clearness=None, **changes):
     found = listed(root, **changes)
-    return Observer(Files(root, 32650), found, BANDS, clearness or Clearness([0, 3, 8, 9, 10], 0), BOUNDS, shifts)
+    return ObservationReader(
+        FileReader(root, 32650), found, BANDS, clearness or MaskSettings([0, 3, 8, 9, 10], 0), BOUNDS, shifts
+    )
 
 
 def half(value, west):
@@ -57,7 +59,7 @@ def test_scenes_of_unknown_orbit_are_no_pass(tmp_path):
 
 def test_edges_of_the_data_do_not_count_however_the_ground_is_cut(tmp_path):
     item(tmp_path / "a", "s1", half(800, west=True) | {"SCL": scl()})
-    look = observer(catalogue(tmp_path / "a"), clearness=Clearness([0, 3, 8, 9, 10], 0, swath_edge_buffer_m=30))
+    look = observer(catalogue(tmp_path / "a"), clearness=MaskSettings([0, 3, 8, 9, 10], 0, swath_edge_buffer_m=30))
     clear = look.read(BOUNDS)[1][0]
     # The scene ends 40 columns before the tile does; and around it, where the tile ends, too.
     assert clear[3:-3, 3:57].all() and not clear[:, 57:].any()
@@ -79,7 +81,7 @@ def test_edges_of_the_data_do_not_count_however_the_ground_is_cut(tmp_path):
     ],
 )
 def test_days_off_the_season(moment, season, days):
-    assert days_off(f"{moment}T02:50:00Z", season) == days
+    assert days_outside_season(f"{moment}T02:50:00Z", season) == days
 
 
 def test_a_widened_season_is_used_where_it_is_needed_and_told(tmp_path):
@@ -98,9 +100,9 @@ def test_a_widened_season_is_used_where_it_is_needed_and_told(tmp_path):
     made, _, _ = read(tmp_path / "c.tif")
     red, clear, taken, season = made[0], made[3], made[4], made[5]
     assert (red[:, 50:] == 800).all() and (red[:, :50] == 1000).all()
-    assert (season[:, 50:] == SEASON).all() and (season[:, :50] == WIDENED).all()
+    assert (season[:, 50:] == IN_SEASON).all() and (season[:, :50] == PADDED).all()
     assert (clear == 1).all() and (taken[:, :50] == 2).all()
-    assert facts["widened_share"] == 0.5
+    assert facts["padded_fraction"] == 0.5
 
 
 def test_a_season_that_is_enough_is_not_widened(tmp_path):
@@ -108,9 +110,9 @@ def test_a_season_that_is_enough_is_not_widened(tmp_path):
     item(tmp_path / "a", "s2", rgb(1000) | {"SCL": scl()}, when="2021-11-20T02:50:00Z")
     look = observer(catalogue(tmp_path / "a"), season_padding_days=30)
     _, clear = look.read(BOUNDS)
-    used, widened = in_season(clear, look.scenes, 1)
+    used, widened = select_observations(clear, look.scenes, 1)
     assert used[0].all() and not used[1].any() and not widened.any()
-    used, widened = in_season(clear, look.scenes, 2)
+    used, widened = select_observations(clear, look.scenes, 2)
     assert used.all() and widened.all()
 
 

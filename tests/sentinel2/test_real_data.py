@@ -14,7 +14,7 @@ from support.tiny_sentinel2 import raster
 
 from jointseg.raster.io import read
 from jointseg.sentinel2 import scene as scene_list
-from jointseg.sentinel2.cloudless import CELL_PX, cells, classes, cloudy, probability
+from jointseg.sentinel2.cloudless import CELL_PX, cell_classes, cell_reflectance, cloud_cells, cloud_probability
 from jointseg.sentinel2.clouds import CLOUD
 from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS
@@ -73,13 +73,13 @@ def test_the_model_gives_the_probabilities_of_its_authors(reflectance):
     """CLP_S2C of the five dates, which eo-learn computed from these very bands."""
     authors = patch("data/CLP_S2C")
     for scene, number in zip(reflectance, numbers()):
-        assert np.abs(probability(ten(scene)) - authors[number]).max() < 1e-6
+        assert np.abs(cloud_probability(ten(scene)) - authors[number]).max() < 1e-6
 
 
 def test_clouds_of_the_five_scenes(reflectance):
     """Against Sentinel Hub's masks: two overcast dates, three clear ones."""
     dn = whole_cells(np.rint(reflectance * 1e4).astype(np.uint16))
-    found = np.array([classes(cells(ten(scene), 0, 1e-4), None) for scene in dn]) == CLOUD
+    found = np.array([cell_classes(cell_reflectance(ten(scene), 0, 1e-4), None) for scene in dn]) == CLOUD
     found = found.repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
     truth = patch("mask/CLM")[numbers()] == 1
     precision, recall, _ = scored("five scenes", found, truth)
@@ -92,7 +92,7 @@ def test_clouds_of_68_dates(dates, floors):
     """From the authors' probabilities on, as the dates have no bands: means of cells, threshold, growth."""
     chance, truth = whole_cells(patch("data/CLP_S2C")), patch("mask/CLM") == 1
     means = np.nanmean(chance.reshape(len(chance), 17, CELL_PX, 17, CELL_PX), axis=(2, 4))
-    found = np.array([cloudy(mean) for mean in means]).repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
+    found = np.array([cloud_cells(mean) for mean in means]).repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
     share = truth.mean(axis=(1, 2))
     used = (share > 0.02) & (share < 0.98) if dates == "partly cloudy" else share >= 0
     assert used.sum() == {"all": 68, "partly cloudy": 19}[dates]
@@ -129,7 +129,7 @@ def composed(root, method):
         mask_dilation_m=40,
     )
     made = read(root / "c.tif")[0].astype(int)
-    return {scene.mask for scene in scene_list.load(root / "list.json")}, made[:3], made[3]
+    return {scene.mask for scene in scene_list.load_scenes(root / "list.json")}, made[:3], made[3]
 
 
 @pytest.mark.parametrize("method", ["median", "medoid"])

@@ -38,7 +38,9 @@ def scene(ground: np.ndarray, shift_m: tuple[float, float], seed: int = 0, noise
     return np.rint(np.clip(moved * gain + haze + rng.normal(0, noise, moved.shape), 1, 60_000)).astype(np.uint16)
 
 
-def found(stack: list, clear: np.ndarray | None = None, reference: np.ndarray | None = None) -> list[register.Shift]:
+def found(
+    stack: list, clear: np.ndarray | None = None, reference: np.ndarray | None = None
+) -> list[register.Registration]:
     """Registers whole images through the windows that are asked for."""
     images = np.stack(stack)
     clear = np.ones((len(images), *images.shape[2:]), dtype=bool) if clear is None else clear
@@ -50,7 +52,7 @@ def found(stack: list, clear: np.ndarray | None = None, reference: np.ndarray | 
     return register.register(cut(images), cut(clear), None if reference is None else cut(reference), MAX_M)
 
 
-def metres(shifts: list[register.Shift]) -> np.ndarray:
+def metres(shifts: list[register.Registration]) -> np.ndarray:
     return np.array([[shift.x_m, shift.y_m] for shift in shifts])
 
 

@@ -16,8 +16,8 @@ from jointseg.sentinel2 import earthengine, request_estimate
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.cloudless import HALO_M
 from jointseg.sentinel2.composite import composite
-from jointseg.sentinel2.request_estimate import Asked, asked, computed
-from jointseg.sentinel2.scene_windows import Files
+from jointseg.sentinel2.request_estimate import RequestEstimate, count_windows, estimate_composite
+from jointseg.sentinel2.scene_windows import FileReader
 from jointseg.sentinel2.scenes import scenes
 
 SYNTHETIC = Path(__file__).parents[2] / "examples" / "synthetic" / "config.yaml"
@@ -25,7 +25,7 @@ BANDS = ["B04", "B03", "B02"]
 SERVER = {"kind": "earthengine", "project": "p"}
 
 
-class Counting(Files):
+class Counting(FileReader):
     """An archive that poses as a server and counts what it is asked for."""
 
     def __init__(self, root):
@@ -55,46 +55,53 @@ def root(tmp_path, monkeypatch):
 def listed(root, path, year="2021"):
     path.parent.mkdir(parents=True, exist_ok=True)
     scenes(scenes=path, archive=root, **listing(year=year))
-    return scene_list.load(path)
+    return scene_list.load_scenes(path)
 
 
 @pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize("year", ["2021", "2019"])
 def test_the_count_is_what_the_step_asks(root, tmp_path, monkeypatch, registered, year):
     reader = Counting(root)
-    monkeypatch.setattr(earthengine, "Pixels", lambda source, epsg: reader)
+    monkeypatch.setattr(earthengine, "EarthEngineReader", lambda source, epsg: reader)
     more = {"swath_edge_buffer_m": 20, "mask_dilation_m": 35, "coregister": registered}
     if year != "2021":  # fitted to the map year: blocks are read twice, and asked for once
         listed(root, tmp_path / "base.json")
         composite(scenes=tmp_path / "base.json", composite=tmp_path / "base.tif", archive=root, **compositing())
         more |= {"reference": tmp_path / "base.tif"}
     there = listed(root, tmp_path / "s.json", year)
-    arguments = compositing(source=SERVER, year=year, pieces=str(tmp_path / "pieces"), **more)
+    arguments = compositing(source=SERVER, year=year, response_cache=str(tmp_path / "responses"), **more)
     composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **arguments)
-    counted = asked(
+    counted = estimate_composite(
         parse_tile(TILE, TILE_KM),
         masks(there),
         BANDS,
         "earthengine",
         swath_edge_buffer_m=20,
-        buffer_m=35,
-        registered=registered,
+        mask_dilation_m=35,
+        coregister=registered,
     )
-    assert counted == Asked(reader.requests, reader.bytes)
+    assert counted == RequestEstimate(reader.requests, reader.bytes)
     assert counted.requests >= len(there) * 2 * 4
 
 
 def test_scenes_without_a_mask_are_asked_for_bands_alone(root, tmp_path):
     there = listed(root, tmp_path / "s.json")
     place = parse_tile(TILE, TILE_KM)
-    whole = asked(place, masks(there), BANDS, "earthengine", swath_edge_buffer_m=0, buffer_m=0, registered=False)
+    whole = estimate_composite(
+        place, masks(there), BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+    )
     bare = [None for _ in there]
     assert (
-        asked(place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, buffer_m=0, registered=False).requests * 2
+        estimate_composite(
+            place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+        ).requests
+        * 2
         == whole.requests
     )
     assert (
-        asked(place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, buffer_m=0, registered=False).bytes
+        estimate_composite(
+            place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+        ).bytes
         == 3 * 3 * 2 * 100**2
     )
 
@@ -107,7 +114,9 @@ def test_a_catalogue_is_asked_for_files(root, tmp_path):
     there = listed(root, tmp_path / "s.json")
     place = parse_tile(TILE, TILE_KM)
     one, other = (
-        asked(place, masks(there), BANDS, kind, swath_edge_buffer_m=10, buffer_m=20, registered=True)
+        estimate_composite(
+            place, masks(there), BANDS, kind, swath_edge_buffer_m=10, mask_dilation_m=20, coregister=True
+        )
         for kind in ("earthengine", "stac")
     )
     assert other.bytes == one.bytes and other.requests == 2 * one.requests
@@ -116,11 +125,11 @@ def test_a_catalogue_is_asked_for_files(root, tmp_path):
 def test_s2cloudless_looks_at_ten_bands_once():
     place = parse_tile(TILE, TILE_KM)
     bare, full = (
-        asked(place, [mask], BANDS, "stac", swath_edge_buffer_m=0, buffer_m=40, registered=True)
+        estimate_composite(place, [mask], BANDS, "stac", swath_edge_buffer_m=0, mask_dilation_m=40, coregister=True)
         for mask in (None, "S2C")
     )
     side = 100 + 2 * (4 + HALO_M // 10)
-    assert full == bare + Asked(10, 10 * 2 * side**2)
+    assert full == bare + RequestEstimate(10, 10 * 2 * side**2)
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (61, 60), (33, 200), (200, 33)])
@@ -131,11 +140,13 @@ def test_requests_are_cut_by_the_limits(monkeypatch, shape):
     width = min(cols, 60)
     height = min(rows, 60, 1000 // width)
     windows = [(top, left) for top in range(0, rows, height) for left in range(0, cols, width)]
-    assert computed(rows, cols, 3) == len(windows)
+    assert count_windows(rows, cols, 3) == len(windows)
 
 
 def test_a_block_of_a_full_tile_is_one_request():
-    assert computed(512, 512, 3) == 1 and computed(3000, 3000, 3) == math.ceil(3000 / (earthengine.MAX_BYTES // 18000))
+    assert count_windows(512, 512, 3) == 1 and count_windows(3000, 3000, 3) == math.ceil(
+        3000 / (earthengine.MAX_BYTES // 18000)
+    )
 
 
 @pytest.fixture
@@ -161,7 +172,7 @@ def run(root, tmp_path, monkeypatch):
     made = results / "sentinel2" / "composites" / "2021" / "50N_E0661_N3540.tif"
     made.parent.mkdir(parents=True)
     made.touch()
-    kept = results / ".jointseg" / "pieces" / "2021" / TILE
+    kept = results / ".jointseg" / "responses" / "2021" / TILE
     kept.mkdir(parents=True)
     for name in ("one", "two", ".part-1-three"):
         (kept / name).touch()
@@ -174,26 +185,33 @@ def told(capsys, *more):
 
 
 def test_the_verb_counts_by_year(run, capsys):
-    there = scene_list.load(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
-    counted = asked(
+    there = scene_list.load_scenes(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
+    counted = estimate_composite(
         parse_tile(TILE, TILE_KM),
         masks(there),
         BANDS,
         "earthengine",
         swath_edge_buffer_m=20,
-        buffer_m=35,
-        registered=True,
+        mask_dilation_m=35,
+        coregister=True,
     )
     found = told(capsys)
     assert found["source"] == "earthengine"
     assert found["years"] == [
         {
-            **{"year": 2019, "tiles": 1, "lists": 0, "unlisted": [TILE], "composites": 0, "scenes": 0},
-            **{"requests": 0, "bytes": 0, "pieces": 0},
+            **{"year": 2019, "tiles": 1, "scene_lists": 0, "unlisted_tiles": [TILE], "composites": 0, "scenes": 0},
+            **{"requests": 0, "bytes": 0, "cached_responses": 0},
         },
         {
-            **{"year": 2021, "tiles": 3, "lists": 2, "unlisted": ["50N_E0662_N3540"], "composites": 1, "scenes": 6},
-            **{"requests": counted.requests, "bytes": counted.bytes, "pieces": 2},
+            **{
+                "year": 2021,
+                "tiles": 3,
+                "scene_lists": 2,
+                "unlisted_tiles": ["50N_E0662_N3540"],
+                "composites": 1,
+                "scenes": 6,
+            },
+            **{"requests": counted.requests, "bytes": counted.bytes, "cached_responses": 2},
         },
     ]
     assert [year["year"] for year in told(capsys, "--year", "2019")["years"]] == [2019]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.loopback import SLOW, Faults
-from support.loopback_archive import archive_of_looks
+from support.loopback_archive import write_tiny_archive
 from support.loopback_earthengine import EarthEngineServer
 from support.loopback_stac import StacServer
 from support.tiny_sentinel2 import TILE, WEST, compositing, listing
@@ -21,8 +21,8 @@ from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import composite as compositor
 from jointseg.sentinel2.composite import composite
-from jointseg.sentinel2.response_cache import Kept
-from jointseg.sentinel2.scene_windows import Files
+from jointseg.sentinel2.response_cache import CachingReader
+from jointseg.sentinel2.scene_windows import FileReader
 from jointseg.sentinel2.scenes import scenes
 
 EPSG = 32650
@@ -30,7 +30,7 @@ BOUNDS = (WEST + 100, 3_540_200, WEST + 700, 3_540_900)
 BANDS = ["B04", "B03", "B02"]
 
 
-class Slow(Files):
+class Slow(FileReader):
     """An archive that counts what it is asked for."""
 
     def __init__(self, root):
@@ -45,19 +45,19 @@ class Slow(Files):
 
 @pytest.fixture
 def root(tmp_path):
-    return archive_of_looks(tmp_path / "archive", dark=False, east=True)
+    return write_tiny_archive(tmp_path / "archive", dark=False, east=True)
 
 
 @pytest.fixture
 def looks(root):
-    return sorted(archives.find(root), key=lambda scene: scene.id)
+    return sorted(archives.find_scenes(root), key=lambda scene: scene.id)
 
 
 def test_what_is_kept_is_not_asked_for_again(root, looks, tmp_path):
     for shift_m in ((0.0, 0.0), (2.5, -3.0)):
-        first = Kept(Slow(root), tmp_path / "pieces")
+        first = CachingReader(Slow(root), tmp_path / "responses")
         told = [first.read(look, BANDS, BOUNDS, shift_m) for look in looks]
-        again = Kept(Slow(root), tmp_path / "pieces")
+        again = CachingReader(Slow(root), tmp_path / "responses")
         for look, array in zip(looks, told):
             same = again.read(look, BANDS, BOUNDS, shift_m)
             assert same.dtype == array.dtype == np.uint16 and (same == array).all() and array.any()
@@ -65,9 +65,9 @@ def test_what_is_kept_is_not_asked_for_again(root, looks, tmp_path):
         assert (first.asked, first.kept) == (4, 0) and (again.asked, again.kept) == (0, 4)
         assert again.reader.reads == []
         assert again.warped == first.warped and "east_T51RTQ" in again.warped
-    assert len(list((tmp_path / "pieces").iterdir())) == 8
+    assert len(list((tmp_path / "responses").iterdir())) == 8
     again.drop()
-    assert not (tmp_path / "pieces").exists()
+    assert not (tmp_path / "responses").exists()
     again.drop()
 
 
@@ -88,10 +88,10 @@ def test_another_question_is_another_piece(root, looks, tmp_path):
         (other, look, BANDS, BOUNDS, (0.0, 0.0)),
     ]
     for number, (reader, scene, keys, bounds, shift_m) in enumerate(questions, start=1):
-        kept = Kept(reader, tmp_path / "pieces")
+        kept = CachingReader(reader, tmp_path / "responses")
         kept.read(scene, keys, bounds, shift_m)
         assert (kept.asked, kept.kept) == (1, 0)
-        assert len(list((tmp_path / "pieces").iterdir())) == number
+        assert len(list((tmp_path / "responses").iterdir())) == number
 
 
 def damage(content):
@@ -108,27 +108,27 @@ def damage(content):
 
 @pytest.mark.parametrize("how", ["cut", "empty", "a bit", "no header", "another shape", "a list"])
 def test_damaged_pieces_are_asked_for_again(root, looks, tmp_path, caplog, how):
-    whole = Kept(Slow(root), tmp_path / "pieces").read(looks[1], BANDS, BOUNDS)
-    (piece,) = (tmp_path / "pieces").iterdir()
+    whole = CachingReader(Slow(root), tmp_path / "responses").read(looks[1], BANDS, BOUNDS)
+    (piece,) = (tmp_path / "responses").iterdir()
     content = piece.read_bytes()
     assert damage(content)[how] != content
     piece.write_bytes(damage(content)[how])
-    kept = Kept(Slow(root), tmp_path / "pieces")
+    kept = CachingReader(Slow(root), tmp_path / "responses")
     assert (kept.read(looks[1], BANDS, BOUNDS) == whole).all()
     assert (kept.asked, kept.kept) == (1, 0) and f"{piece} is damaged" in caplog.text
     assert piece.read_bytes() == content
 
 
 def test_threads_may_share_pieces(root, looks, tmp_path):
-    kept = Kept(Slow(root), tmp_path / "pieces")
+    kept = CachingReader(Slow(root), tmp_path / "responses")
     assert kept.workers == 4
     questions = [(look, keys) for look in looks for keys in (BANDS, ["SCL"], BANDS[:2])] * 4
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda question: kept.read(*question, BOUNDS), questions))
     for (look, keys), array in zip(questions, told):
-        assert (array == Files(root, EPSG).read(look, keys, BOUNDS)).all()
+        assert (array == FileReader(root, EPSG).read(look, keys, BOUNDS)).all()
     assert kept.asked + kept.kept == len(questions) and 12 <= kept.asked == len(kept.reader.reads)
-    assert len(list((tmp_path / "pieces").iterdir())) == 12
+    assert len(list((tmp_path / "responses").iterdir())) == 12
 
 
 def test_a_full_disk_is_told(root, looks, tmp_path, monkeypatch):
@@ -137,8 +137,8 @@ def test_a_full_disk_is_told(root, looks, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DataError, match="no space left on the disk of"):
-        Kept(Slow(root), tmp_path / "pieces").read(looks[0], BANDS, BOUNDS)
-    assert not list((tmp_path / "pieces").iterdir())
+        CachingReader(Slow(root), tmp_path / "responses").read(looks[0], BANDS, BOUNDS)
+    assert not list((tmp_path / "responses").iterdir())
 
 
 SERVERS = {
@@ -162,16 +162,16 @@ compositor.composite(scenes=Path(sys.argv[1]), composite=Path(sys.argv[2]), **ev
 def test_a_killed_job_asks_for_the_missing_pieces_alone(root, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(compositor, "REMOTE_ROWS", 10)
     made, described, verb = SERVERS[kind]
-    listed, folder = tmp_path / "s.json", tmp_path / "pieces" / "2021" / TILE
+    listed, folder = tmp_path / "s.json", tmp_path / "responses" / "2021" / TILE
     with made(root).serving() as server:
         source = described(server.url)
         scenes(scenes=listed, **listing(source=source))
         arguments = compositing(source=source, parallel_requests=2, mask_dilation_m=25)
-        server.asked.clear()
+        server.requests.clear()
         composite(scenes=listed, composite=tmp_path / "whole.tif", **arguments)
-        questions = server.asked[verb]
+        questions = server.requests[verb]
         server.faults = Faults(always=SLOW, slow_s=0.03)
-        given = [str(listed), str(tmp_path / "again.tif"), repr(arguments | {"pieces": str(folder)})]
+        given = [str(listed), str(tmp_path / "again.tif"), repr(arguments | {"response_cache": str(folder)})]
         job = subprocess.Popen([sys.executable, "-c", CHILD, *given], start_new_session=True)
         deadline = time.monotonic() + 40
         while len(whole_pieces(folder)) < 20 and job.poll() is None and time.monotonic() < deadline:
@@ -180,18 +180,18 @@ def test_a_killed_job_asks_for_the_missing_pieces_alone(root, tmp_path, monkeypa
         assert job.wait() == -signal.SIGKILL
         there = len(whole_pieces(folder))
         answered = -1
-        while answered != sum(server.asked.values()):  # what the killed job had asked for is still being answered
-            answered = sum(server.asked.values())
+        while answered != sum(server.requests.values()):  # what the killed job had asked for is still being answered
+            answered = sum(server.requests.values())
             time.sleep(0.5)
         assert 20 <= there < 80 and not (tmp_path / "again.tif").exists()
         server.faults, asked = Faults(), []
-        server.asked.clear()
-        monkeypatch.setattr(Kept, "drop", lambda kept: asked.append((kept.asked, kept.kept)))
-        composite(scenes=listed, composite=tmp_path / "again.tif", **arguments, pieces=str(folder))
+        server.requests.clear()
+        monkeypatch.setattr(CachingReader, "drop", lambda kept: asked.append((kept.asked, kept.kept)))
+        composite(scenes=listed, composite=tmp_path / "again.tif", **arguments, response_cache=str(folder))
     assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
     assert asked == [(80 - there, there)]  # 4 scenes, 10 strips, bands and mask
     if verb:
-        assert questions == 80 and server.asked[verb] == 80 - there
+        assert questions == 80 and server.requests[verb] == 80 - there
 
 
 def whole_pieces(folder):
@@ -202,7 +202,7 @@ def test_pieces_go_when_the_composite_is_whole(root, tmp_path):
     with EarthEngineServer(root).serving() as server:
         source = {"kind": "earthengine", "project": "p", "url": server.url}
         scenes(scenes=tmp_path / "s.json", **listing(source=source))
-        arguments = compositing(source=source, pieces=str(tmp_path / "pieces"))
+        arguments = compositing(source=source, response_cache=str(tmp_path / "responses"))
         facts = composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **arguments)
-    assert not (tmp_path / "pieces").exists()
+    assert not (tmp_path / "responses").exists()
     assert sorted(facts["graphs"]) == ["S0_T50RPV", "S1_T50RPV", "S2_T50RPV", "east_T51RTQ"]

@@ -78,7 +78,7 @@ def product(root, level="L2A", when="2021-07-01T02:50:00", baseline="05.00", off
 def run(tmp_path, root, level="L2A"):
     scenes(scenes=tmp_path / "s.json", archive=root, **listing(level=level))
     composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", archive=root, **compositing())
-    return scene_list.load(tmp_path / "s.json"), read(tmp_path / "c.tif")[0]
+    return scene_list.load_scenes(tmp_path / "s.json"), read(tmp_path / "c.tif")[0]
 
 
 def test_l2a_product(tmp_path):
@@ -106,30 +106,30 @@ def test_l1c_products_before_and_after_the_offset(tmp_path):
 @pytest.mark.parametrize("name", ["MTD_TL.xml", "S2A_OPER_MTD_L1C_TL_EPA__20150711T102011_A000001_T50RPV.xml"])
 def test_the_sun_is_the_granule_s(tmp_path, name):
     folder = product(tmp_path)
-    assert safe.scene_of(tmp_path, folder.name).sun is None
+    assert safe.read_product(tmp_path, folder.name).sun is None
     path = next(folder.glob("GRANULE/*")) / name
     path.write_text(granule(azimuth=112.25, zenith=21.5))
-    assert safe.scene_of(tmp_path, folder.name).sun == (112.25, 21.5)
+    assert safe.read_product(tmp_path, folder.name).sun == (112.25, 21.5)
     path.write_text(granule(azimuth=112.25, zenith=21.5)[:-30])
     with pytest.raises(DataError, match=r"_?TL\S*\.xml is not whole XML"):
-        safe.scene_of(tmp_path, folder.name)
+        safe.read_product(tmp_path, folder.name)
 
 
 def test_l1c_with_all_its_bands_finds_its_own_clouds(tmp_path):
     folder = product(tmp_path, "L1C")
-    assert safe.scene_of(tmp_path, folder.name).mask == "CLASSI"
+    assert safe.read_product(tmp_path, folder.name).mask == "CLASSI"
     (image,) = folder.rglob("*_B02.jp2")
     for band in CLOUDLESS_BANDS:
         if band not in ("B02", "B04"):
             shutil.copy(image, image.with_name(image.name.replace("B02", band)))
-    assert safe.scene_of(tmp_path, folder.name).mask == "S2C"
+    assert safe.read_product(tmp_path, folder.name).mask == "S2C"
 
 
 def test_l2a_without_its_classification_is_told(tmp_path):
     folder = product(tmp_path)
     next(folder.rglob("*SCL_20m.jp2")).unlink()
     with pytest.raises(DataError, match=r"SAFE is L2A without the asset SCL"):
-        safe.scene_of(tmp_path, folder.name)
+        safe.read_product(tmp_path, folder.name)
 
 
 def test_zipped_product_gives_the_same(tmp_path):

@@ -7,9 +7,9 @@ from support.tiny_sentinel2 import TILE, TILE_KM, catalogue, item, listing, plai
 from jointseg.area.grid import parse_tile
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import scene as scene_list
-from jointseg.sentinel2.items import scene_of
+from jointseg.sentinel2.items import scene_from_item
 from jointseg.sentinel2.scene import Scene, lonlat_box
-from jointseg.sentinel2.scenes import scenes, select
+from jointseg.sentinel2.scenes import scenes, select_scenes
 
 
 def make(name="S", when="2021-07-01T02:50:00Z", **changes):
@@ -22,7 +22,7 @@ def make(name="S", when="2021-07-01T02:50:00Z", **changes):
 
 def chosen(candidates, **changes):
     wanted = {"year": 2021, "level": "L2A", "season": ["04-01", "10-31"], "max_cloud_percent": 60} | changes
-    kept, rejected = select(candidates, parse_tile(TILE, TILE_KM), **wanted)
+    kept, rejected = select_scenes(candidates, parse_tile(TILE, TILE_KM), **wanted)
     return [scene.id for scene in kept], dict(rejected)
 
 
@@ -51,7 +51,7 @@ def test_the_list_is_frozen_with_hashes(tmp_path):
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     assert str(tmp_path) not in out.read_text()
-    again = scene_list.load(out)
+    again = scene_list.load_scenes(out)
     assert [scene.record() for scene in again] == content["scenes"]
 
 
@@ -60,7 +60,7 @@ def test_a_list_that_is_none_is_told(tmp_path, text):
     path = tmp_path / "list.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"list\.json is no list of scenes .*; delete it so that it is made again"):
-        scene_list.load(path)
+        scene_list.load_scenes(path)
 
 
 def test_selection_counts_why_scenes_are_left_out():
@@ -155,26 +155,26 @@ def test_offset_is_told_once(tmp_path, baseline, properties, bands, offset):
     content = item(tmp_path, "S", rgb(800) | {"SCL": scl()}, baseline=baseline, **properties)
     for key in ("B04", "B03", "B02"):
         content["assets"][key] |= bands
-    assert scene_of(content, "S").offset_dn == offset
+    assert scene_from_item(content, "S").offset_dn == offset
 
 
 def test_items_that_leave_radiometry_or_level_open_are_refused(tmp_path):
     content = item(tmp_path, "S", rgb(800) | {"SCL": scl()}, baseline=None)
     with pytest.raises(DataError, match="neither its radiometric offset nor its processing baseline"):
-        scene_of(content, "S")
+        scene_from_item(content, "S")
     content = item(tmp_path, "T", rgb(800))
     with pytest.raises(DataError, match="L2A without the asset SCL"):
-        scene_of(content, "T")
+        scene_from_item(content, "T")
     del content["properties"]["s2:product_type"], content["collection"]
     with pytest.raises(DataError, match="does not tell its product level"):
-        scene_of(content, "T")
+        scene_from_item(content, "T")
 
 
 def test_names_of_other_catalogues(tmp_path):
     content = item(tmp_path, "S", {"red": plain(1800), "green": plain(1800), "blue": plain(1800), "scl": scl()})
     content["assets"]["red-jp2"] = {"href": "s3://elsewhere/B04.jp2"}
     content["assets"]["green"]["href"] = "https://elsewhere/B03.tif"
-    scene = scene_of(content, "S")
+    scene = scene_from_item(content, "S")
     assert {key: asset.href for key, asset in scene.assets.items()} == {
         "B04": "S/red.tif",
         "B03": "https://elsewhere/B03.tif",
@@ -201,7 +201,7 @@ def sidecar(tmp_path, **changes):
 def test_sidecar_describes_a_folder(tmp_path):
     arguments = listing(level="L1C", sidecar=sidecar(tmp_path))
     scenes(scenes=tmp_path / "out.json", archive=tmp_path / "files", **arguments)
-    (scene,) = scene_list.load(tmp_path / "out.json")
+    (scene,) = scene_list.load_scenes(tmp_path / "out.json")
     assert (scene.id, scene.datetime, scene.epsg, scene.mask) == ("one", None, 32650, None)
     assert scene.assets["B04"].href == "red.tif"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from support.loopback import CLOSE, CUT, SLOW, Faults
-from support.loopback_archive import archive_of_looks, rehearsed
+from support.loopback_archive import write_synthetic_archive, write_tiny_archive
 from support.loopback_earthengine import EarthEngineServer
 from support.loopback_stac import StacServer
 from support.tiny_sentinel2 import TILE, WEST, catalogue, compositing, item, listing, rgb
@@ -18,7 +18,7 @@ from jointseg.sentinel2 import composite as compositor
 from jointseg.sentinel2 import retry, stac
 from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.composite import composite
-from jointseg.sentinel2.scene_windows import Files
+from jointseg.sentinel2.scene_windows import FileReader
 from jointseg.sentinel2.scenes import scenes
 
 EPSG = 32650
@@ -33,7 +33,7 @@ def _at_once(monkeypatch):
 
 @pytest.fixture
 def api(tmp_path):
-    root = archive_of_looks(tmp_path / "archive")
+    root = write_tiny_archive(tmp_path / "archive")
     item(root, "toa", rgb(900), level="L1C")
     with StacServer(catalogue(root)).serving() as server:
         yield server
@@ -78,13 +78,13 @@ def test_files_of_nginx_give_the_same_raster(api, tmp_path):
     with api.with_nginx(tmp_path / "nginx"):
         listed, whole = remote(api, tmp_path)
         assert listed[0]["assets"]["B04"]["href"].startswith(api.files_url) and api.files_url != api.url
-    assert not [path for path in api.asked if path.endswith(".tif")]
+    assert not [path for path in api.requests if path.endswith(".tif")]
     assert whole == made(tmp_path / "local.tif", {"kind": "archive"}, api.root)[1]
 
 
 @pytest.mark.parametrize("method", ["median", "medoid"])
 def test_three_sources_give_the_same_pixels_with_a_scene_of_the_next_zone(tmp_path, method):
-    root = archive_of_looks(tmp_path / "archive", dark=False, east=True)
+    root = write_tiny_archive(tmp_path / "archive", dark=False, east=True)
     changes = {"method": method, "mask_dilation_m": 25, "swath_edge_buffer_m": 20}
     with StacServer(root).serving() as api, EarthEngineServer(root).serving() as engine:
         kinds = [source(api), {"kind": "earthengine", "project": "p", "url": engine.url}]
@@ -101,7 +101,7 @@ def test_three_sources_give_the_same_pixels_with_a_scene_of_the_next_zone(tmp_pa
 
 @pytest.mark.parametrize(("year", "level"), [("2021", "L2A"), ("2017", "L1C")])
 def test_three_sources_give_the_same_raster_of_a_synthetic(tmp_path, year, level):
-    root = rehearsed(tmp_path / "archive")
+    root = write_synthetic_archive(tmp_path / "archive")
     tile = {"tile": "50N_E0660_N3540", "tile_km": 2, "year": year}
     looked = tile | {"level": level, "bands": ["B04", "B03", "B02", "B08"]}
     changes = {
@@ -113,7 +113,7 @@ def test_three_sources_give_the_same_raster_of_a_synthetic(tmp_path, year, level
     }
     with StacServer(root, page=2).serving() as api, EarthEngineServer(root).serving() as engine:
         far, whole = made(tmp_path / "stac.tif", source(api), None, looked, **changes)
-        assert api.asked["/search"] == 2 and len(far) == (4 if level == "L2A" else 3)
+        assert api.requests["/search"] == 2 and len(far) == (4 if level == "L2A" else 3)
         kind = {"kind": "earthengine", "project": "p", "url": engine.url}
         scored, same = made(tmp_path / "engine.tif", kind, None, looked, **changes)
     near, local = made(tmp_path / "local.tif", {"kind": "archive"}, root, looked, **changes)
@@ -125,15 +125,15 @@ def test_three_sources_give_the_same_raster_of_a_synthetic(tmp_path, year, level
 @pytest.mark.parametrize("scene", ["S0_T50RPV", "east_T51RTQ"])
 @pytest.mark.parametrize("shift_m", [(0.0, 0.0), (4.3, -7.9)])
 def test_neighbouring_zones_and_shifts_give_the_same_pixels(tmp_path, scene, shift_m):
-    root = archive_of_looks(tmp_path / "archive", east=True)
+    root = write_tiny_archive(tmp_path / "archive", east=True)
     bounds = (WEST + 200, 3_540_100, WEST + 930, 3_540_770)
     with StacServer(root).serving() as api:
         scenes(scenes=tmp_path / "s.json", **listing(source=source(api)))
-        far = {each.id: each for each in scene_list.load(tmp_path / "s.json")}[scene]
-        near = {each.id: each for each in archives.find(root)}[scene]
-        reader = stac.Urls(source(api), EPSG, "L2A")
+        far = {each.id: each for each in scene_list.load_scenes(tmp_path / "s.json")}[scene]
+        near = {each.id: each for each in archives.find_scenes(root)}[scene]
+        reader = stac.StacReader(source(api), EPSG, "L2A")
         for keys in (["B04", "B03", "B02"], ["SCL"]):
-            own = Files(root, EPSG).read(near, keys, bounds, shift_m)
+            own = FileReader(root, EPSG).read(near, keys, bounds, shift_m)
             assert (reader.read(far, keys, bounds, shift_m) == own).all() and own.any()
 
 
@@ -150,36 +150,36 @@ def test_faults_at_random_change_no_byte_and_cost_few_requests(tmp_path, monkeyp
         # A server of its own each: GDAL remembers what it has read of an address.
         with StacServer(root, Faults(share=share, kinds=(429, 500, 503, CUT, CLOSE), seed=3)).serving() as server:
             whole.append(remote(server, tmp_path, listed={"tile_km": 4}, parallel_requests=4)[1])
-            asked.append(server.asked.total())
+            asked.append(server.requests.total())
     assert whole[0] == whole[1] == made(tmp_path / "local.tif", {"kind": "archive"}, root, {"tile_km": 4})[1]
-    assert len(server.faults.given) == 5 and server.faults.given.total() > 20
+    assert len(server.faults.injected) == 5 and server.faults.injected.total() > 20
     # Besides those that went wrong, a few more: after a cut answer GDAL has to read the file's header again.
-    assert asked[0] > 50 and asked[1] - server.faults.given.total() <= 1.35 * asked[0]
+    assert asked[0] > 50 and asked[1] - server.faults.injected.total() <= 1.35 * asked[0]
 
 
 def test_busy_servers_are_asked_again(api, tmp_path):
     api.failures = {"/search": [429, 503, CUT, CLOSE], "/S1_T50RPV/B03.tif": [503, 503, None, CUT], "/": [500]}
     remote(api, tmp_path)
-    assert api.asked["/search"] == 5
+    assert api.requests["/search"] == 5
     assert api.failures == {"/search": [], "/S1_T50RPV/B03.tif": [], "/": []}
 
 
 @pytest.mark.parametrize("fault", [429, CUT, CLOSE])
 def test_catalogue_that_never_answers_is_told(api, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(retry, "TRIES", 3)
+    monkeypatch.setattr(retry, "MAX_TRIES", 3)
     api.failures = {"/search": [fault] * 9}
     with pytest.raises(
         DataError, match=r"127\.0\.0\.1\S+ gives no whole answer for sentinel-2-l2a in 3 tries \(at last:"
     ):
         remote(api, tmp_path)
-    assert api.asked["/search"] == 3
+    assert api.requests["/search"] == 3
 
 
 def test_refusals_are_not_asked_again(api, tmp_path):
     api.failures = {"/search": [403]}
     with pytest.raises(DataError, match=r"127\.0\.0\.1\S+ refuses sentinel-2-l2a with HTTP status 403"):
         remote(api, tmp_path)
-    assert api.asked["/search"] == 1
+    assert api.requests["/search"] == 1
 
 
 def test_late_answers_are_asked_for_again(api, tmp_path, monkeypatch):
@@ -195,11 +195,11 @@ def test_file_that_is_gone_is_named(api, tmp_path):
     with pytest.raises(DataError, match=r"S1_T50RPV/B03\.tif, band B03 of scene S1_T50RPV, cannot .* HTTP status 404"):
         remote(api, tmp_path)
     # Twice a HEAD and a GET at most by GDAL, and one that asks for the reason.
-    assert api.asked["/S1_T50RPV/B03.tif"] <= 5
+    assert api.requests["/S1_T50RPV/B03.tif"] <= 5
 
 
 def test_files_that_never_come_whole_are_named(api, tmp_path, monkeypatch):
-    monkeypatch.setattr(retry, "TRIES", 2)
+    monkeypatch.setattr(retry, "MAX_TRIES", 2)
     remote(api, tmp_path)
     with StacServer(api.root).serving() as other:
         scenes(scenes=tmp_path / "s.json", **listing(source=source(other)))
@@ -210,11 +210,11 @@ def test_files_that_never_come_whole_are_named(api, tmp_path, monkeypatch):
 
 def test_signed_urls_leave_no_trace_in_the_list(api, tmp_path):
     listed, _ = remote(api, tmp_path, {"sign": f"{api.url}/token"})
-    assert api.asked["/token/sentinel-2-l2a"] == 1
+    assert api.requests["/token/sentinel-2-l2a"] == 1
     assert "secret" not in json.dumps(listed)
     with pytest.raises(DataError, match="gives no access token"):
-        stac.token(source(api, sign=f"{api.url}/nowhere"), "L2A")
-    assert api.asked["/nowhere/sentinel-2-l2a"] == 1
+        stac.access_token(source(api, sign=f"{api.url}/nowhere"), "L2A")
+    assert api.requests["/nowhere/sentinel-2-l2a"] == 1
 
 
 def test_collection_that_is_not_configured_is_told(api, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 import shapely
 
-from jointseg.sentinel2.items import scene_of
+from jointseg.sentinel2.items import scene_from_item
 from jointseg.sentinel2.scene import Scene
 
 LEVELS = {"COPERNICUS/S2_HARMONIZED": "L1C", "COPERNICUS/S2_SR_HARMONIZED": "L2A"}
@@ -71,7 +71,7 @@ class Archive:
         for path in sorted(root.rglob("*.json")):
             content = json.loads(path.read_text())
             if content.get("type") == "Feature":
-                scene = scene_of(content, path.parent.relative_to(root).as_posix())
+                scene = scene_from_item(content, path.parent.relative_to(root).as_posix())
                 self.items[scene.level, scene.id] = (content, scene)
 
     def collection(self, name: str) -> list[Image]:

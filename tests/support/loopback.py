@@ -27,7 +27,7 @@ class Faults:
         kinds: that are drawn from.
         always: on every question.
         slow_s: that a slow answer takes.
-        given: faults so far, by kind.
+        injected: faults so far, by kind.
     """
 
     first: list[Fault | None] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Faults:
     seed: int = 0
     always: Fault | None = None
     slow_s: float = 2.0
-    given: Counter = field(default_factory=Counter)
+    injected: Counter = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._rng, self._lock = random.Random(self.seed), Lock()
@@ -47,7 +47,7 @@ class Faults:
             if self.share and fault is None and self._rng.random() < self.share:
                 fault = self._rng.choice(self.kinds)
             if fault is not None:
-                self.given[fault] += 1
+                self.injected[fault] += 1
             return fault
 
 
@@ -56,22 +56,22 @@ class Server(ThreadingHTTPServer):
 
     Attributes:
         faults: of the questions that matter; a handler may keep others, by path.
-        asked: how often what was asked for.
-        answered: what was answered, as the handler notes it.
+        requests: how often what was asked for.
+        responses: what was answered, as the handler notes it.
         busiest: most questions under way at a time.
     """
 
     def __init__(self, root: Path, handler: type["Handler"], faults: Faults | None = None) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.root, self.faults = Path(root), faults or Faults()
-        self.asked: Counter[str] = Counter()
-        self.answered: list[Any] = []
+        self.requests: Counter[str] = Counter()
+        self.responses: list[Any] = []
         self.busiest, self._busy, self._lock = 0, 0, Lock()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
-    def note(self, what: str) -> None:
+    def record(self, what: str) -> None:
         with self._lock:
-            self.asked[what] += 1
+            self.requests[what] += 1
 
     @contextmanager
     def busy(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from jointseg.synthetic.terrain import Frame
 MARGIN_PX = 20  # that the neighbouring zone's scene has around the tile
 
 
-def archive_of_looks(root: Path, *, dark: bool = True, east: bool = False) -> Path:
+def write_tiny_archive(root: Path, *, dark: bool = True, east: bool = False) -> Path:
     """Three looks of 2021 with clouds, a corner that was not seen and, where `dark`, ground blacker than the offset.
 
     `east` adds a fourth of the neighbouring zone, its own lattice.
@@ -49,7 +49,7 @@ def _bands(rng: np.random.Generator, side: int) -> dict[str, np.ndarray]:
     return {key: (1800 + _texture(rng, side, side) * 700).astype(np.uint16) for key in ("B04", "B03", "B02")}
 
 
-def rehearsed(root: Path) -> Path:
+def write_synthetic_archive(root: Path) -> Path:
     """Products as a synthetic scene delivers them, over a valley of texture: four of L2A in 2021, three of L1C in 2017."""
     frame = Frame(1000, 11)
     rng = frame.rng(1)

@@ -36,7 +36,7 @@ class EarthEngine(Handler):
         with self.server.busy():
             sent = self.rfile.read(int(self.headers["Content-Length"]))
             verb = self.path.partition("?")[0].rpartition(":")[2]
-            self.server.note(verb)
+            self.server.record(verb)
             if verb == "/token":
                 return self.granted()
             if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
@@ -63,7 +63,7 @@ class EarthEngine(Handler):
                 body = json.dumps({"result": value}).encode()
             else:
                 body = pixels(value, asked, fault)
-                self.server.answered.append(tuple(asked["grid"]["dimensions"][key] for key in ("height", "width")))
+                self.server.responses.append(tuple(asked["grid"]["dimensions"][key] for key in ("height", "width")))
         except GraphError as error:
             return self.reply(400, json.dumps({"error": {"code": 400, "message": str(error)}}).encode())
         return self.reply(200, body[: len(body) // 2] if fault == TRUNCATED else body, "application/octet-stream")

@@ -52,7 +52,7 @@ class Api(Handler):
             self._json({"kind": "Status", "code": 404, "message": url.path}, 404)
             return
         kind, name, part = found.groups()
-        self.server.note(f"{self.command} {kind}")
+        self.server.record(f"{self.command} {kind}")
         if self.command == "POST":
             made = json.loads(body)
             getattr(self.server, f"create_{kind}")(made)
@@ -163,7 +163,7 @@ class Cluster(Server):
 
 
 @contextmanager
-def clustering(root: Path, image: Path) -> Iterator[Cluster]:
+def kubernetes_server(root: Path, image: Path) -> Iterator[Cluster]:
     """A cluster that lasts as long as the block; `image` holds the package in src/."""
     with Cluster(root, image).serving() as cluster:
         try:

@@ -35,9 +35,9 @@ class Gate(Handler):
             return
         body = self.rfile.read(size)
         if self.command == "GET" and (ranged := self.headers.get("Range")):
-            self.server.note(f"{ranged} {self.path}")
+            self.server.record(f"{ranged} {self.path}")
         elif self.command == "GET":
-            self.server.note(self.path)
+            self.server.record(self.path)
         back = http.client.HTTPConnection(*self.server.behind)
         headers = dict(self.headers.items())
         back.request(self.command, self.path, body or None, headers)
@@ -63,7 +63,7 @@ class Store(Server):
 
     Attributes:
         behind: host and port of moto.
-        asked: GET of keys, with their ranges.
+        requests: GET of keys, with their ranges.
     """
 
     def __init__(self, behind: tuple[str, int]) -> None:
@@ -120,7 +120,7 @@ class Store(Server):
 
 
 @contextmanager
-def storing() -> Iterator[Store]:
+def object_store_server() -> Iterator[Store]:
     """A store that lasts as long as the block."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every question
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)

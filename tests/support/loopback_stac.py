@@ -38,7 +38,7 @@ class Api(Handler):
         with self.server.busy():
             path = urlsplit(self.path).path
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.server.note(path)
+            self.server.record(path)
             waiting = self.server.failures.get(path)
             if not self.faulty(waiting.pop(0) if waiting else self.server.faults.next()):
                 self.route(path, sent)

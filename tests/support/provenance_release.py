@@ -36,7 +36,7 @@ def scenes(*, scenes: Path, year: str, tile: str, level: str) -> dict[str, Any]:
 def composite(*, scenes: Path, archive: Path, composite: Path, year: str, tile: str) -> dict[str, Any]:
     """A composite of one pixel."""
     cog.write(composite, np.ones((3, 1, 1), "uint16"), **PLACE, nodata=0)
-    return {"mean_clear": 2.5, "known_share": 0.75}
+    return {"mean_clear_observations": 2.5, "valid_fraction": 0.75}
 
 
 def segmentation(*, checkpoint: Path, method: str, seed: int) -> dict[str, Any]:

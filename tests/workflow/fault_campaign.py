@@ -36,7 +36,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.flow_run import ROOT, copy_code, final, hashes, mini
 from support.loopback import CUT
-from support.loopback_s3 import PREFIX, Store, storing
+from support.loopback_s3 import PREFIX, Store, object_store_server
 
 POLL_SECONDS = 0.05
 LETHAL = ("run", "scheduler")
@@ -129,7 +129,7 @@ def main() -> int:
         root = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="jointseg-faults-", ignore_cleanup_errors=True))
         )
-        shared = stack.enter_context(storing()) if given.store else None
+        shared = stack.enter_context(object_store_server()) if given.store else None
         if "disk" in given.kinds:
             stack.enter_context(_small_disk(root))
         copy_code(ROOT, root)

@@ -2,15 +2,15 @@
 
 import pytest
 from support.flow_run import final, hashes
-from support.loopback_kubernetes import IN_PODS, clustering
-from support.loopback_s3 import storing
+from support.loopback_kubernetes import IN_PODS, kubernetes_server
+from support.loopback_s3 import object_store_server
 
 pytestmark = pytest.mark.slow
 
 
 def test_composites_of_pods_are_the_same(flow, tmp_path_factory):
     root = tmp_path_factory.mktemp("pods")
-    with storing() as shared, clustering(root, flow.root) as cluster:
+    with object_store_server() as shared, kubernetes_server(root, flow.root) as cluster:
         machine = flow.beside(tmp_path_factory.mktemp("kubernetes"), shared.environment | cluster.environment)
         done = machine.jointseg("run", "mini.yaml", *IN_PODS, "all_composites")
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

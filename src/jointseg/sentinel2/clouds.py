@@ -12,10 +12,10 @@ from jointseg.sentinel2.scene import CLOUDLESS_BANDS
 # 5 bare, 6 water, 7 unclassified, 8 and 9 cloud, 10 cirrus, 11 snow.
 NO_DATA, SHADOW, UNCLASSIFIED, CLOUD, CIRRUS, SNOW = 0, 3, 7, 9, 10, 11
 # Cloud Score+ (GOOGLE/CLOUD_SCORE_PLUS, band cs_cdf): 1 is clear; its authors' common threshold.
-CLEAR_SCORE = 0.6
+CLOUD_SCORE_PLUS_THRESHOLD = 0.6
 
 
-def mask_of(level: str, assets: Container[str], l1c_mask: str, what: str) -> str | None:
+def choose_mask(level: str, assets: Container[str], l1c_mask: str, what: str) -> str | None:
     """The mask that a scene's clouds are taken from: "SCL", "S2C" (s2cloudless), "CLASSI" or None.
 
     Args:
@@ -45,7 +45,9 @@ def mask_of(level: str, assets: Container[str], l1c_mask: str, what: str) -> str
     return "CLASSI" if "CLASSI" in assets else None
 
 
-def classes(kind: str, values: np.ndarray, what: str, cloud_score_plus_threshold: float = CLEAR_SCORE) -> np.ndarray:
+def scene_classes(
+    kind: str, values: np.ndarray, what: str, cloud_score_plus_threshold: float = CLOUD_SCORE_PLUS_THRESHOLD
+) -> np.ndarray:
     """Scene classes, uint8 [rows, columns], of a mask asset.
 
     Args:
@@ -74,7 +76,7 @@ def classes(kind: str, values: np.ndarray, what: str, cloud_score_plus_threshold
     return found
 
 
-def clear(scene_classes: np.ndarray, drop: Sequence[int], buffer_px: float) -> np.ndarray:
+def clear_mask(scene_classes: np.ndarray, drop: Sequence[int], buffer_px: float) -> np.ndarray:
     """Bool [rows, columns]: pixels of no dropped class, nor within `buffer_px` pixels of one.
 
     No data (class 0) is dropped where it is, without a buffer: it is the edge of the swath, not a cloud.
@@ -88,7 +90,7 @@ def clear(scene_classes: np.ndarray, drop: Sequence[int], buffer_px: float) -> n
     return ~bad
 
 
-def inside(seen: np.ndarray, pixels: float) -> np.ndarray:
+def inside_swath(seen: np.ndarray, pixels: float) -> np.ndarray:
     """Bool [rows, columns]: pixels that were seen and lie farther than `pixels` pixels from every one that was not.
 
     At the edges of an orbit and of a granule the detectors see the bands apart. The border of the array

@@ -20,12 +20,18 @@ from jointseg.sentinel2 import cloudless, clouds, earthengine, register, stac
 from jointseg.sentinel2 import merged_dates as several
 from jointseg.sentinel2 import normalise as relative
 from jointseg.sentinel2 import scene as scene_list
-from jointseg.sentinel2.observations import Clearness, Observer, Reader, Seen, in_season
-from jointseg.sentinel2.reducers import METHODS, SEASON, WIDENED
-from jointseg.sentinel2.response_cache import Kept
-from jointseg.sentinel2.row_spool import REMOTE_ROWS, ROWS, Spool
+from jointseg.sentinel2.observations import (
+    MaskSettings,
+    Observation,
+    ObservationReader,
+    SceneReader,
+    select_observations,
+)
+from jointseg.sentinel2.reducers import IN_SEASON, METHODS, PADDED
+from jointseg.sentinel2.response_cache import CachingReader
+from jointseg.sentinel2.row_spool import REMOTE_ROWS, ROWS, RowSpool
 from jointseg.sentinel2.scene import Scene
-from jointseg.sentinel2.scene_windows import RES_M, Files, bounds_of
+from jointseg.sentinel2.scene_windows import RES_M, FileReader, window_bounds
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +50,14 @@ def composite(
     mask_dilation_m: float,
     min_clear_observations: int = 1,
     swath_edge_buffer_m: float = 0.0,
-    cloud_score_plus_threshold: float = clouds.CLEAR_SCORE,
-    s2cloudless_threshold: float = cloudless.PROBABILITY,
+    cloud_score_plus_threshold: float = clouds.CLOUD_SCORE_PLUS_THRESHOLD,
+    s2cloudless_threshold: float = cloudless.CLOUD_PROBABILITY,
     coregister: bool = False,
     max_shift_m: float = 15.0,
     dark_object_subtraction: bool = False,
     normalise: bool = True,
     parallel_requests: int = 1,
-    pieces: str | None = None,
+    response_cache: str | None = None,
     archive: Path | None = None,
     reference: Path | None = None,
     merged: Path | None = None,
@@ -83,7 +89,7 @@ def composite(
         dark_object_subtraction: without a reference, subtract haze by the darkest ground of each L1C scene.
         normalise: bring every scene to the radiometry of the reference.
         parallel_requests: reads at a time; they change no pixel.
-        pieces: folder in which answers of a server are kept until the composite is whole.
+        response_cache: folder in which answers of a server are kept until the composite is whole.
         archive: folder of the scenes, for archives.
         reference: composite of the base year.
         merged: the COG of merged dates to write beside the composite (see `merged_dates.write`).
@@ -95,21 +101,21 @@ def composite(
     if method not in METHODS:
         raise DataError(f"composite method {method!r} is not known; take one of {', '.join(METHODS)}")
     place = parse_tile(tile, tile_km)
-    listed = scene_list.load(scenes)
+    listed = scene_list.load_scenes(scenes)
     if not listed:
         raise DataError(f"{scenes} lists no scene; delete it so that it is made again")
-    reader = open_reader(source, archive, place, listed[0].level, parallel_requests, pieces)
-    clearness = Clearness(
+    reader = open_reader(source, archive, place, listed[0].level, parallel_requests, response_cache)
+    clearness = MaskSettings(
         scl_mask_classes, mask_dilation_m, swath_edge_buffer_m, cloud_score_plus_threshold, s2cloudless_threshold
     )
-    observer = Observer(reader, listed, bands, clearness, place.bounds)
+    observer = ObservationReader(reader, listed, bands, clearness, place.bounds)
     observer.check()
     base = None if reference is None else _base(reference, place, bands)
     facts: dict[str, Any] = {"scenes": len(listed)}
     if coregister and (base is not None or len(listed) > 1):
         facts["registration"] = _register(observer, place, base, max_shift_m)
     with tempfile.TemporaryFile(dir=composite.parent) as file:
-        spool = Spool(file, len(listed), len(bands), place.shape(RES_M))
+        spool = RowSpool(file, len(listed), len(bands), place.shape(RES_M))
         rows = ROWS if source["kind"] == "archive" else REMOTE_ROWS
         with bar(f"reading {year} {tile}", len(listed), unit="scene") as shown:
             spool.fill(observer, place, rows, lambda number: shown.advance())
@@ -135,13 +141,15 @@ def composite(
             facts |= _write(writer, spool, listed, names, method, min_clear_observations, fits)
         if merged is not None:
             found, seen = facts.get("registration"), spool.clear_px
-            facts |= several.write(merged, observer, seen, bands, place, rows, about, found, fits, merged_dates)
-    if isinstance(reader, Kept):
+            facts |= several.write_merged_dates(
+                merged, observer, seen, bands, place, rows, about, found, fits, merged_dates
+            )
+    if isinstance(reader, CachingReader):
         reader.drop()
     return facts
 
 
-def _read_how(reader: Reader) -> dict[str, Any]:
+def _read_how(reader: SceneReader) -> dict[str, Any]:
     """From where scenes were warped, and what a server was asked to compute, by scene."""
     graphs = {"graphs": dict(sorted(reader.graphs.items()))} if reader.graphs else {}
     return {"warped": dict(sorted(reader.warped.items())), **graphs}
@@ -162,7 +170,7 @@ def _names(bands: list[str], method: str, scenes: list[Scene]) -> list[str]:
 
 def _write(
     writer: cog.Writer,
-    spool: Spool,
+    spool: RowSpool,
     scenes: list[Scene],
     names: list[str],
     method: str,
@@ -177,10 +185,10 @@ def _write(
         writer.write(made, rows.start)
         counts = made[names.index("clear")]
         known, looks = known + int((counts > 0).sum()), looks + int(counts.sum(dtype=np.int64))
-        widened += int((made[-1] == WIDENED).sum()) if "season" in names else 0
+        widened += int((made[-1] == PADDED).sum()) if "season" in names else 0
     pixels = spool.shape[0] * spool.shape[1]
-    facts = {"known_share": round(known / pixels, 6), "mean_clear": round(looks / pixels, 4)}
-    return facts | ({"widened_share": round(widened / pixels, 6)} if "season" in names else {})
+    facts = {"valid_fraction": round(known / pixels, 6), "mean_clear_observations": round(looks / pixels, 4)}
+    return facts | ({"padded_fraction": round(widened / pixels, 6)} if "season" in names else {})
 
 
 def combine(
@@ -203,36 +211,36 @@ def combine(
     """
     if fits is not None:
         for layer, lines in zip(stack, fits):
-            layer[:] = relative.apply(layer, lines)
+            layer[:] = relative.apply_fits(layer, lines)
     needed = max(min_clear_observations, 1)
-    used, widened = in_season(clear, scenes, needed)
+    used, widened = select_observations(clear, scenes, needed)
     made = METHODS[method](stack, used, needed)
     if not any(scene.wider for scene in scenes):
         return made
     known = made[stack.shape[1]] > 0
-    return np.concatenate([made, np.where(known, np.where(widened, WIDENED, SEASON), 0)[None].astype(np.uint16)])
+    return np.concatenate([made, np.where(known, np.where(widened, PADDED, IN_SEASON), 0)[None].astype(np.uint16)])
 
 
 def open_reader(
     source: dict, archive: Path | None, tile: Tile, level: str, parallel_requests: int = 1, kept: str | None = None
-) -> Reader:
+) -> SceneReader:
     """The reader of a source, for a tile; `kept` is the folder in which a server's answers are kept."""
     if source["kind"] == "archive":
-        reader: Reader = Files(archives.root_of(source, archive), tile.epsg)
+        reader: SceneReader = FileReader(archives.archive_root(source, archive), tile.epsg)
     elif source["kind"] == "stac":
-        reader = stac.Urls(source, tile.epsg, level)
+        reader = stac.StacReader(source, tile.epsg, level)
     else:
-        reader = earthengine.Pixels(source, tile.epsg)
+        reader = earthengine.EarthEngineReader(source, tile.epsg)
     reader.workers = parallel_requests
-    return reader if kept is None or source["kind"] == "archive" else Kept(reader, Path(kept))
+    return reader if kept is None or source["kind"] == "archive" else CachingReader(reader, Path(kept))
 
 
-def _register(observer: Observer, place: Tile, base: np.ndarray | None, max_shift_m: float) -> dict[str, Any]:
+def _register(observer: ObservationReader, place: Tile, base: np.ndarray | None, max_shift_m: float) -> dict[str, Any]:
     """Gives the observer the shifts that bring every scene to its place; returns what was measured, by scene."""
     windows = register.windows(place.shape(RES_M))
 
-    def looks(number: int) -> list[Seen]:
-        found = [observer.scene(number, bounds_of(place, *window)) for window in windows]
+    def looks(number: int) -> list[Observation]:
+        found = [observer.scene(number, window_bounds(place, *window)) for window in windows]
         observer.reader.close(observer.scenes[number])
         return found
 
@@ -250,7 +258,7 @@ def _register(observer: Observer, place: Tile, base: np.ndarray | None, max_shif
     return {scene.id: shift.record() for scene, shift in zip(observer.scenes, found)}
 
 
-def _fits(spool: Spool, bands: list[str], base: np.ndarray | None) -> list[list[relative.Fit]]:
+def _fits(spool: RowSpool, bands: list[str], base: np.ndarray | None) -> list[list[relative.Fit]]:
     """Lines by scene and band: to the base year's radiometry, or without one to the darkest ground.
 
     Scenes are fitted one by one, not their composite: haze and light differ from date to date, and without
@@ -266,10 +274,14 @@ def _fits(spool: Spool, bands: list[str], base: np.ndarray | None) -> list[list[
     sample = np.concatenate([spool.read(row)[..., ::step] for row in every], axis=2)
     seen = sample[:, 0] > 0
     if base is None:
-        return relative.shared([relative.dark_objects(layer, clear, bands) for layer, clear in zip(sample, seen)])
+        return relative.fill_missing_fits(
+            [relative.dark_object_fits(layer, clear, bands) for layer, clear in zip(sample, seen)]
+        )
     there = base[:, ::step, ::step]
     known = seen & np.logical_and.reduce(there > 0)
-    return relative.shared([relative.fit(layer, there, clear, bands) for layer, clear in zip(sample, known)])
+    return relative.fill_missing_fits(
+        [relative.fit_scene(layer, there, clear, bands) for layer, clear in zip(sample, known)]
+    )
 
 
 def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:

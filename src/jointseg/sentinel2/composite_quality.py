@@ -20,8 +20,8 @@ from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
 from jointseg.sentinel2 import quality_figure
 from jointseg.sentinel2.normalise import MIN_PIXELS, STABLE_SIGMAS
-from jointseg.sentinel2.quality_figure import View
-from jointseg.sentinel2.reducers import WIDENED
+from jointseg.sentinel2.quality_figure import TilePreview
+from jointseg.sentinel2.reducers import PADDED
 from jointseg.sentinel2.scene import SCALE
 
 ALL = "all"
@@ -32,7 +32,7 @@ ROBUST = 1.4826  # standard deviation of a normal distribution over its median a
 
 
 @dataclass
-class Tally:
+class QualityTally:
     """What adds up over blocks and tiles.
 
     Attributes:
@@ -57,7 +57,7 @@ class Tally:
     residuals: dict[str, list[float]] = field(default_factory=dict)
     differences: np.ndarray | None = None
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "QualityTally") -> None:
         self.looks += other.looks
         self.holes += other.holes
         self.largest_km2 = max(self.largest_km2, other.largest_km2)
@@ -85,9 +85,9 @@ def composite_quality(
 ) -> dict:
     """Tables and draws what the composites of a year are worth; a row a tile, and one of all of them.
 
-    The table (CSV) has, in this order: `tile`, `level`, `pixels`, `known_share` (of them), `widened_share`, `clear_p10`,
+    The table (CSV) has, in this order: `tile`, `level`, `pixels`, `valid_fraction` (of them), `padded_fraction`, `clear_p10`,
     `clear_median` and `clear_max` (looks of known pixels), `holes` (connected areas of unknown ground),
-    `largest_hole_km2`, `scenes`, `registered`, `not_registered`, `unregistered` (their ids), `shift_median_m`,
+    `largest_nodata_km2`, `scenes`, `registered`, `unregistered_count`, `unregistered` (their ids), `shift_median_m`,
     `shift_max_m`, `compared` (pixels known in the base year too), and for each band, in reflectance, `residual_` (median over
     the scenes, of the fit to the base year), `drift_` and `spread_`: median and 1.4826 x median absolute deviation of
     year minus base year on stable ground, where it lies within 2.5 robust standard deviations of its median. A cell is
@@ -108,12 +108,12 @@ def composite_quality(
     if not composites:
         raise DataError(f"there is no composite of {year} to judge; give at least one")
     like = None if base is None else {path.stem: path for path in base}
-    cells = quality_figure.cells(len(composites))
-    whole, rows, views = Tally(), [], []
+    cells = quality_figure.preview_cells(len(composites))
+    whole, rows, views = QualityTally(), [], []
     for path in track(sorted(composites), f"quality {year}", unit="tile"):
         if like is not None and path.stem not in like:
             raise DataError(f"the base year has no composite of tile {path.stem}; make it, or leave the tile out")
-        tally, view = judge(path, None if like is None else like[path.stem], str(year), bands, cells)
+        tally, view = assess_composite(path, None if like is None else like[path.stem], str(year), bands, cells)
         rows.append(_row(path.stem, level, tally, bands))
         views.append(view)
         whole.add(tally)
@@ -126,13 +126,15 @@ def composite_quality(
     with atomic_write(figure) as part:
         quality_figure.draw(part, str(year), whole.looks, views, drifts)
     return {
-        "known_share": rows[-1]["known_share"],
+        "valid_fraction": rows[-1]["valid_fraction"],
         "drift": {band: drift for band, (drift, _) in drifts.items()},
         "unregistered": len(whole.unregistered),
     }
 
 
-def judge(path: Path, base: Path | None, year: str, bands: list[str], cells: int) -> tuple[Tally, View]:
+def assess_composite(
+    path: Path, base: Path | None, year: str, bands: list[str], cells: int
+) -> tuple[QualityTally, TilePreview]:
     """What one composite is worth, and its clear looks drawn small; read in bands of rows.
 
     Args:
@@ -154,7 +156,7 @@ def judge(path: Path, base: Path | None, year: str, bands: list[str], cells: int
             tally.looks += np.bincount(clear.ravel(), minlength=VALUES)
             if "season" in source.descriptions:
                 season = _read(source, ["season"], window)[0]
-                tally.widened = (tally.widened or 0) + int((season == WIDENED).sum())
+                tally.widened = (tally.widened or 0) + int((season == PADDED).sum())
             if reference is not None:
                 there = (clear > 0) & (_read(reference, ["clear"], window)[0] > 0)
                 now, then = (_read(each, bands, window)[:, there].astype(np.int64) for each in (source, reference))
@@ -174,7 +176,7 @@ def judge(path: Path, base: Path | None, year: str, bands: list[str], cells: int
         tally.largest_km2 = int(np.bincount(areas.ravel())[1:].max()) * pixel_km2
     # A cell of which more than half is unknown is drawn as unknown.
     looks = np.where(2 * known >= np.maximum(pixels, 1), sums / np.maximum(known, 1), np.nan)
-    return tally, View(epsg, bounds, looks.reshape(cells, cells))
+    return tally, TilePreview(epsg, bounds, looks.reshape(cells, cells))
 
 
 def _check(
@@ -195,9 +197,9 @@ def _check(
             raise DataError(f"{source.name} and {reference.name} are not on one grid; make them again")
 
 
-def _told(tags: dict[str, str], bands: list[str]) -> Tally:
+def _told(tags: dict[str, str], bands: list[str]) -> QualityTally:
     """What a composite's tags tell of its scenes."""
-    tally = Tally(scenes=len(json.loads(tags["scenes"])))
+    tally = QualityTally(scenes=len(json.loads(tags["scenes"])))
     if "registration" in tags:
         tally.shifts_m = []
         for scene, shift in sorted(json.loads(tags["registration"]).items()):
@@ -212,7 +214,7 @@ def _told(tags: dict[str, str], bands: list[str]) -> Tally:
     return tally
 
 
-def _row(tile: str, level: str, tally: Tally, bands: list[str]) -> dict[str, Any]:
+def _row(tile: str, level: str, tally: QualityTally, bands: list[str]) -> dict[str, Any]:
     """A row of the table; None where there is nothing to tell."""
     pixels, looks = int(tally.looks.sum()), tally.looks.copy()
     looks[0] = 0
@@ -221,20 +223,20 @@ def _row(tile: str, level: str, tally: Tally, bands: list[str]) -> dict[str, Any
         "tile": tile,
         "level": level,
         "pixels": pixels,
-        "known_share": round(int(looks.sum()) / pixels, 6),
-        "widened_share": None if tally.widened is None else round(tally.widened / pixels, 6),
+        "valid_fraction": round(int(looks.sum()) / pixels, 6),
+        "padded_fraction": None if tally.widened is None else round(tally.widened / pixels, 6),
         "clear_p10": _percentile(looks, 10),
         "clear_median": _percentile(looks, 50),
         "clear_max": _percentile(looks, 100),
-        "holes": tally.holes,
-        "largest_hole_km2": round(tally.largest_km2, 4) if tally.holes else None,
+        "nodata_areas": tally.holes,
+        "largest_nodata_km2": round(tally.largest_km2, 4) if tally.holes else None,
         "scenes": tally.scenes,
         "registered": None if shifts is None else len(shifts),
-        "not_registered": None if shifts is None else len(tally.unregistered),
-        "unregistered": " ".join(sorted(set(tally.unregistered))) or None,
+        "unregistered": None if shifts is None else len(tally.unregistered),
+        "unregistered_scenes": " ".join(sorted(set(tally.unregistered))) or None,
         "shift_median_m": round(float(np.median(shifts)), 3) if shifts else None,
         "shift_max_m": round(max(shifts), 3) if shifts else None,
-        "compared": None if tally.differences is None else int(tally.differences[0].sum()),
+        "compared_pixels": None if tally.differences is None else int(tally.differences[0].sum()),
     }
     stable = [None] * len(bands) if tally.differences is None else [_stable(counts) for counts in tally.differences]
     for band in bands:

@@ -14,10 +14,18 @@ from rasterio.io import MemoryFile
 
 from jointseg.area.grid import Tile, transformer
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.earthengine_client import asked, client
+from jointseg.sentinel2.earthengine_client import client, request
 from jointseg.sentinel2.retry import RequestError
-from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc
-from jointseg.sentinel2.scene_windows import RES_M, STILL, Bounds, Shift, continuous, nearest, shape_of
+from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc_text
+from jointseg.sentinel2.scene_windows import (
+    NO_SHIFT,
+    RES_M,
+    Bounds,
+    Shift,
+    bounds_shape,
+    read_nearest,
+    read_reflectance,
+)
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +89,7 @@ def _listed(source: dict, name: str, tile: Tile, year: int, change: Any, key: st
             raise RequestError(f"an answer that is no list: {answer!r:.80}")
         return answer
 
-    return asked(once, f"the scenes of {name} in {year} over {tile.id}", source["project"])
+    return request(once, f"the scenes of {name} in {year} over {tile.id}", source["project"])
 
 
 def _row(image: Any) -> Any:
@@ -101,7 +109,7 @@ def _scene(told: dict, collection: str, level: str, outline: Any) -> Scene:
     azimuth, zenith = told.get("MEAN_SOLAR_AZIMUTH_ANGLE"), told.get("MEAN_SOLAR_ZENITH_ANGLE")
     return Scene(
         id=index,
-        datetime=utc(datetime.fromtimestamp(told["system:time_start"] / 1000, UTC)),
+        datetime=utc_text(datetime.fromtimestamp(told["system:time_start"] / 1000, UTC)),
         level=level,
         platform=told["SPACECRAFT_NAME"].lower(),
         mgrs=told["MGRS_TILE"],
@@ -118,7 +126,7 @@ def _scene(told: dict, collection: str, level: str, outline: Any) -> Scene:
     )
 
 
-class Pixels:
+class EarthEngineReader:
     """Reads windows of scenes by computePixels: their own pixels, brought onto the tile's lattice on this side.
 
     Attributes:
@@ -148,7 +156,7 @@ class Pixels:
         if scene.epsg != self.epsg:
             self.warped[scene.id] = f"EPSG:{scene.epsg}, {RES_M} m"
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
         """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
         Args:
@@ -160,7 +168,7 @@ class Pixels:
         Raises:
             DataError: Earth Engine refuses, or gives no whole answer after the tries.
         """
-        if scene.epsg == self.epsg and shift_m == STILL:
+        if scene.epsg == self.epsg and shift_m == NO_SHIFT:
             return self._native(scene, keys, bounds)
         around = self._around(scene, bounds, shift_m)
         native = self._native(scene, keys, around)
@@ -172,9 +180,9 @@ class Pixels:
             with memory.open() as own:
                 return np.concatenate(
                     [
-                        nearest(own, [band], self.epsg, bounds, shift_m)
+                        read_nearest(own, [band], self.epsg, bounds, shift_m)
                         if key in MASKS
-                        else continuous(own, [band], self.epsg, bounds, shift_m)
+                        else read_reflectance(own, [band], self.epsg, bounds, shift_m)
                         for band, key in enumerate(keys, start=1)
                     ]
                 )
@@ -194,7 +202,7 @@ class Pixels:
 
     def _native(self, scene: Scene, keys: Sequence[str], bounds: Bounds) -> np.ndarray:
         """uint16 [keys, rows, columns] of the scene's own lattice, by as many requests as their limits ask for."""
-        rows, cols = shape_of(bounds)
+        rows, cols = bounds_shape(bounds)
         image = self._image(scene, keys)
         out = np.zeros((len(keys), rows, cols), dtype=np.uint16)
         width = min(cols, MAX_SIDE_PX)
@@ -220,7 +228,7 @@ class Pixels:
     def _window(
         self, scene: Scene, image: Any, keys: Sequence[str], corner: tuple[float, float], shape: tuple[int, ...]
     ) -> np.ndarray:
-        request = {
+        sent = {
             "expression": image,
             "fileFormat": "NPY",
             "bandIds": list(keys),
@@ -241,7 +249,7 @@ class Pixels:
 
         def once() -> np.ndarray:
             # The client changes the request that it is given: each try gets its own.
-            answer = self._ee.data.computePixels(dict(request))
+            answer = self._ee.data.computePixels(dict(sent))
             try:
                 array = np.load(io.BytesIO(answer))
             except (ValueError, EOFError, OSError) as error:
@@ -252,5 +260,5 @@ class Pixels:
                 )
             return array
 
-        array = asked(once, f"{', '.join(keys)} of scene {scene.id}", self._project)
+        array = request(once, f"{', '.join(keys)} of scene {scene.id}", self._project)
         return np.stack([array[key] for key in keys])

@@ -11,11 +11,11 @@ from requests.adapters import HTTPAdapter
 
 from jointseg.runtime.errors import DataError, TransientError
 from jointseg.sentinel2 import retry
-from jointseg.sentinel2.retry import Answer, RequestError, ask
+from jointseg.sentinel2.retry import RequestError, Result, call_with_retries
 
 URL = "https://earthengine-highvolume.googleapis.com"
 # computePixels answers within minutes or not at all.
-CONNECT_S, ANSWER_S = 30.0, 300.0
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 30.0, 300.0
 _CONNECTIONS = 64
 _NOT_HTTP = 0  # status of a refusal by the client itself
 _LATER = "run again later: what came already is kept"
@@ -32,7 +32,7 @@ def client(source: dict) -> Any:
     return _initialized(source["project"], source.get("url") or URL, source.get("service_account"))
 
 
-def asked(question: Callable[[], Answer], what: str, project: str) -> Answer:
+def request(question: Callable[[], Result], what: str, project: str) -> Result:
     """The answer to a question; one that meets 429, 5xx, a broken connection or half an answer is asked again.
 
     Args:
@@ -44,12 +44,12 @@ def asked(question: Callable[[], Answer], what: str, project: str) -> Answer:
         DataError: Earth Engine refuses, or gives no answer after the tries.
     """
     try:
-        return ask(lambda: _answer(question), what)
+        return call_with_retries(lambda: _answer(question), what)
     except RequestError as fault:
-        raise refusal(fault, what, project) from fault
+        raise request_failure(fault, what, project) from fault
 
 
-def refusal(fault: RequestError, what: str, project: str) -> DataError:
+def request_failure(fault: RequestError, what: str, project: str) -> DataError:
     """The last fault of a question, told in a sentence."""
     if fault.status == 401:
         return DataError(
@@ -68,18 +68,18 @@ def refusal(fault: RequestError, what: str, project: str) -> DataError:
         )
     if fault.status == 429:
         return TransientError(
-            f"Earth Engine's quota of project {project!r} is still used up after {retry.TRIES} tries for {what} "
+            f"Earth Engine's quota of project {project!r} is still used up after {retry.MAX_TRIES} tries for {what} "
             f"({fault}); lower sentinel2.requests or have the quota raised, then {_LATER}"
         )
-    if fault.passing:
+    if fault.transient:
         return TransientError(
-            f"Earth Engine gives no whole answer for {what} in {retry.TRIES} tries (at last: {fault}); check the "
+            f"Earth Engine gives no whole answer for {what} in {retry.MAX_TRIES} tries (at last: {fault}); check the "
             f"network and {_LATER}"
         )
     return DataError(f"Earth Engine refuses {what} ({fault}); check the request's project, bands and collection")
 
 
-def _answer(question: Callable[[], Answer]) -> Answer:
+def _answer(question: Callable[[], Result]) -> Result:
     """The answer; an RequestError for whatever the client raises instead, of its own, of google.auth or of the transport."""
     import ee
     from google.auth.exceptions import GoogleAuthError, TransportError
@@ -118,9 +118,11 @@ class _Transport:
         from httplib2 import Response
 
         try:
-            answer = self._session.request(method, uri, data=body, headers=headers, timeout=(CONNECT_S, ANSWER_S))
+            answer = self._session.request(
+                method, uri, data=body, headers=headers, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+            )
         except requests.Timeout as error:
-            raise TimeoutError(f"no answer within {ANSWER_S:g} s") from error
+            raise TimeoutError(f"no answer within {READ_TIMEOUT_S:g} s") from error
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             raise ConnectionError(f"the connection broke: {error}") from error
         return Response(dict(answer.headers) | {"status": answer.status_code}), answer.content
@@ -135,7 +137,7 @@ def _initialized(project: str, url: str, service_account: str | None) -> Any:
         _answer(lambda: ee.Initialize(credentials, url=url, http_transport=_Transport(), project=project))
     except RequestError as fault:
         if fault.status in (401, 403):
-            raise refusal(fault, "its algorithms", project) from fault
+            raise request_failure(fault, "its algorithms", project) from fault
         raise DataError(
             f"Earth Engine does not accept project {project!r} at {url} ({fault}); run `earthengine authenticate` or "
             "set service_account"

@@ -8,7 +8,7 @@ import shapely.geometry
 
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds
-from jointseg.sentinel2.scene import SCALE, Asset, Scene, offset_of_baseline, utc
+from jointseg.sentinel2.scene import SCALE, Asset, Scene, baseline_offset, utc_text
 
 # Names of the assets in the catalogues in use (Earth Search; Planetary Computer and CDSE use the band's own name).
 ALIASES = {
@@ -31,7 +31,7 @@ ALIASES = {
 BANDS = frozenset(ALIASES.values())
 
 
-def scene_of(item: dict, base: str) -> Scene:
+def scene_from_item(item: dict, base: str) -> Scene:
     """The Scene of one STAC item.
 
     Args:
@@ -55,7 +55,7 @@ def scene_of(item: dict, base: str) -> Scene:
         raise DataError(f"item {name} has no datetime; add it to the catalogue")
     return Scene(
         id=name,
-        datetime=utc(facts["datetime"]),
+        datetime=utc_text(facts["datetime"]),
         level=level,
         platform=facts.get("platform"),
         mgrs=facts.get("s2:mgrs_tile") or facts.get("grid:code", "").removeprefix("MGRS-") or None,
@@ -65,7 +65,7 @@ def scene_of(item: dict, base: str) -> Scene:
         epsg=_epsg(item),
         offset_dn=offset_dn,
         scale=scale,
-        mask=clouds.mask_of(level, assets, "auto", f"item {name}"),
+        mask=clouds.choose_mask(level, assets, "auto", f"item {name}"),
         assets=assets,
         sun=_sun(facts),
         footprint=shapely.geometry.shape(item["geometry"]),
@@ -112,7 +112,7 @@ def _radiometry(facts: dict, raw: dict[str, dict], baseline: str | None, what: s
     scale = scales.pop() if scales else SCALE
     if facts.get("earthsearch:boa_offset_applied"):
         return 0, scale
-    return offsets.pop() if offsets else offset_of_baseline(baseline, what), scale
+    return offsets.pop() if offsets else baseline_offset(baseline, what), scale
 
 
 def _epsg(item: dict) -> int:

@@ -9,7 +9,7 @@ LOBES = 3
 TAPS = 2 * LOBES
 
 
-def moved(array: np.ndarray, down: float, across: float) -> np.ndarray:
+def shift_subpixel(array: np.ndarray, down: float, across: float) -> np.ndarray:
     """What lies `down` rows and `across` columns behind the middle taps, by Lanczos' kernel of three lobes.
 
     It keeps more of the edges than cubic convolution does. The weights add up to 1, so that a constant added to the pixels is

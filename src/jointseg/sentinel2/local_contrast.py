@@ -12,8 +12,8 @@ from scipy.ndimage import correlate1d, uniform_filter
 SIGMA_PX = 1.0
 LOCAL_PX = 17  # contrast is against the mean of a square of this side: haze and light drop out
 SEEN = 0.99  # share of the Gaussian's weight that has to lie on clear pixels
-FAR_PX = 24  # correlated so far, whatever shift is believed: one that is too large is to be told as such
-STILL = np.zeros(2)
+MAX_LAG_PX = 24  # correlated so far, whatever shift is believed: one that is too large is to be told as such
+NO_SHIFT_PX = np.zeros(2)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Contrast:
     seen: np.ndarray
 
 
-def contrast(image: np.ndarray, clear: np.ndarray, shift: np.ndarray = STILL) -> Contrast:
+def contrast(image: np.ndarray, clear: np.ndarray, shift: np.ndarray = NO_SHIFT_PX) -> Contrast:
     """Local contrast, smoothed and moved.
 
     Args:
@@ -81,9 +81,9 @@ def medians_of_others(scenes: list[Contrast], alive: np.ndarray) -> list[Contras
 def correlation(scene: Contrast, base: Contrast) -> tuple[np.ndarray, float]:
     """(correlation, pixels): mean over bands for whole pixels' shifts up to FAR_PX, rows south and columns east."""
     both = scene.seen & base.seen
-    size = [next_fast_len(side + FAR_PX, real=True) for side in both.shape]
+    size = [next_fast_len(side + MAX_LAG_PX, real=True) for side in both.shape]
     norms = [np.sqrt(np.square(view.values * both).sum(axis=(1, 2), keepdims=True)) for view in (scene, base)]
     one, two = (rfft2(view.values / np.maximum(norm, 1e-6), size) for view, norm in zip((scene, base), norms))
     whole = irfft2((one.conj() * two).mean(axis=0), size)
-    lags = np.arange(-FAR_PX, FAR_PX + 1)
+    lags = np.arange(-MAX_LAG_PX, MAX_LAG_PX + 1)
     return whole[np.ix_(lags, lags)], float(both.sum())

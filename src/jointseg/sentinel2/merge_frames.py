@@ -17,10 +17,10 @@ from scipy.special import j0
 
 from jointseg.sentinel2.scene_windows import RES_M, Shift
 
-REACH_PX = 2  # a 5 m pixel is estimated from the 5 x 5 pixels of each date around it
-PARTS = 2  # 5 m pixels along the side of one of 10 m
+RADIUS_PX = 2  # a 5 m pixel is estimated from the 5 x 5 pixels of each date around it
+SUBPIXELS = 2  # 5 m pixels along the side of one of 10 m
 # The ground's covariance falls to 1/e within so many metres; see also docs/sentinel2.md for what was tried.
-GROUND_M = 20.0
+CORRELATION_LENGTH_M = 20.0
 # Standard deviations of the blur of a date (MTF 0.24 at 20 m, inside the 0.15 to 0.30 of the mission's requirement)
 # and of what is estimated.
 BLUR_M, FINE_BLUR_M = 5.38, 2.5
@@ -45,14 +45,14 @@ class Date:
     quality: float
 
 
-def halves(shift_m: Shift) -> tuple[Shift, tuple[float, float]]:
+def split_shift(shift_m: Shift) -> tuple[Shift, tuple[float, float]]:
     """A shift (east, north) as whole pixels, by which pixels are read elsewhere as they are, and the offset that is left."""
     whole = tuple(RES_M * float(np.floor(each / RES_M + 0.5)) + 0.0 for each in shift_m)
     east, north = (round(each - there, 3) for each, there in zip(shift_m, whole))
     return (whole[0], whole[1]), (east, 0.0 - north)
 
 
-def best(dates: Sequence[Date], count: int) -> list[Date]:
+def select_dates(dates: Sequence[Date], count: int) -> list[Date]:
     """At most `count` dates, the best first: one by one that which most lessens what is unknown.
 
     That is the estimate's error, times the date's clear share and the quality of its registration; so after the
@@ -70,7 +70,7 @@ def best(dates: Sequence[Date], count: int) -> list[Date]:
     return chosen
 
 
-def merge(stack: np.ndarray, dates: Sequence[Date]) -> np.ndarray:
+def merge_dates(stack: np.ndarray, dates: Sequence[Date]) -> np.ndarray:
     """The dates as 5 m pixels.
 
     A date counts where all of its pixels around are clear.
@@ -83,14 +83,14 @@ def merge(stack: np.ndarray, dates: Sequence[Date]) -> np.ndarray:
         uint16 [4 * 3, rows, columns]: the bands of the north-western 5 m pixel of each 10 m pixel, then of the
         north-eastern, south-western and south-eastern one; 0 where no date counts.
     """
-    side = 2 * REACH_PX + 1
+    side = 2 * RADIUS_PX + 1
     around = sliding_window_view(stack, (side, side), axis=(2, 3))
     rows, cols = around.shape[2:4]
     counts = (stack > 0).all(axis=1)
     for axis in (1, 2):
         counts = sliding_window_view(counts, side, axis=axis).all(axis=-1)
     pattern = (counts << np.arange(len(dates))[:, None, None]).sum(axis=0)
-    out = np.zeros((PARTS**2, stack.shape[1], rows, cols), dtype=np.uint16)
+    out = np.zeros((SUBPIXELS**2, stack.shape[1], rows, cols), dtype=np.uint16)
     for code in np.unique(pattern[pattern > 0]):
         used = [number for number in range(len(dates)) if code >> number & 1]
         weights = _estimate(tuple(dates[number].offset_m for number in used))[0].T
@@ -118,14 +118,14 @@ def _estimate(offsets: tuple[tuple[float, float], ...]) -> tuple[np.ndarray, flo
     are known to be blurred more. The weights of each date add up to the same, so that a date that is brighter as a
     whole leaves no pattern.
     """
-    steps, half = RES_M * np.arange(-REACH_PX, REACH_PX + 1), RES_M / PARTS / 2
+    steps, half = RES_M * np.arange(-RADIUS_PX, RADIUS_PX + 1), RES_M / SUBPIXELS / 2
     at = np.concatenate([_places(steps + east, steps + south) for east, south in offsets])
     known, across, variance = _covariances()
     between = known(_distances(at, at)) + NOISE * np.eye(len(at))
     toward = across(_distances(at, _places(np.array([-half, half]), np.array([-half, half]))))
     same = np.kron(np.eye(len(offsets)), np.ones((len(steps) ** 2, 1)))
     system = np.block([[between, same], [same.T, np.zeros((len(offsets), len(offsets)))]])
-    right = np.concatenate([toward, np.full((len(offsets), PARTS**2), 1 / len(offsets))])
+    right = np.concatenate([toward, np.full((len(offsets), SUBPIXELS**2), 1 / len(offsets))])
     weights = np.linalg.solve(system, right)[: len(at)]
     error = variance + np.mean(((between @ weights - 2 * toward) * weights).sum(axis=0))
     return np.rint(weights.T * EXACT), float(error / variance)
@@ -149,7 +149,7 @@ def _covariances() -> tuple[CubicSpline, CubicSpline, float]:
     spectrum times the blurs').
     """
     wave = np.arange(0.5, 2000) / 8000  # cycles a metre, up to 0.25
-    power = wave / (1 / (2 * np.pi * GROUND_M) ** 2 + wave**2) ** 1.5
+    power = wave / (1 / (2 * np.pi * CORRELATION_LENGTH_M) ** 2 + wave**2) ** 1.5
     far = np.arange(0, 201, dtype=float)
     waves = j0(2 * np.pi * far[:, None] * wave)
     blur, fine = (np.exp(-2 * (np.pi * sigma * wave) ** 2) for sigma in (BLUR_M, FINE_BLUR_M))

@@ -16,9 +16,9 @@ from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import track
 from jointseg.sentinel2 import merge_frames
 from jointseg.sentinel2 import normalise as relative
-from jointseg.sentinel2.merge_frames import REACH_PX, Date
-from jointseg.sentinel2.observations import Observer
-from jointseg.sentinel2.row_spool import Spool, strips
+from jointseg.sentinel2.merge_frames import RADIUS_PX, Date
+from jointseg.sentinel2.observations import ObservationReader
+from jointseg.sentinel2.row_spool import RowSpool, row_strips
 from jointseg.sentinel2.scene_windows import RES_M
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 ROWS = 128  # that are merged at a time
 
 
-def write(
+def write_merged_dates(
     path: Path,
-    observer: Observer,
+    observer: ObservationReader,
     clear_px: Sequence[int],
     bands: list[str],
     place: Tile,
@@ -60,7 +60,7 @@ def write(
     if lacking := [name for name in RGB if name not in bands]:
         raise DataError(f"bands {bands} lack {', '.join(lacking)}, which dates are merged in; add them")
     shape, scenes = place.shape(RES_M), observer.scenes
-    chosen = merge_frames.best(candidates(observer, clear_px, shape[0] * shape[1], registration), count)
+    chosen = merge_frames.select_dates(candidate_dates(observer, clear_px, shape[0] * shape[1], registration), count)
     if not chosen:
         log.warning("no date of %s could be registered: nothing is merged", place.id)
     told = [
@@ -70,13 +70,13 @@ def write(
     ]
     numbers = sorted(number for date in chosen for number in date.scenes)
     lines = None if fits is None else [[fits[number][bands.index(name)] for name in RGB] for number in numbers]
-    still = Observer(
+    still = ObservationReader(
         observer.reader,
         [scenes[number] for number in numbers],
         list(RGB),
         observer.clearness,
         place.bounds,
-        [merge_frames.halves(observer.shifts[number])[0] for number in numbers],
+        [merge_frames.split_shift(observer.shifts[number])[0] for number in numbers],
     )
     layers = [[numbers.index(number) for number in date.scenes] for date in chosen]
     known = 0
@@ -95,17 +95,17 @@ def write(
             overviews="average",
         ) as writer,
     ):
-        spool = Spool(file, len(numbers), len(RGB), shape)
+        spool = RowSpool(file, len(numbers), len(RGB), shape)
         spool.fill(still, place, rows)
-        for strip in track(strips(shape[0], ROWS), "merging dates", unit="strip") if chosen else ():
-            made = merge_frames.merge(_stack(spool, strip, layers, lines), chosen)
+        for strip in track(row_strips(shape[0], ROWS), "merging dates", unit="strip") if chosen else ():
+            made = merge_frames.merge_dates(_stack(spool, strip, layers, lines), chosen)
             writer.write(made, strip.start)
             known += int((made[0] > 0).sum())
-    return {"dates": told, "merged_share": round(known / (shape[0] * shape[1]), 6)}
+    return {"dates": told, "merged_fraction": round(known / (shape[0] * shape[1]), 6)}
 
 
-def candidates(
-    observer: Observer, clear_px: Sequence[int], pixels: int, registration: dict[str, Any] | None
+def candidate_dates(
+    observer: ObservationReader, clear_px: Sequence[int], pixels: int, registration: dict[str, Any] | None
 ) -> list[Date]:
     """The passes of the season, with what registration found of them; a pass without a usable shift has quality 0."""
     found = []
@@ -118,18 +118,18 @@ def candidates(
             told = registration[observer.scenes[main].id]
             quality = told["quality"] if told["usable"] else 0.0
         clear = sum(clear_px[number] for number in numbers) / pixels
-        found.append(Date(tuple(numbers), merge_frames.halves(observer.shifts[main])[1], clear, quality))
+        found.append(Date(tuple(numbers), merge_frames.split_shift(observer.shifts[main])[1], clear, quality))
     return found
 
 
-def _stack(spool: Spool, rows: slice, dates: list[list[int]], fits: list[list[relative.Fit]] | None) -> np.ndarray:
+def _stack(spool: RowSpool, rows: slice, dates: list[list[int]], fits: list[list[relative.Fit]] | None) -> np.ndarray:
     """uint16 [dates, 3, rows + 4, columns + 4] of what the scenes of each date saw clear, 0 beyond the tile."""
-    there = slice(max(rows.start - REACH_PX, 0), min(rows.stop + REACH_PX, spool.shape[0]))
+    there = slice(max(rows.start - RADIUS_PX, 0), min(rows.stop + RADIUS_PX, spool.shape[0]))
     stack = np.zeros((len(dates), len(RGB), there.stop - there.start, spool.shape[1]), dtype=np.uint16)
     for place, numbers in enumerate(dates):
         for number in numbers:
             saw = spool.read(there, [number])[0]
             # What several granules show counts for one of them alone.
-            stack[place] += saw if fits is None else relative.apply(saw, fits[number])
-    above, below = there.start - rows.start + REACH_PX, rows.stop + REACH_PX - there.stop
-    return np.pad(stack, ((0, 0), (0, 0), (above, below), (REACH_PX, REACH_PX)))
+            stack[place] += saw if fits is None else relative.apply_fits(saw, fits[number])
+    above, below = there.start - rows.start + RADIUS_PX, rows.stop + RADIUS_PX - there.stop
+    return np.pad(stack, ((0, 0), (0, 0), (above, below), (RADIUS_PX, RADIUS_PX)))

@@ -37,7 +37,7 @@ class Fit:
         return asdict(self)
 
 
-def fit(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: list[str]) -> list[Fit]:
+def fit_scene(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: list[str]) -> list[Fit]:
     """One line per band from the pixels that did not change, by iteratively trimmed orthogonal regression.
 
     Both images have noise, so that the line is the major axis of the scatter (as in the MAD normalisation of
@@ -70,7 +70,7 @@ def fit(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: lis
     return [_finish(a[stable], b[stable], line, band) for a, b, line, band in zip(x, y, lines, bands)]
 
 
-def dark_objects(values: np.ndarray, clear: np.ndarray, bands: list[str]) -> list[Fit]:
+def dark_object_fits(values: np.ndarray, clear: np.ndarray, bands: list[str]) -> list[Fit]:
     """Offsets that leave the darkest clear ground of each band at 1 % reflectance: haze adds to every pixel alike.
 
     Chavez 1988, An improved dark-object subtraction technique, Remote Sensing of Environment 24. It holds where the
@@ -91,7 +91,7 @@ def dark_objects(values: np.ndarray, clear: np.ndarray, bands: list[str]) -> lis
     ]
 
 
-def shared(fits: list[list[Fit]]) -> list[list[Fit]]:
+def fill_missing_fits(fits: list[list[Fit]]) -> list[list[Fit]]:
     """The fits of all scenes, where those with too few pixels take the median line of the others."""
     good = [lines for lines in fits if all(line.kind != "none" for line in lines)]
     if not good:
@@ -110,7 +110,7 @@ def shared(fits: list[list[Fit]]) -> list[list[Fit]]:
     ]
 
 
-def apply(values: np.ndarray, fits: list[Fit]) -> np.ndarray:
+def apply_fits(values: np.ndarray, fits: list[Fit]) -> np.ndarray:
     """uint16 [bands, rows, columns] adjusted by the fits; 0 (nodata) stays 0 and no value becomes 0."""
     out = np.empty_like(values)
     for band, (layer, line) in enumerate(zip(values, fits)):

@@ -8,12 +8,12 @@ import numpy as np
 
 from jointseg.sentinel2 import cloudless, clouds, offset_check
 from jointseg.sentinel2.scene import SATURATED_DN, SCALE, Scene
-from jointseg.sentinel2.scene_windows import RES_M, STILL, Bounds, Shift, shape_of
+from jointseg.sentinel2.scene_windows import NO_SHIFT, RES_M, Bounds, Shift, bounds_shape
 
 CHECK_STEP = 8  # the offset of a scene is checked on every eighth pixel of every eighth row
 
 
-class Reader(Protocol):
+class SceneReader(Protocol):
     """Delivers windows of scenes on the tile's 10 m lattice (see `pixels.Files`).
 
     Attributes:
@@ -30,14 +30,14 @@ class Reader(Protocol):
 
     def check(self, scene: Scene, keys: Sequence[str]) -> None: ...
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray: ...
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray: ...
 
     def close(self, scene: Scene) -> None:
         """Lets go of a scene's files, that this thread has read."""
 
 
 @dataclass(frozen=True)
-class Clearness:
+class MaskSettings:
     """What counts as clear ground.
 
     Attributes:
@@ -51,12 +51,12 @@ class Clearness:
     scl_mask_classes: Sequence[int]
     mask_dilation_m: float
     swath_edge_buffer_m: float = 0.0
-    cloud_score_plus_threshold: float = clouds.CLEAR_SCORE
-    s2cloudless_threshold: float = cloudless.PROBABILITY
+    cloud_score_plus_threshold: float = clouds.CLOUD_SCORE_PLUS_THRESHOLD
+    s2cloudless_threshold: float = cloudless.CLOUD_PROBABILITY
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What one scene saw in bounds.
 
     Attributes:
@@ -70,31 +70,31 @@ class Seen:
     """
 
     reflectance: np.ndarray
-    data: np.ndarray
-    inner: np.ndarray
-    classes: np.ndarray | None
+    valid: np.ndarray
+    inside_swath: np.ndarray
+    scene_classes: np.ndarray | None
     clear: np.ndarray
     saturated: np.ndarray
 
 
-class Observer:
+class ObservationReader:
     """Reads the scenes of a list block by block; how the blocks are cut changes no pixel."""
 
     def __init__(
         self,
-        reader: Reader,
+        reader: SceneReader,
         scenes: list[Scene],
         bands: list[str],
-        clearness: Clearness,
+        clearness: MaskSettings,
         area: Bounds,
         shifts: Sequence[Shift] | None = None,
     ) -> None:
         """An observer of `area`, in which all bounds to be read lie; `shifts` (m) bring each scene to its place."""
         self.reader, self.scenes, self.bands, self.clearness = reader, scenes, bands, clearness
-        self.shifts = list(shifts or [STILL] * len(scenes))
+        self.shifts = list(shifts or [NO_SHIFT] * len(scenes))
         self._area = area
         self._passes = _passes(scenes)
-        self._cloudless: dict[int, cloudless.Classified] = {}
+        self._cloudless: dict[int, cloudless.ClassifiedCells] = {}
 
     def move(self, shifts: Sequence[Shift]) -> None:
         """Gives the scenes other shifts."""
@@ -114,19 +114,19 @@ class Observer:
             self.reader.check(scene, [*self.bands, *scene.mask_keys])
 
     def read(
-        self, bounds: Bounds, note: Callable[[int, Seen], None] = lambda number, seen: None
+        self, bounds: Bounds, note: Callable[[int, Observation], None] = lambda number, seen: None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(reflectance x 10000 uint16 [scenes, bands, rows, columns], clear bool [scenes, rows, columns]).
 
         Where granules of one pass overlap, the ground was seen once: the first of them counts. `note` is called with
         what each scene saw by itself. For a few pixels; `spool.Spool` reads whole tiles.
         """
-        rows, cols = shape_of(bounds)
+        rows, cols = bounds_shape(bounds)
         stack = np.zeros((len(self.scenes), len(self.bands), rows, cols), dtype=np.uint16)
         inner, clear = np.zeros((2, len(self.scenes), rows, cols), dtype=bool)
         for number, scene in enumerate(self.scenes):
             seen = self.scene(number, bounds)
-            stack[number], inner[number], clear[number] = seen.reflectance, seen.inner, seen.clear
+            stack[number], inner[number], clear[number] = seen.reflectance, seen.inside_swath, seen.clear
             note(number, seen)
             self.reader.close(scene)
         for number, earlier in enumerate(self._passes):
@@ -134,43 +134,45 @@ class Observer:
                 clear[number] &= ~inner[other]
         return stack, clear
 
-    def scene(self, number: int, bounds: Bounds) -> Seen:
+    def scene(self, number: int, bounds: Bounds) -> Observation:
         """What one scene saw in bounds. Raises DataError where its pixels contradict its offset."""
         scene, shift_m = self.scenes[number], self.shifts[number]
         halo = int(np.ceil(self.clearness.swath_edge_buffer_m / RES_M))
-        dn = self.reader.read(scene, self.bands, widened(bounds, halo), shift_m)
+        dn = self.reader.read(scene, self.bands, expand_bounds(bounds, halo), shift_m)
         seen = np.logical_and.reduce(dn > 0)
         saturated = np.logical_or.reduce(dn >= SATURATED_DN)
-        inner = _cut(clouds.inside(seen, self.clearness.swath_edge_buffer_m / RES_M) & ~saturated, halo)
+        inner = _cut(clouds.inside_swath(seen, self.clearness.swath_edge_buffer_m / RES_M) & ~saturated, halo)
         data, dn = _cut(seen & ~saturated, halo), _cut(dn, halo)
         clear, classes = inner, None
         if scene.mask is not None:
             classes = self._classes(number, bounds) if inner.any() else None
             if classes is not None:
                 reach = self.clearness.mask_dilation_m / RES_M
-                free = clouds.clear(classes, self.clearness.scl_mask_classes, reach)
+                free = clouds.clear_mask(classes, self.clearness.scl_mask_classes, reach)
                 clear = inner & _cut(free, int(np.ceil(reach)))
         every = (..., slice(None, None, CHECK_STEP), slice(None, None, CHECK_STEP))
         offset_check.check_offset(dn[every], self.bands, clear[every], scene)
-        return Seen(reflectance(dn, scene), data, inner, classes, clear, _cut(saturated, halo))
+        return Observation(reflectance(dn, scene), data, inner, classes, clear, _cut(saturated, halo))
 
     def _classes(self, number: int, bounds: Bounds) -> np.ndarray:
         """Scene classes of bounds; clouds outside them count by their buffer, so that the cut does not matter."""
         scene = self.scenes[number]
         assert scene.mask is not None
-        wide = widened(bounds, int(np.ceil(self.clearness.mask_dilation_m / RES_M)))
+        wide = expand_bounds(bounds, int(np.ceil(self.clearness.mask_dilation_m / RES_M)))
         if scene.mask == "S2C":
             if number not in self._cloudless:
-                reach = widened(self._area, int(np.ceil(self.clearness.mask_dilation_m / RES_M)))
-                self._cloudless[number] = cloudless.classify(
+                reach = expand_bounds(self._area, int(np.ceil(self.clearness.mask_dilation_m / RES_M)))
+                self._cloudless[number] = cloudless.classify_scene(
                     self.reader, scene, reach, self.shifts[number], self.clearness.s2cloudless_threshold
                 )
             return self._cloudless[number].at(wide)
         values = self.reader.read(scene, [scene.mask], wide, self.shifts[number])[0]
-        return clouds.classes(scene.mask, values, f"scene {scene.id}", self.clearness.cloud_score_plus_threshold)
+        return clouds.scene_classes(scene.mask, values, f"scene {scene.id}", self.clearness.cloud_score_plus_threshold)
 
 
-def in_season(clear: np.ndarray, scenes: list[Scene], min_clear_observations: int) -> tuple[np.ndarray, np.ndarray]:
+def select_observations(
+    clear: np.ndarray, scenes: list[Scene], min_clear_observations: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(looks to use, bool [scenes, rows, columns]; where the season was widened, bool [rows, columns]).
 
     Scenes of the widened season are used where the season itself leaves fewer than `min_clear_observations` looks.
@@ -193,7 +195,7 @@ def reflectance(dn: np.ndarray, scene: Scene) -> np.ndarray:
     return np.clip(wide, 1, SATURATED_DN - 1).astype(np.uint16)
 
 
-def widened(bounds: Bounds, pixels: int) -> Bounds:
+def expand_bounds(bounds: Bounds, pixels: int) -> Bounds:
     """Bounds with so many 10 m pixels more on every side."""
     by = pixels * RES_M
     return bounds[0] - by, bounds[1] - by, bounds[2] + by, bounds[3] + by

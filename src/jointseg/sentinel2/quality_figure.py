@@ -32,7 +32,7 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class View:
+class TilePreview:
     """Clear looks of a tile, drawn small.
 
     Attributes:
@@ -46,7 +46,7 @@ class View:
     looks: np.ndarray
 
 
-def cells(tiles: int) -> int:
+def preview_cells(tiles: int) -> int:
     """Side in cells of a tile's view on a map of so many tiles."""
     return min(max(int(math.sqrt(MAP_CELLS / tiles)), 4), TILE_CELLS)
 
@@ -55,7 +55,7 @@ def draw(
     path: Path,
     year: str,
     looks: np.ndarray,
-    views: list[View],
+    views: list[TilePreview],
     drifts: dict[str, tuple[float | None, float | None]],
 ) -> None:
     """Draws the quality of a year's composites as a PNG.
@@ -99,7 +99,7 @@ def _distribution(axes: Axes, looks: np.ndarray) -> None:
     axes.set_title(f"{100 - share[1]:.2f} % unknown", loc="left", fontsize=9)
 
 
-def _map(axes: Axes, views: list[View]) -> None:
+def _map(axes: Axes, views: list[TilePreview]) -> None:
     """Clear looks of every tile, in longitude and latitude, so that zones fit together."""
     values = np.concatenate([view.looks[np.isfinite(view.looks)] for view in views])
     top = max(float(np.percentile(values, 99)), 2.0) if values.size else 2.0

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-SEASON, WIDENED = 1, 2  # codes of the band `season`
+IN_SEASON, PADDED = 1, 2  # codes of the band `season`
 # Pixels that are worked on at a time: few, so that all their dates stay in the processor's cache, yet enough
 # for numpy's own cost of a call not to count.
 STRIP_PX = 16_384

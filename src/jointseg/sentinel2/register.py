@@ -8,9 +8,9 @@ import numpy as np
 
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.local_contrast import (
-    FAR_PX,
+    MAX_LAG_PX,
+    NO_SHIFT_PX,
     SIGMA_PX,
-    STILL,
     Contrast,
     contrast,
     correlation,
@@ -40,7 +40,7 @@ TINY = 1e-30
 
 
 @dataclass(frozen=True)
-class Shift:
+class Registration:
     """What was measured of one scene.
 
     Attributes:
@@ -120,7 +120,7 @@ def register(
     clears: Sequence[np.ndarray],
     references: Sequence[np.ndarray] | None,
     max_shift_m: float,
-) -> list[Shift]:
+) -> list[Registration]:
     """The shift of every scene to a reference, or to the place that the dates have in common.
 
     Without a reference a scene is measured against the median of the others, each of them after the shift found so
@@ -167,7 +167,7 @@ def register(
         if fixed is not None:
             break
     shifts[:] = np.where(np.abs(coarse).max(axis=1, keepdims=True) > reach_px + 1, 0, coarse)
-    found = [_Found(STILL)] * count
+    found = [_Found(NO_SHIFT_PX)] * count
     for _ in range(ROUNDS):
         told = [[_cells(*pair) for pair in pairs(place)] for place in places]
         found = [_agreed(cells) for cells in zip(*told)]
@@ -176,17 +176,17 @@ def register(
         if np.abs(steps).max(axis=1)[[each.quality >= MIN_QUALITY for each in found]].max(initial=0) < SETTLED_PX:
             break
     if fixed is None:
-        good = [not _why(each, off, STILL, reach_px) for each, off in zip(found, far)]
+        good = [not _why(each, off, NO_SHIFT_PX, reach_px) for each, off in zip(found, far)]
         if any(good):
             weight = np.array([each.quality for each in found])[good]
             shifts -= [_median(shifts[good, axis], weight) for axis in (0, 1)]
     return [_shift(each, off, shift, reach_px) for each, off, shift in zip(found, far, shifts)]
 
 
-def _shift(found: _Found, far: np.ndarray, shift: np.ndarray, reach_px: float) -> Shift:
+def _shift(found: _Found, far: np.ndarray, shift: np.ndarray, reach_px: float) -> Registration:
     why = _why(found, far, shift, reach_px)
     x, y = (0.0, 0.0) if why else (round(float(way) * RES_M, 3) + 0.0 for way in (shift[0], -shift[1]))
-    return Shift(x, y, round(found.quality, 4), found.cells, round(found.spread * RES_M, 3), why)
+    return Registration(x, y, round(found.quality, 4), found.cells, round(found.spread * RES_M, 3), why)
 
 
 def _why(found: _Found, far: np.ndarray, shift: np.ndarray, reach_px: float) -> str:
@@ -212,13 +212,13 @@ def _peak(windows: Sequence[tuple[np.ndarray, float]]) -> tuple[np.ndarray, floa
     """(shift in whole pixels, x east and y south, correlation) where windows correlate best; zeros where by chance."""
     weights = np.array([pixels for _, pixels in windows])
     if weights.sum() < MIN_CELLS * COVERED * CELL_PX**2:
-        return STILL, 0.0
+        return NO_SHIFT_PX, 0.0
     mean = np.average([surface for surface, _ in windows], axis=0, weights=weights)
     south, east = np.unravel_index(int(mean.argmax()), mean.shape)
     chance = CHANCE * math.sqrt(SHARED_PX / weights.sum())
     if mean.max() < MIN_QUALITY + chance:
-        return STILL, 0.0
-    return np.array([east - FAR_PX, south - FAR_PX], dtype=float), float(mean.max())
+        return NO_SHIFT_PX, 0.0
+    return np.array([east - MAX_LAG_PX, south - MAX_LAG_PX], dtype=float), float(mean.max())
 
 
 def _cells(scene: Contrast, base: Contrast) -> _Cells:

@@ -1,4 +1,4 @@
-"""What the composites of a run would ask of a server, from the frozen scene lists: no network is touched."""
+"""Estimate the server requests of a run's composites from the scene lists, without network access."""
 
 import json
 import math
@@ -12,173 +12,169 @@ from jointseg.area.grid import Tile, parse_tile
 from jointseg.config.schema import Settings
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import register
-from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.cloudless import HALO_M
 from jointseg.sentinel2.earthengine import MAX_BYTES, MAX_SIDE_PX
-from jointseg.sentinel2.observations import widened
-from jointseg.sentinel2.row_spool import REMOTE_ROWS, strips
-from jointseg.sentinel2.scene import CLOUDLESS_BANDS
-from jointseg.sentinel2.scene_windows import RES_M, Bounds, bounds_of, shape_of
+from jointseg.sentinel2.observations import expand_bounds
+from jointseg.sentinel2.row_spool import REMOTE_ROWS, row_strips
+from jointseg.sentinel2.scene import CLOUDLESS_BANDS, load_scenes
+from jointseg.sentinel2.scene_windows import RES_M, Bounds, bounds_shape, window_bounds
 
 PIXEL_BYTES = 2
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a server is asked for.
+class RequestEstimate:
+    """Number of requests and size of the responses.
 
     Attributes:
-        requests: of Earth Engine, windows of bands; of a STAC source, windows of files.
-        bytes: of the answers, uncompressed, each band at 10 m.
+        requests: windows of bands (Earth Engine) or windows of files (STAC).
+        bytes: uncompressed pixels, each band at 10 m.
     """
 
     requests: int = 0
     bytes: int = 0
 
-    def __add__(self, other: "Asked") -> "Asked":
-        return Asked(self.requests + other.requests, self.bytes + other.bytes)
+    def __add__(self, other: "RequestEstimate") -> "RequestEstimate":
+        return RequestEstimate(self.requests + other.requests, self.bytes + other.bytes)
 
-    def __mul__(self, times: int) -> "Asked":
-        return Asked(self.requests * times, self.bytes * times)
+    def __mul__(self, factor: int) -> "RequestEstimate":
+        return RequestEstimate(self.requests * factor, self.bytes * factor)
 
 
 @dataclass
-class Year:
-    """What one year's composites ask for.
+class YearEstimate:
+    """Requests of one year's composites.
 
     Attributes:
-        tiles: tiles mapped in the year.
-        lists: of them, those whose scene list is there.
-        unlisted: the others, of which nothing is known yet.
-        composites: of the lists, those whose composite is there: it is not asked for again.
-        scenes: scenes of the lists, once for every tile.
-        asked: by the composites that are still to be made, at most: masks of ground that a scene does not reach are not.
-        pieces: answers to those that are kept from a run that was stopped: they are not asked for again.
+        tiles: number of tiles mapped in the year.
+        scene_lists: number of these tiles with a scene list.
+        unlisted_tiles: tiles without a scene list; the estimate excludes them.
+        composites: number of listed tiles whose composite exists; it needs no request.
+        scenes: scenes in the lists, summed over tiles.
+        estimate: upper bound for the missing composites: a mask outside a scene's footprint is not requested.
+        cached_responses: responses that a stopped run has cached; they are not requested again.
     """
 
     year: int
     tiles: int = 0
-    lists: int = 0
-    unlisted: list[str] = field(default_factory=list)
+    scene_lists: int = 0
+    unlisted_tiles: list[str] = field(default_factory=list)
     composites: int = 0
     scenes: int = 0
-    asked: Asked = Asked()
-    pieces: int = 0
+    estimate: RequestEstimate = RequestEstimate()
+    cached_responses: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        plain = asdict(self)
-        counted = plain.pop("asked")
-        return plain | counted
+        record = asdict(self)
+        return record | record.pop("estimate")
 
 
-def by_year(config: Settings, years: Sequence[int]) -> list[Year]:
-    """What the composites of years ask for, of a run in the working folder.
+def estimate_by_year(config: Settings, years: Sequence[int]) -> list[YearEstimate]:
+    """Estimate the requests of each year; paths are relative to the working folder.
 
     Raises:
-        DataError: the tiles are not cut yet, or a year is none of the config's.
+        DataError: the tile grid does not exist, or the config does not have a year.
     """
     path = Path(config.results) / "grid" / "tiles.geojson"
     if not path.exists():
-        raise DataError(f"the tile grid {path} is not there yet; make it: jointseg run CONFIG --until grid")
+        raise DataError(f"the tile grid {path} does not exist; create it: jointseg run CONFIG --until grid")
     tiles = [feature["properties"] for feature in json.loads(path.read_text(encoding="utf-8"))["features"]]
     for year in years:
         if year not in config.years:
-            raise DataError(f"{year} is none of the years {', '.join(map(str, config.years))}; take one of them")
-    return [_year(config, year, [each["tile"] for each in tiles if _mapped(config, year, each)]) for year in years]
+            raise DataError(f"year {year} is not in the config; choose one of {', '.join(map(str, config.years))}")
+    return [
+        # Outside the map year only the tiles of cities are mapped.
+        _estimate_year(config, year, [tile["tile"] for tile in tiles if year == config.map_year or tile["cities"]])
+        for year in years
+    ]
 
 
-def _mapped(config: Settings, year: int, tile: dict) -> bool:
-    """Whether a tile is mapped in a year: all are in the map year, those of the cities in the others."""
-    return year == config.map_year or bool(tile["cities"])
-
-
-def _year(config: Settings, year: int, tiles: list[str]) -> Year:
-    results, wanted = Path(config.results), config.sentinel2
-    told = Year(year, tiles=len(tiles))
+def _estimate_year(config: Settings, year: int, tiles: list[str]) -> YearEstimate:
+    results, settings = Path(config.results), config.sentinel2
+    total = YearEstimate(year, tiles=len(tiles))
     for tile in tiles:
-        listed = results / "sentinel2" / "scenes" / str(year) / f"{tile}.json"
-        if not listed.exists():
-            told.unlisted.append(tile)
+        scene_list = results / "sentinel2" / "scenes" / str(year) / f"{tile}.json"
+        if not scene_list.exists():
+            total.unlisted_tiles.append(tile)
             continue
-        scenes = scene_list.load(listed)
-        told.lists += 1
-        told.scenes += len(scenes)
+        scenes = load_scenes(scene_list)
+        total.scene_lists += 1
+        total.scenes += len(scenes)
         if (results / "sentinel2" / "composites" / str(year) / f"{tile}.tif").exists():
-            told.composites += 1
+            total.composites += 1
             continue
-        told.asked += asked(
+        total.estimate += estimate_composite(
             parse_tile(tile, config.tile_km),
             [scene.mask for scene in scenes],
-            list(wanted.bands),
-            wanted.source.kind,
-            swath_edge_buffer_m=wanted.swath_edge_buffer_m,
-            buffer_m=wanted.mask_dilation_m,
-            registered=wanted.coregister and (year != config.map_year or len(scenes) > 1),
+            list(settings.bands),
+            settings.source.kind,
+            swath_edge_buffer_m=settings.swath_edge_buffer_m,
+            mask_dilation_m=settings.mask_dilation_m,
+            coregister=settings.coregister and (year != config.map_year or len(scenes) > 1),
         )
-        told.pieces += _pieces(results / ".jointseg" / "pieces" / str(year) / tile)
-    return told
+        total.cached_responses += _count_responses(results / ".jointseg" / "responses" / str(year) / tile)
+    return total
 
 
-def _pieces(folder: Path) -> int:
-    """Answers kept in a folder; those half-written have a name that begins with a dot."""
+def _count_responses(folder: Path) -> int:
+    """Return the number of cached responses; names of incomplete files begin with a dot."""
     return sum(not path.name.startswith(".") for path in folder.iterdir()) if folder.is_dir() else 0
 
 
-def asked(
+def estimate_composite(
     tile: Tile,
     masks: Sequence[str | None],
     bands: Sequence[str],
-    kind: str,
+    source_kind: str,
     *,
     swath_edge_buffer_m: float,
-    buffer_m: float,
-    registered: bool,
-) -> Asked:
-    """What the composite of a tile asks for, before any answer is kept.
+    mask_dilation_m: float,
+    coregister: bool,
+) -> RequestEstimate:
+    """Estimate the requests of one composite without cached responses.
 
-    Every scene is asked for the bands of each block, as far around as edges reach, and for its mask, as far around as
-    clouds reach; likewise for the windows in which the dates are registered. A shift or another zone needs some pixels
-    around them besides, which are not counted.
+    For each strip of the tile and each registration window, the step reads the bands of every scene, with a halo of
+    `swath_edge_buffer_m`, and its mask, with a halo of `mask_dilation_m`. The estimate omits the few extra pixels that
+    resampling a shifted scene, or one of another UTM zone, needs.
 
     Args:
-        tile: to be made.
-        masks: of each scene of its list, what tells its clouds.
+        tile: of the composite.
+        masks: `Scene.mask` of every scene of the list.
         bands: of the composite.
-        kind: of the source, "earthengine" or "stac".
-        swath_edge_buffer_m: what is nearer to the edge of a granule does not count.
-        buffer_m: what is nearer to a cloud does not count.
-        registered: whether the dates are registered.
+        source_kind: "earthengine" or "stac".
+        swath_edge_buffer_m: as for the step `composite`.
+        mask_dilation_m: as for the step `composite`.
+        coregister: whether the scenes are co-registered.
     """
-    edge_px, buffer_px = (math.ceil(metres / RES_M) for metres in (swath_edge_buffer_m, buffer_m))
-    count = Counter(masks)
-    total = Asked()
-    for bounds in _areas(tile, registered):
-        total += _read(widened(bounds, edge_px), len(bands), kind) * len(masks)
-        total += _read(widened(bounds, buffer_px), 1, kind) * sum(
-            number for mask, number in count.items() if mask not in (None, "S2C")
-        )
-    # s2cloudless looks at ten bands, once, of the whole tile and what may throw a shadow into it.
-    return total + _read(widened(tile.bounds, buffer_px + HALO_M // RES_M), len(CLOUDLESS_BANDS), kind) * count["S2C"]
+    edge_px, dilation_px = (math.ceil(metres / RES_M) for metres in (swath_edge_buffer_m, mask_dilation_m))
+    mask_counts = Counter(masks)
+    mask_assets = sum(count for mask, count in mask_counts.items() if mask not in (None, "S2C"))
+    total = RequestEstimate()
+    for bounds in _read_bounds(tile, coregister):
+        total += _estimate_read(expand_bounds(bounds, edge_px), len(bands), source_kind) * len(masks)
+        total += _estimate_read(expand_bounds(bounds, dilation_px), 1, source_kind) * mask_assets
+    # s2cloudless reads its ten bands once, for the whole tile and a halo as wide as shadows reach.
+    whole = expand_bounds(tile.bounds, dilation_px + HALO_M // RES_M)
+    return total + _estimate_read(whole, len(CLOUDLESS_BANDS), source_kind) * mask_counts["S2C"]
 
 
-def _areas(tile: Tile, registered: bool) -> Iterator[Bounds]:
-    """Bounds that every scene is read in: the windows of the registration, then strips of the tile."""
+def _read_bounds(tile: Tile, coregister: bool) -> Iterator[Bounds]:
+    """Yield the bounds in which every scene is read: registration windows, then strips of the tile."""
     shape = tile.shape(RES_M)
-    for rows, cols in register.windows(shape) if registered else []:
-        yield bounds_of(tile, rows, cols)
-    for rows in strips(shape[0], REMOTE_ROWS):
-        yield bounds_of(tile, rows, slice(0, shape[1]))
+    for rows, cols in register.windows(shape) if coregister else []:
+        yield window_bounds(tile, rows, cols)
+    for rows in row_strips(shape[0], REMOTE_ROWS):
+        yield window_bounds(tile, rows, slice(0, shape[1]))
 
 
-def _read(bounds: Bounds, keys: int, kind: str) -> Asked:
-    """What one read of some bands or of a mask takes."""
-    rows, cols = shape_of(bounds)
-    size = rows * cols * keys * PIXEL_BYTES
-    return Asked(keys if kind == "stac" else computed(rows, cols, keys), size)
+def _estimate_read(bounds: Bounds, keys: int, source_kind: str) -> RequestEstimate:
+    rows, cols = bounds_shape(bounds)
+    requests = keys if source_kind == "stac" else count_windows(rows, cols, keys)
+    return RequestEstimate(requests, rows * cols * keys * PIXEL_BYTES)
 
 
-def computed(rows: int, cols: int, keys: int) -> int:
-    """Requests into which Earth Engine's limits cut a read of some bands."""
+def count_windows(rows: int, cols: int, keys: int) -> int:
+    """Return the number of computePixels requests for a read of `keys` bands under Earth Engine's size limits."""
     width = min(cols, MAX_SIDE_PX)
     height = max(1, min(rows, MAX_SIDE_PX, MAX_BYTES // (width * keys * PIXEL_BYTES)))
     return math.ceil(rows / height) * math.ceil(cols / width)

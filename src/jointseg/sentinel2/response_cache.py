@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from jointseg.runtime.files import atomic_write, remove_path
-from jointseg.sentinel2.observations import Reader
+from jointseg.sentinel2.observations import SceneReader
 from jointseg.sentinel2.scene import Scene
-from jointseg.sentinel2.scene_windows import STILL, Bounds, Shift, shape_of
+from jointseg.sentinel2.scene_windows import NO_SHIFT, Bounds, Shift, bounds_shape
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ FORMAT = 1
 _DTYPE = "<u2"
 
 
-class Kept:
+class CachingReader:
     """A reader that keeps every answer of another one, and gives back what it has; threads may share it.
 
     A piece is one file: a line of JSON (shape, sha256 of the rest, from where its scene was warped), then the values,
@@ -38,7 +38,7 @@ class Kept:
         kept: answers that came from files.
     """
 
-    def __init__(self, reader: Reader, folder: Path) -> None:
+    def __init__(self, reader: SceneReader, folder: Path) -> None:
         self.reader, self.folder = reader, Path(folder)
         self.epsg, self.warped, self.graphs, self.workers = reader.epsg, reader.warped, reader.graphs, reader.workers
         self.asked = self.kept = 0
@@ -47,14 +47,14 @@ class Kept:
     def check(self, scene: Scene, keys: Sequence[str]) -> None:
         self.reader.check(scene, keys)
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
         """As the reader's own.
 
         Raises:
             DataError: the reader's, or the disk has no room for the answer.
         """
         path = self.folder / self._name(scene, keys, bounds, shift_m)
-        shape = (len(keys), *shape_of(bounds))
+        shape = (len(keys), *bounds_shape(bounds))
         array = self._whole(path, scene, shape)
         if array is None:
             array = self.reader.read(scene, keys, bounds, shift_m)

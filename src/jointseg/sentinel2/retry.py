@@ -1,52 +1,63 @@
-"""Questions to servers: asked again after faults that may pass, with growing, jittered waits, and never otherwise."""
+"""HTTP requests to Sentinel-2 servers, retried after transient errors with jittered exponential backoff."""
 
 import logging
-import random
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import tenacity
+
 log = logging.getLogger(__name__)
 
-# Answers worth asking again: too many requests, and the server's own faults.
+# HTTP statuses of transient errors: too many requests, and errors of the server itself.
 RETRY_CODES = (429, 500, 502, 503, 504)
-TRIES, FIRST_WAIT_S, MAX_WAIT_S = 8, 1.0, 60.0
-TOLD_CHARS = 400  # of a server's own words, which may be a web page
+MAX_TRIES, FIRST_WAIT_S, MAX_WAIT_S = 8, 1.0, 60.0
+MAX_MESSAGE_CHARS = 400  # a server's error message may be a whole web page
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class RequestError(Exception):
-    """A question that got no whole answer.
+    """A request without a complete, valid response.
 
     Attributes:
-        status: of HTTP; None where the connection broke, took too long, or the answer is not what was asked for.
+        status: HTTP status; None if the connection broke, timed out, or the response is not valid.
     """
 
-    def __init__(self, told: object, status: int | None = None) -> None:
-        super().__init__(" ".join(str(told).split())[:TOLD_CHARS].rstrip("."))
+    def __init__(self, message: object, status: int | None = None) -> None:
+        super().__init__(" ".join(str(message).split())[:MAX_MESSAGE_CHARS].rstrip("."))
         self.status = status
 
     @property
-    def passing(self) -> bool:
-        """Whether it may be gone at the next try."""
+    def transient(self) -> bool:
+        """Whether the same request may succeed later."""
         return self.status is None or self.status in RETRY_CODES
 
 
-def ask(question: Callable[[], Answer], what: str) -> Answer:
-    """The answer to a question about `what`, after at most TRIES tries.
+def call_with_retries(request: Callable[[], Result], description: str) -> Result:
+    """Return the result of `request`, called up to MAX_TRIES times.
+
+    Waits double from FIRST_WAIT_S up to MAX_WAIT_S; each is shortened by up to half at random. The jitter spreads
+    requests over time; no result depends on it.
+
+    Args:
+        request: raises RequestError if it fails.
+        description: of the request, for the log.
 
     Raises:
-        RequestError: the last, or the first that will not pass.
+        RequestError: the first that is not transient, or that of the last try.
     """
-    for attempt in range(1, TRIES):
-        try:
-            return question()
-        except RequestError as fault:
-            if not fault.passing:
-                raise
-            # The jitter only spreads requests in time; no result depends on it.
-            wait = random.uniform(0.5, 1.0) * min(MAX_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1))
-            log.warning("%s: %s; asking again in %.1f s", what, fault, wait)
-            time.sleep(wait)
-    return question()
+
+    def log_retry(state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None and state.next_action is not None
+        log.warning("%s: %s; retrying in %.1f s", description, state.outcome.exception(), state.next_action.sleep)
+
+    half_s = FIRST_WAIT_S / 2
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, RequestError) and error.transient),
+        stop=tenacity.stop_after_attempt(MAX_TRIES),
+        wait=tenacity.wait_exponential(half_s, MAX_WAIT_S / 2)
+        + tenacity.wait_random_exponential(half_s, MAX_WAIT_S / 2),
+        before_sleep=log_retry,
+        reraise=True,
+    )
+    return retrying(request)

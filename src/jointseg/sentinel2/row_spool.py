@@ -14,8 +14,8 @@ import rasterio
 
 from jointseg.area.grid import Tile
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.observations import Observer
-from jointseg.sentinel2.scene_windows import bounds_of
+from jointseg.sentinel2.observations import ObservationReader
+from jointseg.sentinel2.scene_windows import window_bounds
 
 # Rows of a scene that are read at a time: of a file a row of its blocks, of a server as much as it answers at once.
 ROWS, REMOTE_ROWS = 512, 2048
@@ -24,12 +24,12 @@ STACK_BYTES = 32 << 20  # of what all scenes saw of the rows that are given back
 _GDAL_CACHE_MB = 64
 
 
-def strips(height: int, rows: int) -> list[slice]:
+def row_strips(height: int, rows: int) -> list[slice]:
     """So many rows at a time, from the north."""
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
-class Spool:
+class RowSpool:
     """Reflectance x 10000 where a scene was clear, 0 elsewhere: uint16 [scenes, bands, rows, columns] on disk."""
 
     def __init__(self, file: IO[bytes], scenes: int, bands: int, shape: tuple[int, int]) -> None:
@@ -39,7 +39,7 @@ class Spool:
         self._file = file
 
     def fill(
-        self, observer: Observer, tile: Tile, rows: int, done: Callable[[int], None] = lambda number: None
+        self, observer: ObservationReader, tile: Tile, rows: int, done: Callable[[int], None] = lambda number: None
     ) -> None:
         """Reads every scene, `rows` rows at a time; `done` is called with each scene's number.
 
@@ -49,7 +49,7 @@ class Spool:
         def read(group: list[int]) -> None:
             before = np.zeros(self.shape, dtype=bool) if len(group) > 1 else None
             for number in group:
-                for strip in strips(self.shape[0], rows):
+                for strip in row_strips(self.shape[0], rows):
                     self._keep(observer, tile, number, strip, before)
                 observer.reader.close(observer.scenes[number])
                 done(number)
@@ -60,7 +60,7 @@ class Spool:
     def strips(self) -> list[slice]:
         """The rows that `read` should be asked for, from the north."""
         row_bytes = self.scenes * self.bands * self.shape[1] * 2
-        return strips(self.shape[0], max(1, STACK_BYTES // row_bytes))
+        return row_strips(self.shape[0], max(1, STACK_BYTES // row_bytes))
 
     def read(self, rows: slice, scenes: Sequence[int] | None = None) -> np.ndarray:
         """What the scenes, or some of them, saw in some rows: uint16 [scenes, bands, rows, columns], 0 where not clear."""
@@ -72,12 +72,14 @@ class Spool:
                     raise DataError("the temporary file of what the scenes saw is cut; run the job again")
         return stack
 
-    def _keep(self, observer: Observer, tile: Tile, number: int, rows: slice, before: np.ndarray | None) -> None:
-        seen = observer.scene(number, bounds_of(tile, rows, slice(0, self.shape[1])))
+    def _keep(
+        self, observer: ObservationReader, tile: Tile, number: int, rows: slice, before: np.ndarray | None
+    ) -> None:
+        seen = observer.scene(number, window_bounds(tile, rows, slice(0, self.shape[1])))
         clear = seen.clear
         if before is not None:
             clear = clear & ~before[rows]
-            before[rows] |= seen.inner
+            before[rows] |= seen.inside_swath
         self.clear_px[number] += int(clear.sum())
         for band, layer in enumerate(seen.reflectance * clear):
             data = layer.tobytes()

@@ -10,7 +10,7 @@ import shapely
 
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds
-from jointseg.sentinel2.scene import Asset, Scene, utc
+from jointseg.sentinel2.scene import Asset, Scene, utc_text
 
 # band_id of the product metadata, in the order of the instrument.
 BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -20,7 +20,7 @@ _GRANULE = re.compile(r"/GRANULE/[^/]+/(MTD_TL|S2[^/]*_MTD_L[^/]*_TL_[^/]*)\.xml
 _PRODUCT = re.compile(r"\.SAFE(\.zip)?$|^S2.*\.zip$")
 
 
-def products(root: Path) -> list[str]:
+def find_products(root: Path) -> list[str]:
     """The SAFE folders and zip files directly inside a folder, by name."""
     return sorted(entry.name for entry in root.iterdir() if _PRODUCT.search(entry.name))
 
@@ -44,7 +44,7 @@ def _members(root: Path, product: str) -> list[str]:
         raise DataError(f"{root / product} is not a whole zip file ({error}); fetch the product again") from error
 
 
-def scene_of(root: Path, product: str) -> Scene:
+def read_product(root: Path, product: str) -> Scene:
     """The Scene of one SAFE product.
 
     Raises:
@@ -62,7 +62,7 @@ def scene_of(root: Path, product: str) -> Scene:
     cloud = told.one("Cloud_Coverage_Assessment")
     return Scene(
         id=name,
-        datetime=utc(told.one("PRODUCT_START_TIME")),
+        datetime=utc_text(told.one("PRODUCT_START_TIME")),
         level=level,
         platform=told.one("SPACECRAFT_NAME").lower(),
         mgrs=_field(name, r"_T(\d\d[A-Z]{3})_", told.path),
@@ -72,7 +72,7 @@ def scene_of(root: Path, product: str) -> Scene:
         epsg=_epsg(name, told),
         offset_dn=_offset(told, level, assets),
         scale=1 / quantification,
-        mask=clouds.mask_of(level, assets, "auto", str(root / product)),
+        mask=clouds.choose_mask(level, assets, "auto", str(root / product)),
         assets=assets,
         sun=_sun(root, members),
         footprint=_footprint(told),

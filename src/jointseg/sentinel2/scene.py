@@ -81,7 +81,7 @@ class Scene:
         return replace(self, assets={key: self.assets[key] for key in keys})
 
 
-def load(path: Path) -> list[Scene]:
+def load_scenes(path: Path) -> list[Scene]:
     """The scenes of a frozen list. Raises DataError where it is not what `scenes` wrote."""
     try:
         scenes = []
@@ -94,14 +94,14 @@ def load(path: Path) -> list[Scene]:
     return scenes
 
 
-def utc(text: str | datetime) -> str:
+def utc_text(text: str | datetime) -> str:
     """A time as `2021-06-05T02:55:49Z`; one without a zone is UTC."""
     moment = text if isinstance(text, datetime) else datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def offset_of_baseline(baseline: str | None, what: str) -> int:
+def baseline_offset(baseline: str | None, what: str) -> int:
     """The offset that a processing baseline asks for; DataError where the baseline is not known."""
     if baseline is None:
         raise DataError(
@@ -117,7 +117,7 @@ def lonlat_box(bounds: tuple[float, float, float, float], crs: str) -> shapely.P
     return shapely.Polygon(list(zip(lon, lat)))
 
 
-def covers(scene: Scene, tile: Tile) -> bool:
+def overlaps_tile(scene: Scene, tile: Tile) -> bool:
     """Whether a scene reaches into a tile; one that only touches its edge does not."""
     west, south, east, north = tile.bounds
     inner = lonlat_box((west + 1, south + 1, east - 1, north - 1), tile.crs)

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from jointseg.area.grid import Tile
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import lanczos
-from jointseg.sentinel2.archive import local
+from jointseg.sentinel2.archive import gdal_path
 from jointseg.sentinel2.scene import Scene
 
 RES_M = 10
@@ -24,10 +24,10 @@ MICRO = 1_000_000  # of a pixel: a shift counts in these, so that it is the same
 CATEGORICAL = ("SCL", "CLASSI")
 Bounds = tuple[float, float, float, float]
 Shift = tuple[float, float]  # metres to add to a scene's coordinates, x east and y north
-STILL: Shift = (0.0, 0.0)
+NO_SHIFT: Shift = (0.0, 0.0)
 
 
-class Files:
+class FileReader:
     """Reads scenes from raster files, on disk or on the web, onto one CRS.
 
     Args:
@@ -44,7 +44,7 @@ class Files:
         self._opened: dict[tuple[int, str, str], DatasetReader] = {}
 
     def path(self, href: str) -> str:
-        return local(self.root, href)
+        return gdal_path(self.root, href)
 
     def check(self, scene: Scene, keys: Sequence[str]) -> None:
         """DataError when a file is not the one of the list, or the bands of a scene do not fit each other."""
@@ -72,7 +72,7 @@ class Files:
                             f"{first} is {expected[0]} from {expected[1][2]:g}, {expected[1][5]:g}; restore the file"
                         )
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
         """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
         Bands are resampled once at most: by Lanczos' kernel where they lie on the lattice and are to be shifted, by cubic
@@ -84,7 +84,7 @@ class Files:
         Raises:
             DataError: a file cannot be read, has no CRS, or another one than its scene is said to have.
         """
-        out = np.zeros((len(keys), *shape_of(bounds)), dtype=np.uint16)
+        out = np.zeros((len(keys), *bounds_shape(bounds)), dtype=np.uint16)
         for layer, key in zip(out, keys):
             try:
                 layer[:] = self._layer(self._held(scene, key), scene, key, bounds, shift_m)
@@ -133,27 +133,27 @@ class Files:
     def _layer(self, source: DatasetReader, scene: Scene, key: str, bounds: Bounds, shift_m: Shift) -> np.ndarray:
         moved = source.crs.to_epsg() != self.epsg
         if key == "CLASSI":
-            bits = nearest(source, [1, 2, 3], self.epsg, bounds, shift_m)
+            bits = read_nearest(source, [1, 2, 3], self.epsg, bounds, shift_m)
             return ((bits > 0) * np.array([1, 2, 4], dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
         if key in CATEGORICAL:
-            return nearest(source, [1], self.epsg, bounds, shift_m)[0]
-        if moved or not nests(source.transform):
+            return read_nearest(source, [1], self.epsg, bounds, shift_m)[0]
+        if moved or not nests_in_lattice(source.transform):
             t = source.transform
             where = f"EPSG:{source.crs.to_epsg()}, {t.a:g} m"
-            self.warped[scene.id] = where if nests(t) else f"{where}, origin {t.c:g} {t.f:g}"
-        return continuous(source, [1], self.epsg, bounds, shift_m)[0]
+            self.warped[scene.id] = where if nests_in_lattice(t) else f"{where}, origin {t.c:g} {t.f:g}"
+        return read_reflectance(source, [1], self.epsg, bounds, shift_m)[0]
 
 
-def nests(t: Affine) -> bool:
+def nests_in_lattice(t: Affine) -> bool:
     """Whether whole 10 m pixels of the lattice fill each pixel of a raster, of 10, 20 or 60 m."""
     return t.a == -t.e and t.a % RES_M == 0 and t.c % RES_M == t.f % RES_M == 0
 
 
-def nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
+def read_nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
     """The source's pixel at the centre of every 10 m pixel, uint16 [bands, rows, columns]: exact where pixels nest."""
     if source.crs.to_epsg() != epsg:
         return resample(source, bands, epsg, bounds, shift_m, Resampling.nearest)
-    shape, t = shape_of(bounds), source.transform
+    shape, t = bounds_shape(bounds), source.transform
     col = np.floor((bounds[0] - shift_m[0] + RES_M * (np.arange(shape[1]) + 0.5) - t.c) / t.a).astype(int)
     row = np.floor((bounds[3] - shift_m[1] - RES_M * (np.arange(shape[0]) + 0.5) - t.f) / t.e).astype(int)
     out = np.zeros((len(bands), *shape), dtype=np.uint16)
@@ -169,25 +169,27 @@ def nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, 
     return out
 
 
-def continuous(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
+def read_reflectance(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
     """Reflectance of bounds, uint16 [bands, rows, columns]; 0 outside the source."""
-    if source.crs.to_epsg() == epsg and nests(source.transform):
-        if shift_m == STILL:
-            return nearest(source, bands, epsg, bounds, shift_m)
+    if source.crs.to_epsg() == epsg and nests_in_lattice(source.transform):
+        if shift_m == NO_SHIFT:
+            return read_nearest(source, bands, epsg, bounds, shift_m)
         if source.transform.a == RES_M:
             return _shifted(source, bands, bounds, shift_m)
     return resample(source, bands, epsg, bounds, shift_m, Resampling.cubic)
 
 
 def _shifted(source: DatasetReader, bands: list[int], bounds: Bounds, shift_m: Shift) -> np.ndarray:
-    rows, cols = shape_of(bounds)
+    rows, cols = bounds_shape(bounds)
     t = source.transform
     top, down = divmod(round((t.f - bounds[3] + shift_m[1]) / RES_M * MICRO), MICRO)
     left, across = divmod(round((bounds[0] - shift_m[0] - t.c) / RES_M * MICRO), MICRO)
     # The kernel takes lanczos.TAPS pixels from `top - lanczos.LOBES + 1` on.
     west, north = t.c + (left - lanczos.LOBES + 1) * RES_M, t.f - (top - lanczos.LOBES + 1) * RES_M
     around = (west, north - (rows + lanczos.TAPS - 1) * RES_M, west + (cols + lanczos.TAPS - 1) * RES_M, north)
-    return lanczos.moved(nearest(source, bands, source.crs.to_epsg(), around, STILL), down / MICRO, across / MICRO)
+    return lanczos.shift_subpixel(
+        read_nearest(source, bands, source.crs.to_epsg(), around, NO_SHIFT), down / MICRO, across / MICRO
+    )
 
 
 def resample(
@@ -197,7 +199,7 @@ def resample(
 
     A transformer exact to 1e-6 pixel (0 is refused) and a fixed kernel: the result does not depend on how a tile is cut.
     """
-    rows, cols = shape_of(bounds)
+    rows, cols = bounds_shape(bounds)
     with WarpedVRT(
         source,
         crs=f"EPSG:{epsg}",
@@ -214,12 +216,12 @@ def resample(
         return warped.read(bands)
 
 
-def shape_of(bounds: Bounds) -> tuple[int, int]:
+def bounds_shape(bounds: Bounds) -> tuple[int, int]:
     """(rows, columns) of bounds at 10 m."""
     return round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
 
 
-def bounds_of(tile: Tile, rows: slice, cols: slice) -> Bounds:
+def window_bounds(tile: Tile, rows: slice, cols: slice) -> Bounds:
     """The bounds of rows and columns of a tile's 10 m raster."""
     west, north = tile.bounds[0], tile.bounds[3]
     return west + cols.start * RES_M, north - rows.stop * RES_M, west + cols.stop * RES_M, north - rows.start * RES_M

@@ -13,7 +13,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import clouds, earthengine, stac
-from jointseg.sentinel2.scene import LEVELS, Scene, covers
+from jointseg.sentinel2.scene import LEVELS, Scene, overlaps_tile
 
 log = logging.getLogger(__name__)
 _LEAP_YEAR_DAYS = 366
@@ -59,7 +59,7 @@ def scenes(
     place = parse_tile(tile, tile_km)
     if level not in LEVELS:
         raise DataError(f"level {level!r} of {year} is not known; allowed are {', '.join(LEVELS)}")
-    chosen, rejected = select(
+    chosen, rejected = select_scenes(
         _candidates(source, archive, sidecar, place, int(year), level),
         place,
         year=int(year),
@@ -79,8 +79,8 @@ def scenes(
     chosen = [_masked(scene, l1c_mask) for scene in chosen]
     kept = [scene.keep([*bands, *scene.mask_keys]) for scene in chosen]
     if source["kind"] == "archive":
-        root = archives.root_of(source, archive)
-        kept = [archives.hashed(root, scene) for scene in kept]
+        root = archives.archive_root(source, archive)
+        kept = [archives.with_checksums(root, scene) for scene in kept]
     listed = {
         "tile": tile,
         "year": int(year),
@@ -105,7 +105,7 @@ def _masked(scene: Scene, l1c_mask: str) -> Scene:
     """The scene with the mask that the settings ask for."""
     if scene.level != "L1C" or scene.mask == "CS":
         return scene
-    return replace(scene, mask=clouds.mask_of(scene.level, scene.assets, l1c_mask, f"scene {scene.id}"))
+    return replace(scene, mask=clouds.choose_mask(scene.level, scene.assets, l1c_mask, f"scene {scene.id}"))
 
 
 def _name(source: dict, archive: Path | None) -> str:
@@ -116,7 +116,7 @@ def _candidates(
     source: dict, archive: Path | None, sidecar: Path | None, tile: Tile, year: int, level: str
 ) -> Iterable[Scene]:
     if source["kind"] == "archive":
-        return archives.find(archives.root_of(source, archive), sidecar)
+        return archives.find_scenes(archives.archive_root(source, archive), sidecar)
     if source["kind"] == "stac":
         return stac.search(source, tile, year, level)
     if source["kind"] == "earthengine":
@@ -124,7 +124,7 @@ def _candidates(
     raise DataError(f"source kind {source['kind']!r} is not known; take archive, stac or earthengine")
 
 
-def select(
+def select_scenes(
     candidates: Iterable[Scene],
     tile: Tile,
     *,
@@ -142,7 +142,7 @@ def select(
     chosen: dict[tuple, Scene] = {}
     rejected: Counter = Counter()
     for candidate in candidates:
-        off = 0 if candidate.datetime is None else days_off(candidate.datetime, season)
+        off = 0 if candidate.datetime is None else days_outside_season(candidate.datetime, season)
         reason = _unfit(candidate, tile, year, level, off > season_padding_days, max_cloud_percent)
         if reason:
             rejected[reason] += 1
@@ -157,7 +157,7 @@ def select(
     return sorted(chosen.values(), key=lambda scene: (scene.datetime or "", scene.id)), rejected
 
 
-def days_off(moment: str, season: list[str]) -> int:
+def days_outside_season(moment: str, season: list[str]) -> int:
     """Days from a time (ISO) to the season, first and last day "mm-dd", which may span the new year; 0 inside it."""
     first, last, day = (date.fromisoformat(f"2000-{text}").timetuple().tm_yday for text in (*season, moment[5:10]))
     if first <= day <= last if first <= last else day >= first or day <= last:
@@ -176,4 +176,4 @@ def _unfit(
         return "season"
     if (scene.cloud_percent or 0) > max_cloud_percent:
         return "cloud"
-    return None if covers(scene, tile) else "footprint"
+    return None if overlaps_tile(scene, tile) else "footprint"

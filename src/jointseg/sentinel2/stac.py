@@ -13,14 +13,14 @@ from rasterio.errors import RasterioError
 from jointseg.area.grid import Tile
 from jointseg.runtime.errors import DataError, TransientError
 from jointseg.sentinel2 import retry
-from jointseg.sentinel2.items import scene_of
-from jointseg.sentinel2.retry import Answer, RequestError, ask
+from jointseg.sentinel2.items import scene_from_item
+from jointseg.sentinel2.retry import RequestError, Result, call_with_retries
 from jointseg.sentinel2.scene import Scene, lonlat_box
-from jointseg.sentinel2.scene_windows import STILL, Bounds, Files, Shift
+from jointseg.sentinel2.scene_windows import NO_SHIFT, Bounds, FileReader, Shift
 
 SIGNERS = {"planetary-computer": "https://planetarycomputer.microsoft.com/api/sas/v1/token"}
 TIMEOUT_S = 60.0
-PAGE = 200
+PAGE_SIZE = 200
 # GDAL asks again by itself after these statuses; what it cannot mend is read anew.
 _GDAL = {
     "GDAL_HTTP_MAX_RETRY": "3",
@@ -35,7 +35,7 @@ _GDAL = {
 _ANEW = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/", "VSI_CACHE": "FALSE"}
 
 
-def collection_of(source: dict, level: str) -> str:
+def collection_name(source: dict, level: str) -> str:
     """The collection of a product level in the source's catalogue."""
     collections = source.get("collections") or {}
     if level not in collections:
@@ -52,18 +52,18 @@ def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
     """
     from pystac_client import Client
 
-    collection = collection_of(source, level)
+    collection = collection_name(source, level)
     area = lonlat_box(tile.bounds, tile.crs)
     try:
         client = Client.open(source["url"], stac_io=_api(), timeout=TIMEOUT_S)
         found = client.search(
-            collections=[collection], bbox=list(area.bounds), datetime=f"{year}-01-01/{year}-12-31", limit=PAGE
+            collections=[collection], bbox=list(area.bounds), datetime=f"{year}-01-01/{year}-12-31", limit=PAGE_SIZE
         )
         items = list(found.items_as_dicts())
     except RequestError as fault:
-        if fault.passing:
+        if fault.transient:
             raise TransientError(
-                f"the STAC catalogue {source['url']} gives no whole answer for {collection} in {retry.TRIES} tries "
+                f"the STAC catalogue {source['url']} gives no whole answer for {collection} in {retry.MAX_TRIES} tries "
                 f"(at last: {fault}); check the network and run again later"
             ) from fault
         raise DataError(
@@ -71,7 +71,7 @@ def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
             "its URL and collections"
         ) from fault
     for item in items:
-        yield scene_of(item, _base(item))
+        yield scene_from_item(item, _base(item))
 
 
 def _api() -> Any:
@@ -91,7 +91,7 @@ def _api() -> Any:
                     raise RequestError("an answer that is no whole JSON") from error
                 return text
 
-            return ask(once, href)
+            return call_with_retries(once, href)
 
     return Asking(timeout=TIMEOUT_S, max_retries=None)
 
@@ -101,33 +101,33 @@ def _base(item: dict) -> str:
     return own[0].rpartition("/")[0] if own else ""
 
 
-class Urls(Files):
+class StacReader(FileReader):
     """Reads scenes of a catalogue over HTTP, several at a time; asks again after faults that may pass alone."""
 
     workers = 8
 
     def __init__(self, source: dict, epsg: int, level: str) -> None:
         super().__init__(Path(), epsg)
-        self._token = token(source, level) if source.get("sign") else None
+        self._token = access_token(source, level) if source.get("sign") else None
 
     def path(self, href: str) -> str:
         return f"{super().path(href)}?{self._token}" if self._token else super().path(href)
 
     def check(self, scene: Scene, keys: Sequence[str]) -> None:
-        self._asked(lambda: super(Urls, self).check(scene, keys), scene, keys)
+        self._asked(lambda: super(StacReader, self).check(scene, keys), scene, keys)
 
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = STILL) -> np.ndarray:
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
         def layer(key: str) -> np.ndarray:
-            return self._asked(lambda: super(Urls, self).read(scene, [key], bounds, shift_m), scene, [key])
+            return self._asked(lambda: super(StacReader, self).read(scene, [key], bounds, shift_m), scene, [key])
 
         return np.concatenate([layer(key) for key in keys])
 
-    def _asked(self, question: Callable[[], Answer], scene: Scene, keys: Sequence[str]) -> Answer:
+    def _asked(self, question: Callable[[], Result], scene: Scene, keys: Sequence[str]) -> Result:
         """What GDAL reads of assets; where it fails, their server tells whether asking again is of any use."""
 
         options = dict(_GDAL)
 
-        def once() -> Answer:
+        def once() -> Result:
             try:
                 with rasterio.Env(**options):
                     return question()
@@ -139,10 +139,10 @@ class Urls(Files):
                 raise RequestError(error, status) from error
 
         try:
-            return ask(once, f"{', '.join(keys)} of scene {scene.id}")
+            return call_with_retries(once, f"{', '.join(keys)} of scene {scene.id}")
         except RequestError as fault:
-            if fault.passing:
-                raise TransientError(f"{fault} (asked {retry.TRIES} times)") from fault
+            if fault.transient:
+                raise TransientError(f"{fault} (asked {retry.MAX_TRIES} times)") from fault
             raise DataError(
                 f"{fault} (its server answers with HTTP status {fault.status}: 401 and 403 ask for sentinel2.source.sign, "
                 "404 and 410 for a new scene list)"
@@ -164,9 +164,9 @@ class Urls(Files):
         return None
 
 
-def token(source: dict, level: str) -> str:
+def access_token(source: dict, level: str) -> str:
     """The access token that a signing service gives for the collection of a level; `sign` is its name or URL."""
-    url = f"{SIGNERS.get(source['sign'], source['sign'])}/{collection_of(source, level)}"
+    url = f"{SIGNERS.get(source['sign'], source['sign'])}/{collection_name(source, level)}"
 
     def once() -> str:
         try:
@@ -178,6 +178,6 @@ def token(source: dict, level: str) -> str:
             raise RequestError(error) from error
 
     try:
-        return ask(once, url)
+        return call_with_retries(once, url)
     except RequestError as error:
         raise DataError(f"{url} gives no access token ({error}); check sentinel2.source.sign") from error

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from jointseg.sentinel2.lanczos import LOBES, TAPS, moved
-from jointseg.sentinel2.merge_frames import REACH_PX, Date, merge
+from jointseg.sentinel2.lanczos import LOBES, TAPS, shift_subpixel
+from jointseg.sentinel2.merge_frames import RADIUS_PX, Date, merge_dates
 from jointseg.synthetic.sensors import SIGMA_M
 
 PIXEL = 10
@@ -55,9 +55,9 @@ def looks(image: np.ndarray, dates: int, rng: np.random.Generator) -> Looks:
     known = shifts + rng.normal(0, REGISTERED_M, shifts.shape)
     registered = np.stack([_registered(date, shift) for date, shift in zip(stack, known)])
     composite = np.floor(np.median(registered, axis=0) + 0.5).astype(np.uint16)
-    inner = MARGIN_PX - REACH_PX
+    inner = MARGIN_PX - RADIUS_PX
     facts = [Date((number,), (float(east), float(south)), 1.0, 1.0) for number, (east, south) in enumerate(known)]
-    return Looks(composite, merge(stack[..., inner:-inner, inner:-inner], facts))
+    return Looks(composite, merge_dates(stack[..., inner:-inner, inner:-inner], facts))
 
 
 def _date(soft: np.ndarray, shift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -81,4 +81,4 @@ def _registered(date: np.ndarray, shift: np.ndarray) -> np.ndarray:
         slice(before + start, before + start + side - 2 * MARGIN_PX + after)
         for start, side in zip((top, left), date.shape[1:])
     )
-    return moved(date[:, rows, cols], down - top, across - left)
+    return shift_subpixel(date[:, rows, cols], down - top, across - left)

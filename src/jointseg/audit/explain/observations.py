@@ -15,9 +15,15 @@ from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds, normalise
 from jointseg.sentinel2 import composite as compositing
 from jointseg.sentinel2 import scene as scene_list
-from jointseg.sentinel2.observations import Clearness, Observer, Reader, Seen, in_season
+from jointseg.sentinel2.observations import (
+    MaskSettings,
+    Observation,
+    ObservationReader,
+    SceneReader,
+    select_observations,
+)
 from jointseg.sentinel2.scene import Scene
-from jointseg.sentinel2.scene_windows import RES_M, STILL, Bounds
+from jointseg.sentinel2.scene_windows import NO_SHIFT, RES_M, Bounds
 
 # What the classes mean, by the mask that tells them.
 CLASS_NAMES = {
@@ -96,7 +102,7 @@ class Sight:
     stack: np.ndarray
     clear: np.ndarray
     used: np.ndarray
-    seen: list[Seen]
+    seen: list[Observation]
 
 
 class Scenes:
@@ -116,7 +122,7 @@ class Scenes:
         paths = {each.name: lineage.path(made, each.path) for each in made.inputs}
         if not paths["scenes"].is_file():
             raise DataError(f"{paths['scenes']}, the scene list of {made.name}, is not there; restore it")
-        self.listed = scene_list.load(paths["scenes"])
+        self.listed = scene_list.load_scenes(paths["scenes"])
         self.tile = parse_tile(made.written["wildcards"]["tile"], self.params["tile_km"])
         self.lines = {
             name: [normalise.Fit(**line) for line in lines]
@@ -127,7 +133,7 @@ class Scenes:
         self.damaged = False
         self._reader = self._open(paths.get("archive"))
 
-    def _open(self, archive: Path | None) -> Reader | None:
+    def _open(self, archive: Path | None) -> SceneReader | None:
         source, kept = self.params["source"], self.params["source"]["kind"] == "archive"
         there = False
         try:
@@ -140,13 +146,13 @@ class Scenes:
             return None
         return reader
 
-    def _observer(self, reader: Reader, area: Bounds) -> Observer:
+    def _observer(self, reader: SceneReader, area: Bounds) -> ObservationReader:
         params, shifts = self.params, [self.shifts.get(scene.id) for scene in self.listed]
         # A run of an earlier version did not know every rule, and did as the defaults do.
-        rules = {each.name for each in fields(Clearness)} & params.keys()
-        clearness = Clearness(**{name: params[name] for name in sorted(rules)})
-        moved = [(shift["x_m"], shift["y_m"]) if shift else STILL for shift in shifts]
-        return Observer(reader, self.listed, params["bands"], clearness, area, moved)
+        rules = {each.name for each in fields(MaskSettings)} & params.keys()
+        clearness = MaskSettings(**{name: params[name] for name in sorted(rules)})
+        moved = [(shift["x_m"], shift["y_m"]) if shift else NO_SHIFT for shift in shifts]
+        return ObservationReader(reader, self.listed, params["bands"], clearness, area, moved)
 
     def _lost(self, error: Exception, damaged: bool) -> None:
         self.unread, self.damaged = str(error) or type(error).__name__, damaged
@@ -155,7 +161,7 @@ class Scenes:
         """What the scenes saw in bounds on the 10 m lattice; None, and `unread` says why, when they cannot be read."""
         if self._reader is None:
             return None
-        seen: dict[int, Seen] = {}
+        seen: dict[int, Observation] = {}
         try:
             stack, clear = self._observer(self._reader, bounds).read(bounds, seen.__setitem__)
         except (DataError, OSError, RasterioError, requests.RequestException) as error:
@@ -163,9 +169,9 @@ class Scenes:
             self._lost(error, self.params["source"]["kind"] == "archive")
             return None
         if self.lines:
-            adjusted = [normalise.apply(layer, self.lines[scene.id]) for scene, layer in zip(self.listed, stack)]
+            adjusted = [normalise.apply_fits(layer, self.lines[scene.id]) for scene, layer in zip(self.listed, stack)]
             stack = np.stack(adjusted)
-        used, _ = in_season(clear, self.listed, max(self.params["min_clear_observations"], 1))
+        used, _ = select_observations(clear, self.listed, max(self.params["min_clear_observations"], 1))
         return Sight(stack, clear, used, [seen[number] for number in range(len(self.listed))])
 
     def combined(self, sight: Sight) -> np.ndarray:
@@ -189,7 +195,7 @@ class Scenes:
         if sight is not None:
             seen = sight.seen[number]
             clear, used = bool(sight.clear[number, 0, 0]), bool(sight.used[number, 0, 0])
-            if seen.data[0, 0]:
+            if seen.valid[0, 0]:
                 values = {name: int(value) for name, value in zip(self.params["bands"], sight.stack[number, :, 0, 0])}
             why, place, distance = (None, _class_at(seen), None) if clear else self._why(seen)
         return Look(
@@ -215,17 +221,17 @@ class Scenes:
             taken=None if taken is None else number + 1 == taken,
         )
 
-    def _why(self, seen: Seen) -> tuple[str, int | None, float | None]:
+    def _why(self, seen: Observation) -> tuple[str, int | None, float | None]:
         """Why a look is not clear, the class that says so, and how far off that is."""
         if seen.saturated[0, 0]:
             return "saturated", None, None
-        if not seen.data[0, 0]:
+        if not seen.valid[0, 0]:
             return "no data", None, None
-        if not seen.inner[0, 0]:
+        if not seen.inside_swath[0, 0]:
             return "edge", None, None
         if seen.clear[0, 0]:
             return "pass", None, None
-        found, drop = seen.classes, self.params["scl_mask_classes"]
+        found, drop = seen.scene_classes, self.params["scl_mask_classes"]
         assert found is not None  # without a mask, whatever holds data is clear
         middle = found.shape[0] // 2
         if found[middle, middle] in drop:
@@ -236,9 +242,9 @@ class Scenes:
         return "buffer", int(found[rows[near], cols[near]]), round(float(apart[near]) * RES_M, 1)
 
 
-def _class_at(seen: Seen) -> int | None:
+def _class_at(seen: Observation) -> int | None:
     """The class of the pixel itself, in the middle of what was read of the mask."""
-    found = seen.classes
+    found = seen.scene_classes
     return None if found is None else int(found[found.shape[0] // 2, found.shape[1] // 2])
 
 

@@ -35,11 +35,11 @@ def add(verbs: Subparsers) -> None:
 
 def run(given: argparse.Namespace) -> int:
     from jointseg.config.load import read_config
-    from jointseg.sentinel2.request_estimate import by_year
+    from jointseg.sentinel2.request_estimate import estimate_by_year
 
     config = read_config(given.config)
     years = sorted(config.years) if given.year is None else [given.year]
-    told = by_year(config, years) if config.sentinel2.remote else []
+    told = estimate_by_year(config, years) if config.sentinel2.remote else []
     if given.json:
         found = {"source": config.sentinel2.source.kind, "years": [year.as_json() for year in told]}
         print(json.dumps(found, indent=1, sort_keys=True))
@@ -61,15 +61,17 @@ def _tell(years: list[Any]) -> None:
     for column in ("year", "tiles", "listed", "composites made", "scenes", "requests", "GB", "pieces kept"):
         table.add_column(column, justify="right")
     for year in years:
-        counts = (year.tiles, year.lists, year.composites, year.scenes, year.asked.requests)
-        table.add_row(str(year.year), *map(str, counts), f"{year.asked.bytes / 1e9:.2f}", str(year.pieces))
+        counts = (year.tiles, year.scene_lists, year.composites, year.scenes, year.estimate.requests)
+        table.add_row(str(year.year), *map(str, counts), f"{year.estimate.bytes / 1e9:.2f}", str(year.cached_responses))
     console.print(table)
     console.print()
-    requests, size = sum(year.asked.requests for year in years), sum(year.asked.bytes for year in years)
-    kept = sum(year.pieces for year in years)
+    requests, size = sum(year.estimate.requests for year in years), sum(year.estimate.bytes for year in years)
+    kept = sum(year.cached_responses for year in years)
     console.print(f"{requests} requests for {size / 1e9:.2f} GB of pixels; {kept} answers are kept already")
     for year in years:
-        if year.unlisted:
-            more = f" and {len(year.unlisted) - HOW_MANY} more" if len(year.unlisted) > HOW_MANY else ""
-            named = ", ".join(year.unlisted[:HOW_MANY])
-            console.print(f"{year.year}: {len(year.unlisted)} tiles have no scene list, not known yet: {named}{more}")
+        if year.unlisted_tiles:
+            more = f" and {len(year.unlisted_tiles) - HOW_MANY} more" if len(year.unlisted_tiles) > HOW_MANY else ""
+            named = ", ".join(year.unlisted_tiles[:HOW_MANY])
+            console.print(
+                f"{year.year}: {len(year.unlisted_tiles)} tiles have no scene list, not known yet: {named}{more}"
+            )
