@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
-from jointseg.audit.hashing import Hashed, Pass, hash_files
+from jointseg.audit.hashing import HashedFile, HashingPass, hash_files
 from jointseg.audit.lineage import Lineage
-from jointseg.audit.verify import PASS, Report, audit, read_manifests
+from jointseg.audit.verify import PASS, Report, read_manifests, verify_results
 from jointseg.provenance.machine import processor
 from jointseg.provenance.manifest import sealed
 
@@ -159,12 +159,12 @@ def write_manifests(results: Path, pattern: dict, made: dict[str, tuple[int, str
 
 
 def verified(results: Path) -> None:
-    findings = audit(results).findings
+    findings = verify_results(results).findings
     assert not findings, findings[:3]
 
 
-def hash_all(results: Path, sizes: dict[str, int]) -> dict[str, Hashed]:
-    done = Pass(results / PASS)
+def hash_all(results: Path, sizes: dict[str, int]) -> dict[str, HashedFile]:
+    done = HashingPass(results / PASS)
     hashed = hash_files(results, sizes, done)
     done.end()
     return hashed

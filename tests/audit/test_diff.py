@@ -12,8 +12,8 @@ from affine import Affine
 from PIL import Image
 from support.audit_flow import NOISE, make
 
-from jointseg.audit.diff.causes import HERE
-from jointseg.audit.diff.files import how
+from jointseg.audit.diff.causes import NOT_REPRODUCIBLE
+from jointseg.audit.diff.files import compare_files
 from jointseg.audit.diff.map import compare
 from jointseg.audit.diff.runs import Report, diff
 from jointseg.cli.commands import diff as verb
@@ -30,10 +30,10 @@ def run(tmp_path, monkeypatch):
 
 def changes(report: Report, job: str) -> list[tuple[str, str, str, str, str]]:
     """(job where the runs part, kind, what, A, B) behind a job."""
-    partings = next(each for each in report.jobs if each.job == job).partings
+    divergences = next(each for each in report.jobs if each.job == job).divergences
     return [
         (parting.job, change.kind, change.what, change.before, change.after)
-        for parting in partings
+        for parting in divergences
         for change in parting.changes
     ]
 
@@ -48,7 +48,7 @@ def edit(results: Path, name: str, **entries) -> None:
 
 def test_the_same_run_made_again_elsewhere_is_the_same(run):
     report = diff(run, make("elsewhere/b"))
-    assert (report.jobs, report.same, report.otherwise) == ([], 4, [])
+    assert (report.jobs, report.identical_jobs, report.changed_records) == ([], 4, [])
     assert report.as_json()["clean"] is True
 
 
@@ -57,7 +57,7 @@ def test_a_setting_is_named_by_its_nested_key_with_both_values(run):
     assert [job.job for job in report.jobs] == ["assess", "chips", "predict/2021"]
     for job in ("assess", "chips", "predict/2021"):
         assert changes(report, job) == [("predict/2021", "setting", "model.level", "3", "4")]
-    files = {each.path: each.how.words for job in report.jobs for each in job.files}
+    files = {each.path: each.difference.summary for job in report.jobs for each in job.files}
     assert list(files) == ["accuracy.csv", "dataset/chips/east/a.tif", "isa/2021.tif"]
     assert files["isa/2021.tif"] == "2400 of 1440000 pixels (0.0017 of them), 0->1 2400"
     assert "1 of 2 rows differ" in files["accuracy.csv"] and "pixels" in files["accuracy.csv"]
@@ -85,7 +85,7 @@ def test_a_file_of_an_input_from_outside(run):
     report = diff(run, make("results/b", archive="other/archive"))
     # The list of scenes holds names only, so its bytes are the same: told of, but no difference.
     assert report.jobs == []
-    (otherwise,) = report.otherwise
+    (otherwise,) = report.changed_records
     assert otherwise.job == "scenes"
     assert [(change.kind, change.what) for change in otherwise.changes] == [("input", "archive archive/S2B")]
 
@@ -110,7 +110,7 @@ def test_a_package_and_a_record_that_differs_without_other_bytes(run):
     edit(other, "predict/2021", environment=written["environment"] | {"numpy": "0.1"})
     report = diff(run, other)
     assert report.jobs == []
-    assert [(each.job, each.changes[0].what, each.changes[0].after) for each in report.otherwise] == [
+    assert [(each.job, each.changes[0].what, each.changes[0].after) for each in report.changed_records] == [
         ("predict/2021", "numpy", "0.1")
     ]
 
@@ -119,8 +119,8 @@ def test_other_bytes_of_the_same_are_not_reproducible_here(run, monkeypatch):
     monkeypatch.setenv(NOISE, "9")
     report = diff(run, make("results/b"))
     found = changes(report, "predict/2021")
-    assert (HERE, "predict/2021") in [change[1:3] for change in found]
-    before, after = next(change[3:] for change in found if change[1] == HERE)
+    assert (NOT_REPRODUCIBLE, "predict/2021") in [change[1:3] for change in found]
+    before, after = next(change[3:] for change in found if change[1] == NOT_REPRODUCIBLE)
     assert "python" in before and "numpy" in after
 
 
@@ -129,7 +129,7 @@ def test_a_job_of_one_run_only(run):
     for path in ("manifests/assess.json", "accuracy.csv"):
         (other / path).unlink()
     (job,) = diff(run, other).jobs
-    assert (job.job, job.where, [each.where for each in job.files]) == ("assess", "A", ["A"])
+    assert (job.job, job.side, [each.side for each in job.files]) == ("assess", "A", ["A"])
 
 
 def test_picture_of_a_difference_is_small_and_red_where_it_lies(run, tmp_path):
@@ -163,8 +163,8 @@ def test_rasters_by_band_over_block_edges(tmp_path):
 def test_rasters_of_another_grid_or_size_are_said_to_be_so(tmp_path):
     array = np.ones((1, 20, 20), dtype=np.uint8)
     here = write(tmp_path / "a.tif", array)
-    assert "another place" in compare(here, write(tmp_path / "b.tif", array, west=10)).words()
-    assert "another size" in compare(here, write(tmp_path / "c.tif", array[:, :10])).words()
+    assert "another place" in compare(here, write(tmp_path / "b.tif", array, west=10)).summary()
+    assert "another size" in compare(here, write(tmp_path / "c.tif", array[:, :10])).summary()
 
 
 def test_nan_is_nan(tmp_path):
@@ -173,7 +173,7 @@ def test_nan_is_nan(tmp_path):
     other[0, 0, 0] = 1
     found = compare(write(tmp_path / "a.tif", array), write(tmp_path / "b.tif", other))
     assert found.differing == 1 and found.bands[0].largest is None
-    assert "1 of 400 pixels" in found.words()
+    assert "1 of 400 pixels" in found.summary()
 
 
 def test_tables_json_and_bytes(tmp_path):
@@ -181,17 +181,17 @@ def test_tables_json_and_bytes(tmp_path):
     other = table.iloc[::-1].assign(split=["c", "b", "q"])
     table.to_parquet(tmp_path / "a.parquet")
     other.to_parquet(tmp_path / "b.parquet")
-    words = how(tmp_path / "a.parquet", tmp_path / "b.parquet").words
+    words = compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet").summary
     assert words == "1 of 3 rows differ, the first is x; in columns split"
     other.iloc[:2].drop(columns="shift").to_parquet(tmp_path / "c.parquet")
-    words = how(tmp_path / "a.parquet", tmp_path / "c.parquet").words
+    words = compare_files(tmp_path / "a.parquet", tmp_path / "c.parquet").summary
     assert "columns only in A: shift" in words and "1 rows only in A" in words
     (tmp_path / "a.json").write_text('{"mean": [1, 2], "n": {"train": 3}}')
     (tmp_path / "b.json").write_text('{"mean": [1, 2], "n": {"train": 4}}')
-    assert how(tmp_path / "a.json", tmp_path / "b.json").words == "other at n.train"
-    assert "is not there" in how(tmp_path / "a.json", tmp_path / "none.json").words
+    assert compare_files(tmp_path / "a.json", tmp_path / "b.json").summary == "other at n.train"
+    assert "is not there" in compare_files(tmp_path / "a.json", tmp_path / "none.json").summary
     (tmp_path / "bad.json").write_text("{")
-    assert "cannot be compared as json" in how(tmp_path / "a.json", tmp_path / "bad.json").words
+    assert "cannot be compared as json" in compare_files(tmp_path / "a.json", tmp_path / "bad.json").summary
 
 
 def test_verb_prints_tables_and_json(run, capsys):
@@ -204,7 +204,7 @@ def test_verb_prints_tables_and_json(run, capsys):
     assert "model.level" in told and "0->1 2400" in told
     assert verb.run(parse([str(run), str(other), "--json"])) == 1
     read = json.loads(capsys.readouterr().out)
-    assert read["jobs"][2]["files"][0]["how"]["raster"]["classes"] == [[0, 1, 2400]]
+    assert read["jobs"][2]["files"][0]["difference"]["raster"]["classes"] == [[0, 1, 2400]]
     assert verb.run(parse([str(run), str(run)])) == 0
     with pytest.raises(DataError, match="no folder named manifests"):
         verb.run(parse([str(run), "archive"]))

@@ -139,7 +139,9 @@ def tiny(once, tmp_path, monkeypatch):
 
 
 def seen(told) -> list[tuple[str, bool, str | None, int | None, float | None]]:
-    return [(look.id, look.clear, look.why, look.scene_class, look.distance_m) for look in told.composite.looks]
+    return [
+        (look.id, look.clear, look.reason, look.scene_class, look.distance_m) for look in told.composite.observations
+    ]
 
 
 def test_every_reason_is_told(tiny):
@@ -158,17 +160,17 @@ def test_every_reason_is_told(tiny):
         told = explainer.pixel(TILE, 10 * row + 3, 10 * col + 7, 2021)
         assert seen(told) == expected
         assert told.composite.clear == sum(each[1] for each in expected)
-        assert told.composite.recomputed is True and told.disagreements == [] and told.notes == []
+        assert told.composite.reproduced is True and told.disagreements == [] and told.notes == []
 
 
 def test_medoid_names_the_scene_it_took(tiny):
     told = Explainer(tiny).pixel(TILE, 55, 55, 2021).composite
     # 1000: 10 + 100 + 2000; 1010: 10 + 90 + 1990; 1100: 100 + 90 + 1900; 3000: 2000 + 1990 + 1900. A tie of 1010 and
     # 1100 goes to the earlier.
-    assert told.taken == "b" and [look.taken for look in told.looks] == [False, True, False, False]
-    assert told.values == {"B04": 1010, "B03": 1110, "B02": 1210} == told.looks[1].values
+    assert told.selected == "b" and [look.selected for look in told.observations] == [False, True, False, False]
+    assert told.values == {"B04": 1010, "B03": 1110, "B02": 1210} == told.observations[1].values
     under_cloud = Explainer(tiny).pixel(TILE, 225, 225, 2021).composite
-    assert under_cloud.taken == "c" and under_cloud.values["B04"] == 1100
+    assert under_cloud.selected == "c" and under_cloud.values["B04"] == 1100
 
 
 def test_place_by_degrees_is_the_same_pixel(tiny):
@@ -207,7 +209,7 @@ def test_far_chips_are_measured_on_the_globe():
 
 def test_networks_tell_their_training(tiny):
     told = Explainer(tiny).pixel(TILE, 0, 0, 2021)
-    assert [(each.name, each.maker, each.agrees) for each in told.checkpoints] == [
+    assert [(each.name, each.producer, each.agrees) for each in told.checkpoints] == [
         ("superres", "superres_adversarial", True),
         ("segmentation", "segmentation", True),
     ]
@@ -248,7 +250,7 @@ def test_l1c_tells_its_own_mask_or_that_there_is_none(tmp_path, monkeypatch):
         (True, None, 7, None),
     ]
     assert all(seen(each)[1] == ("bare", True, None, None, None) for each in told.values())
-    assert "no cloud mask" in told[33, 33].composite.looks[1].detail
+    assert "no cloud mask" in told[33, 33].composite.observations[1].detail
     assert [told[place].composite.clear for place in told] == [1, 1, 1, 2, 2]
 
 
@@ -258,8 +260,8 @@ def test_unknown_says_why(tmp_path, monkeypatch):
     make(Path("archive"))
     told = Explainer(Path(R)).pixel(TILE, 4, 4, 2021)
     assert (told.pixel.isa, told.pixel.value) == (255, "unknown")
-    assert told.pixel.unknown_because == "none of the 1 scenes was clear there"
-    assert told.composite.values == {"B04": 0, "B03": 0, "B02": 0} and told.composite.recomputed is True
+    assert told.pixel.nodata_reason == "none of the 1 scenes was clear there"
+    assert told.composite.values == {"B04": 0, "B03": 0, "B02": 0} and told.composite.reproduced is True
 
 
 def test_dark_object_lines_are_applied_again(tmp_path, monkeypatch):
@@ -269,16 +271,16 @@ def test_dark_object_lines_are_applied_again(tmp_path, monkeypatch):
     item(Path("archive"), "a", dark, level="L1C", when=MAY)
     make(Path("archive"), level="L1C", dark_object_subtraction=True)
     told = Explainer(Path(R)).pixel(TILE, 4, 4, 2021).composite
-    assert told.recomputed is True and told.looks[0].lines[0]["kind"] == "dark object"
-    assert told.looks[0].values == told.values and told.values["B04"] == 100  # (1300 - 1000) less 200
+    assert told.reproduced is True and told.observations[0].lines[0]["kind"] == "dark object"
+    assert told.observations[0].values == told.values and told.values["B04"] == 100  # (1300 - 1000) less 200
     assert told.reference is None
 
 
 def test_scenes_that_are_gone_are_said_to_be(tiny):
     shutil.move("archive", "attic")
     told = Explainer(tiny).pixel(TILE, 55, 55, 2021)
-    assert [(look.clear, look.values) for look in told.composite.looks] == [(None, None)] * 4
-    assert told.composite.clear == 4 and told.composite.taken == "b" and told.composite.recomputed is None
+    assert [(look.clear, look.values) for look in told.composite.observations] == [(None, None)] * 4
+    assert told.composite.clear == 4 and told.composite.selected == "b" and told.composite.reproduced is None
     assert told.disagreements == [] and "is not a folder of Sentinel-2 scenes" in told.notes[0]
 
 
@@ -286,7 +288,7 @@ def test_a_replaced_scene_file_is_a_disagreement(tiny):
     with open("archive/c/B02.tif", "ab") as file:
         file.write(b"more")
     told = Explainer(tiny).pixel(TILE, 55, 55, 2021)
-    assert told.composite.recomputed is None
+    assert told.composite.reproduced is None
     assert [(each.job, "B02" in each.detail) for each in told.disagreements] == [(f"composite/2021/{TILE}", True)]
 
 
@@ -298,7 +300,7 @@ def test_other_pixels_of_the_same_size_are_found_by_reading_again(tiny):
     content[place : place + 20_000] = np.uint16(2050).tobytes() * 10_000
     path.write_bytes(content)
     told = Explainer(tiny).pixel(TILE, 55, 55, 2021)
-    assert told.composite.recomputed is False
+    assert told.composite.reproduced is False
     assert [(each.path, each.detail.startswith("its scenes, read again")) for each in told.disagreements] == [
         (f"{R}/sentinel2/composites/2021/{TILE}.tif", True)
     ]
@@ -359,7 +361,7 @@ def test_the_verb_prints_text_json_and_a_figure(tiny, capsys):
     place = Explainer(tiny).pixel(TILE, 225, 225, 2021).pixel
     assert verb(tiny, "--lon", place.lon, "--lat", place.lat, "--year", 2021, "--json") == OK
     told = json.loads(capsys.readouterr().out)
-    assert list(told) == sorted(told) and told["pixel"]["row"] == 225 and len(told["composite"]["looks"]) == 4
+    assert list(told) == sorted(told) and told["pixel"]["row"] == 225 and len(told["composite"]["observations"]) == 4
     (tiny / "seg.safetensors").write_bytes(b"other")
     assert verb(tiny, "--lon", place.lon, "--lat", place.lat, "--year", 2021) == FINDINGS
     assert "Does not agree: 1" in capsys.readouterr().out
@@ -420,7 +422,7 @@ def test_weights_of_no_known_run_tell_their_header(tiny, monkeypatch):
         text = text.replace(f"{R}/{name}.safetensors", f"elsewhere/{name}.safetensors")
     mapped.write_text(text)
     told = Explainer(tiny).pixel(TILE, 100, 250, 2021)
-    assert [(each.maker, each.agrees, each.trained) for each in told.checkpoints] == [
+    assert [(each.producer, each.agrees, each.trained) for each in told.checkpoints] == [
         (None, None, trained),
         (None, None, None),
     ]

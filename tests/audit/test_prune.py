@@ -8,8 +8,8 @@ import pytest
 from support.audit_flow import make
 
 from jointseg.audit import prune as module
-from jointseg.audit.prune import NAME, delete, prunable, pruned
-from jointseg.audit.verify import audit
+from jointseg.audit.prune import PRUNED_LIST, delete, find_prunable, pruned_paths
+from jointseg.audit.verify import verify_results
 from jointseg.cli.commands import prune as verb
 from jointseg.provenance.manifest import is_sealed
 from jointseg.run.lock import InUseError, hold
@@ -47,7 +47,7 @@ def test_without_delete_nothing_is_touched(run, capsys):
 
 
 def test_what_may_go_with_what_it_frees_and_what_it_takes_to_have_it_again(run):
-    by_kind = {each.kind: each for each in prunable(run)}
+    by_kind = {each.kind: each for each in find_prunable(run)}
     assert list(by_kind) == ["chips", "logs", "benchmarks"]
     chips = by_kind["chips"]
     assert {each.path for each in chips.files} == CHIPS
@@ -56,22 +56,23 @@ def test_what_may_go_with_what_it_frees_and_what_it_takes_to_have_it_again(run):
     assert (chips.seconds, chips.missing, chips.first) == (seconds, [], [])
     assert by_kind["benchmarks"].seconds is None
     (run / "isa/2021.tif").unlink()
-    assert prunable(run)[0].missing == ["results/a/isa/2021.tif"]
-    assert [each.kind for each in prunable(run, keep=["chips", "logs"])] == ["benchmarks"]
-    delete(run, prunable(run))
+    assert find_prunable(run)[0].missing == ["results/a/isa/2021.tif"]
+    assert [each.kind for each in find_prunable(run, keep=["chips", "logs"])] == ["benchmarks"]
+    delete(run, find_prunable(run))
     assert there(run) >= CHIPS  # they could not be made again
     with pytest.raises(DataError, match="no kind 'maps'"):
-        prunable(run, keep=["maps"])
+        find_prunable(run, keep=["maps"])
 
 
 def test_delete_takes_only_that_and_lists_it_with_hashes(run):
     held = there(run)
     assert verb.run(parse(str(run), "--delete", "--keep", "logs")) == 0
-    assert there(run) - {NAME} == held - CHIPS - {"benchmarks/isa.tsv", "dataset/chips/east/.snakemake_timestamp"} | {
-        ".jointseg/run.lock"
-    }
+    assert there(run) - {PRUNED_LIST} == held - CHIPS - {
+        "benchmarks/isa.tsv",
+        "dataset/chips/east/.snakemake_timestamp",
+    } | {".jointseg/run.lock"}
     assert not (run / "dataset").exists()  # else Snakemake would take the empty folder for the output
-    content = (run / NAME).read_bytes()
+    content = (run / PRUNED_LIST).read_bytes()
     assert is_sealed(content)
     entries = {each["path"]: each for each in json.loads(content)["files"]}
     made = json.loads((run / "manifests/chips.json").read_bytes())["outputs"][0]["files"]
@@ -79,7 +80,7 @@ def test_delete_takes_only_that_and_lists_it_with_hashes(run):
         f"dataset/chips/east/{each['path']}": each["sha256"] for each in made
     }
     assert entries["dataset/chips/east/a.tif"]["maker"] == "chips" and entries["dataset/chips/east/a.tif"]["date"]
-    assert pruned(run) == CHIPS | {"benchmarks/isa.tsv"}
+    assert pruned_paths(run) == CHIPS | {"benchmarks/isa.tsv"}
 
 
 def test_a_file_that_is_not_what_its_manifest_says_stays(run, capsys):
@@ -87,7 +88,7 @@ def test_a_file_that_is_not_what_its_manifest_says_stays(run, capsys):
     assert verb.run(parse(str(run), "--delete")) == 1
     assert "left: dataset/chips/east/b.tif" in capsys.readouterr().out
     assert (run / "dataset/chips/east/b.tif").is_file() and not (run / "dataset/chips/east/a.tif").exists()
-    assert "dataset/chips/east/b.tif" not in pruned(run)
+    assert "dataset/chips/east/b.tif" not in pruned_paths(run)
 
 
 def test_killed_half_way_the_list_is_whole_and_a_second_run_goes_on(run, monkeypatch):
@@ -95,11 +96,11 @@ def test_killed_half_way_the_list_is_whole_and_a_second_run_goes_on(run, monkeyp
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        delete(run, prunable(run, keep=["logs"]), stop)
+        delete(run, find_prunable(run, keep=["logs"]), stop)
     assert len(there(run) & CHIPS) == 1
-    assert pruned(run) == CHIPS | {"benchmarks/isa.tsv"}
-    delete(run, prunable(run, keep=["logs"]))
-    assert not there(run) & CHIPS and pruned(run) == CHIPS | {"benchmarks/isa.tsv"}
+    assert pruned_paths(run) == CHIPS | {"benchmarks/isa.tsv"}
+    delete(run, find_prunable(run, keep=["logs"]))
+    assert not there(run) & CHIPS and pruned_paths(run) == CHIPS | {"benchmarks/isa.tsv"}
 
 
 def test_the_list_is_written_before_the_first_file_goes(run, monkeypatch):
@@ -109,19 +110,19 @@ def test_the_list_is_written_before_the_first_file_goes(run, monkeypatch):
     held = there(run)
     monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        delete(run, prunable(run))
+        delete(run, find_prunable(run))
     assert there(run) == held
 
 
 def test_an_edited_list_is_not_believed(run):
-    delete(run, prunable(run))
-    (run / NAME).write_text((run / NAME).read_text().replace("a.tif", "c.tif"))
+    delete(run, find_prunable(run))
+    (run / PRUNED_LIST).write_text((run / PRUNED_LIST).read_text().replace("a.tif", "c.tif"))
     with pytest.raises(DataError, match="not what its seal says"):
-        pruned(run)
+        pruned_paths(run)
 
 
 def test_nothing_was_pruned_where_there_is_no_list(run):
-    assert pruned(run) == set()
+    assert pruned_paths(run) == set()
 
 
 def test_a_run_at_work_keeps_its_files(run):
@@ -131,11 +132,11 @@ def test_a_run_at_work_keeps_its_files(run):
 
 
 def test_what_was_pruned_is_no_finding_of_an_audit(run):
-    assert audit(run).findings == []
-    delete(run, prunable(run))
-    report = audit(run)
+    assert verify_results(run).findings == []
+    delete(run, find_prunable(run))
+    report = verify_results(run)
     assert report.findings == [] and report.pruned == len(CHIPS)
-    listed = run / NAME
+    listed = run / PRUNED_LIST
     listed.write_text(listed.read_text().replace("chips/east/a.tif", "chips/east/c.tif"))
-    kinds = {(finding.kind, finding.path) for finding in audit(run).findings}
-    assert kinds == {("edited", NAME), *(("missing", path) for path in CHIPS)}
+    kinds = {(finding.kind, finding.path) for finding in verify_results(run).findings}
+    assert kinds == {("edited", PRUNED_LIST), *(("missing", path) for path in CHIPS)}

@@ -12,8 +12,8 @@ from support.provenance_flow import make
 from support.tampering import edit, told
 
 from jointseg.audit import merkle, releases, signature
-from jointseg.audit.signature import Signers
-from jointseg.audit.verify import audit
+from jointseg.audit.signature import AllowedSigners
+from jointseg.audit.verify import verify_results
 from jointseg.cli.commands import add_subcommands, verify
 from jointseg.cli.commands import release as verb
 from jointseg.provenance.manifest import is_sealed, sealed
@@ -54,7 +54,7 @@ def keys(tmp_path_factory) -> dict[str, Path]:
 
 
 def released(results: Path, key: Path | None = None, message: str = "") -> releases.Release:
-    return releases.write(results, audit(results).hashes, message, key)
+    return releases.write(results, verify_results(results).hashes, message, key)
 
 
 def call(*arguments: object) -> int:
@@ -102,8 +102,8 @@ def test_a_release(results):
     assert (written["number"], written["message"], written["previous"]) == (1, "the first", None)
     second = released(results)
     digest = sha256(first.file.read_bytes()).hexdigest()
-    assert second.written["previous"] == {"file": "0001.json", "sha256": digest}
-    report = audit(results)
+    assert second.record["previous"] == {"file": "0001.json", "sha256": digest}
+    report = verify_results(results)
     assert report.findings == [] and report.release.number == 2
     assert report.release.as_json()["change"] == {"added": [], "changed": [], "gone": []}
 
@@ -113,13 +113,13 @@ def test_manifests_since_the_last_release(results):
     (results / "manifests/maps/a.json").rename(results / "manifests/maps/b.json")
     edit(results / "manifests/maps/b.json", lambda written: written["wildcards"].update(tile="b"), sealed)
     edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
-    report = audit(results)
+    report = verify_results(results)
     assert [(finding.kind, finding.path) for finding in report.findings] == [
         ("unreleased", "manifests/maps/a.json"),
         ("unreleased", "manifests/total.json"),
     ]
     assert report.release.change.added == ["manifests/maps/b.json"]
-    second = released(results).written["since"]
+    second = released(results).record["since"]
     assert second == {"added": 1, "changed": ["manifests/total.json"], "gone": ["manifests/maps/a.json"]}
     assert told(results) == []
 
@@ -152,8 +152,8 @@ def test_a_release_of_another_number(results):
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": "jointseg/release/1"}', "[" * 100_000])
 def test_a_broken_release(results, text):
     released(results).file.write_text(text)
-    report = audit(results)
-    assert [(finding.kind, finding.path) for finding in report.findings] == [("broken", "releases/0001.json")]
+    report = verify_results(results)
+    assert [(finding.kind, finding.path) for finding in report.findings] == [("unreadable", "releases/0001.json")]
     assert report.release.change is None and report.as_json()["release"]["change"] is None
 
 
@@ -162,14 +162,14 @@ def test_a_release_that_is_gone(results):
         released(results)
     (results / "releases/0002.json").unlink()
     (results / "releases/note.txt").write_text("note")
-    assert told(results) == [("missing", "releases/0002.json", ""), ("unmade", "releases/note.txt", "")]
+    assert told(results) == [("missing", "releases/0002.json", ""), ("undeclared", "releases/note.txt", "")]
 
 
 def test_a_history_cut_at_its_end_is_known_by_a_root_kept_elsewhere(results, capsys):
     first = released(results)
     edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
     last = released(results)
-    roots = [each.written["root"] for each in (first, last)]
+    roots = [each.record["root"] for each in (first, last)]
     assert roots[0] != roots[1] and told(results, root=roots[0]) == told(results, root=roots[1]) == []
     last.file.unlink()
     edit(results / "manifests/total.json", lambda written: written["params"].pop("more"), sealed)
@@ -183,37 +183,37 @@ def test_a_history_cut_at_its_end_is_known_by_a_root_kept_elsewhere(results, cap
 
 def test_a_signed_release(results, keys):
     released(results, keys["alice"])
-    report = audit(results)
+    report = verify_results(results)
     (good,) = report.release.signatures
     assert report.findings == [] and good["signer"] is None
     assert good["key"] == signature.fingerprint(keys["alice"]) and good["key"].startswith("SHA256:")
     for who in (None, "alice@example.org", "bob@example.org"):
-        report = audit(results, signers=Signers(keys["signers"], who))
+        report = verify_results(results, signers=AllowedSigners(keys["signers"], who))
         assert report.findings == []
         assert report.release.signatures[0]["signer"] == (who or "alice@example.org")
-    assert told(results, signers=Signers(keys["signers"], "eve@example.org")) == [
-        ("forged", "releases/0001.json.sig", "")
+    assert told(results, signers=AllowedSigners(keys["signers"], "eve@example.org")) == [
+        ("bad_signature", "releases/0001.json.sig", "")
     ]
 
 
 def test_a_signature_by_somebody_else(results, keys):
     first = released(results, keys["mallory"])
     assert told(results) == []
-    assert told(results, signers=Signers(keys["signers"])) == [("forged", "releases/0001.json.sig", "")]
+    assert told(results, signers=AllowedSigners(keys["signers"])) == [("bad_signature", "releases/0001.json.sig", "")]
     rewrite(first.file, message="as if by alice", key=signature.fingerprint(keys["alice"]))
-    assert told(results) == [("forged", "releases/0001.json.sig", "")]  # signed before it was rewritten
+    assert told(results) == [("bad_signature", "releases/0001.json.sig", "")]  # signed before it was rewritten
     first.signed.write_bytes(signature.sign(first.file.read_bytes(), keys["mallory"]))
-    assert told(results) == [("forged", "releases/0001.json.sig", "")]  # it names another key
+    assert told(results) == [("bad_signature", "releases/0001.json.sig", "")]  # it names another key
 
 
 def test_an_unsigned_release(results, keys):
     released(results)
     assert told(results) == []
-    assert told(results, signers=Signers(keys["signers"])) == [("unsigned", "releases/0001.json", "")]
+    assert told(results, signers=AllowedSigners(keys["signers"])) == [("unsigned", "releases/0001.json", "")]
 
 
 def test_a_history_that_is_gone(results, keys):
-    assert told(results, signers=Signers(keys["signers"])) == [("unsigned", "releases", "")]
+    assert told(results, signers=AllowedSigners(keys["signers"])) == [("unsigned", "releases", "")]
 
 
 def test_a_signature_that_is_gone(results, keys):
@@ -224,16 +224,16 @@ def test_a_signature_that_is_gone(results, keys):
 def test_white_space_in_a_signature_counts(results, keys):
     signed = released(results, keys["alice"]).signed
     signed.write_bytes(signed.read_bytes().replace(b"\n", b"\v", 2).replace(b"\v", b"\n", 1))
-    assert told(results) == [("forged", "releases/0001.json.sig", "")]
+    assert told(results) == [("bad_signature", "releases/0001.json.sig", "")]
 
 
 def test_without_ssh_keygen(results, keys, monkeypatch):
     released(results, keys["alice"])
     monkeypatch.setattr(signature, "TOOL", "no-such-tool")
-    report = audit(results)
+    report = verify_results(results)
     assert report.findings == [] and report.release.unchecked == 1 and report.release.signatures == []
     with pytest.raises(DataError, match="there is no no-such-tool on this machine"):
-        audit(results, signers=Signers(keys["signers"]))
+        verify_results(results, signers=AllowedSigners(keys["signers"]))
     with pytest.raises(DataError, match="install OpenSSH"):
         released(results, keys["alice"])
 
@@ -243,7 +243,7 @@ def test_what_is_not_a_key(results, tmp_path):
     with pytest.raises(DataError, match="is not an SSH key"):
         released(results, tmp_path / "note")
     with pytest.raises(DataError, match="allowed signers"):
-        audit(results, signers=Signers(tmp_path / "nowhere"))
+        verify_results(results, signers=AllowedSigners(tmp_path / "nowhere"))
     assert not (results / "releases/0001.json").exists()
 
 
@@ -290,6 +290,6 @@ def test_an_interrupted_release(results, capsys, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jointseg.audit.verify.audit", stopped)
+    monkeypatch.setattr("jointseg.audit.verify.verify_results", stopped)
     assert call("release", results) == 130
     assert not (results / "releases").exists()

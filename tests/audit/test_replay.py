@@ -10,9 +10,9 @@ import pytest
 from support.audit_flow import NOISE, make
 
 from jointseg.audit.lineage import Lineage
-from jointseg.audit.prune import delete, prunable
+from jointseg.audit.prune import delete, find_prunable
 from jointseg.audit.replay.job import reads_network, takes_list
-from jointseg.audit.replay.sample import Replay, replay, sample
+from jointseg.audit.replay.sample import Replay, replay_jobs, sample_jobs
 from jointseg.cli.commands import replay as verb
 from jointseg.provenance.manifest import read, sealed
 from jointseg.runtime.errors import DataError
@@ -28,7 +28,7 @@ def again(results: Path, *names: str, **options) -> list[Replay]:
     lineage = Lineage(results)
     scratch = Path("scratch")
     scratch.mkdir(exist_ok=True)
-    return replay(lineage, [lineage.manifests[name] for name in names], scratch, **options)
+    return replay_jobs(lineage, [lineage.manifests[name] for name in names], scratch, **options)
 
 
 def edit(results: Path, name: str, **entries) -> None:
@@ -92,7 +92,7 @@ def test_an_input_that_changed_or_went_is_named(run):
 
 
 def test_an_input_that_was_pruned_is_said_to_be(run):
-    delete(run, prunable(run))
+    delete(run, find_prunable(run))
     (done,) = again(run, "assess")
     assert done.outcome == "impossible" and "dataset/chips/east was pruned" in done.detail
 
@@ -118,13 +118,13 @@ def test_sample_takes_every_rule_before_a_second_job_of_one(run):
         edit(run, f"predict/{year}", wildcards={"year": str(year)})
     lineage = Lineage(run)
     for seed in range(5):
-        assert {job.rule for job in sample(lineage, 4, seed)} == {"scenes", "predict", "chips", "assess"}
-    assert [job.name for job in sample(lineage, 9, 3)] == [job.name for job in sample(lineage, 9, 3)]
-    assert [job.name for job in sample(lineage, 9, 3)] != [job.name for job in sample(lineage, 9, 4)]
-    assert len(sample(lineage, None, 0)) == 14
-    assert {job.rule for job in sample(lineage, 3, 0, ["predict"])} == {"predict"}
+        assert {job.rule for job in sample_jobs(lineage, 4, seed)} == {"scenes", "predict", "chips", "assess"}
+    assert [job.name for job in sample_jobs(lineage, 9, 3)] == [job.name for job in sample_jobs(lineage, 9, 3)]
+    assert [job.name for job in sample_jobs(lineage, 9, 3)] != [job.name for job in sample_jobs(lineage, 9, 4)]
+    assert len(sample_jobs(lineage, None, 0)) == 14
+    assert {job.rule for job in sample_jobs(lineage, 3, 0, ["predict"])} == {"predict"}
     with pytest.raises(DataError, match="no job of rule mosaic"):
-        sample(lineage, 1, 0, ["mosaic"])
+        sample_jobs(lineage, 1, 0, ["mosaic"])
 
 
 def test_lists_are_told_from_single_paths_by_the_annotation():

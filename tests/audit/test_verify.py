@@ -16,7 +16,7 @@ from support.provenance_flow import make
 from support.tampering import edit, flip_many, told
 
 from jointseg.audit import hashing, releases
-from jointseg.audit.verify import PASS, audit
+from jointseg.audit.verify import PASS, verify_results
 from jointseg.cli.commands import add_subcommands
 from jointseg.cli.commands import verify as verb
 from jointseg.provenance.digest import Entry, tree_hash
@@ -38,12 +38,12 @@ def results(tmp_path, monkeypatch):
 
 @pytest.fixture
 def released(results):
-    releases.write(results, audit(results).hashes, "the first", None)
+    releases.write(results, verify_results(results).hashes, "the first", None)
     return results
 
 
 def test_an_untouched_folder_is_clean(results):
-    report = audit(results)
+    report = verify_results(results)
     assert report.findings == []
     assert (report.files, report.manifests, report.outside_inputs) == (3, 2, 1)
     assert report.bytes == len("one" + "two" + "one.txttwo.txt")
@@ -73,7 +73,7 @@ def test_swapped_with_their_dates_kept(results):
     for path in (one, two):
         os.utime(path, (LONG_AGO, LONG_AGO))
     assert told(results) == [("swapped", "maps/a/one.txt", "maps/a"), ("swapped", "maps/a/sub/two.txt", "maps/a")]
-    first, second = audit(results).findings
+    first, second = verify_results(results).findings
     assert "its bytes are those of maps/a/sub/two.txt" in first.detail
     assert "its bytes are those of maps/a/one.txt" in second.detail
     assert "its date is older than the change" in first.detail
@@ -84,7 +84,7 @@ def test_same_size_and_date(results):
     os.utime(path, (LONG_AGO, LONG_AGO))
     path.write_text("x" * path.stat().st_size)
     os.utime(path, (LONG_AGO, LONG_AGO))
-    (finding,) = audit(results).findings
+    (finding,) = verify_results(results).findings
     assert (finding.kind, finding.path) == ("changed", "total.txt")
     assert finding.detail.endswith("its date is older than the change") and "bytes instead" not in finding.detail
 
@@ -93,7 +93,7 @@ def test_a_date_after_the_job_is_not_remarked_on(results):
     path = results / "total.txt"
     path.write_text("something else")
     os.utime(path, (time.time() + 60, time.time() + 60))
-    assert "older" not in audit(results).findings[0].detail
+    assert "older" not in verify_results(results).findings[0].detail
 
 
 def test_an_emptied_file_is_not_called_swapped(results):
@@ -104,7 +104,7 @@ def test_an_emptied_file_is_not_called_swapped(results):
 def test_made_by_nobody(results):
     (results / "maps/a/three.txt").write_text("three")
     (results / "manifests/note.txt").write_text("note")
-    assert told(results) == [("unmade", "manifests/note.txt", ""), ("unmade", "maps/a/three.txt", "")]
+    assert told(results) == [("undeclared", "manifests/note.txt", ""), ("undeclared", "maps/a/three.txt", "")]
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -114,28 +114,28 @@ def test_two_hundred_single_bits(results, tmp_path, signed):
         key = tmp_path / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     for message in ("first", "second"):
-        releases.write(results, audit(results).hashes, message, key)
+        releases.write(results, verify_results(results).hashes, message, key)
     flips = flip_many(results, 200, seed=7)
     assert flips == {".": 50, "manifests": 50, "maps": 50, "releases": 50}
 
 
 def test_how_many_outputs_descend(results):
     (results / "maps/a/one.txt").write_text("ONE")
-    assert audit(results).descendants == ["total.txt"]
+    assert verify_results(results).descendants == ["total.txt"]
     (results / "total.txt").write_text("TOTAL")
-    assert audit(results).descendants == []
+    assert verify_results(results).descendants == []
 
 
 def test_edited_parameters(results):
     edit(results / "manifests/total.json", lambda written: written["params"].update(factor=3))
     assert told(results) == [("edited", "manifests/total.json", "total")]
-    assert "it has no seal" in audit(results).findings[0].detail
+    assert "it has no seal" in verify_results(results).findings[0].detail
 
 
 def test_a_seal_that_does_not_hold(results):
     file = results / "manifests/maps/a.json"
     file.write_text(file.read_text().replace('"factor": 2', '"factor": 3'))
-    report = audit(results)
+    report = verify_results(results)
     assert [(each.kind, each.path) for each in report.findings] == [("edited", "manifests/maps/a.json")]
     assert report.descendants == ["total.txt"]
 
@@ -143,7 +143,7 @@ def test_a_seal_that_does_not_hold(results):
 def fit(results: Path) -> None:
     """Changes a file and its manifest to fit, and seals the manifest again."""
     (results / "total.txt").write_text("better figures")
-    entry = hashing.hash_files(results, {"total.txt": 14}, hashing.Pass(results / PASS))["total.txt"]
+    entry = hashing.hash_files(results, {"total.txt": 14}, hashing.HashingPass(results / PASS))["total.txt"]
     change = {"sha256": entry.sha256, "size": entry.size}
     edit(results / "manifests/total.json", lambda written: written["outputs"][0].update(change), sealed)
 
@@ -160,7 +160,9 @@ def test_sealed_again_without_a_release_is_beyond_an_audit(results):
 
 def test_a_hash_edited_to_fit_a_changed_file(results):
     (results / "maps/a/one.txt").write_text("ONE")
-    digest = hashing.hash_files(results, {"maps/a/one.txt": 3}, hashing.Pass(results / PASS))["maps/a/one.txt"].sha256
+    digest = hashing.hash_files(results, {"maps/a/one.txt": 3}, hashing.HashingPass(results / PASS))[
+        "maps/a/one.txt"
+    ].sha256
     edit(
         results / "manifests/maps/a.json",
         lambda written: written["outputs"][0]["files"][0].update(sha256=digest),
@@ -173,7 +175,7 @@ def test_a_hash_edited_to_fit_a_changed_file(results):
         output["sha256"] = tree_hash(Entry(**each) for each in output["files"])
 
     edit(results / "manifests/maps/a.json", fit_folder, sealed)
-    assert told(results) == [("descended", "maps/a", "total")]
+    assert told(results) == [("inconsistent", "maps/a", "total")]
 
 
 def test_manifests_swapped(results):
@@ -200,15 +202,15 @@ def test_descended_from_another_version(results):
     written["outputs"][0]["sha256"] = "0" * 64
     written["outputs"][0]["files"][0]["sha256"] = "0" * 64
     file.write_text(sealed(written))
-    assert ("descended", "maps/a", "total") in told(results)
+    assert ("inconsistent", "maps/a", "total") in told(results)
 
 
 def test_an_input_without_a_maker(results):
     (results / "manifests/maps/a.json").unlink()
     assert told(results) == [
-        ("descended", "maps/a", "total"),
-        ("unmade", "maps/a/one.txt", ""),
-        ("unmade", "maps/a/sub/two.txt", ""),
+        ("inconsistent", "maps/a", "total"),
+        ("undeclared", "maps/a/one.txt", ""),
+        ("undeclared", "maps/a/sub/two.txt", ""),
     ]
 
 
@@ -216,7 +218,7 @@ def test_two_manifests_that_disagree(results):
     written = json.loads((results / "manifests/total.json").read_text())
     written["outputs"][0]["sha256"] = "0" * 64
     (results / "manifests/zotal.json").write_text(json.dumps(written))
-    assert ("disputed", "total.txt", "zotal") in told(results)
+    assert ("conflicting", "total.txt", "zotal") in told(results)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "jointseg/manifest/1"}', '{"schema": "other"}', "\xff"])
@@ -225,7 +227,10 @@ def test_a_broken_manifest_is_named(results, text):
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"total\.json"):
         read(file)
-    assert told(results) == [("broken", "manifests/total.json", "manifests/total.json"), ("unmade", "total.txt", "")]
+    assert told(results) == [
+        ("unreadable", "manifests/total.json", "manifests/total.json"),
+        ("undeclared", "total.txt", ""),
+    ]
 
 
 def test_an_unreadable_file_is_a_finding(results):
@@ -236,13 +241,13 @@ def test_an_unreadable_file_is_a_finding(results):
 
 def test_a_folder_without_manifests_is_refused(tmp_path):
     with pytest.raises(DataError, match="manifests"):
-        audit(tmp_path)
+        verify_results(tmp_path)
 
 
 def test_progress_counts_every_byte(results):
     counted: list[int] = []
     totals: list[int] = []
-    report = audit(results, begun=totals.append, advance=counted.append)
+    report = verify_results(results, on_start=totals.append, advance=counted.append)
     assert totals == [report.bytes] == [sum(counted)]
 
 
@@ -278,13 +283,13 @@ def interrupt(results: Path, after: int = 2) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        audit(results, workers=1, advance=advance)
+        verify_results(results, workers=1, advance=advance)
     assert (results / PASS).is_file()
 
 
 def test_an_interrupted_pass_goes_on(results, one_by_one):
     interrupt(results)
-    report = audit(results, resume=True)
+    report = verify_results(results, resume=True)
     assert report.findings == [] and report.resumed == 1
     assert not (results / PASS).exists()
 
@@ -299,7 +304,7 @@ def test_without_resume_everything_is_hashed(results, one_by_one):
     with sqlite3.connect(results / PASS) as base:
         base.execute("update hashes set sha256 = 'untrue'")
     base.close()
-    assert told(results) == [] and audit(results, resume=True).resumed == 0
+    assert told(results) == [] and verify_results(results, resume=True).resumed == 0
 
 
 def test_a_resumed_pass_hashes_what_was_touched_since(results, one_by_one):
@@ -333,14 +338,14 @@ def test_a_killed_pass_goes_on(results):
     """
     time.sleep(2 * hashing.SETTLE_SECONDS)
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -signal.SIGKILL
-    report = audit(results, resume=True)
+    report = verify_results(results, resume=True)
     assert report.findings == [] and report.resumed == 2
 
 
 def test_a_pass_that_cannot_be_read_is_forgotten(results):
     (results / PASS).parent.mkdir(exist_ok=True)
     (results / PASS).write_text("not a database, and long enough to be taken for one " * 20)
-    report = audit(results, resume=True)
+    report = verify_results(results, resume=True)
     assert report.findings == [] and report.resumed == 0
 
 
@@ -380,7 +385,7 @@ def test_an_interrupted_verb_says_how_to_go_on(results, capsys, monkeypatch):
     def stopped(*_, **__):
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("jointseg.audit.verify.audit", stopped)
+    monkeypatch.setattr("jointseg.audit.verify.verify_results", stopped)
     assert call(results) == 130
     assert f"jointseg audit verify {results} --resume" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -81,7 +81,7 @@ def part(*, part, name, sleep, words, table):
         raise TransientError("the server is away")
     with atomic_write(part) as half:
         half.write_text(name)
-        Path("begun").write_text("")
+        Path("on_start").write_text("")
         for _ in progress.track(range(10), "sleeping"):
             time.sleep(sleep / 10)
 
@@ -207,7 +207,7 @@ def test_results_given_on_the_command_line(flow):
 @pytest.mark.slow
 def test_a_killed_run_resumes(flow):
     with subprocess.Popen(command("--config", "sleep=30"), start_new_session=True, stdout=subprocess.DEVNULL) as first:
-        wait_for(flow / "begun")
+        wait_for(flow / "on_start")
         busy = run("--config", "sleep=0")
         assert busy.returncode == commands.IN_USE
         assert f"process {first.pid} on " in busy.stderr and busy.stderr.count("\n") == 1
@@ -223,7 +223,7 @@ def test_a_killed_run_resumes(flow):
 @pytest.mark.slow
 def test_jobs_that_outlive_a_killed_run_keep_others_out(flow):
     with subprocess.Popen(command("--config", "sleep=6"), start_new_session=True, stdout=subprocess.DEVNULL) as first:
-        wait_for(flow / "begun")
+        wait_for(flow / "on_start")
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         busy = run()
@@ -235,7 +235,7 @@ def test_jobs_that_outlive_a_killed_run_keep_others_out(flow):
 @pytest.mark.slow
 def test_a_run_whose_snakemake_alone_was_killed_resumes(flow):
     with subprocess.Popen(command("--config", "sleep=6"), start_new_session=True, stdout=subprocess.DEVNULL) as first:
-        wait_for(flow / "begun")
+        wait_for(flow / "on_start")
         (snakemake,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
         os.kill(int(snakemake), signal.SIGKILL)
         assert first.wait() != 0
@@ -258,7 +258,7 @@ def test_an_interrupted_run_stops_in_order(flow, kept, sent):
     # A run that a shell starts in the background ignores SIGINT, and so would whatever it starts.
     started = ["env", kept, *command("--config", "sleep=60")]
     with subprocess.Popen(started, start_new_session=True, stdout=subprocess.PIPE, text=True) as first:
-        wait_for(flow / "begun")
+        wait_for(flow / "on_start")
         first.send_signal(sent)
         said = first.communicate(timeout=30)[0]
     assert first.returncode != 0
@@ -273,7 +273,7 @@ def test_audit_tells_what_it_found(flow, capsys):
     (flow / "results/toy/stray.txt").write_text("stray")
     assert main(["audit", "verify", "results/toy", "--json", "--workers", "2"]) == commands.FINDINGS
     report = json.loads(capsys.readouterr().out)
-    assert report["counts"] == {"changed": 1, "unmade": 1}
+    assert report["counts"] == {"changed": 1, "undeclared": 1}
     assert main(["audit", "verify", "results/toy"]) == commands.FINDINGS
     table = capsys.readouterr().out
     assert "sum.txt" in table and "stray.txt" in table and "made by nobody" in table

@@ -10,7 +10,7 @@ from jointseg.area import grid
 from jointseg.models import checkpoint
 from jointseg.provenance import model_facts
 from jointseg.provenance.digest import file_digest
-from jointseg.provenance.release_contents import gather
+from jointseg.provenance.release_contents import load_run
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_data_card_tells_the_ground_of_each_year(results):
 
 def test_ground_is_corrected_for_the_scale_of_utm(results):
     manifests, isa = sorted((results / "manifests").rglob("*.json")), sorted((results / "isa").rglob("*.tif"))
-    run = gather(manifests, {"isa": isa}, results / "report/index.html", results, {})
+    run = load_run(manifests, {"isa": isa}, results / "report/index.html", results, {})
     scale = float(grid.area_scale(32650, 660001, 3543999))
     assert abs(scale - 1) > 1e-4
     assert run.covers[f"isa/2021/{TILE}.tif"].km2 == pytest.approx(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jointseg.provenance import code_digest as code
-from jointseg.provenance.syntax import AROUND
+from jointseg.provenance.syntax import MODULE_LEVEL
 from jointseg.run import steps
 from jointseg.runtime.errors import DataError
 
@@ -133,7 +133,7 @@ def test_parts_name_what_changed(package):
     after = code.code_parts("toy.step", package)
     assert before.keys() == after.keys()
     changed = {(name, part) for name in after for part in after[name] if before[name].get(part) != after[name][part]}
-    assert changed == {("toy.floor", "base"), ("toy.late", AROUND), ("toy.step", "page.html.j2")}
+    assert changed == {("toy.floor", "base"), ("toy.late", MODULE_LEVEL), ("toy.step", "page.html.j2")}
 
 
 def test_methods_are_parts_of_their_own(package):

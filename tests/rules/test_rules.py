@@ -13,7 +13,7 @@ import pytest
 import yaml
 from support.rule_text import RULES, block
 
-from jointseg.provenance.job_record import RECORDED
+from jointseg.provenance.job_record import RECORD_PARAMS
 from jointseg.run import steps
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_rule_gives_the_step_what_it_takes(rule):
     takes = inspect.signature(function).parameters
     given = set.union(*(names(rule, directive) for directive in ("input", "output", "params"))) - {
         "manifest",
-        *RECORDED,
+        *RECORD_PARAMS,
     }
     given |= set(re.findall(r"\{\{(\w+)\}\}", block(rule, "output")))
     needed = {name for name, parameter in takes.items() if parameter.default is parameter.empty}

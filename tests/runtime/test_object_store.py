@@ -10,7 +10,7 @@ from affine import Affine
 from support.loopback_s3 import BUCKET, FOLDER, PREFIX, object_store_server
 
 from jointseg.provenance import remote_input
-from jointseg.provenance.cache_key import work_key
+from jointseg.provenance.cache_key import cache_key
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import sealed
 from jointseg.raster import cog
@@ -153,10 +153,10 @@ def test_its_manifest_tells_what_a_raster_is(entered):
     digest = file_digest(RASTER)
     told()
     entered(MANIFEST)
-    key = work_key("jointseg.runtime.object_store", [RASTER], {})
+    key = cache_key("jointseg.runtime.object_store", [RASTER], {})
     entered(RASTER)
-    assert remote_input.entry(RASTER).sha256 == digest
-    assert work_key("jointseg.runtime.object_store", [RASTER], {}) == key
+    assert remote_input.recorded_entry(RASTER).sha256 == digest
+    assert cache_key("jointseg.runtime.object_store", [RASTER], {}) == key
 
 
 @pytest.mark.parametrize("change", [{"size": 1}, {"path": "results/x/other.tif"}])
@@ -166,7 +166,7 @@ def test_a_raster_that_its_manifest_does_not_tell_is_refused(entered, change):
     entered(MANIFEST)
     entered(RASTER)
     with pytest.raises(DataError, match=f"{RASTER} is not what {MANIFEST} tells; make it again"):
-        remote_input.entry(RASTER)
+        remote_input.recorded_entry(RASTER)
 
 
 def test_a_broken_seal_is_refused(entered):
@@ -176,7 +176,7 @@ def test_a_broken_seal_is_refused(entered):
     entered(MANIFEST)
     entered(RASTER)
     with pytest.raises(DataError, match="is not what the job wrote"):
-        remote_input.entry(RASTER)
+        remote_input.recorded_entry(RASTER)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from jointseg.audit.verify import Finding, audit, scan
+from jointseg.audit.verify import Finding, scan, verify_results
 from jointseg.provenance.manifest import parse
 
 UNLOOKED = ("logs", "benchmarks", ".jointseg")
@@ -22,7 +22,7 @@ def flip(path: Path, chance: random.Random) -> bytes:
 
 
 def told(results: Path, **options) -> list[tuple[str, str, str]]:
-    return [(finding.kind, finding.path, finding.manifest) for finding in audit(results, **options).findings]
+    return [(finding.kind, finding.path, finding.manifest) for finding in verify_results(results, **options).findings]
 
 
 def kind_of(inside: str) -> str:
@@ -56,14 +56,14 @@ def flip_many(results: Path, count: int, seed: int) -> Counter:
 
 def assert_named(results: Path, inside: str, before: bytes) -> None:
     """Asserts that an audit names a changed file as it should."""
-    found = audit(results).findings
+    found = verify_results(results).findings
     own = [finding for finding in found if finding.path == inside]
     others = [finding for finding in found if finding.path != inside]
     if inside.startswith("releases/"):
-        allowed = {"forged"} if inside.endswith(".sig") else {"edited", "broken"}
+        allowed = {"bad_signature"} if inside.endswith(".sig") else {"edited", "unreadable"}
         assert [finding.kind in allowed for finding in found] == [True] and own, (inside, found)
     elif inside.startswith("manifests/"):
-        assert {"edited", "broken"} & {finding.kind for finding in own}, (inside, found)
+        assert {"edited", "unreadable"} & {finding.kind for finding in own}, (inside, found)
         strange = [finding for finding in others if not _follows(results, finding, inside, before)]
         assert not strange, (inside, strange)
     else:
@@ -73,7 +73,7 @@ def assert_named(results: Path, inside: str, before: bytes) -> None:
 def _follows(results: Path, finding: Finding, inside: str, before: bytes) -> bool:
     """Whether a finding is about what a manifest declared: its own files, and jobs that took them."""
     manifest = parse(results / inside, before)
-    made = [manifest.inside(output.path) for output in manifest.outputs]
+    made = [manifest.relative_path(output.path) for output in manifest.outputs]
     return finding.manifest == manifest.name or any(
         finding.path == each or finding.path.startswith(f"{each}/") for each in made
     )

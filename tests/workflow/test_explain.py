@@ -53,7 +53,7 @@ def test_a_hundred_pixels_are_quick_and_agree(run):
     assert seconds < SECONDS
     assert len({year for _, _, year in told}) == 2 and len(told) == PIXELS
     for each in told.values():
-        assert each.disagreements == [] and each.notes == [] and each.composite.recomputed is True
+        assert each.disagreements == [] and each.notes == [] and each.composite.reproduced is True
 
 
 def test_tile_pixel_and_value(run):
@@ -140,7 +140,7 @@ def test_split_and_distance_of_the_chips(run):
 def test_networks_chain_and_jobs(run):
     _, results, told, _ = run
     each = next(iter(told.values()))
-    assert [checkpoint.maker for checkpoint in each.checkpoints] == ["superres_adversarial", "segmentation/superres"]
+    assert [checkpoint.producer for checkpoint in each.checkpoints] == ["superres_adversarial", "segmentation/superres"]
     assert [training.rule for training in each.checkpoints[0].trainings] == [
         *("superres_adversarial", "superres_stage2", "superres_stage1")
     ]
@@ -230,19 +230,19 @@ def test_scenes_and_what_was_clear(run):
         listed = products(results, year, level, sentinel2.max_cloud_percent)
         middle = x // 10 * 10 + 5, y // 10 * 10 + 5
         clear = {name: is_clear(folder, *middle, sentinel2.scl_mask_classes) for name, (folder, _) in listed.items()}
-        assert {look.id: look.clear for look in each.composite.looks} == clear
-        assert [look.datetime for look in each.composite.looks] == sorted(
-            look.datetime for look in each.composite.looks
+        assert {look.id: look.clear for look in each.composite.observations} == clear
+        assert [look.datetime for look in each.composite.observations] == sorted(
+            look.datetime for look in each.composite.observations
         )
-        for look in each.composite.looks:
+        for look in each.composite.observations:
             about = listed[look.id][1]["properties"]
             assert (look.level, look.relative_orbit) == (level, about["sat:relative_orbit"])
             assert (look.platform, look.baseline) == (about["platform"], about["s2:processing_baseline"])
-            assert (look.why is None) == look.clear
+            assert (look.reason is None) == look.clear
             count[look.clear] += 1
         assert each.composite.clear == sum(clear.values())
         if year == config.map_year:  # other years are brought to this one's radiometry
-            shifts = {look.id: look.shift for look in each.composite.looks}
+            shifts = {look.id: look.shift for look in each.composite.observations}
             assert sum(shift["usable"] for shift in shifts.values()) >= 2
             expected = medians({name: listed[name] for name in clear if clear[name]}, shifts, *middle)
             if not math.isnan(sum(expected.values())):
@@ -300,7 +300,7 @@ def test_no_look_is_clear_under_a_true_cloud_and_every_one_far_from_clouds_is(ru
     checked = {"hidden": 0, "free": 0}
     for (x, y, _), each in told.items():
         row, col = (ORIGIN_M[1] + frame.reach_m - 1 - y) // 10, (x - ORIGIN_M[0]) // 10
-        for look in each.composite.looks:
+        for look in each.composite.observations:
             hidden, free = (layer[row, col] for layer in skies[look.id])
             assert not (hidden and look.clear), (look.id, x, y)
             assert look.clear or not free, (look.id, x, y)

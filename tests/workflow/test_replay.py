@@ -10,8 +10,8 @@ import yaml
 
 from jointseg.audit.diff.runs import diff
 from jointseg.audit.lineage import Lineage
-from jointseg.audit.prune import NAME
-from jointseg.audit.replay.job import World
+from jointseg.audit.prune import PRUNED_LIST
+from jointseg.audit.replay.job import Sandbox
 from jointseg.provenance.manifest import Manifest
 
 # Kinds of job that take a few seconds each.
@@ -61,7 +61,7 @@ def test_jobs_of_some_kinds_are_reproduced_bit_for_bit(flow):
 def test_blocks_of_the_maps_are_reproduced_from_the_windows_that_touch_them(flow):
     told = replayed(flow, "--windows", "4", "--seed", "1")
     assert told["counts"] == {"identical": 4}
-    assert all(0 < each["windows"] <= 4 and each["known"] > 0 for each in told["replays"])
+    assert all(0 < each["windows"] <= 4 and each["valid"] > 0 for each in told["replays"])
 
 
 @pytest.fixture
@@ -74,25 +74,25 @@ def test_diff_names_the_setting_of_a_composite_that_was_made_otherwise(flow, cop
     lineage = Lineage(flow.results)
     name = next(name for name in sorted(lineage.manifests) if name.startswith("composite/2017/"))
     kept = lineage.manifests[name]
-    other = Manifest(kept.file, name, kept.written | {"params": kept.written["params"] | {"min_clear_observations": 3}})
-    world = World(tmp_path / "scratch", lineage)
-    fresh = world.replay(other)
+    other = Manifest(kept.file, name, kept.record | {"params": kept.record["params"] | {"min_clear_observations": 3}})
+    sandbox = Sandbox(tmp_path / "scratch", lineage)
+    fresh = sandbox.replay(other)
     (output,) = fresh.outputs
-    shutil.copy(world.path(other, output.path), copy / str(kept.inside(output.path)))
+    shutil.copy(sandbox.path(other, output.path), copy / str(kept.relative_path(output.path)))
     shutil.copy(fresh.file, copy / f"manifests/{name}.json")
 
     report = diff(flow.results, copy, tmp_path / "maps")
     (job,) = report.jobs
-    assert job.job == name and report.otherwise == []
+    assert job.job == name and report.changed_records == []
     changes = [
         (change.what, change.after)
-        for parting in job.partings
+        for parting in job.divergences
         for change in parting.changes
         if change.kind == "setting"
     ]
     assert changes == [("min_clear_observations", "3")]
     (file,) = job.files
-    raster = file.how.raster
+    raster = file.difference.raster
     assert 0 < raster.differing < raster.pixels and {band.name for band in raster.bands} >= {"B04", "clear"}
     (picture,) = (tmp_path / "maps").iterdir()
     assert picture.stat().st_size < 1_000_000
@@ -106,7 +106,7 @@ def test_a_pruned_copy_keeps_its_maps_and_a_replay_says_what_it_lacks(flow, copy
         "chips", "images", "predictions", "products", "previews", "logs", "benchmarks",
     ]  # fmt: skip
     assert told["left"] == [] and told["bytes"] > 1_000_000
-    assert (copy / NAME).is_file() and not (copy / "dataset/chips").exists()
+    assert (copy / PRUNED_LIST).is_file() and not (copy / "dataset/chips").exists()
     for pattern in ("isa/*/*.tif", "mosaics/*/*.tif", "sentinel2/composites/*/*.tif", "segmentation/*.safetensors"):
         assert len(list(copy.glob(pattern))) == len(list(flow.results.glob(pattern))) > 0
     done = flow.jointseg("audit", "replay", str(copy), "--rule", "superres_stage1", "--rule", "grid", "--json")

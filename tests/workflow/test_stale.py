@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jointseg.provenance.code_digest import code_parts
-from jointseg.provenance.syntax import AROUND
+from jointseg.provenance.syntax import MODULE_LEVEL
 from jointseg.run import steps
 
 EDITS = 30
@@ -92,7 +92,7 @@ def code(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
 
 def is_function(part: str) -> bool:
     return (
-        part != AROUND
+        part != MODULE_LEVEL
         and (part.rsplit(".", maxsplit=1)[-1].islower() or part[0] == "_")
         and "/" not in part
         and "html" not in part

@@ -10,7 +10,7 @@ import pytest
 from support.tampering import edit, flip_many, told
 
 from jointseg.audit import releases
-from jointseg.audit.verify import audit
+from jointseg.audit.verify import verify_results
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import sealed
 
@@ -24,7 +24,7 @@ def original(flow, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tamper") / "mini"
     shutil.copytree(flow.results, folder)
     for message in ("first", "second"):
-        report = audit(folder)
+        report = verify_results(folder)
         assert report.findings == []
         releases.write(folder, report.hashes, message, None)
     return folder
@@ -60,7 +60,7 @@ def test_a_dropped_scene(results):
     os.utime(path, (finished, finished))
     replace(path, json.dumps(listed, indent=1).encode())
     inside = f"{SCENES}/{path.name}"
-    report = audit(results)
+    report = verify_results(results)
     assert [(finding.kind, finding.path) for finding in report.findings] == [("changed", inside)]
     assert "its date is older than the change" in report.findings[0].detail
     followers = {f"sentinel2/composites/2021/{path.stem}.tif", f"isa/2021/{path.stem}.tif", "accuracy/accuracy.csv"}
@@ -70,7 +70,7 @@ def test_a_dropped_scene(results):
 
 def test_a_replaced_checkpoint(results):
     replace(results / CHECKPOINT, (results / "superres/stage2.safetensors").read_bytes())
-    report = audit(results)
+    report = verify_results(results)
     assert [(finding.kind, finding.path) for finding in report.findings] == [("swapped", CHECKPOINT)]
     assert "its bytes are those of superres/stage2.safetensors" in report.findings[0].detail
     assert {each for each in report.descendants if each.startswith("isa/")}
@@ -99,7 +99,7 @@ def test_another_file_and_a_manifest_made_to_fit(results):
     assert ("unreleased", f"manifests/predict/2021/{tile.stem}.json", "") in found
     # Jobs that took the tile or the manifest say what they took.
     inside = {f"isa/2021/{tile.name}", f"manifests/predict/2021/{tile.stem}.json"}
-    assert {(kind, path in inside) for kind, path, _ in found} == {("unreleased", True), ("descended", True)}
+    assert {(kind, path in inside) for kind, path, _ in found} == {("unreleased", True), ("inconsistent", True)}
 
 
 def test_edited_parameters_sealed_again(results):

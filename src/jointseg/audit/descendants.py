@@ -15,7 +15,7 @@ def descendants(manifests: list[Manifest], files: set[str]) -> set[str]:
     inner_takers: dict[str, list[Manifest]] = defaultdict(list)  # by every folder above an input
     for manifest in manifests if files else ():
         for taken in manifest.inputs:
-            if (inside := manifest.inside(taken.path)) is not None:
+            if (inside := manifest.relative_path(taken.path)) is not None:
                 takers[inside].append(manifest)
                 for above in _above(inside):
                     inner_takers[above].append(manifest)
@@ -28,7 +28,7 @@ def descendants(manifests: list[Manifest], files: set[str]) -> set[str]:
         for job in jobs:
             if job.name not in seen:
                 seen.add(job.name)
-                made = [inside for inside, _ in job.made()]
+                made = [inside for inside, _ in job.declared_outputs()]
                 found.update(made)
                 waiting += made
     return found

@@ -12,19 +12,19 @@ from typing import Any
 
 from snakemake import api, cli
 
-from jointseg.provenance.job_record import plain
+from jointseg.provenance.job_record import json_value
 
 
 def main(arguments: list[str]) -> int:
     """Plans the flow and writes the jobs that would run to FILE; returns Snakemake's exit status."""
-    dag = planned(arguments[1:])
+    dag = plan_workflow(arguments[1:])
     if dag is None:
         return 1
     Path(arguments[0]).write_text(json.dumps(_plan(dag)), encoding="utf-8")
     return 0
 
 
-def planned(arguments: list[str]) -> Any | None:
+def plan_workflow(arguments: list[str]) -> Any | None:
     """Snakemake's plan for a command line; None where it fails."""
     found: list[Any] = []
     execute = api.DAGApi.execute_workflow
@@ -51,7 +51,7 @@ def _job(dag: Any, job: Any) -> dict[str, Any]:
     return {
         "rule": job.rule.name,
         "wildcards": {name: str(value) for name, value in job.wildcards_dict.items()},
-        "params": plain(dict(job.params.items())),
+        "params": json_value(dict(job.params.items())),
         "inputs": sorted(map(str, job.input)),
         "manifest": str(job.output.get("manifest", "")),
         "missing": sorted(map(str, reason.missing_output)),

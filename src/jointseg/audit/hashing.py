@@ -24,7 +24,7 @@ _TABLE = """create table if not exists hashes (path text primary key, size integ
 
 
 @dataclass(frozen=True)
-class Hashed:
+class HashedFile:
     """One file that was read: its sha256 in hexadecimal, its size in bytes and its date; or why it was not read."""
 
     sha256: str
@@ -33,7 +33,7 @@ class Hashed:
     error: str = ""
 
 
-class Pass:
+class HashingPass:
     """What one pass over a results folder has hashed so far, in a file that outlives a kill and not the pass.
 
     It is written once a second, so that a short pass leaves no trace, and where it cannot be written, such as in a
@@ -111,10 +111,10 @@ def scan(folder: Path, left_out: tuple[str, ...] = ()) -> dict[str, int]:
 def hash_files(
     root: Path,
     sizes: dict[str, int],
-    done: Pass,
+    done: HashingPass,
     workers: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
-) -> dict[str, Hashed]:
+) -> dict[str, HashedFile]:
     """Hashes files with threads, the largest first, so that all threads end together.
 
     Args:
@@ -142,13 +142,13 @@ def hash_files(
     return found
 
 
-def _resumed(root: Path, sizes: dict[str, int], done: Pass) -> dict[str, Hashed]:
+def _resumed(root: Path, sizes: dict[str, int], done: HashingPass) -> dict[str, HashedFile]:
     found = {}
     for path in sizes.keys() & done.known.keys():
         *key, digest = done.known[path]
         with suppress(OSError):
             if tuple(key) == _key(os.stat(root / path)):
-                found[path] = Hashed(digest, key[0], key[1])
+                found[path] = HashedFile(digest, key[0], key[1])
     done.believed = len(found)
     return found
 
@@ -168,10 +168,10 @@ def _batches(paths: list[str], sizes: dict[str, int]) -> Iterator[list[str]]:
 
 def _hash_batch(
     root: Path, paths: list[str], advance: Callable[[int], None], stop: Event
-) -> tuple[dict[str, Hashed], list[tuple]]:
+) -> tuple[dict[str, HashedFile], list[tuple]]:
     """The files of a batch, and rows on those that a resumed pass may believe."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
-    found: dict[str, Hashed] = {}
+    found: dict[str, HashedFile] = {}
     rows: list[tuple] = []
     for path in paths:
         if stop.is_set():
@@ -179,19 +179,21 @@ def _hash_batch(
         try:
             found[path], row = _hash(f"{root}/{path}", buffer, advance, stop)
         except OSError as error:  # one bad sector is a finding, not the end of the audit
-            found[path] = Hashed("", error=f"cannot be read: {error.strerror}")
+            found[path] = HashedFile("", error=f"cannot be read: {error.strerror}")
         else:
             rows += [(path, *row)] if row else []
     return found, rows
 
 
-def _hash(path: str, buffer: memoryview, advance: Callable[[int], None], stop: Event) -> tuple[Hashed, tuple | None]:
+def _hash(
+    path: str, buffer: memoryview, advance: Callable[[int], None], stop: Event
+) -> tuple[HashedFile, tuple | None]:
     started = time.time_ns()
     # Without waiting for a writer, had somebody put a pipe there.
     with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
-            return Hashed("", error="not a file"), None
+            return HashedFile("", error="not a file"), None
         whole = sha256(usedforsecurity=False)
         while not stop.is_set() and (count := file.readinto(buffer)):
             whole.update(buffer[:count])
@@ -200,7 +202,7 @@ def _hash(path: str, buffer: memoryview, advance: Callable[[int], None], stop: E
     settled = max(key[1:3]) < started - SETTLE_SECONDS * 1e9
     whole_read = key == _key(before) and not stop.is_set()
     digest = whole.hexdigest()
-    return Hashed(digest, key[0], key[1]), (*key, digest) if settled and whole_read else None
+    return HashedFile(digest, key[0], key[1]), (*key, digest) if settled and whole_read else None
 
 
 def _key(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, contents, parse
+from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, parse, read_contents
 from jointseg.runtime.errors import DataError
 
 
@@ -24,14 +24,14 @@ class Parent:
 
     artefact: Artefact
     path: Path
-    maker: Manifest | None
-    same: bool
+    producer: Manifest | None
+    matches: bool
 
 
 @dataclass(frozen=True)
 class _Output:
     artefact: Artefact
-    maker: Manifest
+    producer: Manifest
 
 
 class Lineage:
@@ -49,7 +49,7 @@ class Lineage:
             raise DataError(f"{results} has no folder named {FOLDER}; give the results folder of a run")
         self.results = results
         files = sorted(Path(here, name) for here, _, names in os.walk(folder) for name in names if name[-5:] == ".json")
-        found = (parse(file, content) for file, content in zip(files, contents(files)))
+        found = (parse(file, content) for file, content in zip(files, read_contents(files)))
         self.manifests = {manifest.name: manifest for manifest in found}
         if not self.manifests:
             raise DataError(f"{folder} holds no manifest; give the results folder of a run")
@@ -61,24 +61,24 @@ class Lineage:
         return {
             inside: _Output(artefact, manifest)
             for manifest in self.manifests.values()
-            for inside, artefact in manifest.made()
+            for inside, artefact in manifest.declared_outputs()
         }
 
     def job(self, rule: str, **wildcards: object) -> Manifest:
         """The manifest of one job. Raises DataError when the run has none."""
         wanted = {name: str(value) for name, value in wildcards.items()}
         for manifest in self.manifests.values():
-            if manifest.rule == rule and manifest.written["wildcards"] == wanted:
+            if manifest.rule == rule and manifest.record["wildcards"] == wanted:
                 return manifest
         asked = " ".join(f"{name}={value}" for name, value in wanted.items())
         raise DataError(f"{self.results} has no manifest of rule {rule} {asked}".rstrip() + "; run it first")
 
-    def made(self, inside: str) -> tuple[Artefact, Manifest] | None:
+    def find_output(self, inside: str) -> tuple[Artefact, Manifest] | None:
         """The declared output that is, or holds, a path in the results folder, and its job."""
         place = PurePosixPath(inside)
         for each in (place, *place.parents):
             if found := self._outputs.get(each.as_posix()):
-                return found.artefact, found.maker
+                return found.artefact, found.producer
         return None
 
     def parents(self, manifest: Manifest) -> list[Parent]:
@@ -90,24 +90,24 @@ class Lineage:
         seen, waiting = {manifest.file}, [manifest]
         while waiting:
             here = waiting.pop(0)
-            for parent in self.home(here).parents(here):
-                if parent.maker is not None and parent.maker.file not in seen:
-                    seen.add(parent.maker.file)
-                    waiting.append(parent.maker)
-                    yield parent.maker
+            for parent in self.lineage_of(here).parents(here):
+                if parent.producer is not None and parent.producer.file not in seen:
+                    seen.add(parent.producer.file)
+                    waiting.append(parent.producer)
+                    yield parent.producer
 
     def path(self, manifest: Manifest, recorded: str) -> Path:
         """Where a path that a manifest names lies now, had the working directory moved along with the results."""
-        inside = manifest.inside(recorded)
+        inside = manifest.relative_path(recorded)
         if inside is not None:
             return self.results / inside
-        home = PurePosixPath(manifest.written["results"])
+        home = PurePosixPath(manifest.record["results"])
         here = self.results.resolve()
         if not home.is_absolute() and here.parts[-len(home.parts) :] == home.parts:
             return Path(os.path.relpath(Path(*here.parts[: -len(home.parts)], recorded)))
         return Path(recorded)
 
-    def run_of(self, path: Path) -> "Lineage | None":
+    def find_lineage(self, path: Path) -> "Lineage | None":
         """The run in whose results folder a path lies, None where it lies in none."""
         for folder in path.absolute().parents:
             if (folder / FOLDER).is_dir():
@@ -118,20 +118,20 @@ class Lineage:
                 return self._elsewhere[folder]
         return None
 
-    def home(self, manifest: Manifest) -> "Lineage":
+    def lineage_of(self, manifest: Manifest) -> "Lineage":
         """The run that a manifest belongs to: this one, or another that made one of its inputs."""
         own = manifest.file.is_relative_to(self.results)
-        return self if own else self.run_of(manifest.file) or self
+        return self if own else self.find_lineage(manifest.file) or self
 
     def _parent(self, manifest: Manifest, taken: Artefact) -> Parent:
         path = self.path(manifest, taken.path)
-        inside = manifest.inside(taken.path)
+        inside = manifest.relative_path(taken.path)
         if inside is not None and (name := _job_of(inside)) in self.manifests:
             whole = self.manifests[name].file.read_bytes()
             return Parent(taken, path, self.manifests[name], sha256(whole).hexdigest() == taken.sha256)
-        made = self.made(inside) if inside is not None else None
-        if made is None and inside is None and (other := self.run_of(path)) is not None:
-            made = other.made(path.absolute().relative_to(other.results).as_posix())
+        made = self.find_output(inside) if inside is not None else None
+        if made is None and inside is None and (other := self.find_lineage(path)) is not None:
+            made = other.find_output(path.absolute().relative_to(other.results).as_posix())
         if made is None:
             return Parent(taken, path, None, False)
         artefact, maker = made

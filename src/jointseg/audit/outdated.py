@@ -14,7 +14,7 @@ from jointseg.audit.record_differences import Change, code_changes, setting_chan
 from jointseg.config.load import read_config
 from jointseg.provenance.code_digest import code_parts, locate
 from jointseg.provenance.hash_cache import HashCache
-from jointseg.provenance.job_record import KEPT, RECORDED, kept_parts
+from jointseg.provenance.job_record import RECORD_PARAMS, STATE_FOLDER, recorded_code_parts
 from jointseg.provenance.manifest import FOLDER, Manifest, read
 from jointseg.runtime.errors import DataError
 
@@ -31,7 +31,7 @@ KINDS = {
 
 
 @dataclass
-class Stale:
+class OutdatedJob:
     """A job that would run.
 
     Attributes:
@@ -60,7 +60,7 @@ class Plan:
         open: whether the tiles are cut anew, after which more jobs may turn out stale.
     """
 
-    jobs: list[Stale]
+    jobs: list[OutdatedJob]
     open: bool
 
     def hours(self) -> dict[str, float]:
@@ -83,7 +83,7 @@ class Plan:
         }
 
 
-def stale(config: Path, rest: Iterable[str] = ()) -> Plan:
+def find_outdated(config: Path, rest: Iterable[str] = ()) -> Plan:
     """What `jointseg run CONFIG` would make again. Nothing runs.
 
     The plan is Snakemake's own; why a job is in it is found by comparing its manifest with what is there now.
@@ -96,18 +96,18 @@ def stale(config: Path, rest: Iterable[str] = ()) -> Plan:
     """
     results = Path(read_config(config).results)
     planned = dry_run(config, rest)
-    hashes = HashCache(results / KEPT / "hashes.sqlite") if results.is_dir() else None
+    hashes = HashCache(results / STATE_FOLDER / "hashes.sqlite") if results.is_dir() else None
     jobs = {}
     for job in planned["jobs"]:
         file = Path(job["manifest"])
         name = file.relative_to(results / FOLDER).with_suffix("").as_posix()
-        made = Stale(name, job["rule"], job["wildcards"])
+        made = OutdatedJob(name, job["rule"], job["wildcards"])
         try:
             last = read(file) if file.is_file() else None
         except DataError:
             last = None
         if last is not None:
-            made.seconds, made.device = last.written["seconds"], last.device
+            made.seconds, made.device = last.record["seconds"], last.device
         made.changes = _changes(job, last, results, hashes, planned["open"])
         jobs[job["manifest"]] = made
     before = {job["manifest"]: job["after"] for job in planned["jobs"]}
@@ -134,7 +134,7 @@ def dry_run(config: Path, rest: Iterable[str] = ()) -> dict[str, Any]:
         return json.loads(plan.read_text(encoding="utf-8"))
 
 
-def _roots(job: Stale) -> list[str]:
+def _roots(job: OutdatedJob) -> list[str]:
     return [job.name] if job.changes else job.follows
 
 
@@ -161,12 +161,12 @@ def _changes(
     gone = [Change("output", path, "there", "gone") for path in job["missing"] if path != job["manifest"]]
     if last is None:
         return [*([] if len(gone) == len(job["missing"]) else [Change("new", job["manifest"])]), *gone]
-    written = last.written
+    written = last.record
     changes = gone + [Change("unfinished", path) for path in job["incomplete"]]
-    now = {name: value for name, value in job["params"].items() if name not in RECORDED}
+    now = {name: value for name, value in job["params"].items() if name not in RECORD_PARAMS}
     changes += setting_changes(written["params"], now)
     if job["params"]["code"] != written["code"]:
-        changes += code_changes(kept_parts(results, written["code"]), code_parts(written["step"]))
+        changes += code_changes(recorded_code_parts(results, written["code"]), code_parts(written["step"]))
     changes += version_changes(written.get("environment") or {}, job["params"]["environment"])
     return changes + _inputs(job, last, hashes, unresolved)
 
@@ -186,7 +186,7 @@ def _inputs(job: dict[str, Any], last: Manifest, hashes: HashCache | None, unres
     return changes
 
 
-def place(change: Change) -> str:
+def code_location(change: Change) -> str:
     """Where the code of a change stands, as file:line, "" for other changes and for code that is gone."""
     if change.kind != "code" or ":" not in change.what:
         return ""

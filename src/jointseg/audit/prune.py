@@ -18,7 +18,7 @@ from jointseg.provenance.manifest import Artefact, Manifest, is_sealed, sealed
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
-NAME = "pruned.json"  # in a results folder
+PRUNED_LIST = "pruned.json"  # in a results folder
 SCHEMA = "jointseg/pruned/1"
 
 
@@ -57,18 +57,18 @@ FOLDERS = ("logs", "benchmarks")  # kinds that no job declares
 
 
 @dataclass(frozen=True)
-class File:
+class PrunableFile:
     """One file that may go, or went: its path in the results folder, and the job that made it ("" for logs)."""
 
     path: str
     sha256: str
     size: int
-    maker: str
+    producer: str
     kind: str
 
 
 @dataclass(frozen=True)
-class Prunable:
+class PrunableKind:
     """One kind of file and what deleting it means.
 
     Attributes:
@@ -80,7 +80,7 @@ class Prunable:
     """
 
     kind: str
-    files: list[File]
+    files: list[PrunableFile]
     lost: str
     seconds: float | None
     missing: list[str] = field(default_factory=list)
@@ -96,14 +96,14 @@ class Prunable:
 
 
 @dataclass(frozen=True)
-class Deleted:
+class Deletion:
     """What was deleted, and what was left because it is not what its manifest says."""
 
-    files: list[File]
+    files: list[PrunableFile]
     left: list[str]
 
 
-def pruned(results: Path) -> set[str]:
+def pruned_paths(results: Path) -> set[str]:
     """Paths in a results folder of the files that were deleted on purpose, made again since or not.
 
     Raises DataError when the list is not what its seal says.
@@ -111,7 +111,7 @@ def pruned(results: Path) -> set[str]:
     return {each["path"] for each in _listed(results)}
 
 
-def prunable(results: Path, keep: Collection[str] = ()) -> list[Prunable]:
+def find_prunable(results: Path, keep: Collection[str] = ()) -> list[PrunableKind]:
     """What may be deleted, by kind; kinds without a file are left out.
 
     Args:
@@ -131,12 +131,16 @@ def prunable(results: Path, keep: Collection[str] = ()) -> list[Prunable]:
             continue
         jobs = {manifest.name: manifest for manifest, _ in makers[name]}
         missing, first = _needs(lineage, jobs, makers)
-        seconds = None if name in FOLDERS else sum(each.written.get("seconds", 0.0) for each in jobs.values())
-        found.append(Prunable(name, files, kind.lost, seconds, missing, [each for each in first if each not in keep]))
+        seconds = None if name in FOLDERS else sum(each.record.get("seconds", 0.0) for each in jobs.values())
+        found.append(
+            PrunableKind(name, files, kind.lost, seconds, missing, [each for each in first if each not in keep])
+        )
     return found
 
 
-def delete(results: Path, kinds: list[Prunable], advance: Callable[[File], None] = lambda file: None) -> Deleted:
+def delete(
+    results: Path, kinds: list[PrunableKind], advance: Callable[[PrunableFile], None] = lambda file: None
+) -> Deletion:
     """Writes the list of what goes, then deletes it; a file that is not what its manifest says stays.
 
     So do kinds that cannot be made again because an input of their jobs is gone.
@@ -148,7 +152,7 @@ def delete(results: Path, kinds: list[Prunable], advance: Callable[[File], None]
     """
     going, left = [], []
     for each in (file for kind in kinds if not kind.missing for file in kind.files):
-        if each.maker and file_digest(results / each.path) != each.sha256:
+        if each.producer and file_digest(results / each.path) != each.sha256:
             left.append(each.path)
         else:
             going.append(each)
@@ -158,7 +162,7 @@ def delete(results: Path, kinds: list[Prunable], advance: Callable[[File], None]
         advance(each)
     for folder in sorted({(results / each.path).parent for each in going}, reverse=True):
         _leave(results, folder)
-    return Deleted(going, sorted(left))
+    return Deletion(going, sorted(left))
 
 
 def _makers(lineage: Lineage, kind: _Kind) -> list[tuple[Manifest, Artefact]]:
@@ -170,34 +174,36 @@ def _makers(lineage: Lineage, kind: _Kind) -> list[tuple[Manifest, Artefact]]:
     ]
 
 
-def _declared(results: Path, makers: list[tuple[Manifest, Artefact]], kind: str) -> list[File]:
+def _declared(results: Path, makers: list[tuple[Manifest, Artefact]], kind: str) -> list[PrunableFile]:
     """The declared files of a kind that are there."""
     found = []
     for manifest, output in makers:
-        inside = manifest.inside(output.path)
+        inside = manifest.relative_path(output.path)
         for entry in () if inside is None else output.entries(inside):
             if (results / entry.path).is_file():
-                found.append(File(entry.path, entry.sha256, entry.size, manifest.name, kind))
+                found.append(PrunableFile(entry.path, entry.sha256, entry.size, manifest.name, kind))
     return found
 
 
-def _loose(results: Path, kind: str) -> list[File]:
+def _loose(results: Path, kind: str) -> list[PrunableFile]:
     paths = sorted(path for path in (results / kind).rglob("*") if path.is_file())
-    return [File(path.relative_to(results).as_posix(), "", path.stat().st_size, "", kind) for path in paths]
+    return [PrunableFile(path.relative_to(results).as_posix(), "", path.stat().st_size, "", kind) for path in paths]
 
 
 def _needs(
     lineage: Lineage, jobs: dict[str, Manifest], makers: dict[str, list[tuple[Manifest, Artefact]]]
 ) -> tuple[list[str], list[str]]:
     """Inputs of jobs that are gone and not prunable, and the prunable kinds among their inputs."""
-    made = {manifest.inside(output.path): (name, manifest) for name in makers for manifest, output in makers[name]}
+    made = {
+        manifest.relative_path(output.path): (name, manifest) for name in makers for manifest, output in makers[name]
+    }
     missing, first = set(), set()
     waiting = list(jobs.values())
     while waiting:
         manifest = waiting.pop()
         for taken in manifest.inputs:
             there = lineage.path(manifest, taken.path).exists()
-            inside = manifest.inside(taken.path)
+            inside = manifest.relative_path(taken.path)
             if inside in made:
                 kind, maker = made[inside]
                 first.add(kind)
@@ -209,7 +215,7 @@ def _needs(
 
 
 def _listed(results: Path) -> list[dict[str, Any]]:
-    path = results / NAME
+    path = results / PRUNED_LIST
     if not path.is_file():
         return []
     content = path.read_bytes()
@@ -218,14 +224,14 @@ def _listed(results: Path) -> list[dict[str, Any]]:
     return json.loads(content)["files"]
 
 
-def _list(results: Path, going: list[File]) -> None:
+def _list(results: Path, going: list[PrunableFile]) -> None:
     """Adds files to the list of what was deleted; the disk has it before the first of them goes."""
     if not going:
         return
     date = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     entries = {each["path"]: each for each in _listed(results)}
     entries |= {each.path: asdict(each) | {"date": date} for each in going}
-    with atomic_write(results / NAME) as part, open(part, "w", encoding="utf-8") as file:
+    with atomic_write(results / PRUNED_LIST) as part, open(part, "w", encoding="utf-8") as file:
         file.write(sealed({"schema": SCHEMA, "files": [entries[path] for path in sorted(entries)]}))
         file.flush()
         os.fsync(file.fileno())

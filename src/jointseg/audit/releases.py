@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jointseg.audit import merkle, signature
-from jointseg.audit.signature import Signers
+from jointseg.audit.signature import AllowedSigners
 from jointseg.provenance.manifest import is_sealed, sealed
 from jointseg.run import lock
 
@@ -21,7 +21,7 @@ FOLDER = "releases"  # in a results folder
 _KEYS = {"number", "date", "message", "previous", "root", "leaves", "key"}
 
 
-class Flaw(NamedTuple):
+class Defect(NamedTuple):
     """What is wrong with a release: a kind of audit.verify.KINDS, the file in the results folder, and how."""
 
     kind: str
@@ -36,11 +36,11 @@ class Release:
     number: int
     file: Path
     content: bytes
-    written: dict[str, Any] | None
+    record: dict[str, Any] | None
     detail: str = ""
 
     @property
-    def inside(self) -> str:
+    def path(self) -> str:
         """Its path in the results folder."""
         return f"{FOLDER}/{self.file.name}"
 
@@ -55,20 +55,20 @@ class Release:
 
     def summary(self) -> dict[str, Any]:
         """What it says, without the leaves, with its path and its sha256."""
-        said = {key: value for key, value in (self.written or {}).items() if key != "leaves"}
-        return {**said, "file": self.inside, "sha256": self.digest}
+        said = {key: value for key, value in (self.record or {}).items() if key != "leaves"}
+        return {**said, "file": self.path, "sha256": self.digest}
 
 
-class Change(NamedTuple):
+class ManifestChanges(NamedTuple):
     """How manifests differ from those of a release: their paths in the results folder, sorted."""
 
     added: list[str]
     changed: list[str]
-    gone: list[str]
+    removed: list[str]
 
 
 @dataclass
-class Standing:
+class ReleaseStatus:
     """The last release, and how the manifests of today differ from it (None where the release has a flaw).
 
     Attributes:
@@ -80,18 +80,18 @@ class Standing:
     number: int
     date: str
     root: str
-    change: Change | None
+    changes: ManifestChanges | None
     signatures: list[dict[str, Any]]
     unchecked: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        change = None if self.change is None else self.change._asdict()
-        return {**asdict(self), "change": change}
+        changes = None if self.changes is None else self.changes._asdict()
+        return {**asdict(self), "changes": changes}
 
 
-def compare(leaves: dict[str, str], hashes: dict[str, str]) -> Change:
+def compare(leaves: dict[str, str], hashes: dict[str, str]) -> ManifestChanges:
     """How manifests, given as sha256 by path, differ from the leaves of a release."""
-    return Change(
+    return ManifestChanges(
         sorted(hashes.keys() - leaves.keys()),
         sorted(path for path in hashes.keys() & leaves.keys() if hashes[path] != leaves[path]),
         sorted(leaves.keys() - hashes.keys()),
@@ -115,7 +115,7 @@ def write(results: Path, hashes: dict[str, str], message: str, key: Path | None)
     refuse_if_in_use(results)
     before = history(results)
     last = before[-1] if before else None
-    change = compare((last.written or {})["leaves"] if last else {}, hashes)
+    changes = compare((last.record or {})["leaves"] if last else {}, hashes)
     number = last.number + 1 if last else 1
     written = {
         "schema": SCHEMA,
@@ -124,7 +124,7 @@ def write(results: Path, hashes: dict[str, str], message: str, key: Path | None)
         "message": message,
         "key": signature.fingerprint(key) if key else None,
         "previous": {"file": last.file.name, "sha256": last.digest} if last else None,
-        "since": {"added": len(change.added), "changed": change.changed, "gone": change.gone},
+        "since": {"added": len(changes.added), "changed": changes.changed, "removed": changes.removed},
         "root": merkle.root(hashes),
         "leaves": hashes,
     }
@@ -151,8 +151,8 @@ def refuse_if_in_use(results: Path) -> None:
 
 
 def check(
-    results: Path, hashes: dict[str, str], flawed: set[str], signers: Signers | None, root: str | None = None
-) -> tuple[list[Flaw], Standing | None]:
+    results: Path, hashes: dict[str, str], flawed: set[str], signers: AllowedSigners | None, root: str | None = None
+) -> tuple[list[Defect], ReleaseStatus | None]:
     """Checks every release, their chain and their signatures, and compares the last one with the manifests.
 
     Args:
@@ -173,20 +173,20 @@ def check(
     if not found:
         return [
             *flaws,
-            *([Flaw("unsigned", FOLDER, "there is no release that anybody signed")] if signers else []),
+            *([Defect("unsigned", FOLDER, "there is no release that anybody signed")] if signers else []),
         ], None
     last = found[-1]
-    said = last.written or {}
+    said = last.record or {}
     whole = own[-1] is None
-    change = compare(said["leaves"], hashes) if whole else None
-    standing = Standing(last.inside, last.number, said.get("date", ""), said.get("root", ""), change, [])
+    changes = compare(said["leaves"], hashes) if whole else None
+    standing = ReleaseStatus(last.path, last.number, said.get("date", ""), said.get("root", ""), changes, [])
     for release, flaw in zip(found, own):
         if flaw is None:
             flaws += _signature(release, signers, standing)
-    if change:
+    if changes:
         name = f"release {last.number}"
-        flaws += [Flaw("unreleased", path, f"other than in {name}") for path in change.changed if path not in flawed]
-        flaws += [Flaw("unreleased", path, f"in {name}, gone since") for path in change.gone]
+        flaws += [Defect("unreleased", path, f"other than in {name}") for path in changes.changed if path not in flawed]
+        flaws += [Defect("unreleased", path, f"in {name}, gone since") for path in changes.removed]
     return flaws, standing
 
 
@@ -208,64 +208,64 @@ def _read(file: Path) -> Release:
     return Release(_number(file), file, content, written)
 
 
-def _flaw(release: Release) -> Flaw | None:
+def _flaw(release: Release) -> Defect | None:
     """What is wrong with a release by itself."""
-    if release.written is None:
-        return Flaw("broken", release.inside, release.detail)
+    if release.record is None:
+        return Defect("unreadable", release.path, release.detail)
     if not is_sealed(release.content):
-        return Flaw("edited", release.inside, "its seal does not hold")
-    if release.written["number"] != release.number:
-        return Flaw("edited", release.inside, f"it says that it is release {release.written['number']}")
-    if merkle.root(release.written["leaves"]) != release.written["root"]:
-        return Flaw("edited", release.inside, "its root is not that of its leaves")
+        return Defect("edited", release.path, "its seal does not hold")
+    if release.record["number"] != release.number:
+        return Defect("edited", release.path, f"it says that it is release {release.record['number']}")
+    if merkle.root(release.record["leaves"]) != release.record["root"]:
+        return Defect("edited", release.path, "its root is not that of its leaves")
     return None
 
 
-def _unlinked(earlier: Release, later: Release) -> Flaw | None:
-    said = (later.written or {})["previous"]
+def _unlinked(earlier: Release, later: Release) -> Defect | None:
+    said = (later.record or {})["previous"]
     if said == {"file": earlier.file.name, "sha256": earlier.digest} or later.number != earlier.number + 1:
         return None
-    return Flaw("edited", earlier.inside, f"it is not the one that release {later.number} names")
+    return Defect("edited", earlier.path, f"it is not the one that release {later.number} names")
 
 
-def _gaps(found: list[Release]) -> list[Flaw]:
+def _gaps(found: list[Release]) -> list[Defect]:
     last = found[-1].number if found else 0
     gone = sorted(set(range(1, last)) - {release.number for release in found})
-    return [Flaw("missing", f"{FOLDER}/{number:04d}.json", f"release {last} is there") for number in gone]
+    return [Defect("missing", f"{FOLDER}/{number:04d}.json", f"release {last} is there") for number in gone]
 
 
-def _cut(found: list[Release], root: str | None) -> list[Flaw]:
+def _cut(found: list[Release], root: str | None) -> list[Defect]:
     """What says that a release is not there whose root somebody kept: the history was cut at its end, or replaced."""
-    if root is None or any((release.written or {}).get("root") == root for release in found):
+    if root is None or any((release.record or {}).get("root") == root for release in found):
         return []
-    return [Flaw("missing", FOLDER, f"no release has the root {root}; restore the history")]
+    return [Defect("missing", FOLDER, f"no release has the root {root}; restore the history")]
 
 
-def _strangers(results: Path, found: list[Release]) -> list[Flaw]:
+def _strangers(results: Path, found: list[Release]) -> list[Defect]:
     known = {file.name for release in found for file in (release.file, release.signed)}
     folder = results / FOLDER
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    return [Flaw("unmade", f"{FOLDER}/{name}", "not a release; delete it") for name in names if name not in known]
+    return [Defect("undeclared", f"{FOLDER}/{name}", "not a release; delete it") for name in names if name not in known]
 
 
-def _signature(release: Release, signers: Signers | None, standing: Standing) -> list[Flaw]:
+def _signature(release: Release, signers: AllowedSigners | None, standing: ReleaseStatus) -> list[Defect]:
     """Checks the signature of a release; one that holds is noted in `standing`."""
-    inside, key = f"{release.inside}.sig", (release.written or {})["key"]
+    inside, key = f"{release.path}.sig", (release.record or {})["key"]
     if not release.signed.is_file():
         if key is None and signers is None:
             return []
         why = f"it was signed with {key}, and the signature is gone" if key else "it was never signed"
-        return [Flaw("unsigned", release.inside, why)]
+        return [Defect("unsigned", release.path, why)]
     try:
         good = signature.check(release.content, release.signed, signers)
-    except signature.NoToolError:
+    except signature.ToolMissingError:
         if signers:
             raise
         standing.unchecked += 1
         return []
-    except signature.ForgedError as error:
-        return [Flaw("forged", inside, f"the signature {error}")]
+    except signature.BadSignatureError as error:
+        return [Defect("bad_signature", inside, f"the signature {error}")]
     if good.key != key:
-        return [Flaw("forged", inside, f"the signature is by {good.key}, the release says {key or 'nobody'}")]
-    standing.signatures.append({"release": release.inside, **asdict(good)})
+        return [Defect("bad_signature", inside, f"the signature is by {good.key}, the release says {key or 'nobody'}")]
+    standing.signatures.append({"release": release.path, **asdict(good)})
     return []

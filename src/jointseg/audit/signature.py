@@ -15,16 +15,16 @@ _BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
 _COLUMNS = 70
 
 
-class NoToolError(DataError):
+class ToolMissingError(DataError):
     """There is no ssh-keygen on this machine."""
 
 
-class ForgedError(Exception):
+class BadSignatureError(Exception):
     """A signature does not hold."""
 
 
 @dataclass(frozen=True)
-class Signers:
+class AllowedSigners:
     """Whose signatures count: a file of allowed signers (see `man ssh-keygen`) and, where given, who of them."""
 
     allowed: Path
@@ -55,14 +55,14 @@ def sign(content: bytes, key: Path) -> bytes:
     return done.stdout
 
 
-def check(content: bytes, file: Path, signers: Signers | None) -> Signature:
+def check(content: bytes, file: Path, signers: AllowedSigners | None) -> Signature:
     """Checks the signature in a file against the content that it is said to sign.
 
     Without signers it is only checked that the key in the signature has signed. Raises ForgedError, saying why.
     """
     # ssh-keygen reads over white space; here every bit of the file counts.
     if not _is_plain(file.read_bytes()):
-        raise ForgedError(f"is not as {TOOL} writes a signature")
+        raise BadSignatureError(f"is not as {TOOL} writes a signature")
     common = ["-n", NAMESPACE, "-s", str(file)]
     if signers is None:
         done = _call("-Y", "check-novalidate", *common, given=content)
@@ -72,14 +72,14 @@ def check(content: bytes, file: Path, signers: Signers | None) -> Signature:
         done = _call("-Y", "verify", "-f", str(signers.allowed), "-I", signer, *common, given=content)
     key = _fingerprint(done.stdout)
     if done.returncode or key is None:
-        raise ForgedError(f"does not hold{f' for {signer}' if signer else ''}: {_said(done)}")
+        raise BadSignatureError(f"does not hold{f' for {signer}' if signer else ''}: {_said(done)}")
     return Signature(key, signer)
 
 
 def _principal(file: Path, allowed: Path) -> str:
     done = _call("-Y", "find-principals", "-s", str(file), "-f", str(allowed))
     if done.returncode or not done.stdout.strip():
-        raise ForgedError(f"is by a key that {allowed} does not allow")
+        raise BadSignatureError(f"is by a key that {allowed} does not allow")
     return done.stdout.decode().split("\n")[0].split(",")[0]
 
 
@@ -107,6 +107,6 @@ def _call(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[by
     try:
         return subprocess.run([TOOL, *arguments], input=given, capture_output=True, check=False)
     except FileNotFoundError as error:
-        raise NoToolError(
+        raise ToolMissingError(
             f"there is no {TOOL} on this machine, which signs and checks signatures; install OpenSSH (8.2 or newer)"
         ) from error

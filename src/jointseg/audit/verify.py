@@ -11,10 +11,10 @@ from typing import Any
 
 from jointseg.audit import prune, releases
 from jointseg.audit.descendants import descendants
-from jointseg.audit.hashing import Hashed, Pass, hash_files, scan
-from jointseg.audit.signature import Signers
+from jointseg.audit.hashing import HashedFile, HashingPass, hash_files, scan
+from jointseg.audit.signature import AllowedSigners
 from jointseg.provenance.digest import Entry, tree_hash
-from jointseg.provenance.manifest import FOLDER, Manifest, contents, is_sealed, parse
+from jointseg.provenance.manifest import FOLDER, Manifest, is_sealed, parse, read_contents
 from jointseg.runtime.errors import DataError
 
 # Folders of a results folder that no job declares as output.
@@ -24,16 +24,16 @@ KINDS = {
     "missing": "declared by a manifest, or named by a later release or a root, not there",
     "changed": "other bytes than its manifest says",
     "swapped": "has the bytes, or is the manifest, of another file",
-    "unmade": "made by nobody: no manifest declares it",
-    "disputed": "declared by two manifests with other bytes",
-    "descended": "made from another version of an input",
-    "broken": "a manifest or a release that cannot be read",
+    "undeclared": "made by nobody: no manifest declares it",
+    "conflicting": "declared by two manifests with other bytes",
+    "inconsistent": "made from another version of an input",
+    "unreadable": "a manifest or a release that cannot be read",
     "edited": "a manifest or a release that is not as it was written: no seal, or one that does not hold",
     "unreleased": "a manifest other than the last release says, or gone since",
     "unsigned": "a release without the signature that it must have",
-    "forged": "a signature that does not hold, or by somebody else",
+    "bad_signature": "a signature that does not hold, or by somebody else",
 }
-_TAINTS = {"changed", "swapped", "edited", "descended"}
+_TAINTS = {"changed", "swapped", "edited", "inconsistent"}
 
 
 @dataclass(frozen=True, order=True)
@@ -68,7 +68,7 @@ class Report:
     outside_inputs: int = 0
     findings: list[Finding] = field(default_factory=list)
     descendants: list[str] = field(default_factory=list)
-    release: releases.Standing | None = None
+    release: releases.ReleaseStatus | None = None
     hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def find(self, kind: str, path: str, manifest: str, detail: str) -> None:
@@ -87,13 +87,13 @@ class _Declared:
     manifest: Manifest
 
 
-def audit(
+def verify_results(
     results: Path,
     workers: int | None = None,
-    begun: Callable[[int], None] = lambda total: None,
+    on_start: Callable[[int], None] = lambda total: None,
     advance: Callable[[int], None] = lambda count: None,
     resume: bool = False,
-    signers: Signers | None = None,
+    signers: AllowedSigners | None = None,
     root: str | None = None,
 ) -> Report:
     """Hashes every file of a results folder and compares it with the manifests and the releases in it.
@@ -101,7 +101,7 @@ def audit(
     Args:
         results: the folder; it may have been moved or copied since it was made.
         workers: threads that hash; one a CPU when None.
-        begun: called once with the number of bytes to hash.
+        on_start: called once with the number of bytes to hash.
         advance: called, from any thread, with the number of bytes just hashed.
         resume: go on with a pass that was interrupted, believing what it had hashed.
         signers: whose signatures on releases count.
@@ -118,7 +118,7 @@ def audit(
     report.findings += [Finding(flaw.kind, flaw.path, "", flaw.detail) for flaw in flaws]
     declared = _declared(manifests, report)
     present = scan(results, (*UNDECLARED, FOLDER))
-    present.pop(prune.NAME, None)
+    present.pop(prune.PRUNED_LIST, None)
     report.files, report.manifests, report.bytes = len(present), len(manifests), sum(present.values())
     gone = declared.keys() - present.keys()
     pruned = gone & _pruned(results, report)
@@ -126,10 +126,10 @@ def audit(
     for path in gone - pruned:
         report.find("missing", path, declared[path].manifest.name, "restore it or run its job again")
     for path in present.keys() - declared.keys():
-        report.find("unmade", path, "", "move it out of the results folder or delete it")
-    done = Pass(results / PASS, resume)
+        report.find("undeclared", path, "", "move it out of the results folder or delete it")
+    done = HashingPass(results / PASS, resume)
     sizes = {path: present[path] for path in declared.keys() & present.keys()}
-    begun(sum(sizes.values()))
+    on_start(sum(sizes.values()))
     hashed = hash_files(results, sizes, done, workers, advance)
     done.end()
     report.resumed = done.believed
@@ -143,9 +143,9 @@ def audit(
 def _pruned(results: Path, report: Report) -> set[str]:
     """Files that were deleted on purpose; notes a list of them that is not what its seal says."""
     try:
-        return prune.pruned(results)
+        return prune.pruned_paths(results)
     except DataError as error:
-        report.find("edited", prune.NAME, "", str(error))
+        report.find("edited", prune.PRUNED_LIST, "", str(error))
         return set()
 
 
@@ -154,15 +154,15 @@ def read_manifests(results: Path, report: Report) -> list[Manifest]:
     names = sorted(f"{FOLDER}/{name}" for name in scan(results / FOLDER))
     for name in names:
         if not name.endswith(".json"):
-            report.find("unmade", name, "", "not a manifest; delete it")
+            report.find("undeclared", name, "", "not a manifest; delete it")
     files = {name: results / name for name in names if name.endswith(".json")}
     manifests = []
-    for (name, file), content in zip(files.items(), contents(list(files.values()))):
+    for (name, file), content in zip(files.items(), read_contents(list(files.values()))):
         report.hashes[name] = sha256(content).hexdigest()
         try:
             manifest = parse(file, content)
         except DataError as error:
-            report.find("broken", name, name, str(error))
+            report.find("unreadable", name, name, str(error))
             continue
         manifests.append(manifest)
         if flaw := _flaw(manifest, content):
@@ -180,12 +180,12 @@ def _flaw(manifest: Manifest, content: bytes) -> tuple[str, str, str, str] | Non
     """What is wrong with a manifest by itself."""
     own = f"{FOLDER}/{manifest.name}.json"
     if not is_sealed(content):
-        why = "its seal does not hold" if "seal" in manifest.written else "it has no seal"
+        why = "its seal does not hold" if "seal" in manifest.record else "it has no seal"
         return "edited", own, manifest.name, f"{why}; run its job again"
     for output in manifest.outputs:
         if output.files is not None and tree_hash(output.files) != output.sha256:
             return "edited", own, manifest.name, f"the hash of {output.path} is not that of its files"
-    job = [manifest.rule, *map(str, manifest.written["wildcards"].values())]
+    job = [manifest.rule, *map(str, manifest.record["wildcards"].values())]
     if sorted("/".join(job).split("/")) != sorted(manifest.name.split("/")):
         return "swapped", own, manifest.name, f"it is the manifest of {' '.join(job)}"
     return None
@@ -195,17 +195,17 @@ def _declared(manifests: list[Manifest], report: Report) -> dict[str, _Declared]
     """Every file that some manifest says it made, by its path in the results folder."""
     declared: dict[str, _Declared] = {}
     for manifest in manifests:
-        for base, output in manifest.made():
+        for base, output in manifest.declared_outputs():
             for entry in output.entries(base):
                 other = declared.setdefault(entry.path, _Declared(entry, manifest))
                 if other.entry != entry:
                     said, here = other.entry.sha256[:12], entry.sha256[:12]
                     detail = f"{other.manifest.name} says sha256 {said}, this one {here}"
-                    report.find("disputed", entry.path, manifest.name, detail)
+                    report.find("conflicting", entry.path, manifest.name, detail)
     return declared
 
 
-def _changed(declared: dict[str, _Declared], hashed: dict[str, Hashed], report: Report) -> None:
+def _changed(declared: dict[str, _Declared], hashed: dict[str, HashedFile], report: Report) -> None:
     """Notes files whose bytes are not those that were declared."""
     wrong = [path for path, now in hashed.items() if now.sha256 != declared[path].entry.sha256]
     owners: dict[str, str] = {}
@@ -227,10 +227,10 @@ def _changed(declared: dict[str, _Declared], hashed: dict[str, Hashed], report: 
         report.find("swapped" if owner else "changed", path, manifest.name, ", ".join(filter(None, details)))
 
 
-def _is_older(now: Hashed, manifest: Manifest) -> bool:
+def _is_older(now: HashedFile, manifest: Manifest) -> bool:
     """Whether a changed file bears a date at which its job had not ended: somebody has set it back."""
     try:
-        finished = datetime.fromisoformat(manifest.written["finished"]).timestamp()
+        finished = datetime.fromisoformat(manifest.record["finished"]).timestamp()
     except (KeyError, ValueError, TypeError):
         return False
     return now.mtime_ns / 1e9 < finished + 1  # manifests leave fractions of a second out
@@ -241,23 +241,23 @@ def _descended(manifests: list[Manifest], declared: dict[str, _Declared], report
     made = dict(report.hashes)
     makers: dict[str, str] = {}
     for manifest in manifests:
-        for inside, output in manifest.made():
+        for inside, output in manifest.declared_outputs():
             made.setdefault(inside, output.sha256)
             makers.setdefault(inside, manifest.name)
     paths = sorted(declared)
     for manifest in manifests:
         for taken in manifest.inputs:
-            own = manifest.inside(taken.path)
+            own = manifest.relative_path(taken.path)
             if own is None:
                 report.outside_inputs += 1
                 continue
             now = made.get(own) or _made_within(own, declared, paths)
             if now is None:
-                report.find("descended", own, manifest.name, "no manifest makes this input")
+                report.find("inconsistent", own, manifest.name, "no manifest makes this input")
             elif now != taken.sha256:
                 by = makers.get(own, "its manifest")
                 detail = f"took sha256 {taken.sha256[:12]}, {by} made {now[:12]}; run the job again"
-                report.find("descended", own, manifest.name, detail)
+                report.find("inconsistent", own, manifest.name, detail)
 
 
 def _made_within(path: str, declared: dict[str, _Declared], paths: list[str]) -> str | None:
@@ -278,5 +278,5 @@ def _descendants(manifests: list[Manifest], report: Report) -> list[str]:
     """Outputs, not found themselves, that descend from what was found changed, edited or descended."""
     tainted = {finding.path for finding in report.findings if finding.kind in _TAINTS}
     edited = _edited(report)
-    outputs = {output for each in manifests if each.name in edited for output, _ in each.made()}
+    outputs = {output for each in manifests if each.name in edited for output, _ in each.declared_outputs()}
     return sorted(descendants(manifests, tainted | outputs) - tainted)

@@ -26,7 +26,7 @@ def sources(manifests: Sequence[Path], pairs: Sequence[Path]) -> dict[str, Any]:
     taken: dict[str, dict[str, Artefact]] = {}
     for job in jobs:
         for one in job.inputs if _makes_dataset(job) else []:
-            if not (job.inside(one.path) or "").startswith(_OWN):
+            if not (job.relative_path(one.path) or "").startswith(_OWN):
                 taken.setdefault(one.name, {})[one.sha256] = one
     told: dict[str, Any] = {
         name: sorted((_told(one) for one in found.values()), key=lambda each: (each["name"], each["sha256"]))
@@ -35,7 +35,7 @@ def sources(manifests: Sequence[Path], pairs: Sequence[Path]) -> dict[str, Any]:
     told["scenes"] = {
         "jilin1": list(_used(pairs, _listed(jobs, taken.get("jilin1", {})))),
         "sentinel2": [
-            {"tile": job.written["wildcards"]["tile"], "scenes": job.written["facts"]["scenes"]}
+            {"tile": job.record["wildcards"]["tile"], "scenes": job.record["facts"]["scenes"]}
             for job in jobs
             if job.rule == "scenes"
         ],
@@ -44,7 +44,7 @@ def sources(manifests: Sequence[Path], pairs: Sequence[Path]) -> dict[str, Any]:
 
 
 def _makes_dataset(job: Manifest) -> bool:
-    return any((job.inside(made.path) or "").startswith(_OWN) for made in job.outputs)
+    return any((job.relative_path(made.path) or "").startswith(_OWN) for made in job.outputs)
 
 
 def _told(one: Artefact) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from jointseg.inference.predictor import Precision, Predictor
 from jointseg.inference.products import FORMS, Products
 from jointseg.inference.row_bands import Bands
 from jointseg.inference.stage_times import stage
-from jointseg.provenance.cache_key import work_key
+from jointseg.provenance.cache_key import cache_key
 from jointseg.raster import cog_from_rows
 from jointseg.raster import io as raster_io
 from jointseg.runtime import progress
@@ -226,7 +226,7 @@ def predict(
         told |= {"method": method, "torch": torch.__version__, "device": device.type}
         height, width = place.shape(1)
         sizes = {name: len(FORMS[name].bands) * np.dtype(FORMS[name].dtype).itemsize * width for name in paths}
-        with Bands(Path(state) if state else None, work_key(__name__, read, told), sizes) as bands:
+        with Bands(Path(state) if state else None, cache_key(__name__, read, told), sizes) as bands:
             done = bands.rows
             if done:
                 log.info("%d of %d rows are finished already", done, height)

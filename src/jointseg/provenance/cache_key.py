@@ -11,7 +11,7 @@ from jointseg.provenance.code_digest import code_digest
 from jointseg.provenance.digest import file_digest
 
 
-def work_key(module: str, inputs: Iterable[Path], settings: dict[str, Any]) -> str:
+def cache_key(module: str, inputs: Iterable[Path], settings: dict[str, Any]) -> str:
     """sha256 over the code of a step's module, its inputs and settings.
 
     Args:
@@ -25,7 +25,7 @@ def work_key(module: str, inputs: Iterable[Path], settings: dict[str, Any]) -> s
 
 def _identity(path: Path) -> list[Any]:
     if not path.is_dir():
-        return [path.as_posix(), file_digest(path) if path.exists() else remote_input.entry(path).sha256]
+        return [path.as_posix(), file_digest(path) if path.exists() else remote_input.recorded_entry(path).sha256]
     files = sorted(each for each in path.rglob("*") if each.is_file())
     stats = [(each, each.stat()) for each in files]
     return [path.as_posix(), [[each.name, stat.st_size, stat.st_mtime_ns] for each, stat in stats]]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jointseg.provenance import model_facts
-from jointseg.provenance.release_contents import ISA, NOT_ISA, UNKNOWN, Run
+from jointseg.provenance.release_contents import ISA, NODATA, NOT_ISA, Run
 from jointseg.runtime import templates
 
 DATA_CARD, MODEL_CARD = (Path(__file__).with_name(f"{name}_card.md.j2") for name in ("data", "model"))
@@ -29,7 +29,7 @@ def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, 
     (part / "models").mkdir()
     names = []
     for checkpoint in checkpoints:
-        card = model_facts.of(checkpoint, run, scores)
+        card = model_facts.card_context(checkpoint, run, scores)
         if card["name"] in names:
             card["name"] += f"-{card['sha256'][:8]}"
         names.append(card["name"])
@@ -40,11 +40,11 @@ def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, 
         "jobs": len(run.jobs),
         "tiles": len(run.maps["isa"]),
         "mosaics": len(run.maps["mosaics"]),
-        "covers": covers(run),
+        "covers": coverage_rows(run),
         "cities": _cities(growth),
         "metrics": list(METRICS.values()),
         "scores": scores,
-        "looks": looks(run),
+        "looks": observation_rows(run),
         "outside": list(run.outside().values()),
         "models": names,
         "digest": run.digest,
@@ -53,14 +53,14 @@ def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, 
     (part / "README.md").write_text(templates.render(DATA_CARD, told), encoding="utf-8")
 
 
-def covers(run: Run) -> list[dict[str, Any]]:
+def coverage_rows(run: Run) -> list[dict[str, Any]]:
     """Ground area by year and class, and the shares of known and unknown ground, over the tiles."""
     rows = []
     by_year: dict[str, list[str]] = defaultdict(list)
     for made in run.maps["isa"]:
-        by_year[Path(made.inside).parent.name].append(made.inside)
+        by_year[Path(made.path).parent.name].append(made.path)
     for year, places in sorted(by_year.items()):
-        km2 = {code: math.fsum(run.covers[place].km2[code] for place in places) for code in (ISA, NOT_ISA, UNKNOWN)}
+        km2 = {code: math.fsum(run.covers[place].km2[code] for place in places) for code in (ISA, NOT_ISA, NODATA)}
         known, whole = km2[ISA] + km2[NOT_ISA], math.fsum(km2.values())
         rows.append(
             {
@@ -68,26 +68,26 @@ def covers(run: Run) -> list[dict[str, Any]]:
                 "tiles": len(places),
                 "isa": f"{km2[ISA]:.3f}",
                 "other": f"{km2[NOT_ISA]:.3f}",
-                "unknown": f"{km2[UNKNOWN]:.3f}",
+                "unknown": f"{km2[NODATA]:.3f}",
                 "share": f"{100 * km2[ISA] / known:.2f}" if known else "–",
-                "unknown_share": f"{100 * km2[UNKNOWN] / whole:.2f}",
+                "unknown_share": f"{100 * km2[NODATA] / whole:.2f}",
             }
         )
     return rows
 
 
-def looks(run: Run) -> list[dict[str, Any]]:
+def observation_rows(run: Run) -> list[dict[str, Any]]:
     """By year: scenes used, and the clear looks that composites have, where their jobs told them."""
     scenes: dict[str, set[str]] = defaultdict(set)
     clear: dict[str, list[float]] = defaultdict(list)
     levels: dict[str, set[str]] = defaultdict(set)
     for job in run.of("scenes"):
-        year = job.written["wildcards"]["year"]
-        scenes[year] |= set(job.written["facts"]["scenes"])
-        levels[year].add(job.written["params"]["level"])
+        year = job.record["wildcards"]["year"]
+        scenes[year] |= set(job.record["facts"]["scenes"])
+        levels[year].add(job.record["params"]["level"])
     for job in run.of("composite"):
-        if "mean_clear_observations" in job.written["facts"]:
-            clear[job.written["wildcards"]["year"]].append(job.written["facts"]["mean_clear_observations"])
+        if "mean_clear_observations" in job.record["facts"]:
+            clear[job.record["wildcards"]["year"]].append(job.record["facts"]["mean_clear_observations"])
     return [
         {
             "year": year,
@@ -144,5 +144,5 @@ def _rows(table: Path | None) -> list[dict[str, str]]:
 
 def _different(run: Run, keys: tuple[str, ...]) -> list[dict[str, Any]]:
     """The different combinations of manifest entries over all jobs, in a fixed order."""
-    found = {tuple(job.written[key] for key in keys) for job in run.jobs.values()}
+    found = {tuple(job.record[key] for key in keys) for job in run.jobs.values()}
     return [dict(zip(keys, each)) for each in sorted(found, key=repr)]

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from jointseg.provenance.digest import file_digest
-from jointseg.provenance.syntax import AROUND, NAMED, PART_DIGITS, is_text, parts_of, read
+from jointseg.provenance.syntax import DEFINITIONS, MODULE_LEVEL, PART_DIGITS, is_string, parse_source, parts_of
 from jointseg.runtime.errors import DataError
 
 SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the package
@@ -28,7 +28,7 @@ DISTRIBUTIONS = {
     "odc.stac": "odc-stac",
     "yaml": "PyYAML",
 }
-SHOWS = {"rich"}  # draws progress bars and tables; no pixel depends on it
+DISPLAY_ONLY = {"rich"}  # draws progress bars and tables; no pixel depends on it
 
 
 @cache
@@ -72,12 +72,12 @@ def locate(module: str, part: str, source: Path = SOURCE) -> tuple[Path, int] | 
     if file is None:
         return None
     data = file.parent / part
-    if part == AROUND or data.is_file():
-        return (file if part == AROUND else data), 1
-    body: list[ast.stmt] = read(file).tree.body
+    if part == MODULE_LEVEL or data.is_file():
+        return (file if part == MODULE_LEVEL else data), 1
+    body: list[ast.stmt] = parse_source(file).tree.body
     line = None
     for name in part.split("."):
-        found = [node for node in body if isinstance(node, NAMED) and node.name == name]
+        found = [node for node in body if isinstance(node, DEFINITIONS) and node.name == name]
         if not found:
             return None
         line, body = found[-1].lineno, found[-1].body
@@ -112,7 +112,7 @@ def _closure(target: str, source: Path) -> tuple[str, ...]:
 def _module(name: str, source: Path) -> _Module:
     path = _file_of(name, source)
     assert path is not None
-    reading = read(path)
+    reading = parse_source(path)
     whole = hashlib.sha256("\n".join(reading.tokens).encode())
     parts = parts_of(reading.tree)
     for data in _data_files(path.parent, reading.texts):
@@ -137,7 +137,7 @@ def _packages(imports: list[ast.AST], top: str) -> Iterator[str]:
             names = [node.module]
         for name in names:
             first = name.partition(".")[0]
-            if first != top and first not in sys.stdlib_module_names and first not in SHOWS:
+            if first != top and first not in sys.stdlib_module_names and first not in DISPLAY_ONLY:
                 known = [DISTRIBUTIONS[each] for each in (*_parents(name), name) if each in DISTRIBUTIONS]
                 yield known[-1] if known else first.replace("_", "-")
 
@@ -172,7 +172,7 @@ def _file_of(name: str, source: Path) -> Path | None:
 def _is_trivial(name: str, source: Path) -> bool:
     """Whether `name` has no file (a folder without __init__) or is an __init__ that does nothing."""
     path = _file_of(name, source)
-    return path is None or (path.name == "__init__.py" and read(path).tokens == ["Module", ")"])
+    return path is None or (path.name == "__init__.py" and parse_source(path).tokens == ["Module", ")"])
 
 
 def _imports(node: ast.AST, package: str, top: str, source: Path) -> Iterator[str]:
@@ -190,7 +190,7 @@ def _imports(node: ast.AST, package: str, top: str, source: Path) -> Iterator[st
                 inner = f"{base}.{alias.name}"
                 if _file_of(inner, source) is not None:
                     yield inner
-    elif isinstance(node, ast.Call) and node.args and is_text(node.args[0]):
+    elif isinstance(node, ast.Call) and node.args and is_string(node.args[0]):
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
         name = node.args[0].value  # type: ignore[attr-defined]
         if called == "import_module" and name.split(".")[0] == top:

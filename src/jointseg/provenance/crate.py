@@ -10,7 +10,7 @@ from rocrate.rocrate import ROCrate
 
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Artefact, Manifest
-from jointseg.provenance.release_contents import Run, public
+from jointseg.provenance.release_contents import Run, without_credentials
 
 VERSION = "1.1"  # of RO-Crate: the one that the profiles below stand on
 PROFILES = {
@@ -57,7 +57,7 @@ def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
         # The files lie beside the crate, which the library takes for an oversight.
         warnings.filterwarnings("ignore", message="No source for")
         main = _workflow(crate, run, workflow)
-        entities = {inside: _entity(crate, inside, made.artefact) for inside, made in run.made.items()}
+        entities = {inside: _entity(crate, inside, made.artefact) for inside, made in run.outputs.items()}
         page = {"name": run.report, **_file(run.results / run.report)}
         entities[run.report] = crate.add_file(dest_path=f"../{run.report}", properties=page)
         for path in sorted([*part.glob("*.*"), *part.glob("models/*")]):
@@ -101,7 +101,7 @@ def _run(crate: ROCrate, run: Run, main: Any, workflow: dict[str, Path], entitie
     """The execution of the whole workflow: from what came from outside to the maps and the report."""
     settings = [crate.get(place) for place in workflow if place.endswith(".yaml")]
     taken = [_outside(crate, one) for one in run.outside().values()]
-    maps = [entities[made.inside] for members in run.maps.values() for made in members]
+    maps = [entities[made.path] for members in run.maps.values() for made in members]
     return crate.add_action(
         main,
         identifier=RUN,
@@ -132,7 +132,7 @@ def _entity(crate: ROCrate, inside: str, artefact: Artefact) -> Any:
 
 
 def _action(crate: ROCrate, run: Run, manifest: Manifest, entities: dict[str, Any]) -> Any:
-    written = manifest.written
+    written = manifest.record
     code_id = f"#{written['step']}-{written['code'][:12]}"
     code = crate.get(code_id) or crate.add_jsonld(
         {
@@ -143,9 +143,11 @@ def _action(crate: ROCrate, run: Run, manifest: Manifest, entities: dict[str, An
             "softwareVersion": (written["commit"] or "no commit") + ("-dirty" if written["dirty"] else ""),
         }
     )
-    makers = [(each, run.maker(manifest, each)) for each in manifest.materials]
-    taken = [entities[made.inside] if made else _outside(crate, each) for each, made in makers]
-    result = [entities[inside] for each in manifest.outputs if (inside := manifest.inside(each.path)) in entities]
+    makers = [(each, run.producer(manifest, each)) for each in manifest.materials]
+    taken = [entities[made.path] if made else _outside(crate, each) for each, made in makers]
+    result = [
+        entities[inside] for each in manifest.outputs if (inside := manifest.relative_path(each.path)) in entities
+    ]
     wildcards = " ".join(f"{name}={value}" for name, value in sorted(written["wildcards"].items()))
     return crate.add_action(
         code,
@@ -154,7 +156,7 @@ def _action(crate: ROCrate, run: Run, manifest: Manifest, entities: dict[str, An
         result=_unique(result),
         properties={
             "name": f"{manifest.rule} {wildcards}".strip(),
-            "description": json.dumps(public(written["params"]), sort_keys=True),
+            "description": json.dumps(without_credentials(written["params"]), sort_keys=True),
             "actionStatus": COMPLETED,
         },
     )

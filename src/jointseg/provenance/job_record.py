@@ -28,8 +28,8 @@ from jointseg.runtime.files import atomic_write, remove_partial_files, remove_pa
 
 log = logging.getLogger(__name__)
 
-KEPT = ".jointseg"  # in a results folder: the lock, remembered hashes, progress of running jobs
-RECORDED = {"code", "environment"}  # params that tell Snakemake what made a job stale; no step takes them
+STATE_FOLDER = ".jointseg"  # in a results folder: the lock, remembered hashes, progress of running jobs
+RECORD_PARAMS = {"code", "environment"}  # params that tell Snakemake what made a job stale; no step takes them
 Step = Callable[..., dict[str, Any] | None]
 
 
@@ -79,10 +79,10 @@ def _run(snakemake: Any, function: Step) -> None:
     if not isinstance(manifest, Path):
         raise DataError(f"rule {snakemake.rule} declares no output named manifest; add one")
     inputs = {name: _paths(value) for name, value in snakemake.input.items()}
-    params = {name: plain(value) for name, value in snakemake.params.items() if name not in RECORDED}
+    params = {name: json_value(value) for name, value in snakemake.params.items() if name not in RECORD_PARAMS}
     wildcards = dict(snakemake.wildcards.items())
     results = results_of(manifest)
-    hashes = HashCache(results / KEPT / "hashes.sqlite")
+    hashes = HashCache(results / STATE_FOLDER / "hashes.sqlite")
     for output in [*_flat(named_outputs), manifest]:
         output.parent.mkdir(parents=True, exist_ok=True)
         remove_partial_files(output)
@@ -204,16 +204,16 @@ def _granted(snakemake: Any, function: Step) -> dict[str, int]:
     return {"requests": int(granted["requests"])}
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value that JSON can hold: numpy scalars as numbers, paths as text, what is not finite as null."""
     if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): json_value(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [json_value(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, Path):
         return value.as_posix()
     if hasattr(value, "item") and not isinstance(value, str):
-        return plain(value.item())
+        return json_value(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -237,7 +237,7 @@ def _unlisted(artefact: dict[str, Any], results: Path) -> dict[str, Any]:
 
 def _hashed(path: Path, hashes: HashCache) -> dict[str, Any]:
     if not path.is_dir():
-        entry = hashes.file(path) if path.exists() else remote_input.entry(path)
+        entry = hashes.file(path) if path.exists() else remote_input.recorded_entry(path)
         return {"sha256": entry.sha256, "size": entry.size}
     entries = hashes.tree(path)
     return {
@@ -247,7 +247,7 @@ def _hashed(path: Path, hashes: HashCache) -> dict[str, Any]:
     }
 
 
-def kept_parts(results: Path, digest: str) -> dict[str, dict[str, str]] | None:
+def recorded_code_parts(results: Path, digest: str) -> dict[str, dict[str, str]] | None:
     """What a code digest of a run is made of, as `code_parts` gave it then; None where the run did not keep it."""
     kept = _parts_file(results, digest)
     return json.loads(kept.read_bytes()) if kept.is_file() else None
@@ -261,7 +261,7 @@ def _source(function: Step) -> Path:
 
 def _write(path: Path, written: dict[str, Any]) -> None:
     with atomic_write(path) as part:
-        part.write_text(sealed(plain(written)), encoding="utf-8")
+        part.write_text(sealed(json_value(written)), encoding="utf-8")
 
 
 def _keep_parts(results: Path, module: str, source: Path) -> None:
@@ -274,4 +274,4 @@ def _keep_parts(results: Path, module: str, source: Path) -> None:
 
 
 def _parts_file(results: Path, digest: str) -> Path:
-    return results / KEPT / "code" / f"{digest}.json"
+    return results / STATE_FOLDER / "code" / f"{digest}.json"

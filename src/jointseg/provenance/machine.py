@@ -15,7 +15,9 @@ from typing import Any
 from jointseg.provenance.code_digest import LOCK_FILE, SOURCE
 from jointseg.provenance.digest import file_digest
 
-COMMIT = "commit.json"  # beside the package where it is a copy that a run froze: of what commit, and whether changed
+COMMIT_FILE = (
+    "commit.json"  # beside the package where it is a copy that a run froze: of what commit, and whether changed
+)
 # Packages that pixels pass through.
 MAIN_PACKAGES = (
     *("jointseg", "python", "numpy", "scipy", "torch", "transformers", "safetensors", "rasterio", "gdal (rasterio)"),
@@ -44,7 +46,7 @@ def software() -> dict[str, Any]:
 
 def commit(home: Path) -> dict[str, Any]:
     """{"commit", "dirty"} of a checkout, or of the one that a frozen copy was taken from; None where it is not known."""
-    frozen = home / COMMIT
+    frozen = home / COMMIT_FILE
     if frozen.is_file():
         return json.loads(frozen.read_text(encoding="utf-8"))
     changes = _said(["git", "status", "--porcelain", "--untracked-files=no"], home)

@@ -85,47 +85,47 @@ class Manifest:
 
     file: Path
     name: str
-    written: dict[str, Any]
+    record: dict[str, Any]
 
     @property
     def rule(self) -> str:
-        return self.written["rule"]
+        return self.record["rule"]
 
     @property
     def device(self) -> str:
         """The GPU that the job used, else its processor."""
-        device = self.written.get("device") or {}
+        device = self.record.get("device") or {}
         return str(device.get("cuda") or device.get("processor") or "unknown")
 
     @cached_property
     def inputs(self) -> list[Artefact]:
-        return [Artefact.of(each) for each in self.written["inputs"]]
+        return [Artefact.of(each) for each in self.record["inputs"]]
 
     @property
     def materials(self) -> list[Artefact]:
         """The inputs but manifests of the run: these tell of times, so no two runs have the same."""
-        return [each for each in self.inputs if not (self.inside(each.path) or "").startswith(f"{FOLDER}/")]
+        return [each for each in self.inputs if not (self.relative_path(each.path) or "").startswith(f"{FOLDER}/")]
 
     @cached_property
     def outputs(self) -> list[Artefact]:
-        return [Artefact.of(each) for each in self.written["outputs"]]
+        return [Artefact.of(each) for each in self.record["outputs"]]
 
-    def made(self) -> Iterator[tuple[str, Artefact]]:
+    def declared_outputs(self) -> Iterator[tuple[str, Artefact]]:
         """The outputs in the results folder, by their path in it; those elsewhere are left out."""
         for output in self.outputs:
-            if (inside := self.inside(output.path)) is not None:
+            if (inside := self.relative_path(output.path)) is not None:
                 yield inside, output
 
-    def inside(self, path: str) -> str | None:
+    def relative_path(self, path: str) -> str | None:
         """The path relative to the results folder of this manifest; None when it lies elsewhere.
 
         The folder is the one of the time of recording: results may have been moved since.
         """
-        prefix = f"{self.written['results']}/"
+        prefix = f"{self.record['results']}/"
         if path.startswith(prefix) and "//" not in path and "/." not in path:
             return path[len(prefix) :]  # what nearly every path is, without the price of PurePosixPath
         recorded = PurePosixPath(path)
-        root = PurePosixPath(self.written["results"])
+        root = PurePosixPath(self.record["results"])
         if (
             recorded.is_absolute() != root.is_absolute()
             or ".." in recorded.parts[:1]
@@ -163,7 +163,7 @@ def parse(file: Path, content: bytes) -> Manifest:
     return manifest
 
 
-def contents(files: list[Path]) -> Iterator[bytes]:
+def read_contents(files: list[Path]) -> Iterator[bytes]:
     """What many files hold, in their order; read by threads in batches, for a disk that answers late."""
     batches = [files[start : start + BATCH_FILES] for start in range(0, len(files), BATCH_FILES)]
     with ThreadPoolExecutor() as pool:

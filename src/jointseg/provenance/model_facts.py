@@ -10,14 +10,14 @@ from safetensors import SafetensorError, safe_open
 
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Manifest
-from jointseg.provenance.release_contents import Made, Run, flat
+from jointseg.provenance.release_contents import Output, Run, flatten
 from jointseg.runtime.errors import DataError
 
 HEADER = "jointseg"  # as models.checkpoint writes it; without torch here
 VERSIONS = ("python", "torch", "transformers", "numpy")
 
 
-def of(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> dict[str, Any]:
+def card_context(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything that the template of a model card shows.
 
     Args:
@@ -29,7 +29,7 @@ def of(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> dict[str, An
         DataError: when the file is no checkpoint of this package.
     """
     header, shapes, kinds = _read(checkpoint)
-    made = run.made.get(_inside(checkpoint, run.results))
+    made = run.outputs.get(_inside(checkpoint, run.results))
     trained = header["trained"]
     method = trained.get("method")
     return {
@@ -82,7 +82,7 @@ def _parameters(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str]]:
 
 def _job(manifest: Manifest) -> dict[str, Any]:
     """The training job. Its processor's name and its times stay out: they are of a machine, not of the network."""
-    written = manifest.written
+    written = manifest.record
     device = written["device"] or {}
     return {
         "name": manifest.name,
@@ -98,12 +98,12 @@ def _job(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _data(run: Run, made: Made | None) -> dict[str, Any]:
+def _data(run: Run, made: Output | None) -> dict[str, Any]:
     """What a network trained in this run was trained on; nothing is known here of one made elsewhere."""
     datasets = run.of("dataset") if made else []
-    facts = datasets[0].written["facts"] if datasets else {}
+    facts = datasets[0].record["facts"] if datasets else {}
     samples = run.of("samples") if datasets else []
-    reaches = samples[0].written["facts"].get("splits", {}) if samples else {}
+    reaches = samples[0].record["facts"].get("splits", {}) if samples else {}
     chips = facts.get("chips", {})
     shares = facts.get("isa_fraction", {})
     settings = run.settings
@@ -120,4 +120,4 @@ def _data(run: Run, made: Made | None) -> dict[str, Any]:
 
 
 def _lines(value: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, f"{each:.6g}" if isinstance(each, float) else str(each)) for name, each in flat(value)]
+    return [(name, f"{each:.6g}" if isinstance(each, float) else str(each)) for name, each in flatten(value)]

@@ -12,7 +12,7 @@ import yaml
 from jointseg.provenance import cards, crate, stac, statement
 from jointseg.provenance.code_digest import SOURCE
 from jointseg.provenance.digest import file_digest
-from jointseg.provenance.release_contents import Run, gather
+from jointseg.provenance.release_contents import Run, load_run
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
@@ -54,7 +54,7 @@ def release(
             0, 1 and 255, for a checkpoint that this package did not write, and for a file of the workflow that is another.
     """
     results = catalogue.parent
-    run = gather(manifests, {"isa": isa, "mosaics": mosaics}, report, results, settings)
+    run = load_run(manifests, {"isa": isa, "mosaics": mosaics}, report, results, settings)
     with atomic_write(catalogue) as part:
         part.mkdir()
         flow = _copy_workflow(part, workflow, run)
@@ -85,8 +85,8 @@ def _copy_workflow(part: Path, files: dict[str, str], run: Run) -> dict[str, Pat
 def _write_checksums(part: Path, run: Run) -> None:
     """Every declared file, the report and the release itself, as `sha256sum -c` reads it."""
     lines = {f"../{run.report}": file_digest(run.results / run.report)}
-    for each in run.made.values():
-        lines |= {entry.path: entry.sha256 for entry in each.artefact.entries(f"../{each.inside}")}
+    for each in run.outputs.values():
+        lines |= {entry.path: entry.sha256 for entry in each.artefact.entries(f"../{each.path}")}
     lines |= {path.relative_to(part).as_posix(): file_digest(path) for path in part.rglob("*") if path.is_file()}
     text = "".join(f"{digest}  {path}\n" for path, digest in sorted(lines.items()))
     (part / CHECKSUMS).write_text(text, encoding="utf-8")

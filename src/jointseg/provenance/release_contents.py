@@ -18,21 +18,21 @@ from jointseg.runtime.errors import DataError
 
 READERS = 4  # threads that count pixels; as many as the rule `release` asks for
 # The pixel codes of a map.
-NOT_ISA, ISA, UNKNOWN = 0, 1, 255
+NOT_ISA, ISA, NODATA = 0, 1, 255
 PRIVATE = {"service_account"}  # settings that name a credential
 
 
 @dataclass(frozen=True)
-class Made:
+class Output:
     """A file or folder that a job made: its place in the results folder and the job's manifest."""
 
-    inside: str
+    path: str
     artefact: Artefact
     manifest: Manifest
 
 
 @dataclass(frozen=True)
-class Cover:
+class Coverage:
     """What is on a map: pixels and ground area, km2, by code (0, 1, 255)."""
 
     pixels: dict[int, int]
@@ -60,9 +60,9 @@ class Run:
     results: Path
     settings: dict[str, Any]
     jobs: dict[str, Manifest]
-    made: dict[str, Made]
-    maps: dict[str, list[Made]]
-    covers: dict[str, Cover]
+    outputs: dict[str, Output]
+    maps: dict[str, list[Output]]
+    covers: dict[str, Coverage]
     report: str
 
     @property
@@ -79,18 +79,18 @@ class Run:
         whole = hashlib.sha256()
         for job in self.jobs.values():
             files = [[each.name, each.path, each.sha256] for each in (*job.materials, *job.outputs)]
-            line = [job.name, job.written["code"], job.written["params"], sorted(files)]
+            line = [job.name, job.record["code"], job.record["params"], sorted(files)]
             whole.update(f"{json.dumps(line, sort_keys=True)}\n".encode())
         return whole.hexdigest()
 
-    def maker(self, manifest: Manifest, taken: Artefact) -> Made | None:
+    def producer(self, manifest: Manifest, taken: Artefact) -> Output | None:
         """The job of this run that made an input of another, None for what came from outside."""
-        return self.made.get(manifest.inside(taken.path) or "")
+        return self.outputs.get(manifest.relative_path(taken.path) or "")
 
     def outside(self) -> dict[str, Artefact]:
         """What the jobs took that no job of this run made, by sha256."""
         taken = [(each, one) for each in self.jobs.values() for one in each.materials]
-        found = {one.sha256: one for each, one in taken if self.maker(each, one) is None}
+        found = {one.sha256: one for each, one in taken if self.producer(each, one) is None}
         return dict(sorted(found.items(), key=lambda item: (item[1].path, item[0])))
 
     def of(self, rule: str) -> list[Manifest]:
@@ -98,7 +98,7 @@ class Run:
 
     def said(self, key: str) -> list[Any]:
         """The different values of a manifest entry, such as `commit`, over all jobs."""
-        found = {json.dumps(job.written.get(key), sort_keys=True) for job in self.jobs.values()}
+        found = {json.dumps(job.record.get(key), sort_keys=True) for job in self.jobs.values()}
         return [json.loads(each) for each in sorted(found)]
 
     def versions(self, package: str) -> list[str]:
@@ -106,37 +106,39 @@ class Run:
         return sorted({each[package] for each in self.said("versions") if each and package in each})
 
 
-def gather(
+def load_run(
     manifests: list[Path], maps: dict[str, list[Path]], report: Path, results: Path, settings: dict[str, Any]
 ) -> Run:
     """Reads the manifests and the maps. Raises DataError for a map that is not what its manifest says."""
     read_ones = sorted((read(path) for path in manifests), key=lambda each: each.name)
-    made = {inside: Made(inside, output, each) for each in read_ones for inside, output in each.made()}
+    made = {inside: Output(inside, output, each) for each in read_ones for inside, output in each.declared_outputs()}
     found = {name: [_found(path, made, results) for path in sorted(paths)] for name, paths in maps.items()}
-    places = [each.inside for members in found.values() for each in members]
+    places = [each.path for members in found.values() for each in members]
     with ThreadPoolExecutor(READERS) as pool:
         covers = dict(zip(places, pool.map(lambda place: _cover(results / place), places)))
     jobs = {each.name: each for each in read_ones}
-    return Run(results, public(settings), jobs, made, found, covers, report.relative_to(results).as_posix())
+    return Run(
+        results, without_credentials(settings), jobs, made, found, covers, report.relative_to(results).as_posix()
+    )
 
 
-def public(value: Any) -> Any:
+def without_credentials(value: Any) -> Any:
     """Settings without those that name a credential."""
     if isinstance(value, dict):
-        return {key: public(each) for key, each in value.items() if key not in PRIVATE}
+        return {key: without_credentials(each) for key, each in value.items() if key not in PRIVATE}
     return value
 
 
-def flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings or facts as lines of one name and one value: {"a": {"b": 1}} is a.b, 1."""
     for key, each in value.items():
         if isinstance(each, dict):
-            yield from flat(each, f"{prefix}{key}.")
+            yield from flatten(each, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", each
 
 
-def _found(path: Path, made: dict[str, Made], results: Path) -> Made:
+def _found(path: Path, made: dict[str, Output], results: Path) -> Output:
     found = made.get(path.relative_to(results).as_posix())
     if found is None:
         raise DataError(f"no manifest given to the release tells who made {path}; run its job again")
@@ -146,9 +148,9 @@ def _found(path: Path, made: dict[str, Made], results: Path) -> Made:
     return found
 
 
-def _cover(path: Path) -> Cover:
+def _cover(path: Path) -> Coverage:
     """Counts a map block by block. The UTM scale is taken at the middle of each block."""
-    codes = (NOT_ISA, ISA, UNKNOWN)
+    codes = (NOT_ISA, ISA, NODATA)
     pixels, km2 = dict.fromkeys(codes, 0), dict.fromkeys(codes, 0.0)
     with raster_io.open_raster(path) as source:
         epsg = source.crs.to_epsg()
@@ -164,4 +166,4 @@ def _cover(path: Path) -> Cover:
         strange = source.width * source.height - sum(pixels.values())
     if strange:
         raise DataError(f"{path} holds {strange} pixels that are none of 0, 1 and 255; run its job again")
-    return Cover(pixels, km2)
+    return Coverage(pixels, km2)

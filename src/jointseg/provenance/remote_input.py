@@ -12,7 +12,7 @@ from jointseg.runtime.errors import DataError
 MAKERS = {"sentinel2/composites": "composite", "sentinel2/merged": "composite", "isa": "predict"}
 
 
-def entry(path: Path) -> Entry:
+def recorded_entry(path: Path) -> Entry:
     """The size and sha256 that the job which made a raster wrote down, as long as the store has one of that size.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 import pystac
 from rasterio.warp import transform_bounds, transform_geom
 
-from jointseg.provenance.release_contents import ISA, NOT_ISA, UNKNOWN, Cover, Made, Run
+from jointseg.provenance.release_contents import ISA, NODATA, NOT_ISA, Coverage, Output, Run
 from jointseg.raster import io as raster_io
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -19,13 +19,16 @@ COLLECTION_EXTENSIONS = [_SCHEMA.format(name) for name in _NAMES if not name.sta
 CLASSES: list[dict[str, Any]] = [
     {"value": NOT_ISA, "name": "not-impervious", "description": "Not impervious"},
     {"value": ISA, "name": "impervious", "description": "Impervious surface"},
-    {"value": UNKNOWN, "name": "unknown", "description": "Never seen clear, or outside", "nodata": True},
+    {"value": NODATA, "name": "unknown", "description": "Never seen clear, or outside", "nodata": True},
 ]
-ABOUT = {"isa": "1-m impervious surface, one item a tile and year", "mosaics": "The same, one item a city and year"}
+DESCRIPTIONS = {
+    "isa": "1-m impervious surface, one item a tile and year",
+    "mosaics": "The same, one item a city and year",
+}
 LEVEL = "L4"  # what a model made of lower levels
 SOFTWARE = ("jointseg", "torch", "transformers", "rasterio", "gdal (rasterio)")
 _RESOLUTION = "raster:spatial_resolution"
-_PIXELS = {"data_type": "uint8", "nodata": UNKNOWN, "raster:sampling": "area"}
+_PIXELS = {"data_type": "uint8", "nodata": NODATA, "raster:sampling": "area"}
 # An item lies at release/collection/item/item.json: three folders below the results, two below the release.
 RESULTS, RELEASE = "../../..", "../.."
 
@@ -38,8 +41,8 @@ def write(part: Path, run: Run) -> None:
     for name, members in run.maps.items():
         if not members:
             continue
-        items |= {made.inside: _item(name, made, run) for made in members}
-        root.add_child(_collection(name, [items[made.inside] for made in members], run))
+        items |= {made.path: _item(name, made, run) for made in members}
+        root.add_child(_collection(name, [items[made.path] for made in members], run))
     for members in run.maps.values():
         for made in members:
             _link_parents(items, made, run)
@@ -62,7 +65,7 @@ def _collection(name: str, items: list[pystac.Item], run: Run) -> pystac.Collect
     }
     collection = pystac.Collection(
         name,
-        ABOUT[name],
+        DESCRIPTIONS[name],
         extent,
         title=f"{run.title}: {name}",
         license="other",
@@ -77,8 +80,8 @@ def _collection(name: str, items: list[pystac.Item], run: Run) -> pystac.Collect
     return collection
 
 
-def _item(collection: str, made: Made, run: Run) -> pystac.Item:
-    path = run.results / made.inside
+def _item(collection: str, made: Output, run: Run) -> pystac.Item:
+    path = run.results / made.path
     year, place = path.parent.name, path.stem
     with raster_io.open_raster(path) as source:
         crs, bounds, shape, transform = source.crs, source.bounds, source.shape, source.transform
@@ -95,10 +98,10 @@ def _item(collection: str, made: Made, run: Run) -> pystac.Item:
         "proj:shape": list(shape),
         "proj:transform": list(transform)[:6],
         **_processing(made),
-        "jointseg:code": made.manifest.written["code"],
+        "jointseg:code": made.manifest.record["code"],
     }
     item = pystac.Item(f"{collection}-{year}-{place}", geometry, bbox, None, properties, stac_extensions=EXTENSIONS)
-    cover = run.covers[made.inside]
+    cover = run.covers[made.path]
     fields = {
         "file:size": made.artefact.size,
         "file:checksum": _multihash(made.artefact.sha256),
@@ -109,16 +112,16 @@ def _item(collection: str, made: Made, run: Run) -> pystac.Item:
     }
     if cover.known:
         fields["statistics"] = _statistics(cover)
-    asset = pystac.Asset(f"{RESULTS}/{made.inside}", title="Map", media_type=COG, roles=["data"], extra_fields=fields)
+    asset = pystac.Asset(f"{RESULTS}/{made.path}", title="Map", media_type=COG, roles=["data"], extra_fields=fields)
     item.add_asset("map", asset)
     crate = f"{RELEASE}/ro-crate-metadata.json"
     item.add_link(pystac.Link("processing-execution", crate, media_type="application/ld+json", title="RO-Crate"))
     return item
 
 
-def _processing(made: Made) -> dict[str, Any]:
+def _processing(made: Output) -> dict[str, Any]:
     """The fields of the processing extension, as far as they are known; no time, no facility."""
-    written = made.manifest.written
+    written = made.manifest.record
     versions = {name: written["versions"][name] for name in SOFTWARE if name in written["versions"]}
     counted = Counter(taken.name for taken in made.manifest.inputs)
     taken = ", ".join(f"{count} {name}" if count > 1 else name for name, count in sorted(counted.items()))
@@ -130,7 +133,7 @@ def _processing(made: Made) -> dict[str, Any]:
     return told
 
 
-def _counted(cover: Cover) -> list[dict[str, Any]]:
+def _counted(cover: Coverage) -> list[dict[str, Any]]:
     whole = sum(cover.pixels.values())
     return [
         {**each, "count": cover.pixels[each["value"]], "percentage": _rounded(100 * cover.pixels[each["value"]], whole)}
@@ -138,7 +141,7 @@ def _counted(cover: Cover) -> list[dict[str, Any]]:
     ]
 
 
-def _statistics(cover: Cover) -> dict[str, Any]:
+def _statistics(cover: Coverage) -> dict[str, Any]:
     """STAC statistics of the known pixels: the mean is the share of impervious surface."""
     present = [code for code in (NOT_ISA, ISA) if cover.pixels[code]]
     return {
@@ -154,11 +157,11 @@ def _rounded(part: float, whole: float) -> float:
     return round(part / whole, 6)
 
 
-def _link_parents(items: dict[str, pystac.Item], made: Made, run: Run) -> None:
+def _link_parents(items: dict[str, pystac.Item], made: Output, run: Run) -> None:
     """What a map was made from: items of this catalogue, and other files of the run with their checksums."""
-    item = items[made.inside]
+    item = items[made.path]
     for taken in made.manifest.inputs:
-        inside = made.manifest.inside(taken.path)
+        inside = made.manifest.relative_path(taken.path)
         if inside in items:
             item.add_link(pystac.Link("derived_from", items[inside], media_type="application/geo+json"))
         elif inside is not None:

@@ -21,7 +21,7 @@ def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
     subjects = [made for members in run.maps.values() for made in members]
     statement = {
         "_type": STATEMENT,
-        "subject": [{"name": made.inside, "digest": {"sha256": made.artefact.sha256}} for made in subjects],
+        "subject": [{"name": made.path, "digest": {"sha256": made.artefact.sha256}} for made in subjects],
         "predicateType": PREDICATE,
         "predicate": {"buildDefinition": _definition(run, workflow), "runDetails": _details(run)},
     }
@@ -34,9 +34,9 @@ def _definition(run: Run, workflow: dict[str, Path]) -> dict[str, Any]:
     packages: dict[str, str] = {}
     for job in run.jobs.values():
         digests = code.setdefault(job.rule, [])
-        if job.written["code"] not in digests:
-            digests.append(job.written["code"])
-        packages |= job.written.get("environment") or {}
+        if job.record["code"] not in digests:
+            digests.append(job.record["code"])
+        packages |= job.record.get("environment") or {}
     settings = next(place for place in workflow if place.endswith(".yaml"))
     return {
         "buildType": BUILD_TYPE,
@@ -52,7 +52,7 @@ def _definition(run: Run, workflow: dict[str, Path]) -> dict[str, Any]:
 
 def _source(run: Run) -> list[dict[str, Any]]:
     """The commits and lock files of the repository by which the jobs were run."""
-    commits = {(job.written["commit"], bool(job.written["dirty"])) for job in run.jobs.values()}
+    commits = {(job.record["commit"], bool(job.record["dirty"])) for job in run.jobs.values()}
     found: list[dict[str, Any]] = [
         {"name": "repository", "digest": {"gitCommit": commit}, "annotations": {"changed": dirty}}
         for commit, dirty in sorted(each for each in commits if each[0])

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-AROUND = "(module)"
+MODULE_LEVEL = "(module)"
 PART_DIGITS = 12
-NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _UNSAID = frozenset({"ctx", "kind", "type_comment"})
-_DOCUMENTED = (ast.Module, *NAMED)
+_DOCUMENTED = (ast.Module, *DEFINITIONS)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedSource:
     """What counts of one source file: its syntax, also as text, its strings, its import statements."""
 
     tree: ast.Module
@@ -24,16 +24,16 @@ class Reading:
 
 
 @cache
-def read(path: Path) -> Reading:
+def parse_source(path: Path) -> ParsedSource:
     tree = ast.parse(path.read_bytes(), filename=str(path))
     if path.name == "__init__.py":  # a new version number alone changes no result
         tree.body = [line for line in tree.body if not _assigns_version(line)]
-    reading = Reading(tree, [], set(), [])
+    reading = ParsedSource(tree, [], set(), [])
     _walk(tree, reading)
     return reading
 
 
-def _walk(value: object, into: Reading) -> None:
+def _walk(value: object, into: ParsedSource) -> None:
     """Notes a piece of a syntax tree; docstrings and the fields that Python versions disagree on stay out."""
     tokens = into.tokens
     if isinstance(value, ast.AST):
@@ -63,7 +63,7 @@ def _walk(value: object, into: Reading) -> None:
 
 
 def _is_docstring(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Expr) and is_text(line.value)
+    return isinstance(line, ast.Expr) and is_string(line.value)
 
 
 def _assigns_version(line: ast.stmt) -> bool:
@@ -72,7 +72,7 @@ def _assigns_version(line: ast.stmt) -> bool:
     )
 
 
-def is_text(node: ast.AST) -> bool:
+def is_string(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
@@ -81,7 +81,7 @@ def parts_of(tree: ast.Module) -> dict[str, str]:
     tokens: dict[str, list[str]] = {}
 
     def note(node: ast.AST, place: str) -> None:
-        reading = Reading(tree, [], set(), [])
+        reading = ParsedSource(tree, [], set(), [])
         _walk(node, reading)
         tokens.setdefault(place, []).extend(reading.tokens)
 
@@ -94,8 +94,8 @@ def parts_of(tree: ast.Module) -> dict[str, str]:
                 note(method, f"{line.name}.{method.name}")
             rest = [each for each in line.body if each not in methods]
             note(ast.ClassDef(line.name, line.bases, line.keywords, rest, line.decorator_list), line.name)
-        elif not isinstance(line, ast.Expr) or not is_text(line.value):
-            note(line, AROUND)
+        elif not isinstance(line, ast.Expr) or not is_string(line.value):
+            note(line, MODULE_LEVEL)
     return {
         place: hashlib.sha256("\n".join(found).encode()).hexdigest()[:PART_DIGITS] for place, found in tokens.items()
     }

@@ -66,7 +66,7 @@ def take_snapshot(config: Path, results: Path, home: Path | None = None) -> Snap
                 to = part / place
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(file, to)
-            (part / machine.COMMIT).write_text(json.dumps(machine.commit(home)), encoding="utf-8")
+            (part / machine.COMMIT_FILE).write_text(json.dumps(machine.commit(home)), encoding="utf-8")
     for other in kept.parent.iterdir():
         if other != kept:
             remove_path(other)

@@ -82,7 +82,11 @@ class Patches:
         which = int(rng.integers(8))
         names = band_names(len(chip.lr))
         # Gains that differed within a 10 m pixel would draw a pattern that no date shows.
-        gain = random_gains(rng, count_composite_bands(names), self.jitter)[composite_band_indices(names)] if self.jitter else None
+        gain = (
+            random_gains(rng, count_composite_bands(names), self.jitter)[composite_band_indices(names)]
+            if self.jitter
+            else None
+        )
         low, high = self._normalised(chip.lr, chip.hr, gain)
         return transform_bands(low, which), dihedral(high, which), dihedral(chip.label, which)
 

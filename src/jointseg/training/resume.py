@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jointseg.provenance.cache_key import work_key
+from jointseg.provenance.cache_key import cache_key
 from jointseg.runtime.files import atomic_write, remove_partial_files, remove_path
 from jointseg.training.compute import device
 
@@ -35,7 +35,7 @@ class TrainingState:
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             told = {"torch": torch.__version__, "device": device().type, **settings}
-            self.key = work_key(module, [each for each in inputs if each is not None], told)
+            self.key = cache_key(module, [each for each in inputs if each is not None], told)
 
     def load(self) -> dict[str, Any] | None:
         """What was kept; None where nothing was, or it is damaged, or belongs to another training."""

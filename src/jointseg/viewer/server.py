@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _explain(self, query: dict[str, list[str]]) -> None:
         from jointseg.audit.explain.explainer import Explainer
-        from jointseg.audit.explain.text import WIDE, tell
+        from jointseg.audit.explain.text import TEXT_WIDTH, print_explanation
 
         try:
             epsg, year = (int(query[name][0]) for name in ("epsg", "year"))
@@ -99,8 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise DataError(f"that is no pixel ({error}); give epsg, x, y and year") from error
         if epsg not in {layer.epsg for layer in self.found.values()}:
             raise DataError(f"there is no layer in EPSG:{epsg}")
-        console = Console(file=io.StringIO(), width=WIDE, highlight=False, markup=False, no_color=True)
-        tell(Explainer(self.results).at(*layers.to_lonlat(epsg, x, y), year), console)
+        console = Console(file=io.StringIO(), width=TEXT_WIDTH, highlight=False, markup=False, no_color=True)
+        print_explanation(Explainer(self.results).at(*layers.to_lonlat(epsg, x, y), year), console)
         self._answer(HTTPStatus.OK, "text/plain; charset=utf-8", console.file.getvalue().encode())  # type: ignore[attr-defined]
 
     def _answer(self, status: HTTPStatus, media_type: str, content: bytes) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from jointseg.audit.lineage import Lineage, Parent
 from jointseg.audit.record_differences import Change, code_changes, setting_changes, version_changes
 from jointseg.provenance.digest import Entry
-from jointseg.provenance.job_record import kept_parts
+from jointseg.provenance.job_record import recorded_code_parts
 from jointseg.provenance.manifest import FOLDER, Manifest
 
-HERE = "not reproducible here"
+NOT_REPRODUCIBLE = "not reproducible here"
 KINDS = {
     "scene": "a Sentinel-2 scene came or went",
     "input": "an input came or went, or one from outside the run is another",
@@ -23,7 +23,7 @@ KINDS = {
     "device": "another processor or GPU",
     "commit": "another commit of the repository",
     "folder": "the results folder has another name",
-    HERE: "the same inputs, settings, code and packages, yet other bytes",
+    NOT_REPRODUCIBLE: "the same inputs, settings, code and packages, yet other bytes",
 }
 # What decides the bytes that a job makes; the rest may do so only through rounding, or by being printed.
 DECIDES = {"scene", "input", "setting", "seed", "code", "package"}
@@ -35,20 +35,20 @@ Parts = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """A job at which two runs part, and all in which its two records differ."""
 
     job: str
     changes: list[Change]
 
 
-def files(manifest: Manifest | None) -> dict[str, Entry]:
+def declared_files(manifest: Manifest | None) -> dict[str, Entry]:
     """Every file that a job declares in its results folder, by its path in it."""
-    made = manifest.made() if manifest else ()
+    made = manifest.declared_outputs() if manifest else ()
     return {entry.path: entry for base, output in made for entry in output.entries(base)}
 
 
-def conditions(before: Written, after: Written, parts: tuple[Parts | None, Parts | None]) -> list[Change]:
+def condition_changes(before: Written, after: Written, parts: tuple[Parts | None, Parts | None]) -> list[Change]:
     """In what two records of a job differ that is neither input nor setting: code, packages, device, threads.
 
     Args:
@@ -75,31 +75,31 @@ def conditions(before: Written, after: Written, parts: tuple[Parts | None, Parts
     return changes
 
 
-class Pair:
+class RunPair:
     """Two runs, job by job."""
 
     def __init__(self, a: Lineage, b: Lineage) -> None:
         self.a, self.b = a, b
         self._changes: dict[str, list[Change]] = {}
-        self._partings: dict[str, list[Parting]] = {}
+        self._partings: dict[str, list[Divergence]] = {}
 
     def changes(self, name: str) -> list[Change]:
         """In what the two records of a job differ, but for times, host, and inputs that jobs made."""
         if name not in self._changes:
             one, other = self.a.manifests[name], self.b.manifests[name]
-            changes = _scenes(one.written, other.written) + self._inputs(name)
+            changes = _scenes(one.record, other.record) + self._inputs(name)
             for change in setting_changes(_settings(one), _settings(other)):
                 last = change.what.rpartition(".")[2]
                 kind = last if last in ("seed", "threads") else "setting"
                 changes.append(Change(kind, change.what, change.before, change.after))
             codes = tuple(
-                kept_parts(run.results, each.written["code"]) for run, each in ((self.a, one), (self.b, other))
+                recorded_code_parts(run.results, each.record["code"]) for run, each in ((self.a, one), (self.b, other))
             )
-            changes += conditions(one.written, other.written, codes)  # type: ignore[arg-type]
+            changes += condition_changes(one.record, other.record, codes)  # type: ignore[arg-type]
             self._changes[name] = changes
         return self._changes[name]
 
-    def partings(self, name: str) -> list[Parting]:
+    def divergences(self, name: str) -> list[Divergence]:
         """The first jobs behind a job, itself included, at which the runs part.
 
         A job none of whose inputs from other jobs differ is where they part. Further on the way only jobs are named
@@ -109,26 +109,26 @@ class Pair:
             return self._partings[name]
         self._partings[name] = []  # no job is behind itself; a record that says so must not end this
         makers = self._differing(name)
-        found = {parting.job: parting for maker in makers for parting in self.partings(maker)}
+        found = {parting.job: parting for maker in makers for parting in self.divergences(maker)}
         changes = self.changes(name)
         if not makers:
-            found[name] = Parting(name, changes + self._here(name))
+            found[name] = Divergence(name, changes + self._here(name))
         elif any(change.kind in DECIDES for change in changes):
-            found[name] = Parting(name, changes)
+            found[name] = Divergence(name, changes)
         self._partings[name] = list(found.values())
         return self._partings[name]
 
     def _here(self, name: str) -> list[Change]:
         """What to say of a job that made other bytes of the same."""
         one, other = self.a.manifests[name], self.b.manifests[name]
-        if files(one) == files(other) or any(change.kind in DECIDES for change in self.changes(name)):
+        if declared_files(one) == declared_files(other) or any(change.kind in DECIDES for change in self.changes(name)):
             return []
-        if one.written["results"] != other.written["results"] and not self.changes(name):
+        if one.record["results"] != other.record["results"] and not self.changes(name):
             return [
-                Change("folder", "results", one.written["results"], other.written["results"]),
-                Change(HERE, name, _machine(one), _machine(other)),
+                Change("folder", "results", one.record["results"], other.record["results"]),
+                Change(NOT_REPRODUCIBLE, name, _machine(one), _machine(other)),
             ]
-        return [Change(HERE, name, _machine(one), _machine(other))]
+        return [Change(NOT_REPRODUCIBLE, name, _machine(one), _machine(other))]
 
     def _differing(self, name: str) -> list[str]:
         """Jobs of both runs that made inputs of a job which differ."""
@@ -139,15 +139,15 @@ class Pair:
             same = one.artefact.sha256 == other.artefact.sha256
             if place[1].startswith(f"{FOLDER}/"):
                 same = self._alike(one, other)
-            if not same and one.maker and other.maker and one.maker.name == other.maker.name:
-                found.append(one.maker.name)
+            if not same and one.producer and other.producer and one.producer.name == other.producer.name:
+                found.append(one.producer.name)
         return sorted(set(found))
 
     def _alike(self, one: Parent, other: Parent) -> bool:
         """Whether two manifests that a job took say the same, but for times and places."""
-        if one.maker is None or other.maker is None:
+        if one.producer is None or other.producer is None:
             return False
-        return _canonical(one.maker) == _canonical(other.maker)
+        return _canonical(one.producer) == _canonical(other.producer)
 
     def _inputs(self, name: str) -> list[Change]:
         """Inputs that came or went, and inputs from outside that are another."""
@@ -163,7 +163,7 @@ class Pair:
                 sign = ("there", "") if place in before else ("", "there")
                 changes.append(Change("input", what, *sign))
                 continue
-            makers = before[place].maker, after[place].maker
+            makers = before[place].producer, after[place].producer
             if makers[0] is None or makers[1] is None:
                 changes += _outside(what, before[place], after[place])
             elif makers[0].name != makers[1].name:
@@ -187,7 +187,7 @@ def _outside(what: str, one: Parent, other: Parent) -> list[Change]:
 
 def _place(parent: Parent, manifest: Manifest) -> tuple[str, str]:
     """Name of an input, and its path in the results folder, or its own name where it lies elsewhere."""
-    inside = manifest.inside(parent.artefact.path)
+    inside = manifest.relative_path(parent.artefact.path)
     return parent.artefact.name, inside if inside is not None else Path(parent.artefact.path).name
 
 
@@ -195,7 +195,7 @@ def _made(parents: Iterable[Parent], manifest: Manifest) -> dict[tuple[str, str]
     return {
         _place(parent, manifest): parent
         for parent in parents
-        if parent.maker is not None and manifest.inside(parent.artefact.path) is not None
+        if parent.producer is not None and manifest.relative_path(parent.artefact.path) is not None
     }
 
 
@@ -208,7 +208,7 @@ def _scenes(before: Written, after: Written) -> list[Change]:
 
 
 def _settings(manifest: Manifest) -> Written:
-    return _placeless(manifest.written["params"], manifest)
+    return _placeless(manifest.record["params"], manifest)
 
 
 def _placeless(value: Any, manifest: Manifest) -> Any:
@@ -217,14 +217,14 @@ def _placeless(value: Any, manifest: Manifest) -> Any:
         return {_placeless(key, manifest): _placeless(each, manifest) for key, each in value.items()}
     if isinstance(value, list):
         return [_placeless(each, manifest) for each in value]
-    if isinstance(value, str) and (inside := manifest.inside(value)) is not None:
+    if isinstance(value, str) and (inside := manifest.relative_path(value)) is not None:
         return f"(results)/{inside}"
     return value
 
 
 def _canonical(manifest: Manifest) -> Any:
     """What a manifest says, but for times, places and the bytes of other manifests."""
-    said = {key: value for key, value in manifest.written.items() if key not in _UNSAID}
+    said = {key: value for key, value in manifest.record.items() if key not in _UNSAID}
     said["device"] = {key: value for key, value in said.get("device", {}).items() if key != "cpus"}
     for key, artefacts in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
         said[key] = [(each.name, each.path, "" if f"/{FOLDER}/" in each.path else each.sha256) for each in artefacts]
@@ -234,7 +234,7 @@ def _canonical(manifest: Manifest) -> Any:
 
 def _machine(manifest: Manifest) -> str:
     """Device, threads and the main versions of a job, in a line."""
-    device, versions = manifest.written.get("device", {}), manifest.written.get("versions", {})
+    device, versions = manifest.record.get("device", {}), manifest.record.get("versions", {})
     parts = [manifest.device]
     if "torch_threads" in device:
         parts.append(f"{device['torch_threads']} threads of torch")

@@ -13,20 +13,20 @@ from jointseg.audit.diff import map as maps
 from jointseg.audit.record_differences import setting_changes
 from jointseg.runtime.errors import DataError
 
-TOLD = 6
+MAX_NAMES = 6
 RASTERS = (".tif", ".tiff")
 KEY = "sample_id"  # names the rows of the dataset's tables
 
 
 @dataclass(frozen=True)
-class How:
+class FileComparison:
     """How two files differ: in words, and (of rasters) in figures."""
 
-    words: str
+    summary: str
     raster: maps.RasterDiff | None = None
 
 
-def how(first: Path, second: Path, picture: Path | None = None) -> How:
+def compare_files(first: Path, second: Path, picture: Path | None = None) -> FileComparison:
     """Compares two files by what their suffix says that they are.
 
     Args:
@@ -34,15 +34,15 @@ def how(first: Path, second: Path, picture: Path | None = None) -> How:
     """
     gone = [str(path) for path in (first, second) if not path.is_file()]
     if gone:
-        return How(f"{' and '.join(gone)} is not there to be compared")
+        return FileComparison(f"{' and '.join(gone)} is not there to be compared")
     kind = first.suffix.lower()
     try:
         if kind in RASTERS:
             found = maps.compare(first, second, picture)
-            return How(found.words(), found)
-        return How(_READERS[kind](first, second) if kind in _READERS else _bytes(first, second))
+            return FileComparison(found.summary(), found)
+        return FileComparison(_READERS[kind](first, second) if kind in _READERS else _bytes(first, second))
     except (DataError, ValueError, KeyError, OSError) as error:
-        return How(f"cannot be compared as {kind[1:]} ({error})")
+        return FileComparison(f"cannot be compared as {kind[1:]} ({error})")
 
 
 def _bytes(first: Path, second: Path) -> str:
@@ -50,7 +50,7 @@ def _bytes(first: Path, second: Path) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:TOLD]) + (f" and {len(names) - TOLD} more" if len(names) > TOLD else "")
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
 def _json(first: Path, second: Path) -> str:

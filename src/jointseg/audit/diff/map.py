@@ -58,7 +58,7 @@ class RasterDiff:
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "share": self.share}
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """The difference in one line."""
         if self.grid:
             return self.grid

@@ -11,7 +11,7 @@ import shapely
 from pyproj import Geod
 
 from jointseg.area import grid
-from jointseg.audit.explain.jobs import run_name, shown
+from jointseg.audit.explain.jobs import display_path, run_name
 from jointseg.audit.lineage import Lineage
 from jointseg.dataset.contract import SPLITS
 from jointseg.provenance.manifest import Manifest
@@ -129,7 +129,7 @@ class Index:
         """The jobs behind the index by rule and reach."""
         found = {}
         for job in self._lineage.ancestors(self.taker):
-            if reach := job.written["wildcards"].get("reach"):
+            if reach := job.record["wildcards"].get("reach"):
                 found[job.rule, reach] = job
         return found
 
@@ -137,7 +137,7 @@ class Index:
     def _unusable(self) -> dict[str, str]:
         """The delivered scenes that no chip can be paired with, and why."""
         jobs = self._lineage.ancestors(self.taker)
-        return next((job.written["facts"]["refused"] for job in jobs if job.rule == "deliveries"), {})
+        return next((job.record["facts"]["refused"] for job in jobs if job.rule == "deliveries"), {})
 
     @property
     def reaches(self) -> list[str]:
@@ -150,7 +150,7 @@ class Index:
         near = chips.assign(distance_m=distances(chips, self.side_m, lon, lat)).sort_values(["distance_m", "sample_id"])
         by_split = {split: near[near["split"] == split] for split in SPLITS}
         return Dataset(
-            path=shown(self._lineage, self.path),
+            path=display_path(self._lineage, self.path),
             sha256=self.sha256,
             run=run_name(self._lineage, self.taker),
             chip_m=self.side_m,
@@ -164,7 +164,7 @@ class Index:
         pairing, labels = self._by_reach.get(("pairing", name)), self._by_reach.get(("labels", name))
         if pairing is None:
             return None
-        home, facts = self._lineage.home(pairing), pairing.written["facts"]
+        home, facts = self._lineage.lineage_of(pairing), pairing.record["facts"]
         sources = [] if labels is None else [each for each in home.parents(labels) if each.artefact.name not in _LINKS]
         return Reach(
             reach=name,
@@ -174,15 +174,17 @@ class Index:
             statuses=facts["statuses"],
             pairs=self._pairs(name, lon, lat),
             sources=[
-                Source(each.artefact.name, shown(self._lineage, each.path), each.artefact.sha256, each.artefact.size)
+                Source(
+                    each.artefact.name, display_path(self._lineage, each.path), each.artefact.sha256, each.artefact.size
+                )
                 for each in sources
             ],
-            polygons={} if labels is None else labels.written["facts"]["polygons"],
+            polygons={} if labels is None else labels.record["facts"]["polygons"],
         )
 
     def _pairs(self, name: str, lon: float, lat: float) -> list[Pair]:
         if name not in self._paired:
-            self._paired[name] = _accepted(self._lineage.home(self.taker), self._by_reach["pairing", name])
+            self._paired[name] = _accepted(self._lineage.lineage_of(self.taker), self._by_reach["pairing", name])
         table = self._paired[name]
         near = table.assign(distance_m=distances(table, self.side_m, lon, lat))
         return [

@@ -19,10 +19,10 @@ from jointseg.audit.explain.networks import Checkpoint
 from jointseg.audit.explain.pixel import (
     VALUES,
     CompositePixel,
+    ContributingWindow,
     Pixel,
-    WindowShare,
     composite_pixel,
-    why_unknown,
+    nodata_reason,
     windows,
 )
 from jointseg.audit.lineage import Lineage
@@ -51,7 +51,7 @@ class Explanation:
     pixel: Pixel
     map: str
     threshold: float
-    windows: list[WindowShare]
+    windows: list[ContributingWindow]
     composite: CompositePixel
     checkpoints: list[Checkpoint]
     datasets: list[Dataset]
@@ -78,7 +78,7 @@ class Explainer:
         """Raises DataError when the folder has no manifests, or no grid."""
         self.lineage = Lineage(results)
         self._grid = self.lineage.job("grid")
-        self.tile_km = int(self._grid.written["params"]["tile_km"])
+        self.tile_km = int(self._grid.record["params"]["tile_km"])
         self.tiles = self._tiles()
         self._maps: dict[tuple[int, str], TileMap] = {}
 
@@ -116,7 +116,7 @@ class Explainer:
             results=self.lineage.results.as_posix(),
             pixel=pixel,
             map=known.isa_path.as_posix(),
-            threshold=known.isa.written["facts"]["threshold"],
+            threshold=known.isa.record["facts"]["threshold"],
             windows=windows(known, x, y),
             composite=composite,
             checkpoints=known.networks.checkpoints,
@@ -124,7 +124,7 @@ class Explainer:
             reaches=[each for each in near if each is not None],
             trained_in=sorted({name for index in indexes for name in index.reaches}),
             jobs=known.jobs,
-            disagreements=sorted({*known.doubts, *doubts}),
+            disagreements=sorted({*known.disagreements, *doubts}),
             notes=notes,
         )
 
@@ -146,7 +146,7 @@ class Explainer:
         corner = (centre[0] - 0.5, centre[1] - 0.5, centre[0] + 0.5, centre[1] + 0.5)
         isa = int(raster_io.read(known.isa_path, corner)[0][0, 0, 0])
         return Pixel(
-            year=int(known.isa.written["wildcards"]["year"]),
+            year=int(known.isa.record["wildcards"]["year"]),
             tile=tile.id,
             epsg=tile.epsg,
             zone=f"{tile.zone:02d}{'N' if tile.north else 'S'}",
@@ -160,7 +160,7 @@ class Explainer:
             col_10m=place[1] // RES_M,
             isa=isa,
             value=VALUES.get(isa, f"no class of this map ({isa})"),
-            unknown_because=why_unknown(tile, corner, composite) if isa == UNKNOWN_LABEL else None,
+            nodata_reason=nodata_reason(tile, corner, composite) if isa == UNKNOWN_LABEL else None,
             reaches=[
                 name for name, shape in self._outlines["reaches"].items() if shapely.intersects_xy(shape, *lonlat)
             ],

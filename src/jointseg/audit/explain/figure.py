@@ -14,7 +14,7 @@ from jointseg.accuracy.figures import INK, isa_image
 from jointseg.area import grid
 from jointseg.audit.explain.explainer import Explainer, Explanation
 from jointseg.audit.explain.map import TileMap
-from jointseg.audit.explain.observations import Look
+from jointseg.audit.explain.observations import SceneObservation
 from jointseg.audit.explain.pixel import Pixel
 from jointseg.raster import io as raster_io
 from jointseg.raster.mosaic import Mosaic
@@ -34,8 +34,8 @@ Box = tuple[int, int, int, int]
 def draw(explainer: Explainer, told: Explanation, path: Path) -> None:
     """Writes the figure of an explanation as a PNG."""
     known = explainer.map_of(told.pixel.tile, told.pixel.year)
-    columns = min(max(len(told.composite.looks), FEWEST), PER_ROW)
-    rows = -(-len(told.composite.looks) // columns)
+    columns = min(max(len(told.composite.observations), FEWEST), PER_ROW)
+    rows = -(-len(told.composite.observations) // columns)
     with matplotlib.rc_context(STYLE):
         top_in, thumbs_in = 5.9, rows * (WIDTH_IN / columns + 0.62) + 0.45
         figure = Figure(figsize=(WIDTH_IN, top_in + thumbs_in), layout="constrained")
@@ -55,7 +55,9 @@ def _maps(figure: Any, explainer: Explainer, known: TileMap, told: Explanation) 
     paths = [path for path in known.composites.values() if path.is_file()]
     composite = Mosaic(paths).read(box, [1, 2, 3])
     left.imshow(percentile_stretch(composite)[0], extent=extent, interpolation="nearest")
-    left.set_title(f"composite {pixel.year}, 10 m: {told.composite.clear} clear of {len(told.composite.looks)} scenes")
+    left.set_title(
+        f"composite {pixel.year}, 10 m: {told.composite.clear} clear of {len(told.composite.observations)} scenes"
+    )
     right.imshow(isa_image(_isa(explainer, known, pixel.year, box)), extent=extent, interpolation="nearest")
     right.set_title(f"map {pixel.year}, 1 m: {pixel.value}")
     for axes in (left, right):
@@ -146,8 +148,8 @@ def _scenes(figure: Any, known: TileMap, told: Explanation, shape: tuple[int, in
     for panel in panels:
         panel.set_axis_off()
     # A single row that is not full stands in the middle.
-    first = max(0, shape[1] - len(told.composite.looks)) // 2
-    for number, (axes, look) in enumerate(zip(panels[first:], told.composite.looks)):
+    first = max(0, shape[1] - len(told.composite.observations)) // 2
+    for number, (axes, look) in enumerate(zip(panels[first:], told.composite.observations)):
         axes.set_axis_on()
         axes.set_aspect("equal")
         _frame_thumb(axes, look)
@@ -168,14 +170,14 @@ def _hatch(axes: Axes, clear: np.ndarray, extent: Box) -> None:
             axes.contourf(~clear, levels=[0.5, 1.5], extent=extent, origin="upper", colors="none", hatches=["////"])
 
 
-def _frame_thumb(axes: Axes, look: Look) -> None:
+def _frame_thumb(axes: Axes, look: SceneObservation) -> None:
     colour = {True: CLEAR, False: NOT_CLEAR, None: NOT_READ}[look.clear]
     for spine in axes.spines.values():
         spine.set_edgecolor(colour)
-        spine.set_linewidth(4 if look.taken else 2.5)
+        spine.set_linewidth(4 if look.selected else 2.5)
     axes.set_xticks([])
     axes.set_yticks([])
-    said = {True: "clear", False: "not clear", None: "not read"}[look.clear] + (", taken" if look.taken else "")
+    said = {True: "clear", False: "not clear", None: "not read"}[look.clear] + (", taken" if look.selected else "")
     axes.set_title(
         f"{look.datetime[:10] if look.datetime else 'date unknown'}\n{said}",
         fontsize=8,

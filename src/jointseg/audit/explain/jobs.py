@@ -51,60 +51,60 @@ class Disagreement:
 
 def run_name(lineage: Lineage, manifest: Manifest) -> str:
     """The results folder of a manifest as one would type it here."""
-    home = lineage.home(manifest)
+    home = lineage.lineage_of(manifest)
     return home.results.as_posix() if home is lineage else os.path.relpath(home.results)
 
 
-def shown(lineage: Lineage, path: Path) -> str:
+def display_path(lineage: Lineage, path: Path) -> str:
     """A path as one would type it here, also one of another run."""
     if path.is_absolute() and not path.is_relative_to(lineage.results):
         return os.path.relpath(path)
     return path.as_posix()
 
 
-def job_of(lineage: Lineage, manifest: Manifest) -> Job:
+def job_summary(lineage: Lineage, manifest: Manifest) -> Job:
     """What a manifest says of its run."""
-    written: dict[str, Any] = manifest.written
-    device = written.get("device") or {}
-    versions = written.get("versions") or {}
+    record: dict[str, Any] = manifest.record
+    device = record.get("device") or {}
+    versions = record.get("versions") or {}
     return Job(
         name=manifest.name,
         run=run_name(lineage, manifest),
         rule=manifest.rule,
-        wildcards=written["wildcards"],
-        started=written.get("started"),
-        finished=written.get("finished"),
-        seconds=written.get("seconds"),
-        commit=written.get("commit"),
-        dirty=written.get("dirty"),
-        code=written["code"],
-        lock=(written.get("lock") or {}).get("sha256"),
+        wildcards=record["wildcards"],
+        started=record.get("started"),
+        finished=record.get("finished"),
+        seconds=record.get("seconds"),
+        commit=record.get("commit"),
+        dirty=record.get("dirty"),
+        code=record["code"],
+        lock=(record.get("lock") or {}).get("sha256"),
         versions={name: versions[name] for name in MAIN_PACKAGES if name in versions},
         processor=device.get("processor"),
         cpus=device.get("cpus"),
         torch_threads=device.get("torch_threads"),
         gpu=device.get("cuda"),
-        host=written.get("host"),
-        user=written.get("user"),
+        host=record.get("host"),
+        user=record.get("user"),
     )
 
 
-def disagreements(lineage: Lineage, jobs: list[Manifest]) -> list[Disagreement]:
+def find_disagreements(lineage: Lineage, jobs: list[Manifest]) -> list[Disagreement]:
     """Inputs of jobs that are not what their makers' manifests say, and manifests that are not what was sealed."""
     found = []
     for manifest in jobs:
         content = manifest.file.read_bytes()
-        if "seal" in manifest.written and not is_sealed(content):
+        if "seal" in manifest.record and not is_sealed(content):
             found.append(
                 Disagreement(manifest.name, manifest.file.as_posix(), "the manifest was edited after the job wrote it")
             )
-        for parent in lineage.home(manifest).parents(manifest):
-            inside = manifest.inside(parent.artefact.path)
-            if parent.maker is None and inside is not None:
+        for parent in lineage.lineage_of(manifest).parents(manifest):
+            inside = manifest.relative_path(parent.artefact.path)
+            if parent.producer is None and inside is not None:
                 detail = f"no manifest tells who made this input; {manifest.name} took {parent.artefact.sha256[:12]}"
-            elif parent.maker is not None and not parent.same:
-                detail = f"{manifest.name} took another version of it than {parent.maker.name} says that it made"
+            elif parent.producer is not None and not parent.matches:
+                detail = f"{manifest.name} took another version of it than {parent.producer.name} says that it made"
             else:
                 continue
-            found.append(Disagreement(manifest.name, shown(lineage, parent.path), detail))
+            found.append(Disagreement(manifest.name, display_path(lineage, parent.path), detail))
     return sorted(set(found))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jointseg.area.grid import Tile
-from jointseg.audit.explain.jobs import Disagreement, Job, disagreements, job_of, shown
+from jointseg.audit.explain.jobs import Disagreement, Job, display_path, find_disagreements, job_summary
 from jointseg.audit.explain.networks import Networks
-from jointseg.audit.explain.observations import Scenes
+from jointseg.audit.explain.observations import CompositeScenes
 from jointseg.audit.lineage import Lineage, Parent
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Manifest
@@ -33,10 +33,10 @@ class TileMap:
     composite_path: Path
     composites: dict[str, Path]
     reference: Parent | None
-    scenes: Scenes
+    scenes: CompositeScenes
     networks: Networks
     jobs: list[Job]
-    doubts: list[Disagreement]
+    disagreements: list[Disagreement]
 
 
 def load(lineage: Lineage, place: Tile, year: int) -> TileMap:
@@ -45,9 +45,9 @@ def load(lineage: Lineage, place: Tile, year: int) -> TileMap:
     parents = lineage.parents(isa)
     composites = [parent for parent in parents if parent.artefact.name == "composites"]
     own = next(parent for parent in composites if parent.path.stem == place.id)
-    if own.maker is None:
+    if own.producer is None:
         raise DataError(f"{own.path} has no manifest that tells who made it; run its job again")
-    made = own.maker
+    made = own.producer
     jobs = [isa, *lineage.ancestors(isa)]
     networks = Networks(lineage, isa)
     behind = {parent.artefact.name: parent for parent in lineage.parents(made)}
@@ -70,10 +70,10 @@ def load(lineage: Lineage, place: Tile, year: int) -> TileMap:
         composite_path=own.path,
         composites={parent.path.stem: parent.path for parent in composites},
         reference=behind.get("reference"),
-        scenes=Scenes(lineage, made),
+        scenes=CompositeScenes(lineage, made),
         networks=networks,
-        jobs=[job_of(lineage, job) for job in jobs],
-        doubts=[*disagreements(lineage, jobs), *doubts],
+        jobs=[job_summary(lineage, job) for job in jobs],
+        disagreements=[*find_disagreements(lineage, jobs), *doubts],
     )
 
 
@@ -82,11 +82,11 @@ def _job_of_map(lineage: Lineage, place: Tile, year: int) -> Manifest:
     wanted = {"year": str(year), "tile": place.id}
     maps = [each for each in lineage.manifests.values() if each.rule == "predict"]
     for manifest in maps:
-        if manifest.written["wildcards"] == wanted:
+        if manifest.record["wildcards"] == wanted:
             return manifest
     if (stray := lineage.results / "isa" / str(year) / f"{place.id}.tif").exists():
         raise DataError(f"{stray} has no manifest that tells who made it; run its job again")
-    here = sorted({each.written["wildcards"]["year"] for each in maps if each.written["wildcards"]["tile"] == place.id})
+    here = sorted({each.record["wildcards"]["year"] for each in maps if each.record["wildcards"]["tile"] == place.id})
     mapped = f"it is mapped in {', '.join(here)}" if here else "it is mapped in no year"
     raise DataError(f"{lineage.results} has no map of tile {place.id} in {year}; {mapped}")
 
@@ -94,9 +94,11 @@ def _job_of_map(lineage: Lineage, place: Tile, year: int) -> Manifest:
 def _changed(lineage: Lineage, job: str, path: Path, sha256: str) -> list[Disagreement]:
     """What is wrong with a file that an explanation reads."""
     if not path.is_file():
-        return [Disagreement(job, shown(lineage, path), f"it is not there any more; {job} had {sha256[:12]}")]
+        return [Disagreement(job, display_path(lineage, path), f"it is not there any more; {job} had {sha256[:12]}")]
     if file_digest(path) != sha256:
         return [
-            Disagreement(job, shown(lineage, path), f"its bytes are not those that {job} had: it was changed since")
+            Disagreement(
+                job, display_path(lineage, path), f"its bytes are not those that {job} had: it was changed since"
+            )
         ]
     return []

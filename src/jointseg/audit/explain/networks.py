@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from jointseg.audit.explain.chips import Index
-from jointseg.audit.explain.jobs import run_name, shown
+from jointseg.audit.explain.jobs import display_path, run_name
 from jointseg.audit.lineage import Lineage, Parent
 from jointseg.provenance.manifest import Manifest
 
@@ -47,7 +47,7 @@ class Checkpoint:
     path: str
     sha256: str
     size: int
-    maker: str | None
+    producer: str | None
     run: str | None
     agrees: bool | None
     trained: dict[str, Any] | None
@@ -70,17 +70,17 @@ class Networks:
         self.checkpoints = [self._checkpoint(parent) for parent in parents]
 
     def _checkpoint(self, parent: Parent) -> Checkpoint:
-        maker, taken = parent.maker, parent.artefact
+        maker, taken = parent.producer, parent.artefact
         behind = [] if maker is None else [maker, *self._lineage.ancestors(maker)]
-        trainings = [each for each in behind if "training" in each.written["params"]]
+        trainings = [each for each in behind if "training" in each.record["params"]]
         return Checkpoint(
             name=taken.name,
-            path=shown(self._lineage, parent.path),
+            path=display_path(self._lineage, parent.path),
             sha256=taken.sha256,
             size=taken.size,
-            maker=None if maker is None else maker.name,
+            producer=None if maker is None else maker.name,
             run=None if maker is None else run_name(self._lineage, maker),
-            agrees=None if maker is None else parent.same,
+            agrees=None if maker is None else parent.matches,
             trained=_header(parent.path) if maker is None else None,
             trainings=[self._training(each) for each in trainings],
             dataset=self._index_of(trainings[0]) if trainings else None,
@@ -88,16 +88,16 @@ class Networks:
 
     def _index_of(self, training: Manifest) -> str | None:
         """The path of the index that a training job took."""
-        for parent in self._lineage.home(training).parents(training):
+        for parent in self._lineage.lineage_of(training).parents(training):
             if parent.artefact.name == "index":
-                path = shown(self._lineage, parent.path)
+                path = display_path(self._lineage, parent.path)
                 if path not in self.indexes:
                     self.indexes[path] = Index(self._lineage, training, parent.path, parent.artefact.sha256)
                 return path
         return None
 
     def _training(self, manifest: Manifest) -> Training:
-        written, device = manifest.written, manifest.written.get("device") or {}
+        written, device = manifest.record, manifest.record.get("device") or {}
         return Training(
             job=manifest.name,
             run=run_name(self._lineage, manifest),

@@ -48,7 +48,7 @@ CLASS_NAMES = {
 
 
 @dataclass(frozen=True)
-class Look:
+class SceneObservation:
     """One scene of the frozen list, and whether it was clear at the pixel.
 
     Attributes:
@@ -78,18 +78,18 @@ class Look:
     mask: str | None
     clear: bool | None
     used: bool | None
-    why: str | None
+    reason: str | None
     scene_class: int | None
     distance_m: float | None
     detail: str
     values: dict[str, int] | None
     shift: dict[str, Any] | None
     lines: list[dict[str, Any]] | None
-    taken: bool | None
+    selected: bool | None
 
 
 @dataclass(frozen=True)
-class Sight:
+class PixelStack:
     """What the scenes saw in bounds.
 
     Attributes:
@@ -105,7 +105,7 @@ class Sight:
     seen: list[Observation]
 
 
-class Scenes:
+class CompositeScenes:
     """The scenes behind one composite.
 
     Attributes:
@@ -118,18 +118,18 @@ class Scenes:
 
     def __init__(self, lineage: Lineage, made: Manifest) -> None:
         """Reads the list; `made` is the manifest of the composite. DataError when the list is not there."""
-        self.params: dict[str, Any] = made.written["params"]
+        self.params: dict[str, Any] = made.record["params"]
         paths = {each.name: lineage.path(made, each.path) for each in made.inputs}
         if not paths["scenes"].is_file():
             raise DataError(f"{paths['scenes']}, the scene list of {made.name}, is not there; restore it")
         self.listed = scene_list.load_scenes(paths["scenes"])
-        self.tile = parse_tile(made.written["wildcards"]["tile"], self.params["tile_km"])
+        self.tile = parse_tile(made.record["wildcards"]["tile"], self.params["tile_km"])
         self.lines = {
             name: [normalise.Fit(**line) for line in lines]
-            for name, lines in made.written["facts"].get("normalisation", {}).items()
+            for name, lines in made.record["facts"].get("normalisation", {}).items()
         }
-        self.shifts: dict[str, dict[str, Any]] = made.written["facts"].get("registration", {})
-        self.unread: str | None = None
+        self.shifts: dict[str, dict[str, Any]] = made.record["facts"].get("registration", {})
+        self.read_error: str | None = None
         self.damaged = False
         self._reader = self._open(paths.get("archive"))
 
@@ -155,9 +155,9 @@ class Scenes:
         return ObservationReader(reader, self.listed, params["bands"], clearness, area, moved)
 
     def _lost(self, error: Exception, damaged: bool) -> None:
-        self.unread, self.damaged = str(error) or type(error).__name__, damaged
+        self.read_error, self.damaged = str(error) or type(error).__name__, damaged
 
-    def see(self, bounds: Bounds) -> Sight | None:
+    def see(self, bounds: Bounds) -> PixelStack | None:
         """What the scenes saw in bounds on the 10 m lattice; None, and `unread` says why, when they cannot be read."""
         if self._reader is None:
             return None
@@ -172,16 +172,16 @@ class Scenes:
             adjusted = [normalise.apply_fits(layer, self.lines[scene.id]) for scene, layer in zip(self.listed, stack)]
             stack = np.stack(adjusted)
         used, _ = select_observations(clear, self.listed, max(self.params["min_clear_observations"], 1))
-        return Sight(stack, clear, used, [seen[number] for number in range(len(self.listed))])
+        return PixelStack(stack, clear, used, [seen[number] for number in range(len(self.listed))])
 
-    def combined(self, sight: Sight) -> np.ndarray:
+    def combined(self, sight: PixelStack) -> np.ndarray:
         """The composite of what was seen, uint16 [bands + 1 to 3, rows, columns]."""
         params = self.params
         return compositing.combine(
             sight.stack, sight.clear, self.listed, params["method"], params["min_clear_observations"]
         )
 
-    def looks(self, sight: Sight | None, taken: int | None) -> list[Look]:
+    def observations(self, sight: PixelStack | None, taken: int | None) -> list[SceneObservation]:
         """Every scene of the list at one pixel.
 
         Args:
@@ -190,7 +190,7 @@ class Scenes:
         """
         return [self._look(number, scene, sight, taken) for number, scene in enumerate(self.listed)]
 
-    def _look(self, number: int, scene: Scene, sight: Sight | None, taken: int | None) -> Look:
+    def _look(self, number: int, scene: Scene, sight: PixelStack | None, taken: int | None) -> SceneObservation:
         clear = used = why = place = distance = values = None
         if sight is not None:
             seen = sight.seen[number]
@@ -198,7 +198,7 @@ class Scenes:
             if seen.valid[0, 0]:
                 values = {name: int(value) for name, value in zip(self.params["bands"], sight.stack[number, :, 0, 0])}
             why, place, distance = (None, _class_at(seen), None) if clear else self._why(seen)
-        return Look(
+        return SceneObservation(
             number=number + 1,
             id=scene.id,
             datetime=scene.datetime,
@@ -211,14 +211,14 @@ class Scenes:
             mask=scene.mask,
             clear=clear,
             used=used,
-            why=why,
+            reason=why,
             scene_class=place,
             distance_m=distance,
             detail=_words(scene, clear, used, why, place, distance),
             values=values,
             shift=self.shifts.get(scene.id),
             lines=[line.record() for line in self.lines[scene.id]] if self.lines else None,
-            taken=None if taken is None else number + 1 == taken,
+            selected=None if taken is None else number + 1 == taken,
         )
 
     def _why(self, seen: Observation) -> tuple[str, int | None, float | None]:

@@ -10,7 +10,7 @@ from jointseg.area import grid
 from jointseg.area.grid import Tile
 from jointseg.audit.explain.jobs import Disagreement
 from jointseg.audit.explain.map import TileMap
-from jointseg.audit.explain.observations import Look
+from jointseg.audit.explain.observations import SceneObservation
 from jointseg.dataset.contract import UNKNOWN_LABEL
 from jointseg.inference import lattice
 from jointseg.raster import io as raster_io
@@ -32,7 +32,7 @@ class Pixel:
         row_10m, col_10m: of the composite's pixel that holds it.
         isa: 0, 1 or 255.
         value: that in words.
-        unknown_because: why it is unknown, None where it is known.
+        nodata_reason: why it is unknown, None where it is known.
         reaches, cities: that it lies in.
         tile_reaches, tile_cities: that its tile touches.
     """
@@ -51,7 +51,7 @@ class Pixel:
     col_10m: int
     isa: int
     value: str
-    unknown_because: str | None
+    nodata_reason: str | None
     reaches: list[str]
     cities: list[str]
     tile_reaches: list[str]
@@ -65,7 +65,7 @@ class Pixel:
 
 
 @dataclass(frozen=True)
-class WindowShare:
+class ContributingWindow:
     """A window of the inference lattice that holds the pixel.
 
     Attributes:
@@ -88,7 +88,7 @@ class Reference:
 
     path: str
     sha256: str
-    maker: str | None
+    producer: str | None
     values: dict[str, int]
 
 
@@ -115,11 +115,11 @@ class CompositePixel:
     mask_dilation_m: float
     values: dict[str, int]
     clear: int
-    taken: str | None
-    recomputed: bool | None
-    unread: str | None
+    selected: str | None
+    reproduced: bool | None
+    read_error: str | None
     reference: Reference | None
-    looks: list[Look]
+    observations: list[SceneObservation]
 
 
 def composite_pixel(known: TileMap, row: int, col: int) -> tuple[CompositePixel, list[Disagreement], list[str]]:
@@ -138,9 +138,9 @@ def composite_pixel(known: TileMap, row: int, col: int) -> tuple[CompositePixel,
             detail = f"its scenes, read again, give {again} at this pixel, not {list(stored.values())}"
             doubts.append(Disagreement(known.composite.name, known.composite_path.as_posix(), detail))
     elif scenes.damaged:
-        doubts.append(Disagreement(known.composite.name, "Sentinel-2 scenes", scenes.unread or ""))
+        doubts.append(Disagreement(known.composite.name, "Sentinel-2 scenes", scenes.read_error or ""))
     else:
-        notes.append(f"the scenes cannot be read any more, only their number is told: {scenes.unread}")
+        notes.append(f"the scenes cannot be read any more, only their number is told: {scenes.read_error}")
     if any(each.name == "merged" for each in known.isa.inputs):
         notes.append("the network saw the best dates merged to 5 m besides, which are not told by pixel")
     made = CompositePixel(
@@ -153,18 +153,18 @@ def composite_pixel(known: TileMap, row: int, col: int) -> tuple[CompositePixel,
         mask_dilation_m=params["mask_dilation_m"],
         values={name: stored[name] for name in params["bands"]},
         clear=stored["clear"],
-        taken=scenes.listed[taken - 1].id if taken else None,
-        recomputed=recomputed,
-        unread=scenes.unread,
+        selected=scenes.listed[taken - 1].id if taken else None,
+        reproduced=recomputed,
+        read_error=scenes.read_error,
         reference=_reference(known, bounds),
-        looks=scenes.looks(seen, taken),
+        observations=scenes.observations(seen, taken),
     )
     return made, doubts, notes
 
 
-def windows(known: TileMap, x: float, y: float) -> list[WindowShare]:
+def windows(known: TileMap, x: float, y: float) -> list[ContributingWindow]:
     """The windows that hold a pixel, given by its centre, with the weights by which they are blended."""
-    params = known.isa.written["params"]
+    params = known.isa.record["params"]
     share = lattice.weights(params["window_m"], params["stride_m"])
     west, south = math.floor(x), math.floor(y)
     found = []
@@ -176,19 +176,21 @@ def windows(known: TileMap, x: float, y: float) -> list[WindowShare]:
             if left < maxx and minx < right and bottom < maxy and miny < top:
                 read.append(name)
         weight = share[maxy - 1 - south] * share[west - minx]
-        found.append(WindowShare(window.row, window.col, window.bounds, float(weight), sorted(read)))
+        found.append(ContributingWindow(window.row, window.col, window.bounds, float(weight), sorted(read)))
     return found
 
 
-def why_unknown(tile: Tile, corner: tuple[float, float, float, float], composite: CompositePixel) -> str:
+def nodata_reason(tile: Tile, corner: tuple[float, float, float, float], composite: CompositePixel) -> str:
     if not grid.own_zone_mask(tile.epsg, Affine(1, 0, corner[0], 0, -1, corner[3]), (1, 1))[0, 0]:
         return f"it belongs to the UTM zone beside {tile.zone:02d}, whose tiles map it"
     if composite.clear:
         return "nothing that the manifests tell"
     return (
-        f"none of the {len(composite.looks)} scenes was clear there"
+        f"none of the {len(composite.observations)} scenes was clear there"
         if composite.min_clear_observations <= 1
-        else (f"fewer than {composite.min_clear_observations} of the {len(composite.looks)} scenes were clear there")
+        else (
+            f"fewer than {composite.min_clear_observations} of the {len(composite.observations)} scenes were clear there"
+        )
     )
 
 
@@ -204,5 +206,5 @@ def _reference(known: TileMap, bounds: tuple[float, float, float, float]) -> Ref
         return None
     values = _values(parent.path, bounds) if parent.path.is_file() else {}
     bands = {name: value for name, value in values.items() if name in known.scenes.params["bands"]}
-    maker = parent.maker.name if parent.maker else None
+    maker = parent.producer.name if parent.producer else None
     return Reference(parent.path.as_posix(), parent.artefact.sha256, maker, bands)

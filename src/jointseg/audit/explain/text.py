@@ -16,14 +16,14 @@ from jointseg.run.console import text_console
 
 HASH_DIGITS = 12
 # Product names and paths stay in one piece, so that they can be searched for and copied.
-WIDE = 500
+TEXT_WIDTH = 500
 # A rule with more jobs behind a pixel than this gets one line for all of them.
 MANY_JOBS = 30
 
 
-def tell(told: Explanation, console: Console | None = None) -> None:
+def print_explanation(told: Explanation, console: Console | None = None) -> None:
     """Prints an explanation for people."""
-    console = console or text_console(WIDE)
+    console = console or text_console(TEXT_WIDTH)
     _pixel(console, told)
     _windows(console, told)
     _composite(console, told.composite)
@@ -65,7 +65,7 @@ def _names(names: Sequence[str]) -> str:
 def _pixel(console: Console, told: Explanation) -> None:
     pixel = told.pixel
     console.print(Text(f"{pixel.value}, {pixel.year}", style="bold"))
-    because = f" because {pixel.unknown_because}" if pixel.unknown_because else ""
+    because = f" because {pixel.nodata_reason}" if pixel.nodata_reason else ""
     _facts(
         console,
         {
@@ -98,7 +98,7 @@ def _windows(console: Console, told: Explanation) -> None:
 
 
 def _composite(console: Console, made: CompositePixel) -> None:
-    _section(console, f"Composite: {made.method} of {made.clear} clear of {len(made.looks)} scenes")
+    _section(console, f"Composite: {made.method} of {made.clear} clear of {len(made.observations)} scenes")
     again = {True: "the scenes, read again, give these values", False: "the scenes, read again, give OTHER values"}
     reference = made.reference
     _facts(
@@ -108,22 +108,22 @@ def _composite(console: Console, made: CompositePixel) -> None:
             "file": made.path,
             "sha256": made.sha256,
             "clear is": f"no class of {made.scl_mask_classes} nor within {made.mask_dilation_m:g} m of one; at least {made.min_clear_observations}",
-            "taken": made.taken,
-            "checked": f"no: {made.unread}" if made.recomputed is None else again[made.recomputed],
+            "taken": made.selected,
+            "checked": f"no: {made.read_error}" if made.reproduced is None else again[made.reproduced],
             "reference": reference and f"{reference.path} ({_values(reference.values)})",
         },
     )
     bands = list(made.values)
     rows = []
-    for look in made.looks:
-        mark = {True: "clear", False: "not clear", None: "?"}[look.clear] + (", taken" if look.taken else "")
+    for look in made.observations:
+        mark = {True: "clear", False: "not clear", None: "?"}[look.clear] + (", taken" if look.selected else "")
         shift = f"{look.shift['x_m']:+.2f} {look.shift['y_m']:+.2f}" if look.shift and look.shift["usable"] else None
         values = [None if look.values is None else look.values[name] for name in bands]
         when = (look.datetime or "unknown").replace("T", " ").removesuffix("Z")
         rows.append((look.number, when, mark, look.detail, *values, shift, look.relative_orbit, look.baseline, look.id))
     console.print()
     _rows(console, ("", "time, UTC", "look", "why", *bands, "shift, m", "orbit", "baseline", "product"), rows)
-    lines = [(look.number, look.lines) for look in made.looks if look.lines]
+    lines = [(look.number, look.lines) for look in made.observations if look.lines]
     if lines:
         console.print()
         console.print("lines that brought the scenes to the reference" if reference else "haze taken off the scenes")
@@ -146,8 +146,8 @@ def _checkpoints(console: Console, checkpoints: Sequence[Checkpoint]) -> None:
             {
                 "file": checkpoint.path,
                 "sha256": checkpoint.sha256,
-                "made by": f"{checkpoint.maker} of {checkpoint.run}"
-                if checkpoint.maker
+                "made by": f"{checkpoint.producer} of {checkpoint.run}"
+                if checkpoint.producer
                 else "no job that is known here",
                 "manifest": agrees,
                 "header": checkpoint.trained,

@@ -19,7 +19,7 @@ from typing import Any
 
 from jointseg.audit.lineage import Lineage
 from jointseg.provenance.hash_cache import HashCache
-from jointseg.provenance.job_record import KEPT, run_job
+from jointseg.provenance.job_record import STATE_FOLDER, run_job
 from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, read
 from jointseg.runtime import job_status
 from jointseg.runtime.errors import DataError
@@ -31,11 +31,11 @@ DEPTH = 8
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-class FailedError(Exception):
+class StepFailedError(Exception):
     """The step ended with an error."""
 
 
-class World:
+class Sandbox:
     """A scratch folder in which jobs are done again, one after another."""
 
     def __init__(self, scratch: Path, lineage: Lineage) -> None:
@@ -58,12 +58,12 @@ class World:
             self._link(manifest, taken)
         call = {
             "rule": manifest.rule,
-            "step": manifest.written["step"],
-            "wildcards": manifest.written["wildcards"],
-            "params": manifest.written["params"],
+            "step": manifest.record["step"],
+            "wildcards": manifest.record["wildcards"],
+            "params": manifest.record["params"],
             "inputs": self._listed((taken.name, self._given(manifest, taken.path)) for taken in manifest.inputs),
             "outputs": self._listed((made.name, self._free(manifest, made.path)) for made in manifest.outputs),
-            "manifest": self._given(manifest, f"{manifest.written['results']}/{FOLDER}/{manifest.name}.json"),
+            "manifest": self._given(manifest, f"{manifest.record['results']}/{FOLDER}/{manifest.name}.json"),
             "log": (self.scratch / "log").as_posix(),
         }
         asked = self.scratch / "call.json"
@@ -79,7 +79,7 @@ class World:
         )
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise FailedError(lines[-1])
+            raise StepFailedError(lines[-1])
         return read(self._home / call["manifest"])
 
     def path(self, manifest: Manifest, recorded: str) -> Path:
@@ -96,7 +96,7 @@ class World:
         self._kept.mkdir(parents=True, exist_ok=True)
         self._home.mkdir(parents=True)
         # The hashes of inputs that several jobs take are remembered.
-        link = self.path(manifest, manifest.written["results"]) / KEPT
+        link = self.path(manifest, manifest.record["results"]) / STATE_FOLDER
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(self._kept)
 
@@ -104,7 +104,7 @@ class World:
         """A recorded path as the step is given it: the same, but for absolute paths in the results folder."""
         path = PurePosixPath(recorded)
         if path.is_absolute():
-            inside = manifest.inside(recorded) is not None
+            inside = manifest.relative_path(recorded) is not None
             return (self._root / path.relative_to("/")).as_posix() if inside else recorded
         if not Path(os.path.normpath(self._home / path)).is_relative_to(self._root):
             raise DataError(f"{recorded} lies more than {DEPTH} folders above the working directory of the run")
@@ -141,7 +141,7 @@ class World:
 
 def reads_network(manifest: Manifest) -> bool:
     """Whether a job reads pixels or lists of scenes from the network."""
-    source = manifest.written["params"].get("source")
+    source = manifest.record["params"].get("source")
     return isinstance(source, dict) and source.get("kind") in ("earthengine", "stac")
 
 
@@ -153,7 +153,7 @@ def takes_list(function: Any, name: str) -> bool:
 
 def _environment(manifest: Manifest) -> dict[str, str]:
     """As the job had it: threads, and this process's modules."""
-    threads = manifest.written["device"].get("torch_threads") or manifest.written["params"].get("threads") or 1
+    threads = manifest.record["device"].get("torch_threads") or manifest.record["params"].get("threads") or 1
     modules = os.pathsep.join(str(Path(place).resolve()) for place in sys.path)
     environment = {key: value for key, value in os.environ.items() if key != job_status.ENV_VARIABLE}
     return environment | dict.fromkeys(THREADS, str(threads)) | {"PYTHONPATH": modules}

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jointseg.audit.diff.causes import conditions, files
-from jointseg.audit.diff.files import RASTERS, how
+from jointseg.audit.diff.causes import condition_changes, declared_files
+from jointseg.audit.diff.files import RASTERS, compare_files
 from jointseg.audit.lineage import Lineage
 from jointseg.audit.record_differences import Change
-from jointseg.audit.replay.job import FailedError, World, reads_network
+from jointseg.audit.replay.job import Sandbox, StepFailedError, reads_network
 from jointseg.provenance.code_digest import code_digest
-from jointseg.provenance.job_record import kept_parts
+from jointseg.provenance.job_record import recorded_code_parts
 from jointseg.provenance.manifest import Manifest
 from jointseg.runtime.errors import DataError
 
@@ -54,7 +54,7 @@ class Replay:
     changes: list[Change] = field(default_factory=list)
     seconds: float | None = None
     recorded_seconds: float | None = None
-    kept: str | None = None
+    kept_in: str | None = None
 
 
 def as_json(results: Path, replays: list[Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def as_json(results: Path, replays: list[Any]) -> dict[str, Any]:
     }
 
 
-def sample(lineage: Lineage, count: int | None, seed: int, rules: Collection[str] = ()) -> list[Manifest]:
+def sample_jobs(lineage: Lineage, count: int | None, seed: int, rules: Collection[str] = ()) -> list[Manifest]:
     """Jobs to replay: a random one of every rule before a second one of any, rules in random order; all when None.
 
     Raises DataError for a rule that the run does not have.
@@ -89,7 +89,7 @@ def sample(lineage: Lineage, count: int | None, seed: int, rules: Collection[str
     return order[:count]
 
 
-def replay(
+def replay_jobs(
     lineage: Lineage,
     jobs: list[Manifest],
     scratch: Path,
@@ -97,7 +97,7 @@ def replay(
     tolerance: float = 0.0,
     network: bool = False,
     keep: bool = False,
-    told: Callable[[Replay], None] = lambda replayed: None,
+    on_result: Callable[[Replay], None] = lambda replayed: None,
 ) -> list[Replay]:
     """Does jobs again in a scratch folder and compares what they make with what the run's manifests say.
 
@@ -108,39 +108,39 @@ def replay(
         keep: whether to keep, in the scratch folder, outputs that differ.
         told: called with each outcome.
     """
-    world = World(scratch, lineage)
+    sandbox = Sandbox(scratch, lineage)
     done = []
     for manifest in jobs:
         if reads_network(manifest) and not network:
             found = Replay(manifest.name, manifest.rule, "skipped", "reads from the network")
         else:
-            found = _one(world, manifest, tolerance, keep)
+            found = _one(sandbox, manifest, tolerance, keep)
         done.append(found)
-        told(found)
+        on_result(found)
     return done
 
 
-def _one(world: World, manifest: Manifest, tolerance: float, keep: bool) -> Replay:
-    then = manifest.written.get("seconds")
+def _one(sandbox: Sandbox, manifest: Manifest, tolerance: float, keep: bool) -> Replay:
+    then = manifest.record.get("seconds")
     about: dict[str, Any] = {"job": manifest.name, "rule": manifest.rule, "recorded_seconds": then}
     try:
-        fresh = world.replay(manifest)
+        fresh = sandbox.replay(manifest)
     except DataError as error:
-        return Replay(**about, outcome="impossible", detail=_reason(world.lineage, manifest, str(error)))
-    except FailedError as error:
+        return Replay(**about, outcome="impossible", detail=_reason(sandbox.lineage, manifest, str(error)))
+    except StepFailedError as error:
         changes = _other_code(manifest)
         return Replay(**about, outcome="impossible" if changes else "failed", detail=str(error), changes=changes)
-    parts = kept_parts(world.lineage.results, manifest.written["code"]), world.code(fresh.written["code"])
-    about |= {"seconds": fresh.written["seconds"], "changes": conditions(manifest.written, fresh.written, parts)}
-    before, after = files(manifest), files(fresh)
+    parts = recorded_code_parts(sandbox.lineage.results, manifest.record["code"]), sandbox.code(fresh.record["code"])
+    about |= {"seconds": fresh.record["seconds"], "changes": condition_changes(manifest.record, fresh.record, parts)}
+    before, after = declared_files(manifest), declared_files(fresh)
     other = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
     about |= {"files": len(before), "differing": len(other)}
     if not other:
         return Replay(**about, outcome="identical")
-    folder = world.path(manifest, manifest.written["results"])
-    detail, tolerated = _details(world.lineage.results, folder, other, tolerance)
+    folder = sandbox.path(manifest, manifest.record["results"])
+    detail, tolerated = _details(sandbox.lineage.results, folder, other, tolerance)
     if keep:
-        about["kept"] = _keep(folder, other, world.scratch / "kept" / manifest.name)
+        about["kept_in"] = _keep(folder, other, sandbox.scratch / "kept" / manifest.name)
     explained = any(change.kind in _EXPLAIN for change in about["changes"])
     outcome = "differs" if not explained else "tolerated" if tolerated else "explained"
     return Replay(**about, outcome=outcome, detail=detail)
@@ -148,12 +148,12 @@ def _one(world: World, manifest: Manifest, tolerance: float, keep: bool) -> Repl
 
 def _details(results: Path, folder: Path, other: list[str], tolerance: float) -> tuple[str, bool]:
     """The first file that differs and how; whether all of them are rasters that differ within the tolerance."""
-    detail = f"{other[0]}: {how(results / other[0], folder / other[0]).words}"
+    detail = f"{other[0]}: {compare_files(results / other[0], folder / other[0]).summary}"
     tolerated = tolerance > 0
     for path in other:
         if not tolerated:
             break
-        seen = how(results / path, folder / path) if path.endswith(RASTERS) else None
+        seen = compare_files(results / path, folder / path) if path.endswith(RASTERS) else None
         raster = seen.raster if seen else None
         tolerated = raster is not None and not raster.grid and raster.share <= tolerance
     return detail, tolerated
@@ -169,11 +169,11 @@ def _keep(folder: Path, other: list[str], kept: Path) -> str:
 
 def _reason(lineage: Lineage, manifest: Manifest, error: str) -> str:
     """Why a job cannot be replayed; an input that was deleted on purpose is said to be pruned."""
-    from jointseg.audit.prune import pruned
+    from jointseg.audit.prune import pruned_paths
 
-    gone = pruned(lineage.results)
+    gone = pruned_paths(lineage.results)
     for taken in manifest.inputs:
-        inside = manifest.inside(taken.path)
+        inside = manifest.relative_path(taken.path)
         if inside is not None and any(path == inside or path.startswith(f"{inside}/") for path in gone):
             return f"{error}; {inside} was pruned: `jointseg run` makes it again"
     return error
@@ -181,7 +181,7 @@ def _reason(lineage: Lineage, manifest: Manifest, error: str) -> str:
 
 def _other_code(manifest: Manifest) -> list[Change]:
     """Whether a step of this package that failed has another code now, or none any more."""
-    step, then = manifest.written["step"], manifest.written["code"]
+    step, then = manifest.record["step"], manifest.record["code"]
     if step.partition(".")[0] != __name__.partition(".")[0]:
         return []
     try:

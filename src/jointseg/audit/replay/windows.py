@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from jointseg.area import grid
-from jointseg.audit.diff.causes import conditions
+from jointseg.audit.diff.causes import condition_changes
 from jointseg.audit.lineage import Lineage
 from jointseg.audit.record_differences import Change
 from jointseg.inference import lattice
@@ -23,7 +23,7 @@ from jointseg.inference.predictor import Predictor
 from jointseg.inference.products import UNKNOWN
 from jointseg.provenance.code_digest import code_digest, code_parts, environment
 from jointseg.provenance.digest import file_digest
-from jointseg.provenance.job_record import kept_parts
+from jointseg.provenance.job_record import recorded_code_parts
 from jointseg.provenance.machine import processor
 from jointseg.provenance.manifest import Manifest
 from jointseg.raster import io as raster_io
@@ -53,7 +53,7 @@ class Block:
     bounds: Bounds | None = None
     windows: int = 0
     pixels: int = 0
-    known: int = 0
+    valid: int = 0
     differing: int = 0
     changes: list[Change] = field(default_factory=list)
     seconds: float = 0.0
@@ -65,7 +65,7 @@ def replay_windows(
     seed: int,
     *,
     tolerance: float = 0.0,
-    told: Callable[[Block], None] = lambda block: None,
+    on_result: Callable[[Block], None] = lambda block: None,
 ) -> list[Block]:
     """Computes random blocks of 250 m of random maps again and compares their pixels.
 
@@ -87,7 +87,7 @@ def replay_windows(
     blocks = []
     for _ in range(count):
         blocks.append(maps.replay(drawn.choice(jobs), drawn, tolerance))
-        told(blocks[-1])
+        on_result(blocks[-1])
     return blocks
 
 
@@ -120,8 +120,8 @@ class _Maps:
         return taken
 
     def _block(self, job: Manifest, taken: dict[str, list[Path]], drawn: random.Random, tolerance: float) -> Block:
-        params, started = job.written["params"], time.monotonic()
-        place = grid.parse_tile(job.written["wildcards"]["tile"], params["tile_km"])
+        params, started = job.record["params"], time.monotonic()
+        place = grid.parse_tile(job.record["wildcards"]["tile"], params["tile_km"])
         networks = taken["segmentation"][0], taken.get("superres", [None])[0]
         predictor = self._predictor(params["method"], *networks, params.get("precision", "fp32"))
         bounds, then = _draw(taken["isa"][0], place.bounds, drawn)
@@ -149,18 +149,18 @@ class _Maps:
 
     def _changes(self, job: Manifest, device: torch.device) -> list[Change]:
         """In what the conditions of now are not those of the record."""
-        step = job.written["step"]
+        step = job.record["step"]
         now: dict[str, Any] = {
             "step": step,
             "code": code_digest(step),
-            "environment": environment(step) if job.written.get("environment") else {},
+            "environment": environment(step) if job.record.get("environment") else {},
             "device": {
                 "processor": processor(),
                 "cuda": torch.cuda.get_device_name() if device.type == "cuda" else None,
             },
         }
-        parts = kept_parts(self.lineage.results, job.written["code"]), code_parts(step)
-        return [change for change in conditions(job.written, now, parts) if change.kind != "commit"]
+        parts = recorded_code_parts(self.lineage.results, job.record["code"]), code_parts(step)
+        return [change for change in condition_changes(job.record, now, parts) if change.kind != "commit"]
 
 
 def _draw(map_of: Path, bounds: Bounds, drawn: random.Random) -> tuple[Bounds, np.ndarray]:

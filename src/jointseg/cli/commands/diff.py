@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> int:
             given.a,
             given.b,
             given.maps,
-            begun=lambda total: progress.update(task, total=total),
+            on_start=lambda total: progress.update(task, total=total),
             advance=lambda: progress.advance(task),
         )
     if given.json:
@@ -71,13 +71,15 @@ def _tell(report: Any) -> None:
         for kind in (kind for kind in KINDS if kind in kinds):
             console.print(f"{kind}: {KINDS[kind]}")
         files = sum(len(job.files) for job in report.jobs)
-        console.print(f"{files} files of {len(report.jobs)} jobs differ; {report.same} jobs made the same bytes")
+        console.print(
+            f"{files} files of {len(report.jobs)} jobs differ; {report.identical_jobs} jobs made the same bytes"
+        )
     else:
-        console.print(f"the same files: {report.same} jobs made the same bytes")
-    if report.otherwise:
-        names = ", ".join(each.job for each in report.otherwise[:JOBS_TOLD])
-        more = f" and {len(report.otherwise) - JOBS_TOLD} more" if len(report.otherwise) > JOBS_TOLD else ""
-        others = sorted({change.kind for each in report.otherwise for change in each.changes})
+        console.print(f"the same files: {report.identical_jobs} jobs made the same bytes")
+    if report.changed_records:
+        names = ", ".join(each.job for each in report.changed_records[:JOBS_TOLD])
+        more = f" and {len(report.changed_records) - JOBS_TOLD} more" if len(report.changed_records) > JOBS_TOLD else ""
+        others = sorted({change.kind for each in report.changed_records for change in each.changes})
         console.print(f"the same bytes under another record ({', '.join(others)}): {names}{more}")
 
 
@@ -88,7 +90,7 @@ def _partings(console: Any, report: Any) -> set[str]:
     by_change: dict[Any, dict[str, None]] = {}
     behind: dict[Any, set[str]] = {}
     for job in report.jobs:
-        for parting in job.partings:
+        for parting in job.divergences:
             for change in parting.changes:
                 key = (change.kind, change.what, change.before, change.after)
                 by_change.setdefault(key, {})[parting.job] = None
@@ -115,12 +117,14 @@ def _jobs(console: Any, report: Any) -> None:
     for column in ("job", "file", "how"):
         table.add_column(column, overflow="fold")
     for job in report.jobs:
-        if job.where != "both":
-            table.add_row(job.job, f"{len(job.files)} files", f"the job is only in {job.where}")
+        if job.side != "both":
+            table.add_row(job.job, f"{len(job.files)} files", f"the job is only in {job.side}")
             continue
         for number, each in enumerate(job.files[:FILES_TOLD]):
-            how = each.how.words if each.how else f"only in {each.where}"
+            how = each.difference.summary if each.difference else f"only in {each.side}"
             table.add_row("" if number else job.job, each.path, how)
         if len(job.files) > FILES_TOLD:
-            table.add_row("", f"and {len(job.files) - FILES_TOLD} more", f"{len(job.files)} of {job.of} files differ")
+            table.add_row(
+                "", f"and {len(job.files) - FILES_TOLD} more", f"{len(job.files)} of {job.total} files differ"
+            )
     console.print(table)

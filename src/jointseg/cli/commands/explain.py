@@ -53,7 +53,7 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps(told.as_json(), indent=1, sort_keys=True))
     else:
-        from jointseg.audit.explain.text import tell
+        from jointseg.audit.explain.text import print_explanation
 
-        tell(told)
+        print_explanation(told)
     return FINDINGS if told.disagreements else OK

@@ -28,9 +28,9 @@ def add(verbs: Subparsers) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from jointseg.audit.outdated import stale
+    from jointseg.audit.outdated import find_outdated
 
-    plan = stale(given.config)
+    plan = find_outdated(given.config)
     if given.json:
         print(json.dumps(plan.as_json(), indent=1, sort_keys=True))
     else:
@@ -42,7 +42,7 @@ def _tell(plan: Any, every: bool) -> None:
     """Prints a plan for people: first what changed, then how far it reaches."""
     from rich.table import Table
 
-    from jointseg.audit.outdated import place
+    from jointseg.audit.outdated import code_location
     from jointseg.run.console import format_duration, text_console
 
     console = text_console()
@@ -57,7 +57,7 @@ def _tell(plan: Any, every: bool) -> None:
     for column in ("why", "what", "before", "now", "jobs"):
         table.add_column(column, overflow="fold")
     for change, names in causes.items():
-        where = place(change)
+        where = code_location(change)
         what = f"{change.what} ({where})" if where else change.what
         jobs = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
         table.add_row(change.kind, what, _short(change.before), _short(change.after), jobs)

@@ -43,11 +43,11 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress
 
-    from jointseg.audit.prune import Deleted, delete, prunable
+    from jointseg.audit.prune import Deletion, delete, find_prunable
     from jointseg.run import lock
 
-    kinds = prunable(given.results, given.keep)
-    done: Deleted | None = None
+    kinds = find_prunable(given.results, given.keep)
+    done: Deletion | None = None
     if given.delete and kinds:
         columns = ("deleting", BarColumn(), DownloadColumn())
         progress = Progress(*columns, console=Console(stderr=True), transient=True)
@@ -71,7 +71,7 @@ def _tell(kinds: list[Any], done: Any) -> None:
     """Prints for people what goes, what is lost, and what it takes to have it again."""
     from rich.table import Table
 
-    from jointseg.audit.prune import NAME
+    from jointseg.audit.prune import PRUNED_LIST
     from jointseg.run.console import text_console
 
     console = text_console()
@@ -91,7 +91,7 @@ def _tell(kinds: list[Any], done: Any) -> None:
         console.print(f"{total:.1f} MB can be deleted; nothing was: give --delete")
     else:
         freed = sum(each.size for each in done.files) / 1e6
-        console.print(f"{freed:.1f} MB in {len(done.files)} files deleted; they are listed in {NAME}")
+        console.print(f"{freed:.1f} MB in {len(done.files)} files deleted; they are listed in {PRUNED_LIST}")
         for path in done.left:
             console.print(f"left: {path} is not what its manifest says")
     console.print(AGAIN)

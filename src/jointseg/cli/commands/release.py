@@ -75,6 +75,6 @@ def _tell(written: dict[str, Any], report: Any) -> None:
         before = written["previous"]["file"]
         counts = f"{since['added']} added, {len(since['changed'])} changed, {len(since['gone'])} gone"
         console.print(f"since {before}: {counts}")
-        for kind in ("changed", "gone"):
+        for kind in ("changed", "removed"):
             for path in since[kind]:
                 console.print(f"  {kind:7s} {path}")

@@ -64,11 +64,11 @@ def run(given: argparse.Namespace) -> int:
 
     from jointseg.audit.lineage import Lineage
     from jointseg.audit.replay.sample import FINDINGS as FOUND
-    from jointseg.audit.replay.sample import as_json, replay, sample
+    from jointseg.audit.replay.sample import as_json, replay_jobs, sample_jobs
 
     lineage = Lineage(given.results)
     wanted = given.sample if given.sample is not None else 0 if given.windows and not given.rule else SAMPLE
-    jobs = sample(lineage, None if wanted == float("inf") else int(wanted), given.seed, given.rule)
+    jobs = sample_jobs(lineage, None if wanted == float("inf") else int(wanted), given.seed, given.rule)
     scratch = Path(tempfile.mkdtemp(prefix="jointseg-replay-"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
@@ -79,20 +79,20 @@ def run(given: argparse.Namespace) -> int:
                 progress.update(task, advance=1, description=done.job)
 
             found: list[Any] = list(
-                replay(
+                replay_jobs(
                     lineage,
                     jobs,
                     scratch,
                     tolerance=given.tolerance,
                     network=given.network,
                     keep=given.keep,
-                    told=told,
+                    on_result=told,
                 )
             )
             if given.windows:
                 from jointseg.audit.replay.windows import replay_windows
 
-                found += replay_windows(lineage, given.windows, given.seed, tolerance=given.tolerance, told=told)
+                found += replay_windows(lineage, given.windows, given.seed, tolerance=given.tolerance, on_result=told)
     finally:
         kept = scratch / "kept"
         for path in scratch.iterdir():

@@ -55,11 +55,11 @@ def add(verbs: Subparsers) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from jointseg.audit.signature import Signers
+    from jointseg.audit.signature import AllowedSigners
 
     if given.signer and not given.allowed_signers:
         raise DataError(f"--signer {given.signer} needs --allowed-signers FILE, which tells the key of that name")
-    signers = Signers(given.allowed_signers, given.signer) if given.allowed_signers else None
+    signers = AllowedSigners(given.allowed_signers, given.signer) if given.allowed_signers else None
     results = given.results or _results(CONFIG)
     try:
         report = audit_results(results, given.workers, given.resume, signers, given.root)
@@ -80,15 +80,15 @@ def audit_results(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from jointseg.audit.verify import audit
+    from jointseg.audit.verify import verify_results
 
     columns = ("hashing", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with _stoppable(), Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("hashing")
-        return audit(
+        return verify_results(
             results,
             workers,
-            begun=lambda total: progress.update(task, total=total),
+            on_start=lambda total: progress.update(task, total=total),
             advance=lambda count: progress.advance(task, count),
             resume=resume,
             signers=signers,
@@ -137,10 +137,10 @@ def _standing(release: Any) -> Iterator[str]:
         yield "nothing was released yet: nobody who edits a manifest and seals it again would be found"
         return
     yield f"release {release.number} of {release.date}, root {release.root}"
-    if release.change is None:
+    if release.changes is None:
         yield "it has a flaw, so the manifests were not compared with it"
-    elif release.change.added:
-        yield f"{len(release.change.added)} manifests were added since"
+    elif release.changes.added:
+        yield f"{len(release.changes.added)} manifests were added since"
     for each in release.signatures:
         whose = each["signer"] or "unknown whose: give --allowed-signers"
         yield f"{each['release']} is signed with {each['key']} ({whose})"
