@@ -79,7 +79,7 @@ def test_delete_takes_only_that_and_lists_it_with_hashes(run):
     assert {path: entries[path]["sha256"] for path in CHIPS} == {
         f"dataset/chips/east/{each['path']}": each["sha256"] for each in made
     }
-    assert entries["dataset/chips/east/a.tif"]["maker"] == "chips" and entries["dataset/chips/east/a.tif"]["date"]
+    assert entries["dataset/chips/east/a.tif"]["producer"] == "chips" and entries["dataset/chips/east/a.tif"]["date"]
     assert pruned_paths(run) == CHIPS | {"benchmarks/isa.tsv"}
 
 

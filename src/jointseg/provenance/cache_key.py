@@ -1,4 +1,4 @@
-"""What half-done work depends on, as one text: work kept for another key is not gone on with."""
+"""Cache keys: intermediate results of an interrupted job are resumed only if their key is unchanged."""
 
 import hashlib
 import json
@@ -12,20 +12,20 @@ from jointseg.provenance.digest import file_digest
 
 
 def cache_key(module: str, inputs: Iterable[Path], settings: dict[str, Any]) -> str:
-    """sha256 over the code of a step's module, its inputs and settings.
+    """Return a sha256 over the code of a step's module, its inputs and its settings.
 
     Args:
-        module: full name of the module; everything of the package that it imports counts.
-        inputs: files, by their content; files in folders by name, size and time.
-        settings: JSON-able values.
+        module: full module name; all modules of the package that it imports are included.
+        inputs: files (identified by content) and folders (identified by name, size and time of their files).
+        settings: JSON-serialisable values.
     """
-    told = {"code": code_digest(module), "inputs": [_identity(Path(path)) for path in inputs]}
-    return hashlib.sha256(json.dumps(told | settings, sort_keys=True).encode()).hexdigest()
+    payload = {"code": code_digest(module), "inputs": [_identity(Path(path)) for path in inputs]}
+    return hashlib.sha256(json.dumps(payload | settings, sort_keys=True).encode()).hexdigest()
 
 
 def _identity(path: Path) -> list[Any]:
     if not path.is_dir():
         return [path.as_posix(), file_digest(path) if path.exists() else remote_input.recorded_entry(path).sha256]
-    files = sorted(each for each in path.rglob("*") if each.is_file())
-    stats = [(each, each.stat()) for each in files]
-    return [path.as_posix(), [[each.name, stat.st_size, stat.st_mtime_ns] for each, stat in stats]]
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    stats = [(file, file.stat()) for file in files]
+    return [path.as_posix(), [[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in stats]]

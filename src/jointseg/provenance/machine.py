@@ -1,4 +1,4 @@
-"""What a job ran on and with: commit, packages, processor, times, memory."""
+"""Execution environment of a job: commit, package versions, processor, CPU time and memory."""
 
 import json
 import os
@@ -6,8 +6,6 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,8 @@ from typing import Any
 from jointseg.provenance.code_digest import LOCK_FILE, SOURCE
 from jointseg.provenance.digest import file_digest
 
-COMMIT_FILE = (
-    "commit.json"  # beside the package where it is a copy that a run froze: of what commit, and whether changed
-)
-# Packages that pixels pass through.
+COMMIT_FILE = "commit.json"  # in a snapshot of the code: commit and dirty flag of the original checkout
+# Packages that affect pixel values.
 MAIN_PACKAGES = (
     *("jointseg", "python", "numpy", "scipy", "torch", "transformers", "safetensors", "rasterio", "gdal (rasterio)"),
     *("gdal (tools)", "pyproj", "shapely", "geopandas"),
@@ -26,17 +22,14 @@ MAIN_PACKAGES = (
 
 
 def software() -> dict[str, Any]:
-    """Commit, lock file and versions of whatever this process has loaded."""
+    """Return the commit, the lock file and the versions of all packages that this process has loaded."""
     home = SOURCE.parent
     lock = home / LOCK_FILE
-    loaded = {name.partition(".")[0] for name in sys.modules}
-    owners = _owners()
-    used = sorted({owners[name][0] for name in loaded if name in owners})
-    versions = {name: metadata.version(name) for name in used} | {"python": platform.python_version()}
-    if "rasterio" in loaded:
+    versions = _loaded_versions() | {"python": platform.python_version()}
+    if "rasterio" in sys.modules:
         versions["gdal (rasterio)"] = sys.modules["rasterio"].__gdal_version__
     if "jointseg.raster.gdal_cli" in sys.modules:
-        versions["gdal (tools)"] = _said(["gdalinfo", "--version"], home) or "none"
+        versions["gdal (tools)"] = _output_of(["gdalinfo", "--version"], home) or "none"
     return {
         **commit(home),
         "lock": {"file": lock.name, "sha256": file_digest(lock)} if lock.is_file() else None,
@@ -45,24 +38,37 @@ def software() -> dict[str, Any]:
 
 
 def commit(home: Path) -> dict[str, Any]:
-    """{"commit", "dirty"} of a checkout, or of the one that a frozen copy was taken from; None where it is not known."""
-    frozen = home / COMMIT_FILE
-    if frozen.is_file():
-        return json.loads(frozen.read_text(encoding="utf-8"))
-    changes = _said(["git", "status", "--porcelain", "--untracked-files=no"], home)
+    """Return {"commit", "dirty"} of a checkout or a snapshot of one; both are None outside a repository."""
+    snapshot = home / COMMIT_FILE
+    if snapshot.is_file():
+        return json.loads(snapshot.read_text(encoding="utf-8"))
+    changes = _output_of(["git", "status", "--porcelain", "--untracked-files=no"], home)
     return {
-        "commit": _said(["git", "rev-parse", "HEAD"], home) or None,
+        "commit": _output_of(["git", "rev-parse", "HEAD"], home) or None,
         "dirty": None if changes is None else bool(changes),
     }
 
 
-@cache
-def _owners() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
+def _loaded_versions() -> dict[str, str]:
+    """Versions of the loaded distributions, sorted by name.
+
+    `importlib.metadata.packages_distributions` parses the file list of every installed distribution with `csv`, which
+    takes longer than all else that a short job does before its step. Here the first path component suffices.
+    """
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    owners: dict[str, metadata.Distribution] = {}
+    for distribution in metadata.distributions():
+        names = (distribution.read_text("top_level.txt") or "").split()
+        if not names:
+            lines = (distribution.read_text("RECORD") or "").splitlines()
+            names = list({line.partition(",")[0].partition("/")[0].removesuffix(".py") for line in lines})
+        for name in loaded.intersection(names):
+            owners.setdefault(name, distribution)
+    return dict(sorted({owner.metadata["Name"]: owner.version for owner in owners.values()}.items()))
 
 
-def _said(command: list[str], home: Path) -> str | None:
-    """What a command printed, None when it is not there or fails."""
+def _output_of(command: list[str], home: Path) -> str | None:
+    """Standard output of a command; None if it is not installed or fails."""
     try:
         done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -71,14 +77,14 @@ def _said(command: list[str], home: Path) -> str | None:
 
 
 def processor() -> str | None:
-    """Model of this machine's processor, None where the system does not tell."""
+    """Return the processor model of this machine, None if /proc/cpuinfo does not contain it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
 def device() -> dict[str, Any]:
-    """Processor, CPUs of this process, and what torch uses where it is loaded."""
+    """Return processor, number of CPUs and, if torch is loaded, its threads and GPU."""
     found: dict[str, Any] = {
         "machine": platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -92,7 +98,7 @@ def device() -> dict[str, Any]:
 
 
 def usage() -> dict[str, Any]:
-    """Seconds of processor and peak memory of this process and its children, bytes."""
+    """Return CPU seconds and peak memory (bytes) of this process and its children."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "user_seconds": round(own.ru_utime + children.ru_utime, 3),
