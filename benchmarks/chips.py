@@ -41,7 +41,7 @@ from scipy.ndimage import gaussian_filter
 from jointseg.config.schema import Dataset
 from jointseg.dataset.chips import chips
 from jointseg.dataset.deliveries import deliveries
-from jointseg.dataset.rasterize import fractions
+from jointseg.dataset.rasterize import rasterize_fractions
 
 EPSG, WEST, NORTH, PIXEL_M = 32650, 660_000, 3_555_000, 0.75
 CHIP_M, MARGIN_M, SIGMA_M = 640, 20, 5.3
@@ -167,7 +167,7 @@ def make(folder: Path, side: int, most: int) -> int:
             "reach": "up",
             "stratum": "up",
             "rank": np.arange(1, len(ids) + 1),
-            "reserve": False,
+            "replacement": False,
             "epsg": EPSG,
             "minx": [float(x) for x, _ in corners],
             "miny": [float(y) for _, y in corners],
@@ -282,7 +282,7 @@ def loop(folder: Path, workers: int) -> float:
         fine, coarse = (Affine(pixel, 0, west, 0, -pixel, north) for pixel in (1, 10))
         shapes = labels[labels["sample_id"] == row.sample_id].to_crs(EPSG)
         label = rasterize([(shape, 1) for shape in shapes.geometry], (CHIP_M, CHIP_M), transform=fine, dtype=np.uint8)
-        parts = fractions(shapes, EPSG, (west, north), CHIP_M)
+        parts = rasterize_fractions(shapes, EPSG, (west, north), CHIP_M)
         pictures = {"lr": (lr, coarse), "hr": (hr, fine), "label": (label[None], fine), "fraction": (parts, fine)}
         for kind, (array, transform) in pictures.items():
             profile = {

@@ -16,7 +16,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from support.tiny_dataset import CHIP, SCENES, make, row_of, seal, store
 from torch.utils.data import DataLoader
 
-from jointseg.dataset.band_statistics import Moments, sums
+from jointseg.dataset.band_statistics import BandStatistics, band_sums
 from jointseg.dataset.source_records import sources
 from jointseg.dataset.torch_dataset import TorchChips
 from jointseg.provenance.manifest import SCHEMA
@@ -83,16 +83,16 @@ def test_statistics_are_exact_and_do_not_depend_on_the_order() -> None:
     known = [band[band > 0] / 1e4 for band in whole]
     told = []
     for order in (images, images[::-1]):
-        moments = Moments()
+        moments = BandStatistics()
         for image in order:
-            moments.add(sums(image))
+            moments.add(band_sums(image))
         told.append(moments.summary())
     assert told[0] == told[1]
     assert told[0]["mean"] == pytest.approx([band.mean() for band in known], abs=1e-8)
     assert told[0]["std"] == pytest.approx([band.std() for band in known], abs=1e-8)
     assert told[0]["pixels"] == [band.size for band in known]
-    dark = Moments()
-    dark.add(sums(np.zeros((2, 4, 4), dtype=np.uint16)))
+    dark = BandStatistics()
+    dark.add(band_sums(np.zeros((2, 4, 4), dtype=np.uint16)))
     assert dark.summary() == {"mean": [None, None], "std": [None, None], "pixels": [0, 0]}
 
 

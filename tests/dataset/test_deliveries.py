@@ -201,7 +201,9 @@ def scene(name: str, cloud: float, day: str, square: tuple = (0, 0, 5000, 5000),
 
 def best(*some: scenes.Scene) -> list[str]:
     chip = (661_000, 3_541_000, 661_320, 3_541_320)
-    return [one.id for one in scenes.candidates(some, 32650, chip, 2021, scenes.middle_of(("04-01", "10-31")))]
+    return [
+        one.id for one in scenes.candidate_scenes(some, 32650, chip, 2021, scenes.mid_season_day(("04-01", "10-31")))
+    ]
 
 
 def test_the_best_scene_holds_the_chip_and_has_little_cloud_a_near_date_and_a_steep_view() -> None:
@@ -220,15 +222,15 @@ def test_the_best_scene_holds_the_chip_and_has_little_cloud_a_near_date_and_a_st
     ("season", "day"), [(("01-01", "12-31"), 183), (("04-01", "10-31"), 197), (("11-01", "02-28"), 364)]
 )
 def test_the_middle_of_a_season_may_lie_beyond_the_new_year(season: tuple[str, str], day: int) -> None:
-    assert scenes.middle_of(season) == day
+    assert scenes.mid_season_day(season) == day
 
 
 def read(
-    path: Path, nodata: float, *wanted: scene_windows.Wanted
-) -> tuple[list[scene_windows.Raw], scene_windows.Reading]:
+    path: Path, nodata: float, *wanted: scene_windows.WindowRequest
+) -> tuple[list[scene_windows.SceneWindow], scene_windows.SceneReader]:
     """Windows of a raster, in the order they were wanted."""
     one = scenes.Scene("s", path.name, datetime(2021, 7, 1, tzinfo=UTC), 0, 0, 0, (1, 2, 3), nodata, shapely.Point())
-    whole = scene_windows.Reading(path.parent, one)
+    whole = scene_windows.SceneReader(path.parent, one)
     found = dict(whole.windows(wanted))
     return [found[number] for number in range(len(wanted))], whole
 
@@ -239,8 +241,8 @@ def test_reading_moves_a_scene_by_its_shift_and_marks_what_it_lacks(tmp_path: Pa
     step[:, :, 100:] = 1100  # an edge 75 m from the western border, 660075
     step[:, :40, :] = 0  # 30 m without data in the north
     write(tmp_path / "s.tif", step, Affine(0.75, 0, 660_000, 0, -0.75, 3_540_150), nodata=0)
-    one = scene_windows.Wanted(32650, (660_020, 3_540_020, 660_130, 3_540_145), (6.0, -3.0))
-    values, known = scene_windows.at_1m(read(tmp_path / "s.tif", 0, one)[0][0], one)
+    one = scene_windows.WindowRequest(32650, (660_020, 3_540_020, 660_130, 3_540_145), (6.0, -3.0))
+    values, known = scene_windows.resample_to_1m(read(tmp_path / "s.tif", 0, one)[0][0], one)
     assert values.shape == (3, 125, 110)
     crossing = np.interp(600, values[0, -1], np.arange(110) + 0.5)
     assert crossing == pytest.approx(75 + 6 - 20, abs=0.02)
@@ -248,12 +250,16 @@ def test_reading_moves_a_scene_by_its_shift_and_marks_what_it_lacks(tmp_path: Pa
     assert abs(int((~known[:, 50]).sum()) - 28) <= 1
     assert values[:, ~known].max() == 0
     # Beyond the western border there is nothing either.
-    beyond = scene_windows.Wanted(32650, (659_970, 3_540_020, 660_040, 3_540_100), (6.0, -3.0))
-    _, known = scene_windows.at_1m(read(tmp_path / "s.tif", 0, beyond)[0][0], beyond)
+    beyond = scene_windows.WindowRequest(32650, (659_970, 3_540_020, 660_040, 3_540_100), (6.0, -3.0))
+    _, known = scene_windows.resample_to_1m(read(tmp_path / "s.tif", 0, beyond)[0][0], beyond)
     assert (~known).all(axis=0).sum() == 36
-    far = scene_windows.Wanted(32650, (650_000, 3_540_020, 650_100, 3_540_100))
+    far = scene_windows.WindowRequest(32650, (650_000, 3_540_020, 650_100, 3_540_100))
     raw = read(tmp_path / "s.tif", 0, far)[0][0]
-    assert not scene_windows.at_1m(raw, far)[1].any() and scene_windows.at_10m(raw, far).shape == (3, 8, 10)
+    assert not scene_windows.resample_to_1m(raw, far)[1].any() and scene_windows.resample_to_10m(raw, far).shape == (
+        3,
+        8,
+        10,
+    )
 
 
 @pytest.mark.parametrize("pixel", [0.5, 0.75])
@@ -261,12 +267,12 @@ def test_resampling_passes_what_1_m_can_hold_and_stops_what_would_alias(tmp_path
     """Amplitude that waves of one frequency keep, cycles a metre: 0.5 is the Nyquist frequency of 1 m."""
     side = round(300 / pixel)
     x = (np.arange(side) + 0.5) * pixel
-    one = scene_windows.Wanted(32650, (660_050, 3_540_050, 660_250, 3_540_250), (0.31, -0.17))
+    one = scene_windows.WindowRequest(32650, (660_050, 3_540_050, 660_250, 3_540_250), (0.31, -0.17))
 
     def kept(frequency: float) -> float:
         wave = np.broadcast_to(1000 * np.sin(2 * np.pi * frequency * x), (3, side, side)).astype(np.float32)
         write(tmp_path / "w.tif", wave, Affine(pixel, 0, 660_000, 0, -pixel, 3_540_300))
-        values, known = scene_windows.at_1m(read(tmp_path / "w.tif", np.nan, one)[0][0], one)
+        values, known = scene_windows.resample_to_1m(read(tmp_path / "w.tif", np.nan, one)[0][0], one)
         assert known.all()
         return float(values[0].std() * np.sqrt(2) / 1000)
 
@@ -285,8 +291,8 @@ def test_one_resampling_in_all_is_gdals_cubic_in_the_same_crs_and_near_it_in_ano
     image[:, 100:130, 200:240] = 0
     transform = Affine(0.75, 0, 660_000.3, 0, -0.75, 3_540_300.1)
     write(tmp_path / "s.tif", image, transform, nodata=0)
-    one = scene_windows.Wanted(32650, (660_040, 3_540_040, 660_240, 3_540_240), (1.37, -0.81))
-    values, known = scene_windows.at_1m(read(tmp_path / "s.tif", 0, one)[0][0], one)
+    one = scene_windows.WindowRequest(32650, (660_040, 3_540_040, 660_240, 3_540_240), (1.37, -0.81))
+    values, known = scene_windows.resample_to_1m(read(tmp_path / "s.tif", 0, one)[0][0], one)
     inner = known & np.isfinite(warped(image, transform, one)).all(axis=0)
     inner[100:160, 120:220] = False  # where each handles what is unknown in its own way
     assert inner.mean() > 0.8
@@ -306,11 +312,19 @@ def test_one_resampling_in_all_is_gdals_cubic_in_the_same_crs_and_near_it_in_ano
     write(tmp_path / "o.tif", np.nan_to_num(moved), lattice, crs="EPSG:32651", nodata=0)
     write(tmp_path / "a.tif", smooth, transform, nodata=0)
     direct, round_about = (read(tmp_path / name, 0, one)[0][0] for name in ("a.tif", "o.tif"))
-    (here, _), (there, known) = scene_windows.at_1m(direct, one), scene_windows.at_1m(round_about, one)
+    (here, _), (there, known) = (
+        scene_windows.resample_to_1m(direct, one),
+        scene_windows.resample_to_1m(round_about, one),
+    )
     assert known.all()
     assert np.abs(here - there).max() < 0.04 * here.std()
     # The outer pixels lack surroundings here.
-    assert np.abs(scene_windows.at_10m(direct, one) - scene_windows.at_10m(round_about, one))[:, 2:-2, 2:-2].max() < 2
+    assert (
+        np.abs(scene_windows.resample_to_10m(direct, one) - scene_windows.resample_to_10m(round_about, one))[
+            :, 2:-2, 2:-2
+        ].max()
+        < 2
+    )
 
 
 def test_the_view_of_the_composites_sensor_is_that_of_a_blurred_1_m_image(tmp_path: Path) -> None:
@@ -319,11 +333,13 @@ def test_the_view_of_the_composites_sensor_is_that_of_a_blurred_1_m_image(tmp_pa
     image[:, 150:170, 300:] = 0
     write(tmp_path / "s.tif", image, Affine(0.75, 0, 660_000, 0, -0.75, 3_540_300), nodata=0)
     inner, wide = ((660_000 + m, 3_540_000 + m, 660_300 - m, 3_540_300 - m) for m in (50, 20))
-    (raw, _), _ = read(tmp_path / "s.tif", 0, *(scene_windows.Wanted(32650, b, (1.3, 0.6)) for b in (wide, inner)))
-    values, known = scene_windows.at_1m(raw, scene_windows.Wanted(32650, wide, (1.3, 0.6)))
+    (raw, _), _ = read(
+        tmp_path / "s.tif", 0, *(scene_windows.WindowRequest(32650, b, (1.3, 0.6)) for b in (wide, inner))
+    )
+    values, known = scene_windows.resample_to_1m(raw, scene_windows.WindowRequest(32650, wide, (1.3, 0.6)))
     smooth = scene_windows.registration.blur(values, known)
-    slow = scene_windows.registration.at_10m(smooth, (20, 20), 30)
-    fast = scene_windows.at_10m(raw, scene_windows.Wanted(32650, inner, (1.3, 0.6)))
+    slow = scene_windows.registration.sample_at_10m(smooth, (20, 20), 30)
+    fast = scene_windows.resample_to_10m(raw, scene_windows.WindowRequest(32650, inner, (1.3, 0.6)))
     assert np.abs(fast - slow)[:, :, :15].max() < 0.02 * 1155  # of the noise's standard deviation
     assert np.corrcoef(fast[:, :, :15].ravel(), slow[:, :, :15].ravel())[0, 1] > 0.99
 
@@ -334,7 +350,7 @@ def test_every_block_is_decoded_once_and_no_window_depends_on_the_others(tmp_pat
     image = rng.integers(1, 4000, (3, 1300, 1100)).astype(np.uint16)
     write(tmp_path / "s.tif", image, Affine(1, 0, 660_000, 0, -1, 3_541_300), interleave="pixel", **blocks)
     corners = [(float(x), float(y)) for x, y in rng.uniform((660_000, 3_540_000), (661_000, 3_541_200), (60, 2))]
-    wanted = [scene_windows.Wanted(32650, (x, y, x + 90, y + 90)) for x, y in corners]
+    wanted = [scene_windows.WindowRequest(32650, (x, y, x + 90, y + 90)) for x, y in corners]
     together, whole = read(tmp_path / "s.tif", np.nan, *wanted)
     assert whole.pixels <= whole.size == 1300 * 1100
     for number in (0, 17, 59):
@@ -347,7 +363,7 @@ def test_every_block_is_decoded_once_and_no_window_depends_on_the_others(tmp_pat
         assert np.array_equal(alone.values, image[:, row : row + height, col : col + width])
 
 
-def warped(image: np.ndarray, transform: Affine, one: scene_windows.Wanted) -> np.ndarray:
+def warped(image: np.ndarray, transform: Affine, one: scene_windows.WindowRequest) -> np.ndarray:
     """GDAL's cubic warp of an image at 1 m, moved by the shift."""
     west, south, east, north = one.bounds
     out = np.full((3, round(north - south), round(east - west)), np.nan, dtype=np.float32)

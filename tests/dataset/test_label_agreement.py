@@ -15,9 +15,9 @@ from PIL import Image
 from support import tiny_osm
 
 from jointseg.dataset import labelme
-from jointseg.dataset.label_agreement import broad, label_agreement
+from jointseg.dataset.label_agreement import drop_slivers, label_agreement
 from jointseg.dataset.labels import labels
-from jointseg.dataset.rasterize import BANDS, burn, fractions
+from jointseg.dataset.rasterize import FRACTION_BANDS, rasterize_fractions, rasterize_labels
 from jointseg.raster import cog
 from jointseg.raster.rendering import NODATA_GREY
 from jointseg.runtime.errors import DataError
@@ -116,7 +116,7 @@ def compare(world: Path, of: str, to: str, review_chips: int = 20) -> tuple[pd.D
 
 def burnt(rows: gpd.GeoDataFrame, chip: int) -> tuple[np.ndarray, np.ndarray]:
     place = (rows[rows["sample_id"] == IDS[chip]], 32650, (WEST + 1000 * chip, SOUTH + CHIP), CHIP)
-    return burn(*place), fractions(*place)
+    return rasterize_labels(*place), rasterize_fractions(*place)
 
 
 def test_areas_by_source(world: Path) -> None:
@@ -225,7 +225,7 @@ def test_the_raster_s_areas_are_those_of_the_labels(world: Path) -> None:
     for chip, sample_id in enumerate(IDS):
         found = burnt(rows, chip)[1].sum(axis=(1, 2)) / 1e4
         here = rows[rows["sample_id"] == sample_id].to_crs(32650)
-        for name, area in zip(BANDS, found):
+        for name, area in zip(FRACTION_BANDS, found):
             own = here if name == "isa" else here[here["kind"] == name]
             assert area == pytest.approx(shapely.union_all(own.geometry).area, rel=1e-3, abs=1e-6)
 
@@ -239,7 +239,7 @@ def test_the_same_inputs_give_the_same_bytes(world: Path) -> None:
 
 
 def test_strips_are_no_disagreement() -> None:
-    assert broad(shapely.box(0, 0, 100, 1.9)).is_empty
-    assert broad(shapely.box(0, 0, 100, 2.1)).area == pytest.approx(210)
+    assert drop_slivers(shapely.box(0, 0, 100, 1.9)).is_empty
+    assert drop_slivers(shapely.box(0, 0, 100, 2.1)).area == pytest.approx(210)
     flag = shapely.union_all([shapely.box(0, 0, 10, 10), shapely.box(10, 4, 40, 5)])
-    assert broad(flag).area == pytest.approx(100)
+    assert drop_slivers(flag).area == pytest.approx(100)

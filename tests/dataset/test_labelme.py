@@ -12,7 +12,7 @@ import shapely.affinity
 from PIL import Image
 
 from jointseg.dataset import labelme
-from jointseg.dataset.labelme import Drawing, Shape
+from jointseg.dataset.labelme import Annotation, Shape
 from jointseg.runtime.errors import DataError
 
 TRIANGLE = {"label": "ISA", "shape_type": "polygon", "points": [[0, 0], [4, 0], [0, 4]]}
@@ -99,7 +99,7 @@ def test_the_round_trip_loses_nothing(tmp_path: Path, seed: int) -> None:
         )
         for number in range(6)
     ]
-    labelme.write(tmp_path / "a.json", Drawing("chip.png", (640, 480), shapes))
+    labelme.write(tmp_path / "a.json", Annotation("chip.png", (640, 480), shapes))
     back = labelme.read(tmp_path / "a.json")
     assert (back.image, back.size) == ("chip.png", (640, 480))
     groups: set[int | None] = set()

@@ -4,11 +4,11 @@ import numpy as np
 import shapely
 from affine import Affine
 
-from jointseg.dataset.labels import on_ground
+from jointseg.dataset.labels import pixels_to_zone
 
 
 def test_a_correction_lands_where_the_registered_scene_shows_it() -> None:
     transform = Affine(0.75, 0, 660_000, 0, -0.75, 3_540_300)
     polygon = shapely.box(40, 80, 80, 120)
-    placed = on_ground(polygon, transform, "EPSG:32650", 32650, (6.0, -3.0))
+    placed = pixels_to_zone(polygon, transform, "EPSG:32650", 32650, (6.0, -3.0))
     assert np.allclose(placed.bounds, (660_036, 3_540_207, 660_066, 3_540_237))

@@ -8,7 +8,7 @@ import shapely
 from support import tiny_osm
 
 from jointseg.dataset import osm
-from jointseg.dataset.hardened_surface import hardened
+from jointseg.dataset.hardened_surface import clip_to_hardened
 from jointseg.dataset.osm_rules import matches
 from jointseg.runtime.errors import DataError
 
@@ -212,7 +212,7 @@ def feature(kind: str, west: float, south: float, east: float, north: float, **m
 
 
 def areas(features: list[osm.Feature], yard_m: float = 30, footprints: tuple = ()) -> dict[str, float]:
-    return {each.id: each.polygon.area for each in hardened(features, footprints, yard_m)}
+    return {each.id: each.polygon.area for each in clip_to_hardened(features, footprints, yard_m)}
 
 
 def test_lawns_are_taken_from_larger_areas_only() -> None:
@@ -238,4 +238,4 @@ def test_industrial_ground_is_hardened_near_what_it_serves() -> None:
 
 
 def test_nothing_mapped_is_nothing_hardened() -> None:
-    assert hardened([], [], 30) == []
+    assert clip_to_hardened([], [], 30) == []

@@ -10,7 +10,7 @@ from affine import Affine
 
 from jointseg.accuracy.reference_products import product_mosaic
 from jointseg.dataset import prior_density as module
-from jointseg.dataset.prior_density import Density, prior_density
+from jointseg.dataset.prior_density import PriorDensity, prior_density
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
@@ -86,7 +86,7 @@ def test_pieces_change_nothing_and_leave_out_what_is_far_from_the_reaches(
 
 def test_a_point_finds_its_cell(tmp_path: Path) -> None:
     whole = run(tmp_path, make(tmp_path, codes()))
-    prior = Density(tmp_path / "density.tif")
+    prior = PriorDensity(tmp_path / "density.tif")
     lon = WEST + 8 * STEP * (np.arange(13) + 0.3)
     for row in range(9):
         assert (prior.at(lon, np.full(13, NORTH - 8 * STEP * (row + 0.7))) == whole[row]).all()

@@ -8,8 +8,8 @@ import shapely.affinity
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
-from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION
-from jointseg.dataset.rasterize import BANDS, burn, coverage, fractions
+from jointseg.dataset.contract import FRACTION_NODATA, ISA_KINDS
+from jointseg.dataset.rasterize import FRACTION_BANDS, coverage, rasterize_fractions, rasterize_labels
 
 EPSG, SIDE = 32650, 64
 WEST, NORTH = 660_000.0, 3_540_000.0
@@ -25,7 +25,7 @@ def table(rows: list[tuple[str, str, shapely.Geometry]]) -> gpd.GeoDataFrame:
 
 
 def parts(rows: list[tuple[str, str, shapely.Geometry]], side: int = SIDE) -> dict[str, np.ndarray]:
-    return dict(zip(BANDS, fractions(table(rows), EPSG, CORNER, side)))
+    return dict(zip(FRACTION_BANDS, rasterize_fractions(table(rows), EPSG, CORNER, side)))
 
 
 def random_polygon(rng: np.random.Generator) -> shapely.Geometry:
@@ -70,7 +70,7 @@ def test_areas_are_those_of_the_polygons(seed: int) -> None:
     found = parts(rows)
     box = shapely.box(0, 0, SIDE, SIDE)
     removed = shapely.union_all([shape for _, action, shape in rows if action == "remove"])
-    for name in BANDS:
+    for name in FRACTION_BANDS:
         own = [shape for kind, action, shape in rows if action == "add" and name in ("isa", kind)]
         vector = shapely.union_all(own).difference(removed).intersection(box)
         touched = np.count_nonzero(rasterize([vector], (SIDE, SIDE), all_touched=True)) if vector.area else 0
@@ -97,28 +97,28 @@ def test_removed_ground_is_taken_from_all_bands_and_unknown_is_never_zero() -> N
     ]
     found = parts(rows, 10)
     assert found["building"][2, :5].tolist() == [7500, 7500, 10_000, 10_000, 0]
-    for name in BANDS:
-        assert (np.flatnonzero(found[name][0] == UNKNOWN_FRACTION) == range(3, 8)).all(), name
+    for name in FRACTION_BANDS:
+        assert (np.flatnonzero(found[name][0] == FRACTION_NODATA) == range(3, 8)).all(), name
         assert (found[name][1:] <= 10_000).all()
 
 
 def test_a_chip_without_polygons_is_no_isa() -> None:
-    assert fractions(None, EPSG, CORNER, 8).shape == (len(BANDS), 8, 8)
-    assert not fractions(None, EPSG, CORNER, 8).any()
+    assert rasterize_fractions(None, EPSG, CORNER, 8).shape == (len(FRACTION_BANDS), 8, 8)
+    assert not rasterize_fractions(None, EPSG, CORNER, 8).any()
     assert not coverage(shapely.Polygon(), CORNER, 8).any()
 
 
 def test_pixels_by_centre_and_by_area_tell_the_same() -> None:
     rng = np.random.default_rng(7)
     rows = [("building", "add", random_polygon(rng)) for _ in range(12)]
-    isa, label = parts(rows)["isa"], burn(table(rows), EPSG, CORNER, SIDE)
+    isa, label = parts(rows)["isa"], rasterize_labels(table(rows), EPSG, CORNER, SIDE)
     assert (label[isa == 10_000] == 1).all() and (label[isa == 0] == 0).all()
 
 
 def test_adding_comes_before_removing_and_the_unknown_last() -> None:
     strips = [shapely.box(a, 0, b, 10) for a, b in ((5, 9), (2, 6), (0, 8))]
     rows = [("road", action, strip) for action, strip in zip(("unknown", "remove", "add"), strips)]
-    assert burn(table(rows), EPSG, CORNER, 10)[4].tolist() == [1, 1, 0, 0, 0, 255, 255, 255, 255, 0]
+    assert rasterize_labels(table(rows), EPSG, CORNER, 10)[4].tolist() == [1, 1, 0, 0, 0, 255, 255, 255, 255, 0]
 
 
 def test_the_transform_is_that_of_the_chip() -> None:

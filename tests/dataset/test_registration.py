@@ -41,9 +41,9 @@ def views(seed: int, shift: tuple[float, float], noise: float = 0.0) -> tuple[np
     return lr.astype(np.float32), (scene * 5000 + 300 + rng.normal(0, 20, scene.shape)).astype(np.float32)
 
 
-def attempt(name: str, lr: np.ndarray, scene: np.ndarray) -> scene_registration_qc.Attempt:
+def attempt(name: str, lr: np.ndarray, scene: np.ndarray) -> scene_registration_qc.ChipScenePair:
     smooth = registration.blur(scene, np.ones(scene.shape[1:], dtype=bool))
-    return scene_registration_qc.Attempt(name, lr, np.ones(lr.shape[1:], dtype=bool), smooth, MARGIN)
+    return scene_registration_qc.ChipScenePair(name, lr, np.ones(lr.shape[1:], dtype=bool), smooth, MARGIN)
 
 
 def patch(rng: np.random.Generator, shape: tuple[int, int], share: float, size: float) -> np.ndarray:
@@ -58,7 +58,9 @@ def test_known_shifts_come_back(x: int, y: int, seed: int) -> None:
     lr, scene = views(seed, (x, y), noise=0.004)
     known = np.ones((SIDE, SIDE), dtype=bool)
     smooth = registration.blur(scene, np.ones(scene.shape[1:], dtype=bool))
-    (found_x, found_y), value = registration.peak(registration.surface(lr, known, smooth, MARGIN, REACH))
+    (found_x, found_y), value = registration.find_peak(
+        registration.correlation_surface(lr, known, smooth, MARGIN, REACH)
+    )
     assert np.hypot(found_x - x, found_y - y) < 0.5
     assert value > 0.8
 
@@ -68,8 +70,8 @@ def test_known_shifts_come_back(x: int, y: int, seed: int) -> None:
 def test_fractions_of_a_metre_come_back(x: float, y: float, seed: int) -> None:
     lr, scene = views(seed, (x, y), noise=0.004)
     one = attempt("a", lr, scene)
-    start, _ = registration.peak(registration.surface(lr, one.known, one.smooth, MARGIN, REACH))
-    place = registration.refine(lr, one.known, one.smooth, MARGIN, start, REACH)
+    start, _ = registration.find_peak(registration.correlation_surface(lr, one.known, one.smooth, MARGIN, REACH))
+    place = registration.refine_shift(lr, one.known, one.smooth, MARGIN, start, REACH)
     assert np.hypot(place.shift_m[0] - x, place.shift_m[1] - y) < 0.2
     assert place.sd_m < 0.2
 
@@ -85,7 +87,7 @@ def test_the_standard_deviation_is_what_it_says() -> None:
     off, said = [], []
     for _ in range(40):
         noisy = lr + rng.normal(0, 0.01, lr.shape).astype(np.float32)
-        place = registration.refine(noisy, one.known, one.smooth, MARGIN, (3.3, -2.6), REACH)
+        place = registration.refine_shift(noisy, one.known, one.smooth, MARGIN, (3.3, -2.6), REACH)
         off.append((place.shift_m[0] - 3.3, place.shift_m[1] + 2.6))
         said.append(place.sd_m)
     # Changed fields are the same in all draws: what they add is said, but does not vary.
@@ -100,8 +102,8 @@ def test_flat_ground_has_no_sure_place() -> None:
     one = attempt("flat", lr, scene * 0 + 800 + rng.normal(0, 20, scene.shape).astype(np.float32))
     assert scene_registration_qc.featureless(lr, one.known)
     assert not scene_registration_qc.featureless(views(1, (0, 0))[0], one.known)
-    place = registration.refine(lr, one.known, one.smooth, MARGIN, (0.0, 0.0), REACH)
-    assert not place.sd_m <= scene_registration_qc.SURE_M
+    place = registration.refine_shift(lr, one.known, one.smooth, MARGIN, (0.0, 0.0), REACH)
+    assert not place.sd_m <= scene_registration_qc.MAX_SHIFT_SD_M
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def clean() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_chips_of_a_scene_share_its_place(clean: list) -> None:
-    verdicts = scene_registration_qc.judge([attempt(str(n), *pair) for n, pair in enumerate(clean)], 14, 0.5)
+    verdicts = scene_registration_qc.register_chips([attempt(str(n), *pair) for n, pair in enumerate(clean)], 14, 0.5)
     assert {verdict.status for verdict in verdicts} == {"ok"}
     places = {verdict.place for verdict in verdicts}
     assert len(places) == 1
@@ -118,12 +120,16 @@ def test_chips_of_a_scene_share_its_place(clean: list) -> None:
 
 
 def test_few_chips_tried_later_take_the_place_that_their_scene_has_shown(clean: list) -> None:
-    learnt = scene_registration_qc.Learnt()
-    first = scene_registration_qc.judge([attempt(str(n), *pair) for n, pair in enumerate(clean[:9])], 14, 0.5, learnt)
-    later = scene_registration_qc.judge([attempt("9", *clean[9])], 14, 0.5, learnt)
+    learnt = scene_registration_qc.SceneRecord()
+    first = scene_registration_qc.register_chips(
+        [attempt(str(n), *pair) for n, pair in enumerate(clean[:9])], 14, 0.5, learnt
+    )
+    later = scene_registration_qc.register_chips([attempt("9", *clean[9])], 14, 0.5, learnt)
     assert later[0].status == "ok"
     assert np.hypot(*np.subtract(later[0].place.shift_m, first[0].place.shift_m)) < 0.05
-    assert scene_registration_qc.judge([attempt("9", *clean[9])], 14, 0.5)[0].place.sd_m < 0.1  # alone: its own
+    assert (
+        scene_registration_qc.register_chips([attempt("9", *clean[9])], 14, 0.5)[0].place.sd_m < 0.1
+    )  # alone: its own
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -141,7 +147,7 @@ def test_clouds_and_floods_are_told_from_clear_ground(clean: list, seed: int) ->
             scene[:, where] = rng.uniform(600, 900, 3)[:, None] + rng.normal(0, 20, (3, int(where.sum())))
         attempts.append(attempt(str(number), lr, scene))
         drawn.append(kind)
-    verdicts = scene_registration_qc.judge(attempts, 14, 0.5)
+    verdicts = scene_registration_qc.register_chips(attempts, 14, 0.5)
     assert [verdict.status for verdict in verdicts] == drawn
     assert all(
         np.hypot(*np.subtract(verdict.place.shift_m, (4.3, -5.7))) < 0.3
@@ -158,30 +164,30 @@ def test_floods_of_a_part_of_the_chip_are_seen(clean: list) -> None:
             scene = clear.copy()
             where = patch(rng, scene.shape[1:], wanted, 20)
             scene[:, where] = 750 + rng.normal(0, 20, (3, int(where.sum())))
-            image = registration.at_10m(attempt("a", lr, scene).smooth, lr.shape[1:], MARGIN, (4.3, -5.7))
-            share = scene_registration_qc.flooded((image - 300) / 5000, lr, np.ones(lr.shape[1:], dtype=bool))
+            image = registration.sample_at_10m(attempt("a", lr, scene).smooth, lr.shape[1:], MARGIN, (4.3, -5.7))
+            share = scene_registration_qc.flooded_fraction((image - 300) / 5000, lr, np.ones(lr.shape[1:], dtype=bool))
             shares.append((wanted, where[MARGIN:-MARGIN, MARGIN:-MARGIN].mean(), share))
     drawn = np.array(shares)
     dry, wet = drawn[drawn[:, 0] == 0, 2], drawn[drawn[:, 1] > 0.15, 2]
     assert len(wet) > 10
-    assert (dry < scene_registration_qc.FLOOD_SHARE).all()
-    assert (wet > scene_registration_qc.FLOOD_SHARE).mean() > 0.85
+    assert (dry < scene_registration_qc.FLOOD_FRACTION).all()
+    assert (wet > scene_registration_qc.FLOOD_FRACTION).mean() > 0.85
 
 
 def test_another_ground_is_rejected(clean: list) -> None:
     attempts = [attempt(str(n), *pair) for n, pair in enumerate(clean)]
     attempts.append(attempt("other", clean[0][0], clean[5][1]))
-    assert scene_registration_qc.judge(attempts, 14, 0.5)[-1].status in (
+    assert scene_registration_qc.register_chips(attempts, 14, 0.5)[-1].status in (
         "no registration",
         "flooded",
-        "low quality",
+        "low correlation",
         "cloud or haze",
     )
-    assert scene_registration_qc.judge(attempts[-1:], 14, 0.5)[0].status != "ok"
+    assert scene_registration_qc.register_chips(attempts[-1:], 14, 0.5)[0].status != "ok"
 
 
 def test_a_shift_beyond_belief_is_told(clean: list) -> None:
-    verdicts = scene_registration_qc.judge([attempt(str(n), *pair) for n, pair in enumerate(clean)], 5, 0.5)
+    verdicts = scene_registration_qc.register_chips([attempt(str(n), *pair) for n, pair in enumerate(clean)], 5, 0.5)
     assert {verdict.status for verdict in verdicts} <= {"shift too large", "no registration"}
 
 
@@ -191,29 +197,29 @@ def test_unknown_pixels_do_not_steer(monkeypatch: pytest.MonkeyPatch) -> None:
     known[5:12, 3:15] = False
     lr[:, ~known] = 0.9
     smooth = registration.blur(scene, np.ones(scene.shape[1:], dtype=bool))
-    (x, y), _ = registration.peak(registration.surface(lr, known, smooth, MARGIN, REACH))
+    (x, y), _ = registration.find_peak(registration.correlation_surface(lr, known, smooth, MARGIN, REACH))
     assert np.hypot(x - 4, y + 7) < 0.5
 
 
 def test_moving_back_by_the_shift_gives_the_composite() -> None:
     lr, scene = views(1, (5, 9))
     smooth = registration.blur(scene, np.ones(scene.shape[1:], dtype=bool))
-    image = registration.at_10m(smooth, (SIDE, SIDE), MARGIN, (5.0, 9.0))
+    image = registration.sample_at_10m(smooth, (SIDE, SIDE), MARGIN, (5.0, 9.0))
     known = np.ones((SIDE, SIDE), dtype=bool)
-    match = radiometric_match.fit(image, lr, known)
+    match = radiometric_match.fit_match(image, lr, known)
     assert match.gain == pytest.approx(np.full(3, 1 / 5000), rel=0.02)
     assert match.offset == pytest.approx(np.full(3, -0.06), abs=0.003)
-    fitted = radiometric_match.apply(match, image)
+    fitted = radiometric_match.apply_match(match, image)
     assert np.abs(fitted - lr).max() < 0.005
-    assert radiometric_match.agreement(fitted, lr, known) > 0.99
+    assert radiometric_match.structural_agreement(fitted, lr, known) > 0.99
 
 
 def test_changed_ground_does_not_bend_the_fit() -> None:
     lr, scene = views(2, (0, 0))
     lr[:, 4:9, 4:9] = 0.45  # new roofs on 4 % of the ground
     smooth = registration.blur(scene, np.ones(scene.shape[1:], dtype=bool))
-    image = registration.at_10m(smooth, (SIDE, SIDE), MARGIN)
-    match = radiometric_match.fit(image, lr, np.ones((SIDE, SIDE), dtype=bool))
+    image = registration.sample_at_10m(smooth, (SIDE, SIDE), MARGIN)
+    match = radiometric_match.fit_match(image, lr, np.ones((SIDE, SIDE), dtype=bool))
     assert match.gain == pytest.approx(np.full(3, 1 / 5000), rel=0.03)
 
 
@@ -223,14 +229,14 @@ def test_uncorrelated_fields_do_not_lower_the_gain() -> None:
     hr = (lr + 0.06) / 2e-4
     # Half of the ground has another crop at each date, of the same variety of brightness.
     lr[:, :2000] = rng.uniform(0.05, 0.3, (1, 2000))
-    match = radiometric_match.fit(hr, lr, np.ones(4000, dtype=bool))
+    match = radiometric_match.fit_match(hr, lr, np.ones(4000, dtype=bool))
     assert match.gain == pytest.approx([2e-4], rel=0.05)
 
 
 def test_the_offset_of_a_chip_is_its_own() -> None:
-    scene = radiometric_match.Match(np.array([2e-4]), np.array([-0.06]))
+    scene = radiometric_match.RadiometricMatch(np.array([2e-4]), np.array([-0.06]))
     hr = np.random.default_rng(0).uniform(500, 1500, (1, 9, 9))
-    lr = radiometric_match.apply(scene, hr) + 0.02
+    lr = radiometric_match.apply_match(scene, hr) + 0.02
     lr[0, 0] = 0.6
     match = radiometric_match.fit_offset(scene, hr, lr, np.ones((9, 9), dtype=bool))
     assert match.gain == pytest.approx(scene.gain)
@@ -241,25 +247,25 @@ def test_the_offset_of_a_chip_is_its_own() -> None:
 def test_a_flat_chip_agrees() -> None:
     rng = np.random.default_rng(0)
     lr, other = (0.05 + rng.normal(0, 0.002, (2, 3, SIDE, SIDE))).astype(np.float32)
-    assert radiometric_match.agreement(other, lr, np.ones((SIDE, SIDE), dtype=bool)) > 0.9
+    assert radiometric_match.structural_agreement(other, lr, np.ones((SIDE, SIDE), dtype=bool)) > 0.9
 
 
 def test_unrelated_images_do_not_agree() -> None:
     a, b = ground(1)[:, ::10, ::10], ground(2)[:, ::10, ::10]
     known = np.ones(a.shape[1:], dtype=bool)
-    assert radiometric_match.agreement(a, b, known) < 0.3
+    assert radiometric_match.structural_agreement(a, b, known) < 0.3
 
 
 def test_the_peak_of_a_parabola_is_found_between_metres() -> None:
     y, x = np.mgrid[-5:6, -5:6]
-    (found_x, found_y), value = registration.peak(1 - 0.01 * ((2 * x - 1.3) ** 2 + (2 * y + 2.4) ** 2))
+    (found_x, found_y), value = registration.find_peak(1 - 0.01 * ((2 * x - 1.3) ** 2 + (2 * y + 2.4) ** 2))
     assert (found_x, found_y) == pytest.approx((1.3, -2.4))
     assert value == pytest.approx(1 - 0.01 * (0.7**2 + 0.4**2))
 
 
 def test_a_peak_at_the_edge_is_not_extrapolated() -> None:
     y, x = np.mgrid[-5:6, -5:6]
-    assert registration.peak(x + 0.0 * y)[0][0] == 10
+    assert registration.find_peak(x + 0.0 * y)[0][0] == 10
 
 
 def test_blur_leaves_unknown_pixels_out() -> None:

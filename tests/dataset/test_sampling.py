@@ -16,22 +16,22 @@ from jointseg.area import grid
 from jointseg.area.tiles import grid as tiling
 from jointseg.dataset.candidates import (
     CHIP_GAP_M,
-    Ground,
     Lattice,
-    border_m,
-    candidates,
+    SamplingArea,
+    border_width_m,
+    draw_candidates,
     gap_m,
-    keepers,
+    lattice_candidates,
     near_border,
-    on_lattice,
+    retaining_zones,
 )
-from jointseg.dataset.prior_density import Density
+from jointseg.dataset.prior_density import PriorDensity
 from jointseg.dataset.sampling import samples
-from jointseg.dataset.two_phase_sampling import Design, draw, frame
+from jointseg.dataset.two_phase_sampling import Design, draw_sample, plan_sampling
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
 
-GOLDEN = "dfb64c1d52556c48"
+GOLDEN = "ecdab3f7a8071f1d"
 SPLITS = {"train": 0.6, "validation": 0.15, "test": 0.25}
 PARAMS = {
     "tile_km": 4,
@@ -84,12 +84,12 @@ def run(folder: Path, inputs: dict[str, Path], name: str = "samples.parquet", **
     return gpd.read_parquet(folder / name)
 
 
-def ground_and_design(inputs: dict[str, Path], **changes: object) -> tuple[Ground, Design]:
+def ground_and_design(inputs: dict[str, Path], **changes: object) -> tuple[SamplingArea, Design]:
     reaches = gpd.read_file(inputs["study_area"], layer="reaches")
     polygons = dict(zip(reaches["name"], reaches.geometry))
     given = PARAMS | changes
-    ground = Ground(
-        polygons, gpd.read_file(inputs["tiles"]), given["tile_km"], given["chip_m"], Density(inputs["density"])
+    ground = SamplingArea(
+        polygons, gpd.read_file(inputs["tiles"]), given["tile_km"], given["chip_m"], PriorDensity(inputs["density"])
     )
     del given["density_classes"], given["seed"]
     return ground, Design(**given, classes=(10.0, 25.0))
@@ -129,7 +129,7 @@ def test_a_draw_keeps_every_promise(tmp_path: Path, two: dict[str, Path], seed: 
         x, y = grid.transformer("EPSG:4326", f"EPSG:{code}").transform(rows.geometry.x, rows.geometry.y)
         assert np.allclose(np.column_stack([x, y]), rows[["minx", "miny"]] + 160, atol=1e-3)
     assert (table.groupby("block")["split"].nunique() == 1).all()
-    for _, rows in table[~table["reserve"]].groupby("reach"):
+    for _, rows in table[~table["replacement"]].groupby("reach"):
         assert set(rows["split"]) == set(SPLITS)
 
 
@@ -137,21 +137,21 @@ def test_counts_ranks_and_reserves(tmp_path: Path, two: dict[str, Path]) -> None
     params = PARAMS | {"density_classes": [0.1, 0.25]}
     facts = samples(**two, samples=tmp_path / "samples.parquet", **params)
     table = gpd.read_parquet(tmp_path / "samples.parquet")
-    main = table[~table["reserve"]]
+    main = table[~table["replacement"]]
     assert len(main) == 60
     assert main["reach"].value_counts().to_dict() == {"up": 30, "down": 30}
     names = [row["stratum"] for row in facts["strata"]]
     assert names == ["down/1", "down/2", "down/3", "up/0", "up/1", "up/2", "up/3"]
     for row in facts["strata"]:
         rows = table[table["stratum"] == row["stratum"]].sort_values("rank")
-        assert row["placed"] == row["wanted"] == (~rows["reserve"]).sum() >= 2
-        assert row["reserves"] == rows["reserve"].sum() == -(-row["placed"] // 2)
+        assert row["allocated"] == row["wanted"] == (~rows["replacement"]).sum() >= 2
+        assert row["replacements"] == rows["replacement"].sum() == -(-row["allocated"] // 2)
         assert rows["rank"].tolist() == list(range(1, len(rows) + 1))
-        assert rows["reserve"].tolist() == sorted(rows["reserve"])
-        expected = 320**2 / facts["pitch_m"] ** 2 * row["placed"] / row["candidates"]
+        assert rows["replacement"].tolist() == sorted(rows["replacement"])
+        expected = 320**2 / facts["pitch_m"] ** 2 * row["allocated"] / row["candidates"]
         assert set(np.round(rows["inclusion_probability"] / expected, 9)) <= {0.5, 1}
         assert row["inclusion_probability"] == pytest.approx(expected)
-    percent = Density(two["density"]).at(table.geometry.x.to_numpy(), table.geometry.y.to_numpy())
+    percent = PriorDensity(two["density"]).at(table.geometry.x.to_numpy(), table.geometry.y.to_numpy())
     edge = np.select([percent == 255, percent < 10, percent < 25], [0, 1, 2], 3)
     assert (table["stratum"].str[-1].astype(int) == edge).all()
     assert facts["pitch_m"] == facts["gap_m"] + facts["window_m"] - 10
@@ -159,7 +159,7 @@ def test_counts_ranks_and_reserves(tmp_path: Path, two: dict[str, Path]) -> None
 
 def test_the_same_seed_gives_the_same_points_everywhere(tmp_path: Path, two: dict[str, Path]) -> None:
     table = run(tmp_path, two)
-    whole = table[["sample_id", "stratum", "rank", "reserve", "split", "block", "tile", "epsg", "minx", "miny"]]
+    whole = table[["sample_id", "stratum", "rank", "replacement", "split", "block", "tile", "epsg", "minx", "miny"]]
     text = whole.to_csv(index=False, lineterminator="\n", float_format="%.0f")
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == GOLDEN
 
@@ -185,7 +185,7 @@ def test_every_position_is_candidate_with_the_probability_of_the_lattice(lattice
     draws = 6000
     counts = np.zeros((40, 40))
     for seed in range(draws):
-        x, y = on_lattice(lattice, seed, 50, (0, 0, 400, 400))
+        x, y = lattice_candidates(lattice, seed, 50, (0, 0, 400, 400))
         inside = (x >= 0) & (x < 400) & (y >= 0) & (y < 400)
         np.add.at(counts, (y[inside] // 10, x[inside] // 10), 1)
         apart = np.maximum(np.abs(x[:, None] - x[None]), np.abs(y[:, None] - y[None]))
@@ -225,8 +225,8 @@ def test_2000_draws_agree_with_their_probabilities(two: dict[str, Path]) -> None
     designs = []
     for allocation in ("equal", "neyman", "proportional"):
         ground, design = ground_and_design(two, points=44, replacement_fraction=0.2, allocation=allocation)
-        designs.append((design, frame(ground, design)))
-    border = border_m(design.spacing_m, design.chip_m)
+        designs.append((design, plan_sampling(ground, design)))
+    border = border_width_m(design.spacing_m, design.chip_m)
     area = dict.fromkeys(places(np.zeros(1), np.zeros(1), border), 0.0)
     for zone in ground.zones:
         west, south, east, north = ground.extent(zone)
@@ -251,9 +251,9 @@ def test_2000_draws_agree_with_their_probabilities(two: dict[str, Path]) -> None
     areas = {name: np.zeros(draws) for name in area}
     covering = np.zeros((draws, 120))
     for seed in range(draws):
-        table, facts = draw(ground, *designs[seed % 3], seed)
-        assert sum(row["placed"] for row in facts) == 44
-        main = table[~table["reserve"].to_numpy()]
+        table, facts = draw_sample(ground, *designs[seed % 3], seed)
+        assert sum(row["allocated"] for row in facts) == 44
+        main = table[~table["replacement"].to_numpy()]
         weight = 1 / main["inclusion_probability"].to_numpy()
         centre = main[["minx", "miny"]].to_numpy() + 160
         epsg = main["epsg"].to_numpy()
@@ -313,7 +313,7 @@ def test_too_few_candidates_are_told_with_a_remedy(
     tmp_path: Path, two: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     table = run(tmp_path, two, points=2000)
-    assert not table["reserve"].any() and 800 < len(table) < 2000
+    assert not table["replacement"].any() and 800 < len(table) < 2000
     assert "too few candidates for the sample: " in caplog.text and "lower dataset.spacing_m" in caplog.text
     assert "too few candidates for the reserves: " in caplog.text
     caplog.clear()
@@ -324,7 +324,7 @@ def test_too_few_candidates_are_told_with_a_remedy(
 def test_fixed_counts_of_a_reach_and_of_strata(tmp_path: Path, two: dict[str, Path]) -> None:
     counts = {"up": 12, "down/1": 5, "down/2": 3, "down/3": 9}
     table = run(tmp_path, two, allocation="fixed", counts=counts, points=1)
-    main = table[~table["reserve"]]
+    main = table[~table["replacement"]]
     assert (main["reach"] == "up").sum() == 12
     for stratum in ("down/1", "down/2", "down/3"):
         assert (main["stratum"] == stratum).sum() == counts[stratum]
@@ -334,7 +334,7 @@ def test_the_window_is_as_wide_as_the_wanted_points_allow(two: dict[str, Path]) 
     pitches = []
     for points in (16, 60, 90, 150, 600):
         ground, design = ground_and_design(two, points=points, allocation="proportional")
-        lattice = frame(ground, design).lattice
+        lattice = plan_sampling(ground, design).lattice
         assert lattice.gap_m == gap_m(400, 320) == 420
         assert 10 <= lattice.window_m <= 420 and lattice.window_m % 10 == 0
         pitches.append(lattice.pitch_m)
@@ -344,11 +344,11 @@ def test_the_window_is_as_wide_as_the_wanted_points_allow(two: dict[str, Path]) 
 
 def test_one_side_of_a_border_keeps_its_candidates(two: dict[str, Path]) -> None:
     ground, design = ground_and_design(two)
-    border = border_m(400, 320)
+    border = border_width_m(400, 320)
     kept = set()
     for seed in range(12):
-        found, factor = candidates(ground, frame(ground, design).lattice, border, seed)
-        ((pair, keeper),) = keepers(ground.zones, seed).items()
+        found, factor = draw_candidates(ground, plan_sampling(ground, design).lattice, border, seed)
+        ((pair, keeper),) = retaining_zones(ground.zones, seed).items()
         assert pair == (50, 51)
         near = near_border(50, pair, found.lon, found.lat, border)
         assert set(found.epsg[near]) == {32600 + keeper}
@@ -389,8 +389,8 @@ def test_the_belt_is_sampled_within_a_minute(tmp_path: Path, caplog: pytest.LogC
     started = time.perf_counter()
     table = run(tmp_path, inputs, **belt_params, density_classes=[0.02, 0.2])
     assert time.perf_counter() - started < 60
-    main = table[~table["reserve"]]
-    assert len(main) == 20_000 and table["reserve"].sum() == pytest.approx(10_000, abs=20)
+    main = table[~table["replacement"]]
+    assert len(main) == 20_000 and table["replacement"].sum() == pytest.approx(10_000, abs=20)
     assert main["epsg"].nunique() == 6 and main["stratum"].nunique() == 9
     assert not caplog.text
     x, y, z = grid.transformer("EPSG:4979", "EPSG:4978").transform(table.geometry.x, table.geometry.y, 0 * table.minx)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jointseg.dataset import table_schemas
-from jointseg.dataset.allocation import MINIMUM, Stratum, allocate, share_out
-from jointseg.dataset.splits import SPLITS, deal_blocks
+from jointseg.dataset.allocation import MIN_SAMPLES, Stratum, allocate, apportion
+from jointseg.dataset.splits import SPLITS, assign_blocks
 from jointseg.runtime.errors import DataError
 
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
@@ -27,7 +27,7 @@ def test_an_allocation_keeps_its_bounds_and_its_sum(sizes: list, how: str, total
     made = strata(sizes)
     found = allocate(made, total, how, {})
     for stratum in made:
-        assert min(MINIMUM, stratum.number) <= found[stratum.name] <= stratum.number
+        assert min(MIN_SAMPLES, stratum.number) <= found[stratum.name] <= stratum.number
     there = sum(stratum.number for stratum in made)
     if how == "equal":
         reaches = {stratum.reach for stratum in made}
@@ -44,7 +44,7 @@ def test_an_allocation_keeps_its_bounds_and_its_sum(sizes: list, how: str, total
 def test_proportional_shares_are_within_one(sizes: list, total: int) -> None:
     made = strata(sizes)
     there = sum(stratum.number for stratum in made)
-    if total < there and all(total * stratum.number / there >= MINIMUM for stratum in made):
+    if total < there and all(total * stratum.number / there >= MIN_SAMPLES for stratum in made):
         found = allocate(made, total, "proportional", {})
         assert all(abs(found[stratum.name] - total * stratum.number / there) < 1 for stratum in made)
 
@@ -58,9 +58,9 @@ def test_neyman_and_roots_are_those_of_the_formulas() -> None:
 
 
 def test_what_one_stratum_has_no_room_for_goes_to_the_others() -> None:
-    assert share_out(30, [1.0, 1.0, 1.0], [2, 2, 2], [4, 100, 100]) == [4, 13, 13]
-    assert share_out(30, [100.0, 1.0, 1.0], [2, 2, 2], [100, 100, 100]) == [26, 2, 2]
-    assert share_out(30, [1.0, 1.0], [2, 2], [9, 9]) == [9, 9]
+    assert apportion(30, [1.0, 1.0, 1.0], [2, 2, 2], [4, 100, 100]) == [4, 13, 13]
+    assert apportion(30, [100.0, 1.0, 1.0], [2, 2, 2], [100, 100, 100]) == [26, 2, 2]
+    assert apportion(30, [1.0, 1.0], [2, 2], [9, 9]) == [9, 9]
     made = [Stratum("a/1", "a", 4, 0.1), Stratum("a/2", "a", 100, 0.1)]
     assert allocate(made, 24, "equal", {}) == {"a/1": 4, "a/2": 20}
     wanted = allocate(made, 24, "equal", {}, bounded=False)
@@ -88,7 +88,7 @@ BLOCKS = st.dictionaries(
 
 @given(BLOCKS, st.integers(0, 5))
 def test_every_split_gets_whole_blocks_near_its_share(blocks: dict, seed: int) -> None:
-    found = deal_blocks(blocks, SHARES, np.random.default_rng(seed))
+    found = assign_blocks(blocks, SHARES, np.random.default_rng(seed))
     assert set(found) == set(blocks) and set(found.values()) == set(SPLITS)
     for split, share in SHARES.items():
         number = sum(found[block] == split for block in blocks)
@@ -106,7 +106,7 @@ def test_every_block_is_dealt_to_a_split_with_the_same_probability(shares: dict[
     draws = 4000
     hits = {split: np.zeros(17) for split in SPLITS}
     for seed in range(draws):
-        for block, split in deal_blocks(blocks, shares, np.random.default_rng(seed)).items():
+        for block, split in assign_blocks(blocks, shares, np.random.default_rng(seed)).items():
             hits[split][int(block[1:])] += 1
     for split, share in shares.items():
         se = math.sqrt(draws * share * (1 - share))
@@ -115,10 +115,10 @@ def test_every_block_is_dealt_to_a_split_with_the_same_probability(shares: dict[
 
 def test_three_blocks_serve_three_splits_and_two_do_not() -> None:
     for seed in range(50):
-        found = deal_blocks({"a": (3,), "b": (1,), "c": (2,)}, SHARES, np.random.default_rng(seed))
+        found = assign_blocks({"a": (3,), "b": (1,), "c": (2,)}, SHARES, np.random.default_rng(seed))
         assert sorted(found.values()) == sorted(SPLITS)
     with pytest.raises(DataError, match="2 blocks hold chips but 3 splits want one; lower block_m"):
-        deal_blocks({"a": (3,), "b": (1,)}, SHARES, np.random.default_rng(0))
+        assign_blocks({"a": (3,), "b": (1,)}, SHARES, np.random.default_rng(0))
 
 
 def sample() -> gpd.GeoDataFrame:
@@ -127,7 +127,7 @@ def sample() -> gpd.GeoDataFrame:
         "reach": ["up", "up"],
         "stratum": ["up/1", "up/1"],
         "rank": [1, 2],
-        "reserve": [False, True],
+        "replacement": [False, True],
         "inclusion_probability": [0.1, 0.1],
         "split": ["train", "train"],
         "block": ["b", "b"],
@@ -144,7 +144,7 @@ def sample() -> gpd.GeoDataFrame:
     [
         ("sample_id", ["up-0001", "up-0001"], "sample_id breaks"),
         ("rank", [1, 3], "ranks of a stratum are 1, 2"),
-        ("reserve", [True, False], "reserves come after the sample"),
+        ("replacement", [True, False], "reserves come after the sample"),
         ("inclusion_probability", [0.1, 1.2], "inclusion_probability breaks .* found 1.2"),
         ("inclusion_probability", [0.1, 0.0], "inclusion_probability breaks"),
         ("split", ["train", "test"], "a block has one split"),
@@ -155,13 +155,13 @@ def sample() -> gpd.GeoDataFrame:
     ],
 )
 def test_a_table_that_breaks_its_schema_is_named(column: str, values: list, words: str) -> None:
-    assert len(table_schemas.checked(sample(), table_schemas.SAMPLES, "samples.parquet")) == 2
+    assert len(table_schemas.validate(sample(), table_schemas.SAMPLES, "samples.parquet")) == 2
     with pytest.raises(DataError, match=words):
-        table_schemas.checked(sample().assign(**{column: values}), table_schemas.SAMPLES, "samples.parquet")
+        table_schemas.validate(sample().assign(**{column: values}), table_schemas.SAMPLES, "samples.parquet")
 
 
 def test_a_table_in_another_crs_or_with_another_column_is_named() -> None:
     with pytest.raises(DataError, match="not in EPSG:4326"):
-        table_schemas.checked(sample().to_crs(32650), table_schemas.SAMPLES, "samples.parquet")
+        table_schemas.validate(sample().to_crs(32650), table_schemas.SAMPLES, "samples.parquet")
     with pytest.raises(DataError, match=r"samples\.parquet: the table breaks its contract"):
-        table_schemas.checked(sample().assign(more=1), table_schemas.SAMPLES, "samples.parquet")
+        table_schemas.validate(sample().assign(more=1), table_schemas.SAMPLES, "samples.parquet")

@@ -273,7 +273,7 @@ DATASET_FAULTS: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] =
     "an unknown split": (reseal(*TRAIN[:3], split="holdout"), {("column-value", chip) for chip in TRAIN[:3]}),
     "a probability of 1.2": (reseal("up-0002", inclusion_probability=1.2), {("column-value", "up-0002")}),
     "a probability of 0": (reseal("up-0002", inclusion_probability=0.0), {("column-value", "up-0002")}),
-    "a quality of 1.4": (reseal("up-0002", quality=1.4), {("column-value", "up-0002")}),
+    "a quality of 1.4": (reseal("up-0002", registration_correlation=1.4), {("column-value", "up-0002")}),
     "a shift of 1 km": (reseal("up-0002", shift_x_m=1000.0), {("column-value", "up-0002")}),
     "a date that is none": (
         reseal("low-0001", hr_date="2022-13-40T00:00:00Z"),
@@ -313,7 +313,7 @@ DATASET_FAULTS: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] =
         {("pair", "up-0001")},
     ),
     "a rejected pair": (
-        lambda folder: edit(folder, "up-0001", "pairs", status="low quality") or resum(folder),
+        lambda folder: edit(folder, "up-0001", "pairs", status="low correlation") or resum(folder),
         {("pair", "up-0001")},
     ),
     "a file of nobody": (another_file, {("file-superfluous", "")}),

@@ -105,7 +105,7 @@ def valley(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "reach": "up",
             "stratum": "up",
             "rank": np.arange(1, rows + 1, dtype=np.int32),
-            "reserve": False,
+            "replacement": False,
             "inclusion_probability": 0.2,
             "split": (["train"] * 2 + ["validation", "test"]) * 3,
             "block": "b",
@@ -251,14 +251,14 @@ def test_pairs_leave_the_clouded_scene_and_find_the_shift(made: Path) -> None:
     error = np.hypot(pairs["shift_x_m"] - SHIFT[0], pairs["shift_y_m"] - SHIFT[1])
     assert error.max() < 0.5
     assert pairs["date"].iloc[0] == "2022-06-23T02:46:20Z"
-    assert pairs["quality"].between(0.8, 1).all()
+    assert pairs["registration_correlation"].between(0.8, 1).all()
 
 
 @pytest.mark.parametrize(
     ("change", "status"),
     [
         ({"max_shift_m": 5}, "no registration|shift too large"),
-        ({"min_correlation": 1.0}, "low quality"),
+        ({"min_correlation": 1.0}, "low correlation"),
         ({"max_cloud_percent": 0.5}, "scene too cloudy"),
     ],
 )
@@ -296,7 +296,7 @@ def test_rejected_samples_are_replaced_by_reserves_of_their_stratum(valley: Path
     samples = gpd.read_parquet(valley / "samples.parquet")
     samples["stratum"] = ["up/1"] * 6 + ["up/2"] * 6
     # Reserves of the first: 3, the second of which is under cloud too; of the second: one.
-    samples["reserve"] = [False, False, False, True, True, True, False, False, False, False, False, True]
+    samples["replacement"] = [False, False, False, True, True, True, False, False, False, False, False, True]
     samples["rank"] = [1, 2, 3, 5, 4, 6, 1, 2, 3, 4, 5, 6]
     samples.to_parquet(tmp_path / "samples.parquet")
     under = {"up-0001": "cloud", "up-0002": "cloud", "up-0005": "cloud", "up-0008": "flood", "up-0009": "cloud"}
@@ -329,7 +329,7 @@ def test_rejected_samples_are_replaced_by_reserves_of_their_stratum(valley: Path
 
 def test_reserves_that_are_not_needed_are_not_tried(valley: Path, tmp_path: Path) -> None:
     samples = gpd.read_parquet(valley / "samples.parquet")
-    samples["reserve"] = samples["rank"] > 8
+    samples["replacement"] = samples["rank"] > 8
     samples.to_parquet(tmp_path / "samples.parquet")
     pairs = pair(valley, tmp_path / "p.parquet", samples=tmp_path / "samples.parquet", **altered(valley, tmp_path))
     assert pairs["sample_id"].tolist() == samples["sample_id"].tolist()[:8]
@@ -377,7 +377,7 @@ def test_the_index_tells_how_often_a_chip_was_seen_clear(made: Path) -> None:
     lr_unknown = [(raster_io.read(made / "chips" / path)[0] == 0).any() for path in table["lr"]]
     assert (table["clear_min"] == np.where(lr_unknown, 0, 3)).all()
     assert not {"status", "path", "rank", "rejected", "gain_B04"} & set(table)
-    assert {"stratum", "reserve", "shift_sd_m", "cloud_percent"} <= set(table)
+    assert {"stratum", "replacement", "shift_sd_m", "cloud_percent"} <= set(table)
 
 
 def test_an_unknown_reach_is_named(valley: Path, tmp_path: Path) -> None:

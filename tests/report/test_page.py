@@ -51,9 +51,9 @@ SAMPLED = {
             "area_km2": 12345.6,
             "candidates": 123,
             "wanted": 60,
-            "placed": 50,
-            "reserves": 25,
-            "reserves_wanted": 30,
+            "allocated": 50,
+            "replacements": 25,
+            "replacements_wanted": 30,
             "inclusion_probability": 0.0180123,
         }
     ],
@@ -167,7 +167,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for i, tile in enumerate(("a", "b")):
         world.write(folder / "composites" / "2021" / f"{tile}.tif", rgb, world.WEST + 400 * i, world.SOUTH + 400, 10)
         world.write(folder / "isa" / "2021" / f"{tile}.tif", plane, world.WEST + 400 * i, world.SOUTH + 400, nodata=255)
-    centres = gpd.read_parquet(made["index"]).assign(reserve=[False] * 6 + [True] * 2)
+    centres = gpd.read_parquet(made["index"]).assign(replacement=[False] * 6 + [True] * 2)
     centres.set_geometry(centres.geometry.representative_point()).to_parquet(folder / "samples.parquet")
     reach = gpd.GeoDataFrame({"name": ["upstream"]}, geometry=[box(118.6, 31.9, 118.8, 32.1)], crs=4326)
     reach.to_file(folder / "area.gpkg", layer="reaches")

@@ -10,7 +10,7 @@ from shapely.geometry import box
 from shapely.ops import transform
 
 from jointseg.accuracy import reference_products
-from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, WHOLE
+from jointseg.dataset.contract import FRACTION_NODATA, FRACTION_SCALE, ISA_KINDS
 from jointseg.raster import cog
 
 EPSG, SIDE_M, WEST, SOUTH = 32650, 60, 660_000, 3_540_000
@@ -63,8 +63,8 @@ def make(folder: Path) -> dict[str, Path]:
         chips = folder / "chips" / reach
         write(chips / f"{name}_label.tif", label, west, north, nodata=255)
         covered = np.zeros((1 + len(ISA_KINDS), SIDE_M, SIDE_M), np.uint16)
-        covered[0] = covered[1 + ISA_KINDS.index("building")] = WHOLE * (label == 1)
-        covered[:, label == 255] = UNKNOWN_FRACTION
+        covered[0] = covered[1 + ISA_KINDS.index("building")] = FRACTION_SCALE * (label == 1)
+        covered[:, label == 255] = FRACTION_NODATA
         write(chips / f"{name}_fraction.tif", covered, west, north)
         write(chips / f"{name}_hr.tif", rng.integers(300, 3000, (3, SIDE_M, SIDE_M), dtype=np.uint16), west, north)
         write(chips / f"{name}_lr.tif", rng.integers(300, 3000, (3, 6, 6), dtype=np.uint16), west, north, 10)

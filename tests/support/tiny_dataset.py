@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from jointseg.area import grid
 from jointseg.dataset.collection import content_digest, dataset
-from jointseg.dataset.contract import KINDS, UNKNOWN_FRACTION, WHOLE
+from jointseg.dataset.contract import CHIP_RASTERS, FRACTION_NODATA, FRACTION_SCALE
 from jointseg.dataset.index_schema import COLUMNS
 from jointseg.provenance.digest import Entry
 from jointseg.raster import cog
@@ -40,7 +40,7 @@ def make(folder: Path) -> Path:
                     "sample_id": f"{reach}-{number:04d}",
                     "reach": reach,
                     "stratum": f"{reach}/{row % 2 + 1}",
-                    "reserve": row == 2,
+                    "replacement": row == 2,
                     "inclusion_probability": 0.1 + 0.01 * row,
                     "split": ("train", "train", "validation", "test")[col],
                     "block": f"{EPSG}-{col}-0",
@@ -53,7 +53,7 @@ def make(folder: Path) -> Path:
                     "shift_x_m": -4.2,
                     "shift_y_m": 1.5 + row,
                     "shift_sd_m": 0.1,
-                    "quality": 0.9 - 0.01 * col,
+                    "registration_correlation": 0.9 - 0.01 * col,
                     "cloud_percent": float("nan") if row else 4.0,
                     "view_angle": 3.5,
                     "sun_elevation": 60.0,
@@ -65,7 +65,7 @@ def make(folder: Path) -> Path:
     table = pd.DataFrame(rows).sort_values("sample_id", ignore_index=True)
     shares = [_chip(folder, number, row) for number, row in enumerate(table.to_dict("records"))]
     table["isa_fraction"] = shares
-    for kind in KINDS:
+    for kind in CHIP_RASTERS:
         table[kind] = table["reach"] + "/" + table["sample_id"] + f"_{kind}.tif"
     whole = gpd.GeoDataFrame(table[list(COLUMNS)], geometry=[square(row) for row in table.to_dict("records")], crs=4326)
     samples = whole[[*list(COLUMNS)[:11]]].assign(rank=range(len(whole)))
@@ -74,7 +74,7 @@ def make(folder: Path) -> Path:
         put(part.reset_index(drop=True), folder / f"index/{reach}.parquet")
         paired = pd.DataFrame(part[["sample_id", *list(COLUMNS)[11:19]]])
         paired["status"], paired["path"] = "ok", paired["scene_id"] + "/" + paired["scene_id"] + ".tif"
-        rejected = paired.iloc[:1].assign(sample_id=f"{reach}-0099", status="low quality")
+        rejected = paired.iloc[:1].assign(sample_id=f"{reach}-0099", status="low correlation")
         put(pd.concat([paired, rejected], ignore_index=True), folder / f"pairs/{reach}.parquet")
         labels = part[["sample_id", "geometry"]].assign(kind="building", source="osm", action="add")
         put(labels, folder / f"labels/{reach}.parquet")
@@ -110,8 +110,8 @@ def _chip(folder: Path, number: int, row: dict[str, Any]) -> float:
     if number == 0:
         lr[:, :2, :3], hr[:, :, 150:], label[:20] = 0, 0, 255
     part = np.zeros((7, CHIP, CHIP), dtype=np.uint16)
-    part[:3:2] = np.where(label == 1, WHOLE, 0)
-    part[:, label == 255] = UNKNOWN_FRACTION
+    part[:3:2] = np.where(label == 1, FRACTION_SCALE, 0)
+    part[:, label == 255] = FRACTION_NODATA
     for kind, array in {"lr": lr, "hr": hr, "label": label[None], "fraction": part}.items():
         store(folder, row, kind, array)
     return float((label[label != 255] == 1).mean())
@@ -119,7 +119,7 @@ def _chip(folder: Path, number: int, row: dict[str, Any]) -> float:
 
 def store(folder: Path, row: dict[str, Any], kind: str, array: np.ndarray, **changes: Any) -> None:
     """Writes a chip's file by the contract, or otherwise."""
-    wanted = KINDS[kind]
+    wanted = CHIP_RASTERS[kind]
     form = {
         "crs": f"EPSG:{EPSG}",
         "transform": wanted.transform(row["minx"], row["miny"], CHIP),
@@ -201,7 +201,7 @@ def move(folder: Path, chip: str, east: float, north: float, tables: bool = True
     """Moves a chip's files, and (where asked) the chip in all tables."""
     row = row_of(folder, chip)
     moved = row | {"minx": row["minx"] + east, "miny": row["miny"] + north}
-    for kind in KINDS:
+    for kind in CHIP_RASTERS:
         store(folder, moved, kind, raster_io.read(folder / "chips" / row[kind])[0])
     if tables:
         edit(folder, chip, minx=moved["minx"], miny=moved["miny"])

@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 from jointseg.area import grid
 from jointseg.config import schema
-from jointseg.dataset.osm_rules import Rules
+from jointseg.dataset.osm_rules import TagRules
 
 Points = Sequence[tuple[float, float]]
 Way = tuple[dict[str, str], Points]
@@ -16,11 +16,11 @@ Way = tuple[dict[str, str], Points]
 Relation = tuple[dict[str, str], Sequence[int], Sequence[int]]
 
 
-def default_rules() -> Rules:
+def default_rules() -> TagRules:
     """The tables that the config has when it says nothing."""
     fields = schema.Dataset.model_fields
     names = ("road_widths_m", "lane_width_m", "isa_tags", "not_isa_tags", "unpaved_surfaces", "soft_tags")
-    return Rules(*(fields[name].default for name in names))
+    return TagRules(*(fields[name].default for name in names))
 
 
 def write(path: Path, ways: Sequence[Way], relations: Sequence[Relation] = (), epsg: int = 32650) -> None:

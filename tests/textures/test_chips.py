@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from jointseg.dataset.chip_arrays import ChipDataset
-from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL
+from jointseg.dataset.contract import FRACTION_NODATA, ISA_KINDS, UNLABELLED
 from jointseg.raster import io as raster_io
 from jointseg.raster.bands import MERGED_BANDS, RGB
 from jointseg.runtime.errors import DataError
@@ -50,11 +50,11 @@ def test_tiles_are_joined_and_labels_told_by_colour(tmp_path):
     area = source_images.read(tmp_path, ENTRY, COLOURS)
     assert np.array_equal(np.rint(255 * np.sqrt(area.image / source_images.BRIGHTEST)), np.moveaxis(rgb, 2, 0))
     unknown = (label == 0).all(-1)
-    assert np.array_equal(area.label == UNKNOWN_LABEL, unknown)
+    assert np.array_equal(area.label == UNLABELLED, unknown)
     assert np.array_equal(area.label == 1, (label[..., 0] == 255) | (label[..., 1] == 255))
     bands = dict(zip(("isa", *ISA_KINDS), area.fraction))
     assert (bands["building"] == 10_000).sum() == 40 * 60 and (bands["road"] == 10_000).sum() == 10 * 200
-    assert (area.fraction[:, unknown] == UNKNOWN_FRACTION).all()
+    assert (area.fraction[:, unknown] == FRACTION_NODATA).all()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_chips_are_read_as_those_of_the_dataset(delivered):
     for row in chips.table.itertuples():
         chip = chips.read(row.sample_id)
         assert chip.lr.shape == (15, 16, 16) and chip.hr.shape == (3, 160, 160)
-        assert row.isa_fraction == pytest.approx((chip.label == 1).sum() / (chip.label != UNKNOWN_LABEL).sum())
+        assert row.isa_fraction == pytest.approx((chip.label == 1).sum() / (chip.label != UNLABELLED).sum())
     told = json.loads((out / "statistics.json").read_text())
     every = np.concatenate([chips.read(name).hr.reshape(3, -1) for name in chips.ids], axis=1)
     assert told["hr"]["mean"] == pytest.approx(every.mean(1).tolist(), rel=1e-5)

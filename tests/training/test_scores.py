@@ -122,9 +122,9 @@ def test_perceptual_distance_tells_lost_texture(high: Tensor, valid: Tensor) -> 
 def test_the_sensor_sees_a_gaussian_every_10_m(high: Tensor, valid: Tensor) -> None:
     valid[0, 0, 30:58, 20:49] = 0
     seen, known = simulate_sentinel2(high, valid)
-    rows = resample.gaussian(5.3, 15.6, 4.5, 10, SIDE // 10, SIDE)
+    rows = resample.gaussian_weights(5.3, 15.6, 4.5, 10, SIDE // 10, SIDE)
     mask = valid[0, 0].numpy() > 0
-    expected, enough = resample.weighted(rows, rows, high[0].numpy(), mask)
+    expected, enough = resample.resample_valid(rows, rows, high[0].numpy(), mask)
     whole = mask.reshape(12, 10, 12, 10).mean((1, 3)) >= 0.5
     assert np.array_equal(known[0, 0].numpy() > 0, enough & whole) and 0 < (known[0] == 0).sum() < 12
     both = enough & whole

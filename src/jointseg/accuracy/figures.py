@@ -234,11 +234,11 @@ def _score(table: pd.DataFrame) -> tuple[pd.Series, str]:
 
 
 def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
-    """The sample by split, its reserves as rings, over the outlines of the reaches (degrees), as a PNG data URI.
+    """The sample by split, with replacement samples as rings, over the outlines of the reaches (degrees), as a PNG data URI.
 
     Args:
         outlines: polygons of the reaches.
-        sample: points with their `split` and whether they are in `reserve`.
+        sample: points with their `split` and whether each is a `replacement`.
     """
     lon, lat = sample.geometry.x.to_numpy(), sample.geometry.y.to_numpy()
     side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 1.0, 4.2))  # points of 1/72 inch
@@ -249,17 +249,17 @@ def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
         axes = figure.add_subplot()
         outlines.simplify(0.001).plot(ax=axes, facecolor="#f5f6f4", edgecolor="#9aa5ad", linewidth=0.7)
         for name, colour in (("train", PALETTE[6]), ("validation", PALETTE[1]), ("test", PALETTE[0])):
-            for reserve in (True, False):
-                here = ((sample["split"] == name) & (sample["reserve"] == reserve)).to_numpy()
+            for replacement in (True, False):
+                here = ((sample["split"] == name) & (sample["replacement"] == replacement)).to_numpy()
                 axes.plot(
                     *(lon[here], lat[here]),
                     ls="",
                     marker="o",
                     ms=side,
                     mec=colour,
-                    mew=0.15 * side if reserve else 0,
-                    mfc="none" if reserve else colour,
-                    label=None if reserve else f"{name} ({here.sum()})",
+                    mew=0.15 * side if replacement else 0,
+                    mfc="none" if replacement else colour,
+                    label=None if replacement else f"{name} ({here.sum()})",
                 )
         axes.set_aspect(1 / np.cos(np.radians(lat.mean())))
         axes.set_xlabel("longitude, °E")

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
+from jointseg.dataset.contract import FRACTION_NODATA, FRACTION_SCALE, ISA_KINDS, UNLABELLED
 
 AROUND_M = 100  # side of the square whose share of ISA tells sparse from dense
 SPARSE, DENSE = 0.25, 0.5  # share of ISA: below the first, from the second on
@@ -25,10 +25,11 @@ def zones(label: np.ndarray, fraction: np.ndarray) -> dict[str, np.ndarray]:
         label: uint8 [h, w], 0, 1 or 255, 1 m pixels.
         fraction: uint16 [1 + kinds, h, w], covered area in parts of 10,000, ISA first, 65535 unknown.
     """
-    known = label != UNKNOWN_LABEL
+    known = label != UNLABELLED
     share = _mean((label == 1).astype(np.float64)) / np.maximum(_mean(known.astype(np.float64)), 1e-9)
     halves = {
-        kind: known & (plane != UNKNOWN_FRACTION) & (plane > WHOLE // 2) for kind, plane in zip(ISA_KINDS, fraction[1:])
+        kind: known & (plane != FRACTION_NODATA) & (plane > FRACTION_SCALE // 2)
+        for kind, plane in zip(ISA_KINDS, fraction[1:])
     }
     parts, count = ndimage.label(halves["building"], structure=np.ones((3, 3)))
     areas = np.bincount(parts.ravel(), minlength=count + 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jointseg.runtime.errors import DataError
 
 ALLOCATIONS = ("proportional", "neyman", "equal", "fixed")
-MINIMUM = 2
+MIN_SAMPLES = 2
 # Smallest standard deviation of the share of ISA that a stratum is taken to have: the prior misses lanes and single
 # houses, so that ground which it calls empty is not as even as it says.
 NEYMAN_FLOOR = 0.05
@@ -23,7 +23,7 @@ class Stratum:
     spread: float
 
 
-def share_out(total: int, weights: Sequence[float], low: Sequence[int], high: Sequence[int]) -> list[int]:
+def apportion(total: int, weights: Sequence[float], low: Sequence[int], high: Sequence[int]) -> list[int]:
     """Whole numbers near proportional to weights, between bounds, that add up to `total` as far as the bounds allow.
 
     The real-valued shares clip(t x weight, low, high) with one t for all; then largest remainders. Sums and roots alone,
@@ -70,7 +70,7 @@ def allocate(
         return _fixed(strata, counts, bounded)
     if how == "equal":
         reaches = list(dict.fromkeys(stratum.reach for stratum in strata))
-        share = share_out(total, [1.0] * len(reaches), [0] * len(reaches), [total] * len(reaches))
+        share = apportion(total, [1.0] * len(reaches), [0] * len(reaches), [total] * len(reaches))
         parts = [
             _by_root([stratum for stratum in strata if stratum.reach == reach], number, bounded)
             for reach, number in zip(reaches, share)
@@ -97,7 +97,7 @@ def _fixed(strata: Sequence[Stratum], counts: Mapping[str, int], bounded: bool) 
             out |= _by_root(mine, counts[reach], bounded)
             continue
         if missing := [stratum.name for stratum in mine if stratum not in alone]:
-            raise DataError(f"dataset.counts does not name {', '.join(missing)}; add a count of at least {MINIMUM}")
+            raise DataError(f"dataset.counts does not name {', '.join(missing)}; add a count of at least {MIN_SAMPLES}")
         for stratum, floor in zip(mine, _low(mine)):
             wanted = max(counts[stratum.name], floor)
             out[stratum.name] = min(wanted, stratum.number) if bounded else wanted
@@ -112,12 +112,12 @@ def _shared(strata: Sequence[Stratum], total: int, weights: Sequence[float], bou
     low = _low(strata)
     if total < sum(low):
         raise DataError(
-            f"{total} points leave fewer than {MINIMUM} for a stratum of {', '.join(each.name for each in strata)};"
+            f"{total} points leave fewer than {MIN_SAMPLES} for a stratum of {', '.join(each.name for each in strata)};"
             " raise dataset.count or take fewer dataset.density.classes"
         )
-    high = [stratum.number if bounded else max(total, MINIMUM) for stratum in strata]
-    return dict(zip([stratum.name for stratum in strata], share_out(total, weights, low, high)))
+    high = [stratum.number if bounded else max(total, MIN_SAMPLES) for stratum in strata]
+    return dict(zip([stratum.name for stratum in strata], apportion(total, weights, low, high)))
 
 
 def _low(strata: Sequence[Stratum]) -> list[int]:
-    return [min(MINIMUM, stratum.number) for stratum in strata]
+    return [min(MIN_SAMPLES, stratum.number) for stratum in strata]

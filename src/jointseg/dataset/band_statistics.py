@@ -6,23 +6,23 @@ import numpy as np
 
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 
-Sums = tuple[tuple[int, int, int], ...]  # of each band: known pixels, their sum, the sum of their squares
+BandSums = tuple[tuple[int, int, int], ...]  # of each band: known pixels, their sum, the sum of their squares
 _DIGITS = 8
 
 
-def sums(dn: np.ndarray) -> Sums:
+def band_sums(dn: np.ndarray) -> BandSums:
     """The sums of each band of an image, uint16 [bands, rows, columns]; 0 is unknown and adds nothing."""
     flat = dn.reshape(len(dn), -1).astype(np.int64)
     return tuple((int(np.count_nonzero(band)), int(band.sum()), int(band @ band)) for band in flat)
 
 
-class Moments:
+class BandStatistics:
     """Running sums by band as integers without bound."""
 
     def __init__(self) -> None:
         self.bands: list[list[int]] = []
 
-    def add(self, part: Sums) -> None:
+    def add(self, part: BandSums) -> None:
         self.bands = self.bands or [[0, 0, 0] for _ in part]
         for band, more in zip(self.bands, part, strict=True):
             for at, value in enumerate(more):

@@ -17,7 +17,7 @@ import shapely
 from pyproj import Geod
 
 from jointseg.area import grid
-from jointseg.dataset.prior_density import Density
+from jointseg.dataset.prior_density import PriorDensity
 
 STEP_M = 10
 # Ten Sentinel-2 pixels: chips, which may go to different splits, see no pixel of each other even through the sensor's
@@ -71,7 +71,7 @@ def gap_m(spacing_m: float, chip_m: int) -> int:
     return math.ceil(max(spacing_m * MAX_SCALE, chip_m + CHIP_GAP_M) / STEP_M) * STEP_M
 
 
-def border_m(spacing_m: float, chip_m: int) -> float:
+def border_width_m(spacing_m: float, chip_m: int) -> float:
     """How near to a zone's border the losing side drops its candidates, ground metres.
 
     The lattices of two zones are turned against each other, so the squares are held apart by their half diagonals.
@@ -79,7 +79,7 @@ def border_m(spacing_m: float, chip_m: int) -> float:
     return max(spacing_m, chip_m * math.sqrt(2) + CHIP_GAP_M) * MAX_SCALE
 
 
-class Ground:
+class SamplingArea:
     """The ground that is sampled: where a chip's centre lies in a reach and its square in the reach's known tiles.
 
     Args:
@@ -96,7 +96,7 @@ class Ground:
         known: gpd.GeoDataFrame,
         tile_km: int,
         chip_m: int,
-        density: Density | None,
+        density: PriorDensity | None,
     ) -> None:
         self.names = sorted(polygons)
         self._polygons = [polygons[name] for name in self.names]
@@ -139,7 +139,7 @@ class Ground:
         for epsg in (epsg for epsg in sorted(self._tiles) if epsg % 100 == zone):
             here = (y < 0) if _false(epsg) else (y >= 0)
             found.append(self._of_hemisphere(epsg, x[here], y[here] + _false(epsg)))
-        return joined(found)
+        return concatenate(found)
 
     def _of_hemisphere(self, epsg: int, x: np.ndarray, y: np.ndarray) -> Positions:
         held = np.stack([self._holds_chip(cells, x, y) for cells in self._tiles[epsg]])
@@ -170,7 +170,7 @@ class Ground:
         return held
 
 
-def joined(parts: Iterable[Positions]) -> Positions:
+def concatenate(parts: Iterable[Positions]) -> Positions:
     """Positions one after the other; there must be at least one part."""
     columns = [vars(part) for part in parts]
     return Positions(**{name: np.concatenate([column[name] for column in columns]) for name in columns[0]})
@@ -192,7 +192,7 @@ def _names(value: Any) -> list[str]:
     return list(value)
 
 
-def on_lattice(
+def lattice_candidates(
     lattice: Lattice, seed: int, zone: int, extent: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Eastings and northings, int64, of one candidate in every cell that reaches into an extent."""
@@ -207,7 +207,7 @@ def on_lattice(
     return x.ravel(), y.ravel()
 
 
-def keepers(zones: list[int], seed: int) -> dict[tuple[int, int], int]:
+def retaining_zones(zones: list[int], seed: int) -> dict[tuple[int, int], int]:
     """Which of two neighbouring zones (western, eastern) keeps its candidates at their border."""
     pairs = [(zone, zone % 60 + 1) for zone in zones if zone % 60 + 1 in zones]
     return {pair: pair[int(np.random.default_rng([seed, COIN_STREAM, pair[0]]).integers(2))] for pair in pairs}
@@ -220,12 +220,12 @@ def near_border(zone: int, border: tuple[int, int], lon: np.ndarray, lat: np.nda
     return away < within_m
 
 
-def candidates(ground: Ground, lattice: Lattice, within_m: float, seed: int) -> tuple[Positions, np.ndarray]:
+def draw_candidates(ground: SamplingArea, lattice: Lattice, within_m: float, seed: int) -> tuple[Positions, np.ndarray]:
     """The candidates of all zones, and for each the factor of its probability beside a border (1/2, else 1)."""
     found, factors = [], []
-    coins = keepers(ground.zones, seed)
+    coins = retaining_zones(ground.zones, seed)
     for zone in ground.zones:
-        part = ground.locate(zone, *on_lattice(lattice, seed, zone, ground.extent(zone)))
+        part = ground.locate(zone, *lattice_candidates(lattice, seed, zone, ground.extent(zone)))
         keep, factor = np.ones(len(part), dtype=bool), np.ones(len(part))
         for border, keeper in coins.items():
             if zone in border:
@@ -234,10 +234,10 @@ def candidates(ground: Ground, lattice: Lattice, within_m: float, seed: int) -> 
                 keep &= ~near | (keeper == zone)
         found.append(part[keep])
         factors.append(factor[keep])
-    return joined(found), np.concatenate(factors)
+    return concatenate(found), np.concatenate(factors)
 
 
-def probe(ground: Ground, points: int) -> tuple[Positions, np.ndarray]:
+def regular_positions(ground: SamplingArea, points: int) -> tuple[Positions, np.ndarray]:
     """About so many positions on a regular lattice, and the ground that each stands for, m2: the same for every seed."""
     boxes = {zone: ground.extent(zone) for zone in ground.zones}
     spanned = sum((east - west) * (north - south) for west, south, east, north in boxes.values())
@@ -246,7 +246,7 @@ def probe(ground: Ground, points: int) -> tuple[Positions, np.ndarray]:
     for zone, (west, south, east, north) in boxes.items():
         x, y = np.meshgrid(np.arange(west, east, pitch), np.arange(south, north, pitch))
         found.append(ground.locate(zone, x.ravel().astype(np.int64), y.ravel().astype(np.int64)))
-    whole = joined(found)
+    whole = concatenate(found)
     area = np.empty(len(whole))
     for epsg in np.unique(whole.epsg):
         here = whole.epsg == epsg

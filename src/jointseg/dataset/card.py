@@ -7,7 +7,7 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from jointseg.dataset.contract import KINDS, SPLITS
+from jointseg.dataset.contract import CHIP_RASTERS, SPLITS
 from jointseg.dataset.index_schema import COLUMNS
 from jointseg.runtime import templates
 
@@ -15,7 +15,7 @@ _TEMPLATE = Path(__file__).with_name("card.md.j2")
 _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
-def text(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) -> str:
+def render(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) -> str:
     """The card as Markdown, with the header that Hugging Face reads.
 
     Args:
@@ -30,7 +30,7 @@ def text(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) 
             "facts": facts,
             "size": next((name for limit, name in _SIZES if len(table) < limit), "n>100K"),
             "years": ", ".join(map(str, sorted(table["s2_year"].unique()))),
-            "kinds": KINDS,
+            "kinds": CHIP_RASTERS,
             "columns": {name: column.meaning for name, column in COLUMNS.items() if name in table},
             "splits": SPLITS,
             "rows": _rows(facts),
@@ -64,7 +64,7 @@ def _scenes(table: gpd.GeoDataFrame) -> Iterator[dict[str, Any]]:
             "date": rows["hr_date"].iloc[0],
             "east": rows["shift_x_m"].median(),
             "north": rows["shift_y_m"].median(),
-            "quality": rows["quality"].median(),
+            "registration_correlation": rows["registration_correlation"].median(),
         }
 
 

@@ -13,7 +13,7 @@ from jointseg.runtime.errors import DataError
 
 
 @dataclass(frozen=True)
-class Chip:
+class ChipArrays:
     """One chip on one grid: north-up arrays that start at the same upper left corner.
 
     Attributes:
@@ -66,7 +66,7 @@ class ChipDataset:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def read(self, sample_id: str, window: tuple[int, int, int] | None = None) -> Chip:
+    def read(self, sample_id: str, window: tuple[int, int, int] | None = None) -> ChipArrays:
         """The chip of an id, or a square of it; DataError when a file is missing, damaged or of another size.
 
         Args:
@@ -78,7 +78,7 @@ class ChipDataset:
             lr = lr[:, row : row + side, col : col + side]
             fine = np.s_[..., 10 * row : 10 * (row + side), 10 * col : 10 * (col + side)]
             hr, label = hr[fine], label[fine]
-        return Chip(_reflectance(lr), _reflectance(hr), label[0])
+        return ChipArrays(_reflectance(lr), _reflectance(hr), label[0])
 
     def size(self, sample_id: str) -> tuple[int, int]:
         """Rows and columns of a chip in 10 m pixels."""

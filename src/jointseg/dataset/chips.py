@@ -17,9 +17,9 @@ from affine import Affine
 from jointseg.area import grid
 from jointseg.dataset import radiometric_match, registration
 from jointseg.dataset.chip_composites import Composites
-from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN, UNKNOWN_FRACTION, UNKNOWN_LABEL
-from jointseg.dataset.rasterize import BANDS, burn, fractions
-from jointseg.dataset.scene_windows import Raw, Reading, Wanted, at_1m, at_10m
+from jointseg.dataset.contract import FRACTION_NODATA, HR_BANDS, REFLECTANCE_PER_DN, UNLABELLED
+from jointseg.dataset.rasterize import FRACTION_BANDS, rasterize_fractions, rasterize_labels
+from jointseg.dataset.scene_windows import SceneReader, SceneWindow, WindowRequest, resample_to_1m, resample_to_10m
 from jointseg.dataset.scenes import load
 from jointseg.raster import cog
 from jointseg.raster.bands import MERGED_BANDS
@@ -84,11 +84,11 @@ def chips(
     names = (*bands, *(MERGED_BANDS if merged else ()))
     shapes = dict(list(gpd.read_parquet(labels).groupby("sample_id")))
     workers = min(workers, max(1, len(table) // CHIPS_A_WORKER))
-    made: dict[str, Facts] = {}
+    made: dict[str, ChipStatistics] = {}
     read: dict[str, float] = {}
     with atomic_write(chips) as folder, bar(f"chips {reach}", len(table), "chip") as shown, _workers(workers) as pool:
         folder.mkdir()
-        running: deque[tuple[str, Future[Facts]]] = deque()
+        running: deque[tuple[str, Future[ChipStatistics]]] = deque()
 
         def collect(most: int) -> None:
             while len(running) > most:
@@ -99,14 +99,14 @@ def chips(
         for scene_id, rows in table.groupby("scene_id", sort=True):
             if scene_id not in scenes:
                 raise DataError(f"{deliveries} has no usable scene {scene_id} of {pairs}; make the pairs again")
-            reading = Reading(jilin1, scenes[str(scene_id)])
+            reading = SceneReader(jilin1, scenes[str(scene_id)])
             all_rows = list(rows.itertuples())
             wanted = [_wanted(row, chip_m, registration.PSF_MARGIN_M) for row in all_rows]
             for number, raw in reading.windows(wanted):
                 row = all_rows[number]
                 lr, clear = mosaics.chip(int(row.epsg), _wanted(row, chip_m).bounds, bands)
                 gain = np.array([getattr(row, f"gain_{band}") for band in HR_BANDS])
-                chip = Chip(row.sample_id, _wanted(row, chip_m), raw, lr, clear, gain, shapes.get(row.sample_id))
+                chip = ChipInputs(row.sample_id, _wanted(row, chip_m), raw, lr, clear, gain, shapes.get(row.sample_id))
                 running.append((row.sample_id, pool(_make, folder, chip, names)))
                 collect(AHEAD * workers)
             read[str(scene_id)] = round(reading.pixels / reading.size, 4)
@@ -138,7 +138,7 @@ def _at_once(function: Callable[..., Any], *arguments: Any) -> Future:
 
 
 @dataclass(frozen=True)
-class Chip:
+class ChipInputs:
     """What one chip is made of.
 
     Attributes:
@@ -151,8 +151,8 @@ class Chip:
     """
 
     sample_id: str
-    wanted: Wanted
-    raw: Raw
+    wanted: WindowRequest
+    raw: SceneWindow
     lr: np.ndarray
     clear: np.ndarray
     gain: np.ndarray
@@ -160,7 +160,7 @@ class Chip:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ChipStatistics:
     """What the index tells of a chip's pixels."""
 
     isa_fraction: float
@@ -168,27 +168,27 @@ class Facts:
     clear_median: float
 
 
-def _wanted(row: Any, chip_m: int, margin_m: int = 0) -> Wanted:
+def _wanted(row: Any, chip_m: int, margin_m: int = 0) -> WindowRequest:
     west, south = row.minx - margin_m, row.miny - margin_m
     side = chip_m + 2 * margin_m
-    return Wanted(int(row.epsg), (west, south, west + side, south + side), (row.shift_x_m, row.shift_y_m))
+    return WindowRequest(int(row.epsg), (west, south, west + side, south + side), (row.shift_x_m, row.shift_y_m))
 
 
-def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
+def _make(folder: Path, chip: ChipInputs, bands: Sequence[str]) -> ChipStatistics:
     """Writes the rasters of one chip."""
     west, _, _, north = chip.wanted.bounds
-    values, seen = at_1m(chip.raw, chip.wanted)
-    degraded = at_10m(chip.raw, chip.wanted)
+    values, seen = resample_to_1m(chip.raw, chip.wanted)
+    degraded = resample_to_10m(chip.raw, chip.wanted)
     ratio = registration.RATIO
     side = chip.clear.shape[0]
     dn = chip.lr[[list(bands).index(name) for name in HR_BANDS]]
     known = np.all(dn > 0, axis=0) & seen.reshape(side, ratio, side, ratio).all(axis=(1, 3))
     target = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
     match = radiometric_match.fit_offset(
-        radiometric_match.Match(chip.gain, np.zeros(len(chip.gain))), degraded, target, known
+        radiometric_match.RadiometricMatch(chip.gain, np.zeros(len(chip.gain))), degraded, target, known
     )
     place = (chip.shapes, chip.wanted.epsg, (west, north), side * ratio)
-    label = burn(*place)
+    label = rasterize_labels(*place)
     crs = f"EPSG:{chip.wanted.epsg}"
     fine, coarse = (Affine(pixel, 0, west, 0, -pixel, north) for pixel in (1, ratio))
     stem = f"{folder}/{chip.sample_id}"
@@ -199,10 +199,10 @@ def _make(folder: Path, chip: Chip, bands: Sequence[str]) -> Facts:
 
     write("lr", chip.lr, coarse, 0, bands)
     write("hr", _digital_numbers(values, seen, match), fine, 0, HR_BANDS)
-    write("label", label[None], fine, UNKNOWN_LABEL)
-    write("fraction", fractions(*place), fine, UNKNOWN_FRACTION, BANDS)
-    told = label[label != UNKNOWN_LABEL]
-    return Facts(
+    write("label", label[None], fine, UNLABELLED)
+    write("fraction", rasterize_fractions(*place), fine, FRACTION_NODATA, FRACTION_BANDS)
+    told = label[label != UNLABELLED]
+    return ChipStatistics(
         isa_fraction=float((told == 1).mean()) if told.size else float("nan"),
         clear_min=float(chip.clear.min()),
         clear_median=float(np.median(chip.clear)),
@@ -215,7 +215,7 @@ def _block_px(side_px: int) -> int:
     return whole if whole <= WHOLE_PX else cog.BLOCK_PX
 
 
-def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometric_match.Match) -> np.ndarray:
+def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometric_match.RadiometricMatch) -> np.ndarray:
     """Reflectance x 10000, uint16 [3, rows, columns], of a scene's values; 0 where it has none."""
     gain, offset = ((part * 1e4).astype(np.float32)[:, None, None] for part in (match.gain, match.offset))
     hr = values * gain + offset
@@ -225,7 +225,7 @@ def _digital_numbers(values: np.ndarray, seen: np.ndarray, match: radiometric_ma
     return hr.astype(np.uint16)
 
 
-def _frame(table: pd.DataFrame, made: dict[str, Facts], chip_m: int) -> gpd.GeoDataFrame:
+def _frame(table: pd.DataFrame, made: dict[str, ChipStatistics], chip_m: int) -> gpd.GeoDataFrame:
     polygons = []
     for row in table.itertuples():
         square = shapely.box(row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)

@@ -15,8 +15,8 @@ from rasterio.io import MemoryFile
 
 from jointseg.dataset import card as cards
 from jointseg.dataset import stac
-from jointseg.dataset.band_statistics import Moments, Sums, sums
-from jointseg.dataset.contract import KINDS, SPLITS, ahead
+from jointseg.dataset.band_statistics import BandStatistics, BandSums, band_sums
+from jointseg.dataset.contract import CHIP_RASTERS, SPLITS, map_ahead
 from jointseg.dataset.source_records import sources as sources_of
 from jointseg.provenance.digest import Entry, file_digest, tree_hash
 from jointseg.raster import io as raster_io
@@ -79,11 +79,11 @@ def dataset(
     tables = [Path(path) for path in (*indexes, samples, *pairs, *labels, index)]
     content = [*_entries(tables, root), *(Entry(f"chips/{name}", *each) for name, each in read.files.items())]
     facts = {"version": version, "content_sha256": content_digest(content), "chip_m": chip_m, "spacing_m": spacing_m}
-    facts |= {**read.moments, "bands": read.bands, **shares(table)}
+    facts |= {**read.moments, "bands": read.bands, **split_summary(table)}
     with atomic_write(statistics) as part:
         part.write_text(_json(facts), encoding="utf-8")
     with atomic_write(card) as part:
-        part.write_text(cards.text(table, facts, pairs), encoding="utf-8")
+        part.write_text(cards.render(table, facts, pairs), encoding="utf-8")
     with atomic_write(collection) as part:
         part.write_text(stac.collection(table, facts), encoding="utf-8")
     with atomic_write(stac_items) as folder:
@@ -94,7 +94,7 @@ def dataset(
         written = [statistics, card, sources, collection, *Path(stac_items).rglob("*.json")]
         every = sorted([*content, *_entries(written, root)], key=lambda entry: entry.path)
         part.write_text("".join(f"{entry.sha256}  {entry.path}\n" for entry in every), encoding="utf-8")
-    return {"version": version, "content_sha256": facts["content_sha256"], **shares(table)}
+    return {"version": version, "content_sha256": facts["content_sha256"], **split_summary(table)}
 
 
 def content_digest(entries: Iterable[Entry]) -> str:
@@ -102,7 +102,7 @@ def content_digest(entries: Iterable[Entry]) -> str:
     return tree_hash(entry for entry in entries if entry.path.endswith((".tif", ".parquet")))
 
 
-def shares(table: pd.DataFrame) -> dict[str, Any]:
+def split_summary(table: pd.DataFrame) -> dict[str, Any]:
     """Chips and mean share of ISA by split, and by reach and split; null where no chip has a labelled pixel."""
     reaches = {
         reach: {split: {"chips": len(there), "isa_fraction": _mean(there)} for split, there in rows.groupby("split")}
@@ -133,12 +133,12 @@ class _Read:
 def _read(table: pd.DataFrame, root: Path) -> _Read:
     wanted = [
         (root / row[kind], row[kind], kind if row["split"] == "train" and kind in ("lr", "hr") else "")
-        for row in table[[*KINDS, "split"]].to_dict("records")
-        for kind in KINDS
+        for row in table[[*CHIP_RASTERS, "split"]].to_dict("records")
+        for kind in CHIP_RASTERS
     ]
     files: dict[str, tuple[int, str]] = {}
-    moments = {"lr": Moments(), "hr": Moments()}
-    read = ahead(lambda each: _file(each[0], bool(each[2])), wanted, READERS)
+    moments = {"lr": BandStatistics(), "hr": BandStatistics()}
+    read = map_ahead(lambda each: _file(each[0], bool(each[2])), wanted, READERS)
     for (_, name, kind), (size, digest, part) in zip(track(wanted, "files of the chips", unit="file"), read):
         files[name] = (size, digest)
         if kind:
@@ -148,14 +148,14 @@ def _read(table: pd.DataFrame, root: Path) -> _Read:
     return _Read(files, {kind: each.summary() for kind, each in moments.items()}, bands)
 
 
-def _file(path: Path, summed: bool) -> tuple[int, str, Sums]:
+def _file(path: Path, summed: bool) -> tuple[int, str, BandSums]:
     """Size, sha256 and, where asked, the sums of a raster, from one reading of its bytes."""
     content = path.read_bytes()
-    part: Sums = ()
+    part: BandSums = ()
     if summed:
         try:
             with MemoryFile(content) as memory, memory.open() as source:
-                part = sums(source.read())
+                part = band_sums(source.read())
         except RasterioError as error:
             raise DataError(f"{path} cannot be read as a raster ({error}); make the chips again") from error
     return len(content), sha256(content).hexdigest(), part
@@ -165,7 +165,7 @@ def _check_files(table: pd.DataFrame, chips: Sequence[Path], root: Path) -> None
     if strange := [str(folder) for folder in chips if Path(folder).parent != root]:
         raise DataError(f"the folder of chips {strange[0]} does not lie in {root}, beside the index")
     there = {f"{Path(folder).name}/{path.name}" for folder in chips for path in Path(folder).iterdir()}
-    named = {path for kind in KINDS for path in table[kind]}
+    named = {path for kind in CHIP_RASTERS for path in table[kind]}
     if missing := sorted(named - there):
         raise DataError(f"{len(missing)} chip files of the index are missing under {root}, the first {missing[0]}")
     if table["sample_id"].duplicated().any():

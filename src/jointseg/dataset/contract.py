@@ -12,7 +12,7 @@ from jointseg.raster.bands import RGB
 
 SPLITS = ("train", "validation", "test")
 REFLECTANCE_PER_DN = 1e-4
-UNKNOWN_LABEL, UNKNOWN_FRACTION, WHOLE = 255, 65_535, 10_000
+UNLABELLED, FRACTION_NODATA, FRACTION_SCALE = 255, 65_535, 10_000
 LATTICE_M = 10
 # Of the 1 m images, and of the composites that they are matched to.
 HR_BANDS = RGB
@@ -21,7 +21,7 @@ ISA_KINDS = ("road", "building", "airport", "plaza", "sports", "industrial")
 
 
 @dataclass(frozen=True)
-class Kind:
+class ChipRaster:
     """One of a chip's rasters.
 
     Attributes:
@@ -43,18 +43,20 @@ class Kind:
         return Affine(self.pixel_m, 0, minx, 0, -self.pixel_m, miny + chip_m)
 
 
-KINDS = {
-    "lr": Kind("10 m Sentinel-2 composite, reflectance x 10000", 10, "uint16", 0, None),
-    "hr": Kind("1 m Jilin-1 image, reflectance x 10000", 1, "uint16", 0, HR_BANDS),
-    "label": Kind("1 m label: 0 not impervious, 1 impervious, 255 unknown", 1, "uint8", UNKNOWN_LABEL, ()),
-    "fraction": Kind("1 m covered area by kind, parts of 10,000", 1, "uint16", UNKNOWN_FRACTION, ("isa", *ISA_KINDS)),
+CHIP_RASTERS = {
+    "lr": ChipRaster("10 m Sentinel-2 composite, reflectance x 10000", 10, "uint16", 0, None),
+    "hr": ChipRaster("1 m Jilin-1 image, reflectance x 10000", 1, "uint16", 0, HR_BANDS),
+    "label": ChipRaster("1 m label: 0 not impervious, 1 impervious, 255 unknown", 1, "uint8", UNLABELLED, ()),
+    "fraction": ChipRaster(
+        "1 m covered area by kind, parts of 10,000", 1, "uint16", FRACTION_NODATA, ("isa", *ISA_KINDS)
+    ),
 }
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-def ahead(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
+def map_ahead(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
     """function(item) of every item, in their order, by threads that are at most two items each ahead of the caller."""
     left = iter(items)
     with ThreadPoolExecutor(workers) as pool:

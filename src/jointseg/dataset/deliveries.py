@@ -11,7 +11,15 @@ import pandas as pd
 import pyogrio.errors
 import shapely
 
-from jointseg.dataset.providers import Name, Provider, metadata, number, parse_name, rgb_bands, time
+from jointseg.dataset.providers import (
+    Provider,
+    SceneName,
+    parse_name,
+    parse_number,
+    parse_time,
+    read_metadata,
+    rgb_bands,
+)
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
@@ -116,10 +124,12 @@ def _row(
         row |= {key: getattr(name, key) for key in ("satellite", "sensor", "level", "spectral")}
         row["provider"] = name.provider.name
         files = list(place.iterdir()) if place.is_dir() else list(place.parent.glob(f"{place.stem}*"))
-        facts = metadata((path for path in files if path.suffix == ".xml" and ".aux" not in path.suffixes), elements)
-        when = time(facts["time"], name.provider.zone) if "time" in facts else None
+        facts = read_metadata(
+            (path for path in files if path.suffix == ".xml" and ".aux" not in path.suffixes), elements
+        )
+        when = parse_time(facts["time"], name.provider.zone) if "time" in facts else None
         row["time"] = (when or name.time).strftime("%Y-%m-%dT%H:%M:%SZ")
-        row |= {fact: number(facts.get(fact)) for fact in FACTS}
+        row |= {fact: parse_number(facts.get(fact)) for fact in FACTS}
         row |= _raster(folder, place, name, providers)
         row["usable"] = True
     except DataError as error:
@@ -128,7 +138,7 @@ def _row(
     return row
 
 
-def _raster(folder: Path, place: Path, name: Name, providers: Sequence[Provider]) -> dict[str, Any]:
+def _raster(folder: Path, place: Path, name: SceneName, providers: Sequence[Provider]) -> dict[str, Any]:
     """What the raster of a delivery tells; DataError when it cannot be paired."""
     provider = name.provider
     if provider.levels and name.level not in provider.levels:

@@ -7,11 +7,13 @@ import numpy as np
 import shapely
 
 from jointseg.dataset.osm import Feature
-from jointseg.dataset.osm_rules import HOLDS_SOFT, SOFT
+from jointseg.dataset.osm_rules import SOFT, SOFT_CONTAINERS
 from jointseg.dataset.polygons import valid
 
 
-def hardened(features: Sequence[Feature], footprints: Sequence[shapely.Geometry], yard_m: float) -> list[Feature]:
+def clip_to_hardened(
+    features: Sequence[Feature], footprints: Sequence[shapely.Geometry], yard_m: float
+) -> list[Feature]:
     """Impervious features with valid polygons; soft ground is gone.
 
     Soft ground takes its part from areas larger than itself (a lawn from a yard, but not a park from the square
@@ -34,7 +36,7 @@ def hardened(features: Sequence[Feature], footprints: Sequence[shapely.Geometry]
         if feature.kind == SOFT:
             continue
         polygon = whole
-        if feature.kind in HOLDS_SOFT:
+        if feature.kind in SOFT_CONTAINERS:
             inside = soft_tree.query(whole, predicate="intersects")
             smaller = [soft[at] for at in inside if areas[soft[at]] < area]
             polygon = shapely.difference(whole, shapely.union_all(polygons[smaller]))

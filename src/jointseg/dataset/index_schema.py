@@ -41,7 +41,7 @@ COLUMNS = {
     "sample_id": Column("reach and number of the sample", "text", pattern=r".+-\d{4,}", example="upstream-0001"),
     "reach": Column("the reach it lies in", "text"),
     "stratum": Column("the stratum it was drawn from: the reach, or reach/density class", "text"),
-    "reserve": Column("whether it makes up for a sample that could not be paired", "bool"),
+    "replacement": Column("whether it makes up for a sample that could not be paired", "bool"),
     "inclusion_probability": Column(
         "the chance of a point of its ground to fall in a chip of the sample", "float", (_TINY, 1)
     ),
@@ -56,7 +56,7 @@ COLUMNS = {
     "shift_x_m": Column("metres the scene was moved east", "float", (-100, 100)),
     "shift_y_m": Column("metres the scene was moved north", "float", (-100, 100)),
     "shift_sd_m": Column("standard deviation of the shift along an axis, m", "float", (0, 100)),
-    "quality": Column("agreement of the two images after registration, at most 1", "float", (0, 1)),
+    "registration_correlation": Column("agreement of the two images after registration, at most 1", "float", (0, 1)),
     "cloud_percent": Column("cloud in the whole scene, by the vendor", "float", (0, 100), nullable=True),
     "view_angle": Column("view angle of the scene, degrees", "float", (-90, 90), nullable=True),
     "sun_elevation": Column("elevation of the sun, degrees", "float", (-90, 90), nullable=True),

@@ -58,7 +58,7 @@ def label_agreement(
     found: list[Disagreement] = []
     with bar(f"agreement {reach}", len(places), "chip") as shown:
         for place in places.itertuples():
-            chip = Chip(place.sample_id, rows.get(place.sample_id), int(place.epsg))
+            chip = ChipLabels(place.sample_id, rows.get(place.sample_id), int(place.epsg))
             some = chip.disagreements()
             shift = chip.shifts_m()
             facts = chip.areas() | {"open_m2": sum(one.polygon.area for one in some if one.kind == ONE_SOURCE)}
@@ -88,7 +88,7 @@ def label_agreement(
     }
 
 
-class Chip:
+class ChipLabels:
     """The label polygons of one chip by source, in its zone."""
 
     def __init__(self, sample_id: str, rows: gpd.GeoDataFrame | None, epsg: int) -> None:
@@ -143,12 +143,12 @@ class Chip:
         return [
             Disagreement(self.sample_id, kind, source, part)
             for (kind, source), ground in pairs.items()
-            for part in parts_of(broad(ground))
+            for part in parts_of(drop_slivers(ground))
             if part.area >= SMALLEST_M2
         ]
 
 
-def broad(ground: shapely.Geometry) -> shapely.Geometry:
+def drop_slivers(ground: shapely.Geometry) -> shapely.Geometry:
     """What is left of polygons without the strips narrower than twice TOLERANCE_M."""
     shrunk = shapely.buffer(ground, -TOLERANCE_M, join_style="mitre")
     return shapely.intersection(shapely.buffer(shrunk, TOLERANCE_M, join_style="mitre"), ground)

@@ -50,7 +50,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Annotation:
     """What was drawn on one picture; its width and height in pixels."""
 
     image: str
@@ -63,7 +63,7 @@ class Drawing:
         return Path(self.image.replace("\\", "/")).stem
 
 
-def read(path: Path) -> Drawing:
+def read(path: Path) -> Annotation:
     """The polygons, rectangles, circles and masks of a Labelme file.
 
     A circle becomes a polygon of the same area; a mask the outline of its pixels.
@@ -77,10 +77,10 @@ def read(path: Path) -> Drawing:
         found = [dict(shape) for shape in content["shapes"]]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a Labelme file ({error!r}); export it again from Labelme") from None
-    return Drawing(image, size, [_shape(f"{path} shape {number}", shape) for number, shape in enumerate(found)])
+    return Annotation(image, size, [_shape(f"{path} shape {number}", shape) for number, shape in enumerate(found)])
 
 
-def write(path: Path, drawing: Drawing) -> None:
+def write(path: Path, drawing: Annotation) -> None:
     """Writes a Labelme file whose shapes cover what the drawing's cover.
 
     Labelme's polygons are in one piece and without holes: others are cut into several, which share a `group_id`.

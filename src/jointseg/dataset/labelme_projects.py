@@ -58,5 +58,5 @@ def write_projects(
                 )
                 for one in own
             ]
-            drawing = labelme.Drawing(f"{place.sample_id}.png", (chip_m, chip_m), shapes)
+            drawing = labelme.Annotation(f"{place.sample_id}.png", (chip_m, chip_m), shapes)
             labelme.write(part / f"{place.sample_id}.json", drawing)

@@ -15,9 +15,9 @@ from affine import Affine
 
 from jointseg.area import grid
 from jointseg.dataset import labelme
-from jointseg.dataset.hardened_surface import hardened
-from jointseg.dataset.osm import Feature, features, rows_near
-from jointseg.dataset.osm_rules import Rules
+from jointseg.dataset.hardened_surface import clip_to_hardened
+from jointseg.dataset.osm import Feature, features, read_near
+from jointseg.dataset.osm_rules import TagRules
 from jointseg.dataset.polygons import valid
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
@@ -34,7 +34,7 @@ ORDER = {"add": 0, "remove": 1, "unknown": 2}
 
 
 @dataclass(frozen=True)
-class Piece:
+class LabelPolygon:
     """A label polygon inside one chip, in the chip's zone."""
 
     sample_id: str
@@ -86,13 +86,13 @@ def labels(
     paired = pd.read_parquet(pairs)
     ok = paired[paired["status"] == "ok"].sort_values("sample_id")
     table = table[table["sample_id"].isin(ok["sample_id"])].sort_values("sample_id")
-    rules = Rules(road_widths_m, lane_width_m, isa_tags, not_isa_tags, unpaved_surfaces, soft_tags)
-    pieces: list[Piece] = []
+    rules = TagRules(road_widths_m, lane_width_m, isa_tags, not_isa_tags, unpaved_surfaces, soft_tags)
+    pieces: list[LabelPolygon] = []
     with bar(f"labels {reach}", len(table), "chip") as shown:
         for epsg, chips in _groups(table, chip_m, streamed=osm is not None and osm.suffix in STREAMED):
             found = [] if osm is None else list(features(osm, epsg, list(chips.values()), rules, industrial_yard_m))
             roofs = [] if footprints is None else _footprints(footprints, epsg, list(chips.values()), industrial_yard_m)
-            ground = hardened(found, [roof.polygon for roof in roofs], industrial_yard_m)
+            ground = clip_to_hardened(found, [roof.polygon for roof in roofs], industrial_yard_m)
             squares = shapely.box(*np.array(list(chips.values())).T)
             for source, some in (("osm", ground), ("footprints", roofs)):
                 pieces += _cut(list(chips), squares, source, some)
@@ -122,7 +122,7 @@ def _footprints(
     path: Path, epsg: int, squares: Sequence[tuple[float, float, float, float]], margin_m: float
 ) -> list[Feature]:
     boxes = shapely.buffer(shapely.box(*np.array(squares).T), margin_m, cap_style="square")
-    near = list(rows_near(path, None, epsg, shapely.STRtree(boxes), ("id",)))
+    near = list(read_near(path, None, epsg, shapely.STRtree(boxes), ("id",)))
     idents = ["" if fields.get("id") is None else str(fields["id"]) for fields, _ in near]
     return [
         Feature("building", polygon, ident) for polygon, ident in zip(valid([polygon for _, polygon in near]), idents)
@@ -131,19 +131,21 @@ def _footprints(
 
 def _cut(
     sample_ids: Sequence[str], squares: np.ndarray, source: str, found: Sequence[Feature], action: str = "add"
-) -> list[Piece]:
+) -> list[LabelPolygon]:
     """The parts of valid polygons inside each chip."""
     polygons = np.array([feature.polygon for feature in found], dtype=object)
     chip_of, number = shapely.STRtree(polygons).query(squares, predicate="intersects")
     inside = shapely.intersection(polygons[number], squares[chip_of])
     return [
-        Piece(sample_ids[chip], found[at].kind, source, found[at].id, action, polygon)
+        LabelPolygon(sample_ids[chip], found[at].kind, source, found[at].id, action, polygon)
         for chip, at, polygon in zip(chip_of, number, inside)
         if polygon.area > 0
     ]
 
 
-def _corrections(folder: Path, jilin1: Path, table: gpd.GeoDataFrame, ok: pd.DataFrame, chip_m: int) -> Iterator[Piece]:
+def _corrections(
+    folder: Path, jilin1: Path, table: gpd.GeoDataFrame, ok: pd.DataFrame, chip_m: int
+) -> Iterator[LabelPolygon]:
     """Corrections on the ground, from drawings on pictures of scenes and of chips."""
     scene_of = {Path(row.path).stem: row.path for row in ok.itertuples()}
     chip_of = {row.sample_id: row for row in table.itertuples()}
@@ -157,24 +159,26 @@ def _corrections(folder: Path, jilin1: Path, table: gpd.GeoDataFrame, ok: pd.Dat
             log.info("%s corrects no chip and no scene that is paired in this reach", path.name)
 
 
-def _on_chip(path: Path, drawing: labelme.Drawing, row: Any, chip_m: int) -> list[Piece]:
+def _on_chip(path: Path, drawing: labelme.Annotation, row: Any, chip_m: int) -> list[LabelPolygon]:
     """A drawing in pixels of a chip's 1 m grid."""
     if drawing.size != (chip_m, chip_m):
         raise DataError(f"{path} was drawn on {drawing.size} px but {row.sample_id} has {chip_m} x {chip_m}")
     to_zone = Affine(1, 0, row.minx, 0, -1, row.miny + chip_m)
     crs = f"EPSG:{row.epsg}"
-    return _drawn(path, drawing, row, chip_m, lambda polygon: on_ground(polygon, to_zone, crs, int(row.epsg), (0, 0)))
+    return _drawn(
+        path, drawing, row, chip_m, lambda polygon: pixels_to_zone(polygon, to_zone, crs, int(row.epsg), (0, 0))
+    )
 
 
 def _on_scene(
     path: Path,
-    drawing: labelme.Drawing,
+    drawing: labelme.Annotation,
     jilin1: Path,
     scene: str,
     table: gpd.GeoDataFrame,
     ok: pd.DataFrame,
     chip_m: int,
-) -> Iterator[Piece]:
+) -> Iterator[LabelPolygon]:
     """A drawing in pixels of a scene, moved by the shift of the chip that it falls on.
 
     A chip that was paired with another scene takes the median shift of the scene that was drawn on.
@@ -190,27 +194,27 @@ def _on_scene(
         shift_m = tuple(here.loc[row.sample_id] if row.sample_id in here.index else here.median())
 
         def place(polygon: shapely.Geometry, epsg: int = int(row.epsg), shift_m: Any = shift_m) -> shapely.Geometry:
-            return on_ground(polygon, transform, crs, epsg, shift_m)
+            return pixels_to_zone(polygon, transform, crs, epsg, shift_m)
 
         yield from _drawn(path, drawing, row, chip_m, place)
 
 
 def _drawn(
     path: Path,
-    drawing: labelme.Drawing,
+    drawing: labelme.Annotation,
     row: Any,
     chip_m: int,
     place: Callable[[shapely.Geometry], shapely.Geometry],
-) -> list[Piece]:
+) -> list[LabelPolygon]:
     square = np.array([shapely.box(row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)])
-    pieces: list[Piece] = []
+    pieces: list[LabelPolygon] = []
     for number, shape in enumerate(drawing.shapes):
         there = Feature("correction", place(shape.polygon), f"{path.name}#{number}")
         pieces += _cut([row.sample_id], square, "labelme", [there], shape.action)
     return pieces
 
 
-def on_ground(
+def pixels_to_zone(
     polygon: shapely.Geometry, transform: Affine, crs: str, epsg: int, shift_m: tuple[float, float]
 ) -> shapely.Geometry:
     """A polygon in pixels of a scene's raster as metres of a UTM zone, moved by the scene's registration shift."""
@@ -225,14 +229,14 @@ def on_ground(
     return shapely.transform(polygon, place)
 
 
-def _frame(pieces: Sequence[Piece], epsg: dict[str, int]) -> gpd.GeoDataFrame:
+def _frame(pieces: Sequence[LabelPolygon], epsg: dict[str, int]) -> gpd.GeoDataFrame:
     """One row a piece, in an order that depends on its content alone."""
     ordered = sorted(
         pieces,
         key=lambda piece: (piece.sample_id, ORDER[piece.action], piece.source, piece.kind, piece.polygon.wkb),
     )
 
-    def to_lonlat(piece: Piece) -> shapely.Geometry:
+    def to_lonlat(piece: LabelPolygon) -> shapely.Geometry:
         return grid.reproject(piece.polygon, f"EPSG:{int(epsg[piece.sample_id])}", "EPSG:4326")
 
     return gpd.GeoDataFrame(

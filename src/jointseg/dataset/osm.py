@@ -12,7 +12,7 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from jointseg.area import grid
-from jointseg.dataset.osm_rules import WIDEST_M, Rules
+from jointseg.dataset.osm_rules import WIDEST_M, TagRules
 from jointseg.runtime.errors import DataError
 
 Bounds = tuple[float, float, float, float]
@@ -44,7 +44,7 @@ class Feature:
     ground: bool = False
 
 
-def features(path: Path, epsg: int, squares: Sequence[Bounds], rules: Rules, margin_m: float) -> Iterator[Feature]:
+def features(path: Path, epsg: int, squares: Sequence[Bounds], rules: TagRules, margin_m: float) -> Iterator[Feature]:
     """Roads, areas and soft ground that meet squares of a UTM zone, or lie less than a margin away.
 
     Lines are buffered by half of their width, with flat ends where a runway or taxiway ends.
@@ -57,7 +57,7 @@ def features(path: Path, epsg: int, squares: Sequence[Bounds], rules: Rules, mar
     # Wide roads reach into a square from outside.
     tree = shapely.STRtree(shapely.buffer(boxes, max(margin_m, WIDEST_M / 2), cap_style="square"))
     for layer in ("lines", "multipolygons"):
-        for fields, geometry in rows_near(path, layer, epsg, tree, COLUMNS):
+        for fields, geometry in read_near(path, layer, epsg, tree, COLUMNS):
             tags = hstore(fields.get("other_tags"))
             tags |= {name: str(value) for name, value in fields.items() if value is not None and name not in IDS}
             way = fields.get("osm_id") if layer == "lines" else fields.get("osm_way_id")
@@ -66,7 +66,7 @@ def features(path: Path, epsg: int, squares: Sequence[Bounds], rules: Rules, mar
                 yield feature
 
 
-def _feature(tags: dict[str, str], geometry: shapely.Geometry, ident: str, rules: Rules) -> Feature | None:
+def _feature(tags: dict[str, str], geometry: shapely.Geometry, ident: str, rules: TagRules) -> Feature | None:
     if geometry.geom_type != "LineString":
         found = rules.area(tags)
         return Feature(found[0], geometry, ident, found[1]) if found else None
@@ -83,7 +83,7 @@ def _feature(tags: dict[str, str], geometry: shapely.Geometry, ident: str, rules
     return Feature(found[0], shapely.Polygon(geometry.coords), ident, found[1]) if found else None
 
 
-def rows_near(
+def read_near(
     path: Path, layer: str | None, epsg: int, tree: shapely.STRtree, columns: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], shapely.Geometry]]:
     """(fields, geometry in the zone) of the features whose box meets a geometry of the tree, read as a stream.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 # In this order a feature with several tags gets its kind.
 KINDS = ("building", "airport", "sports", "industrial", "plaza", "road")
 # What mapped vegetation and water take their ground from, where they lie inside.
-HOLDS_SOFT = ("airport", "sports", "industrial", "plaza")
+SOFT_CONTAINERS = ("airport", "sports", "industrial", "plaza")
 SOFT = "soft"
 NUMBER = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:m|metres|meters)?\s*$")
 # Runways and taxiways drawn as lines, where no width is tagged (ICAO Annex 14, codes 4 and C).
@@ -20,7 +20,7 @@ Table = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Rules:
+class TagRules:
     """The tables of the config.
 
     A table has values a key; "*" is any value but "no", "!x" is never x.

@@ -15,10 +15,10 @@ import pandas as pd
 from jointseg.dataset import registration, scene_registration_qc
 from jointseg.dataset.chip_composites import Composites
 from jointseg.dataset.contract import HR_BANDS, REFLECTANCE_PER_DN
-from jointseg.dataset.registration import Place
-from jointseg.dataset.scene_registration_qc import Attempt, Learnt
-from jointseg.dataset.scene_windows import Reading, Wanted, at_1m
-from jointseg.dataset.scenes import Scene, candidates, load, middle_of
+from jointseg.dataset.registration import RegistrationShift
+from jointseg.dataset.scene_registration_qc import ChipScenePair, SceneRecord
+from jointseg.dataset.scene_windows import SceneReader, WindowRequest, resample_to_1m
+from jointseg.dataset.scenes import Scene, candidate_scenes, load, mid_season_day
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # Largest share of a chip that may be unknown in the composite, and in the scene.
 UNKNOWN_LR, UNKNOWN_HR = 0.5, 0.02
-NOWHERE = Place((math.nan, math.nan), math.nan)
+NOWHERE = RegistrationShift((math.nan, math.nan), math.nan)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pair:
 
     status: str
     scene: Scene | None = None
-    place: Place = NOWHERE
+    place: RegistrationShift = NOWHERE
     quality: float = math.nan
 
 
@@ -96,7 +96,7 @@ def pairing(
         load(deliveries),
         Composites(composites),
         year,
-        middle_of(season),
+        mid_season_day(season),
         max_shift_m,
         min_correlation,
         max_cloud_percent,
@@ -140,7 +140,7 @@ def _queues(table: pd.DataFrame, chip_m: int) -> tuple[list[Sample], dict[str, l
     for row in table.sort_values(["stratum", "rank", "sample_id"]).itertuples():
         bounds = (row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)
         sample = Sample(row.sample_id, row.stratum, int(row.epsg), bounds)
-        (reserves[row.stratum] if row.reserve else main).append(sample)
+        (reserves[row.stratum] if row.replacement else main).append(sample)
     return main, reserves
 
 
@@ -161,7 +161,7 @@ class _Work:
         self._folder, self._scenes, self._mosaics = folder, scenes, mosaics
         self._year, self._middle = year, middle
         self._max_shift_m, self._min_quality, self._max_cloud = max_shift_m, min_correlation, max_cloud_percent
-        self._learnt: dict[str, Learnt] = defaultdict(Learnt)
+        self._learnt: dict[str, SceneRecord] = defaultdict(SceneRecord)
         self._pixels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
         self.accepted: dict[str, Pair] = {}
         self.refused: dict[str, list[Pair]] = defaultdict(list)
@@ -171,14 +171,14 @@ class _Work:
 
     def gains(self) -> dict[str, np.ndarray]:
         """Reflectance per digital number of each scene, over all chips that it was accepted for."""
-        return {scene_id: scene_registration_qc.fit(pixels).gain for scene_id, pixels in self._pixels.items()}
+        return {scene_id: scene_registration_qc.fit_scene(pixels).gain for scene_id, pixels in self._pixels.items()}
 
     def run(self, samples: Iterable[Sample], shown: Bar) -> None:
         """Tries every sample with its scenes, best first, the chips of one scene together."""
         waiting: dict[str, tuple[Sample, list[Scene]]] = {}
         too_cloudy: dict[str, list[Pair]] = {}
         for sample in samples:
-            holding = candidates(self._scenes, sample.epsg, sample.bounds, self._year, self._middle)
+            holding = candidate_scenes(self._scenes, sample.epsg, sample.bounds, self._year, self._middle)
             # Cloud that the metadata do not tell is no reason to leave a scene out: it shows in the image.
             cloudy = [scene for scene in holding if scene.cloud_percent > self._max_cloud]
             too_cloudy[sample.id] = [Pair("scene too cloudy", scene) for scene in cloudy]
@@ -215,7 +215,9 @@ class _Work:
         attempts.sort(key=lambda attempt: attempt.sample_id)
         learnt = self._learnt[scene.id]
         verdicts = (
-            scene_registration_qc.judge(attempts, self._max_shift_m, self._min_quality, learnt) if attempts else []
+            scene_registration_qc.register_chips(attempts, self._max_shift_m, self._min_quality, learnt)
+            if attempts
+            else []
         )
         for one, verdict in zip(attempts, verdicts):
             pair = Pair(verdict.status, scene, verdict.place, verdict.quality)
@@ -225,12 +227,14 @@ class _Work:
             else:
                 self.refused[one.sample_id].append(pair)
 
-    def _load(self, scene: Scene, samples: list[Sample]) -> Iterator[tuple[Sample, Attempt | str]]:
+    def _load(self, scene: Scene, samples: list[Sample]) -> Iterator[tuple[Sample, ChipScenePair | str]]:
         """Each sample with both of its images, or with why they cannot be registered; the scene is read once."""
-        margin_m = scene_registration_qc.reach(self._max_shift_m) + registration.RATIO + registration.PSF_MARGIN_M
+        margin_m = (
+            scene_registration_qc.search_radius_m(self._max_shift_m) + registration.RATIO + registration.PSF_MARGIN_M
+        )
         inner = slice(margin_m, -margin_m)
         composites: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        wanted: list[tuple[Sample, Wanted]] = []
+        wanted: list[tuple[Sample, WindowRequest]] = []
         for sample in samples:
             dn, known = self._mosaics.read(sample.epsg, sample.bounds, HR_BANDS)
             lr = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
@@ -242,14 +246,17 @@ class _Work:
                 west, south, east, north = sample.bounds
                 around = (west - margin_m, south - margin_m, east + margin_m, north + margin_m)
                 composites[sample.id] = lr, known
-                wanted.append((sample, Wanted(sample.epsg, around)))
-        for number, raw in Reading(self._folder, scene).windows([one for _, one in wanted]):
+                wanted.append((sample, WindowRequest(sample.epsg, around)))
+        for number, raw in SceneReader(self._folder, scene).windows([one for _, one in wanted]):
             sample, one = wanted[number]
-            values, seen = at_1m(raw, one)
+            values, seen = resample_to_1m(raw, one)
             if seen[inner, inner].mean() < 1 - UNKNOWN_HR:
                 yield sample, "scene has no data"
             else:
-                yield sample, Attempt(sample.id, *composites[sample.id], registration.blur(values, seen), margin_m)
+                yield (
+                    sample,
+                    ChipScenePair(sample.id, *composites[sample.id], registration.blur(values, seen), margin_m),
+                )
 
 
 def _frame(samples: Sequence[Sample], work: _Work, year: int) -> pd.DataFrame:
@@ -267,7 +274,7 @@ def _frame(samples: Sequence[Sample], work: _Work, year: int) -> pd.DataFrame:
             "shift_x_m": [round(pair.place.shift_m[0], 2) for pair in pairs],
             "shift_y_m": [round(pair.place.shift_m[1], 2) for pair in pairs],
             "shift_sd_m": [round(pair.place.sd_m, 2) for pair in pairs],
-            "quality": [pair.quality for pair in pairs],
+            "registration_correlation": [pair.quality for pair in pairs],
         }
     )
     for fact in ("cloud_percent", "view_angle", "sun_elevation"):

@@ -19,7 +19,7 @@ from jointseg.raster.product_codes import class_table, classify
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import track
 
-UNKNOWN = 255
+NODATA = 255
 # Pixels on a side of the pieces that are read: bounds memory at some 100 MB.
 PIECE_PX = 4096
 
@@ -64,24 +64,24 @@ def prior_density(
         crs, transform = source.crs.to_string(), source.transform
         outline = _outline(study_area, crs)
         rows, cols = math.ceil(source.height / factor), math.ceil(source.width / factor)
-        percent = np.full((rows, cols), UNKNOWN, dtype=np.uint8)
+        percent = np.full((rows, cols), NODATA, dtype=np.uint8)
         pieces = list(_pieces(source, factor, outline))
         for window in track(pieces, f"prior share of ISA by {product}", unit="piece"):
             kinds = classify(source.read(1, window=window), table, product, f"rows from {window.row_off}")
             part = _percent(kinds, factor)
             row, col = window.row_off // factor, window.col_off // factor
             percent[row : row + part.shape[0], col : col + part.shape[1]] = part
-    if (percent == UNKNOWN).all():
+    if (percent == NODATA).all():
         raise DataError(f"product {product} shows nothing of the reaches; take another dataset.density.product")
     cog.write(
         density,
         percent[None],
         crs=crs,
         transform=transform @ Affine.scale(factor),
-        nodata=UNKNOWN,
+        nodata=NODATA,
         descriptions=["isa"],
     )
-    known = int((percent != UNKNOWN).sum())
+    known = int((percent != NODATA).sum())
     return {"cells": percent.size, "known": known, "pixels_a_cell": factor**2, "pieces": len(pieces)}
 
 
@@ -108,14 +108,14 @@ def _percent(kinds: np.ndarray, factor: int) -> np.ndarray:
     starts = [np.arange(0, side, factor) for side in kinds.shape]
     isa, known = (
         np.add.reduceat(np.add.reduceat(plane.astype(np.int32), starts[0], axis=0), starts[1], axis=1)
-        for plane in (kinds == 1, kinds != UNKNOWN)
+        for plane in (kinds == 1, kinds != NODATA)
     )
     # Whole numbers throughout: the same percent on every machine.
     share = (200 * isa + known) // np.maximum(2 * known, 1)
-    return np.where(2 * known >= factor**2, share, UNKNOWN).astype(np.uint8)
+    return np.where(2 * known >= factor**2, share, NODATA).astype(np.uint8)
 
 
-class Density:
+class PriorDensity:
     """Looks up the prior share of ISA."""
 
     def __init__(self, path: Path) -> None:
@@ -130,6 +130,6 @@ class Density:
         row, col = np.floor(row).astype(np.int64), np.floor(col).astype(np.int64)
         rows, cols = self._values.shape
         inside = (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
-        out = np.full(len(lon), UNKNOWN, dtype=np.uint8)
+        out = np.full(len(lon), NODATA, dtype=np.uint8)
         out[inside] = self._values[row[inside], col[inside]]
         return out

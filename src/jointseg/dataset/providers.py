@@ -51,7 +51,7 @@ class Provider:
 
 
 @dataclass(frozen=True)
-class Name:
+class SceneName:
     """The parts of a scene's name; `time` is UTC, text is empty where the name does not tell."""
 
     provider: Provider
@@ -62,7 +62,7 @@ class Name:
     spectral: str
 
 
-def parse_name(name: str, providers: Iterable[Provider]) -> Name | None:
+def parse_name(name: str, providers: Iterable[Provider]) -> SceneName | None:
     """The parts of a folder's name or a file's stem, by the first provider that it fits; None when it fits none.
 
     Raises DataError when its time is none.
@@ -77,11 +77,11 @@ def parse_name(name: str, providers: Iterable[Provider]) -> Name | None:
         except ValueError:
             raise DataError(f"{name!r} has the time {parts['time']}, which is not {provider.time_format}") from None
         texts = {key: parts.get(key, "") for key in ("satellite", "sensor", "level", "spectral")}
-        return Name(provider=provider, time=local.astimezone(UTC), **texts)
+        return SceneName(provider=provider, time=local.astimezone(UTC), **texts)
     return None
 
 
-def metadata(paths: Iterable[Path], elements: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def read_metadata(paths: Iterable[Path], elements: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """What XML files tell of the facts in `elements`; an unreadable XML tells nothing.
 
     Args:
@@ -105,13 +105,13 @@ def metadata(paths: Iterable[Path], elements: Mapping[str, Sequence[str]]) -> di
     return found
 
 
-def number(text: str | None) -> float:
+def parse_number(text: str | None) -> float:
     """A number of the metadata, with or without % or degree sign; nan where there is none."""
     match = re.fullmatch(r"\s*([-+]?\d+(?:\.\d+)?)\s*[%°]?\s*", text or "")
     return float(match[1]) if match else float("nan")
 
 
-def time(text: str, zone: timezone) -> datetime | None:
+def parse_time(text: str, zone: timezone) -> datetime | None:
     """UTC of a time in the metadata, which is of the provider's zone unless it names its own."""
     try:
         found = datetime.fromisoformat(text.strip().replace("/", "-"))

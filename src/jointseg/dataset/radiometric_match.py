@@ -9,14 +9,14 @@ FLAT_SD = 0.01
 
 
 @dataclass(frozen=True)
-class Match:
+class RadiometricMatch:
     """Per-band radiometric fit: reflectance = gain x digital number + offset; float64 [bands] each."""
 
     gain: np.ndarray
     offset: np.ndarray
 
 
-def fit(hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> Match:
+def fit_match(hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> RadiometricMatch:
     """Gain and offset per band between the degraded images of a scene and the composite, changed ground left out.
 
     Reduced major axis (the ratio of standard deviations), four times, each without what differs by more than 2.5
@@ -41,24 +41,24 @@ def fit(hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> Match:
             keep = error <= max(2.5 * 1.4826 * float(np.median(error)), 1e-9)
         gains.append(gain)
         offsets.append(offset)
-    return Match(np.array(gains), np.array(offsets))
+    return RadiometricMatch(np.array(gains), np.array(offsets))
 
 
-def fit_offset(match: Match, hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> Match:
+def fit_offset(match: RadiometricMatch, hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> RadiometricMatch:
     """A scene's match with the offsets of one chip: the median difference, which haze and light vary over a scene."""
     if not known.any():
         return match
-    difference = np.median((lr - apply(match, hr))[:, known].astype(np.float64), axis=1)
-    return Match(match.gain, match.offset + difference)
+    difference = np.median((lr - apply_match(match, hr))[:, known].astype(np.float64), axis=1)
+    return RadiometricMatch(match.gain, match.offset + difference)
 
 
-def apply(match: Match, values: np.ndarray) -> np.ndarray:
+def apply_match(match: RadiometricMatch, values: np.ndarray) -> np.ndarray:
     """Reflectance of digital numbers [bands, ...]."""
     shape = (-1,) + (1,) * (values.ndim - 1)
     return values * match.gain.reshape(shape) + match.offset.reshape(shape)
 
 
-def agreement(image: np.ndarray, lr: np.ndarray, known: np.ndarray) -> float:
+def structural_agreement(image: np.ndarray, lr: np.ndarray, known: np.ndarray) -> float:
     """Mean over bands of the structural agreement of two 10 m images in reflectance, at most 1.
 
     (covariance + c) / (product of standard deviations + c) with c = FLAT_SD squared, the structure term of

@@ -6,14 +6,16 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
-from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
+from jointseg.dataset.contract import FRACTION_NODATA, FRACTION_SCALE, ISA_KINDS, UNLABELLED
 from jointseg.dataset.polygons import parts_of, valid
 
-BURN = {"add": 1, "remove": 0, "unknown": UNKNOWN_LABEL}
-BANDS = ("isa", *ISA_KINDS)
+LABEL_CODES = {"add": 1, "remove": 0, "unknown": UNLABELLED}
+FRACTION_BANDS = ("isa", *ISA_KINDS)
 
 
-def burn(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int) -> np.ndarray:
+def rasterize_labels(
+    shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int
+) -> np.ndarray:
     """The label at 1 m: what is added, then what is removed, then what is unknown; a pixel counts by its centre.
 
     Args:
@@ -29,13 +31,15 @@ def burn(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float]
         return out
     here = shapes.to_crs(epsg)
     transform = Affine(1, 0, corner[0], 0, -1, corner[1])
-    for action, value in BURN.items():
+    for action, value in LABEL_CODES.items():
         if polygons := [(shape, value) for shape in here.geometry[here["action"] == action]]:
             rasterize(polygons, out=out, transform=transform)
     return out
 
 
-def fractions(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int) -> np.ndarray:
+def rasterize_fractions(
+    shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int
+) -> np.ndarray:
     """The part of every 1 m pixel that is impervious: all of it, and by kind.
 
     Polygons of a kind are united first, so that nothing counts twice; removed ground is taken off. Kinds overlap (a
@@ -50,7 +54,7 @@ def fractions(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, f
     Returns:
         uint16 [1 + kinds, side_px, side_px] in parts of 10,000, bands as in BANDS; 65535 where any of it is unknown.
     """
-    out = np.zeros((len(BANDS), side_px, side_px), dtype=np.uint16)
+    out = np.zeros((len(FRACTION_BANDS), side_px, side_px), dtype=np.uint16)
     if shapes is None:
         return out
     here = shapes.to_crs(epsg)
@@ -61,10 +65,10 @@ def fractions(shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, f
     removed, unknown = (ground.pop(name, shapely.Polygon()) for name in ("remove", "unknown"))
     # Few unions are united faster than many polygons.
     ground["isa"] = shapely.union_all(list(ground.values()))
-    for name in set(ground) & set(BANDS):
+    for name in set(ground) & set(FRACTION_BANDS):
         there = shapely.difference(ground[name], removed)
-        out[BANDS.index(name)] = np.rint(coverage(there, corner, side_px) * WHOLE)
-    out[:, np.rint(coverage(unknown, corner, side_px) * WHOLE) > 0] = UNKNOWN_FRACTION
+        out[FRACTION_BANDS.index(name)] = np.rint(coverage(there, corner, side_px) * FRACTION_SCALE)
+    out[:, np.rint(coverage(unknown, corner, side_px) * FRACTION_SCALE) > 0] = FRACTION_NODATA
     return out
 
 

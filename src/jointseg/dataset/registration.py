@@ -21,7 +21,7 @@ ROUNDS, STEP_END_M, STEP_MOST_M = 30, 0.005, 2.0
 
 
 @dataclass(frozen=True)
-class Place:
+class RegistrationShift:
     """A shift in metres to add to an image's coordinates (x east, y north), and its standard deviation along an axis."""
 
     shift_m: tuple[float, float]
@@ -36,7 +36,7 @@ def blur(values: np.ndarray, known: np.ndarray, sigma_m: float = PSF_SIGMA_M) ->
     return np.where(weight > 1e-3, smooth / np.maximum(weight, 1e-3), mean).astype(np.float32)
 
 
-def at_10m(
+def sample_at_10m(
     smooth: np.ndarray, shape: tuple[int, int], margin_m: int, shift_m: tuple[float, float] = (0.0, 0.0)
 ) -> np.ndarray:
     """Samples a blurred 1 m image at the centres of 10 m pixels, as if its content were moved by a shift.
@@ -63,7 +63,9 @@ def at_10m(
     return (1 - down) * upper + down * lower
 
 
-def surface(lr: np.ndarray, known: np.ndarray, smooth: np.ndarray, margin_m: int, reach_m: int) -> np.ndarray:
+def correlation_surface(
+    lr: np.ndarray, known: np.ndarray, smooth: np.ndarray, margin_m: int, reach_m: int
+) -> np.ndarray:
     """Normalised correlation of a 10 m image with a blurred 1 m image for shifts in steps of STEP_M.
 
     Correlated are the differences between neighbouring 10 m pixels, along rows and along columns, which see the
@@ -120,7 +122,7 @@ def _normalised(features: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, int
     return values / np.maximum(length, 1e-12), values.shape[1]
 
 
-def peak(correlation: np.ndarray) -> tuple[tuple[float, float], float]:
+def find_peak(correlation: np.ndarray) -> tuple[tuple[float, float], float]:
     """((x, y) shift in metres, correlation) of a surface's maximum, by a parabola through its neighbours.
 
     At the edge of the surface the shift of its best element is returned.
@@ -146,14 +148,14 @@ def value_at(correlation: np.ndarray, shift_m: tuple[float, float]) -> float:
     return float(correlation[i, j])
 
 
-def refine(
+def refine_shift(
     lr: np.ndarray,
     known: np.ndarray,
     smooth: np.ndarray,
     margin_m: int,
     start_m: tuple[float, float],
     reach_m: float,
-) -> Place:
+) -> RegistrationShift:
     """The shift that matches the differences between neighbouring 10 m pixels best, and how sure it is.
 
     Least squares matching by Gauss-Newton steps (Foerstner 1982; Gruen 1985), with a gain and an offset for every
@@ -173,12 +175,12 @@ def refine(
     """
     inner = _inner(known)
     target = _gradients(lr)[:, inner].astype(np.float64)
-    lost = Place(start_m, math.nan)
+    lost = RegistrationShift(start_m, math.nan)
     if target.shape[1] < 9:
         return lost
 
     def seen(x: float, y: float) -> np.ndarray:
-        return _gradients(at_10m(smooth, known.shape, margin_m, (x, y)))[:, inner].astype(np.float64)
+        return _gradients(sample_at_10m(smooth, known.shape, margin_m, (x, y)))[:, inner].astype(np.float64)
 
     place, weight = np.array(start_m, dtype=np.float64), np.ones(target.shape[1])
     bands = len(target)
@@ -210,5 +212,5 @@ def refine(
             sums = np.stack([np.bincount(square, score) for score in scores])
             bread = np.linalg.inv(normal)
             covariance = bread @ (sums @ sums.T) @ bread
-            return Place((float(place[0]), float(place[1])), math.sqrt(float(np.trace(covariance)) / 2))
+            return RegistrationShift((float(place[0]), float(place[1])), math.sqrt(float(np.trace(covariance)) / 2))
     return lost

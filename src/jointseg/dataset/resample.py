@@ -16,7 +16,7 @@ def cubic(distance: np.ndarray) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def axis(kernel: Kernel, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
+def axis_weights(kernel: Kernel, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
     """Weights float32 [count, size] of source pixels in output pixels; every row sums to 1.
 
     What lies outside the source carries no weight.
@@ -39,23 +39,23 @@ def axis(kernel: Kernel, reach: float, first: float, step: float, count: int, si
     return csr_array((weights.ravel(), columns.ravel(), starts), shape=(count, size))
 
 
-def antialiased(first: float, step: float, count: int, size: int) -> csr_array:
+def antialiased_weights(first: float, step: float, count: int, size: int) -> csr_array:
     """`axis` of the cubic kernel, widened where output pixels are larger, so that nothing finer than them aliases."""
     wide = max(step, 1.0)
-    return axis(lambda distance: cubic(distance / wide), 2 * wide, first, step, count, size)
+    return axis_weights(lambda distance: cubic(distance / wide), 2 * wide, first, step, count, size)
 
 
-def gaussian(sigma: float, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
+def gaussian_weights(sigma: float, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
     """`axis` of a Gaussian; sigma and reach in source pixels."""
-    return axis(lambda distance: np.exp(-0.5 * (distance / sigma) ** 2), reach, first, step, count, size)
+    return axis_weights(lambda distance: np.exp(-0.5 * (distance / sigma) ** 2), reach, first, step, count, size)
 
 
-def separable(rows: csr_array, cols: csr_array, image: np.ndarray) -> np.ndarray:
+def apply_separable(rows: csr_array, cols: csr_array, image: np.ndarray) -> np.ndarray:
     """An image [rows, columns] through the weights of both axes, float32."""
     return np.ascontiguousarray((cols @ np.ascontiguousarray((rows @ image).T)).T)
 
 
-def weighted(
+def resample_valid(
     rows: csr_array, cols: csr_array, image: np.ndarray, known: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bands [bands, rows, columns] through the weights of both axes, unknown pixels left out.
@@ -67,9 +67,9 @@ def weighted(
         float32 [bands, ...], 0 where unknown, and bool [...], where at least half of the weight is known.
     """
     if known is None:
-        out = np.stack([separable(rows, cols, band.astype(np.float32)) for band in image])
+        out = np.stack([apply_separable(rows, cols, band.astype(np.float32)) for band in image])
         return out, np.ones(out.shape[1:], dtype=bool)
-    weight = separable(rows, cols, known.astype(np.float32))
-    out = np.stack([separable(rows, cols, np.where(known, band, 0).astype(np.float32)) for band in image])
+    weight = apply_separable(rows, cols, known.astype(np.float32))
+    out = np.stack([apply_separable(rows, cols, np.where(known, band, 0).astype(np.float32)) for band in image])
     enough = weight >= 0.5
     return np.where(enough, out / np.where(enough, weight, 1), 0).astype(np.float32), enough

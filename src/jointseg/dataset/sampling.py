@@ -10,9 +10,9 @@ import geopandas as gpd
 import shapely
 
 from jointseg.dataset import table_schemas
-from jointseg.dataset.candidates import Ground, keepers
-from jointseg.dataset.prior_density import Density
-from jointseg.dataset.two_phase_sampling import Design, draw, frame
+from jointseg.dataset.candidates import SamplingArea, retaining_zones
+from jointseg.dataset.prior_density import PriorDensity
+from jointseg.dataset.two_phase_sampling import Design, draw_sample, plan_sampling
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
@@ -69,15 +69,15 @@ def samples(
     reaches = gpd.read_file(study_area, layer="reaches").to_crs(4326)
     polygons = {name: shapely.union_all(rows.geometry.values) for name, rows in reaches.groupby("name")}
     known = gpd.read_file(tiles)
-    prior = None if density is None else Density(density)
-    ground = Ground(polygons, known, tile_km, chip_m, prior)
-    whole = frame(ground, design)
-    table, strata = draw(ground, design, whole, seed)
+    prior = None if density is None else PriorDensity(density)
+    ground = SamplingArea(polygons, known, tile_km, chip_m, prior)
+    whole = plan_sampling(ground, design)
+    table, strata = draw_sample(ground, design, whole, seed)
     _warn(strata)
     with atomic_write(samples) as part:
-        table_schemas.checked(table, table_schemas.SAMPLES, samples.name).to_parquet(part)
-    main = table[~table["reserve"]]
-    coins = keepers(ground.zones, seed)
+        table_schemas.validate(table, table_schemas.SAMPLES, samples.name).to_parquet(part)
+    main = table[~table["replacement"]]
+    coins = retaining_zones(ground.zones, seed)
     return {
         "seed": seed,
         "gap_m": whole.lattice.gap_m,
@@ -92,13 +92,15 @@ def samples(
 def _warn(strata: list[dict[str, Any]]) -> None:
     """Names the strata that have too few candidates, and what would give them more."""
     remedy = "lower dataset.spacing_m or dataset.count, widen dataset.density.classes, or give the stratum less"
-    short = [f"{row['stratum']} {row['placed']} of {row['wanted']}" for row in strata if row["placed"] < row["wanted"]]
+    short = [
+        f"{row['stratum']} {row['allocated']} of {row['wanted']}" for row in strata if row["allocated"] < row["wanted"]
+    ]
     if short:
         log.warning("too few candidates for the sample: %s; %s", ", ".join(short), remedy)
     bare = [
-        f"{row['stratum']} {row['reserves']} of {row['reserves_wanted']}"
+        f"{row['stratum']} {row['replacements']} of {row['replacements_wanted']}"
         for row in strata
-        if row["reserves"] < row["reserves_wanted"]
+        if row["replacements"] < row["replacements_wanted"]
     ]
     if bare:
         log.warning(

@@ -30,7 +30,7 @@ TOLERANCE_PX = 0.05
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WindowRequest:
     """What is wanted of a scene: bounds in a UTM zone, and the registration shift (x, y), m, that moves the scene."""
 
     epsg: int
@@ -39,7 +39,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Raw:
+class SceneWindow:
     """A scene's own pixels under a window.
 
     Attributes:
@@ -55,7 +55,7 @@ class Raw:
     crs: str
 
 
-class Reading:
+class SceneReader:
     """One scene, read from north to south.
 
     Attributes:
@@ -67,7 +67,7 @@ class Reading:
         self._path, self._scene = folder / scene.path, scene
         self.pixels = self.size = 0
 
-    def windows(self, wanted: Sequence[Wanted]) -> Iterator[tuple[int, Raw]]:
+    def windows(self, wanted: Sequence[WindowRequest]) -> Iterator[tuple[int, SceneWindow]]:
         """(number in `wanted`, its pixels) as the windows fill up; every block that they touch is decoded once.
 
         Row bands of whole blocks are read from the top, each in as few stretches of whole blocks as the windows
@@ -97,9 +97,11 @@ class Reading:
                         yield number, self._raw(source, crs, places[number], begun.pop(number), wanted[number])
             for number in sorted(set(range(len(places))) - set(order)):
                 nothing = np.zeros((3, 0, 0), dtype=source.dtypes[0])
-                yield number, Raw(nothing, None, source.transform, crs)
+                yield number, SceneWindow(nothing, None, source.transform, crs)
 
-    def _raw(self, source: DatasetReader, crs: str, place: Window, values: np.ndarray, one: Wanted) -> Raw:
+    def _raw(
+        self, source: DatasetReader, crs: str, place: Window, values: np.ndarray, one: WindowRequest
+    ) -> SceneWindow:
         known = None
         if not math.isnan(self._scene.nodata):
             # Data are zero in one band where water or shadow is black; unknown where all bands are.
@@ -107,10 +109,10 @@ class Reading:
         transform = source.transform @ Affine.translation(place.col_off, place.row_off)
         if crs == f"EPSG:{one.epsg}":
             transform = Affine.translation(*one.shift_m) @ transform
-        return Raw(values, None if known is None or known.all() else known, transform, crs)
+        return SceneWindow(values, None if known is None or known.all() else known, transform, crs)
 
 
-def _window(source: DatasetReader, crs: str, one: Wanted) -> Window:
+def _window(source: DatasetReader, crs: str, one: WindowRequest) -> Window:
     """The part of a scene that holds the wanted bounds, moved back by the shift."""
     west, south, east, north = one.bounds
     moved = shapely.box(west - one.shift_m[0], south - one.shift_m[1], east - one.shift_m[0], north - one.shift_m[1])
@@ -157,7 +159,7 @@ def _copy(values: np.ndarray, span: Window, place: Window, to: np.ndarray) -> No
     to[:, top - place.row_off : bottom - place.row_off] = values[:, rows, left : left + place.width]
 
 
-def at_1m(raw: Raw, one: Wanted) -> tuple[np.ndarray, np.ndarray]:
+def resample_to_1m(raw: SceneWindow, one: WindowRequest) -> tuple[np.ndarray, np.ndarray]:
     """(float32 [3, rows, columns] digital numbers, bool [rows, columns] known) at 1 m, moved by the shift.
 
     In the same CRS a cubic kernel as wide as the larger of the two pixels, evaluated at the shifted places: one
@@ -169,7 +171,9 @@ def at_1m(raw: Raw, one: Wanted) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((3, *shape), dtype=np.float32), np.zeros(shape, dtype=bool)
     if raw.crs == f"EPSG:{one.epsg}":
         rows, cols = _axes(raw, (west + 0.5, north - 0.5), 1.0, shape)
-        out, known = resample.weighted(resample.antialiased(*rows), resample.antialiased(*cols), raw.values, raw.known)
+        out, known = resample.resample_valid(
+            resample.antialiased_weights(*rows), resample.antialiased_weights(*cols), raw.values, raw.known
+        )
         known &= _within(*rows)[:, None] & _within(*cols)
         return np.where(known, out, np.float32(0)), known
     values = raw.values.astype(np.float32)
@@ -192,7 +196,7 @@ def at_1m(raw: Raw, one: Wanted) -> tuple[np.ndarray, np.ndarray]:
     return np.where(known, out, 0), known
 
 
-def at_10m(raw: Raw, one: Wanted) -> np.ndarray:
+def resample_to_10m(raw: SceneWindow, one: WindowRequest) -> np.ndarray:
     """float32 [3, rows, columns] of the scene as the composite's sensor sees it, at the 10 m pixels of the bounds.
 
     The sensor's point spread evaluated at the centres of the 10 m pixels alone, straight from the scene's pixels.
@@ -204,16 +208,16 @@ def at_10m(raw: Raw, one: Wanted) -> np.ndarray:
     if not raw.values.size:
         return np.zeros((3, *shape), dtype=np.float32)
     if raw.crs != f"EPSG:{one.epsg}":
-        wide = Wanted(one.epsg, (west - margin, south - margin, east + margin, north + margin), one.shift_m)
-        values, known = at_1m(raw, wide)
-        raw = Raw(values, known, Affine(1, 0, west - margin, 0, -1, north + margin), f"EPSG:{one.epsg}")
+        wide = WindowRequest(one.epsg, (west - margin, south - margin, east + margin, north + margin), one.shift_m)
+        values, known = resample_to_1m(raw, wide)
+        raw = SceneWindow(values, known, Affine(1, 0, west - margin, 0, -1, north + margin), f"EPSG:{one.epsg}")
     half = registration.RATIO / 2
     rows, cols = _axes(raw, (west + half, north - half), float(registration.RATIO), shape)
     pixel = raw.transform.a
     sigma, reach = registration.PSF_SIGMA_M / pixel, margin / pixel
-    image, _ = resample.weighted(
-        resample.gaussian(sigma, reach, *rows),
-        resample.gaussian(sigma, reach, *cols),
+    image, _ = resample.resample_valid(
+        resample.gaussian_weights(sigma, reach, *rows),
+        resample.gaussian_weights(sigma, reach, *cols),
         raw.values,
         known,
     )
@@ -223,7 +227,7 @@ def at_10m(raw: Raw, one: Wanted) -> np.ndarray:
 Axis = tuple[float, float, int, int]
 
 
-def _axes(raw: Raw, first: tuple[float, float], step_m: float, shape: tuple[int, int]) -> tuple[Axis, Axis]:
+def _axes(raw: SceneWindow, first: tuple[float, float], step_m: float, shape: tuple[int, int]) -> tuple[Axis, Axis]:
     """First centre, step, count and size, as `resample.axis` takes them, of rows and of columns.
 
     Args:

@@ -60,14 +60,14 @@ def load(deliveries: Path) -> list[Scene]:
     ]
 
 
-def middle_of(season: Sequence[str]) -> int:
+def mid_season_day(season: Sequence[str]) -> int:
     """Day of the year in the middle of a season given as ("04-01", "10-31"); it may span the new year."""
     first, last = (date.fromisoformat(f"2001-{day.replace('02-29', '02-28')}").timetuple().tm_yday for day in season)
     length = (last - first) % 365
     return (first + length // 2 - 1) % 365 + 1
 
 
-def candidates(
+def candidate_scenes(
     scenes: Iterable[Scene], epsg: int, bounds: tuple[float, float, float, float], year: int, middle: int
 ) -> list[Scene]:
     """Scenes whose data hold a square of a UTM zone, best first.

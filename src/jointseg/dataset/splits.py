@@ -10,7 +10,7 @@ from jointseg.runtime.errors import DataError
 _PARTS = 1_000_000
 
 
-def deal_blocks(
+def assign_blocks(
     chips: Mapping[str, tuple[int, ...]], shares: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, str]:
     """The split of every block: each block goes to test with one and the same probability, the test share.

@@ -9,7 +9,7 @@ from typing import Any
 import geopandas as gpd
 import shapely
 
-from jointseg.dataset.contract import KINDS
+from jointseg.dataset.contract import CHIP_RASTERS
 from jointseg.provenance.digest import Entry
 
 STAC = "1.1.0"
@@ -18,7 +18,15 @@ _GEOJSON, _MARKDOWN = "application/geo+json", "text/markdown"
 _SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
 _EXTENSIONS = [_SCHEMA.format(name) for name in ("file/v2.1.0", "projection/v2.0.0", "raster/v2.0.0")]
 _COLLECTION_EXTENSIONS = [_SCHEMA.format(name) for name in ("projection/v2.0.0", "raster/v2.0.0", "version/v1.2.0")]
-_FIELDS = ("split", "stratum", "inclusion_probability", "scene_id", "s2_year", "quality", "isa_fraction")
+_FIELDS = (
+    "split",
+    "stratum",
+    "inclusion_probability",
+    "scene_id",
+    "s2_year",
+    "registration_correlation",
+    "isa_fraction",
+)
 _DIGITS = 7
 
 
@@ -81,10 +89,10 @@ def collection(table: gpd.GeoDataFrame, facts: Mapping[str, Any]) -> str:
                 "proj:code": [f"EPSG:{code}" for code in sorted(set(table["epsg"]))],
                 "isaseg:reach": sorted(set(table["reach"])),
                 "isaseg:split": sorted(set(table["split"])),
-                "raster:spatial_resolution": sorted({kind.pixel_m for kind in KINDS.values()}),
+                "raster:spatial_resolution": sorted({kind.pixel_m for kind in CHIP_RASTERS.values()}),
             },
             "item_assets": {
-                name: {"title": kind.title, "type": COG, "roles": ["data"]} for name, kind in KINDS.items()
+                name: {"title": kind.title, "type": COG, "roles": ["data"]} for name, kind in CHIP_RASTERS.items()
             },
             "links": links,
         }
@@ -109,13 +117,13 @@ def _item(row: dict[str, Any], files: Mapping[str, Entry], bands: list[str], chi
             "isaseg:reach": row["reach"],
             **{f"isaseg:{name}": _known(row[name]) for name in _FIELDS if name in row},
         },
-        "assets": {name: _asset(name, row, files[row[name]], bands, chip_m) for name in KINDS},
+        "assets": {name: _asset(name, row, files[row[name]], bands, chip_m) for name in CHIP_RASTERS},
         "links": [{"rel": rel, **up} for rel in ("root", "parent", "collection")],
     }
 
 
 def _asset(name: str, row: dict[str, Any], entry: Entry, bands: list[str], chip_m: int) -> dict[str, Any]:
-    kind = KINDS[name]
+    kind = CHIP_RASTERS[name]
     named = bands if kind.bands is None else kind.bands or [name]
     side = chip_m // kind.pixel_m
     return {

@@ -17,7 +17,7 @@ def _ranks_are_whole(table: gpd.GeoDataFrame) -> bool:
 
 def _reserves_are_last(table: gpd.GeoDataFrame) -> bool:
     ranks = table.sort_values(["stratum", "rank"])
-    return bool((ranks.groupby("stratum")["reserve"].diff().fillna(0).astype(int) >= 0).all())
+    return bool((ranks.groupby("stratum")["replacement"].diff().fillna(0).astype(int) >= 0).all())
 
 
 SAMPLES = pa.DataFrameSchema(
@@ -26,7 +26,7 @@ SAMPLES = pa.DataFrameSchema(
         "reach": pa.Column(str),
         "stratum": pa.Column(str, pa.Check.str_matches(r"^[A-Za-z][A-Za-z0-9-]*(/\d+)?$")),
         "rank": pa.Column("int64", pa.Check.ge(1)),
-        "reserve": pa.Column(bool),
+        "replacement": pa.Column(bool),
         "inclusion_probability": pa.Column("float64", pa.Check.in_range(0, 1, include_min=False)),
         "split": pa.Column(str, pa.Check.isin(SPLITS)),
         "block": pa.Column(str),
@@ -46,7 +46,7 @@ SAMPLES = pa.DataFrameSchema(
 )
 
 
-def checked(table: gpd.GeoDataFrame, schema: pa.DataFrameSchema, name: str) -> gpd.GeoDataFrame:
+def validate(table: gpd.GeoDataFrame, schema: pa.DataFrameSchema, name: str) -> gpd.GeoDataFrame:
     """The table, when it keeps its schema and is in EPSG:4326; DataError naming column, check and value if not."""
     if table.crs is None or table.crs.to_epsg() != 4326:
         raise DataError(f"{name} is in {table.crs}, not in EPSG:4326")

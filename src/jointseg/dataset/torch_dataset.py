@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from jointseg.dataset.chip_arrays import ChipDataset
-from jointseg.dataset.contract import LATTICE_M, UNKNOWN_LABEL
+from jointseg.dataset.contract import LATTICE_M, UNLABELLED
 from jointseg.runtime.errors import DataError
 
 
@@ -57,7 +57,7 @@ class TorchChips(Dataset):
         if reaches is not None:
             table = table[table["reach"].isin(reaches)]
         if min_correlation is not None:
-            table = table[table["quality"] >= min_correlation]
+            table = table[table["registration_correlation"] >= min_correlation]
         if dates is not None:
             table = table[table["hr_date"].str[:10].between(*dates)]
         if table.empty:
@@ -84,8 +84,8 @@ class TorchChips(Dataset):
             "id": self.ids[at],
             **self._image("lr", lr),
             **self._image("hr", hr),
-            "label": torch.from_numpy(np.where(label == UNKNOWN_LABEL, 0, label)),
-            "label_valid": torch.from_numpy(label != UNKNOWN_LABEL),
+            "label": torch.from_numpy(np.where(label == UNLABELLED, 0, label)),
+            "label_valid": torch.from_numpy(label != UNLABELLED),
         }
 
     def _cut(self, at: int, *images: np.ndarray) -> list[np.ndarray]:

@@ -12,20 +12,20 @@ import numpy as np
 import shapely
 
 from jointseg.area import grid
-from jointseg.dataset.allocation import ALLOCATIONS, MINIMUM, Stratum, allocate
+from jointseg.dataset.allocation import ALLOCATIONS, MIN_SAMPLES, Stratum, allocate
 from jointseg.dataset.candidates import (
     STEP_M,
-    Ground,
     Lattice,
     Positions,
-    border_m,
-    candidates,
+    SamplingArea,
+    border_width_m,
+    draw_candidates,
     gap_m,
-    probe,
+    regular_positions,
 )
 from jointseg.dataset.contract import SPLITS
-from jointseg.dataset.prior_density import UNKNOWN
-from jointseg.dataset.splits import deal_blocks
+from jointseg.dataset.prior_density import NODATA
+from jointseg.dataset.splits import assign_blocks
 from jointseg.runtime.errors import DataError
 
 CENTRE_M = 20  # a chip of a multiple of this has its centre, like its corners, on the 10 m lattice
@@ -76,7 +76,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Frame:
+class SamplingPlan:
     """The strata with their area, and the lattice that has room for the sample: the same for every seed."""
 
     lattice: Lattice
@@ -84,20 +84,20 @@ class Frame:
     area_m2: tuple[float, ...]
 
 
-def stratum_name(ground: Ground, number: int, design: Design) -> str:
+def stratum_name(ground: SamplingArea, number: int, design: Design) -> str:
     """`upstream`, or `upstream/2` with its class of density; class 0 is ground of unknown density."""
     reach = ground.names[number // _CLASSES]
     return f"{reach}/{number % _CLASSES}" if design.classes else reach
 
 
-def frame(ground: Ground, design: Design) -> Frame:
+def plan_sampling(ground: SamplingArea, design: Design) -> SamplingPlan:
     """Measures the strata on a regular lattice and finds the widest window that leaves enough candidates in each.
 
     The window is at most as wide as the gap. A stratum that is wanted for its minimum alone does not narrow it.
 
     Raises DataError when a reach holds no position.
     """
-    positions, area = probe(ground, PROBES)
+    positions, area = regular_positions(ground, PROBES)
     if empty := sorted(set(ground.names) - {ground.names[i] for i in np.unique(positions.reach)}):
         raise DataError(
             f"reaches {empty} have no room for a chip of {design.chip_m} m in the known tiles;"
@@ -115,11 +115,11 @@ def frame(ground: Ground, design: Design) -> Frame:
     room = [
         total / (SURPLUS * (wanted[each.name] + design.reserves(wanted[each.name])))
         for each, total in zip(most, areas)
-        if wanted[each.name] > MINIMUM
+        if wanted[each.name] > MIN_SAMPLES
     ]
     pitch = min([math.sqrt(one) for one in room], default=2 * gap)
     window = int(min(max(pitch - gap + STEP_M, STEP_M), gap)) // STEP_M * STEP_M
-    return Frame(Lattice(gap, window), strata, areas)
+    return SamplingPlan(Lattice(gap, window), strata, areas)
 
 
 def _strata(positions: Positions, design: Design) -> np.ndarray:
@@ -127,13 +127,15 @@ def _strata(positions: Positions, design: Design) -> np.ndarray:
     if not design.classes:
         return positions.reach.astype(np.int64) * _CLASSES
     place = np.searchsorted(design.classes, positions.percent, side="right") + 1
-    return positions.reach.astype(np.int64) * _CLASSES + np.where(positions.percent == UNKNOWN, 0, place)
+    return positions.reach.astype(np.int64) * _CLASSES + np.where(positions.percent == NODATA, 0, place)
 
 
-def _stratum(ground: Ground, number: int, design: Design, size: int, percent: np.ndarray, every: Positions) -> Stratum:
+def _stratum(
+    ground: SamplingArea, number: int, design: Design, size: int, percent: np.ndarray, every: Positions
+) -> Stratum:
     """A stratum of so many candidates, with the spread of their prior share; of the whole reach where it is unknown."""
     if design.classes and number % _CLASSES == 0:
-        percent = every.percent[(every.reach == number // _CLASSES) & (every.percent != UNKNOWN)]
+        percent = every.percent[(every.reach == number // _CLASSES) & (every.percent != NODATA)]
     name, reach = stratum_name(ground, number, design), ground.names[number // _CLASSES]
     return Stratum(name, reach, size, _spread(percent))
 
@@ -148,14 +150,16 @@ def _spread(percent: np.ndarray) -> float:
     return math.sqrt(squares / (n * (n - 1))) / 100
 
 
-def draw(ground: Ground, design: Design, whole: Frame, seed: int) -> tuple[gpd.GeoDataFrame, list[dict[str, Any]]]:
+def draw_sample(
+    ground: SamplingArea, design: Design, whole: SamplingPlan, seed: int
+) -> tuple[gpd.GeoDataFrame, list[dict[str, Any]]]:
     """The sample with its reserves, a row each, and for every stratum what was wanted and found.
 
     Inclusion probability, that a point of ground falls in a chip of the sample: chip_m^2 / pitch^2 x border factor x
     n / N of the stratum. 1 / it is the double-expansion weight (Saerndal, Swensson, Wretman 1992, section 9.3), with which
     totals over all positions of a chip are estimated without bias.
     """
-    found, factor = candidates(ground, whole.lattice, border_m(design.spacing_m, design.chip_m), seed)
+    found, factor = draw_candidates(ground, whole.lattice, border_width_m(design.spacing_m, design.chip_m), seed)
     number = _strata(found, design)
     strata = sorted({*whole.strata, *(int(each) for each in np.unique(number))})
     members = [np.flatnonzero(number == each) for each in strata]
@@ -180,9 +184,9 @@ def draw(ground: Ground, design: Design, whole: Frame, seed: int) -> tuple[gpd.G
                 "area_km2": round(area.get(each, 0.0) / 1e6, 6),
                 "candidates": stratum.number,
                 "wanted": wanted[stratum.name],
-                "placed": n,
-                "reserves": len(taken) - n,
-                "reserves_wanted": design.reserves(wanted[stratum.name]),
+                "allocated": n,
+                "replacements": len(taken) - n,
+                "replacements_wanted": design.reserves(wanted[stratum.name]),
                 "inclusion_probability": design.chip_m**2 / whole.lattice.pitch_m**2 * n / max(stratum.number, 1),
             }
         )
@@ -193,12 +197,12 @@ def draw(ground: Ground, design: Design, whole: Frame, seed: int) -> tuple[gpd.G
     table = _table(ground, found[taken], number[taken], design, seed)
     table.insert(2, "stratum", names)
     table.insert(3, "rank", np.concatenate(ranks))
-    table.insert(4, "reserve", reserve)
+    table.insert(4, "replacement", reserve)
     table.insert(5, "inclusion_probability", probability)
     return table, facts
 
 
-def _table(ground: Ground, taken: Positions, number: np.ndarray, design: Design, seed: int) -> gpd.GeoDataFrame:
+def _table(ground: SamplingArea, taken: Positions, number: np.ndarray, design: Design, seed: int) -> gpd.GeoDataFrame:
     reach = np.array(ground.names)[taken.reach]
     counted: Counter[str] = Counter()
     ids = []
@@ -211,7 +215,7 @@ def _table(ground: Ground, taken: Positions, number: np.ndarray, design: Design,
     for name in ground.names:
         mine = reach == name
         try:
-            split_of |= deal_blocks(
+            split_of |= assign_blocks(
                 _by_class(blocks[mine], number[mine]), design.splits, _generator(seed, DEAL_STREAM, name)
             )
         except DataError as error:

@@ -67,7 +67,7 @@ def report(
         notes: a paragraph for the reader, such as what made the weights.
         product_table: entries of the products, in the order of `products`.
         index: the dataset's index.
-        samples: the sample with its reserves.
+        samples: the sample with its replacement samples.
         study_area: outlines of the reaches, under the map of the sample.
         agreements: {reach}.csv, how the sources of the labels agree, as step agreement writes them.
         chips: chip folders of the reaches.

@@ -212,7 +212,7 @@ def dataset_rows(
 
     Args:
         index: the dataset's index.
-        samples: the sample with its reserves.
+        samples: the sample with its replacement samples.
         study_area: outlines of the reaches.
         records: manifests; that of step samples tells what was wanted and found in each stratum.
     """
@@ -230,7 +230,7 @@ def dataset_rows(
         {
             "stratum": row["stratum"],
             "area": f"{row['area_km2']:,.{0 if row['area_km2'] >= 1000 else 1}f}",
-            **{name: row[name] for name in ("candidates", "wanted", "placed", "reserves")},
+            **{name: row[name] for name in ("candidates", "wanted", "allocated", "replacements")},
             "probability": f"{row['inclusion_probability']:.3g}",
         }
         for row in facts.get("strata", [])

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from shapely.geometry import box
 
-from jointseg.dataset.band_statistics import Moments, sums
-from jointseg.dataset.contract import KINDS, SPLITS, UNKNOWN_LABEL
+from jointseg.dataset.band_statistics import BandStatistics, band_sums
+from jointseg.dataset.contract import CHIP_RASTERS, SPLITS, UNLABELLED
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
@@ -60,7 +60,7 @@ def textures(
     if len({entry["name"] for entry in areas}) < len(areas):
         raise DataError("two areas of textures.areas have the same name; give each its own")
     rows: list[dict[str, Any]] = []
-    moments = {"lr": Moments(), "hr": Moments()}
+    moments = {"lr": BandStatistics(), "hr": BandStatistics()}
     for place, (entry, made) in enumerate(zip(track(areas, "areas", unit="area"), chips, strict=True)):
         rng = np.random.default_rng([seed, place])
         area = mosaics.read(Path(folder), entry, colours)
@@ -73,7 +73,7 @@ def textures(
                 _write(part, rows[-1], files)
                 if split == "train":
                     for kind, each in moments.items():
-                        each.add(sums(files[kind]))
+                        each.add(band_sums(files[kind]))
     count = {split: sum(row["split"] == split for row in rows) for split in SPLITS}
     if lacking := [split for split, chips_of in count.items() if not chips_of]:
         raise DataError(
@@ -128,7 +128,7 @@ def _chip(area: mosaics.Area, seen: Looks, top: int, left: int, chip_m: int) -> 
 
 
 def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int, label: np.ndarray) -> dict[str, Any]:
-    known = label[label != UNKNOWN_LABEL]
+    known = label[label != UNLABELLED]
     name = f"{entry['name']}-{number:04d}"
     return {
         "sample_id": name,
@@ -142,12 +142,12 @@ def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int
         "miny": float(ORIGIN_M[1]),
         "scene_id": entry["images"],
         "isa_fraction": float((known == 1).mean()) if known.size else float("nan"),
-    } | {kind: f"{entry['name']}/{name}_{kind}.tif" for kind in KINDS}
+    } | {kind: f"{entry['name']}/{name}_{kind}.tif" for kind in CHIP_RASTERS}
 
 
 def _write(folder: Path, row: dict[str, Any], files: dict[str, np.ndarray]) -> None:
     for kind, array in files.items():
-        form = KINDS[kind]
+        form = CHIP_RASTERS[kind]
         cog.write(
             folder / Path(row[kind]).name,
             array,

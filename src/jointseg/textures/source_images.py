@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jointseg.dataset.contract import ISA_KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
+from jointseg.dataset.contract import FRACTION_NODATA, FRACTION_SCALE, ISA_KINDS, UNLABELLED
 from jointseg.runtime.errors import DataError
 
 BRIGHTEST = 0.3  # reflectance of the display value 255
@@ -90,7 +90,7 @@ def _mosaic(parts: Sequence[np.ndarray], columns: int) -> np.ndarray:
 def _area(rgb: np.ndarray, kinds: np.ndarray) -> Area:
     # The inverse of the square-root stretch by which such pictures are made.
     image = BRIGHTEST * np.square(np.moveaxis(rgb, 2, 0).astype(np.float32) / 255)
-    label = np.where(kinds < 0, UNKNOWN_LABEL, kinds > 0).astype(np.uint8)
+    label = np.where(kinds < 0, UNLABELLED, kinds > 0).astype(np.uint8)
     planes = [kinds > 0, *(kinds == place for place in range(1, len(ISA_KINDS) + 1))]
-    fraction = np.where(kinds < 0, UNKNOWN_FRACTION, WHOLE * np.stack(planes)).astype(np.uint16)
+    fraction = np.where(kinds < 0, FRACTION_NODATA, FRACTION_SCALE * np.stack(planes)).astype(np.uint16)
     return Area(image, label, fraction)

@@ -125,7 +125,7 @@ def displacement_m(sr: Tensor, lr: Tensor, valid: Tensor) -> float:
         whole = cells.reshape(inner.shape[1], SCALE, inner.shape[2], SCALE).all((1, 3))
         if whole.any():
             smooth = registration.blur(image, known[0])
-            found.append(registration.refine(inner, whole, smooth, margin, (0.0, 0.0), REACH_M))
+            found.append(registration.refine_shift(inner, whole, smooth, margin, (0.0, 0.0), REACH_M))
     distances = [math.hypot(*place.shift_m) for place in found if math.isfinite(place.sd_m)]
     return float(np.mean(distances)) if distances else math.nan
 

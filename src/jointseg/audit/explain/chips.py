@@ -63,7 +63,7 @@ class Pair:
     scene: str
     date: str
     shift_m: tuple[float, float]
-    quality: float
+    registration_correlation: float
     distance_m: float
 
 
@@ -193,7 +193,7 @@ class Index:
                 scene=row.scene_id,
                 date=row.date,
                 shift_m=(row.shift_x_m, row.shift_y_m),
-                quality=round(row.quality, 4),
+                registration_correlation=round(row.registration_correlation, 4),
                 distance_m=round(row.distance_m, 1),
             )
             for row in near.sort_values(["distance_m", "sample_id"]).head(NEAREST).itertuples()
@@ -233,7 +233,7 @@ def _listed(rows: pd.DataFrame) -> list[Chip]:
 
 
 def _accepted(home: Lineage, pairing: Manifest) -> pd.DataFrame:
-    """Samples with an accepted pair: their place, scene, date, shift and quality; empty when a table is gone."""
+    """Samples with an accepted pair: their place, scene, date, shift and correlation; empty when a table is gone."""
     paths = {each.name: home.path(pairing, each.path) for each in (*pairing.inputs, *pairing.outputs)}
     if not (paths["samples"].is_file() and paths["pairs"].is_file()):
         return pd.DataFrame({"sample_id": [], "epsg": [], "minx": [], "miny": []})

@@ -26,7 +26,7 @@ from jointseg.audit.explain.pixel import (
     windows,
 )
 from jointseg.audit.lineage import Lineage
-from jointseg.dataset.contract import UNKNOWN_LABEL
+from jointseg.dataset.contract import UNLABELLED
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.scene_windows import RES_M
@@ -160,7 +160,7 @@ class Explainer:
             col_10m=place[1] // RES_M,
             isa=isa,
             value=VALUES.get(isa, f"no class of this map ({isa})"),
-            nodata_reason=nodata_reason(tile, corner, composite) if isa == UNKNOWN_LABEL else None,
+            nodata_reason=nodata_reason(tile, corner, composite) if isa == UNLABELLED else None,
             reaches=[
                 name for name, shape in self._outlines["reaches"].items() if shapely.intersects_xy(shape, *lonlat)
             ],

@@ -11,12 +11,12 @@ from jointseg.area.grid import Tile
 from jointseg.audit.explain.jobs import Disagreement
 from jointseg.audit.explain.map import TileMap
 from jointseg.audit.explain.observations import SceneObservation
-from jointseg.dataset.contract import UNKNOWN_LABEL
+from jointseg.dataset.contract import UNLABELLED
 from jointseg.inference import lattice
 from jointseg.raster import io as raster_io
 from jointseg.sentinel2.scene_windows import RES_M
 
-VALUES = {0: "not impervious", 1: "impervious", UNKNOWN_LABEL: "unknown"}
+VALUES = {0: "not impervious", 1: "impervious", UNLABELLED: "unknown"}
 
 
 @dataclass(frozen=True)

@@ -215,13 +215,13 @@ def _reach(console: Console, reach: Reach) -> None:
             pair.sample_id,
             _metres(pair.distance_m),
             pair.date,
-            f"{pair.quality:.3f}",
+            f"{pair.registration_correlation:.3f}",
             f"{pair.shift_m[0]:+.2f} {pair.shift_m[1]:+.2f}",
             pair.scene,
         )
         for pair in reach.pairs
     ]
-    _rows(console, ("nearest pair", "off", "time, UTC", "quality", "shift, m", "Jilin-1 scene"), pairs)
+    _rows(console, ("nearest pair", "off", "time, UTC", "correlation", "shift, m", "Jilin-1 scene"), pairs)
     others = [scene for scene in reach.scenes if scene not in {pair.scene for pair in reach.pairs}]
     for scene in others:
         console.print(Text(f"also in the reach: {scene}"))

@@ -14,15 +14,15 @@ from affine import Affine
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from jointseg.dataset.band_statistics import Sums
-from jointseg.dataset.contract import KINDS, Kind
+from jointseg.dataset.band_statistics import BandSums
+from jointseg.dataset.contract import CHIP_RASTERS, ChipRaster
 from jointseg.dataset.index_schema import COLUMNS
 
 INDEX = "index.parquet"
 _NEEDED = ["sample_id", "reach", "epsg", "minx", "miny"]
 
 
-class Fault(NamedTuple):
+class Violation(NamedTuple):
     """What a check found: the chip (empty for the whole dataset), the file in the folder, its value, what it should be."""
 
     chip: str
@@ -51,23 +51,23 @@ class Check:
     theme: str
     about: str
     remedy: str
-    function: Callable[..., Iterator[Fault]]
+    function: Callable[..., Iterator[Violation]]
 
     def run(self, *given: Any) -> list[Finding]:
         return [Finding(self.name, *fault, self.remedy) for fault in self.function(*given)]
 
 
-FOLDER: dict[str, Check] = {}  # take a Folder
-CHIP: dict[str, Check] = {}  # take a Chip, run in threads
-WHOLE: dict[str, Check] = {}  # take a Folder and what all chips had to tell, by id
-_Function = Callable[..., Iterator[Fault]]
+FOLDER_CHECKS: dict[str, Check] = {}  # take a Folder
+CHIP_CHECKS: dict[str, Check] = {}  # take a Chip, run in threads
+DATASET_CHECKS: dict[str, Check] = {}  # take a Folder and what all chips had to tell, by id
+_Function = Callable[..., Iterator[Violation]]
 
 
 def check(registry: dict[str, Check], name: str, about: str, remedy: str) -> Callable[[_Function], _Function]:
     """Registers a check."""
 
     def register(function: _Function) -> _Function:
-        if name in {**FOLDER, **CHIP, **WHOLE}:
+        if name in {**FOLDER_CHECKS, **CHIP_CHECKS, **DATASET_CHECKS}:
             raise ValueError(f"two checks are named {name}")
         theme = function.__module__.rpartition(".")[2]
         registry[name] = Check(name, theme, about, remedy, function)
@@ -92,7 +92,7 @@ class Folder:
     index: pd.DataFrame | None = None
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     documents: dict[str, Any] = field(default_factory=dict)
-    unreadable: list[Fault] = field(default_factory=list)
+    unreadable: list[Violation] = field(default_factory=list)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -130,7 +130,7 @@ class Folder:
 
 
 @dataclass
-class Read:
+class RasterFile:
     """One raster of a chip as it was found.
 
     Attributes:
@@ -152,7 +152,7 @@ class Read:
     pixels: np.ndarray | None = None
 
 
-class Tale(NamedTuple):
+class ChipSummary(NamedTuple):
     """What a chip tells the checks of the whole dataset.
 
     Attributes:
@@ -164,7 +164,7 @@ class Tale(NamedTuple):
 
     digests: dict[str, str]
     pictures: dict[str, str]
-    sums: dict[str, Sums]
+    sums: dict[str, BandSums]
     share: float
 
 
@@ -176,40 +176,40 @@ class Chip:
         row: of the index.
         chip_m: side that a chip of this dataset has.
         bands: names that the 10 m images of this dataset have.
-        read: by kind, those that the index names.
+        rasters: by kind, those that the index names.
         fit: how its images fit, once reckoned (see alignment).
     """
 
     row: dict[str, Any]
     chip_m: int
     bands: tuple[str, ...]
-    read: dict[str, Read]
+    rasters: dict[str, RasterFile]
     fit: tuple[float, float, int, int] | None = None
 
     @property
     def id(self) -> str:
         return str(self.row["sample_id"])
 
-    def fault(self, kind: str, value: str, expected: str) -> Fault:
-        return Fault(self.id, self.read[kind].file, value, expected)
+    def fault(self, kind: str, value: str, expected: str) -> Violation:
+        return Violation(self.id, self.rasters[kind].file, value, expected)
 
     def names(self, kind: str) -> tuple[str, ...]:
         """The names that the bands of a kind should have."""
-        wanted = KINDS[kind].bands
+        wanted = CHIP_RASTERS[kind].bands
         return self.bands if wanted is None else wanted
 
-    def opened(self) -> Iterator[tuple[str, Kind, Read]]:
+    def opened(self) -> Iterator[tuple[str, ChipRaster, RasterFile]]:
         """What could be opened, by kind."""
-        return ((name, KINDS[name], each) for name, each in self.read.items() if each.opened)
+        return ((name, CHIP_RASTERS[name], each) for name, each in self.rasters.items() if each.opened)
 
     def pixels(self, kind: str) -> np.ndarray | None:
         """The pixels of a kind, where their number, type and bands are as they should be."""
-        found = self.read.get(kind)
+        found = self.rasters.get(kind)
         if found is None or found.pixels is None:
             return None
-        side = self.chip_m // KINDS[kind].pixel_m
+        side = self.chip_m // CHIP_RASTERS[kind].pixel_m
         shape = (len(self.names(kind)) or 1, side, side)
-        sound = found.pixels.shape == shape and found.pixels.dtype == KINDS[kind].dtype
+        sound = found.pixels.shape == shape and found.pixels.dtype == CHIP_RASTERS[kind].dtype
         return found.pixels if sound else None
 
 
@@ -218,14 +218,14 @@ def is_utm(epsg: float) -> bool:
     return epsg // 100 in (326, 327) and 1 <= epsg % 100 <= 60
 
 
-def read(root: Path, name: str) -> Read:
+def read_raster(root: Path, name: str) -> RasterFile:
     """One raster, from one reading of its bytes."""
     file = f"chips/{name}"
     try:
         content = (root / file).read_bytes()
     except OSError as error:
-        return Read(file, error=str(error.strerror))
-    found = Read(file, sha256(content).hexdigest(), len(content))
+        return RasterFile(file, error=str(error.strerror))
+    found = RasterFile(file, sha256(content).hexdigest(), len(content))
     try:
         with MemoryFile(content) as memory, memory.open() as source:
             found.opened = True

@@ -11,27 +11,27 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from jointseg.dataset.band_statistics import sums
-from jointseg.dataset.contract import KINDS, ahead
-from jointseg.dataset.validation import documents, index, splits, values  # noqa: F401
+from jointseg.dataset.band_statistics import band_sums
+from jointseg.dataset.contract import CHIP_RASTERS, map_ahead
+from jointseg.dataset.validation import documents, files, index, splits, values  # noqa: F401
 from jointseg.dataset.validation.base import (
-    CHIP,
-    FOLDER,
+    CHIP_CHECKS,
+    DATASET_CHECKS,
+    FOLDER_CHECKS,
     INDEX,
-    WHOLE,
     Check,
     Chip,
-    Fault,
+    ChipSummary,
     Finding,
     Folder,
-    Read,
-    Tale,
-    read,
+    RasterFile,
+    Violation,
+    read_raster,
 )
 from jointseg.runtime.errors import DataError
 
 THEMES = ("index", "files", "values", "splits", "documents")
-_EVERY = [each for registry in (FOLDER, CHIP, WHOLE) for each in registry.values()]
+_EVERY = [each for registry in (FOLDER_CHECKS, CHIP_CHECKS, DATASET_CHECKS) for each in registry.values()]
 CHECKS: dict[str, Check] = {each.name: each for each in sorted(_EVERY, key=lambda each: THEMES.index(each.theme))}
 
 
@@ -84,21 +84,21 @@ def check(
     Raises DataError for a folder that is no dataset at all.
     """
     folder = load(path)
-    findings = [finding for each in FOLDER.values() for finding in each.run(folder)]
-    tales: dict[str, Tale] = {}
+    findings = [finding for each in FOLDER_CHECKS.values() for finding in each.run(folder)]
+    tales: dict[str, ChipSummary] = {}
     size = 0
     rows = folder.table.drop(columns="geometry", errors="ignore").to_dict("records")
     begun(len(rows))
     bands = _bands(folder, rows)
-    for found, tale, count in ahead(lambda row: _chip(folder, row, bands), rows, workers or os.cpu_count() or 1):
+    for found, tale, count in map_ahead(lambda row: _chip(folder, row, bands), rows, workers or os.cpu_count() or 1):
         findings += found[0]
         tales[found[1]] = tale
         size += count
         advance(1)
-    findings += [finding for each in WHOLE.values() for finding in each.run(folder, tales)]
-    files = sum(len(tale.digests) for tale in tales.values())
+    findings += [finding for each in DATASET_CHECKS.values() for finding in each.run(folder, tales)]
+    file_count = sum(len(tale.digests) for tale in tales.values())
     version = folder.document(documents.STATISTICS).get("version") or ""
-    return Report(sorted(set(findings)), len(rows), files, size, str(version))
+    return Report(sorted(set(findings)), len(rows), file_count, size, str(version))
 
 
 def load(path: Path) -> Folder:
@@ -121,7 +121,7 @@ def load(path: Path) -> Folder:
             try:
                 folder.documents[name] = documents.parsed(name, (path / name).read_bytes())
             except ValueError as error:
-                folder.unreadable.append(Fault("", name, str(error), "what the step `dataset` writes"))
+                folder.unreadable.append(Violation("", name, str(error), "what the step `dataset` writes"))
     return folder
 
 
@@ -132,7 +132,7 @@ def _tables(folder: Folder) -> Iterator[tuple[str, pd.DataFrame]]:
                 yield name, _read_table(folder.path / name)
             except (OSError, ValueError) as error:  # pyarrow's own errors are both
                 told = " ".join(str(error).split())[:120]
-                folder.unreadable.append(Fault("", name, told, "a GeoParquet or Parquet table"))
+                folder.unreadable.append(Violation("", name, told, "a GeoParquet or Parquet table"))
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -146,22 +146,26 @@ def _bands(folder: Folder, rows: list[dict[str, Any]]) -> tuple[str, ...]:
     """Names of the bands of the 10 m images: as the statistics tell, else as most of the first chips have them."""
     if told := folder.document(documents.STATISTICS).get("bands"):
         return tuple(map(str, told))
-    found = (read(folder.path, row["lr"]) for row in rows[:9] if isinstance(row.get("lr"), str))
+    found = (read_raster(folder.path, row["lr"]) for row in rows[:9] if isinstance(row.get("lr"), str))
     names = Counter(each.facts["names"] for each in found if each.opened)
     return names.most_common(1)[0][0] if names else ()
 
 
-def _chip(folder: Folder, row: dict[str, Any], bands: tuple[str, ...]) -> tuple[tuple[list[Finding], str], Tale, int]:
+def _chip(
+    folder: Folder, row: dict[str, Any], bands: tuple[str, ...]
+) -> tuple[tuple[list[Finding], str], ChipSummary, int]:
     """The findings on one chip with its id, what it tells the checks of the whole, and the bytes read."""
-    files: dict[str, Read] = {kind: read(folder.path, row[kind]) for kind in KINDS if isinstance(row.get(kind), str)}
-    chip = Chip(row, folder.chip_m, bands, files)
-    findings = [finding for each in CHIP.values() for finding in each.run(chip)]
+    rasters: dict[str, RasterFile] = {
+        kind: read_raster(folder.path, row[kind]) for kind in CHIP_RASTERS if isinstance(row.get(kind), str)
+    }
+    chip = Chip(row, folder.chip_m, bands, rasters)
+    findings = [finding for each in CHIP_CHECKS.values() for finding in each.run(chip)]
     pictures = {kind: pixels for kind in ("lr", "hr") if (pixels := chip.pixels(kind)) is not None}
     label = chip.pixels("label")
-    tale = Tale(
-        {each.file: each.digest for each in files.values() if each.digest is not None},
+    tale = ChipSummary(
+        {each.file: each.digest for each in rasters.values() if each.digest is not None},
         {kind: hashlib.sha256(pixels.tobytes()).hexdigest() for kind, pixels in pictures.items() if pixels.any()},
-        {kind: sums(pixels) for kind, pixels in pictures.items()},
+        {kind: band_sums(pixels) for kind, pixels in pictures.items()},
         values.share_of(label) if label is not None else float(row.get("isa_fraction", "nan")),
     )
-    return (findings, chip.id), tale, sum(each.size for each in files.values())
+    return (findings, chip.id), tale, sum(each.size for each in rasters.values())

@@ -8,11 +8,11 @@ from typing import Any
 
 import shapely
 
-from jointseg.dataset.band_statistics import Moments
-from jointseg.dataset.collection import content_digest, shares
-from jointseg.dataset.contract import KINDS
+from jointseg.dataset.band_statistics import BandStatistics
+from jointseg.dataset.collection import content_digest, split_summary
+from jointseg.dataset.contract import CHIP_RASTERS
 from jointseg.dataset.stac import item_path
-from jointseg.dataset.validation.base import FOLDER, INDEX, WHOLE, Fault, Folder, Tale, check
+from jointseg.dataset.validation.base import DATASET_CHECKS, FOLDER_CHECKS, INDEX, ChipSummary, Folder, Violation, check
 from jointseg.provenance.digest import Entry, file_digest
 
 CARD, STATISTICS, SOURCES, COLLECTION = "card.md", "statistics.json", "sources.json", "collection.json"
@@ -23,23 +23,23 @@ TOLERANCE = 2e-6
 _STEP = "run the step `dataset` again"
 
 
-@check(FOLDER, "document-missing", "a table or a document is not there", _STEP)
-def missing(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "document-missing", "a table or a document is not there", _STEP)
+def missing(folder: Folder) -> Iterator[Violation]:
     for name in DOCUMENTS:
         if name not in folder.files:
-            yield Fault("", name, "not there", "a file of every dataset")
+            yield Violation("", name, "not there", "a file of every dataset")
     for start in FOLDERS[1:]:
         if not any(file.startswith(start) for file in folder.files):
-            yield Fault("", start, "not there", "a folder of every dataset")
+            yield Violation("", start, "not there", "a folder of every dataset")
 
 
-@check(FOLDER, "document-unreadable", "a table or a document cannot be read", _STEP)
-def unreadable(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "document-unreadable", "a table or a document cannot be read", _STEP)
+def unreadable(folder: Folder) -> Iterator[Violation]:
     yield from folder.unreadable
 
 
-@check(FOLDER, "version", "card, statistics and collection do not tell one version and one digest", _STEP)
-def version(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "version", "card, statistics and collection do not tell one version and one digest", _STEP)
+def version(folder: Folder) -> Iterator[Violation]:
     statistics, collection, card = (folder.documents.get(name) for name in (STATISTICS, COLLECTION, CARD))
     told = {}
     if statistics is not None:
@@ -51,38 +51,43 @@ def version(folder: Folder) -> Iterator[Fault]:
         told[CARD] = (found[1], found[2]) if found else (None, None)
     for name, (number, digest) in told.items():
         if number is None or digest is None:
-            yield Fault("", name, "tells no version or no digest", "the version and the digest of the content")
+            yield Violation("", name, "tells no version or no digest", "the version and the digest of the content")
     numbers = {each for each in told.values() if None not in each}
     if len(numbers) > 1:
         for name, (number, digest) in told.items():
             if number is not None and digest is not None:
-                yield Fault("", name, f"version {number}, content {digest[:12]}", "the same in all three")
+                yield Violation("", name, f"version {number}, content {digest[:12]}", "the same in all three")
 
 
-@check(FOLDER, "digest", "the digest of the content is not that of the checksums", _STEP)
-def digest(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "digest", "the digest of the content is not that of the checksums", _STEP)
+def digest(folder: Folder) -> Iterator[Violation]:
     told, sums = folder.document(STATISTICS).get("content_sha256"), folder.documents.get(CHECKSUMS)
     if told and sums is not None:
         found = content_digest(Entry(name, 0, each) for name, each in sums.items())
         if found != told:
-            yield Fault("", STATISTICS, f"content_sha256 {told[:12]}...", f"{found[:12]}..., by {CHECKSUMS}")
+            yield Violation("", STATISTICS, f"content_sha256 {told[:12]}...", f"{found[:12]}..., by {CHECKSUMS}")
 
 
-@check(FOLDER, "checksum-list", "a file has no checksum, or a checksum no file", _STEP)
-def checksum_list(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "checksum-list", "a file has no checksum, or a checksum no file", _STEP)
+def checksum_list(folder: Folder) -> Iterator[Violation]:
     if (sums := folder.documents.get(CHECKSUMS)) is None:
         return
     ours = {name for name in folder.files if name in DOCUMENTS or name.startswith(FOLDERS)} - {CHECKSUMS}
-    named = {f"chips/{path}" for kind in KINDS if kind in folder.table for path in folder.table[kind]}
+    named = {f"chips/{path}" for kind in CHIP_RASTERS if kind in folder.table for path in folder.table[kind]}
     for name in sorted(ours - set(sums)):
         if not name.startswith("chips/") or name in named:
-            yield Fault("", name, "no checksum", f"a line of {CHECKSUMS}")
+            yield Violation("", name, "no checksum", f"a line of {CHECKSUMS}")
     for name in sorted(set(sums) - folder.files - named - set(DOCUMENTS)):
-        yield Fault("", name, "a checksum, but no file", "a file for every checksum")
+        yield Violation("", name, "a checksum, but no file", "a file for every checksum")
 
 
-@check(WHOLE, "checksum", "a file has another checksum: it was changed since", "restore it, or run the step `dataset`")
-def checksum(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
+@check(
+    DATASET_CHECKS,
+    "checksum",
+    "a file has another checksum: it was changed since",
+    "restore it, or run the step `dataset`",
+)
+def checksum(folder: Folder, tales: Mapping[str, ChipSummary]) -> Iterator[Violation]:
     sums = folder.documents.get(CHECKSUMS) or {}
     read = {file: (each, chip) for chip, tale in tales.items() for file, each in tale.digests.items()}
     for name, wanted in sorted(sums.items()):
@@ -90,82 +95,82 @@ def checksum(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
             continue
         found, chip = read.get(name) or (file_digest(folder.path / name), "")
         if found != wanted:
-            yield Fault(chip, name, f"sha256 {found[:12]}...", f"{wanted[:12]}..., by {CHECKSUMS}")
+            yield Violation(chip, name, f"sha256 {found[:12]}...", f"{wanted[:12]}..., by {CHECKSUMS}")
 
 
-@check(WHOLE, "statistics", "the statistics are not those of the data", _STEP)
-def statistics(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
+@check(DATASET_CHECKS, "statistics", "the statistics are not those of the data", _STEP)
+def statistics(folder: Folder, tales: Mapping[str, ChipSummary]) -> Iterator[Violation]:
     told = folder.documents.get(STATISTICS)
     if told is None or not {"split", "isa_fraction"} <= set(folder.table):
         return
     table = folder.table.assign(isa_fraction=[tales[name].share for name in folder.table["sample_id"]])
-    wanted = shares(table)
+    wanted = split_summary(table)
     train = [tales[name] for name in table["sample_id"][table["split"] == "train"]]
     for kind in ("lr", "hr"):
         if train and all(kind in tale.sums for tale in train):  # else a file is at fault, and named
-            moments = Moments()
+            moments = BandStatistics()
             for tale in train:
                 moments.add(tale.sums[kind])
             wanted[kind] = moments.summary()
     wanted["chip_m"] = folder.chip_m
     if lacking := [key for key in wanted if key not in told]:
-        yield Fault("", STATISTICS, f"without {', '.join(lacking)}", "every key of the contract")
+        yield Violation("", STATISTICS, f"without {', '.join(lacking)}", "every key of the contract")
     for key, value in wanted.items():
         if key in told:
             yield from _unequal(key, told[key], value)
 
 
-def _unequal(key: str, told: Any, wanted: Any) -> Iterator[Fault]:
+def _unequal(key: str, told: Any, wanted: Any) -> Iterator[Violation]:
     if isinstance(wanted, dict):
         held = told if isinstance(told, dict) else {}
         for name, value in wanted.items():
             if name in held:
                 yield from _unequal(f"{key}.{name}", held[name], value)
             elif name != "pixels":
-                yield Fault("", STATISTICS, f"{key} without {name}", f"{value}, by the data")
+                yield Violation("", STATISTICS, f"{key} without {name}", f"{value}, by the data")
     elif isinstance(wanted, list):
         if not isinstance(told, list) or len(told) != len(wanted):
-            yield Fault("", STATISTICS, f"{key} is {told}", f"{wanted}, by the data")
+            yield Violation("", STATISTICS, f"{key} is {told}", f"{wanted}, by the data")
             return
         for number, (one, value) in enumerate(zip(told, wanted)):
             yield from _unequal(f"{key}[{number}]", one, value)
     elif isinstance(wanted, int | float) and isinstance(told, int | float):
         if not math.isclose(told, wanted, rel_tol=0, abs_tol=TOLERANCE if isinstance(wanted, float) else 0):
-            yield Fault("", STATISTICS, f"{key} is {told}", f"{wanted}, by the data")
+            yield Violation("", STATISTICS, f"{key} is {told}", f"{wanted}, by the data")
     elif told != wanted:
-        yield Fault("", STATISTICS, f"{key} is {told}", f"{wanted}, by the data")
+        yield Violation("", STATISTICS, f"{key} is {told}", f"{wanted}, by the data")
 
 
-@check(FOLDER, "card", "the card tells another number of chips", _STEP)
-def card(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "card", "the card tells another number of chips", _STEP)
+def card(folder: Folder) -> Iterator[Violation]:
     text = folder.documents.get(CARD)
     if text is not None and len(folder.table):
         found = re.search(r"^(\d+) chips of (\d+) m:", text, re.M)
         if found is None or (int(found[1]), int(found[2])) != (len(folder.table), folder.chip_m):
             told = f"{found[0]}" if found else "no number of chips"
-            yield Fault("", CARD, told, f"{len(folder.table)} chips of {folder.chip_m} m")
+            yield Violation("", CARD, told, f"{len(folder.table)} chips of {folder.chip_m} m")
 
 
-@check(FOLDER, "collection", "the collection does not list the chips", _STEP)
-def collection(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "collection", "the collection does not list the chips", _STEP)
+def collection(folder: Folder) -> Iterator[Violation]:
     if (told := folder.documents.get(COLLECTION)) is None or not len(folder.table):
         return
     links = [link.get("href") for link in told.get("links", []) if link.get("rel") == "item"]
     wanted = {f"./items/{item_path(row)}": row["sample_id"] for row in folder.table.to_dict("records")}
     for href in sorted(set(wanted) - set(links)):
-        yield Fault(wanted[href], COLLECTION, "no link to its item", href)
+        yield Violation(wanted[href], COLLECTION, "no link to its item", href)
     for href in sorted({str(link) for link in links} - set(wanted)):
-        yield Fault("", COLLECTION, f"links to {href}", "items of the index only")
+        yield Violation("", COLLECTION, f"links to {href}", "items of the index only")
 
 
-@check(FOLDER, "item", "an item of the collection is missing, or does not tell of its chip", _STEP)
-def item(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "item", "an item of the collection is missing, or does not tell of its chip", _STEP)
+def item(folder: Folder) -> Iterator[Violation]:
     if not any(file.startswith("items/") for file in folder.files):
         return
     for row in folder.table.to_dict("records"):
         file = f"items/{item_path(row)}"
         if file not in folder.files:
-            yield Fault(row["sample_id"], file, "not there", "an item for every chip")
+            yield Violation(row["sample_id"], file, "not there", "an item for every chip")
             continue
         try:
             told = json.loads((folder.path / file).read_bytes())
@@ -178,19 +183,19 @@ def item(folder: Folder) -> Iterator[Fault]:
                 "bbox": [float(edge) for edge in told["bbox"]],
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            yield Fault(row["sample_id"], file, f"{type(error).__name__}: {error}", "a STAC item")
+            yield Violation(row["sample_id"], file, f"{type(error).__name__}: {error}", "a STAC item")
             continue
         wanted = {
             "id": row["sample_id"],
             "datetime": row.get("hr_date"),
             "split": row.get("split"),
             "corner": (row["minx"], row["miny"]),
-            "assets": {name: f"../../chips/{row[name]}" for name in KINDS if name in row},
+            "assets": {name: f"../../chips/{row[name]}" for name in CHIP_RASTERS if name in row},
             "bbox": shapely.bounds(row["geometry"]).tolist() if row.get("geometry") is not None else None,
         }
         for key, value in wanted.items():
             if value is not None and not (found[key] == value or (key == "bbox" and _near(found[key], value))):
-                yield Fault(row["sample_id"], file, f"{key} is {found[key]}", f"{value}, as in the index")
+                yield Violation(row["sample_id"], file, f"{key} is {found[key]}", f"{value}, as in the index")
 
 
 def _near(one: list[float], other: list[float]) -> bool:
@@ -198,8 +203,8 @@ def _near(one: list[float], other: list[float]) -> bool:
     return len(one) == len(other) and all(abs(a - b) <= 1e-5 for a, b in zip(one, other))
 
 
-@check(FOLDER, "source", "the sources do not tell of what the index shows", _STEP)
-def source(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "source", "the sources do not tell of what the index shows", _STEP)
+def source(folder: Folder) -> Iterator[Violation]:
     told = folder.documents.get(SOURCES)
     if told is None or "scene_id" not in folder.table:
         return
@@ -207,11 +212,11 @@ def source(folder: Folder) -> Iterator[Fault]:
     used = folder.table["scene_id"].value_counts().sort_index()
     for scene, count in used.items():
         if scene not in listed:
-            yield Fault("", SOURCES, f"without scene {scene}", f"the scene of {count} chips")
+            yield Violation("", SOURCES, f"without scene {scene}", f"the scene of {count} chips")
         elif listed[scene] != count:
-            yield Fault("", SOURCES, f"{listed[scene]} chips of scene {scene}", f"{count}, as in the index")
+            yield Violation("", SOURCES, f"{listed[scene]} chips of scene {scene}", f"{count}, as in the index")
     for scene in sorted(set(listed) - set(used.index)):
-        yield Fault("", SOURCES, f"scene {scene}", "scenes of the index only")
+        yield Violation("", SOURCES, f"scene {scene}", "scenes of the index only")
 
 
 def parsed(name: str, content: bytes) -> Any:

@@ -10,33 +10,33 @@ import pandas as pd
 import shapely
 
 from jointseg.area import grid
-from jointseg.dataset.contract import KINDS, LATTICE_M
+from jointseg.dataset.contract import CHIP_RASTERS, LATTICE_M
 from jointseg.dataset.index_schema import COLUMNS, schema
-from jointseg.dataset.validation.base import FOLDER, INDEX, Fault, Folder, check, is_utm
+from jointseg.dataset.validation.base import FOLDER_CHECKS, INDEX, Folder, Violation, check, is_utm
 
 OUTLINE_M = 0.5
 _AGAIN = "make the index again"
 _DRAW = "draw the samples again"
 
 
-@check(FOLDER, "columns", "columns are missing", "make the dataset again: a former contract lacks them")
-def columns(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "columns", "columns are missing", "make the dataset again: a former contract lacks them")
+def columns(folder: Folder) -> Iterator[Violation]:
     if folder.index is not None and (missing := [name for name in COLUMNS if name not in folder.index]):
-        yield Fault("", INDEX, f"without {', '.join(missing)}", "every column of the contract")
+        yield Violation("", INDEX, f"without {', '.join(missing)}", "every column of the contract")
 
 
-@check(FOLDER, "column-type", "a column has another type", _AGAIN)
-def column_type(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "column-type", "a column has another type", _AGAIN)
+def column_type(folder: Folder) -> Iterator[Violation]:
     for name in sorted(_cases(folder)[0]):
-        yield Fault("", INDEX, f"{name} is {folder.index[name].dtype}", COLUMNS[name].dtype)  # type: ignore[index]
+        yield Violation("", INDEX, f"{name} is {folder.index[name].dtype}", COLUMNS[name].dtype)  # type: ignore[index]
 
 
-@check(FOLDER, "column-value", "a value that its column cannot have", _AGAIN)
-def column_value(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "column-value", "a value that its column cannot have", _AGAIN)
+def column_value(folder: Folder) -> Iterator[Violation]:
     for case in _cases(folder)[1]:
         row = folder.index.iloc[int(case["index"])]  # type: ignore[union-attr]
         name = case["column"]
-        yield Fault(_id(row), INDEX, f"{name} is {case['failure_case']!r}", _allowed(name))
+        yield Violation(_id(row), INDEX, f"{name} is {case['failure_case']!r}", _allowed(name))
 
 
 def _cases(folder: Folder) -> tuple[set[str], list[dict[str, Any]]]:
@@ -67,66 +67,68 @@ def _allowed(name: str) -> str:
     return column.meaning
 
 
-@check(FOLDER, "id-duplicate", "an id is there twice", _AGAIN)
-def id_duplicate(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "id-duplicate", "an id is there twice", _AGAIN)
+def id_duplicate(folder: Folder) -> Iterator[Violation]:
     if _has(folder, "sample_id"):
         counts = folder.index["sample_id"].value_counts()  # type: ignore[index]
         for name, count in counts[counts > 1].sort_index().items():
-            yield Fault(str(name), INDEX, f"{count} rows", "one row a chip")
+            yield Violation(str(name), INDEX, f"{count} rows", "one row a chip")
 
 
-@check(FOLDER, "place-duplicate", "two chips have one place", _DRAW)
-def place_duplicate(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "place-duplicate", "two chips have one place", _DRAW)
+def place_duplicate(folder: Folder) -> Iterator[Violation]:
     for _, rows in folder.table.groupby(["epsg", "minx", "miny"]) if len(folder.table) else []:
         for name in sorted(rows["sample_id"])[1:]:
-            yield Fault(name, INDEX, f"at the place of {min(rows['sample_id'])}", "a place of its own")
+            yield Violation(name, INDEX, f"at the place of {min(rows['sample_id'])}", "a place of its own")
 
 
-@check(FOLDER, "id-order", "rows are not in the order of their ids", "sort the index by sample_id")
-def id_order(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "id-order", "rows are not in the order of their ids", "sort the index by sample_id")
+def id_order(folder: Folder) -> Iterator[Violation]:
     if _has(folder, "sample_id"):
         ids = list(folder.index["sample_id"].astype(str))  # type: ignore[index]
         for before, after in pairwise(ids):
             if before > after:
-                yield Fault(after, INDEX, f"after {before}", "ids in order")
+                yield Violation(after, INDEX, f"after {before}", "ids in order")
                 return
 
 
-@check(FOLDER, "id-reach", "an id begins with the name of another reach", _DRAW)
-def id_reach(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "id-reach", "an id begins with the name of another reach", _DRAW)
+def id_reach(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
         if str(row["sample_id"]).rpartition("-")[0] != row["reach"]:
-            yield Fault(row["sample_id"], INDEX, f"reach {row['reach']}", "the reach that the id names")
+            yield Violation(row["sample_id"], INDEX, f"reach {row['reach']}", "the reach that the id names")
 
 
-@check(FOLDER, "path", "a path is not REACH/ID_KIND.tif", _AGAIN)
-def path(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "path", "a path is not REACH/ID_KIND.tif", _AGAIN)
+def path(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
-        for kind in KINDS:
+        for kind in CHIP_RASTERS:
             wanted = f"{row['reach']}/{row['sample_id']}_{kind}.tif"
             if kind in row and row[kind] != wanted:
-                yield Fault(row["sample_id"], INDEX, f"{kind} is {row[kind]!r}", wanted)
+                yield Violation(row["sample_id"], INDEX, f"{kind} is {row[kind]!r}", wanted)
 
 
-@check(FOLDER, "epsg", "a code that is no UTM zone on WGS 84", _DRAW)
-def epsg(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "epsg", "a code that is no UTM zone on WGS 84", _DRAW)
+def epsg(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
         if not is_utm(row["epsg"]):
-            yield Fault(row["sample_id"], INDEX, f"epsg {row['epsg']}", "326 or 327 and a zone, 01 to 60")
+            yield Violation(row["sample_id"], INDEX, f"epsg {row['epsg']}", "326 or 327 and a zone, 01 to 60")
 
 
-@check(FOLDER, "corner", "a corner lies off the lattice of 10 m", _DRAW)
-def corner(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "corner", "a corner lies off the lattice of 10 m", _DRAW)
+def corner(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
         if row["minx"] % LATTICE_M or row["miny"] % LATTICE_M:
-            yield Fault(row["sample_id"], INDEX, f"corner {row['minx']:.10g}, {row['miny']:.10g}", "multiples of 10 m")
+            yield Violation(
+                row["sample_id"], INDEX, f"corner {row['minx']:.10g}, {row['miny']:.10g}", "multiples of 10 m"
+            )
 
 
-@check(FOLDER, "outline", "the outline is not the square of the chip", _AGAIN)
-def outline(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "outline", "the outline is not the square of the chip", _AGAIN)
+def outline(folder: Folder) -> Iterator[Violation]:
     if not isinstance(folder.index, gpd.GeoDataFrame) or folder.index.crs is None or folder.index.crs.to_epsg() != 4326:
         if folder.index is not None:
-            yield Fault("", INDEX, "no geometry in EPSG:4326", "the outline of each chip, EPSG:4326")
+            yield Violation("", INDEX, "no geometry in EPSG:4326", "the outline of each chip, EPSG:4326")
         return
     side = folder.chip_m
     for row in folder.table[["sample_id", "epsg", "minx", "miny", "geometry"]].to_dict("records"):
@@ -134,25 +136,27 @@ def outline(folder: Folder) -> Iterator[Fault]:
             continue
         square = shapely.box(row["minx"], row["miny"], row["minx"] + side, row["miny"] + side)
         if row["geometry"] is None:
-            yield Fault(row["sample_id"], INDEX, "no outline", f"the square of {side} m at its corner")
+            yield Violation(row["sample_id"], INDEX, "no outline", f"the square of {side} m at its corner")
             continue
         here = grid.reproject(row["geometry"], "EPSG:4326", f"EPSG:{int(row['epsg'])}")
         off = float(shapely.hausdorff_distance(here, square))
         if not off <= OUTLINE_M:
-            yield Fault(row["sample_id"], INDEX, f"outline {off:.0f} m off", f"the square of {side} m at its corner")
+            yield Violation(
+                row["sample_id"], INDEX, f"outline {off:.0f} m off", f"the square of {side} m at its corner"
+            )
 
 
-@check(FOLDER, "scene-date", "one scene has two dates", "pair again")
-def scene_date(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "scene-date", "one scene has two dates", "pair again")
+def scene_date(folder: Folder) -> Iterator[Violation]:
     if _has(folder, "scene_id", "hr_date"):
         for scene, rows in folder.index.groupby("scene_id"):  # type: ignore[union-attr]
             common = rows["hr_date"].mode().iloc[0]
             for row in rows[rows["hr_date"] != common].to_dict("records"):
-                yield Fault(_id(row), INDEX, f"hr_date {row['hr_date']}", f"{common}, as others of {scene}")
+                yield Violation(_id(row), INDEX, f"hr_date {row['hr_date']}", f"{common}, as others of {scene}")
 
 
-@check(FOLDER, "reach-table", "index.parquet and the index of a reach differ", "run the step `dataset` again")
-def reach_table(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "reach-table", "index.parquet and the index of a reach differ", "run the step `dataset` again")
+def reach_table(folder: Folder) -> Iterator[Violation]:
     for name, table in folder.tables.items():
         if name.startswith("index/") and len(folder.table):
             reach = re.sub(r"^index/|\.parquet$", "", name)
@@ -160,15 +164,15 @@ def reach_table(folder: Folder) -> Iterator[Fault]:
             yield from _differing(rows, table.set_index("sample_id"), name)
 
 
-@check(FOLDER, "sample", "the index and the samples differ", "make the dataset again from its samples")
-def sample(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "sample", "the index and the samples differ", "make the dataset again from its samples")
+def sample(folder: Folder) -> Iterator[Violation]:
     if (samples := folder.tables.get("samples.parquet")) is not None and len(folder.table):
         drawn, rows = samples.set_index("sample_id"), folder.table.set_index("sample_id")
         yield from _differing(rows, drawn[drawn.index.isin(rows.index)], "samples.parquet", geometry=False)
 
 
-@check(FOLDER, "pair", "the index and the pairs differ", "make the chips again from the pairs")
-def pair(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "pair", "the index and the pairs differ", "make the chips again from the pairs")
+def pair(folder: Folder) -> Iterator[Violation]:
     tables = [table for name, table in folder.tables.items() if name.startswith("pairs")]
     if tables and len(folder.table):
         paired = pd.concat(tables, ignore_index=True)
@@ -176,11 +180,11 @@ def pair(folder: Folder) -> Iterator[Fault]:
         yield from _differing(folder.table.set_index("sample_id"), paired, "pairs")
 
 
-def _differing(rows: pd.DataFrame, others: pd.DataFrame, name: str, geometry: bool = True) -> Iterator[Fault]:
+def _differing(rows: pd.DataFrame, others: pd.DataFrame, name: str, geometry: bool = True) -> Iterator[Violation]:
     """What two tables say differently of the same chips, by the columns that both have."""
     for chip in sorted(set(rows.index) ^ set(others.index)):
         here, there = (INDEX, name) if chip in rows.index else (name, INDEX)
-        yield Fault(chip, there, "not there", f"a row, as in {here}")
+        yield Violation(chip, there, "not there", f"a row, as in {here}")
     both = rows.index.intersection(others.index)
     first, second = rows.loc[both], others[~others.index.duplicated()].loc[both]
     for column in first.columns.intersection(second.columns):
@@ -189,7 +193,7 @@ def _differing(rows: pd.DataFrame, others: pd.DataFrame, name: str, geometry: bo
         equal = (first[column] == second[column]) | (first[column].isna() & second[column].isna())
         for chip in both[~equal.to_numpy(dtype=bool)]:
             told = f"{column} is {first.at[chip, column]}"
-            yield Fault(chip, INDEX, told, f"{second.at[chip, column]}, as in {name}")
+            yield Violation(chip, INDEX, told, f"{second.at[chip, column]}, as in {name}")
 
 
 def _has(folder: Folder, *names: str) -> bool:

@@ -9,7 +9,16 @@ from scipy.spatial import cKDTree
 
 from jointseg.area import grid
 from jointseg.dataset.contract import SPLITS
-from jointseg.dataset.validation.base import FOLDER, INDEX, WHOLE, Fault, Folder, Tale, check, is_utm
+from jointseg.dataset.validation.base import (
+    DATASET_CHECKS,
+    FOLDER_CHECKS,
+    INDEX,
+    ChipSummary,
+    Folder,
+    Violation,
+    check,
+    is_utm,
+)
 
 GAP_M = 100  # between chips of two splits, edge to edge
 SCALE = 0.002  # UTM metres and ground metres differ by at most this
@@ -18,52 +27,56 @@ APART, ERRORS = 0.25, 4  # ISA shares of two splits: difference, and in standard
 _DRAW = "draw the samples again"
 
 
-@check(FOLDER, "leakage", "chips of two splits overlap, or lie nearer than the gap", _DRAW)
-def leakage(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "leakage", "chips of two splits overlap, or lie nearer than the gap", _DRAW)
+def leakage(folder: Folder) -> Iterator[Violation]:
     for one in _neighbours(folder, 1.5 * (folder.chip_m + GAP_M)):
         if one.splits[0] != one.splits[1] and one.gap_m < GAP_M:
             told = "overlaps" if one.gap_m < 0 else f"{one.gap_m:.0f} m from"
             told = f"{one.splits[0]}, {told} {one.ids[1]} of {one.splits[1]}"
-            yield Fault(one.ids[0], INDEX, told, f"{GAP_M} m between chips of two splits")
+            yield Violation(one.ids[0], INDEX, told, f"{GAP_M} m between chips of two splits")
 
 
-@check(FOLDER, "overlap", "chips of one split overlap", _DRAW)
-def overlap(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "overlap", "chips of one split overlap", _DRAW)
+def overlap(folder: Folder) -> Iterator[Violation]:
     for one in _neighbours(folder, 1.5 * folder.chip_m):
         if one.splits[0] == one.splits[1] and -folder.chip_m < one.gap_m < 0:
-            yield Fault(one.ids[0], INDEX, f"overlaps {one.ids[1]} by {-one.gap_m:.0f} m", "chips side by side at most")
+            yield Violation(
+                one.ids[0], INDEX, f"overlaps {one.ids[1]} by {-one.gap_m:.0f} m", "chips side by side at most"
+            )
 
 
-@check(FOLDER, "spacing", "two centres are nearer than the spacing", _DRAW)
-def spacing(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "spacing", "two centres are nearer than the spacing", _DRAW)
+def spacing(folder: Folder) -> Iterator[Violation]:
     wanted = folder.document("statistics.json").get("spacing_m")
     if not isinstance(wanted, int | float):
         return
     for one in _neighbours(folder, wanted):
         if one.gap_m >= 0 and one.apart_m < wanted:
-            yield Fault(one.ids[0], INDEX, f"{one.apart_m:.0f} m from {one.ids[1]}", f"{wanted:g} m between centres")
+            yield Violation(
+                one.ids[0], INDEX, f"{one.apart_m:.0f} m from {one.ids[1]}", f"{wanted:g} m between centres"
+            )
 
 
-@check(FOLDER, "block-split", "a block lies in two splits", _DRAW)
-def block(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "block-split", "a block lies in two splits", _DRAW)
+def block(folder: Folder) -> Iterator[Violation]:
     if not {"block", "split"} <= set(folder.table):
         return
     for (reach, name), rows in folder.table.groupby(["reach", "block"]):
         common = rows["split"].mode().iloc[0]
         for row in rows[rows["split"] != common].to_dict("records"):
-            yield Fault(row["sample_id"], INDEX, f"{row['split']}", f"{common}, as block {name} of {reach}")
+            yield Violation(row["sample_id"], INDEX, f"{row['split']}", f"{common}, as block {name} of {reach}")
 
 
-@check(FOLDER, "split-empty", "a split has no chip", "draw more samples, or smaller blocks")
-def split_empty(folder: Folder) -> Iterator[Fault]:
+@check(FOLDER_CHECKS, "split-empty", "a split has no chip", "draw more samples, or smaller blocks")
+def split_empty(folder: Folder) -> Iterator[Violation]:
     if "split" in folder.table:
         for split in SPLITS:
             if not (folder.table["split"] == split).any():
-                yield Fault("", INDEX, f"no chip of {split}", "chips in every split")
+                yield Violation("", INDEX, f"no chip of {split}", "chips in every split")
 
 
-@check(WHOLE, "split-balance", "the shares of ISA of two splits are far apart", "draw with smaller blocks")
-def split_balance(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
+@check(DATASET_CHECKS, "split-balance", "the shares of ISA of two splits are far apart", "draw with smaller blocks")
+def split_balance(folder: Folder, tales: Mapping[str, ChipSummary]) -> Iterator[Violation]:
     if "split" not in folder.table:
         return
     of = {
@@ -79,11 +92,11 @@ def split_balance(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
         error = np.sqrt(values.var(ddof=1) / len(values) + whole.var(ddof=1) / len(whole))
         if apart > APART and apart > ERRORS * error:
             told = f"ISA {values.mean():.2f} in {split}, {whole.mean():.2f} in train"
-            yield Fault("", INDEX, told, f"at most {APART} or {ERRORS} standard errors apart")
+            yield Violation("", INDEX, told, f"at most {APART} or {ERRORS} standard errors apart")
 
 
-@check(WHOLE, "copy", "two chips hold the same picture", "leave one of them out, and look why")
-def copy(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
+@check(DATASET_CHECKS, "copy", "two chips hold the same picture", "leave one of them out, and look why")
+def copy(folder: Folder, tales: Mapping[str, ChipSummary]) -> Iterator[Violation]:
     seen: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, tale in sorted(tales.items()):
         for kind, digest in tale.pictures.items():
@@ -93,7 +106,7 @@ def copy(folder: Folder, tales: Mapping[str, Tale]) -> Iterator[Fault]:
         for name in names[1:]:
             across = f", of {split[names[0]]}" if split[names[0]] != split[name] else ""
             file = next(file for file in tales[name].digests if file.endswith(f"_{kind}.tif"))
-            yield Fault(name, file, f"the pixels of {names[0]}{across}", "a picture of its own")
+            yield Violation(name, file, f"the pixels of {names[0]}{across}", "a picture of its own")
 
 
 class _Near(NamedTuple):

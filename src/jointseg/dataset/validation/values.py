@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from jointseg.dataset.chip_alignment import MAX_SHIFT_M, align
-from jointseg.dataset.contract import KINDS, UNKNOWN_FRACTION, UNKNOWN_LABEL, WHOLE
-from jointseg.dataset.validation.base import CHIP, Chip, Fault, check
+from jointseg.dataset.contract import CHIP_RASTERS, FRACTION_NODATA, FRACTION_SCALE, UNLABELLED
+from jointseg.dataset.validation.base import CHIP_CHECKS, Chip, Violation, check
 from jointseg.raster.bands import COMPOSITE_BANDS, count_composite_bands
 
 BRIGHT_DN, DARK_DN = 16_000, 30  # reflectance of 1.6, and of 0.003
@@ -24,15 +24,15 @@ _SOURCE = "look at the source of this chip; make the chips again or leave it out
 _IMAGES = ("lr", "hr")
 
 
-@check(CHIP, "all-unknown", "a band has no known pixel", _SOURCE)
-def all_unknown(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "all-unknown", "a band has no known pixel", _SOURCE)
+def all_unknown(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
         if not band.any() and name in COMPOSITE_BANDS:  # no date may have seen a chip whole
             yield chip.fault(kind, f"band {name}: all {band.size} px unknown", "known pixels")
 
 
-@check(CHIP, "part-unknown", "pixels are unknown in some bands only", _CHIPS)
-def part_unknown(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "part-unknown", "pixels are unknown in some bands only", _CHIPS)
+def part_unknown(chip: Chip) -> Iterator[Violation]:
     for kind in _IMAGES:
         if (pixels := chip.pixels(kind)) is not None:
             known = pixels[: count_composite_bands(chip.names(kind)) or None] != 0
@@ -41,16 +41,16 @@ def part_unknown(chip: Chip) -> Iterator[Fault]:
                 yield chip.fault(kind, f"{mixed} px", "all bands known or none: a dark pixel is at least 1")
 
 
-@check(CHIP, "constant", "all known pixels of a band are equal", _SOURCE)
-def constant(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "constant", "all known pixels of a band are equal", _SOURCE)
+def constant(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
         known = band[band != 0]
         if known.size and known.min() == known.max():
             yield chip.fault(kind, f"band {name}: {known[0]} everywhere", "an image")
 
 
-@check(CHIP, "range", "reflectance is out of range: another scale, or no reflectance", _CHIPS)
-def out_of_range(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "range", "reflectance is out of range: another scale, or no reflectance", _CHIPS)
+def out_of_range(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
         known = band[band != 0]
         if not known.size:
@@ -62,8 +62,8 @@ def out_of_range(chip: Chip) -> Iterator[Fault]:
             yield chip.fault(kind, f"band {name}: at most {known.max()}", f"reflectance x 10000, {DARK_DN} somewhere")
 
 
-@check(CHIP, "clipped", "many pixels have the largest value of the band: it was clipped", _SOURCE)
-def clipped(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "clipped", "many pixels have the largest value of the band: it was clipped", _SOURCE)
+def clipped(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
         top = band.max()
         count, known = int((band == top).sum()), int(np.count_nonzero(band))
@@ -72,82 +72,96 @@ def clipped(chip: Chip) -> Iterator[Fault]:
 
 
 @check(
-    CHIP, "misaligned", "the 1 m image fits the 10 m image better elsewhere", "register the chip again, or leave it out"
+    CHIP_CHECKS,
+    "misaligned",
+    "the 1 m image fits the 10 m image better elsewhere",
+    "register the chip again, or leave it out",
 )
-def misaligned(chip: Chip) -> Iterator[Fault]:
+def misaligned(chip: Chip) -> Iterator[Violation]:
     if (fit := _fit(chip)) and _is_misaligned(*fit):
         here, best, east, north = fit
         told = f"correlation {here:.2f}, but {best:.2f} when moved {east:+d} m east and {north:+d} m north"
         yield chip.fault("hr", told, f"the best within {MISALIGNED_M} m of its place")
 
 
-@check(CHIP, "unlike", "the 1 m image does not show what the 10 m image shows", "pair the chip again, or leave it out")
-def unlike(chip: Chip) -> Iterator[Fault]:
+@check(
+    CHIP_CHECKS,
+    "unlike",
+    "the 1 m image does not show what the 10 m image shows",
+    "pair the chip again, or leave it out",
+)
+def unlike(chip: Chip) -> Iterator[Violation]:
     if (fit := _fit(chip)) and not _is_misaligned(*fit) and fit[0] < UNLIKE:
         told = f"correlation {fit[0]:.2f}, at most {fit[1]:.2f} within {MAX_SHIFT_M} m"
         yield chip.fault("hr", told, f"{UNLIKE} or more")
 
 
-@check(CHIP, "label-code", "a label holds other codes than 0, 1 and 255", "make the labels and the chips again")
-def label_code(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "label-code", "a label holds other codes than 0, 1 and 255", "make the labels and the chips again")
+def label_code(chip: Chip) -> Iterator[Violation]:
     if (label := chip.pixels("label")) is not None:
         codes = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
-        if strange := sorted(set(codes.tolist()) - {0, 1, UNKNOWN_LABEL}):
+        if strange := sorted(set(codes.tolist()) - {0, 1, UNLABELLED}):
             count = int(np.isin(label, strange).sum())
             yield chip.fault("label", f"{count} px of {', '.join(map(str, strange))}", "0, 1 or 255")
 
 
-@check(CHIP, "label-unknown", "a label is unknown everywhere", "correct the label, or leave the chip out")
-def label_unknown(chip: Chip) -> Iterator[Fault]:
-    if (label := chip.pixels("label")) is not None and (label == UNKNOWN_LABEL).all():
+@check(CHIP_CHECKS, "label-unknown", "a label is unknown everywhere", "correct the label, or leave the chip out")
+def label_unknown(chip: Chip) -> Iterator[Violation]:
+    if (label := chip.pixels("label")) is not None and (label == UNLABELLED).all():
         yield chip.fault("label", f"all {label.size} px are 255", "labelled pixels")
 
 
-@check(CHIP, "isa-share", "the share of ISA in the index is not that of the label", "make the index again")
-def isa_fraction(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "isa-share", "the share of ISA in the index is not that of the label", "make the index again")
+def isa_fraction(chip: Chip) -> Iterator[Violation]:
     label, told = chip.pixels("label"), chip.row.get("isa_fraction")
     if label is None or told is None:
         return
     share = share_of(label)
     if not (np.isnan(told) and np.isnan(share)) and not abs(told - share) <= SHARE_TOLERANCE:
-        yield Fault(chip.id, "index.parquet", f"isa_fraction {told:.6f}", f"{share:.6f}, as the label has it")
+        yield Violation(chip.id, "index.parquet", f"isa_fraction {told:.6f}", f"{share:.6f}, as the label has it")
 
 
-@check(CHIP, "fraction-range", "a fraction is above 10,000", "make the labels and the chips again")
-def fraction_range(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "fraction-range", "a fraction is above 10,000", "make the labels and the chips again")
+def fraction_range(chip: Chip) -> Iterator[Violation]:
     if (part := chip.pixels("fraction")) is not None:
-        strange = part[(part > WHOLE) & (part != UNKNOWN_FRACTION)]
+        strange = part[(part > FRACTION_SCALE) & (part != FRACTION_NODATA)]
         if strange.size:
             yield chip.fault("fraction", f"{strange.size} values up to {strange.max()}", "0 to 10000, or 65535")
 
 
-@check(CHIP, "fraction-kinds", "a kind covers more than all ISA, or is unknown elsewhere", "make the chips again")
-def fraction_kinds(chip: Chip) -> Iterator[Fault]:
+@check(
+    CHIP_CHECKS, "fraction-kinds", "a kind covers more than all ISA, or is unknown elsewhere", "make the chips again"
+)
+def fraction_kinds(chip: Chip) -> Iterator[Violation]:
     if (part := chip.pixels("fraction")) is None:
         return
-    for name, band in zip(KINDS["fraction"].bands[1:], part[1:]):  # type: ignore[index]
-        unknown = (band == UNKNOWN_FRACTION) != (part[0] == UNKNOWN_FRACTION)
-        more = (band <= WHOLE) & (part[0] <= WHOLE) & (band > part[0].astype(np.int64) + ROUNDING)
+    for name, band in zip(CHIP_RASTERS["fraction"].bands[1:], part[1:]):  # type: ignore[index]
+        unknown = (band == FRACTION_NODATA) != (part[0] == FRACTION_NODATA)
+        more = (band <= FRACTION_SCALE) & (part[0] <= FRACTION_SCALE) & (band > part[0].astype(np.int64) + ROUNDING)
         if unknown.any() or more.any():
             told = f"{name}: {int(more.sum())} px above band isa, {int(unknown.sum())} px unknown in one of them"
             yield chip.fault("fraction", told, "at most band isa, unknown where it is")
 
 
-@check(CHIP, "fraction-label", "label and fraction contradict each other", "make the chips again")
-def fraction_label(chip: Chip) -> Iterator[Fault]:
+@check(CHIP_CHECKS, "fraction-label", "label and fraction contradict each other", "make the chips again")
+def fraction_label(chip: Chip) -> Iterator[Violation]:
     label, part = chip.pixels("label"), chip.pixels("fraction")
     if label is None or part is None:
         return
     code, area = label[0], part[0]
     # A covered centre is some covered area, a bare centre some bare area; what is unknown is so in both.
-    wrong = ((code == 1) & (area == 0)) | ((code == 0) & (area == WHOLE)) | ((code == 255) & (area <= WHOLE))
+    wrong = (
+        ((code == 1) & (area == 0))
+        | ((code == 0) & (area == FRACTION_SCALE))
+        | ((code == 255) & (area <= FRACTION_SCALE))
+    )
     if (count := int(wrong.sum())) > STRAY_SHARE * code.size:
         yield chip.fault("fraction", f"{count} of {code.size} px contradict the label", f"at most {STRAY_SHARE:.1%}")
 
 
 def share_of(label: np.ndarray) -> float:
     """The share of impervious pixels among the labelled ones; NaN without any."""
-    known = int((label != UNKNOWN_LABEL).sum())
+    known = int((label != UNLABELLED).sum())
     return int((label == 1).sum()) / known if known else float("nan")
 
 
