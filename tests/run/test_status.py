@@ -101,7 +101,7 @@ def test_who_works_there_and_on_what(tmp_path: Path) -> None:
     where = results / job_status.FOLDER
     job_status.write_json(where / "node-77.job", {"job": "predict [tile=a]", "started": time.time() - 125})
     job_status.write_json(
-        where / "node-77.json", {"what": "windows", "done": 5, "total": 20, "unit": "window", "seconds": 10}
+        where / "node-77.json", {"label": "windows", "done": 5, "total": 20, "unit": "window", "seconds": 10}
     )
     (results / "manifests/predict/2021").mkdir(parents=True)
     for name in ("predict/2021/a", "predict/2021/b", "growth"):

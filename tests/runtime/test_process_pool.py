@@ -1,4 +1,4 @@
-"""Workers of a job that was killed do not stay."""
+"""Worker processes exit with a killed parent."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_with_a_killed_process(tmp_path):
+def test_workers_exit_when_the_parent_is_killed(tmp_path):
     script = tmp_path / "job.py"
     script.write_text(CODE)
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as job:
@@ -25,9 +25,9 @@ def test_workers_end_with_a_killed_process(tmp_path):
         workers = [int(pid) for pid in job.stdout.readline().split()]
         assert len(workers) == 2 and all(alive(pid) for pid in workers)
         job.send_signal(signal.SIGKILL)
-    until = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while any(alive(pid) for pid in workers):
-        assert time.monotonic() < until, "workers wait for work that nobody gives them"
+        assert time.monotonic() < deadline, "workers still run after their parent was killed"
         time.sleep(0.05)
 
 

@@ -134,7 +134,7 @@ class Display:
         for name, job in jobs.items():
             if name not in self._bars:
                 self._bars[name] = self._progress.add_task(job["job"], total=None, rate="")
-            what = f"{job['job']}: {job['what']}" if "what" in job else job["job"]
+            what = f"{job['job']}: {job['label']}" if "label" in job else job["job"]
             self._progress.update(
                 self._bars[name],
                 description=f"  {what}",

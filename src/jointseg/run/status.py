@@ -178,7 +178,7 @@ def _made(manifests: Path) -> dict[str, int]:
 
 def _running(job: dict[str, Any]) -> Running:
     share = job["done"] / job["total"] if job.get("total") else None
-    what = f"{job['what']}: {format_rate(job)}".removesuffix(": ") if "what" in job else ""
+    what = f"{job['label']}: {format_rate(job)}".removesuffix(": ") if "label" in job else ""
     return Running(job["job"], time.time() - job["started"], what, share)
 
 

@@ -1,9 +1,9 @@
-"""The errors that a job tells in one sentence."""
+"""Errors that a job reports as one sentence, without a traceback."""
 
 
 class DataError(ValueError):
-    """Bad input, told in one sentence: the thing, its value, what was expected and the remedy."""
+    """Invalid input. The message names the thing, its value, what was expected and the remedy."""
 
 
 class TransientError(DataError):
-    """A server that gave no answer: the same job, started again later, may get one."""
+    """A server did not respond; the same job may succeed when it is rerun."""

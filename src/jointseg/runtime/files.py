@@ -1,4 +1,4 @@
-"""Files written beside their final name and renamed: a killed job leaves nothing half-written."""
+"""Atomic writes: a temporary file beside the final path, renamed on success. A killed job leaves no partial output."""
 
 import errno
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 from jointseg.runtime.errors import DataError
 
 _PART, _STRIPS = ".part-", ".strips.tif"
-_FULL_BYTES = 4 << 20  # a block that found no room may leave this much
+_FULL_DISK_BYTES = 4 << 20  # a block that did not fit can leave up to this much free space
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write a file or a folder to; renamed to `path` on success, removed otherwise.
+    """Yield a temporary path beside `path` for a file or folder; rename it to `path` on success, remove it otherwise.
 
     Raises DataError when the disk is full.
     """
@@ -28,10 +28,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield part
         _replace(part, path)
     except Exception as error:
-        # GDAL says that a write failed, not why; what was half-written still lies there.
-        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < _FULL_BYTES:
+        # GDAL reports that a write failed, not why. The partial file still fills the disk here.
+        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < _FULL_DISK_BYTES:
             raise DataError(
-                f"no space left on the disk of {path.parent} to write {path.name}; free some and run again"
+                f"no space left on the disk of {path.parent} to write {path.name}; free some space and rerun"
             ) from error
         raise
     finally:
@@ -40,20 +40,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def strips_path(part: Path) -> Path:
-    """Where a Writer keeps its row bands until they become a COG."""
+    """Return the path where a `cog.Writer` stores its strips until they become a COG."""
     return part.with_name(part.name + _STRIPS)
 
 
 def remove_partial_files(path: Path) -> None:
-    """Removes what killed jobs left half-written beside `path`; call only when no other job writes it."""
+    """Remove the partial files that killed jobs left beside `path`. Call it only when no other job writes `path`."""
     path = Path(path)
-    own = re.compile(rf"{re.escape(_PART)}\d+-(old-)?{re.escape(path.name)}({re.escape(_STRIPS)})?")
-    for part in [beside for beside in path.parent.iterdir() if own.fullmatch(beside.name)]:
+    pattern = re.compile(rf"{re.escape(_PART)}\d+-(old-)?{re.escape(path.name)}({re.escape(_STRIPS)})?")
+    for part in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
         remove_path(part)
 
 
 def remove_path(path: Path) -> None:
-    """Removes a file or a folder, if it is there."""
+    """Remove a file or a folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -61,7 +61,7 @@ def remove_path(path: Path) -> None:
 
 
 def _replace(part: Path, path: Path) -> None:
-    if path.is_dir():  # a folder cannot be renamed over a folder that holds files
+    if path.is_dir():  # rename() cannot replace a folder that is not empty
         old = path.with_name(f"{_PART}{os.getpid()}-old-{path.name}")
         path.rename(old)
         part.rename(path)

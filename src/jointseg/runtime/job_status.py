@@ -1,6 +1,7 @@
-"""What the jobs of a run tell it, from whatever machine they work on: that they run, how far they are, why they failed.
+"""Status of the jobs of a run: small JSON files that the jobs write and `jointseg run` and `jointseg status` read.
 
-Small files in a folder of the results, which every machine of a run sees; the run empties it when it starts.
+The files lie in the results folder, which all machines of a run share. A run empties the folder when it starts. Each
+process writes HOST-PID.job (rule and start) and HOST-PID.json (progress), each failed job HASH.failed.
 """
 
 import hashlib
@@ -10,20 +11,21 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ENV_VARIABLE = "JOINTSEG_PROGRESS"  # environment variable: the folder; without it jobs tell nothing
+ENV_VARIABLE = "JOINTSEG_PROGRESS"  # path of the status folder; jobs write no status when it is not set
 FOLDER = Path(".jointseg", "progress")  # in a results folder
 INPUT, TRANSIENT, ERROR, STOPPED = "input", "transient", "error", "stopped"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job failed.
+    """A failed job.
 
     Attributes:
-        job: its rule and wildcards, as `isa [year=2021 tile=50N_E0660_N3540]`.
+        job: rule and wildcards, such as `predict [year=2021 tile=50N_E0660_N3540]`.
         reason: one sentence.
-        log: the file that has the rest; "" where the rule has none.
-        cause: `input`, which no other try can mend; `transient`, a server without an answer; `error` of the step; `stopped`.
+        log: path of the log file; "" for a rule without one.
+        cause: `input` (invalid input, a retry cannot succeed), `transient` (a server did not respond), `error` (an
+            exception in the step) or `stopped`.
     """
 
     job: str
@@ -40,82 +42,84 @@ class Failure:
 
 
 def status_folder() -> Path | None:
-    """The folder of the run that this process is a job of."""
-    told = os.environ.get(ENV_VARIABLE)
-    return Path(told) if told else None
+    """Return the status folder of the run that this process is a job of; None outside a run."""
+    value = os.environ.get(ENV_VARIABLE)
+    return Path(value) if value else None
 
 
 def process_file(suffix: str) -> Path | None:
-    """The note of this process: machines of a cluster share the folder, and their process numbers may be the same."""
-    where = status_folder()
-    return where / f"{socket.gethostname()}-{os.getpid()}{suffix}" if where else None
+    """Return the status file of this process. Its name has the host: two machines can have equal process ids."""
+    folder = status_folder()
+    return folder / f"{socket.gethostname()}-{os.getpid()}{suffix}" if folder else None
 
 
-def write_json(path: Path, told: dict) -> None:
-    """Writes a note beside its place and renames it. Raises OSError."""
+def write_json(path: Path, content: dict) -> None:
+    """Write a status file atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.part")
-    beside.write_text(json.dumps(told))
-    beside.replace(path)
+    part = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.part")
+    part.write_text(json.dumps(content))
+    part.replace(path)
 
 
 def record_failure(failure: Failure) -> None:
-    """Keeps why a job failed; a job that cannot tell it has still failed."""
-    if where := status_folder():
+    """Write the failure of a job. A status file that cannot be written is ignored: the job has failed anyway."""
+    if folder := status_folder():
         try:
-            write_json(_failed(where, failure.job), asdict(failure))
+            write_json(_failure_path(folder, failure.job), asdict(failure))
         except OSError:
             return
 
 
 def read_failure(job: str) -> Failure | None:
-    """Why a job failed before in this run; None where it did not."""
-    where = status_folder()
-    return _read(_failed(where, job)) if where else None
+    """Return the failure of an earlier attempt of a job in this run; None if there is none."""
+    folder = status_folder()
+    return _parse_failure(_failure_path(folder, job)) if folder else None
 
 
 def clear_failure(job: str) -> None:
-    """A job that is done has not failed, whatever it said at an earlier try."""
-    if where := status_folder():
-        _failed(where, job).unlink(missing_ok=True)
+    """Remove the failure of an earlier attempt of a job that has completed."""
+    if folder := status_folder():
+        _failure_path(folder, job).unlink(missing_ok=True)
 
 
-def read_failures(where: Path) -> list[Failure]:
-    """The failures of a run, in the order in which they were told."""
-    notes = []
-    for path in where.glob("*.failed"):
+def read_failures(folder: Path) -> list[Failure]:
+    """Return the failures of a run, oldest first."""
+    paths = []
+    for path in folder.glob("*.failed"):
         try:
-            notes.append((path.stat().st_mtime, path))
-        except OSError:  # forgotten just now
+            paths.append((path.stat().st_mtime, path))
+        except OSError:  # removed meanwhile
             continue
-    return [found for _, path in sorted(notes) if (found := _read(path)) is not None]
+    return [failure for _, path in sorted(paths) if (failure := _parse_failure(path)) is not None]
 
 
-def read_running(where: Path) -> dict[str, dict]:
-    """Every running job by its process: {"job", "started"} and, where it counts something, its bar's state."""
+def read_running(folder: Path) -> dict[str, dict]:
+    """Return the running jobs by process: {"job", "started"}, and the progress of those that report it."""
     jobs: dict[str, dict] = {}
-    for note in sorted(where.glob("*.job")):
-        bar = note.with_suffix(".json")
+    for path in sorted(folder.glob("*.job")):
+        progress = path.with_suffix(".json")
         try:
-            jobs[note.stem] = json.loads(note.read_text()) | (json.loads(bar.read_text()) if bar.exists() else {})
-        except (OSError, ValueError):  # ended, or being written, just now
+            jobs[path.stem] = json.loads(path.read_text()) | (
+                json.loads(progress.read_text()) if progress.exists() else {}
+            )
+        except (OSError, ValueError):  # the job ended or is writing the file
             continue
     return jobs
 
 
-def reset(where: Path) -> None:
-    """An empty folder for a run that starts."""
-    where.mkdir(parents=True, exist_ok=True)
-    for left in where.iterdir():
-        left.unlink(missing_ok=True)
+def reset(folder: Path) -> None:
+    """Create an empty status folder for a new run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink(missing_ok=True)
 
 
-def _failed(where: Path, job: str) -> Path:
-    return where / f"{hashlib.sha256(job.encode()).hexdigest()[:16]}.failed"
+def _failure_path(folder: Path, job: str) -> Path:
+    return folder / f"{hashlib.sha256(job.encode()).hexdigest()[:16]}.failed"
 
 
-def _read(path: Path) -> Failure | None:
+def _parse_failure(path: Path) -> Failure | None:
     try:
         return Failure(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # not there, or being written, just now
+    except (OSError, ValueError, TypeError):  # missing, or being written
         return None

@@ -1,10 +1,10 @@
-"""Inputs and results in an object store (S3): every path means the same, whether its file lies there or here.
+"""Inputs and results in an object store (S3), under the same relative paths as on a local disk.
 
-Snakemake's storage plugin carries files between the store and the machine of a job. Here is what it does not do: a
-file has one path, relative to the folder of the run, in params, manifests and audits; rasters are read from the store by
-range where they are not here; small files are asked for by functions of the workflow.
+Snakemake's storage plugin copies files between the store and the machine of a job. This module adds what the plugin does
+not do: one path for each file, relative to the run's folder, in params, manifests and audits; rasters without a local
+copy are read from the store by HTTP range requests; workflow functions read small files.
 
-Endpoint and credentials are told by the variables of AWS: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY ...
+The AWS environment variables set endpoint and credentials: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY ...
 """
 
 import os
@@ -16,14 +16,12 @@ from urllib.parse import urlsplit
 
 from jointseg.runtime.errors import DataError
 
-PREFIX_VARIABLE, LOCAL_VARIABLE = (
-    "JOINTSEG_STORE",
-    "JOINTSEG_STORE_LOCAL",
-)  # environment variables: s3://bucket/folder; where Snakemake keeps it
-PROVIDER = "s3"
-_KEPT = ".jointseg"  # half-done maps and trainings
+PREFIX_VARIABLE = "JOINTSEG_STORE"  # environment variable: s3://bucket/folder
+LOCAL_VARIABLE = "JOINTSEG_STORE_LOCAL"  # environment variable: the folder of Snakemake's local copies
+_PROVIDER = "s3"
+_RESUMABLE = ".jointseg"  # partial maps and trainings, in the results folder
 GDAL_OPTIONS = {
-    # No request for what lies beside a raster, and one that brings the whole header of a COG.
+    # No directory listing when a raster is opened, and one request that covers the header of a COG.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "GDAL_HTTP_MAX_RETRY": "5",
@@ -32,27 +30,27 @@ GDAL_OPTIONS = {
 
 
 def configure(settings: Any) -> str:
-    """Makes a run, and the jobs that inherit its environment, know its store.
+    """Set the environment variables of the store for a run and its jobs.
 
     Args:
         settings: Snakemake's storage settings.
 
     Returns:
-        The prefix of the store, as s3://bucket/folder; "" without one.
+        The prefix of the store, s3://bucket/folder; "" without a store.
 
     Raises:
-        DataError: the settings do not suit.
+        DataError: the storage provider is not S3, or the prefix is not an S3 URL.
     """
     provider, prefix = settings.default_storage_provider, (settings.default_storage_prefix or "").rstrip("/")
     if provider is None:
         os.environ.pop(PREFIX_VARIABLE, None)
         return ""
-    if provider != PROVIDER or urlsplit(prefix).scheme != PROVIDER or not urlsplit(prefix).netloc:
+    if provider != _PROVIDER or urlsplit(prefix).scheme != _PROVIDER or not urlsplit(prefix).netloc:
         raise DataError(
-            f"--default-storage-provider {provider} with --default-storage-prefix {prefix or 'left out'} is none that rasters can "
-            f"be read from; give {PROVIDER} and s3://BUCKET/FOLDER"
+            f"rasters cannot be read from --default-storage-provider {provider} with --default-storage-prefix "
+            f"{prefix or '(missing)'}; use {_PROVIDER} and s3://BUCKET/FOLDER"
         )
-    local = settings.local_storage_prefix / PROVIDER / prefix.removeprefix("s3://")
+    local = settings.local_storage_prefix / _PROVIDER / prefix.removeprefix("s3://")
     os.environ |= {PREFIX_VARIABLE: prefix, LOCAL_VARIABLE: str(local)}
     for name, value in (GDAL_OPTIONS | _gdal_endpoint()).items():
         os.environ.setdefault(name, value)
@@ -60,26 +58,25 @@ def configure(settings: Any) -> str:
 
 
 def remove_local_copies(results: str) -> None:
-    """Removes the copies that a killed run left of files of its results: Snakemake takes them for write-protected.
+    """Remove the local copies of result files that a killed run left: Snakemake takes them for write-protected.
 
-    What is half-done in them is kept. Call it only for a run that holds the results folder.
+    Partial maps and trainings stay. Call it only in a run that holds the lock of the results folder.
 
     Raises:
-        DataError: the results folder is named from the root.
+        DataError: `results` is an absolute path.
     """
     if os.path.isabs(results):
-        raise DataError(f"results {results} is named from the root; in a store all paths are relative to its prefix")
+        raise DataError(
+            f"results {results} is an absolute path; in an object store, give a path relative to its prefix"
+        )
     copies = Path(os.environ[LOCAL_VARIABLE]) / results
-    for each in copies.iterdir() if copies.is_dir() else ():
-        if each.name != _KEPT:
-            shutil.rmtree(each) if each.is_dir() else each.unlink()
+    for path in copies.iterdir() if copies.is_dir() else ():
+        if path.name != _RESUMABLE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def enter_local_copy() -> None:
-    """Makes the folder in which Snakemake keeps copies of the store the working directory of a job.
-
-    What the job was given, and what it is to make, then lies where the flow's own path says.
-    """
+    """Change the working directory of a job to the folder of local copies, so that workflow paths are valid there."""
     if os.environ.get(PREFIX_VARIABLE):
         local = Path(os.environ[LOCAL_VARIABLE])
         local.mkdir(parents=True, exist_ok=True)
@@ -87,15 +84,15 @@ def enter_local_copy() -> None:
 
 
 def workflow_path(path: str) -> Path:
-    """The flow's own path of what Snakemake calls by its place in the store or by that of its copy."""
-    for before in (os.environ.get(PREFIX_VARIABLE), os.environ.get(LOCAL_VARIABLE)):
-        if before and path.startswith(f"{before}/"):
-            return Path(path[len(before) + 1 :])
+    """Return the workflow's own path of a file that Snakemake names by its URL in the store or by its local copy."""
+    for prefix in (os.environ.get(PREFIX_VARIABLE), os.environ.get(LOCAL_VARIABLE)):
+        if prefix and path.startswith(f"{prefix}/"):
+            return Path(path[len(prefix) + 1 :])
     return Path(path)
 
 
 def gdal_path(path: Path | str) -> str:
-    """What GDAL opens: the path where the file is here or there is no store, else its place in the store."""
+    """Return the name under which GDAL opens a file: the path if it exists locally, else /vsis3/ in the store."""
     prefix = os.environ.get(PREFIX_VARIABLE)
     if not prefix or os.path.isabs(path) or os.path.exists(path):
         return str(path)
@@ -103,47 +100,51 @@ def gdal_path(path: Path | str) -> str:
 
 
 def exists(path: Path | str) -> bool:
-    """Whether a file or a folder is in the store; here, without one."""
+    """Return whether a file or folder exists in the store, or on disk if there is no store."""
     if not os.environ.get(PREFIX_VARIABLE):
         return os.path.exists(path)
     bucket, key = _key(path)
-    found = client().list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
-    return any(each["Key"] == key or each["Key"].startswith(f"{key}/") for each in found)
+    objects = client().list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
+    return any(entry["Key"] == key or entry["Key"].startswith(f"{key}/") for entry in objects)
 
 
 def size(path: Path) -> int:
-    """Size in bytes of a file in the store. Raises DataError where it is not."""
+    """Return the size in bytes of a file in the store. Raises DataError if it is missing."""
     bucket, key = _key(path)
-    return int(_asked("head_object", path, Bucket=bucket, Key=key)["ContentLength"])
+    return int(_request("head_object", path, Bucket=bucket, Key=key)["ContentLength"])
 
 
 def read(path: Path | str) -> bytes:
-    """All of a small file, from the store where there is one: a copy here may be older. Raises DataError where it is not there."""
+    """Return the content of a small file, from the store if there is one: a local copy can be outdated.
+
+    Raises DataError if the store does not have it.
+    """
     if not os.environ.get(PREFIX_VARIABLE):
         return Path(path).read_bytes()
     bucket, key = _key(path)
-    return _asked("get_object", path, Bucket=bucket, Key=key)["Body"].read()
+    return _request("get_object", path, Bucket=bucket, Key=key)["Body"].read()
 
 
-def _asked(question: str, path: Path | str, **named: str) -> Any:
+def _request(operation: str, path: Path | str, **arguments: str) -> Any:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return getattr(client(), question)(**named)
+        return getattr(client(), operation)(**arguments)
     except (BotoCoreError, ClientError) as error:
         raise DataError(
-            f"{os.environ[PREFIX_VARIABLE]}/{path} cannot be read ({error}); see that the store has it"
+            f"{os.environ[PREFIX_VARIABLE]}/{path} cannot be read ({error}); check that the store has it"
         ) from error
 
 
 def _key(path: Path | str) -> tuple[str, str]:
     bucket, _, folder = os.environ[PREFIX_VARIABLE].removeprefix("s3://").partition("/")
-    inside = workflow_path(str(path)).as_posix()
-    return bucket, f"{folder}/{inside}" if folder else inside
+    name = workflow_path(str(path)).as_posix()
+    return bucket, f"{folder}/{name}" if folder else name
 
 
 @cache
 def client() -> Any:
+    """Return the S3 client of this process."""
     import boto3
     from botocore.config import Config
 
@@ -158,11 +159,11 @@ def client() -> Any:
 
 
 def _gdal_endpoint() -> dict[str, str]:
-    """GDAL's own variables for an endpoint that is not AWS's."""
-    told = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not told:
+    """Return GDAL's own options for an endpoint outside AWS."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
         return {}
-    url = urlsplit(told)
+    url = urlsplit(endpoint)
     return {
         "AWS_S3_ENDPOINT": url.netloc,
         "AWS_HTTPS": "YES" if url.scheme == "https" else "NO",

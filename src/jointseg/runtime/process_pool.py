@@ -1,4 +1,4 @@
-"""Worker processes that end with the process that started them, however that ends."""
+"""A pool of worker processes that exit when the parent process ends, even if it is killed."""
 
 import multiprocessing
 import os
@@ -8,13 +8,12 @@ from threading import Thread
 
 
 def spawn_pool(workers: int) -> ProcessPoolExecutor:
-    """A pool of fresh processes: nothing of GDAL's or PyTorch's threads is forked."""
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
+    """Return a pool of spawned processes: forking would copy the threads of GDAL and PyTorch."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _exit_with_parent)
 
 
-def _end_with_parent() -> None:
-    # Without this the workers of a job that was killed (by the kernel, for memory) wait for work forever, and with them the
-    # lock on the results folder that they inherited.
+def _exit_with_parent() -> None:
+    # The workers of a killed job (out of memory) would otherwise wait forever and hold the inherited lock on the results.
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Texts and pages out of templates that lie beside the modules that fill them."""
+"""Rendering of the Jinja templates that lie beside the modules that use them."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
-def render(template: Path, told: dict[str, Any]) -> str:
-    """A filled template. Pages (.html.j2) escape what they are told; a name that is not told is an error."""
+def render(template: Path, context: dict[str, Any]) -> str:
+    """Return a rendered template. HTML templates (.html.j2) escape values; an undefined variable is an error."""
     environment = Environment(
         loader=FileSystemLoader(template.parent),
         autoescape=template.name.endswith(".html.j2"),
@@ -16,4 +16,4 @@ def render(template: Path, told: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template.name).render(told)
+    return environment.get_template(template.name).render(context)
