@@ -1,4 +1,4 @@
-"""A disk that fills up while a raster is written: one clear sentence, nothing half-made, nothing lost."""
+"""A full disk during a raster write: a clear error, no partial file, no lost file."""
 
 import subprocess
 
@@ -9,38 +9,38 @@ from affine import Affine
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
 
-WHERE = {"crs": "EPSG:32650", "transform": Affine(1, 0, 0, 0, -1, 0)}
+GRID = {"crs": "EPSG:32650", "transform": Affine(1, 0, 0, 0, -1, 0)}
 
 
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 512 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    folder = tmp_path / "disk"
+    folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a tmpfs needs root")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 def noise(side):
     return np.random.default_rng(1).integers(0, 255, (1, side, side), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_full_disk_is_told_and_loses_nothing(small_disk, streamed):
-    kept = small_disk / "kept.tif"
-    cog.write(kept, noise(256), **WHERE)
-    before = kept.read_bytes()
+@pytest.mark.parametrize("windowed", [False, True])
+def test_full_disk_is_an_error_and_keeps_existing_files(small_disk, windowed):
+    existing = small_disk / "kept.tif"
+    cog.write(existing, noise(256), **GRID)
+    before = existing.read_bytes()
     with pytest.raises(DataError, match=r"no space left on the disk of .* to write big\.tif"):
-        if streamed:
-            with cog.Writer(small_disk / "big.tif", shape=(1200, 1200), count=1, dtype="uint8", **WHERE) as to:
+        if windowed:
+            with cog.Writer(small_disk / "big.tif", shape=(1200, 1200), count=1, dtype="uint8", **GRID) as target:
                 for row in range(0, 1200, 100):
-                    to.write(noise(1200)[:, row : row + 100], row)
+                    target.write(noise(1200)[:, row : row + 100], row)
         else:
-            cog.write(small_disk / "big.tif", noise(1200), **WHERE)
+            cog.write(small_disk / "big.tif", noise(1200), **GRID)
     assert [path.name for path in small_disk.iterdir()] == ["kept.tif"]
-    assert kept.read_bytes() == before
+    assert existing.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Block-aligned Cloud Optimized GeoTIFFs, written whole or piece by piece."""
+"""Block-aligned Cloud Optimized GeoTIFFs (COG), written from one array or by windows."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,19 +19,19 @@ BLOCK_PX = 512
 
 
 class Writer:
-    """Writes one raster piece by piece; on leaving the block it becomes a COG at `path`, or nothing.
+    """A context manager that writes a raster by windows and turns it into a COG on exit; after an error, into nothing.
 
     Args:
-        path: the COG to make.
+        path: the COG.
         shape: (rows, columns).
         count: number of bands.
-        dtype: numpy name of the type.
+        dtype: numpy name of the data type.
         crs: such as "EPSG:32650".
-        transform: pixel to map.
-        nodata: the value of unknown pixels.
-        descriptions: a name for each band.
-        tags: text kept in the file.
-        overviews: resampling of the overviews ("nearest", "average") or None for none.
+        transform: from pixel to map coordinates.
+        nodata: value of nodata pixels.
+        descriptions: band descriptions.
+        tags: metadata items of the dataset.
+        overviews: resampling of the overviews ("nearest", "average"); None for no overviews.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Writer:
             "crs": crs,
             "transform": transform,
             "nodata": nodata,
-            # Plain strips: row bands are written once each, and the COG driver reads them in order.
+            # Strips: rows are written once, in order, and the COG driver reads them in the same order.
             "tiled": False,
             "interleave": "band",
             "bigtiff": "IF_SAFER",
@@ -70,22 +70,22 @@ class Writer:
         with ExitStack() as stack:
             self._part = stack.enter_context(atomic_write(self.path))
             self._strips = strips_path(self._part)
-            self._to = rasterio.open(self._strips, "w", **self._profile)
+            self._target = rasterio.open(self._strips, "w", **self._profile)
             if self._descriptions:
-                self._to.descriptions = self._descriptions
-            self._to.update_tags(**self._tags)
+                self._target.descriptions = self._descriptions
+            self._target.update_tags(**self._tags)
             self._stack = stack.pop_all()
         return self
 
     def write(self, array: np.ndarray, row: int = 0, col: int = 0) -> None:
-        """Writes [bands, rows, columns] with its upper left pixel at (row, col)."""
-        self._to.write(array, window=Window(col, row, array.shape[2], array.shape[1]))
+        """Write [bands, rows, columns] with the upper left pixel at (row, col)."""
+        self._target.write(array, window=Window(col, row, array.shape[2], array.shape[1]))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._stack:
-            self._to.close()
+            self._target.close()
             if error is not None:
                 raise error
             copy_to_cog(self._strips, self._part, self.overviews)
@@ -97,9 +97,22 @@ def copy_to_cog(
     overviews: str | None,
     block_px: int = BLOCK_PX,
     threads: int = 1,
-    content: Callable[[int, int], np.ndarray] | None = None,
+    expected: Callable[[int, int], np.ndarray] | None = None,
 ) -> None:
-    """Makes a COG; `content` gives, for a first row and a number of rows, [bands, rows, columns] that must be read from it."""
+    """Copy a raster to a COG and read it back.
+
+    Args:
+        source: path or dataset name of the raster.
+        target: the COG.
+        overviews: resampling of the overviews; None for no overviews.
+        block_px: side of a block.
+        threads: number of threads for compression; it does not change the bytes.
+        expected: function of (first row, number of rows) that returns the [bands, rows, columns] that the COG must
+            contain; None to check only that all blocks can be read.
+
+    Raises:
+        DataError: the COG contains other pixels.
+    """
     options = {"OVERVIEW_RESAMPLING": overviews.upper()} if overviews else {"OVERVIEWS": "NONE"}
     rasterio.shutil.copy(
         source,
@@ -112,14 +125,14 @@ def copy_to_cog(
         BIGTIFF="IF_SAFER",
         **options,
     )
-    # GDAL may report a write that failed only when the blocks are read again.
-    with rasterio.open(target) as made:
-        for _, window in made.block_windows(1):
-            read = made.read(window=window)
-            if content is not None:
-                wanted = content(window.row_off, window.height)[:, :, window.col_off : window.col_off + window.width]
-                if not np.array_equal(read, wanted):
-                    raise DataError(f"{target} was written but other pixels are read from it; look after the disk")
+    # GDAL can miss a failed write until the blocks are read back.
+    with rasterio.open(target) as copy:
+        for _, window in copy.block_windows(1):
+            pixels = copy.read(window=window)
+            if expected is not None:
+                rows = expected(window.row_off, window.height)
+                if not np.array_equal(pixels, rows[:, :, window.col_off : window.col_off + window.width]):
+                    raise DataError(f"{target} was written but reads back with other pixels; check the disk")
 
 
 def write(
@@ -134,13 +147,13 @@ def write(
     overviews: str | None = None,
     block_px: int = BLOCK_PX,
 ) -> None:
-    """Writes [bands, rows, columns] as one COG, atomically; blocks are squares of `block_px`, a multiple of 16."""
+    """Write [bands, rows, columns] as a COG, atomically. `block_px`, the side of a block, is a multiple of 16."""
     count, height, width = array.shape
     profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": array.dtype.name}
     with atomic_write(path) as part, MemoryFile() as memory:
-        with memory.open(**profile, crs=crs, transform=transform, nodata=nodata) as to:
-            to.write(array)
+        with memory.open(**profile, crs=crs, transform=transform, nodata=nodata) as target:
+            target.write(array)
             if descriptions:
-                to.descriptions = tuple(descriptions)
-            to.update_tags(**(tags or {}))
+                target.descriptions = tuple(descriptions)
+            target.update_tags(**(tags or {}))
         copy_to_cog(memory.name, part, overviews, block_px)

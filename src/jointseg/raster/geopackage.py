@@ -1,17 +1,17 @@
-"""Vector files that are the same bytes each time."""
+"""Reproducible GeoPackages: the same layers give the same bytes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyogrio
 
-DATE = "2000-01-01T00:00:00Z"
+TIMESTAMP = "2000-01-01T00:00:00Z"
 
 
 @contextmanager
-def fixed_gpkg_timestamp(date: str = DATE) -> Iterator[None]:
-    """GeoPackages carry their time of writing: what is written inside carries this one."""
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": date})
+def fixed_gpkg_timestamp(timestamp: str = TIMESTAMP) -> Iterator[None]:
+    """Fix the modification time that GDAL stores in the GeoPackages written inside the block."""
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": timestamp})
     try:
         yield
     finally:

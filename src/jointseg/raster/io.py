@@ -1,4 +1,4 @@
-"""Rasters opened for reading: whole, by bounds on their lattice, with errors that name the file."""
+"""Reading of rasters, whole or by bounds on their pixel lattice, with errors that name the file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ from rasterio.windows import Window
 from jointseg.runtime import object_store
 from jointseg.runtime.errors import DataError
 
-Bounds = tuple[float, float, float, float]
+Bounds = tuple[float, float, float, float]  # min x, min y, max x, max y
 _CACHE_MB = 32
 
 
 @contextmanager
 def limit_block_cache() -> Iterator[None]:
-    """GDAL keeps few blocks that it has read; by default they may fill a twentieth of the machine's memory.
+    """Limit GDAL's block cache, by default 5 % of the machine's memory, to 32 MB.
 
-    It has an effect only before a process reads its first block.
+    The limit has an effect only if it is set before the process reads its first block.
     """
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         yield
@@ -29,21 +29,19 @@ def limit_block_cache() -> Iterator[None]:
 
 @contextmanager
 def open_raster(path: Path | str) -> Iterator[rasterio.DatasetReader]:
-    """An open raster; DataError naming the file when it, or a block of it, cannot be read."""
+    """Open a raster for reading. Raises DataError that names the file if it, or one of its blocks, cannot be read."""
     try:
         with rasterio.open(object_store.gdal_path(path)) as source:
             yield source
     except RasterioError as error:
         cause = error.__cause__ or error
-        raise DataError(
-            f"{path} cannot be read as a raster ({cause}); restore or delete the file and run again"
-        ) from error
+        raise DataError(f"{path} cannot be read as a raster ({cause}); restore or delete the file and rerun") from error
 
 
 def window_from_bounds(transform: Affine, bounds: Bounds) -> tuple[int, int, int, int]:
-    """(row, column, rows, columns) of bounds that lie on whole pixels of a north-up lattice.
+    """Return (row, column, rows, columns) of bounds that coincide with pixel edges of a north-up lattice.
 
-    Raises DataError when they do not.
+    Raises DataError if they do not coincide.
     """
     min_x, min_y, max_x, max_y = bounds
     edges = [
@@ -52,20 +50,27 @@ def window_from_bounds(transform: Affine, bounds: Bounds) -> tuple[int, int, int
         (max_y - min_y) / -transform.e,
         (max_x - min_x) / transform.a,
     ]
-    whole = [round(edge) for edge in edges]
-    if any(abs(edge - near) > 1e-6 for edge, near in zip(edges, whole)):
+    row, col, rows, cols = (round(edge) for edge in edges)
+    if any(abs(edge - pixel) > 1e-6 for edge, pixel in zip(edges, (row, col, rows, cols))):
         raise DataError(
-            f"bounds {bounds} do not lie on the {transform.a:g} m lattice with origin ({transform.c:g}, {transform.f:g})"
+            f"bounds {bounds} are not on the {transform.a:g} m lattice with origin ({transform.c:g}, {transform.f:g}); "
+            "expected edges of whole pixels"
         )
-    return whole[0], whole[1], whole[2], whole[3]
+    return row, col, rows, cols
 
 
 def read(
     path: Path, bounds: Bounds | None = None, bands: Sequence[int] | None = None
 ) -> tuple[np.ndarray, Affine, str]:
-    """([bands, rows, columns], transform, CRS) of a raster or of bounds on its lattice.
+    """Read a raster, or bounds on its lattice.
 
-    What lies outside the raster is its nodata (0 where it declares none). Bands count from 1.
+    Args:
+        path: the raster.
+        bounds: in its CRS; None for the whole raster.
+        bands: numbers from 1; None for all.
+
+    Returns:
+        [bands, rows, columns], its transform and the CRS. Pixels outside the raster are nodata (0 if none is declared).
     """
     with open_raster(path) as source:
         crs = source.crs.to_string()

@@ -1,4 +1,4 @@
-"""Rasters that lie side by side on one lattice, read as one."""
+"""Adjacent rasters on one pixel lattice, read as one raster."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from jointseg.runtime.errors import DataError
 
 
 class Mosaic:
-    """Rasters of one CRS, resolution, lattice and band list, read as one; nodata where none lies."""
+    """Rasters with the same CRS, resolution, lattice and bands, read as one raster; gaps are nodata."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         if not paths:
@@ -22,20 +22,24 @@ class Mosaic:
         first: tuple | None = None
         for path in self.paths:
             with open_raster(path) as source:
-                facts = (
+                profile = (
                     source.crs.to_string(),
                     source.transform.a,
                     source.descriptions,
                     source.dtypes[0],
                     source.nodata,
                 )
-                first = first or facts
-                if facts != first:
+                first = first or profile
+                if profile != first:
                     raise DataError(
-                        f"{path} has (CRS, pixel, bands, type, nodata) {facts} but {self.paths[0]} has {first}"
+                        f"{path} has (CRS, pixel, bands, type, nodata) {profile} but {self.paths[0]} has {first}; "
+                        "expected the same for all rasters of a mosaic"
                     )
                 if source.transform.c % source.transform.a or source.transform.f % source.transform.a:
-                    raise DataError(f"{path} does not lie on the lattice of its {source.transform.a:g} m pixels")
+                    raise DataError(
+                        f"{path} has its origin at ({source.transform.c:g}, {source.transform.f:g}); "
+                        f"expected multiples of its {source.transform.a:g} m pixels"
+                    )
                 self._bounds.append(tuple(source.bounds))
         assert first is not None
         self.crs: str = first[0]
@@ -46,12 +50,12 @@ class Mosaic:
 
     @property
     def bounds(self) -> Bounds:
-        """What the rasters span together."""
+        """Bounds of all rasters together."""
         west, south, east, north = zip(*self._bounds)
         return min(west), min(south), max(east), max(north)
 
     def read(self, bounds: Bounds, bands: Sequence[int] | None = None) -> np.ndarray:
-        """[bands, rows, columns] of bounds on the lattice; where rasters overlap, the first of them."""
+        """Read [bands, rows, columns] of bounds on the lattice; where rasters overlap, the first one is used."""
         bands = list(bands) if bands else list(range(1, len(self.descriptions) + 1))
         lattice = Affine(self.res_m, 0, bounds[0], 0, -self.res_m, bounds[3])
         _, _, rows, cols = window_from_bounds(Affine(self.res_m, 0, 0, 0, -self.res_m, 0), bounds)

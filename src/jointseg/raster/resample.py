@@ -1,4 +1,4 @@
-"""Rasters read otherwise than pixel by pixel: on another grid, or joined at a coarser resolution for pictures."""
+"""Resampled reading of rasters: warped to another grid, or several rasters at a lower resolution for display."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,33 +19,37 @@ def warp_to_grid(
     crs: str,
     transform: Affine,
     shape: tuple[int, int],
-    how: Resampling,
+    resampling: Resampling,
     nodata: float,
     dtype: str,
     tolerance_px: float = 0.125,
 ) -> np.ndarray:
-    """The first band of a raster in any CRS on a grid, [rows, columns]; `nodata` where it has or knows nothing.
+    """Warp the first band of a raster in any CRS to a grid.
 
     Args:
-        path: the raster; where it declares no nodata of its own, its pixels of the value `nodata` are none.
+        path: the raster; `nodata` is its nodata value too if it declares none.
         crs, transform, shape: of the grid.
-        how: resampling.
+        resampling: method.
         nodata, dtype: of the result.
-        tolerance_px: how far, in the raster's pixels, the place may err for the sake of speed; above 0.
+        tolerance_px: largest error of the approximated coordinates, in pixels of the raster; above 0.
 
-    Raises DataError naming the file when it cannot be read or has no place.
+    Returns:
+        [rows, columns]; `nodata` where the raster has no valid pixel.
+
+    Raises:
+        DataError: the raster cannot be read or is not georeferenced.
     """
     with raster_io.open_raster(path) as source:
         if source.crs is None:
-            raise DataError(f"{path} names no CRS, so nobody knows where it lies; give a georeferenced raster")
-        own = source.nodata if source.nodata is not None else nodata
+            raise DataError(f"{path} has no CRS; use a georeferenced raster")
+        source_nodata = source.nodata if source.nodata is not None else nodata
         grid = {"crs": crs, "transform": transform, "width": shape[1], "height": shape[0]}
-        values = {"resampling": how, "src_nodata": own, "nodata": nodata, "dtype": dtype}
+        values = {"resampling": resampling, "src_nodata": source_nodata, "nodata": nodata, "dtype": dtype}
         try:
             with WarpedVRT(source, **grid, **values, tolerance=tolerance_px) as warped:
                 return warped.read(1)
         except RasterioError as error:
-            raise DataError(f"{path} cannot be brought to {crs} ({error}); restore or delete it") from error
+            raise DataError(f"{path} cannot be warped to {crs} ({error}); restore or delete it") from error
 
 
 def read_mosaic(
@@ -54,34 +58,44 @@ def read_mosaic(
     shape: tuple[int, int],
     bands: Sequence[int],
     fill: int,
-    how: Resampling,
+    resampling: Resampling,
     dtype: str,
 ) -> np.ndarray:
-    """What rasters of one CRS hold within bounds, [bands, rows, columns]; `fill` where none lies.
+    """Read rasters of one CRS within bounds at any resolution.
 
     Args:
-        paths: rasters; where they overlap the last one is seen.
+        paths: rasters; where they overlap, the last one is used.
         bounds: (west, south, east, north) in their CRS.
-        shape: (rows, columns) to read them at.
-        bands: counted from 1.
-        fill: what is put where no raster lies.
-        how: resampling.
+        shape: (rows, columns) of the result.
+        bands: numbers from 1.
+        fill: value of pixels outside all rasters.
+        resampling: method.
         dtype: of the result.
+
+    Returns:
+        [bands, rows, columns].
     """
     west, south, east, north = bounds
-    across, down = (east - west) / shape[1], (north - south) / shape[0]
+    pixel_x, pixel_y = (east - west) / shape[1], (north - south) / shape[0]
     out = np.full((len(bands), *shape), fill, dtype=dtype)
     for path in paths:
         with raster_io.open_raster(path) as source:
             box = source.bounds
-            left, right = (round((max(min(x, east), west) - west) / across) for x in (box.left, box.right))
-            top, bottom = (round((north - max(min(y, north), south)) / down) for y in (box.top, box.bottom))
+            left, right = (round((max(min(x, east), west) - west) / pixel_x) for x in (box.left, box.right))
+            top, bottom = (round((north - max(min(y, north), south)) / pixel_y) for y in (box.top, box.bottom))
             if right <= left or bottom <= top:
                 continue
-            # The part of the raster that falls on whole pixels of the picture, cut at its own edges.
-            part = (west + left * across, north - bottom * down, west + right * across, north - top * down)
-            inside = (max(part[0], box.left), max(part[1], box.bottom), min(part[2], box.right), min(part[3], box.top))
-            window = from_bounds(*inside, transform=source.transform)
+            # The extent of the whole pixels of the result that the raster covers, clipped to the raster.
+            part = (west + left * pixel_x, north - bottom * pixel_y, west + right * pixel_x, north - top * pixel_y)
+            clipped = (
+                max(part[0], box.left),
+                max(part[1], box.bottom),
+                min(part[2], box.right),
+                min(part[3], box.top),
+            )
+            window = from_bounds(*clipped, transform=source.transform)
             size = (len(bands), bottom - top, right - left)
-            out[:, top:bottom, left:right] = source.read(list(bands), window=window, out_shape=size, resampling=how)
+            out[:, top:bottom, left:right] = source.read(
+                list(bands), window=window, out_shape=size, resampling=resampling
+            )
     return out

@@ -1,5 +1,5 @@
-"""What Sentinel-2's 10 m bands are like."""
+"""Point spread function of Sentinel-2's 10 m bands."""
 
-# They pass about a quarter of the contrast at their Nyquist frequency (1 / 20 m):
-# exp(-2 pi^2 sigma^2 / 20^2) = 0.25 for a Gaussian of 5.3 m.
+# The MTF at the Nyquist frequency (1 / 20 m) is about 0.25:
+# exp(-2 pi^2 sigma^2 / 20^2) = 0.25 for a Gaussian with sigma 5.3 m.
 PSF_SIGMA_M = 5.3
