@@ -158,7 +158,7 @@ def test_remote_raster_that_differs_from_its_manifest_is_an_error(upload, change
     write_manifest(**change)
     upload(MANIFEST)
     upload(RASTER)
-    with pytest.raises(DataError, match=f"{RASTER} is not what {MANIFEST} tells; make it again"):
+    with pytest.raises(DataError, match=f"{RASTER} does not match its manifest {MANIFEST}; rebuild it"):
         remote_input.recorded_entry(RASTER)
 
 
@@ -168,7 +168,7 @@ def test_manifest_with_a_broken_seal_is_an_error(upload):
     MANIFEST.write_text(MANIFEST.read_text().replace('"size"', '"Size"'))
     upload(MANIFEST)
     upload(RASTER)
-    with pytest.raises(DataError, match="is not what the job wrote"):
+    with pytest.raises(DataError, match="its seal does not match"):
         remote_input.recorded_entry(RASTER)
 
 

@@ -5,7 +5,10 @@ LAYERS: list[tuple[tuple[str, ...], str]] = [
     (("raster",), "windows, validity, block-aligned COGs, mosaics, resampling, rendering"),
     (("config", "models"), "validated configuration; networks and checkpoints in pure torch"),
     (("area",), "tile grid, 10 m and 1 m pixel lattices, study area, reaches, cities"),
-    (("sentinel2", "synthetic", "provenance"), "scenes and composites; the synthetic scene; manifests, digests, releases"),
+    (
+        ("sentinel2", "synthetic", "provenance"),
+        "scenes and composites; the synthetic scene; manifests, digests, releases",
+    ),
     (("dataset", "inference", "run"), "ISASeg; 1-m mapping; steps, locks, status, plan"),
     (("training", "textures", "accuracy"), "trainings; real textures with simulated Sentinel-2; estimators"),
     (("audit", "ablation", "report"), "verify, explain, outdated, diff, replay; ablation; HTML report"),
