@@ -107,7 +107,7 @@ def measure(folder: Path, given: argparse.Namespace, seed: int, shift_m: float, 
 
 def shift_errors(results: Path, given: argparse.Namespace, seed: int, shift_m: float) -> tuple[list[float], int]:
     """(distance of each found shift from the one that was drawn, scenes that could not be registered)."""
-    looks = acquisitions.looks(Frame(given.reach_km * 1000, seed), 2021, given.dates, shift_m)
+    looks = acquisitions.sentinel2_acquisitions(Frame(given.reach_km * 1000, seed), 2021, given.dates, shift_m)
     drawn = {look.id: np.array(look.shift_m) for look in looks}
     errors, refused = [], 0
     for path in sorted((results / "manifests/composite/2021").glob("*.json")):

@@ -1,4 +1,4 @@
-from jointseg.ablation.variants import VARIANTS, START
+from jointseg.ablation.variants import VARIANTS, INITIAL_GENERATOR
 
 
 def alone(training, without=None):
@@ -12,7 +12,7 @@ def checkpoint_of(wildcards, bands, kind):
 
 def ablation_start(wildcards):
     """The checkpoint that a generator goes on from."""
-    kind = START.get(wildcards.kind)
+    kind = INITIAL_GENERATOR.get(wildcards.kind)
     return {"start": checkpoint_of(wildcards, wildcards.bands, kind)} if kind else {}
 
 

@@ -23,12 +23,12 @@ if C.synthetic is not None:
             mem_mb=per_attempt(8000),
             runtime=per_attempt(60),
         params:
-            world=C.synthetic.model_dump() | {"years": C.years, "jilin_year": 2022},
+            settings=C.synthetic.model_dump() | {"years": C.years, "jilin1_year": 2022},
             seed=C.seed,
             code=code("synthetic"),
             environment=packages("synthetic"),
         message:
-            "Drawing the synthetic scene valley and delivering it as the real sources would"
+            "Generating the synthetic scene in the formats of the real sources"
         script:
             "step.py"
 
@@ -57,6 +57,6 @@ if C.synthetic is not None:
                 code=code("label_points"),
                 environment=packages("label_points"),
             message:
-                "Looking at the points of change in {wildcards.city}"
+                "Labelling the points of change in {wildcards.city} from the truth"
             script:
                 "step.py"

@@ -15,11 +15,11 @@ from support.tiny_training import GAN_TRAINING, SEGMENTATION_TRAINING, STAGE2_TR
 
 from jointseg.ablation import images, tables
 from jointseg.ablation.band_subset import ablation_bands
-from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
+from jointseg.ablation.estimates import difference, estimate_over_seeds, gap_closed
 from jointseg.ablation.generators import ablation_generator
 from jointseg.ablation.summary import ablation
 from jointseg.ablation.variant import ablation_variant
-from jointseg.ablation.variants import BANDS, START, VARIANTS
+from jointseg.ablation.variants import BAND_SETS, INITIAL_GENERATOR, VARIANTS
 from jointseg.accuracy.cluster_estimators import f1
 from jointseg.accuracy.zones import zones
 from jointseg.config import networks
@@ -62,7 +62,7 @@ def given(data: Path, bands: str, out: Path) -> dict[str, Any]:
 def generator(data: Path, bands: str, kind: str, out: Path, seed: int = 1) -> Path:
     path = out / f"{bands}-{kind}-{seed}.safetensors"
     if not path.exists():
-        start = generator(data, bands, START[kind], out, seed) if kind in START else None
+        start = generator(data, bands, INITIAL_GENERATOR[kind], out, seed) if kind in INITIAL_GENERATOR else None
         stage1 = {name: value for name, value in STAGE2_TRAINING.items() if name != "stage1_weight"}
         ablation_generator(
             **given(data, bands, out),
@@ -136,7 +136,7 @@ def test_an_arm_trains_and_is_scored_on_every_test_chip(variant, data, out):
     assert len(list(made["pictures"].glob("*_isa.tif"))) == len(tested)
     with safe_open(made["trained"] / "segmenter.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["jointseg"])
-    assert len(header["normalisation"]["mean"]) == len(BANDS[VARIANTS[variant].bands])
+    assert len(header["normalisation"]["mean"]) == len(BAND_SETS[VARIANTS[variant].bands])
     assert not (out / "work").exists()
 
 
@@ -223,9 +223,11 @@ def test_merged_pixels_are_spread_to_their_corners():
     corners = [fine[:, row::2, col::2] for row in (0, 1) for col in (0, 1)]  # nw, ne, sw, se as in bands.MERGED
     dn = np.concatenate([fine[:, ::2, ::2], *corners])
     wanted = upsample(torch.from_numpy(fine[None].astype(np.float32)), 5)[0].round().numpy()
-    assert np.array_equal(images.spread(dn), wanted)
+    assert np.array_equal(images.interleave_and_upsample(dn), wanted)
     dn[0, 1, 2] = 0
-    assert (images.spread(dn)[:, 10:20, 20:30] == 0).all() and (images.spread(dn) == 0).sum() == 300
+    assert (images.interleave_and_upsample(dn)[:, 10:20, 20:30] == 0).all() and (
+        images.interleave_and_upsample(dn) == 0
+    ).sum() == 300
 
 
 def test_zones_are_told_by_share_and_size():
@@ -251,8 +253,8 @@ def test_the_share_of_the_gap_and_the_difference():
     low, high = (float(np.real(f1(totals[name].astype(complex)))) for name in ("bilinear", "hr"))
     mine = float(np.real(f1(totals["variant"].astype(complex))))
     joined = np.concatenate(list(totals.values())).astype(complex)
-    assert np.real(share_of_gap(f1)(joined)) == pytest.approx((mine - low) / (high - low))
-    assert np.real(minus(f1)(joined[:8])) == pytest.approx(mine - low)
+    assert np.real(gap_closed(f1)(joined)) == pytest.approx((mine - low) / (high - low))
+    assert np.real(difference(f1)(joined[:8])) == pytest.approx(mine - low)
 
 
 def _drawn(rng: np.random.Generator, seeds: int, chips: int, sd_chip: float, sd_seed: float) -> np.ndarray:
@@ -274,9 +276,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(sd_chip, sd_seed):
     draws = 1500
     for _ in range(draws):
         drawn = _drawn(rng, seeds, chips, sd_chip, sd_seed)
-        found = of_seeds([drawn], weights, strata, _recall)
+        found = estimate_over_seeds([drawn], weights, strata, _recall)
         inside += found.lower <= 0.5 <= found.upper
-        one = of_seeds([drawn.mean(axis=0, keepdims=True)], weights, strata, _recall)
+        one = estimate_over_seeds([drawn.mean(axis=0, keepdims=True)], weights, strata, _recall)
         blind += one.lower <= 0.5 <= one.upper
     assert 0.93 <= inside / draws <= 0.985
     if sd_seed > sd_chip:
@@ -293,5 +295,5 @@ def test_pairs_are_of_the_seeds_that_both_arms_have(tmp_path):
         files[variant, seed] = path
     counts = tables.Counts(files, tested, ["r"])
     assert counts.seeds("bilinear", "hr") == [2] and counts.variants == ["bilinear", "hr"]
-    found = counts.estimate(["hr", "bilinear"], "labels", "all", "all", minus(f1))
+    found = counts.estimate(["hr", "bilinear"], "labels", "all", "all", difference(f1))
     assert found.value == pytest.approx(0)

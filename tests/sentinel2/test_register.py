@@ -8,9 +8,11 @@ from scipy.ndimage import maximum_filter
 
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import local_contrast, register
-from jointseg.synthetic import render, sensors
+from jointseg.synthetic import panel_raster, sensors
+from jointseg.synthetic.landscape import render_static
+from jointseg.synthetic.render import render_year
 from jointseg.synthetic.terrain import MARGIN_M
-from jointseg.synthetic.valley import make_world
+from jointseg.synthetic.valley import make_valley
 
 SIDE, BANDS, MAX_M = 256, 3, 15.0
 
@@ -213,29 +215,29 @@ def test_contrast_moves_the_stated_way_and_forgets_haze() -> None:
 
 
 @pytest.fixture(scope="module")
-def optics() -> dict[int, sensors.Optics]:
+def optics() -> dict[int, sensors.Sentinel2Optics]:
     """A square of the synthetic scene's valley in two years."""
-    world = make_world(2, 11)
-    panel = render.Panel(2000, 0, 4000, 2000).grown(MARGIN_M)
-    land = render.ground(world, panel, render.textures(11))
-    return {year: sensors.Optics(render.picture(world, land, year)) for year in (2021, 2023)}
+    valley = make_valley(2, 11)
+    panel = panel_raster.Panel(2000, 0, 4000, 2000).grown(MARGIN_M)
+    layers = render_static(valley, panel, panel_raster.make_textures(11))
+    return {year: sensors.Sentinel2Optics(render_year(valley, layers, year)) for year in (2021, 2023)}
 
 
 def look(
-    optics: sensors.Optics, day: float, shift_m: tuple[float, float], rng: np.random.Generator, share: float
+    optics: sensors.Sentinel2Optics, day: float, shift_m: tuple[float, float], rng: np.random.Generator, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(uint16 [bands, rows, columns], clear) of a date, of 5 % another gain, under clouds."""
-    surface = optics.look(day, shift_m) * rng.uniform(0.95, 1.05, (4, 1, 1))
+    surface = optics.observe(day, shift_m) * rng.uniform(0.95, 1.05, (4, 1, 1))
     shape = surface.shape[1:]
-    opacity, shade = sensors.clouds(rng, shape, share)
-    seen = sensors.under_clouds(surface, opacity, shade, rng)
+    opacity, shade = sensors.cloud_layers(rng, shape, share)
+    seen = sensors.add_clouds(surface, opacity, shade, rng)
     stored = sensors.digital_numbers(seen, 0, np.ones(shape, dtype=bool), rng)[:3]
     return stored, ~maximum_filter((opacity > 0.06) | (shade > 0.12), 9)
 
 
 @pytest.mark.parametrize("referenced", [True, False])
 @pytest.mark.parametrize("seasonal", [True, False])
-def test_dates_of_the_valley(optics: dict[int, sensors.Optics], referenced: bool, seasonal: bool) -> None:
+def test_dates_of_the_valley(optics: dict[int, sensors.Sentinel2Optics], referenced: bool, seasonal: bool) -> None:
     errors, usable, scenes = [], 0, 0
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -257,7 +259,7 @@ def test_dates_of_the_valley(optics: dict[int, sensors.Optics], referenced: bool
     assert np.median(errors) < 0.5
 
 
-def test_a_synthetic_scene_80_m_off_and_an_overcast_one(optics: dict[int, sensors.Optics]) -> None:
+def test_a_synthetic_scene_80_m_off_and_an_overcast_one(optics: dict[int, sensors.Sentinel2Optics]) -> None:
     rng = np.random.default_rng(4)
     dates = [look(optics[2021], 200 + k, (1.0 * k, 0.0), rng, 0.0) for k in range(3)]
     dates += [look(optics[2021], 210, (0.0, -80.0), rng, 0.0), look(optics[2021], 215, (0.0, 0.0), rng, 0.95)]

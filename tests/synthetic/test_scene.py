@@ -1,4 +1,4 @@
-"""What the synthetic scene delivers: formats, names, grids, and the same bytes for the same seed."""
+"""Outputs of the synthetic scene: formats, names, grids, and equal bytes for equal seeds."""
 
 import csv
 import hashlib
@@ -19,18 +19,18 @@ NAMES = (
     *("study_area.gpkg", "sentinel2", "jilin1", "osm.gpkg", "footprints.gpkg", "corrections", "products"),
     *("elevation.tif", "truth"),
 )
-WORLD = {"reach_km": 1, "years": [2017, 2021, 2023], "dates_per_year": 3, "jilin_year": 2022}
+SETTINGS = {"reach_km": 1, "years": [2017, 2021, 2023], "dates_per_year": 3, "jilin1_year": 2022}
 
 
-def _make(folder: Path) -> Path:
+def make(folder: Path) -> Path:
     outputs = {name.split(".")[0]: folder / name for name in NAMES}
-    synthetic(**outputs, world=WORLD, seed=11)
+    synthetic(**outputs, settings=SETTINGS, seed=11)
     return folder
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _make(tmp_path_factory.mktemp("sources"))
+    return make(tmp_path_factory.mktemp("sources"))
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -39,11 +39,11 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_same_seed_same_bytes(sources: Path, tmp_path: Path) -> None:
-    assert _hashes(_make(tmp_path)) == _hashes(sources)
+def test_equal_seeds_give_equal_bytes(sources: Path, tmp_path: Path) -> None:
+    assert _hashes(make(tmp_path)) == _hashes(sources)
 
 
-def test_catalogue_is_valid_and_its_files_are_as_described(sources: Path) -> None:
+def test_catalogue_is_valid_and_has_the_sizes_and_checksums_of_its_files(sources: Path) -> None:
     items = list(pystac.Catalog.from_file(sources / "sentinel2" / "catalog.json").get_items(recursive=True))
     assert len(items) == 3 * 4
     for item in items:
@@ -56,7 +56,7 @@ def test_catalogue_is_valid_and_its_files_are_as_described(sources: Path) -> Non
             assert "1220" + hashlib.sha256(path.read_bytes()).hexdigest() == asset.extra_fields["file:checksum"]
 
 
-def test_bands_lie_on_the_lattices_of_the_tile(sources: Path) -> None:
+def test_bands_are_on_the_lattices_of_the_mgrs_tile(sources: Path) -> None:
     for path in sorted((sources / "sentinel2").rglob("*.tif")):
         with rasterio.open(path) as source:
             res = source.transform.a
@@ -67,7 +67,7 @@ def test_bands_lie_on_the_lattices_of_the_tile(sources: Path) -> None:
                 assert source.read(1).max() <= 11
 
 
-def test_jilin1_scenes_can_be_told_apart_by_name_and_metadata(sources: Path) -> None:
+def test_jilin1_scenes_have_the_format_of_their_product_level(sources: Path) -> None:
     folders = sorted((sources / "jilin1").iterdir())
     assert sum(folder.name.endswith("_L1") for folder in folders) == 1
     for folder in folders:
@@ -92,7 +92,7 @@ def test_vectors_have_the_layers_and_fields_of_their_sources(sources: Path) -> N
     assert len(gpd.read_file(sources / "footprints.gpkg")) > 50
 
 
-def test_corrections_name_their_scene_and_stay_inside_it(sources: Path) -> None:
+def test_corrections_reference_their_scene_and_are_inside_it(sources: Path) -> None:
     shapes = 0
     for path in sorted((sources / "corrections").glob("*.json")):
         content = json.loads(path.read_text())
@@ -115,28 +115,30 @@ def test_corrections_name_their_scene_and_stay_inside_it(sources: Path) -> None:
         ("sinolc1/Central_Zhongyou_Pingyuan.tif", {0, 1, 2, 4, 5, 6, 7, 9}, 9.6e-06),
     ],
 )
-def test_products_use_their_own_codes_and_grids(sources: Path, name: str, codes: set[int], step: float) -> None:
+def test_reference_products_have_their_own_codes_and_grids(
+    sources: Path, name: str, codes: set[int], step: float
+) -> None:
     with rasterio.open(sources / "products" / name) as source:
         assert source.crs.to_epsg() == 4326
         assert source.transform.a == pytest.approx(step, rel=1e-9)
-        found = set(np.unique(source.read(1)).tolist())
-    assert found <= codes and len(found) > 3
+        values = set(np.unique(source.read(1)).tolist())
+    assert values <= codes and len(values) > 3
 
 
-def test_elevation_is_that_of_the_land(sources: Path) -> None:
-    terrain = make_terrain(Frame(WORLD["reach_km"] * 1000, 11))
+def test_elevation_equals_the_relief_of_the_terrain(sources: Path) -> None:
+    terrain = make_terrain(Frame(SETTINGS["reach_km"] * 1000, 11))
     x, y = np.meshgrid(np.arange(100, 2900, 150.0), np.arange(100, 900, 150.0))
     lon, lat = Transformer.from_crs(EPSG, 4326, always_xy=True).transform(x + ORIGIN_M[0], y + ORIGIN_M[1])
     with rasterio.open(sources / "elevation.tif") as source:
         assert source.res == pytest.approx((1 / 3600, 1 / 3600)) and source.dtypes == ("float32",)
-        found = np.array([value[0] for value in source.sample(zip(lon.ravel(), lat.ravel()))])
-    wanted = terrain.at("relief", x, y).ravel()
-    # A cell of 30 m is a mean, and a place lies up to half a cell from its middle.
-    slope = terrain.at("slope", x, y).ravel()
-    assert (np.abs(found - wanted) <= 25 * slope + 3).all() and np.ptp(wanted) > 20
+        elevation = np.array([value[0] for value in source.sample(zip(lon.ravel(), lat.ravel()))])
+    expected = terrain.sample("relief", x, y).ravel()
+    # A 30 m cell is a mean, and a location is up to half a cell away from its centre.
+    slope = terrain.sample("slope", x, y).ravel()
+    assert (np.abs(elevation - expected) <= 25 * slope + 3).all() and np.ptp(expected) > 20
 
 
-def test_growth_is_that_of_the_truth_and_never_shrinks(sources: Path) -> None:
+def test_isa_of_cities_grows_every_year(sources: Path) -> None:
     with (sources / "truth" / "growth.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 3 * 4

@@ -16,7 +16,7 @@ from jointseg.raster import io as raster_io
 from jointseg.raster.bands import MERGED_BANDS, RGB
 from jointseg.runtime.errors import DataError
 from jointseg.textures import simulated_dates, source_images
-from jointseg.textures.chips import parts, textures
+from jointseg.textures.chips import split_chips, textures
 
 COLOURS = {"FF0000": "building", "00FF00": "road", "0000FF": "none", "000000": "unknown"}
 ENTRY: dict[str, Any] = {"images": "i*.png", "labels": "l*.png", "columns": 2}
@@ -47,8 +47,8 @@ def place(folder: Path, height: int = 200, width: int = 200, seed: int = 0) -> t
 
 def test_tiles_are_joined_and_labels_told_by_colour(tmp_path):
     rgb, label = place(tmp_path)
-    area = source_images.read(tmp_path, ENTRY, COLOURS)
-    assert np.array_equal(np.rint(255 * np.sqrt(area.image / source_images.BRIGHTEST)), np.moveaxis(rgb, 2, 0))
+    area = source_images.read_area(tmp_path, ENTRY, COLOURS)
+    assert np.array_equal(np.rint(255 * np.sqrt(area.image / source_images.MAX_REFLECTANCE)), np.moveaxis(rgb, 2, 0))
     unknown = (label == 0).all(-1)
     assert np.array_equal(area.label == UNLABELLED, unknown)
     assert np.array_equal(area.label == 1, (label[..., 0] == 255) | (label[..., 1] == 255))
@@ -69,17 +69,17 @@ def test_tiles_are_joined_and_labels_told_by_colour(tmp_path):
 def test_what_cannot_be_read_is_named(change, colours, message, tmp_path):
     place(tmp_path)
     with pytest.raises(DataError, match=message):
-        source_images.read(tmp_path, ENTRY | change, colours)
+        source_images.read_area(tmp_path, ENTRY | change, colours)
 
 
 def test_a_label_of_another_size_and_a_damaged_image_are_named(tmp_path):
     place(tmp_path)
     put(tmp_path / "l01.png", np.zeros((10, 10, 3)))
     with pytest.raises(DataError, match=r"l01\.png is \(10, 10\) px"):
-        source_images.read(tmp_path, ENTRY, COLOURS)
+        source_images.read_area(tmp_path, ENTRY, COLOURS)
     (tmp_path / "i11.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"i11\.png cannot be read"):
-        source_images.read(tmp_path, ENTRY, COLOURS)
+        source_images.read_area(tmp_path, ENTRY, COLOURS)
 
 
 def ground(size: int = 400) -> np.ndarray:
@@ -90,11 +90,11 @@ def ground(size: int = 400) -> np.ndarray:
 
 
 def test_composite_and_merged_dates_lie_where_the_ground_is(monkeypatch):
-    for name in ("NOISE", "NOISE_SHARE", "GAIN", "REGISTERED_M"):
+    for name in ("NOISE_SD", "RELATIVE_NOISE_SD", "GAIN_SD", "REGISTRATION_ERROR_M"):
         monkeypatch.setattr(simulated_dates, name, 0.0)
     monkeypatch.setattr(simulated_dates, "RESPONSE", np.eye(3, dtype=np.float32))
     image = ground()
-    seen = simulated_dates.looks(image, 6, np.random.default_rng(1))
+    seen = simulated_dates.simulate(image, 6, np.random.default_rng(1))
     soft = np.stack([gaussian_filter(band, simulated_dates.SIGMA_M) for band in image])
     inner = np.s_[:, 4:-4, 4:-4]
 
@@ -114,13 +114,14 @@ def test_composite_and_merged_dates_lie_where_the_ground_is(monkeypatch):
 def test_noise_and_gains_are_what_they_say():
     image = np.full((3, 300, 300), 0.1, np.float32)
     stack = (
-        np.stack([simulated_dates.looks(image, 1, np.random.default_rng(seed)).composite for seed in range(40)]) * 1e-4
+        np.stack([simulated_dates.simulate(image, 1, np.random.default_rng(seed)).composite for seed in range(40)])
+        * 1e-4
     )
     gains = stack.mean((2, 3)) / (image[:, 0, 0] * simulated_dates.RESPONSE.sum(1))
-    assert 0.7 * simulated_dates.GAIN < gains.std() < 1.3 * simulated_dates.GAIN
+    assert 0.7 * simulated_dates.GAIN_SD < gains.std() < 1.3 * simulated_dates.GAIN_SD
     noise = (stack - stack.mean((2, 3), keepdims=True)).std()
     # Moving a date by a part of a pixel averages noise: at half a pixel each way Lanczos-3 keeps about three quarters.
-    assert 0.6 < noise / (simulated_dates.NOISE + simulated_dates.NOISE_SHARE * 0.1) < 1.0
+    assert 0.6 < noise / (simulated_dates.NOISE_SD + simulated_dates.RELATIVE_NOISE_SD * 0.1) < 1.0
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_noise_and_gains_are_what_they_say():
     ],
 )
 def test_splits_get_whole_chips_by_share_with_a_buffer_between(length, splits, starts):
-    found = parts(length, dict(zip(SPLITS, splits)), 100, 320)
+    found = split_chips(length, dict(zip(SPLITS, splits)), 100, 320)
     assert {split: [at for name, at in found if name == split] for split, _ in found} == starts
     assert all(at + 320 <= length for _, at in found)
 
@@ -174,7 +175,7 @@ def test_chips_are_read_as_those_of_the_dataset(delivered):
 
 def test_chips_of_a_split_lie_apart_from_those_of_others(delivered):
     source, out = delivered
-    area = source_images.read(source, {**ENTRY, "images": "high/i*.png", "labels": "high/l*.png"}, COLOURS)
+    area = source_images.read_area(source, {**ENTRY, "images": "high/i*.png", "labels": "high/l*.png"}, COLOURS)
     dn = np.rint(area.image * 10_000)
     rows = {split: [] for split in SPLITS}
     table = gpd.read_parquet(out / "index.parquet")

@@ -288,15 +288,15 @@ def test_no_look_is_clear_under_a_true_cloud_and_every_one_far_from_clouds_is(ru
     """
     config, results, told, _ = run
     written = json.loads((results / "manifests/synthetic.json").read_text())["params"]
-    frame = Frame(written["world"]["reach_km"] * 1000, written["seed"])
+    frame = Frame(written["settings"]["reach_km"] * 1000, written["seed"])
     skies = {}
     for year in config.years:
-        looks = acquisitions.looks(frame, year, written["world"]["dates_per_year"])
-        for look, sky in zip(looks, sentinel2_archive.skies(frame, year, looks)):
-            far = maximum_filter((sky.opacity > 0) | (sky.shade > 0) | ~sky.seen, 23)
+        looks = acquisitions.sentinel2_acquisitions(frame, year, written["settings"]["dates_per_year"])
+        for look, sky in zip(looks, sentinel2_archive.visibilities(frame, year, looks)):
+            far = maximum_filter((sky.opacity > 0) | (sky.shadow > 0) | ~sky.in_swath, 23)
             thick = _halves(sky.opacity) > 0.12 if look.level == "L2A" else sky.opacity > 0.05
-            dark = _halves(sky.shade) > 0.12 if look.level == "L2A" else np.zeros_like(thick)
-            skies[look.id] = thick | dark | ~sky.seen, ~far
+            dark = _halves(sky.shadow) > 0.12 if look.level == "L2A" else np.zeros_like(thick)
+            skies[look.id] = thick | dark | ~sky.in_swath, ~far
     checked = {"hidden": 0, "free": 0}
     for (x, y, _), each in told.items():
         row, col = (ORIGIN_M[1] + frame.reach_m - 1 - y) // 10, (x - ORIGIN_M[0]) // 10

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from jointseg.ablation.mapping import of_direct, tally
+from jointseg.ablation.mapping import predict_direct, probability_histogram
 from jointseg.models.direct_segmenter import DirectSegmenter
 from jointseg.models.mask_loss import UNLABELLED
 from jointseg.training import joint
@@ -44,7 +44,7 @@ def train(
     dtype = autocast_dtype(recipe.precision)
 
     def validate(average: DirectSegmenter) -> dict[str, float]:
-        counts = tally(data.validation, of_direct(average, data.validation))
+        counts = probability_histogram(data.validation, predict_direct(average, data.validation))
         f1, iou = f1_iou(counts, 0.5)
         return {"validation_f1": f1, "validation_iou": iou}
 
@@ -74,7 +74,7 @@ def train(
 
 def panel_of(model: DirectSegmenter, chips: Patches, history: History) -> Figure:
     """Learning curves above label and probability of some chips."""
-    mapper, rows = of_direct(model, chips), []
+    mapper, rows = predict_direct(model, chips), []
     for chip_id in chips.spread(PANEL_CHIPS):
         chip = chips.dataset.read(chip_id)
         label = np.where(chip.label == UNLABELLED, 0.5, chip.label).astype(np.float32)

@@ -10,7 +10,7 @@ from jointseg.accuracy.cluster_estimators import Estimate, Metric, linearised
 Arrays = list[np.ndarray]
 
 
-def of_seeds(parts: Arrays, weights: np.ndarray, strata: np.ndarray, function: Metric) -> Estimate:
+def estimate_over_seeds(parts: Arrays, weights: np.ndarray, strata: np.ndarray, function: Metric) -> Estimate:
     """A function of the totals of some variants, trained with several seeds and scored on the same chips.
 
     The chips are a stratified sample and the seeds a sample of all seeds, drawn apart from each other: the variance is
@@ -40,15 +40,15 @@ def of_seeds(parts: Arrays, weights: np.ndarray, strata: np.ndarray, function: M
     return Estimate(chips.value, variance**0.5, chips.value - half, chips.value + half, chips.units)
 
 
-def minus(metric: Metric) -> Metric:
+def difference(metric: Metric) -> Metric:
     """The metric of the first of two variants minus that of the second."""
-    return _of_each(metric, lambda values: values[0] - values[1])
+    return _combine(metric, lambda values: values[0] - values[1])
 
 
-def share_of_gap(metric: Metric) -> Metric:
+def gap_closed(metric: Metric) -> Metric:
     """How much of the way from the second of three variants to the third the first one goes."""
-    return _of_each(metric, lambda values: (values[0] - values[1]) / (values[2] - values[1]))
+    return _combine(metric, lambda values: (values[0] - values[1]) / (values[2] - values[1]))
 
 
-def _of_each(metric: Metric, combine: Callable[[list[complex]], complex]) -> Metric:
+def _combine(metric: Metric, combine: Callable[[list[complex]], complex]) -> Metric:
     return lambda totals: combine([metric(totals[start : start + 4]) for start in range(0, len(totals), 4)])

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jointseg.ablation.variants import BASELINE, BOUND, VARIANTS
+from jointseg.ablation.variants import BASELINE, UPPER_BOUND, VARIANTS
 from jointseg.accuracy.figures import INK, PALETTE, STYLE, agreement_image
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.raster import io as raster_io
 from jointseg.training.panel import to_display
 
 
-def by_reach(table: pd.DataFrame) -> Figure:
+def plot_by_reach(table: pd.DataFrame) -> Figure:
     """F1 with its interval, a row an variant and a panel a reach; lines mark baseline and upper bound."""
     table = table[(table["zone"] == "all") & (table["reference"] == table["reference"].iloc[-1])]
     reaches, variants = list(table["reach"].unique()), list(table["variant"].unique())
@@ -26,7 +26,7 @@ def by_reach(table: pd.DataFrame) -> Figure:
             rows = table[table["reach"] == reach].set_index("variant").loc[variants]
             value, lower, upper = (100 * rows[f"value{end}"].to_numpy() for end in ("", "_lower", "_upper"))
             axis.errorbar(value, places, xerr=[value - lower, upper - value], fmt="o", color=PALETTE[2], markersize=4)
-            for variant in (BASELINE, BOUND):
+            for variant in (BASELINE, UPPER_BOUND):
                 if variant in variants:
                     axis.axvline(100 * rows.loc[variant, "value"], color=INK, linewidth=0.8, linestyle=":")
             axis.set_title(reach)
@@ -35,7 +35,7 @@ def by_reach(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def panels(pictures: dict[str, Path], chips: pd.DataFrame, root: Path) -> Figure:
+def plot_panels(pictures: dict[str, Path], chips: pd.DataFrame, root: Path) -> Figure:
     """Two rows a chip: images, and where the map agrees with the label (dark found, orange false alarm, blue missed).
 
     Args:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from jointseg.ablation.variants import BANDS, Kind
+from jointseg.ablation.variants import BAND_SETS, GeneratorKind
 from jointseg.runtime.files import remove_path
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.superres import superres_single, superres_stage1, superres_stage2
@@ -22,7 +22,7 @@ def ablation_generator(
     panel: Path,
     data: str,
     bands: str,
-    kind: Kind,
+    kind: GeneratorKind,
     model: dict[str, Any],
     stage1: dict[str, Any],
     stage2: dict[str, Any],
@@ -62,7 +62,7 @@ def ablation_generator(
         "threads": threads,
         "state": state,
     }
-    log.info("generator %s of %s, bands %s", kind, data, ", ".join(BANDS[bands]))
+    log.info("generator %s of %s, bands %s", kind, data, ", ".join(BAND_SETS[bands]))
     if kind == "stage1":
         return superres_stage1(**given, training=stage1)
     if kind == "single":

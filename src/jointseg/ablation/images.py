@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from affine import Affine
 
-from jointseg.ablation.variants import BANDS, VARIANTS
+from jointseg.ablation.variants import BAND_SETS, VARIANTS
 from jointseg.models.prog_esrgan import bilinear_rgb
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
@@ -19,7 +19,9 @@ from jointseg.training.patches import SCALE
 from jointseg.training.superres_chips import superres_chips
 
 
-def write(variant: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None) -> None:
+def write_images(
+    variant: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None
+) -> None:
     """Writes {id}.tif of every chip: uint16 reflectance x 10000 at 1 m, nodata 0.
 
     Args:
@@ -43,11 +45,11 @@ def write(variant: str, folder: Path, index: Path, statistics: Path, chips: list
                 else:
                     dn, transform, crs = raster_io.read(root / chip.lr)
                     fine: dict[str, Any] = {"transform": transform @ Affine.scale(0.1), "crs": crs}
-                    image = spread(fill_merged(dn, len(BANDS["dates"])))
+                    image = interleave_and_upsample(fill_merged(dn, len(BAND_SETS["dates"])))
                     cog.write(made, image, nodata=0, descriptions=RGB, **fine)
 
 
-def spread(dn: np.ndarray) -> np.ndarray:
+def interleave_and_upsample(dn: np.ndarray) -> np.ndarray:
     """RGB and merged bands, uint16 [15, h, w] -> the merged 5 m pixels upsampled bilinearly, uint16 [3, 10h, 10w].
 
     Unknown (0) where the composite is.

@@ -18,7 +18,7 @@ from jointseg.training.segmentation import THRESHOLDS, count_by_probability
 
 
 @dataclass(frozen=True)
-class Mapped:
+class ChipPrediction:
     """A chip as an variant sees it.
 
     Attributes:
@@ -30,46 +30,46 @@ class Mapped:
     probability: np.ndarray
 
 
-Mapper = Callable[[str], Mapped]
+Predictor = Callable[[str], ChipPrediction]
 
 
-def of_images(folder: Path, model: Segmenter, chips: Patches) -> Mapper:
+def predict_from_images(folder: Path, model: Segmenter, chips: Patches) -> Predictor:
     """Maps chips from {id}.tif of `folder`, uint16 reflectance x 10000, 0 unknown, normalised as `chips` are."""
     mean, std = chips.mean[: model.channels], chips.std[: model.channels]
 
     @torch.inference_mode()
-    def mapped(chip_id: str) -> Mapped:
+    def mapped(chip_id: str) -> ChipPrediction:
         dn = raster_io.read(folder / f"{chip_id}.tif")[0]
         image = np.where(dn == 0, np.nan, dn * np.float32(REFLECTANCE_PER_DN)).astype(np.float32)
         x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(device())
-        return Mapped(image[:RGB], model(x)[0, 0].cpu().numpy())
+        return ChipPrediction(image[:RGB], model(x)[0, 0].cpu().numpy())
 
     return mapped
 
 
-def of_pair(pair: JointNetwork, chips: Patches) -> Mapper:
+def predict_from_pair(pair: JointNetwork, chips: Patches) -> Predictor:
     """Maps chips from their 10 m images by a generator and the segmenter trained with it."""
     mean, std = chips.mean[:RGB], chips.std[:RGB]
 
     @torch.inference_mode()
-    def mapped(chip_id: str) -> Mapped:
+    def mapped(chip_id: str) -> ChipPrediction:
         image, probability = pair(chips.whole(chip_id)[0].to(device()))
-        return Mapped(image[0].cpu().numpy() * std + mean, probability[0, 0].cpu().numpy())
+        return ChipPrediction(image[0].cpu().numpy() * std + mean, probability[0, 0].cpu().numpy())
 
     return mapped
 
 
-def of_direct(model: DirectSegmenter, chips: Patches) -> Mapper:
+def predict_direct(model: DirectSegmenter, chips: Patches) -> Predictor:
     """Maps chips from their 10 m images without an image at 1 m."""
 
     @torch.inference_mode()
-    def mapped(chip_id: str) -> Mapped:
-        return Mapped(None, model(chips.whole(chip_id)[0].to(device()))[0, 0].cpu().numpy())
+    def mapped(chip_id: str) -> ChipPrediction:
+        return ChipPrediction(None, model(chips.whole(chip_id)[0].to(device()))[0, 0].cpu().numpy())
 
     return mapped
 
 
-def tally(chips: Patches, mapper: Mapper) -> np.ndarray:
+def probability_histogram(chips: Patches, mapper: Predictor) -> np.ndarray:
     """Over all chips: pixels by class and probability, int64 [2, 100]; see `segmentation.count`."""
     counts = np.zeros((2, THRESHOLDS + 1), np.int64)
     for chip_id in chips.ids:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from jointseg.ablation.variants import BASELINE, BOUND, VARIANTS
+from jointseg.ablation.variants import BASELINE, UPPER_BOUND, VARIANTS
 from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.zones import ZONES
 
@@ -106,6 +106,6 @@ def _images(scores: pd.DataFrame) -> list[str]:
     rows = [
         [row["title"], *[f"{factor * row[name]:.{digits}f}" for name, (_, factor, digits) in known.items()]]
         for _, row in scores.iterrows()
-        if row["variant"] != BOUND
+        if row["variant"] != UPPER_BOUND
     ]
     return _table(["image", *[head for head, _, _ in known.values()]], rows)

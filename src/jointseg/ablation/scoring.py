@@ -9,7 +9,7 @@ import torch
 from affine import Affine
 from torch import Tensor
 
-from jointseg.ablation.mapping import Mapped, Mapper
+from jointseg.ablation.mapping import ChipPrediction, Predictor
 from jointseg.accuracy.assess import references
 from jointseg.accuracy.cluster_estimators import CELLS, UNKNOWN, cells
 from jointseg.accuracy.zones import zones
@@ -24,12 +24,12 @@ from jointseg.training import scores
 from jointseg.training.compute import device
 from jointseg.training.patches import SCALE, Patches
 
-PICTURED = 4  # test chips whose image and map are kept for the panels
+SAVED_CHIPS = 4  # test chips whose image and map are kept for the panels
 
 
 def score(
     chips: Patches,
-    mapper: Mapper,
+    mapper: Predictor,
     threshold: float,
     normalisation: dict[str, list[float]],
     root: list[Path],
@@ -52,7 +52,7 @@ def score(
         Pixel counts, a row by chip, reference and zone; and scores of the image, a row a chip (none without image).
     """
     backbone = backbones.load("efficientnet_lite0").to(device())
-    pictured, counted, likeness = chips.spread(PICTURED), [], []
+    pictured, counted, likeness = chips.spread(SAVED_CHIPS), [], []
     with atomic_write(pictures) as folder:
         folder.mkdir()
         for row in track(list(chips.dataset.table.itertuples()), "scores of test chips", unit="chip"):
@@ -68,14 +68,14 @@ def score(
                     for zone, inside in parts.items()
                 ]
             if mapped.image is not None:
-                found = _likeness(mapped.image, chip.hr, chip.lr, backbone, normalisation)
+                found = _image_scores(mapped.image, chip.hr, chip.lr, backbone, normalisation)
                 likeness.append({"sample_id": row.sample_id, **found})
             if row.sample_id in pictured:
                 _picture(folder, row.sample_id, mapped, isa, transform, crs)
     return pd.DataFrame(counted), pd.DataFrame(likeness)
 
 
-def _likeness(
+def _image_scores(
     image: np.ndarray,
     hr: np.ndarray,
     lr: np.ndarray,
@@ -93,7 +93,7 @@ def _batch(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image.astype(np.float32))[None].to(device())
 
 
-def _picture(folder: Path, chip_id: str, mapped: Mapped, isa: np.ndarray, transform: Affine, crs: str) -> None:
+def _picture(folder: Path, chip_id: str, mapped: ChipPrediction, isa: np.ndarray, transform: Affine, crs: str) -> None:
     at: dict[str, Any] = {"transform": transform, "crs": crs}
     cog.write(folder / f"{chip_id}_isa.tif", isa[None], nodata=UNKNOWN, **at)
     if mapped.image is not None:

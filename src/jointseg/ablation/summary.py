@@ -56,15 +56,15 @@ def ablation(
         raise DataError(f"{len(counts)} and {len(likeness)} tables were given for the {len(runs)} runs {runs}")
     tested, reaches = design(index)
     found = tables.accuracy(tables.Counts(_by_run(runs, counts), tested, reaches))
-    likenesses = tables.likeness(_by_run(runs, likeness), tested)
+    likenesses = tables.image_scores(_by_run(runs, likeness), tested)
     save(found, table)
     save(likenesses, scores)
     with atomic_write(document) as part:
         part.write_text(page(title, about, found, likenesses, facts))
-    write_panel(figure, figures.by_reach(found))
+    write_panel(figure, figures.plot_by_reach(found))
     kept = {path.name.removesuffix("_isa.tif") for path in Path(pictures[0]).glob("*_isa.tif")}
     shown: pd.DataFrame = tested[tested["sample_id"].isin(kept)]
-    write_panel(panels, figures.panels(dict(zip(variants, map(Path, pictures))), shown, Path(chips[0]).parent))
+    write_panel(panels, figures.plot_panels(dict(zip(variants, map(Path, pictures))), shown, Path(chips[0]).parent))
     whole = found[(found["reach"] == ALL) & (found["zone"] == "all")]
     return {"data": data, "f1": {f"{row.variant}, {row.reference}": round(row.value, 6) for row in whole.itertuples()}}
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jointseg.ablation.estimates import minus, of_seeds, share_of_gap
-from jointseg.ablation.variants import BASELINE, BOUND, VARIANTS
+from jointseg.ablation.estimates import difference, estimate_over_seeds, gap_closed
+from jointseg.ablation.variants import BASELINE, UPPER_BOUND, VARIANTS
 from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.cluster_estimators import CELLS, METRICS, Estimate
 from jointseg.accuracy.zones import OBJECTS
@@ -56,10 +56,10 @@ class Counts:
             )
             for variant in variants
         ]
-        return of_seeds(parts, chips["weight"].to_numpy(), chips["group"].to_numpy(), function)
+        return estimate_over_seeds(parts, chips["weight"].to_numpy(), chips["group"].to_numpy(), function)
 
 
-def metric_of(zone: str) -> str:
+def zone_metric(zone: str) -> str:
     """What is told of a zone: F1, and of objects the share found."""
     return "recall" if zone in OBJECTS else "f1"
 
@@ -78,7 +78,7 @@ def _rows(counts: Counts) -> Iterator[dict[str, Any]]:
 
 
 def _row(counts: Counts, reference: str, reach: str, zone: str, variant: str) -> dict[str, Any]:
-    metric = METRICS[metric_of(zone)]
+    metric = METRICS[zone_metric(zone)]
 
     def told(name: str, variants: list[str], function: Any) -> dict[str, float]:
         known = set(variants) <= set(counts.variants) and counts.seeds(*variants)
@@ -94,16 +94,18 @@ def _row(counts: Counts, reference: str, reach: str, zone: str, variant: str) ->
         "variant": variant,
         "title": VARIANTS[variant].title,
     }
-    row |= {"metric": metric_of(zone), "seeds": len(counts.seeds(variant)), "chips": len(chips)}
+    row |= {"metric": zone_metric(zone), "seeds": len(counts.seeds(variant)), "chips": len(chips)}
     row |= told("value", [variant], metric)
-    row |= told("minus_baseline", [variant, BASELINE], minus(metric)) if variant != BASELINE else {}
+    row |= told("minus_baseline", [variant, BASELINE], difference(metric)) if variant != BASELINE else {}
     row |= (
-        told("gap_closed", [variant, BASELINE, BOUND], share_of_gap(metric)) if variant not in (BASELINE, BOUND) else {}
+        told("gap_closed", [variant, BASELINE, UPPER_BOUND], gap_closed(metric))
+        if variant not in (BASELINE, UPPER_BOUND)
+        else {}
     )
     return row
 
 
-def likeness(files: dict[Run, Path], tested: pd.DataFrame) -> pd.DataFrame:
+def image_scores(files: dict[Run, Path], tested: pd.DataFrame) -> pd.DataFrame:
     """Mean scores of the images by variant over seeds and test chips, weighted as the chips are."""
     rows = []
     weights = tested.set_index("sample_id")["weight"]

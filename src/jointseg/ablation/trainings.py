@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from jointseg.ablation import direct, images, mapping
-from jointseg.ablation.mapping import Mapper
+from jointseg.ablation.mapping import Predictor
 from jointseg.ablation.variants import VARIANTS
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import mask2former
@@ -23,7 +23,7 @@ from jointseg.training.resume import TrainingState
 from jointseg.training.segmentation import SegmentationSettings, segmentation
 from jointseg.training.superres import single_stage_trunk
 
-MapperOf = Callable[[Patches], Mapper]
+PredictorFactory = Callable[[Patches], Predictor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Learning:
+class VariantTraining:
     """One variant with one seed.
 
     Attributes:
@@ -66,19 +66,19 @@ class Learning:
     work: Path
     made: Path
 
-    def run(self, data: generators.TrainingData) -> MapperOf:
+    def run(self, data: generators.TrainingData) -> PredictorFactory:
         """Trains, and gives how the chips of a split are mapped by what was trained."""
         spec = VARIANTS[self.variant]
         if spec.image == "none":
             return self._direct(data)
         return self._joint(data) if spec.joint else self._segmenter()
 
-    def _segmenter(self) -> MapperOf:
+    def _segmenter(self) -> PredictorFactory:
         """Mask2Former on the images of the variant."""
         start = file_digest(self.start)[:16] if self.start is not None else "none"
         folder = self.work / f"images-{start}-{file_digest(self.index)[:16]}"
         if not folder.exists():
-            images.write(self.variant, folder, self.index, self.statistics, self.chips, self.start)
+            images.write_images(self.variant, folder, self.index, self.statistics, self.chips, self.start)
         path = self.made / "segmenter.safetensors"
         segmentation(
             index=self.index,
@@ -97,14 +97,14 @@ class Learning:
         )
         network = checkpoints.load(path, "mask2former")[0].to(device())
         assert isinstance(network, mask2former.Segmenter)
-        return lambda chips: mapping.of_images(folder, network, chips)
+        return lambda chips: mapping.predict_from_images(folder, network, chips)
 
     @property
     def _model(self) -> dict[str, Any]:
         """The segmenter of the variant."""
         return self.schedule.model | {"in_channels": VARIANTS[self.variant].channels}
 
-    def _joint(self, data: generators.TrainingData) -> MapperOf:
+    def _joint(self, data: generators.TrainingData) -> PredictorFactory:
         """Mask2Former and the generator that it started with, as one network."""
         assert self.start is not None
         made, header = checkpoints.load(self.start, generators.ARCHITECTURES, data.normalisation)
@@ -117,9 +117,9 @@ class Learning:
         self._save("generator", pair.generator, header["architecture"]["kwargs"], data, trainer.history)
         self._save("segmenter", pair.segmenter, self._model, data, trainer.history)
         write_panel(self.made / "panel.png", joint.joint_panel(pair, data.validation, trainer.history, 0.5))
-        return lambda chips: mapping.of_pair(pair, chips)
+        return lambda chips: mapping.predict_from_pair(pair, chips)
 
-    def _direct(self, data: generators.TrainingData) -> MapperOf:
+    def _direct(self, data: generators.TrainingData) -> PredictorFactory:
         """The segmenter of the 10 m image."""
         kwargs = generators.with_input_bands({"trunk": single_stage_trunk(self.schedule.generator)}, data)
         recipe = SegmentationSettings.read({**self.schedule.training, "steps": self.schedule.direct_steps})
@@ -127,7 +127,7 @@ class Learning:
         network = trainer.average.model
         self._save("segmenter", network, kwargs, data, trainer.history)
         write_panel(self.made / "panel.png", direct.panel_of(network, data.validation, trainer.history))
-        return lambda chips: mapping.of_direct(network, chips)
+        return lambda chips: mapping.predict_direct(network, chips)
 
     def _state(self) -> TrainingState:
         settings = {"variant": self.variant, "seed": self.seed, "threads": self.threads, **vars(self.schedule)}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from jointseg.ablation.mapping import tally
+from jointseg.ablation.mapping import probability_histogram
 from jointseg.ablation.scoring import score
-from jointseg.ablation.trainings import Learning, Schedule
+from jointseg.ablation.trainings import Schedule, VariantTraining
 from jointseg.accuracy.assess import save
 from jointseg.runtime.files import atomic_write, remove_path
 from jointseg.training import generator as generators
@@ -65,8 +65,10 @@ def ablation_variant(
     begun.mkdir(parents=True, exist_ok=True)
     with atomic_write(trained) as made:
         made.mkdir()
-        mapper_of = Learning(variant, index, statistics, chips, start, plan, seed, threads, begun, made).run(given)
-    threshold = best_threshold(tally(given.validation, mapper_of(given.validation)))
+        mapper_of = VariantTraining(variant, index, statistics, chips, start, plan, seed, threads, begun, made).run(
+            given
+        )
+    threshold = best_threshold(probability_histogram(given.validation, mapper_of(given.validation)))
     found = score(tested, mapper_of(tested), threshold, given.normalisation, chips, truth, year, pictures)
     for table, path in zip(found, (counts, likeness)):
         save(table, path)

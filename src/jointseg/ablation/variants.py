@@ -5,18 +5,18 @@ from typing import Literal
 
 from jointseg.raster.bands import COMPOSITE_BANDS, MERGED_BANDS, RGB
 
-Image = Literal["bilinear", "generator", "hr", "none"]
-Kind = Literal["stage1", "l1", "adversarial", "single"]
+ImageSource = Literal["bilinear", "generator", "hr", "none"]
+GeneratorKind = Literal["stage1", "l1", "adversarial", "single"]
 
-BANDS = {
+BAND_SETS = {
     "rgb": RGB,
     "nir": COMPOSITE_BANDS,
     "dates": (*RGB, *MERGED_BANDS),
     "nir-dates": (*COMPOSITE_BANDS, *MERGED_BANDS),
 }
 # What each generator goes on from; "l1" is that of stage 2.
-START: dict[Kind, Kind] = {"l1": "stage1", "adversarial": "l1"}
-BASELINE, BOUND = "bilinear", "hr"  # the variants between which the gap is measured
+INITIAL_GENERATOR: dict[GeneratorKind, GeneratorKind] = {"l1": "stage1", "adversarial": "l1"}
+BASELINE, UPPER_BOUND = "bilinear", "hr"  # the variants between which the gap is measured
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Variant:
     """
 
     title: str
-    image: Image
-    generator: Kind | None = None
+    image: ImageSource
+    generator: GeneratorKind | None = None
     bands: str = "rgb"
     joint: bool = False
     infrared: bool = False

@@ -1,4 +1,4 @@
-"""Delivers the Jilin-1-like scenes: vendor's folders, rasters, metadata."""
+"""Write the simulated Jilin-1 scenes in the vendor's layout: folders, rasters and metadata."""
 
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -9,28 +9,28 @@ from affine import Affine
 from rasterio.enums import ColorInterp
 from scipy.ndimage import gaussian_filter, zoom
 
-from jointseg.synthetic.acquisitions import HighScene
+from jointseg.synthetic.acquisitions import Jilin1Scene
 from jointseg.synthetic.terrain import EPSG, ORIGIN_M
 
 PIXEL_M = 0.75
 
 
-def transform_of(scene: HighScene) -> Affine:
-    """Pixel to what the scene claims to be UTM metres."""
+def scene_transform(scene: Jilin1Scene) -> Affine:
+    """Return the georeference of a scene, from pixels to (misregistered) UTM metres."""
     return Affine(PIXEL_M, 0, ORIGIN_M[0] + scene.window.x0, 0, -PIXEL_M, ORIGIN_M[1] + scene.window.y1)
 
 
-def shape_of(scene: HighScene) -> tuple[int, int]:
+def scene_shape(scene: Jilin1Scene) -> tuple[int, int]:
     height, width = scene.window.shape
     return int(height / PIXEL_M), int(width / PIXEL_M)
 
 
-def path_of(folder: Path, scene: HighScene) -> Path:
+def image_path(folder: Path, scene: Jilin1Scene) -> Path:
     return folder / scene.id / f"{scene.id}.tif"
 
 
-def clouded(image: np.ndarray, scene: HighScene, rng: np.random.Generator) -> np.ndarray:
-    """Covers the share of a scene that its metadata tell with clouds; a few percent are left as haze."""
+def add_clouds(image: np.ndarray, scene: Jilin1Scene, rng: np.random.Generator) -> np.ndarray:
+    """Cover a scene with clouds as stated in its metadata; below 10 % it stays clear."""
     if scene.cloud_percent < 10:
         return image
     height, width = image.shape[1:]
@@ -44,8 +44,8 @@ def clouded(image: np.ndarray, scene: HighScene, rng: np.random.Generator) -> np
     return np.where(image > 0, image * (1 - opacity) + white * opacity, 0).astype(np.uint16)
 
 
-def write_scene(folder: Path, scene: HighScene, image: np.ndarray) -> None:
-    """Writes one scene's folder; a scene of level 1 gets separate PAN and MSS rasters without georeference."""
+def write_scene(folder: Path, scene: Jilin1Scene, image: np.ndarray) -> None:
+    """Write the folder of a scene; a level 1 scene has separate PAN and MSS rasters without georeference."""
     home = folder / scene.id
     home.mkdir(parents=True, exist_ok=True)
     if scene.level == "L1":
@@ -55,7 +55,7 @@ def write_scene(folder: Path, scene: HighScene, image: np.ndarray) -> None:
         (home / f"{scene.id}_MSS_rpc.txt").write_text(_rpc())
         (home / f"{scene.id}_MSS_meta.xml").write_text(_meta(scene, "B,G,R"))
         return
-    _write(path_of(folder, scene), image, transform_of(scene))
+    _write(image_path(folder, scene), image, scene_transform(scene))
     (home / f"{scene.id}_meta.xml").write_text(_meta(scene, "R,G,B"))
 
 
@@ -73,23 +73,23 @@ def _write(path: Path, image: np.ndarray, transform: Affine | None) -> None:
         to.write(image)
 
 
-def _meta(scene: HighScene, bands: str) -> str:
-    facts = {
+def _meta(scene: Jilin1Scene, bands: str) -> str:
+    fields = {
         "SatelliteID": scene.satellite,
         "SensorID": "PMS",
         "ProductLevel": scene.level,
-        "CenterTime": f"{scene.when_beijing:%Y-%m-%d %H:%M:%S}",
+        "CenterTime": f"{scene.time_beijing:%Y-%m-%d %H:%M:%S}",
         "CloudPercent": str(scene.cloud_percent),
         "Bands": bands,
         "PixelSpacing": f"{PIXEL_M}",
         "MapProjection": f"EPSG:{EPSG}" if scene.level != "L1" else "none",
     }
-    rows = "".join(f"  <{key}>{escape(value)}</{key}>\n" for key, value in facts.items())
+    rows = "".join(f"  <{key}>{escape(value)}</{key}>\n" for key, value in fields.items())
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<MetaData>\n{rows}</MetaData>\n'
 
 
 def _rpc() -> str:
-    """Rational polynomial coefficients of a plain scaling, in the vendor's text form."""
+    """Return rational polynomial coefficients of a linear scaling, in the vendor's text format."""
     lines = [
         "LINE_OFF: 480",
         "SAMP_OFF: 480",
@@ -102,7 +102,7 @@ def _rpc() -> str:
         "LONG_SCALE: 0.0039",
         "HEIGHT_SCALE: 500",
     ]
-    for name, place in (("LINE_NUM_COEFF", 3), ("LINE_DEN_COEFF", 1), ("SAMP_NUM_COEFF", 2), ("SAMP_DEN_COEFF", 1)):
+    for name, term in (("LINE_NUM_COEFF", 3), ("LINE_DEN_COEFF", 1), ("SAMP_NUM_COEFF", 2), ("SAMP_DEN_COEFF", 1)):
         value = -1 if name == "LINE_NUM_COEFF" else 1
-        lines += [f"{name}_{k}: {value if k == place else 0}" for k in range(1, 21)]
+        lines += [f"{name}_{k}: {value if k == term else 0}" for k in range(1, 21)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Step `interpret`: who looks at the points of change in the synthetic scene, where the truth is known, and fills in their table."""
+"""Step `label_points`: label the sample points of change from the truth of the synthetic scene."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from jointseg.runtime.files import atomic_write
 def label_points(
     *, points: Path, truth: Path, reference: Path, city: str, reach: str, years: list[int]
 ) -> dict[str, Any]:
-    """Writes the table of points with the class of each year, as a person who makes no mistake would.
+    """Write the table of points with the true class in each year, like an interpreter without errors.
 
     Args:
-        points: CSV to fill in, as step `change_sample` writes it.
-        truth: folder of {year}/{reach}.tif, 1 m, 0/1/255; what it does not know stays empty.
-        reference: CSV to make.
-        city: whose points they are.
-        reach: in which it lies.
-        years: to tell.
+        points: CSV of step `change_sample`.
+        truth: folder of {year}/{reach}.tif, 1 m, 0/1/255; a point on nodata or outside stays unlabelled.
+        reference: CSV to write, the points with one column per year.
+        city: city of the points.
+        reach: reach of the city.
+        years: years to label.
 
     Returns:
-        Facts for the manifest: points that could not be told in every year.
+        City, and number of points that are unlabelled in at least one year.
     """
     table = pd.read_csv(points)
     for year in years:
@@ -32,9 +32,9 @@ def label_points(
             values, shape = source.read(1), source.shape
             row, col = rowcol(source.transform, table["x"], table["y"])
         inside = (row >= 0) & (row < shape[0]) & (col >= 0) & (col < shape[1])
-        told = pd.Series(pd.NA, index=table.index, dtype="Int64")
-        told[inside] = values[row[inside], col[inside]]
-        table[str(year)] = told.where(told != 255)
+        labels = pd.Series(pd.NA, index=table.index, dtype="Int64")
+        labels[inside] = values[row[inside], col[inside]]
+        table[str(year)] = labels.where(labels != 255)
     with atomic_write(reference) as part:
         table.to_csv(part, index=False, lineterminator="\n")
-    return {"city": city, "untold": int(table[[str(year) for year in years]].isna().any(axis=1).sum())}
+    return {"city": city, "unlabelled": int(table[[str(year) for year in years]].isna().any(axis=1).sum())}

@@ -1,9 +1,9 @@
-"""Spectra and seasons of what lies on the ground of the synthetic scene valley."""
+"""Reflectance of the materials of the synthetic scene, and the seasons of its vegetation."""
 
 import numpy as np
 
-# Surface reflectance in the order red (B4), green (B3), blue (B2), near infrared (B8), then the relative spread
-# between two objects of the material and the strength of the texture within one.
+# Surface reflectance in red (B4), green (B3), blue (B2) and near infrared (B8), then the relative standard deviation
+# between features of the material, and the strength of the texture within one.
 MATERIALS: dict[str, tuple[float, float, float, float, float, float]] = {
     "concrete": (0.235, 0.222, 0.195, 0.275, 0.13, 0.07),
     "pale_concrete": (0.310, 0.295, 0.265, 0.345, 0.10, 0.06),
@@ -34,13 +34,11 @@ MATERIALS: dict[str, tuple[float, float, float, float, float, float]] = {
     "sand": (0.290, 0.262, 0.215, 0.340, 0.00, 0.08),
     "understorey": (0.045, 0.044, 0.034, 0.110, 0.00, 0.12),
 }
-NAMES = tuple(MATERIALS)
-CODE = {name: code for code, name in enumerate(NAMES)}
 
-# Covers whose green part changes with the date, with the reflectance they reach when wholly green.
-PHASES = ("evergreen", "grass", "double_crop", "rice", "summer_crop")
-PHASE = {name: code for code, name in enumerate(PHASES)}
-GREEN = np.array(
+VEGETATION_TYPES = ("evergreen", "grass", "double_crop", "rice", "summer_crop")
+VEGETATION_CODE = {name: code for code, name in enumerate(VEGETATION_TYPES)}
+# Reflectance of each vegetation type at full green cover, and of the soil below, [types, 4].
+LEAF_REFLECTANCE = np.array(
     [
         (0.030, 0.046, 0.030, 0.310),
         (0.050, 0.080, 0.045, 0.340),
@@ -50,8 +48,7 @@ GREEN = np.array(
     ],
     dtype=np.float32,
 )
-# Soil that the green hides; what is static under each phase is about this.
-UNDER = np.array(
+SOIL_REFLECTANCE = np.array(
     [
         (0.045, 0.044, 0.034, 0.110),
         (0.120, 0.105, 0.080, 0.200),
@@ -61,8 +58,8 @@ UNDER = np.array(
     ],
     dtype=np.float32,
 )
-# Green fraction on days of the year, linear between them, for each phase.
-_CALENDAR = {
+# Green fraction on days of the year, by vegetation type; linear in between.
+_GREEN_CALENDAR = {
     "evergreen": ((1, 0.85), (110, 0.92), (200, 1.0), (290, 0.92), (366, 0.85)),
     "grass": ((1, 0.15), (75, 0.30), (115, 0.80), (220, 0.95), (290, 0.7), (335, 0.25), (366, 0.15)),
     "double_crop": (
@@ -83,12 +80,12 @@ _CALENDAR = {
 
 def green_fraction(day_of_year: float) -> np.ndarray:
     """Share of ground hidden by green leaves on a day, one value for each of PHASES: float32 [5]."""
-    curves = (np.array(_CALENDAR[name]).T for name in PHASES)
+    curves = (np.array(_GREEN_CALENDAR[name]).T for name in VEGETATION_TYPES)
     return np.array([np.interp(day_of_year, days, green) for days, green in curves], dtype=np.float32)
 
 
 def spectrum(material: str, rng: np.random.Generator) -> np.ndarray:
-    """Reflectance of one object of a material: float32 [4], red, green, blue, near infrared."""
+    """Draw the reflectance of one feature of a material: float32 [4], red, green, blue, near infrared."""
     *bands, spread, _ = MATERIALS[material]
     brightness = np.exp(rng.normal(0, spread))
     hue = 1 + rng.normal(0, 0.25 * spread, 4)

@@ -1,4 +1,4 @@
-"""The heavy part: one panel of the valley drawn in every year and seen by both satellites, in a process of its own."""
+"""Render one panel of the valley in all years and simulate both satellites; runs in a worker process."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,92 +6,105 @@ from pathlib import Path
 
 import numpy as np
 
-from jointseg.synthetic.acquisitions import HighScene, Look, panels
-from jointseg.synthetic.jilin1 import clouded, write_scene
-from jointseg.synthetic.render import ground, land_cover, picture, textures
-from jointseg.synthetic.sensors import Optics, jilin1
+from jointseg.synthetic.acquisitions import Jilin1Scene, Sentinel2Acquisition, reach_halves
+from jointseg.synthetic.jilin1 import add_clouds, write_scene
+from jointseg.synthetic.landscape import BARE_CLASS, CROP_CLASS, GRASS_CLASS, TREE_CLASS, WATER_CLASS, render_static
+from jointseg.synthetic.panel_raster import make_textures
+from jointseg.synthetic.render import land_cover, render_year
+from jointseg.synthetic.sensors import Sentinel2Optics, jilin1_image
 from jointseg.synthetic.terrain import MARGIN_M
-from jointseg.synthetic.valley import World, make_world
+from jointseg.synthetic.valley import Valley, make_valley
 
 COVER_YEAR = 2021
 PRODUCT_YEARS = (1972, 1978, *range(1985, 2022))
-# Land cover classes whose share of a 10 m pixel the products need, in the numbers of draw.land_cover.
-SHARED_CLASSES = (2, 4, 5, 7, 9)
+# Land cover classes (see render.land_cover) whose fractions at 10 m WorldCover is made from.
+FRACTION_CLASSES = (TREE_CLASS, GRASS_CLASS, CROP_CLASS, BARE_CLASS, WATER_CLASS)
+NEVER = 9999  # construction year of pervious pixels
 
 
 @dataclass(frozen=True)
-class Job:
-    """What to do with one panel."""
+class PanelJob:
+    """Input of `render_panel`.
+
+    Attributes:
+        number: index of the panel in `acquisitions.reach_halves`.
+        acquisitions: Sentinel-2 acquisitions by year.
+        scenes: Jilin-1 scenes of the panel.
+        years: years to render.
+        folder: folder of the Jilin-1 scenes.
+    """
 
     reach_km: int
     seed: int
     number: int
-    looks: dict[int, list[Look]]
-    high: list[HighScene]
+    acquisitions: dict[int, list[Sentinel2Acquisition]]
+    scenes: list[Jilin1Scene]
     years: list[int]
-    jilin1: Path
+    folder: Path
 
 
 @dataclass
-class Drawn:
-    """What a panel gives to the deliveries.
+class PanelResult:
+    """Rasters of one panel.
 
     Attributes:
-        surface: year -> one float32 [4, rows, columns] at 10 m for each look.
-        truth: year -> uint8 [rows, columns] at 1 m, 1 is impervious.
-        shares: impervious share at 10 m at the end of each of PRODUCT_YEARS, float32 [years, rows, columns].
-        cover: land cover of COVER_YEAR at 1 m, uint8.
-        cover_shares: of SHARED_CLASSES at 10 m, float32 [classes, rows, columns].
+        surface: year -> surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m.
+        truth: year -> uint8 [rows, columns] at 1 m, 1 impervious.
+        isa_fraction: at 10 m at the end of each of PRODUCT_YEARS, float32 [years, rows, columns].
+        land_cover: of COVER_YEAR at 1 m, uint8 [rows, columns].
+        cover_fraction: of FRACTION_CLASSES at 10 m, float32 [classes, rows, columns].
     """
 
     surface: dict[int, list[np.ndarray]]
     truth: dict[int, np.ndarray]
-    shares: np.ndarray
-    cover: np.ndarray
-    cover_shares: np.ndarray
+    isa_fraction: np.ndarray
+    land_cover: np.ndarray
+    cover_fraction: np.ndarray
 
 
 @cache
-def _world(reach_km: int, seed: int) -> World:
-    return make_world(reach_km, seed)
+def _valley(reach_km: int, seed: int) -> Valley:
+    return make_valley(reach_km, seed)
 
 
 @cache
 def _textures(seed: int) -> dict[str, np.ndarray]:
-    return textures(seed)
+    return make_textures(seed)
 
 
-def draw_panel(job: Job) -> Drawn:
-    """Draws a panel and writes its Jilin-1 scenes."""
-    world = _world(job.reach_km, job.seed)
-    panel = panels(world.frame)[job.number]
+def render_panel(job: PanelJob) -> PanelResult:
+    """Render a panel in all years and write its Jilin-1 scenes."""
+    valley = _valley(job.reach_km, job.seed)
+    panel = reach_halves(valley.frame)[job.number]
     wide = panel.grown(MARGIN_M)
-    land = ground(world, wide, _textures(job.seed))
-    isa = np.array([False] + [thing.isa for thing in world.things])
-    births = np.array([0] + [thing.birth for thing in world.things])
+    layers = render_static(valley, wide, _textures(job.seed))
+    impervious = np.array([False] + [feature.impervious for feature in valley.features])
+    years_built = np.array([0] + [feature.year_built for feature in valley.features])
     inner = (slice(MARGIN_M, -MARGIN_M), slice(MARGIN_M, -MARGIN_M))
     surface: dict[int, list[np.ndarray]] = {}
     truth = {}
     for year in job.years:
-        view = picture(world, land, year)
-        truth[year] = isa[view.top[inner]].astype(np.uint8)
-        if year in job.looks:
-            optics = Optics(view)
-            surface[year] = [optics.look(look.day_of_year, look.shift_m) for look in job.looks[year]]
+        view = render_year(valley, layers, year)
+        top = view.top[inner]
+        truth[year] = impervious[top].astype(np.uint8)
+        if year in job.acquisitions:
+            optics = Sentinel2Optics(view)
+            surface[year] = [optics.observe(each.day_of_year, each.shift_m) for each in job.acquisitions[year]]
         if year == COVER_YEAR:
-            cover = land_cover(world, land, view.top)[inner]
-            first = np.where(isa[view.top[inner]], births[view.top[inner]], 9999)
-        for scene in job.high:
-            if scene.when_beijing.year == year:
-                rng = world.frame.rng(72, scene.number)
-                image = jilin1(view, wide, scene.window, scene.when_beijing.timetuple().tm_yday, scene.shift_m, rng)
-                write_scene(job.jilin1, scene, clouded(image, scene, rng))
-    shares = np.stack([_tenth(first <= year) for year in PRODUCT_YEARS])
-    cover_shares = np.stack([_tenth(cover == code) for code in SHARED_CLASSES])
-    return Drawn(surface, truth, shares, cover, cover_shares)
+            cover = land_cover(valley, layers, view.top)[inner]
+            first_year = np.where(impervious[top], years_built[top], NEVER)
+        for scene in job.scenes:
+            if scene.time_beijing.year == year:
+                rng = valley.frame.rng(72, scene.number)
+                day = scene.time_beijing.timetuple().tm_yday
+                image = jilin1_image(view, wide, scene.window, day, scene.shift_m, rng)
+                write_scene(job.folder, scene, add_clouds(image, scene, rng))
+    isa_fraction = np.stack([_fraction_10m(first_year <= year) for year in PRODUCT_YEARS])
+    cover_fraction = np.stack([_fraction_10m(cover == code) for code in FRACTION_CLASSES])
+    return PanelResult(surface, truth, isa_fraction, cover, cover_fraction)
 
 
-def _tenth(mask: np.ndarray) -> np.ndarray:
-    """Share of the 1 m pixels of each 10 m pixel: float32."""
+def _fraction_10m(mask: np.ndarray) -> np.ndarray:
+    """Return the fraction of 1 m pixels in each 10 m pixel: float32."""
     rows, cols = (size // 10 for size in mask.shape)
     return mask.reshape(rows, 10, cols, 10).mean(axis=(1, 3), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Delivers reference products in their own codes, grids and file names, each with the errors it is known for."""
+"""Write reference products in their own codes, grids and file names, with the typical errors of each."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter, mini
 
 from jointseg.raster import cog
 from jointseg.synthetic.city import City
-from jointseg.synthetic.render import BARE_CLASS, BUILDING_CLASS, CROP_CLASS, ROAD_CLASS
+from jointseg.synthetic.landscape import BARE_CLASS, BUILDING_CLASS, CROP_CLASS, ROAD_CLASS
 from jointseg.synthetic.terrain import EPSG, MACRO_M, MARGIN_M, ORIGIN_M, REACHES, Frame, Terrain
 from jointseg.synthetic.vectors import REGIONS
 
@@ -17,20 +17,21 @@ WORLDCOVER_DEG = 1 / 12_000
 LANDSAT_DEG = 0.000269494585
 SINOLC_DEG = 9.6e-06
 DEM_DEG = 1 / 3600
-SINOLC_PLACE = {"upstream": "Southwest", "midstream": "Central", "downstream": "East"}
-# Codes of WorldCover for the classes 2 tree, 4 grass, 5 crop, 7 bare, 9 water of the drawn land cover.
+SINOLC_REGION = {"upstream": "Southwest", "midstream": "Central", "downstream": "East"}
+# Codes of WorldCover for the classes tree, grass, crop, bare, water of panels.FRACTION_CLASSES.
 WORLDCOVER_CODES = (10, 30, 40, 60, 80)
-PAD_DEG = 0.004  # around the valley
+PAD_DEG = 0.004  # margin around the valley
 
 
 def _lattice(
     frame: Frame, corner: tuple[float, float], step: float, box: tuple[float, ...] | None = None
 ) -> tuple[Affine, tuple[int, int]]:
-    """The part of a product's pixel lattice over the valley (or a UTM box): transform and shape.
+    """Return transform and shape of the part of a product's pixel lattice over the valley (or a UTM box).
 
     Args:
         corner: (longitude, latitude) of the upper left corner of the product's tile.
         step: pixel size in degrees.
+        box: west, south, east, north in UTM metres.
     """
     x, y = ORIGIN_M
     west, south, east, north = transform_bounds(EPSG, 4326, *(box or (x, y, x + frame.width_m, y + frame.reach_m)))
@@ -40,34 +41,42 @@ def _lattice(
     return Affine(step, 0, corner[0] + col * step, 0, -step, corner[1] - row * step), (rows, cols)
 
 
-def _onto(
+def _warp(
     image: np.ndarray,
     res_m: int,
     frame: Frame,
     transform: Affine,
     shape: tuple[int, int],
-    how: Resampling,
+    resampling: Resampling,
     left_m: int = 0,
 ) -> np.ndarray:
-    """Warps a picture of the valley on a geographic lattice."""
+    """Warp a raster of the valley to a geographic lattice.
+
+    Args:
+        image: [..., rows, columns].
+        res_m: pixel size of the image.
+        left_m: distance of its left edge from that of the valley.
+    """
     out = np.zeros((*image.shape[:-2], *shape), dtype=image.dtype)
     source = Affine(res_m, 0, ORIGIN_M[0] + left_m, 0, -res_m, ORIGIN_M[1] + frame.reach_m)
-    reproject(image, out, src_transform=source, src_crs=EPSG, dst_transform=transform, dst_crs=4326, resampling=how)
+    reproject(
+        image, out, src_transform=source, src_crs=EPSG, dst_transform=transform, dst_crs=4326, resampling=resampling
+    )
     return out
 
 
-def worldcover(folder: Path, frame: Frame, shares: np.ndarray, cover_shares: np.ndarray) -> None:
-    """WorldCover 2021 v200: a pixel is built-up where a fair part of it is, so cities fill up and lanes vanish.
+def write_worldcover(folder: Path, frame: Frame, isa_fraction: np.ndarray, cover_fraction: np.ndarray) -> None:
+    """Write WorldCover 2021 v200: the built-up class is complete in cities and lacks narrow lanes.
 
     Args:
-        shares: impervious share at 10 m in 2021.
-        cover_shares: of the classes of WORLDCOVER_CODES at 10 m.
+        isa_fraction: ISA fraction at 10 m in 2021.
+        cover_fraction: fractions of the classes of WORLDCOVER_CODES at 10 m.
     """
     transform, shape = _lattice(frame, (117.0, 33.0), WORLDCOVER_DEG)
     rng = frame.rng(100)
-    built = _onto(shares, 10, frame, transform, shape, Resampling.average)
-    rest = _onto(cover_shares, 10, frame, transform, shape, Resampling.average)
-    # Its inputs see the surroundings too: a pixel in the middle of a town is built-up, green or not.
+    built = _warp(isa_fraction, 10, frame, transform, shape, Resampling.average)
+    rest = _warp(cover_fraction, 10, frame, transform, shape, Resampling.average)
+    # The surroundings contribute: green pixels inside a town are classified as built-up.
     context = gaussian_filter(built, 2.2)
     noise = gaussian_filter(rng.standard_normal(shape), 1.2)
     score = 0.62 * built + 0.62 * context + 0.10 * noise / noise.std()
@@ -77,44 +86,44 @@ def worldcover(folder: Path, frame: Frame, shares: np.ndarray, cover_shares: np.
     _save(folder / "ESA_WorldCover_10m_2021_v200_N30E117_Map.tif", codes, transform, nodata=0)
 
 
-def gisa(folder: Path, frame: Frame, years: tuple[int, ...], shares: np.ndarray) -> None:
-    """GISA 1.0: the first year that a 30 m pixel was impervious, 1 = 1972, 2 = 1978, 3 = 1985 ... 37 = 2019."""
+def write_gisa(folder: Path, frame: Frame, years: tuple[int, ...], isa_fraction: np.ndarray) -> None:
+    """Write GISA 1.0: the first year in which a 30 m pixel is impervious, 1 = 1972, 2 = 1978, 3 = 1985 ... 37 = 2019."""
     transform, shape = _lattice(frame, (115.0, 35.0), LANDSAT_DEG)
     noise = 0.06 * frame.rng(101).standard_normal(shape)
     code = np.zeros(shape, dtype=np.uint8)
-    for year, share in sorted(zip(years, shares), reverse=True, key=lambda pair: pair[0]):
+    for year, fraction in sorted(zip(years, isa_fraction), reverse=True, key=lambda pair: pair[0]):
         if year <= 2019:
-            here = _onto(share, 10, frame, transform, shape, Resampling.average)
-            code[here + 0.35 * gaussian_filter(here, 1.0) + noise > 0.52] = {1972: 1, 1978: 2}.get(year, year - 1982)
+            built = _warp(fraction, 10, frame, transform, shape, Resampling.average)
+            code[built + 0.35 * gaussian_filter(built, 1.0) + noise > 0.52] = {1972: 1, 1978: 2}.get(year, year - 1982)
     _save(folder / "GISA_v01_1972_2019_35N_115E.tif", code, transform)
 
 
-def gisd30(folder: Path, frame: Frame, years: tuple[int, ...], shares: np.ndarray) -> None:
-    """GISD30: 1 before 1985, 2..8 the five-year period in which a 30 m pixel became impervious."""
+def write_gisd30(folder: Path, frame: Frame, years: tuple[int, ...], isa_fraction: np.ndarray) -> None:
+    """Write GISD30: 1 before 1985, 2..8 the five-year period in which a 30 m pixel became impervious."""
     transform, shape = _lattice(frame, (115.0, 35.0), LANDSAT_DEG)
     noise = 0.07 * frame.rng(102).standard_normal(shape)
     code = np.zeros(shape, dtype=np.uint8)
-    at = dict(zip(years, shares))
+    fraction_in = dict(zip(years, isa_fraction))
     for number, year in reversed(list(enumerate((1985, 1990, 1995, 2000, 2005, 2010, 2015, 2020), start=1))):
-        here = _onto(at[year], 10, frame, transform, shape, Resampling.average)
-        code[here + noise > 0.40] = number
-    # Its time series smooths single pixels away and closes gaps in towns.
+        built = _warp(fraction_in[year], 10, frame, transform, shape, Resampling.average)
+        code[built + noise > 0.40] = number
+    # Closing fills small gaps in towns.
     code = np.where(
         minimum_filter(maximum_filter(code > 0, 3), 3), np.where(code > 0, code, maximum_filter(code, 3)), code
     )
     _save(folder / "GISD30_1985-2020_E115N35.tif", code.astype(np.uint8), transform)
 
 
-def sinolc1(folder: Path, frame: Frame, cities: list[City], cover: np.ndarray) -> None:
-    """SinoLC-1: a file for each city's reach at about 1.07 m; buildings swell, lanes break, yards are bare or grass.
+def write_sinolc1(folder: Path, frame: Frame, cities: list[City], land_cover: np.ndarray) -> None:
+    """Write SinoLC-1: one file per reach at about 1.07 m, with enlarged buildings and interrupted roads.
 
     Args:
-        cover: land cover at 1 m in SinoLC-1's numbers.
+        land_cover: at 1 m in the codes of SinoLC-1, uint8 [rows, columns].
     """
     for number, reach in enumerate(REACHES):
         rng = frame.rng(103, number)
         left = number * frame.reach_m
-        part = cover[:, left : left + frame.reach_m]
+        part = land_cover[:, left : left + frame.reach_m]
         rows, cols = part.shape
         coarse = (rows // 8 + 2, cols // 8 + 2)
         patchy = gaussian_filter(rng.standard_normal(coarse), 2.5)
@@ -128,13 +137,13 @@ def sinolc1(folder: Path, frame: Frame, cities: list[City], cover: np.ndarray) -
         out[binary_dilation(houses, iterations=2)] = BUILDING_CLASS
         box = (ORIGIN_M[0] + left + 1, ORIGIN_M[1] + 1, ORIGIN_M[0] + left + cols - 1, ORIGIN_M[1] + rows - 1)
         transform, shape = _lattice(frame, (117.0, 33.0), SINOLC_DEG, box)
-        codes = _onto(out, 1, frame, transform, shape, Resampling.nearest, left)
+        codes = _warp(out, 1, frame, transform, shape, Resampling.nearest, left)
         city = next(city for city in cities if city.reach == reach)
-        _save(folder / f"{SINOLC_PLACE[reach]}_{REGIONS[reach]}_{city.name}.tif", codes, transform, nodata=0)
+        _save(folder / f"{SINOLC_REGION[reach]}_{REGIONS[reach]}_{city.name}.tif", codes, transform, nodata=0)
 
 
-def elevation(path: Path, terrain: Terrain) -> None:
-    """A digital elevation model as Copernicus GLO-30's: metres, one arc second, EPSG:4326; of the ground, without what stands on it."""
+def write_elevation(path: Path, terrain: Terrain) -> None:
+    """Write a terrain model on the lattice of Copernicus GLO-30: metres, one arc second, EPSG:4326, without features."""
     frame = terrain.frame
     transform, shape = _lattice(frame, (118.0, 33.0), DEM_DEG)
     relief = np.flipud(terrain.fields["relief"]).astype(np.float32)

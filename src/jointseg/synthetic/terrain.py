@@ -1,4 +1,4 @@
-"""The lie of the land: the valley's frame, river, lakes, relief and slow fields of noise."""
+"""Terrain of the valley: coordinate frame, river, lakes, relief and low-frequency noise."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from scipy.ndimage import gaussian_filter
 EPSG = 32650
 ORIGIN_M = (660_000, 3_540_000)  # south-west corner of the valley
 REACHES = ("upstream", "midstream", "downstream")
-MARGIN_M = 208  # drawn around the valley and every panel, so that blur, shifts and overlaps see no edge
-MACRO_M = 8  # cell of the slow fields
-# Sun of every picture: the scenes of the two satellites are all taken in the late morning.
+MARGIN_M = 208  # rendered around the valley and each panel, so that blur, shifts and overlaps reach no edge
+MACRO_M = 8  # cell size of the terrain fields
+# Both satellites acquire in the late morning.
 SUN_AZIMUTH_DEG, SUN_ELEVATION_DEG = 150.0, 54.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Local metres of the valley: x eastwards from 0 to 3 reaches, y northwards from 0 to one reach."""
+    """Local coordinates in metres: x eastwards from 0 to three reaches, y northwards from 0 to one reach."""
 
     reach_m: int
     seed: int
@@ -28,22 +28,24 @@ class Frame:
 
     @property
     def scale(self) -> float:
-        """Size of the largest features relative to those of a 4 km reach."""
+        """Size of the largest landforms relative to those of a 4 km reach."""
         return self.reach_m / 4000
 
     def rng(self, *key: int) -> np.random.Generator:
+        """Return the generator of one random stream; streams with different keys are independent."""
         return np.random.default_rng((self.seed, *key))
 
 
 @dataclass(frozen=True)
 class Terrain:
-    """Slow fields on a lattice of MACRO_M whose first row is the southernmost.
+    """Terrain fields on a lattice of MACRO_M whose first row is the southernmost, and water bodies.
 
     Attributes:
-        fields: name -> float32 [rows, columns] at x = -MARGIN_M + MACRO_M * column, y alike.
-        river: the river's surface, local metres.
-        lakes: still waters, local metres.
-        regions: patches of fields that share one direction and size.
+        fields: name -> float32 [rows, columns] at x = -MARGIN_M + MACRO_M * column, y likewise: relief (m), slope,
+            shade (hillshade), off_river (m from the bank, negative in the water), patches and mottle (noise).
+        river: water surface, local metres.
+        lakes: water surfaces, local metres.
+        regions: polygons whose parcels share direction and size.
     """
 
     frame: Frame
@@ -52,22 +54,24 @@ class Terrain:
     lakes: list[shapely.Geometry]
     regions: list[shapely.Geometry]
 
-    def at(self, name: str, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-        """Nearest value of a field at local coordinates."""
+    def sample(self, name: str, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
+        """Return the nearest value of a field at local coordinates."""
         field = self.fields[name]
         col = np.clip(np.rint((np.asarray(x) + MARGIN_M) / MACRO_M).astype(int), 0, field.shape[1] - 1)
         row = np.clip(np.rint((np.asarray(y) + MARGIN_M) / MACRO_M).astype(int), 0, field.shape[0] - 1)
         return field[row, col]
 
 
-def along(frame: Frame, x: np.ndarray, upstream: float, midstream: float, downstream: float) -> np.ndarray:
-    """A quantity that changes smoothly from reach to reach, given at their centres."""
+def interpolate_reaches(
+    frame: Frame, x: np.ndarray, upstream: float, midstream: float, downstream: float
+) -> np.ndarray:
+    """Interpolate a quantity linearly at x between its values at the centres of the reaches."""
     centres = (np.arange(3) + 0.5) * frame.reach_m
     return np.interp(x, centres, (upstream, midstream, downstream))
 
 
 def river_y(frame: Frame, x: np.ndarray) -> np.ndarray:
-    """Northing of the river's centre line."""
+    """Return the y coordinate of the river's centre line at x."""
     side = frame.reach_m
     phase = frame.rng(1).uniform(0, 2 * np.pi, 3)
     bends = 0.075 * np.sin(2 * np.pi * x / (1.35 * side) + phase[0]) + 0.030 * np.sin(
@@ -78,11 +82,11 @@ def river_y(frame: Frame, x: np.ndarray) -> np.ndarray:
 
 def river_half_width(frame: Frame, x: np.ndarray) -> np.ndarray:
     size = max(frame.scale, 0.4)
-    return size * along(frame, x, 26, 70, 125) * (1 + 0.15 * np.sin(x / (61 * size)))
+    return size * interpolate_reaches(frame, x, 26, 70, 125) * (1 + 0.15 * np.sin(x / (61 * size)))
 
 
 def make_terrain(frame: Frame) -> Terrain:
-    """Draws the land that everything else stands on."""
+    """Generate relief, water and noise fields."""
     side = frame.reach_m
     rows = (side + 2 * MARGIN_M) // MACRO_M + 1
     cols = (frame.width_m + 2 * MARGIN_M) // MACRO_M + 1
@@ -91,7 +95,7 @@ def make_terrain(frame: Frame) -> Terrain:
     off_river = np.abs(y[:, None] - river_y(frame, x)[None]) - river_half_width(frame, x)[None]
 
     noise = {sigma: _noise(frame.rng(2, sigma), (rows, cols), sigma) for sigma in (16, 48, 120, 300)}
-    height = along(frame, x, 230, 22, 3)[None] * max(frame.scale, 0.5)
+    height = interpolate_reaches(frame, x, 230, 22, 3)[None] * max(frame.scale, 0.5)
     rise = np.clip(off_river / (0.45 * side), 0, 1.2)
     ridges = 1 - np.abs(noise[300])
     relief = height * rise * (0.5 + 0.45 * ridges + 0.18 * noise[120] + 0.06 * noise[48])
@@ -101,7 +105,6 @@ def make_terrain(frame: Frame) -> Terrain:
         "shade": _hillshade(relief),
         "off_river": off_river,
         "patches": 0.75 * noise[120] + 0.5 * noise[48] + 0.25 * noise[16],
-        "wet": _noise(frame.rng(3), (rows, cols), 200),
         "mottle": _noise(frame.rng(4), (rows, cols), 32),
     }
     fields = {name: field.astype(np.float32) for name, field in fields.items()}
@@ -115,7 +118,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, int], sigma_m: float) -> 
 
 
 def _hillshade(relief: np.ndarray) -> np.ndarray:
-    """Lambertian shade relative to flat ground, 0.35 to 1.4."""
+    """Return Lambertian illumination relative to flat terrain, 0.35 to 1.4."""
     north, east = np.gradient(relief, MACRO_M)
     azimuth, elevation = np.radians(SUN_AZIMUTH_DEG), np.radians(SUN_ELEVATION_DEG)
     sun = (np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth), np.sin(elevation))
@@ -139,12 +142,12 @@ def _lakes(frame: Frame, river: shapely.Geometry) -> list[shapely.Geometry]:
         for _ in range(max(1, round(count * frame.scale))):
             x, y = (reach + rng.uniform(0.05, 0.95)) * frame.reach_m, rng.uniform(0.03, 0.97) * frame.reach_m
             radius = max(frame.scale, 0.4) * rng.uniform(35, 150)
-            lakes.append(blob(rng, x, y, radius).difference(river.buffer(25)))
+            lakes.append(irregular_outline(rng, x, y, radius).difference(river.buffer(25)))
     return [lake for lake in lakes if not lake.is_empty]
 
 
-def blob(rng: np.random.Generator, x: float, y: float, radius_m: float) -> shapely.Geometry:
-    """An irregular round outline."""
+def irregular_outline(rng: np.random.Generator, x: float, y: float, radius_m: float) -> shapely.Geometry:
+    """Draw an irregular outline around a centre."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     bumps = sum(rng.normal(0, 0.22 / k) * np.cos(k * angle + rng.uniform(0, 6.28)) for k in (2, 3, 4, 6))
     r = radius_m * np.clip(1 + bumps, 0.4, 1.8)

@@ -1,4 +1,4 @@
-"""The made-up valley as objects: drawn from one seed, every impervious object with its year of birth."""
+"""The valley of the synthetic scene as vector features, generated from one seed."""
 
 from dataclasses import dataclass
 
@@ -6,28 +6,27 @@ import numpy as np
 import shapely
 
 from jointseg.synthetic.city import City, make_city
-from jointseg.synthetic.countryside import make_country
+from jointseg.synthetic.countryside import make_countryside
 from jointseg.synthetic.materials import spectrum
-from jointseg.synthetic.objects import Thing
-from jointseg.synthetic.roads import canopies
+from jointseg.synthetic.objects import Feature
+from jointseg.synthetic.roads import tree_crowns
 from jointseg.synthetic.terrain import ORIGIN_M, REACHES, Frame, Terrain, make_terrain
 
 
 @dataclass(frozen=True)
-class World:
-    """The valley.
+class Valley:
+    """Terrain and features.
 
     Attributes:
-        terrain: the land.
-        cities: one in each reach.
-        things: every object, in drawing order.
-        spectra: reflectance of each object, float32 [n, 4].
-        trees: centres [n, 2] and radii [n] of the crowns along the roads, local metres.
+        cities: one per reach.
+        features: in drawing order.
+        spectra: reflectance of each feature, float32 [n, 4].
+        trees: centres [n, 2] and radii [n] of the crowns along roads, local metres.
     """
 
     terrain: Terrain
     cities: list[City]
-    things: list[Thing]
+    features: list[Feature]
     spectra: np.ndarray
     trees: tuple[np.ndarray, np.ndarray]
 
@@ -36,37 +35,37 @@ class World:
         return self.terrain.frame
 
 
-def make_world(reach_km: int, seed: int) -> World:
-    """Draws the valley: three reaches of `reach_km` kilometres from west to east."""
+def make_valley(reach_km: int, seed: int) -> Valley:
+    """Generate three reaches of `reach_km` kilometres, from west to east."""
     frame = Frame(reach_km * 1000, seed)
     terrain = make_terrain(frame)
     cities = [make_city(terrain, number, name) for number, name in enumerate(REACHES)]
-    things = [thing for city in cities for thing in city.things] + make_country(terrain, cities)
-    things = [thing for thing in things if not thing.shape.is_empty]
-    spectra = _spectra(things, frame.rng(40))
-    # Within a level the younger object lies on top; the sort is stable, so drawing order is the order of making.
-    order = sorted(range(len(things)), key=lambda k: (things[k].level, things[k].birth))
-    things = [things[k] for k in order]
-    return World(terrain, cities, things, spectra[order], canopies(things, frame.rng(41)))
+    features = [feature for city in cities for feature in city.features] + make_countryside(terrain, cities)
+    features = [feature for feature in features if not feature.shape.is_empty]
+    spectra = _spectra(features, frame.rng(40))
+    # Within a level newer features cover older ones; the sort is stable, so equal years keep the order of generation.
+    order = sorted(range(len(features)), key=lambda k: (features[k].level, features[k].year_built))
+    features = [features[k] for k in order]
+    return Valley(terrain, cities, features, spectra[order], tree_crowns(features, frame.rng(41)))
 
 
-def _spectra(things: list[Thing], rng: np.random.Generator) -> np.ndarray:
-    """A spectrum for each object; the dark half of a roof takes that of the house made before it."""
-    spectra = np.empty((len(things), 4), dtype=np.float32)
-    for k, thing in enumerate(things):
-        if "shade" in thing.tags and k and things[k - 1].material == thing.material:
-            spectra[k] = spectra[k - 1] * float(thing.tags["shade"])
+def _spectra(features: list[Feature], rng: np.random.Generator) -> np.ndarray:
+    """Draw a spectrum per feature; the shaded half of a roof darkens that of the preceding building."""
+    spectra = np.empty((len(features), 4), dtype=np.float32)
+    for k, feature in enumerate(features):
+        if "shade" in feature.tags and k and features[k - 1].material == feature.material:
+            spectra[k] = spectra[k - 1] * float(feature.tags["shade"])
         else:
-            spectra[k] = spectrum(thing.material, rng)
+            spectra[k] = spectrum(feature.material, rng)
     return spectra
 
 
 def reach_box(frame: Frame, reach: int) -> shapely.Geometry:
-    """A reach in UTM metres."""
+    """Return the extent of a reach, UTM metres."""
     x, y = ORIGIN_M[0] + reach * frame.reach_m, ORIGIN_M[1]
     return shapely.box(x, y, x + frame.reach_m, y + frame.reach_m)
 
 
 def to_utm(shape: shapely.Geometry) -> shapely.Geometry:
-    """Local metres to UTM metres."""
+    """Convert local metres to UTM metres."""
     return shapely.transform(shape, lambda xy: xy + np.array(ORIGIN_M, dtype=float))

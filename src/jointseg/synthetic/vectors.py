@@ -1,4 +1,4 @@
-"""Delivers outlines, OpenStreetMap-like layers, footprints and Labelme corrections, each with its own gaps."""
+"""Write outlines, OpenStreetMap layers, building footprints and Labelme corrections, each with typical gaps."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ import numpy as np
 import shapely
 
 from jointseg.raster.geopackage import fixed_gpkg_timestamp
-from jointseg.synthetic.acquisitions import HighScene
-from jointseg.synthetic.jilin1 import path_of, shape_of, transform_of
-from jointseg.synthetic.objects import PITCH, Thing
+from jointseg.synthetic.acquisitions import Jilin1Scene
+from jointseg.synthetic.jilin1 import image_path, scene_shape, scene_transform
+from jointseg.synthetic.objects import PITCH, Feature
 from jointseg.synthetic.terrain import EPSG, ORIGIN_M
-from jointseg.synthetic.valley import World, reach_box, to_utm
+from jointseg.synthetic.valley import Valley, reach_box, to_utm
 
 REGIONS = {"upstream": "Shangyou", "midstream": "Zhongyou", "downstream": "Xiayou"}
 LINE_FIELDS = ("osm_id", "name", "highway", "waterway", "aerialway", "barrier", "man_made", "railway")
@@ -29,19 +29,26 @@ AREA_FIELDS = (
     "natural",
     "place",
 )
-# Share of the roads of a class that no mapper has drawn, in the country; in a city a quarter of it.
-UNMAPPED = {"tertiary": 0.04, "unclassified": 0.14, "residential": 0.2, "service": 0.45, "track": 0.45, "path": 0.5}
+# Fraction of the rural roads of a class that OpenStreetMap lacks; a quarter of it in cities.
+UNMAPPED_FRACTION = {
+    "tertiary": 0.04,
+    "unclassified": 0.14,
+    "residential": 0.2,
+    "service": 0.45,
+    "track": 0.45,
+    "path": 0.5,
+}
 
 
-def study_area(path: Path, world: World) -> None:
-    """A region around each reach and the outline of each city: layers regions and cities, EPSG:4326."""
-    # A little inside the reach, so that the bent edges do not touch the neighbouring tiles.
+def write_study_area(path: Path, valley: Valley) -> None:
+    """Write the outlines of reaches and cities: layers regions and cities, EPSG:4326."""
+    # Inset, so that the curved edges do not touch the neighbouring tiles.
     regions = [
-        shapely.segmentize(reach_box(world.frame, k).buffer(-2, join_style="mitre"), 250) for k in range(len(REGIONS))
+        shapely.segmentize(reach_box(valley.frame, k).buffer(-2, join_style="mitre"), 250) for k in range(len(REGIONS))
     ]
     _write(path, "regions", regions, {"name": list(REGIONS.values())})
-    outlines = [to_utm(city.outline) for city in world.cities]
-    _write(path, "cities", outlines, {"name": [city.name for city in world.cities]})
+    outlines = [to_utm(city.outline) for city in valley.cities]
+    _write(path, "cities", outlines, {"name": [city.name for city in valley.cities]})
 
 
 def _write(path: Path, layer: str, shapes: list[shapely.Geometry], fields: dict[str, list]) -> None:
@@ -50,57 +57,57 @@ def _write(path: Path, layer: str, shapes: list[shapely.Geometry], fields: dict[
         frame.to_file(path, layer=layer, driver="GPKG", engine="pyogrio", mode="a" if path.exists() else "w")
 
 
-def mapped(world: World, year: int) -> np.ndarray:
-    """Which objects that stand in a year OpenStreetMap holds: bool, one for each."""
-    rng = world.frame.rng(90)
-    out = np.zeros(len(world.things), dtype=bool)
-    for k, thing in enumerate(world.things):
-        chance, luck = 0.9, rng.random()
-        if thing.line is not None:
-            missing = UNMAPPED.get(thing.tags["highway"], 0.0)
-            chance = 1 - (missing / 4 if thing.city else missing)
-        elif thing.kind == "building":
-            chance = 0.55 if thing.city else 0.08
-        elif not thing.tags or thing.kind in {"roof", "greenhouse"}:
+def osm_coverage(valley: Valley, year: int) -> np.ndarray:
+    """Draw which of the features that exist in a year OpenStreetMap contains: bool [features]."""
+    rng = valley.frame.rng(90)
+    out = np.zeros(len(valley.features), dtype=bool)
+    for k, feature in enumerate(valley.features):
+        chance, draw = 0.9, rng.random()
+        if feature.line is not None:
+            missing = UNMAPPED_FRACTION.get(feature.tags["highway"], 0.0)
+            chance = 1 - (missing / 4 if feature.city else missing)
+        elif feature.kind == "building":
+            chance = 0.55 if feature.city else 0.08
+        elif not feature.tags or feature.kind in {"roof", "greenhouse"}:
             chance = 0.0
-        elif thing.kind == "site":
+        elif feature.kind == "site":
             chance = 0.4
-        out[k] = luck < chance and thing.birth <= year
+        out[k] = draw < chance and feature.year_built <= year
     return out
 
 
-def osm(path: Path, world: World, year: int, held: np.ndarray) -> None:
-    """Layers lines and multipolygons with the fields of GDAL's OSM driver, as of a year."""
-    rng = world.frame.rng(91)
+def write_osm(path: Path, valley: Valley, year: int, in_osm: np.ndarray) -> None:
+    """Write the layers lines and multipolygons with the fields of GDAL's OSM driver, as of a year."""
+    rng = valley.frame.rng(91)
     lines: list[tuple[shapely.Geometry, dict[str, str]]] = []
     areas: list[tuple[shapely.Geometry, dict[str, str]]] = []
-    for thing, there in zip(world.things, held):
+    for feature, present in zip(valley.features, in_osm):
         shift = rng.normal(0, 0.8, 2)
-        tagged, soon = dict(thing.tags), year < thing.birth <= year + 2
-        if thing.line is not None:
-            width = float(tagged.pop("width"))
+        tags, planned = dict(feature.tags), year < feature.year_built <= year + 2
+        if feature.line is not None:
+            width = float(tags.pop("width"))
             if rng.random() < 0.25:
-                tagged["width"] = f"{width:.1f}"
-            if soon and rng.random() < 0.7:
-                tagged = {"highway": "construction", "construction": tagged["highway"]}
-            elif not there:
+                tags["width"] = f"{width:.1f}"
+            if planned and rng.random() < 0.7:
+                tags = {"highway": "construction", "construction": tags["highway"]}
+            elif not present:
                 continue
-            if thing.line.geom_type == "LineString":
-                lines.append((shapely.transform(thing.line.simplify(0.8), lambda xy, d=shift: xy + d), tagged))
-        elif there:
-            areas.append((shapely.transform(thing.shape.simplify(0.4), lambda xy, d=shift: xy + d), tagged))
+            if feature.line.geom_type == "LineString":
+                lines.append((shapely.transform(feature.line.simplify(0.8), lambda xy, d=shift: xy + d), tags))
+        elif present:
+            areas.append((shapely.transform(feature.shape.simplify(0.4), lambda xy, d=shift: xy + d), tags))
     river = shapely.LineString(
-        shapely.get_coordinates(world.terrain.river)[::4][: len(shapely.get_coordinates(world.terrain.river)) // 8]
+        shapely.get_coordinates(valley.terrain.river)[::4][: len(shapely.get_coordinates(valley.terrain.river)) // 8]
     )
     lines.append((river, {"waterway": "river", "name": "Jiang"}))
-    lines.append((_tunnel(world), {"highway": "secondary", "tunnel": "yes", "layer": "-1", "lanes": "2"}))
-    areas += [(water, {"natural": "water"}) for water in (world.terrain.river, *world.terrain.lakes)]
+    lines.append((_tunnel(valley), {"highway": "secondary", "tunnel": "yes", "layer": "-1", "lanes": "2"}))
+    areas += [(water, {"natural": "water"}) for water in (valley.terrain.river, *valley.terrain.lakes)]
     _write_tagged(path, "lines", lines, LINE_FIELDS)
     _write_tagged(path, "multipolygons", [(_multi(shape), tags) for shape, tags in areas], AREA_FIELDS)
 
 
-def _tunnel(world: World) -> shapely.Geometry:
-    side = world.frame.reach_m
+def _tunnel(valley: Valley) -> shapely.Geometry:
+    side = valley.frame.reach_m
     return shapely.LineString([(0.05 * side, 0.9 * side), (0.3 * side, 0.97 * side)])
 
 
@@ -114,72 +121,78 @@ def _write_tagged(
 ) -> None:
     table: dict[str, list] = {name: [] for name in (*fields, "other_tags")}
     for number, (_, tags) in enumerate(rows):
-        known = {"osm_id": str(100_000_000 + number), **tags}
+        rest = {"osm_id": str(100_000_000 + number), **tags}
         for name in fields:
-            table[name].append(known.pop(name, None))
-        table["other_tags"].append(",".join(f'"{key}"=>"{value}"' for key, value in known.items()) or None)
+            table[name].append(rest.pop(name, None))
+        table["other_tags"].append(",".join(f'"{key}"=>"{value}"' for key, value in rest.items()) or None)
     _write(path, layer, [to_utm(shape) for shape, _ in rows], table)
 
 
-def footprints(path: Path, world: World, year: int) -> np.ndarray:
-    """Building outlines of another maker: shifted, squared off, with gaps, some greenhouses taken for buildings.
+def write_footprints(path: Path, valley: Valley, year: int) -> np.ndarray:
+    """Write building footprints: shifted, some squared, with gaps, and with some greenhouses.
 
-    Returns which objects are in it, bool, one for each.
+    Returns:
+        Which features they contain, bool [features].
     """
-    rng = world.frame.rng(92)
-    held = np.zeros(len(world.things), dtype=bool)
+    rng = valley.frame.rng(92)
+    included = np.zeros(len(valley.features), dtype=bool)
     shapes = []
-    for k, thing in enumerate(world.things):
-        luck, shift = rng.random(), rng.normal(0, 0.7, 2)
+    for k, feature in enumerate(valley.features):
+        draw, shift = rng.random(), rng.normal(0, 0.7, 2)
         chance = (
-            (0.93 if thing.city else 0.66) if thing.kind == "building" else 0.4 if thing.kind == "greenhouse" else 0.0
+            (0.93 if feature.city else 0.66)
+            if feature.kind == "building"
+            else 0.4
+            if feature.kind == "greenhouse"
+            else 0.0
         )
-        if luck > chance or thing.birth > year:
+        if draw > chance or feature.year_built > year:
             continue
-        held[k] = True
-        outline = shapely.oriented_envelope(thing.shape) if luck < 0.5 else thing.shape
+        included[k] = True
+        outline = shapely.oriented_envelope(feature.shape) if draw < 0.5 else feature.shape
         shapes.append(
             to_utm(shapely.transform(outline.buffer(rng.normal(0, 0.35)), lambda xy, d=shift: xy + d).simplify(0.3))
         )
     shapes = [shape if shape.geom_type == "Polygon" else shape.convex_hull for shape in shapes]
     _write(path, "footprints", shapes, {"id": list(range(1, len(shapes) + 1)), "source": ["rooftops"] * len(shapes)})
-    return held
+    return included
 
 
-def corrections(folder: Path, jilin1: str, world: World, scenes: list[HighScene], year: int, known: np.ndarray) -> None:
-    """Labelme files, drawn on the scenes in their own misregistered frame.
+def write_corrections(
+    folder: Path, jilin1: str, valley: Valley, scenes: list[Jilin1Scene], year: int, mapped: np.ndarray
+) -> None:
+    """Write Labelme files in the misregistered coordinates of the scenes.
 
-    Adds what neither OpenStreetMap nor the footprints hold, as far as the annotator saw it, and removes greenhouses
-    that the footprints took for buildings and flower beds in mapped squares.
+    They add ISA that both OpenStreetMap and the footprints lack, and remove greenhouses among the footprints and
+    lawns in mapped squares; small features are often missed.
 
     Args:
-        folder: to make.
-        jilin1: the folder of the scenes, relative to `folder`.
-        known: which objects the other two sources hold.
+        jilin1: folder of the scenes relative to `folder`.
+        mapped: which features OpenStreetMap or the footprints contain, bool [features].
     """
-    rng = world.frame.rng(93)
+    rng = valley.frame.rng(93)
     folder.mkdir(parents=True)
     usable = [scene for scene in scenes if scene.level != "L1" and scene.cloud_percent < 10]
-    reach_of = [scene.window.grown(-110).box for scene in usable]
+    extents = [scene.window.grown(-110).box for scene in usable]
     drawn: dict[str, list[dict]] = {scene.id: [] for scene in usable}
-    for thing, there in zip(world.things, known):
-        luck, which = rng.random(), rng.random()
-        label = _judged(thing, bool(there), luck, year)
+    for feature, is_mapped in zip(valley.features, mapped):
+        draw, which = rng.random(), rng.random()
+        label = _correction_label(feature, bool(is_mapped), draw, year)
         if label is None:
             continue
-        middle = thing.shape.centroid
-        holding = [scene for scene, box in zip(usable, reach_of) if box.contains(middle)]
-        if not holding:
+        middle = feature.shape.centroid
+        covering = [scene for scene, box in zip(usable, extents) if box.contains(middle)]
+        if not covering:
             continue
-        scene = holding[int(which * len(holding))]
-        drawn[scene.id] += [_shape(part, scene, label, rng) for part in _without_holes(thing.shape)]
+        scene = covering[int(which * len(covering))]
+        drawn[scene.id] += [_shape(part, scene, label, rng) for part in _without_holes(feature.shape)]
     for scene in usable:
-        height, width = shape_of(scene)
+        height, width = scene_shape(scene)
         content: dict[str, object] = {
             "version": "5.5.0",
             "flags": {},
             "shapes": drawn[scene.id],
-            "imagePath": path_of(Path(jilin1), scene).as_posix(),
+            "imagePath": image_path(Path(jilin1), scene).as_posix(),
             "imageData": None,
             "imageHeight": height,
             "imageWidth": width,
@@ -188,7 +201,7 @@ def corrections(folder: Path, jilin1: str, world: World, scenes: list[HighScene]
 
 
 def _without_holes(shape: shapely.Geometry) -> list[shapely.Geometry]:
-    """Polygons that cover a shape; a ring is cut into two halves, for Labelme's polygons have no holes."""
+    """Return polygons that cover a shape; a ring is cut into two halves, as Labelme polygons have no holes."""
     parts = [part for part in getattr(shape, "geoms", [shape]) if part.geom_type == "Polygon"]
     if not any(len(part.interiors) for part in parts):
         return parts
@@ -200,29 +213,29 @@ def _without_holes(shape: shapely.Geometry) -> list[shapely.Geometry]:
     return [part for half in halves for part in getattr(half, "geoms", [half]) if part.geom_type == "Polygon"]
 
 
-def _judged(thing: Thing, there: bool, luck: float, year: int) -> str | None:
-    """What the annotator makes of an object."""
-    if thing.birth > year or thing.kind == "roof":
+def _correction_label(feature: Feature, is_mapped: bool, draw: float, year: int) -> str | None:
+    """Return the label that the annotator gives a feature: "isa", "not_isa" or None."""
+    if feature.year_built > year or feature.kind == "roof":
         return None
-    if not thing.isa:
-        wrong = (thing.kind == "greenhouse" and there) or (thing.level == PITCH and thing.city)
-        return "not_isa" if wrong and luck < 0.6 else None
-    if there and not (thing.kind == "yard" and thing.tags.get("landuse") == "residential"):
+    if not feature.impervious:
+        wrong = (feature.kind == "greenhouse" and is_mapped) or (feature.level == PITCH and feature.city)
+        return "not_isa" if wrong and draw < 0.6 else None
+    if is_mapped and not (feature.kind == "yard" and feature.tags.get("landuse") == "residential"):
         return None
-    seen = {"building": 0.72, "road": 0.6}.get(thing.kind, 0.88)
-    if thing.shape.area < 45:
-        seen *= 0.5
-    return "isa" if luck < seen else None
+    detection = {"building": 0.72, "road": 0.6}.get(feature.kind, 0.88)
+    if feature.shape.area < 45:
+        detection *= 0.5
+    return "isa" if draw < detection else None
 
 
-def _shape(part: shapely.Geometry, scene: HighScene, label: str, rng: np.random.Generator) -> dict:
-    """A polygon in pixels of the scene: x right, y down, (0, 0) the upper left corner."""
+def _shape(part: shapely.Geometry, scene: Jilin1Scene, label: str, rng: np.random.Generator) -> dict:
+    """Convert a polygon to a Labelme shape in pixels of the scene: x right, y down, origin at the upper left corner."""
     outline = np.asarray(part.simplify(0.7).exterior.coords)[:-1]
     outline = outline + rng.normal(0, 0.45, outline.shape)
     east = outline[:, 0] + ORIGIN_M[0] - scene.shift_m[0]
     north = outline[:, 1] + ORIGIN_M[1] - scene.shift_m[1]
-    to_pixel = ~transform_of(scene)
-    height, width = shape_of(scene)
+    to_pixel = ~scene_transform(scene)
+    height, width = scene_shape(scene)
     cols = np.clip(to_pixel.a * east + to_pixel.c, 0, width)
     rows = np.clip(to_pixel.e * north + to_pixel.f, 0, height)
     points = np.round(np.column_stack([cols, rows]), 2).tolist()

@@ -17,10 +17,10 @@ from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
 from jointseg.textures import source_images as mosaics
-from jointseg.textures.simulated_dates import PIXEL, Looks, looks
+from jointseg.textures.simulated_dates import PIXEL_M, SimulatedImages, simulate
 
 CRS, EPSG = "EPSG:32650", 32650  # the images lie nowhere; metres of some zone stand in for their pixels
-ORIGIN_M, APART_M = (500_000, 3_600_000), 10_000
+ORIGIN_M, AREA_SPACING_M = (500_000, 3_600_000), 10_000
 
 
 def textures(
@@ -63,11 +63,13 @@ def textures(
     moments = {"lr": BandStatistics(), "hr": BandStatistics()}
     for place, (entry, made) in enumerate(zip(track(areas, "areas", unit="area"), chips, strict=True)):
         rng = np.random.default_rng([seed, place])
-        area = mosaics.read(Path(folder), entry, colours)
-        seen = looks(area.image, dates, rng)
+        area = mosaics.read_area(Path(folder), entry, colours)
+        seen = simulate(area.image, dates, rng)
         with atomic_write(made) as part:
             part.mkdir()
-            for number, (split, top, left) in enumerate(_places(area, splits, buffer_m, chip_m, place % 2 > 0), 1):
+            for number, (split, top, left) in enumerate(
+                _chip_windows(area, splits, buffer_m, chip_m, place % 2 > 0), 1
+            ):
                 files = _chip(area, seen, top, left, chip_m)
                 rows.append(_row(entry, split, place, number, chip_m, files["label"]))
                 _write(part, rows[-1], files)
@@ -88,7 +90,7 @@ def textures(
     return {"chips": count, "simulated": "the 10 m images"}
 
 
-def parts(length_m: int, splits: dict[str, float], buffer_m: int, chip_m: int) -> list[tuple[str, int]]:
+def split_chips(length_m: int, splits: dict[str, float], buffer_m: int, chip_m: int) -> list[tuple[str, int]]:
     """(split, first metre) of every chip along a side: whole chips by share (largest remainder), a buffer between splits."""
     room = max(length_m - buffer_m * (len(splits) - 1), 0) // chip_m
     count = {split: int(room * share + 1e-9) for split, share in splits.items()}
@@ -102,23 +104,23 @@ def parts(length_m: int, splits: dict[str, float], buffer_m: int, chip_m: int) -
     return found
 
 
-def _places(
+def _chip_windows(
     area: mosaics.Area, splits: dict[str, float], buffer_m: int, chip_m: int, backwards: bool
 ) -> Iterator[tuple[str, int, int]]:
     """Split, top and left pixel of every chip; the area is cut across its longer side, in turn from either end."""
     height, width = area.label.shape
     order = dict(reversed(splits.items())) if backwards else splits
-    along = parts(max(height, width), order, buffer_m, chip_m)
+    along = split_chips(max(height, width), order, buffer_m, chip_m)
     across = range(0, min(height, width) - chip_m + 1, chip_m)
     for split, far in along:
         for near in across:
             yield (split, far, near) if height > width else (split, near, far)
 
 
-def _chip(area: mosaics.Area, seen: Looks, top: int, left: int, chip_m: int) -> dict[str, np.ndarray]:
+def _chip(area: mosaics.Area, seen: SimulatedImages, top: int, left: int, chip_m: int) -> dict[str, np.ndarray]:
     """The rasters of a chip, by kind."""
     fine = np.s_[:, top : top + chip_m, left : left + chip_m]
-    coarse = np.s_[:, top // PIXEL : (top + chip_m) // PIXEL, left // PIXEL : (left + chip_m) // PIXEL]
+    coarse = np.s_[:, top // PIXEL_M : (top + chip_m) // PIXEL_M, left // PIXEL_M : (left + chip_m) // PIXEL_M]
     return {
         "lr": np.concatenate([seen.composite[coarse], seen.merged[coarse]]),
         "hr": np.clip(np.rint(area.image[fine] * 10_000), 1, 28_000).astype(np.uint16),
@@ -138,7 +140,7 @@ def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int
         "split": split,
         "block": f"{entry['name']}-{split}",
         "epsg": EPSG,
-        "minx": float(ORIGIN_M[0] + APART_M * place + chip_m * number),
+        "minx": float(ORIGIN_M[0] + AREA_SPACING_M * place + chip_m * number),
         "miny": float(ORIGIN_M[1]),
         "scene_id": entry["images"],
         "isa_fraction": float((known == 1).mean()) if known.size else float("nan"),

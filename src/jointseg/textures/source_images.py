@@ -11,7 +11,7 @@ from PIL import Image
 from jointseg.dataset.contract import FRACTION_NODATA, FRACTION_SCALE, ISA_KINDS, UNLABELLED
 from jointseg.runtime.errors import DataError
 
-BRIGHTEST = 0.3  # reflectance of the display value 255
+MAX_REFLECTANCE = 0.3  # reflectance of the display value 255
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Area:
     fraction: np.ndarray
 
 
-def read(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> Area:
+def read_area(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> Area:
     """One of `textures.areas`.
 
     Args:
@@ -89,7 +89,7 @@ def _mosaic(parts: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 def _area(rgb: np.ndarray, kinds: np.ndarray) -> Area:
     # The inverse of the square-root stretch by which such pictures are made.
-    image = BRIGHTEST * np.square(np.moveaxis(rgb, 2, 0).astype(np.float32) / 255)
+    image = MAX_REFLECTANCE * np.square(np.moveaxis(rgb, 2, 0).astype(np.float32) / 255)
     label = np.where(kinds < 0, UNLABELLED, kinds > 0).astype(np.uint8)
     planes = [kinds > 0, *(kinds == place for place in range(1, len(ISA_KINDS) + 1))]
     fraction = np.where(kinds < 0, FRACTION_NODATA, FRACTION_SCALE * np.stack(planes)).astype(np.uint16)
