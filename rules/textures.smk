@@ -30,6 +30,6 @@ if C.ablation is not None and C.ablation.textures is not None:
             code=code("textures"),
             environment=packages("textures"),
         message:
-            "Making chips of high-resolution images"
+            "Cutting high-resolution images into chips and simulating Sentinel-2"
         script:
             "step.py"

@@ -1,4 +1,4 @@
-"""Chips of high-resolution images: mosaics and labels are read as they are, the simulated Sentinel-2 lies where it should."""
+"""Chips from high-resolution images: mosaics, labels, geometry and noise of the simulated Sentinel-2 dates, splits."""
 
 import json
 from pathlib import Path
@@ -23,13 +23,13 @@ ENTRY: dict[str, Any] = {"images": "i*.png", "labels": "l*.png", "columns": 2}
 SPLITS = {"train": 0.5, "validation": 0.25, "test": 0.25}
 
 
-def put(path: Path, rgb: np.ndarray) -> None:
+def save_rgb(path: Path, rgb: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb.astype(np.uint8)).save(path)
 
 
-def place(folder: Path, height: int = 200, width: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Four tiles of a place of some roughness, and the place itself: picture and label."""
+def write_tiles(folder: Path, height: int = 200, width: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Write four tiles of a textured area and their labels; return the image and the label of the area."""
     rng = np.random.default_rng(seed)
     soft = gaussian_filter(rng.normal(size=(height, width)), 8)
     rgb = np.clip(128 + 400 * soft, 20, 235)[..., None] + np.array([0, 5, 10])
@@ -39,42 +39,42 @@ def place(folder: Path, height: int = 200, width: int = 200, seed: int = 0) -> t
     label[:5, :7] = 0
     for row in range(2):
         for col in range(2):
-            at = np.s_[row * height // 2 : (row + 1) * height // 2, col * width // 2 : (col + 1) * width // 2]
-            put(folder / f"i{row}{col}.png", rgb[at])
-            put(folder / f"l{row}{col}.png", label[at])
+            tile = np.s_[row * height // 2 : (row + 1) * height // 2, col * width // 2 : (col + 1) * width // 2]
+            save_rgb(folder / f"i{row}{col}.png", rgb[tile])
+            save_rgb(folder / f"l{row}{col}.png", label[tile])
     return np.clip(rgb, 0, 255).astype(np.uint8), label.astype(np.uint8)
 
 
-def test_tiles_are_joined_and_labels_told_by_colour(tmp_path):
-    rgb, label = place(tmp_path)
+def test_tiles_are_joined_and_colours_become_labels(tmp_path):
+    rgb, label = write_tiles(tmp_path)
     area = source_images.read_area(tmp_path, ENTRY, COLOURS)
     assert np.array_equal(np.rint(255 * np.sqrt(area.image / source_images.MAX_REFLECTANCE)), np.moveaxis(rgb, 2, 0))
-    unknown = (label == 0).all(-1)
-    assert np.array_equal(area.label == UNLABELLED, unknown)
+    unlabelled = (label == 0).all(-1)
+    assert np.array_equal(area.label == UNLABELLED, unlabelled)
     assert np.array_equal(area.label == 1, (label[..., 0] == 255) | (label[..., 1] == 255))
     bands = dict(zip(("isa", *ISA_KINDS), area.fraction))
     assert (bands["building"] == 10_000).sum() == 40 * 60 and (bands["road"] == 10_000).sum() == 10 * 200
-    assert (area.fraction[:, unknown] == FRACTION_NODATA).all()
+    assert (area.fraction[:, unlabelled] == FRACTION_NODATA).all()
 
 
 @pytest.mark.parametrize(
     ("change", "colours", "message"),
     [
         ({"images": "x*.png"}, COLOURS, r"x\*\.png matches no image"),
-        ({"labels": "l0*.png"}, COLOURS, "matches 2 labels of 4 images"),
+        ({"labels": "l0*.png"}, COLOURS, "matches 2 labels for 4 images"),
         ({"columns": 3}, COLOURS, "4 tiles do not fill rows of 3"),
-        ({}, {"FF0000": "building"}, "has the colour 000000; tell in textures.colours"),
+        ({}, {"FF0000": "building"}, "has the undefined colour 000000; add it to"),
     ],
 )
-def test_what_cannot_be_read_is_named(change, colours, message, tmp_path):
-    place(tmp_path)
+def test_error_names_inconsistent_input(change, colours, message, tmp_path):
+    write_tiles(tmp_path)
     with pytest.raises(DataError, match=message):
         source_images.read_area(tmp_path, ENTRY | change, colours)
 
 
-def test_a_label_of_another_size_and_a_damaged_image_are_named(tmp_path):
-    place(tmp_path)
-    put(tmp_path / "l01.png", np.zeros((10, 10, 3)))
+def test_error_names_label_of_another_size_and_damaged_image(tmp_path):
+    write_tiles(tmp_path)
+    save_rgb(tmp_path / "l01.png", np.zeros((10, 10, 3)))
     with pytest.raises(DataError, match=r"l01\.png is \(10, 10\) px"):
         source_images.read_area(tmp_path, ENTRY, COLOURS)
     (tmp_path / "i11.png").write_bytes(b"nothing")
@@ -82,36 +82,36 @@ def test_a_label_of_another_size_and_a_damaged_image_are_named(tmp_path):
         source_images.read_area(tmp_path, ENTRY, COLOURS)
 
 
-def ground(size: int = 400) -> np.ndarray:
-    """Smooth enough for 10 m pixels to tell it: nothing finer than some 60 m."""
+def smooth_image(size: int = 400) -> np.ndarray:
+    """Return an image that 10 m pixels resolve: no detail finer than about 60 m."""
     rng = np.random.default_rng(3)
     fine = gaussian_filter(rng.normal(size=(3, size, size)), (0, 15, 15), mode="reflect")
     return (0.12 + 0.02 * fine / fine.std()).astype(np.float32)
 
 
-def test_composite_and_merged_dates_lie_where_the_ground_is(monkeypatch):
+def test_composite_and_merged_dates_are_aligned_with_the_image(monkeypatch):
     for name in ("NOISE_SD", "RELATIVE_NOISE_SD", "GAIN_SD", "REGISTRATION_ERROR_M"):
         monkeypatch.setattr(simulated_dates, name, 0.0)
     monkeypatch.setattr(simulated_dates, "RESPONSE", np.eye(3, dtype=np.float32))
-    image = ground()
-    seen = simulated_dates.simulate(image, 6, np.random.default_rng(1))
-    soft = np.stack([gaussian_filter(band, simulated_dates.SIGMA_M) for band in image])
+    image = smooth_image()
+    images = simulated_dates.simulate(image, 6, np.random.default_rng(1))
+    blurred = np.stack([gaussian_filter(band, simulated_dates.SIGMA_M) for band in image])
     inner = np.s_[:, 4:-4, 4:-4]
 
-    def off(made: np.ndarray, wanted: np.ndarray) -> float:
-        return float(np.abs(made[inner] * 1e-4 - wanted[inner]).max() / image.std())
+    def error(simulated: np.ndarray, expected: np.ndarray) -> float:
+        return float(np.abs(simulated[inner] * 1e-4 - expected[inner]).max() / image.std())
 
-    at_10m = soft.reshape(3, 40, 10, 40, 10)[:, :, 4:6, :, 4:6].mean((2, 4))
-    assert off(seen.composite, at_10m) < 0.03
-    assert off(seen.composite, np.roll(at_10m, 1, axis=2)) > 0.3, "a shift of a pixel would be seen"
-    assert seen.merged.shape == (len(MERGED_BANDS), 40, 40)
+    at_10m = blurred.reshape(3, 40, 10, 40, 10)[:, :, 4:6, :, 4:6].mean((2, 4))
+    assert error(images.composite, at_10m) < 0.03
+    assert error(images.composite, np.roll(at_10m, 1, axis=2)) > 0.3, "a shift of one pixel must be detected"
+    assert images.merged.shape == (len(MERGED_BANDS), 40, 40)
     sharper = np.stack([gaussian_filter(band, 2.5) for band in image])
     for corner, (down, right) in enumerate([(0, 0), (0, 5), (5, 0), (5, 5)]):
-        wanted = sharper[:, down + 2 :: 10, right + 2 :: 10]
-        assert off(seen.merged[3 * corner : 3 * corner + 3], wanted) < 0.1
+        expected = sharper[:, down + 2 :: 10, right + 2 :: 10]
+        assert error(images.merged[3 * corner : 3 * corner + 3], expected) < 0.1
 
 
-def test_noise_and_gains_are_what_they_say():
+def test_noise_and_gains_have_the_specified_standard_deviation():
     image = np.full((3, 300, 300), 0.1, np.float32)
     stack = (
         np.stack([simulated_dates.simulate(image, 1, np.random.default_rng(seed)).composite for seed in range(40)])
@@ -120,7 +120,7 @@ def test_noise_and_gains_are_what_they_say():
     gains = stack.mean((2, 3)) / (image[:, 0, 0] * simulated_dates.RESPONSE.sum(1))
     assert 0.7 * simulated_dates.GAIN_SD < gains.std() < 1.3 * simulated_dates.GAIN_SD
     noise = (stack - stack.mean((2, 3), keepdims=True)).std()
-    # Moving a date by a part of a pixel averages noise: at half a pixel each way Lanczos-3 keeps about three quarters.
+    # A subpixel shift averages noise: at half a pixel along both axes Lanczos-3 keeps about three quarters.
     assert 0.6 < noise / (simulated_dates.NOISE_SD + simulated_dates.RELATIVE_NOISE_SD * 0.1) < 1.0
 
 
@@ -133,33 +133,33 @@ def test_noise_and_gains_are_what_they_say():
         (100, (0.6, 0.15, 0.25), {}),
     ],
 )
-def test_splits_get_whole_chips_by_share_with_a_buffer_between(length, splits, starts):
-    found = split_chips(length, dict(zip(SPLITS, splits)), 100, 320)
-    assert {split: [at for name, at in found if name == split] for split, _ in found} == starts
-    assert all(at + 320 <= length for _, at in found)
+def test_splits_get_chips_by_fraction_with_a_buffer_in_between(length, splits, starts):
+    chips = split_chips(length, dict(zip(SPLITS, splits)), 100, 320)
+    assert {split: [at for name, at in chips if name == split] for split, _ in chips} == starts
+    assert all(at + 320 <= length for _, at in chips)
 
 
-def make(folder: Path, out: Path, seed: int = 1, **change: Any) -> dict[str, Any]:
+def run_textures(folder: Path, out: Path, seed: int = 1, **change: Any) -> dict[str, Any]:
     entries = [{**ENTRY, "name": name, "images": f"{name}/i*.png", "labels": f"{name}/l*.png"} for name in ("wide", "high")]  # fmt: skip
-    given: dict[str, Any] = {"areas": entries, "colours": COLOURS, "splits": SPLITS, "buffer_m": 20, "chip_m": 160}
-    given |= {"dates": 2, "seed": seed} | change
-    chips = [out / "chips" / entry["name"] for entry in given["areas"]]
+    settings: dict[str, Any] = {"areas": entries, "colours": COLOURS, "splits": SPLITS, "buffer_m": 20, "chip_m": 160}
+    settings |= {"dates": 2, "seed": seed} | change
+    chips = [out / "chips" / entry["name"] for entry in settings["areas"]]
     return textures(
-        folder=folder, index=out / "index.parquet", statistics=out / "statistics.json", chips=chips, **given
+        folder=folder, index=out / "index.parquet", statistics=out / "statistics.json", chips=chips, **settings
     )
 
 
 @pytest.fixture(scope="module")
-def delivered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     source, out = (tmp_path_factory.mktemp(name) for name in ("source", "textures"))
-    place(source / "wide", 166, 690)
-    place(source / "high", 700, 330, seed=1)
-    assert make(source, out)["chips"] == {"train": 2 + 4, "validation": 1 + 2, "test": 1 + 2}
+    write_tiles(source / "wide", 166, 690)
+    write_tiles(source / "high", 700, 330, seed=1)
+    assert run_textures(source, out)["chips"] == {"train": 2 + 4, "validation": 1 + 2, "test": 1 + 2}
     return source, out
 
 
-def test_chips_are_read_as_those_of_the_dataset(delivered):
-    out = delivered[1]
+def test_chips_have_the_format_of_the_dataset(finished):
+    out = finished[1]
     table = gpd.read_parquet(out / "index.parquet")
     assert table.crs.to_epsg() == 32650 and table["sample_id"].is_unique and len(set(table["minx"])) == len(table)
     chips = ChipDataset(out / "index.parquet", out / "chips", "train", bands=len(RGB) + len(MERGED_BANDS))
@@ -167,14 +167,14 @@ def test_chips_are_read_as_those_of_the_dataset(delivered):
         chip = chips.read(row.sample_id)
         assert chip.lr.shape == (15, 16, 16) and chip.hr.shape == (3, 160, 160)
         assert row.isa_fraction == pytest.approx((chip.label == 1).sum() / (chip.label != UNLABELLED).sum())
-    told = json.loads((out / "statistics.json").read_text())
-    every = np.concatenate([chips.read(name).hr.reshape(3, -1) for name in chips.ids], axis=1)
-    assert told["hr"]["mean"] == pytest.approx(every.mean(1).tolist(), rel=1e-5)
-    assert len(told["lr"]["mean"]) == 15
+    statistics = json.loads((out / "statistics.json").read_text())
+    pixels = np.concatenate([chips.read(name).hr.reshape(3, -1) for name in chips.ids], axis=1)
+    assert statistics["hr"]["mean"] == pytest.approx(pixels.mean(1).tolist(), rel=1e-5)
+    assert len(statistics["lr"]["mean"]) == 15
 
 
-def test_chips_of_a_split_lie_apart_from_those_of_others(delivered):
-    source, out = delivered
+def test_splits_are_separated_by_the_buffer(finished):
+    source, out = finished
     area = source_images.read_area(source, {**ENTRY, "images": "high/i*.png", "labels": "high/l*.png"}, COLOURS)
     dn = np.rint(area.image * 10_000)
     rows = {split: [] for split in SPLITS}
@@ -182,7 +182,7 @@ def test_chips_of_a_split_lie_apart_from_those_of_others(delivered):
     for row in table[table["reach"] == "high"].itertuples():
         hr = raster_io.read(out / "chips" / row.hr)[0]
         tops = [top for top in range(0, 541, 10) if np.array_equal(hr[:, :, :10], dn[:, top : top + 160, :10])]
-        rows[row.split] += tops  # of chips at the western edge
+        rows[row.split] += tops  # chips at the western edge
     assert {split: sorted(tops) for split, tops in rows.items()} == {
         "test": [0],
         "validation": [180],
@@ -190,19 +190,19 @@ def test_chips_of_a_split_lie_apart_from_those_of_others(delivered):
     }
 
 
-def test_chips_made_again_have_the_same_bytes_and_another_seed_others(delivered, tmp_path):
-    source, out = delivered
-    make(source, tmp_path / "same")
-    make(source, tmp_path / "other", seed=2)
+def test_equal_seeds_give_equal_bytes(finished, tmp_path):
+    source, out = finished
+    run_textures(source, tmp_path / "same")
+    run_textures(source, tmp_path / "other", seed=2)
     for path in [path for path in out.rglob("*") if path.is_file()]:
         assert path.read_bytes() == (tmp_path / "same" / path.relative_to(out)).read_bytes(), path.name
     name = "chips/wide/wide-0001_lr.tif"
     assert not np.array_equal(raster_io.read(out / name)[0], raster_io.read(tmp_path / "other" / name)[0])
 
 
-def test_areas_too_small_and_names_given_twice_are_named(delivered, tmp_path):
-    source = delivered[0]
+def test_error_names_split_without_chips_and_duplicate_area_name(finished, tmp_path):
+    source = finished[0]
     with pytest.raises(DataError, match="no chip of 640 m for split train"):
-        make(source, tmp_path / "b", chip_m=640)
+        run_textures(source, tmp_path / "b", chip_m=640)
     with pytest.raises(DataError, match="have the same name"):
-        make(source, tmp_path / "c", areas=[{**ENTRY, "name": "one"}] * 2)
+        run_textures(source, tmp_path / "c", areas=[{**ENTRY, "name": "one"}] * 2)

@@ -1,1 +1,1 @@
-"""Chips made of labelled high-resolution images, whose Sentinel-2 side is simulated."""
+"""Chips from labelled high-resolution images with simulated Sentinel-2 images."""

@@ -1,4 +1,4 @@
-"""Step textures: chips in the dataset's contract, split by place."""
+"""Step `textures`: chips in the format of the dataset from real images, split spatially."""
 
 import json
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
-from jointseg.textures import source_images as mosaics
 from jointseg.textures.simulated_dates import PIXEL_M, SimulatedImages, simulate
+from jointseg.textures.source_images import Area, read_area
 
-CRS, EPSG = "EPSG:32650", 32650  # the images lie nowhere; metres of some zone stand in for their pixels
+CRS, EPSG = "EPSG:32650", 32650  # nominal: the images have no georeference
 ORIGIN_M, AREA_SPACING_M = (500_000, 3_600_000), 10_000
 
 
@@ -37,100 +37,102 @@ def textures(
     dates: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Makes chips of labelled high-resolution images.
+    """Cut labelled high-resolution images into chips and simulate their Sentinel-2 images.
 
     Args:
-        folder: of the images.
-        index: GeoParquet to write, with the columns that trainings and scores read.
-        statistics: JSON to write: mean and standard deviation by band of the train split.
-        chips: folders to make, one an area, beside each other; the four rasters of each chip.
-        areas: name of each, and what `areas.read` takes.
-        colours: what the colours of the labels mean.
-        splits: share of each split; see `parts`.
-        buffer_m: ground left out between the splits of an area.
+        folder: folder of the images.
+        index: GeoParquet to write, with the columns that training and scoring read.
+        statistics: JSON to write, mean and standard deviation of each band of the train split.
+        chips: folders to write, one per area, with the four rasters of each chip.
+        areas: per area its name and the arguments of `source_images.read_area`.
+        colours: meaning of the label colours, see `source_images.read_area`.
+        splits: fraction of each split, see `split_chips`.
+        buffer_m: unused distance between the splits of an area.
         chip_m: side of a chip.
-        dates: simulated acquisitions.
+        dates: number of simulated Sentinel-2 dates.
 
     Returns:
-        Number of chips by split.
+        Number of chips per split.
 
     Raises:
-        DataError: see `areas.read`; or a split gets no chip, or two areas have one name.
+        DataError: two areas have the same name, a split has no chip, or an image cannot be read.
     """
     if len({entry["name"] for entry in areas}) < len(areas):
-        raise DataError("two areas of textures.areas have the same name; give each its own")
+        raise DataError("two areas in ablation.textures.areas have the same name; use a unique name for each")
     rows: list[dict[str, Any]] = []
-    moments = {"lr": BandStatistics(), "hr": BandStatistics()}
-    for place, (entry, made) in enumerate(zip(track(areas, "areas", unit="area"), chips, strict=True)):
-        rng = np.random.default_rng([seed, place])
-        area = mosaics.read_area(Path(folder), entry, colours)
-        seen = simulate(area.image, dates, rng)
-        with atomic_write(made) as part:
+    band_statistics = {"lr": BandStatistics(), "hr": BandStatistics()}
+    for area_index, (entry, target) in enumerate(zip(track(areas, "areas", unit="area"), chips, strict=True)):
+        area = read_area(Path(folder), entry, colours)
+        images = simulate(area.image, dates, np.random.default_rng([seed, area_index]))
+        windows = _chip_windows(area, splits, buffer_m, chip_m, reverse=area_index % 2 > 0)
+        with atomic_write(target) as part:
             part.mkdir()
-            for number, (split, top, left) in enumerate(
-                _chip_windows(area, splits, buffer_m, chip_m, place % 2 > 0), 1
-            ):
-                files = _chip(area, seen, top, left, chip_m)
-                rows.append(_row(entry, split, place, number, chip_m, files["label"]))
-                _write(part, rows[-1], files)
+            for number, (split, top, left) in enumerate(windows, 1):
+                rasters = _chip_rasters(area, images, top, left, chip_m)
+                rows.append(_index_row(entry, split, area_index, number, chip_m, rasters["label"]))
+                _write_chip(part, rows[-1], rasters)
                 if split == "train":
-                    for kind, each in moments.items():
-                        each.add(band_sums(files[kind]))
+                    for kind, sums in band_statistics.items():
+                        sums.add(band_sums(rasters[kind]))
     count = {split: sum(row["split"] == split for row in rows) for split in SPLITS}
-    if lacking := [split for split, chips_of in count.items() if not chips_of]:
+    if missing := [split for split in SPLITS if not count[split]]:
         raise DataError(
-            f"no chip of {chip_m} m for split {lacking[0]}; give larger areas, or set textures.chip_m or .splits"
+            f"no chip of {chip_m} m for split {missing[0]}; use larger areas, or change ablation.textures.chip_m or .splits"
         )
     shapes = [box(row["minx"], row["miny"], row["minx"] + chip_m, row["miny"] + chip_m) for row in rows]
-    outlined = gpd.GeoDataFrame(pd.DataFrame(rows), geometry=shapes, crs=CRS)
+    table = gpd.GeoDataFrame(pd.DataFrame(rows), geometry=shapes, crs=CRS)
     with atomic_write(index) as part:
-        outlined.to_parquet(part)
+        table.to_parquet(part)
     with atomic_write(statistics) as part:
-        part.write_text(json.dumps({kind: each.summary() for kind, each in moments.items()}, indent=1) + "\n")
+        part.write_text(json.dumps({kind: each.summary() for kind, each in band_statistics.items()}, indent=1) + "\n")
     return {"chips": count, "simulated": "the 10 m images"}
 
 
 def split_chips(length_m: int, splits: dict[str, float], buffer_m: int, chip_m: int) -> list[tuple[str, int]]:
-    """(split, first metre) of every chip along a side: whole chips by share (largest remainder), a buffer between splits."""
-    room = max(length_m - buffer_m * (len(splits) - 1), 0) // chip_m
-    count = {split: int(room * share + 1e-9) for split, share in splits.items()}
-    left = room - sum(count.values())
-    for split in sorted(splits, key=lambda name: count[name] - room * splits[name])[:left]:
+    """Divide the chips along one side among the splits, by largest remainder, with a buffer between splits.
+
+    Returns:
+        Split and offset (m) of each chip.
+    """
+    available = max(length_m - buffer_m * (len(splits) - 1), 0) // chip_m
+    count = {split: int(available * fraction + 1e-9) for split, fraction in splits.items()}
+    remainder = available - sum(count.values())
+    for split in sorted(splits, key=lambda name: count[name] - available * splits[name])[:remainder]:
         count[split] += 1
-    found, at = [], 0
-    for split, chips in count.items():
-        found += [(split, at + chip_m * number) for number in range(chips)]
-        at += chips * chip_m + buffer_m
-    return found
+    chips, start = [], 0
+    for split, number in count.items():
+        chips += [(split, start + chip_m * k) for k in range(number)]
+        start += number * chip_m + buffer_m
+    return chips
 
 
 def _chip_windows(
-    area: mosaics.Area, splits: dict[str, float], buffer_m: int, chip_m: int, backwards: bool
+    area: Area, splits: dict[str, float], buffer_m: int, chip_m: int, reverse: bool
 ) -> Iterator[tuple[str, int, int]]:
-    """Split, top and left pixel of every chip; the area is cut across its longer side, in turn from either end."""
+    """Yield split, top and left pixel of each chip; the splits follow each other along the longer side."""
     height, width = area.label.shape
-    order = dict(reversed(splits.items())) if backwards else splits
-    along = split_chips(max(height, width), order, buffer_m, chip_m)
-    across = range(0, min(height, width) - chip_m + 1, chip_m)
-    for split, far in along:
-        for near in across:
-            yield (split, far, near) if height > width else (split, near, far)
+    order = dict(reversed(splits.items())) if reverse else splits
+    for split, along in split_chips(max(height, width), order, buffer_m, chip_m):
+        for across in range(0, min(height, width) - chip_m + 1, chip_m):
+            yield (split, along, across) if height > width else (split, across, along)
 
 
-def _chip(area: mosaics.Area, seen: SimulatedImages, top: int, left: int, chip_m: int) -> dict[str, np.ndarray]:
-    """The rasters of a chip, by kind."""
-    fine = np.s_[:, top : top + chip_m, left : left + chip_m]
-    coarse = np.s_[:, top // PIXEL_M : (top + chip_m) // PIXEL_M, left // PIXEL_M : (left + chip_m) // PIXEL_M]
+def _chip_rasters(area: Area, images: SimulatedImages, top: int, left: int, chip_m: int) -> dict[str, np.ndarray]:
+    """Cut the rasters of a chip, by kind."""
+    hr = np.s_[:, top : top + chip_m, left : left + chip_m]
+    lr = np.s_[:, top // PIXEL_M : (top + chip_m) // PIXEL_M, left // PIXEL_M : (left + chip_m) // PIXEL_M]
     return {
-        "lr": np.concatenate([seen.composite[coarse], seen.merged[coarse]]),
-        "hr": np.clip(np.rint(area.image[fine] * 10_000), 1, 28_000).astype(np.uint16),
-        "label": area.label[None][fine],
-        "fraction": area.fraction[fine],
+        "lr": np.concatenate([images.composite[lr], images.merged[lr]]),
+        "hr": np.clip(np.rint(area.image[hr] * 10_000), 1, 28_000).astype(np.uint16),
+        "label": area.label[None][hr],
+        "fraction": area.fraction[hr],
     }
 
 
-def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int, label: np.ndarray) -> dict[str, Any]:
-    known = label[label != UNLABELLED]
+def _index_row(
+    entry: dict[str, Any], split: str, area_index: int, number: int, chip_m: int, label: np.ndarray
+) -> dict[str, Any]:
+    labelled = label[label != UNLABELLED]
     name = f"{entry['name']}-{number:04d}"
     return {
         "sample_id": name,
@@ -140,21 +142,21 @@ def _row(entry: dict[str, Any], split: str, place: int, number: int, chip_m: int
         "split": split,
         "block": f"{entry['name']}-{split}",
         "epsg": EPSG,
-        "minx": float(ORIGIN_M[0] + AREA_SPACING_M * place + chip_m * number),
+        "minx": float(ORIGIN_M[0] + AREA_SPACING_M * area_index + chip_m * number),
         "miny": float(ORIGIN_M[1]),
         "scene_id": entry["images"],
-        "isa_fraction": float((known == 1).mean()) if known.size else float("nan"),
+        "isa_fraction": float((labelled == 1).mean()) if labelled.size else float("nan"),
     } | {kind: f"{entry['name']}/{name}_{kind}.tif" for kind in CHIP_RASTERS}
 
 
-def _write(folder: Path, row: dict[str, Any], files: dict[str, np.ndarray]) -> None:
-    for kind, array in files.items():
-        form = CHIP_RASTERS[kind]
+def _write_chip(folder: Path, row: dict[str, Any], rasters: dict[str, np.ndarray]) -> None:
+    for kind, array in rasters.items():
+        spec = CHIP_RASTERS[kind]
         cog.write(
             folder / Path(row[kind]).name,
             array,
             crs=CRS,
-            transform=form.transform(row["minx"], row["miny"], len(files["label"][0])),
-            nodata=form.nodata,
-            descriptions=form.bands or (),
+            transform=spec.transform(row["minx"], row["miny"], len(rasters["label"][0])),
+            nodata=spec.nodata,
+            descriptions=spec.bands or (),
         )

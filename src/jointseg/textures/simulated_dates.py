@@ -1,4 +1,4 @@
-"""What Sentinel-2 would have seen of a place: dates with shifts of their own, their composite, and the dates merged."""
+"""Simulated Sentinel-2 dates of a 1 m image, with random shifts; their composite and merged dates."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,23 @@ from jointseg.sentinel2.merge_frames import RADIUS_PX, Date, merge_dates
 from jointseg.synthetic.sensors import SIGMA_M
 
 PIXEL_M = 10
-MARGIN_PX = 6  # ground around the place, mirrored, so that its edges are seen too
-MAX_SHIFT_M = 5.0  # shifts of the dates along an axis
-REGISTRATION_ERROR_M = 0.05  # standard deviation of what registration does not find, benchmarks/registration.md
-GAIN_SD = 0.012  # standard deviation of a date's gain by band
-# Noise of a pixel, reflectance: 0.0016 + 0.006 of the signal, as the synthetic scene's.
+MARGIN_PX = 6  # mirrored around the image, so that its edges are sampled too
+MAX_SHIFT_M = 5.0  # of a date along each axis
+REGISTRATION_ERROR_M = 0.05  # standard deviation, see benchmarks/registration.md
+GAIN_SD = 0.012  # of a date and band
+# Noise of a pixel as reflectance: constant part, and part relative to the signal; as in the synthetic scene.
 NOISE_SD, RELATIVE_NOISE_SD = 0.0016, 0.006
-# Sentinel-2's bands are narrower than, and lie beside, those of a camera; how much a band sees of each camera band.
+# Red, green and blue of Sentinel-2 as mixtures of the wider bands of a camera.
 RESPONSE = np.array([[0.94, 0.06, 0.00], [0.05, 0.90, 0.05], [0.00, 0.08, 0.92]], np.float32)
 
 
 @dataclass(frozen=True)
 class SimulatedImages:
-    """uint16 reflectance x 10000 at 10 m, 0 nowhere.
+    """uint16 reflectance x 10000 at 10 m, without nodata.
 
     Attributes:
         composite: [3, h, w], median of the registered dates.
-        merged: [12, h, w], bands of `bands.MERGED`.
+        merged: [12, h, w], bands of `bands.MERGED_BANDS`.
     """
 
     composite: np.ndarray
@@ -34,47 +34,51 @@ class SimulatedImages:
 
 
 def simulate(image: np.ndarray, dates: int, rng: np.random.Generator) -> SimulatedImages:
-    """Simulates the dates.
+    """Simulate Sentinel-2 dates, their composite and their merged dates.
 
-    Every date is blurred by Sentinel-2's point spread (MTF 0.24 at 20 m), sampled at 10 m with a random shift of up to half
-    a pixel, changed by a gain a band and noise, and stored as integers. Its shift is then known but for some
-    centimetres, and the dates are registered, combined and merged by the code that does so with real scenes.
+    Each date is blurred by the point spread function of Sentinel-2 (MTF 0.24 at 20 m), sampled at 10 m with a random
+    shift of up to half a pixel, multiplied by a random gain per band, and quantised with noise. The shifts are known to
+    within centimetres; registration, composite and merging use the same code as real scenes.
 
     Args:
-        image: float32 [3, h, w], reflectance at 1 m; rows and columns that do not fill a pixel of 10 m are left out.
-        dates: how many.
-        rng: of shifts, gains and noise.
+        image: float32 [3, h, w], reflectance at 1 m; incomplete 10 m pixels at the edge are dropped.
+        dates: number of dates.
+        rng: random stream of shifts, gains and noise.
     """
-    whole = np.s_[:, : image.shape[1] // PIXEL_M * PIXEL_M, : image.shape[2] // PIXEL_M * PIXEL_M]
-    mixed = np.einsum("ij,jhw->ihw", RESPONSE, image[whole])
+    complete = np.s_[:, : image.shape[1] // PIXEL_M * PIXEL_M, : image.shape[2] // PIXEL_M * PIXEL_M]
+    mixed = np.einsum("ij,jhw->ihw", RESPONSE, image[complete])
     margin = MARGIN_PX * PIXEL_M
-    wide = np.pad(mixed, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
-    soft = np.stack([gaussian_filter(band, SIGMA_M) for band in wide])
+    padded = np.pad(mixed, ((0, 0), (margin, margin), (margin, margin)), mode="reflect")
+    blurred = np.stack([gaussian_filter(band, SIGMA_M) for band in padded])
     shifts = rng.uniform(-MAX_SHIFT_M, MAX_SHIFT_M, (dates, 2))
-    stack = np.stack([_observe(soft, shift, rng) for shift in shifts])
-    known = shifts + rng.normal(0, REGISTRATION_ERROR_M, shifts.shape)
-    registered = np.stack([_register(date, shift) for date, shift in zip(stack, known)])
+    stack = np.stack([_observe(blurred, shift, rng) for shift in shifts])
+    estimated = shifts + rng.normal(0, REGISTRATION_ERROR_M, shifts.shape)
+    registered = np.stack([_register(date, shift) for date, shift in zip(stack, estimated)])
     composite = np.floor(np.median(registered, axis=0) + 0.5).astype(np.uint16)
     inner = MARGIN_PX - RADIUS_PX
-    facts = [Date((number,), (float(east), float(south)), 1.0, 1.0) for number, (east, south) in enumerate(known)]
-    return SimulatedImages(composite, merge_dates(stack[..., inner:-inner, inner:-inner], facts))
+    merged_dates = [Date((k,), (float(east), float(south)), 1.0, 1.0) for k, (east, south) in enumerate(estimated)]
+    return SimulatedImages(composite, merge_dates(stack[..., inner:-inner, inner:-inner], merged_dates))
 
 
-def _observe(soft: np.ndarray, shift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint16 [3, h + 12, w + 12]; `shift` (east, south) m from a pixel's place to the ground that it shows."""
+def _observe(blurred: np.ndarray, shift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sample one date: uint16 [3, h + 12, w + 12].
+
+    Args:
+        shift: (east, south) in m from the coordinates of a pixel to its true location.
+    """
     rows, cols = (
-        PIXEL_M * np.arange(side // PIXEL_M) + (PIXEL_M - 1) / 2 + move
-        for side, move in zip(soft.shape[1:], shift[::-1])
+        PIXEL_M * np.arange(side // PIXEL_M) + (PIXEL_M - 1) / 2 + offset
+        for side, offset in zip(blurred.shape[1:], shift[::-1])
     )
-    at = np.meshgrid(rows, cols, indexing="ij")
-    seen = np.stack([map_coordinates(band, at, order=1, mode="nearest") for band in soft])
-    seen = seen * (1 + rng.normal(0, GAIN_SD, (3, 1, 1)))
-    seen = seen + (NOISE_SD + RELATIVE_NOISE_SD * seen) * rng.standard_normal(seen.shape)
-    return np.clip(np.rint(seen * 10_000), 1, 28_000).astype(np.uint16)
+    points = np.meshgrid(rows, cols, indexing="ij")
+    image = np.stack([map_coordinates(band, points, order=1, mode="nearest") for band in blurred])
+    image = image * (1 + rng.normal(0, GAIN_SD, (3, 1, 1)))
+    image = image + (NOISE_SD + RELATIVE_NOISE_SD * image) * rng.standard_normal(image.shape)
+    return np.clip(np.rint(image * 10_000), 1, 28_000).astype(np.uint16)
 
 
 def _register(date: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """uint16 [3, h, w]: the date moved to its place, margins cut."""
+    """Shift a date to its true location and cut off the margin: uint16 [3, h, w]."""
     down, across = -shift[1] / PIXEL_M, -shift[0] / PIXEL_M
     top, left = int(np.floor(down)), int(np.floor(across))
     before, after = MARGIN_PX - LOBES + 1, TAPS - 1
