@@ -38,7 +38,7 @@ from rasterio.warp import Resampling, reproject
 from rasterio.windows import from_bounds
 from scipy.ndimage import gaussian_filter
 
-from jointseg.config.schema import Dataset
+from jointseg.config.dataset import Dataset
 from jointseg.dataset.chips import chips
 from jointseg.dataset.deliveries import deliveries
 from jointseg.dataset.rasterize import rasterize_fractions

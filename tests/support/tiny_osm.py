@@ -7,7 +7,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from jointseg.area import grid
-from jointseg.config import schema
+from jointseg.config.dataset import Dataset
 from jointseg.dataset.osm_rules import TagRules
 
 Points = Sequence[tuple[float, float]]
@@ -18,7 +18,7 @@ Relation = tuple[dict[str, str], Sequence[int], Sequence[int]]
 
 def default_rules() -> TagRules:
     """The tables that the config has when it says nothing."""
-    fields = schema.Dataset.model_fields
+    fields = Dataset.model_fields
     names = ("road_widths_m", "lane_width_m", "isa_tags", "not_isa_tags", "unpaved_surfaces", "soft_tags")
     return TagRules(*(fields[name].default for name in names))
 

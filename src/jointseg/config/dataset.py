@@ -1,4 +1,4 @@
-"""The part of the config that says where chips come from."""
+"""Config section `dataset`: sampling, high-resolution scenes, label sources and chips."""
 
 import re
 from typing import Annotated, Literal
@@ -12,6 +12,8 @@ Tags = dict[str, list[str]]
 
 
 class Splits(Section):
+    """Fractions of the chips in each split."""
+
     train: Fraction = 0.7
     validation: Fraction = 0.1
     test: Fraction = 0.2
@@ -20,57 +22,64 @@ class Splits(Section):
     def _sum_to_one(self) -> "Splits":
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"train + validation + test is {total:g}, not 1")
+            raise ValueError(f"train + validation + test is {total:g}, must be 1")
         return self
 
 
 class Density(Section):
-    """Prior density of ISA, by which the reaches are divided into strata."""
+    """Stratification of the reaches by prior ISA density."""
 
     product: Name = Field(description="Reference product, one of accuracy.products.")
     classes: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [0.02, 0.2], min_length=1, max_length=8, description="Shares of ISA at which a new class begins, in 0..1."
+        [0.02, 0.2],
+        min_length=1,
+        max_length=8,
+        description="Lower bounds of the density classes above the first, ISA fraction in 0..1.",
     )
 
     @model_validator(mode="after")
-    def _classes_rise(self) -> "Density":
+    def _classes_increase(self) -> "Density":
         if self.classes != sorted(set(self.classes)):
-            raise ValueError(f"classes {self.classes} do not rise")
+            raise ValueError(f"classes {self.classes} are not strictly increasing")
         return self
 
 
-def _scene_name(pattern: str) -> str:
+def _valid_name_pattern(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-    known = {"time", "satellite", "sensor", "level", "spectral"}
-    if "time" not in groups or not set(groups) <= known:
-        raise ValueError(f"groups {sorted(groups)} of {pattern!r}: time is needed, of {sorted(known)}")
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    allowed = {"time", "satellite", "sensor", "level", "spectral"}
+    if "time" not in groups or not set(groups) <= allowed:
+        raise ValueError(
+            f"{pattern!r} has the groups {sorted(groups)}; time is required, allowed are {sorted(allowed)}"
+        )
     return pattern
 
 
 class Provider(Section):
-    """How a provider of high-resolution scenes names its deliveries."""
+    """File naming and bands of a provider of high-resolution scenes."""
 
-    pattern: Annotated[str, AfterValidator(_scene_name)] = Field(
-        description="Regular expression of a folder's name or a file's stem; named groups time and, where told, "
+    pattern: Annotated[str, AfterValidator(_valid_name_pattern)] = Field(
+        description="Regular expression of a folder name or file stem, with the named group time and optionally "
         "satellite, sensor, level, spectral."
     )
-    time_format: str = Field("%Y%m%d%H%M%S", description="Of the group time, as Python's strptime has it.")
-    utc_offset_h: Annotated[float, Field(ge=-12, le=14)] = Field(0, description="Hours its times are ahead of UTC.")
+    time_format: str = Field("%Y%m%d%H%M%S", description="Format of the group time, as in Python's strptime.")
+    utc_offset_h: Annotated[float, Field(ge=-12, le=14)] = Field(0, description="Offset of the times from UTC, hours.")
     bands: list[str] = Field(
-        ["red", "green", "blue"], description="Colours of the bands in order, for rasters that do not tell."
+        ["red", "green", "blue"], description="Bands in order, for rasters without colour interpretation."
     )
-    nodata: float | None = Field(0, description="Digital number without data, for rasters that declare none.")
-    levels: list[str] = Field([], description="Levels that can be paired; none listed: all.")
-    spectral: list[str] = Field([], description="Spectral types that can be paired; none listed: all.")
-    advice: str = Field("see dataset.providers", description="What to do with scenes of other levels or types.")
+    nodata: float | None = Field(0, description="Nodata value of rasters that declare none.")
+    levels: list[str] = Field([], description="Product levels to use; empty: all.")
+    spectral: list[str] = Field([], description="Spectral types to use; empty: all.")
+    advice: str = Field(
+        "see dataset.providers", description="Advice in the message about scenes of other levels or types."
+    )
 
     @model_validator(mode="after")
-    def _has_colours(self) -> "Provider":
+    def _has_rgb(self) -> "Provider":
         if missing := sorted({"red", "green", "blue"} - set(self.bands)):
-            raise ValueError(f"bands {self.bands} lack {', '.join(missing)}")
+            raise ValueError(f"bands {self.bands} have no {', '.join(missing)}")
         return self
 
 
@@ -87,24 +96,24 @@ def _jilin1(satellites: str, bands: list[str]) -> Provider:
         bands=bands,
         levels=["L3A", "L3B", "L3C", "L3D"],
         spectral=["PSH"],
-        advice="orthorectify (gdalwarp -rpc with a DEM; level 1 is located to 100-200 m only) and pansharpen it to L3 "
+        advice="orthorectify (gdalwarp -rpc with a DEM; level 1 is accurate to only 100-200 m) and pansharpen it to L3 "
         "PSH before pairing",
     )
 
 
 class Dataset(Section):
-    """ISASeg: where chips come from. Leave out in a run that is given its weights."""
+    """ISASeg, the training dataset. Leave out in a run with `weights`."""
 
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = Field(
-        "1.0.0", description="Version of the dataset, for its card, statistics and STAC collection."
+        "1.0.0", description="Version of the dataset in its card, statistics and STAC collection."
     )
-    jilin1: str = Field(description="Folder of delivered high-resolution scenes, Jilin-1's or another provider's.")
+    jilin1: str = Field(description="Folder of the high-resolution scenes, Jilin-1 or another provider.")
     providers: dict[Name, Provider] = Field(
         {
             "jilin1-bayer": _jilin1("GF03C", ["red", "green", "blue"]),
             "jilin1": _jilin1("", ["blue", "green", "red", "nir"]),
         },
-        description="Whose scenes they are; the first whose pattern fits a name.",
+        description="Providers; the first one whose pattern matches a name is used.",
     )
     metadata_elements: dict[Literal["time", "cloud_percent", "view_angle", "sun_elevation"], list[str]] = Field(
         {
@@ -113,33 +122,37 @@ class Dataset(Section):
             "view_angle": ["RollSatelliteAngle", "SideSwingAngle", "ViewAngle", "OffNadirAngle"],
             "sun_elevation": ["SunElevation", "SolarElevation", "SunAltitude"],
         },
-        description="XML elements that may hold each fact of a scene, first found first used, any depth and case.",
+        description="XML elements for each property of a scene, in order of preference, at any depth, case-insensitive.",
     )
     osm: str = Field(description="OpenStreetMap extract: .osm.pbf or a GeoPackage with the same layers.")
-    footprints: str = Field(description="Building footprints: any vector file.")
-    corrections: str = Field(description="Folder of Labelme JSON files.")
-    count: Count = Field(4000, description="Sample points in all; not read by allocation fixed.")
+    footprints: str = Field(description="Vector file of building footprints.")
+    corrections: str = Field(description="Folder of Labelme JSON files with corrected labels.")
+    count: Count = Field(4000, description="Number of sample points; ignored for allocation fixed.")
     allocation: Literal["proportional", "neyman", "equal", "fixed"] = Field(
         "equal",
-        description="Points by stratum: as its candidates, as candidates x spread of the prior density, equal a reach "
-        "and in it as the root of the candidates, or counts.",
+        description="Allocation of points to strata: proportional to the candidates; neyman: to candidates x standard "
+        "deviation of the prior density; equal: equal per reach, within it to the root of the candidates; fixed: counts.",
     )
     counts: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*(/\d+)?$")], Count] = Field(
-        {}, description="For allocation fixed: points of each reach, or of each of its strata (upstream/2)."
+        {}, description="For allocation fixed: points per reach, or per stratum (upstream/2)."
     )
     replacement_fraction: Fraction = Field(
-        0.5, description="Reserves for each point, for pairs that turn out unusable."
+        0.5, description="Replacement samples per point, for points whose pair is unusable."
     )
-    prior_density: Density | None = Field(None, description="Strata by prior density; a reach is one stratum without.")
-    spacing_m: Metres = Field(3000, description="Smallest distance between two points.")
+    prior_density: Density | None = Field(
+        None, description="Stratification by prior density; null: one stratum per reach."
+    )
+    spacing_m: Metres = Field(3000, description="Minimum distance between two points, m.")
     chip_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(640, description="Side of a chip, m.")
     splits: Splits = Splits()
     block_m: Annotated[int, Field(gt=0, multiple_of=10)] = Field(
-        30_000, description="Side of the blocks that are dealt whole to a split."
+        30_000, description="Side of the blocks that are assigned to splits as a whole, m."
     )
-    max_shift_m: Metres = Field(20, description="A registration that finds more than this is not believed.")
-    min_correlation: Fraction = Field(0.5, description="Smallest correlation after registration.")
-    max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(20, description="Of a Jilin-1 scene.")
+    max_shift_m: Metres = Field(20, description="Maximum registration shift, m; pairs with a larger one are rejected.")
+    min_correlation: Fraction = Field(0.5, description="Minimum correlation after registration.")
+    max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(
+        20, description="Maximum cloud cover of a high-resolution scene, percent."
+    )
     road_widths_m: dict[str, Metres] = Field(
         {
             "motorway": 26,
@@ -154,9 +167,9 @@ class Dataset(Section):
             "track": 3.5,
             "pedestrian": 6,
         },
-        description="Paved width of each highway class, both carriageways together; classes not listed are not ISA.",
+        description="Paved width of each highway class, both carriageways together, m; other classes are not ISA.",
     )
-    lane_width_m: Metres = Field(3.5, description="Width of a lane where a road has its lanes tagged.")
+    lane_width_m: Metres = Field(3.5, description="Lane width of roads with a lanes tag, m.")
     isa_tags: dict[Kind, Tags] = Field(
         {
             "building": {"building": ["*", "!construction", "!proposed", "!greenhouse", "!collapsed", "!ruins"]},
@@ -175,7 +188,7 @@ class Dataset(Section):
             },
             "road": {"area:highway": ["*"], "man_made": ["bridge"]},
         },
-        description="OpenStreetMap areas that are ISA, by kind and key; * is any value but no, !x is never x.",
+        description="Tags of OpenStreetMap areas that are ISA, by kind; * matches any value except no, !x excludes x.",
     )
     not_isa_tags: Tags = Field(
         {
@@ -191,14 +204,14 @@ class Dataset(Section):
             "removed": ["*"],
             "landuse": ["construction"],
         },
-        description="What has one of these tags is not ISA, whatever else it has.",
+        description="Tags that exclude a feature from ISA; they take precedence over all others.",
     )
     unpaved_surfaces: list[str] = Field(
         [
             *("unpaved", "dirt", "earth", "ground", "grass", "gravel", "fine_gravel", "pebblestone", "sand", "mud"),
             *("clay", "compacted", "wood", "woodchips", "rock", "salt"),
         ],
-        description="Surfaces that are not ISA, but on sports fields.",
+        description="Surfaces that are not ISA, except on sports fields.",
     )
     soft_tags: Tags = Field(
         {
@@ -209,23 +222,25 @@ class Dataset(Section):
             ],
             "leisure": ["park", "garden", "golf_course"],
         },
-        description="Vegetation, water and bare ground, taken out of larger areas that are ISA.",
+        description="Tags of vegetation, water and bare soil, which are subtracted from larger ISA areas.",
     )
     industrial_yard_m: Annotated[float, Field(ge=0)] = Field(
-        30, description="Industrial ground is taken to be hardened so far from buildings, roads and other hard ground."
+        30, description="Industrial areas are ISA up to this distance from buildings, roads and other hard surfaces, m."
     )
     review_chips: Annotated[int, Field(ge=0)] = Field(
-        20, description="Chips of a reach that are written as Labelme projects, where the label sources disagree most."
+        20, description="Chips per reach with the largest disagreement of label sources, exported as Labelme projects."
     )
 
     @model_validator(mode="after")
-    def _chips_apart(self) -> "Dataset":
+    def _chips_do_not_overlap(self) -> "Dataset":
         if self.spacing_m < self.chip_m:
             raise ValueError(f"spacing_m {self.spacing_m:g} is less than chip_m {self.chip_m}: chips would overlap")
         return self
 
     @model_validator(mode="after")
-    def _counts_belong_to_fixed(self) -> "Dataset":
+    def _counts_need_fixed_allocation(self) -> "Dataset":
         if (self.allocation == "fixed") != bool(self.counts):
-            raise ValueError(f"allocation is {self.allocation} and counts are {self.counts}: counts go with fixed")
+            raise ValueError(
+                f"allocation is {self.allocation} and counts are {self.counts}: counts require allocation fixed, and only it"
+            )
         return self

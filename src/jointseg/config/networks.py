@@ -1,4 +1,4 @@
-"""The part of the config that sizes and trains the networks."""
+"""Config sections `superres`, `segmentation`, `joint` and `ablation`: networks and their training."""
 
 from typing import Annotated, Any, Literal
 
@@ -27,106 +27,127 @@ Variant = Literal[
 
 
 class Generator(Section):
-    """One RRDB network."""
+    """An RRDB network."""
 
     features: Count = Field(64, description="Channels of the trunk.")
-    growth: Count = Field(32, description="Channels that each convolution of a dense block adds.")
+    growth: Count = Field(32, description="Channels that each convolution of a dense block adds (growth rate).")
     blocks: Count = Field(23, description="Residual-in-residual dense blocks.")
-    unshuffle: Literal[1, 2, 4] = Field(1, description="The trunk runs on a grid this much coarser.")
-    upsampling: Literal["nearest", "shuffle", "bilinear"] = Field(
-        "nearest", description="How the output grid is reached."
-    )
-    tail: Count | None = Field(None, description="Channels on the output grid; as many as the trunk without.")
+    unshuffle: Literal[1, 2, 4] = Field(1, description="Factor of the pixel unshuffle before the trunk.")
+    upsampling: Literal["nearest", "shuffle", "bilinear"] = Field("nearest", description="Upsampling method.")
+    tail: Count | None = Field(None, description="Channels after the upsampling; null: as many as the trunk.")
 
 
 class Generators(Section):
     stage1: Generator = Field(description="10 m -> 2.5 m.")
     stage2: Generator = Field(description="2.5 m -> 1 m.")
     consistent: bool = Field(
-        False, description="The 1 m image, seen at 10 m again, is brought to the image it was made of."
+        False,
+        description="Correct the 1 m image by back-projection: consistent with the 10 m input when degraded to 10 m.",
     )
 
 
-class Descent(Section):
-    """What every training has."""
+class Training(Section):
+    """Settings of every training."""
 
     steps: Count = Field(description="Optimiser steps.")
-    batch: Count = Field(description="Patches a step.")
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup: Annotated[int, Field(ge=0)] = Field(0, description="Steps over which the learning rate rises.")
-    schedule: Literal["cosine", "poly", "halving", "constant"] = Field("cosine", description="How it falls.")
-    ema: Fraction = Field(0.999, description="Decay of the weight average that is saved.")
-    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Largest gradient norm.")
-    validate_every: Count = Field(1000, description="Steps between validations.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the forward pass.")
-    devices: Count = Field(
-        1, description="Processes of one machine that share each batch; one a GPU, where there are any."
+    batch: Count = Field(description="Samples per step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(description="Peak learning rate.")
+    warmup: Annotated[int, Field(ge=0)] = Field(0, description="Steps of linear learning-rate warm-up.")
+    schedule: Literal["cosine", "poly", "halving", "constant"] = Field(
+        "cosine", description="Learning-rate schedule after the warm-up."
     )
-    jitter: Annotated[float, Field(ge=0)] = Field(0.0, description="Largest random change of a band's gain.")
+    ema: Fraction = Field(0.999, description="Decay of the exponential moving average of the weights, which is saved.")
+    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Maximum gradient norm.")
+    validate_every: Count = Field(1000, description="Steps between validations.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the forward pass.")
+    devices: Count = Field(
+        1, description="Processes on one machine that share each batch; one per GPU, if there are GPUs."
+    )
+    jitter: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Maximum relative change of a band's gain (augmentation)."
+    )
 
 
-class StageTraining(Descent):
-    patch_px: Annotated[int, Field(ge=8)] = Field(description="Side of a patch in 10 m pixels.")
-    validation_chips: Count = Field(64, description="Chips scored at a validation.")
+class StageTraining(Training):
+    patch_px: Annotated[int, Field(ge=8)] = Field(description="Side of a patch, 10 m pixels.")
+    validation_chips: Count = Field(64, description="Chips per validation.")
     shift_m: Annotated[float, Field(ge=0)] = Field(
-        0, description="Each patch's L1 is the smallest over shifts up to this; 0 takes the pair as it lies."
+        0, description="The L1 loss of a patch is its minimum over shifts up to this, m; 0: no shift."
     )
 
 
 class Stage2Training(StageTraining):
-    stage1_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of stage 1's own loss; 0 freezes it.")
+    stage1_weight: Annotated[float, Field(ge=0)] = Field(
+        0, description="Weight of the loss of stage 1; 0 freezes stage 1."
+    )
 
 
 class AdversarialTraining(Stage2Training):
     l1: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the L1 loss.")
     perceptual: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the perceptual loss.")
     perceptual_backbone: Literal["efficientnet_lite0", "vgg19", "segmenter"] = Field(
-        "efficientnet_lite0", description="Whose features the perceptual loss compares."
+        "efficientnet_lite0", description="Network whose features the perceptual loss compares."
     )
-    perceptual_weights: str | None = Field(None, description="File of its weights, for vgg19 and segmenter.")
-    perceptual_layers: list[float] = Field([0.1, 1.0, 1.0], description="Weights of the backbone's features.")
+    perceptual_weights: str | None = Field(
+        None, description="Weights of the backbone (file); required for vgg19 and segmenter."
+    )
+    perceptual_layers: list[float] = Field(
+        [0.1, 1.0, 1.0], description="Weights of the feature layers of the backbone."
+    )
     adversarial: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the adversarial loss.")
     discriminator_features: Count = Field(64, description="Channels of the U-Net discriminators.")
-    discriminator_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    discriminator_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        1e-4, description="Learning rate of the discriminators."
+    )
 
 
 class SuperResPreset(Section):
     model: Generators
-    stage1: StageTraining = Field(description="L1 at 2.5 m.")
-    stage2: Stage2Training = Field(description="L1 at 1 m.")
+    stage1: StageTraining = Field(description="Training with L1 at 2.5 m.")
+    stage2: Stage2Training = Field(description="Training with L1 at 1 m.")
     adversarial: AdversarialTraining = Field(description="Fine-tuning with L1 + perceptual + adversarial losses.")
 
 
 class Mask2Former(Section):
     """Swin backbone, pixel decoder and transformer decoder."""
 
-    in_channels: Literal[3, 4] = Field(3, description="Bands of the 1 m image: RGB, or with near infrared upsampled.")
-    embed_dim: Count
-    depths: list[Count]
-    heads: list[Count]
-    window: Count
-    patch: Count = 4
-    drop_path: Fraction = 0.0
-    hidden_dim: Count
-    encoder_layers: Count
-    encoder_feedforward: Count
-    decoder_layers: Count
-    feedforward: Count
-    attention_heads: Count
-    queries: Count
+    in_channels: Literal[3, 4] = Field(
+        3, description="Bands of the input: 3 (RGB), or 4 (with upsampled near infrared)."
+    )
+    embed_dim: Count = Field(description="Channels of the first Swin stage.")
+    depths: list[Count] = Field(description="Blocks of the Swin stages.")
+    heads: list[Count] = Field(description="Attention heads of the Swin stages.")
+    window: Count = Field(description="Side of the attention windows, patches.")
+    patch: Count = Field(4, description="Side of a patch, pixels.")
+    drop_path: Fraction = Field(0.0, description="Stochastic depth rate.")
+    hidden_dim: Count = Field(description="Channels of the pixel and transformer decoders.")
+    encoder_layers: Count = Field(description="Layers of the pixel decoder.")
+    encoder_feedforward: Count = Field(description="Feed-forward channels of the pixel decoder.")
+    decoder_layers: Count = Field(description="Layers of the transformer decoder.")
+    feedforward: Count = Field(description="Feed-forward channels of the transformer decoder.")
+    attention_heads: Count = Field(description="Attention heads of the transformer decoder.")
+    queries: Count = Field(description="Object queries.")
 
 
-class SegmentationTraining(Descent):
-    crop_px: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="Side of a crop in 1 m pixels.")
-    backbone_factor: Annotated[float, Field(gt=0)] = Field(1.0, description="Learning rate of the backbone, relative.")
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    class_weight: Annotated[float, Field(ge=0)] = 2
-    mask_weight: Annotated[float, Field(ge=0)] = 5
-    dice_weight: Annotated[float, Field(ge=0)] = 5
-    no_object_weight: Annotated[float, Field(ge=0)] = 0.1
-    dense_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of a loss on the semantic map itself.")
-    pixel_weight: Annotated[float, Field(ge=0)] = Field(0, description="Weight of the same loss on the pixel features.")
-    points: Count = Field(12544, description="Points at which masks are compared.")
+class SegmentationTraining(Training):
+    crop_px: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="Side of a crop, 1 m pixels.")
+    backbone_factor: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Factor of the learning rate for the backbone."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.05, description="Weight decay of AdamW.")
+    class_weight: Annotated[float, Field(ge=0)] = Field(2, description="Weight of the classification loss.")
+    mask_weight: Annotated[float, Field(ge=0)] = Field(5, description="Weight of the cross-entropy of masks.")
+    dice_weight: Annotated[float, Field(ge=0)] = Field(5, description="Weight of the Dice loss of masks.")
+    no_object_weight: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Weight of the no-object class in the classification loss."
+    )
+    dense_weight: Annotated[float, Field(ge=0)] = Field(
+        0, description="Weight of a per-pixel loss of the semantic map."
+    )
+    pixel_weight: Annotated[float, Field(ge=0)] = Field(
+        0, description="Weight of the same loss on an auxiliary head on the pixel features."
+    )
+    points: Count = Field(12544, description="Sampled points per mask at which the mask losses are computed.")
 
 
 class SegmentationPreset(Section):
@@ -134,93 +155,99 @@ class SegmentationPreset(Section):
     training: SegmentationTraining
 
 
-def _has_preset(section: Any) -> Any:
+def _preset_exists(section: Any) -> Any:
     if section.preset not in section.presets:
-        raise ValueError(f"preset {section.preset!r} is none of {sorted(section.presets)}")
+        raise ValueError(f"preset {section.preset!r} is not one of {sorted(section.presets)}")
     return section
 
 
-class Joint(Descent):
-    """Super-resolution and segmentation fine-tuned as one network; without this section it is not done."""
+class Joint(Training):
+    """Joint fine-tuning of super-resolution and segmentation as one network; leave out to skip it."""
 
     start: Literal["stage2", "adversarial"] = Field(
-        "adversarial", description="The generator to start from, of whose images the segmenter is trained first."
+        "adversarial", description="Generator to start from; the segmenter is first trained on its images."
     )
-    crop_px: Annotated[int, Field(ge=160, multiple_of=160)] = Field(description="Side of a crop in 1 m pixels.")
+    crop_px: Annotated[int, Field(ge=160, multiple_of=160)] = Field(description="Side of a crop, 1 m pixels.")
     generator_learning_rate: Annotated[float, Field(gt=0)] = Field(
-        1e-4, description="Of the generator; learning_rate is the segmenter's."
+        1e-4, description="Learning rate of the generator; learning_rate is that of the segmenter."
     )
-    image: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the L1 loss of the image at 1 m.")
+    image: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the L1 loss of the 1 m image.")
     consistency: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Weight of the L1 loss of the image seen at 10 m again."
+        10.0, description="Weight of the L1 loss of the 1 m image degraded to 10 m."
     )
 
 
 class TextureArea(Section):
-    name: Name = Field(description="Of the area; it stands where the dataset has a reach.")
-    images: str = Field(description="Pattern of its 1 m images below the folder: tiles of one mosaic, row by row.")
-    labels: str = Field(description="Pattern of their labels, in the same order.")
-    columns: Count = Field(description="Tiles in a row.")
+    name: Name = Field(description="Name of the area; it takes the place of a reach.")
+    images: str = Field(description="Glob pattern of the 1 m images in the folder: tiles of one mosaic, row by row.")
+    labels: str = Field(description="Glob pattern of their labels, in the same order.")
+    columns: Count = Field(description="Tiles per row.")
 
 
 class Textures(Section):
-    """Labelled high-resolution images on which the ablation is done too, their Sentinel-2 side simulated."""
+    """Labelled high-resolution images with simulated Sentinel-2 images, on which the ablation is repeated."""
 
-    folder: str = Field(description="Of the images.")
-    areas: list[TextureArea] = Field(min_length=1, description="Places; each is cut into parts, one a split.")
+    folder: str = Field(description="Folder of the images and labels.")
+    areas: list[TextureArea] = Field(min_length=1, description="Areas; each is divided into one part per split.")
     colours: dict[
         Annotated[str, Field(pattern="^[0-9A-F]{6}$")],
         Literal["none", "unknown", "road", "building", "airport", "plaza", "sports", "industrial"],
-    ] = Field(description="Colour of the labels, RRGGBB -> kind of ISA, none (not impervious) or unknown.")
-    splits: Splits = Splits()
-    buffer_m: Annotated[int, Field(ge=0, multiple_of=10)] = Field(100, description="Ground left out between the parts.")
-    chip_m: Annotated[int, Field(ge=160, multiple_of=20)] = Field(320, description="Side of a chip.")
-    dates: Annotated[int, Field(ge=1, le=8)] = Field(8, description="Simulated Sentinel-2 dates.")
-    segmentation_steps: Count | None = Field(
-        None, description="Steps of a segmenter on them; those of its preset where left out."
+    ] = Field(
+        description="Class of each label colour, RRGGBB: a kind of ISA, none (not impervious) or unknown (unlabelled)."
     )
-    title: str = Field("Ablation on real textures", description="Of the page.")
-    about: str = Field("", description="What the images are, for the page.")
+    splits: Splits = Splits()
+    buffer_m: Annotated[int, Field(ge=0, multiple_of=10)] = Field(
+        100, description="Width of the unused strip between the parts, m."
+    )
+    chip_m: Annotated[int, Field(ge=160, multiple_of=20)] = Field(320, description="Side of a chip, m.")
+    dates: Annotated[int, Field(ge=1, le=8)] = Field(8, description="Number of simulated Sentinel-2 acquisitions.")
+    segmentation_steps: Count | None = Field(None, description="Training steps of a segmenter; null: as in the preset.")
+    title: str = Field("Ablation on real textures", description="Title of the page.")
+    about: str = Field("", description="Description of the images for the page.")
 
 
 class Ablation(Section):
-    """Ways to map trained alike, with several seeds, and scored on the same test chips: rule ablation.
+    """Ablation: method variants trained with equal budgets and several seeds, scored on the same test chips.
 
-    Without this section it is not done. The presets of superres and segmentation are the schedule; the segmenter trained
-    together with a generator takes `generator_learning_rate`, `image` and `consistency` from here.
+    Leave out to skip it. The presets of superres and segmentation set the training budgets; the joint variants take
+    `generator_learning_rate`, `image` and `consistency` from this section.
     """
 
     variants: list[Variant] = Field(
         ["bilinear", "direct", "single", "l1", "adversarial", "joint", "hr"],
         min_length=1,
-        description="Ways to map; bilinear and hr (the true 1 m image) are the ends of the gap that the others may close.",
+        description="Variants; bilinear is the lower bound and hr (the true 1 m image) the upper bound of the others.",
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([1, 2, 3], min_length=1, description="Trainings of every variant.")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [1, 2, 3], min_length=1, description="Seeds; every variant is trained once per seed."
+    )
     generator_learning_rate: Annotated[float, Field(gt=0)] = Field(
-        2e-4, description="Of a generator that goes on learning with the segmenter."
+        2e-4, description="Learning rate of the generator in joint training."
     )
-    image: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the L1 loss of its image at 1 m.")
+    image: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Weight of the L1 loss of the 1 m image in joint training."
+    )
     consistency: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Weight of the L1 loss of its image seen at 10 m again."
+        10.0, description="Weight of the L1 loss of the 1 m image degraded to 10 m."
     )
-    title: str = Field("Ablation", description="Of the page.")
-    about: str = Field("", description="What the dataset is, for the page.")
+    title: str = Field("Ablation", description="Title of the page.")
+    about: str = Field("", description="Description of the dataset for the page.")
     textures: Textures | None = None
 
 
 class SuperRes(Section):
-    preset: str = Field(description="One of the presets.")
+    preset: str = Field(description="Name of a preset.")
     final: Literal["stage2", "adversarial", "joint"] = Field(
-        "adversarial", description="The generator that maps; joint goes with the segmenter fine-tuned beside it."
+        "adversarial", description="Generator to map with; joint uses the jointly fine-tuned segmenter too."
     )
-    presets: dict[str, SuperResPreset] = Field(description="Sizes and training of Prog-ESRGAN.")
+    presets: dict[str, SuperResPreset] = Field(description="Presets: size and training of Prog-ESRGAN.")
     pretrained: str | None = Field(
-        None, description="File of a public ESRGAN generator (.pth or .safetensors) from which stage 1 starts."
+        None, description="Public ESRGAN generator (.pth or .safetensors) to initialise stage 1; null: random weights."
     )
-    _known = model_validator(mode="after")(_has_preset)
+    _valid_preset = model_validator(mode="after")(_preset_exists)
 
 
 class Segmentation(Section):
-    preset: str = Field(description="One of the presets.")
-    presets: dict[str, SegmentationPreset] = Field(description="Sizes and training of Mask2Former.")
-    _known = model_validator(mode="after")(_has_preset)
+    preset: str = Field(description="Name of a preset.")
+    presets: dict[str, SegmentationPreset] = Field(description="Presets: size and training of Mask2Former.")
+    _valid_preset = model_validator(mode="after")(_preset_exists)

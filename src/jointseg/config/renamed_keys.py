@@ -1,4 +1,4 @@
-"""Config keys of earlier versions, each with its present name, so that an old config fails with a useful message."""
+"""Current names of config keys that were renamed, so that an old config fails with a helpful message."""
 
 RENAMED = {
     "rehearsal": "synthetic",
@@ -29,7 +29,7 @@ RENAMED = {
 
 
 def current_name(location: tuple[str | int, ...]) -> str | None:
-    """Return the present name of the key at a location of the config; None where the key never existed."""
+    """Return the current name of the key at a location of the config; None if the key never existed."""
     key = ".".join(map(str, location))
-    entry = ".".join("*" if position == 2 else str(part) for position, part in enumerate(location))
-    return RENAMED.get(key) or RENAMED.get(entry)
+    wildcard = ".".join("*" if position == 2 else str(part) for position, part in enumerate(location))
+    return RENAMED.get(key) or RENAMED.get(wildcard)

@@ -1,4 +1,4 @@
-"""What all sections of the config are built from."""
+"""Types that all sections of the config share."""
 
 from typing import Annotated
 
@@ -8,9 +8,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Metres = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
+Year = Annotated[int, Field(ge=2015, le=2100)]
 
 
 class Section(BaseModel):
-    """A part of the config in which an unknown key is an error."""
+    """A config section in which an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
