@@ -59,7 +59,6 @@ format: install
 
 docs: install
 	jointseg schema > docs/config.schema.json
-	jointseg schema --markdown > docs/config.md
 
 checkpoint: install
 	jointseg run examples/checkpoint/config.yaml

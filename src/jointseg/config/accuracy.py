@@ -18,7 +18,7 @@ class Codes(Section):
 class Product(Section):
     """A reference product: its files, its years and its pixel codes."""
 
-    title: str
+    title: str = Field(description="Title in tables and figures.")
     folder: str = Field(description="Folder below accuracy.products_folder.")
     pattern: str = Field(
         description="File name: * for any text, {year}, and the corner of a tile written as an example such as "
@@ -34,7 +34,7 @@ class Product(Section):
         {},
         description="First and last ISA code in other years, for files whose codes are the year in which a pixel became ISA.",
     )
-    resolution_m: Metres
+    resolution_m: Metres = Field(description="Pixel size, m.")
     band: Annotated[int, Field(ge=1)] | Name = Field(1, description="Band with the codes, by number or description.")
     isa: Codes
     not_isa: Codes
@@ -42,7 +42,7 @@ class Product(Section):
     full_cover_code: Annotated[int, Field(ge=1, le=254)] | None = Field(
         None, description="Code of a pixel that is entirely ISA, if the codes from 0 to it are the ISA fraction."
     )
-    licence: str = ""
+    licence: str = Field("", description="Licence of the product.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Product":
@@ -57,7 +57,7 @@ class Product(Section):
 
 
 class Consistency(Section):
-    """Probabilities of change and of map errors for the temporal filter; see docs/accuracy.md."""
+    """Probabilities of change and of map errors for the temporal filter; see docs/explanation/accuracy.md."""
 
     gain_rate: Fraction = Field(0.03, description="Probability per year that a pixel becomes ISA.")
     loss_rate: Fraction = Field(0.001, description="Probability per year that an ISA pixel is no longer ISA.")

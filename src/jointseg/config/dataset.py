@@ -14,9 +14,9 @@ Tags = dict[str, list[str]]
 class Splits(Section):
     """Fractions of the chips in each split."""
 
-    train: Fraction = 0.7
-    validation: Fraction = 0.1
-    test: Fraction = 0.2
+    train: Fraction = Field(0.7, description="Training chips.")
+    validation: Fraction = Field(0.1, description="Validation chips.")
+    test: Fraction = Field(0.2, description="Test chips.")
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Splits":

@@ -20,7 +20,7 @@ MonthDay = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])
 
 
 class ArchiveSource(Section):
-    kind: Literal["archive"]
+    kind: Literal["archive"] = Field(description="Files on disk.")
     path: str = Field(
         description="Folder with a static STAC catalogue, SAFE products or band files; or package:NAME/FOLDER."
     )
@@ -28,14 +28,14 @@ class ArchiveSource(Section):
 
 
 class StacSource(Section):
-    kind: Literal["stac"]
+    kind: Literal["stac"] = Field(description="A STAC API.")
     url: str = Field(description="URL of the STAC API.")
     collections: dict[Level, str] = Field(description="Collection of each product level.")
     sign: Literal["planetary-computer"] | None = Field(None, description="Method that signs the asset URLs.")
 
 
 class EarthEngineSource(Section):
-    kind: Literal["earthengine"]
+    kind: Literal["earthengine"] = Field(description="Google Earth Engine.")
     project: str = Field(description="Google Cloud project that is billed.")
     url: str = Field("https://earthengine-highvolume.googleapis.com", description="Endpoint.")
     service_account: str | None = Field(None, description="JSON key file; null: application-default credentials.")
