@@ -384,7 +384,7 @@ def test_the_figure_is_drawn_without_the_scenes_and_at_the_edge(tiny, capsys):
     ],
 )
 def test_not_one_pixel_is_refused(given):
-    with pytest.raises(DataError, match="not one pixel"):
+    with pytest.raises(DataError, match="not exactly one pixel"):
         verb("results", "--year", 2021, *given)
 
 

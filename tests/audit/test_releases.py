@@ -256,7 +256,7 @@ def test_the_verb(results, keys, capsys):
     assert "unreleased" in capsys.readouterr().out
     assert call("release", results) == 0
     said = capsys.readouterr().out
-    assert "since 0001.json: 0 added, 1 changed, 0 gone" in said and "changed manifests/total.json" in said
+    assert "since 0001.json: 0 added, 1 changed, 0 removed" in said and "changed manifests/total.json" in said
     assert call("release", results, "--json") == 0
     written = json.loads(capsys.readouterr().out)["released"]
     assert written["file"] == "releases/0003.json" and written["previous"]["file"] == "0002.json"

@@ -359,11 +359,11 @@ def call(*arguments: str) -> int:
 
 def test_the_verb(results, capsys):
     assert call(results) == 0
-    assert "every file is what its manifest says" in capsys.readouterr().out
+    assert "every file matches its manifest" in capsys.readouterr().out
     (results / "maps/a/one.txt").write_text("ONE")
     assert call(results) == 1
     said = capsys.readouterr().out
-    assert "changed: other bytes than its manifest says" in said and "1 further outputs descend from these" in said
+    assert "changed: other bytes than its manifest says" in said and "1 further outputs derive from these" in said
     assert call(results, "--json") == 1
     written = json.loads(capsys.readouterr().out)
     assert written["counts"] == {"changed": 1} and written["descendants"] == ["total.txt"]
@@ -371,7 +371,7 @@ def test_the_verb(results, capsys):
 
 
 def test_the_results_of_the_config_here(results, tmp_path, capsys):
-    with pytest.raises(DataError, match=r"no config\.yaml here"):
+    with pytest.raises(DataError, match=r"config\.yaml does not exist here"):
         call()
     (tmp_path / "config.yaml").write_text("results: results/toy\n")
     assert call() == 0

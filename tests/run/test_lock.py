@@ -1,4 +1,4 @@
-"""One run at a time in a results folder, and locks that a killed one left."""
+"""Lock of a results folder, and stale locks of a killed run."""
 
 import json
 import os
@@ -11,25 +11,36 @@ import pytest
 
 from jointseg.run import lock
 
+HOLD_AND_DIE = """
+import os
+from pathlib import Path
+from jointseg.run import lock
+with lock.hold(Path({results!r}), ["killed"]):
+    os.kill(os.getpid(), 9)
+"""
 
-def test_the_lock_names_its_holder(tmp_path):
+
+def killed_run(results: Path) -> None:
+    """Hold the lock in a process that is killed."""
+    subprocess.run([sys.executable, "-c", HOLD_AND_DIE.format(results=str(results))], check=False)
+
+
+def test_error_names_the_holder(tmp_path):
     with lock.hold(tmp_path, ["jointseg", "run", "x.yaml"]) as held:
-        assert held.killed is None
+        assert held.killed_run is None
         with (
             pytest.raises(lock.InUseError, match=rf"process {os.getpid()} on .*\(jointseg run x\.yaml\)"),
             lock.hold(tmp_path, []),
         ):
             pass
     with lock.hold(tmp_path, []) as held:
-        assert held.killed is None
+        assert held.killed_run is None
 
 
-def test_the_lock_tells_of_a_killed_run(tmp_path):
-    code = "import os; from pathlib import Path; from jointseg.run import lock\n"
-    code += f"with lock.hold(Path({str(tmp_path)!r}), ['killed']): os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code], check=False)
+def test_record_of_a_killed_run(tmp_path):
+    killed_run(tmp_path)
     with lock.hold(tmp_path, []) as held:
-        assert held.killed is not None and held.killed["command"] == ["killed"]
+        assert held.killed_run is not None and held.killed_run["command"] == ["killed"]
 
 
 @pytest.fixture
@@ -44,53 +55,51 @@ def locks(tmp_path, monkeypatch):
     return folder
 
 
-def cleared(results: Path = Path("results/a")) -> list[str]:
+def removed_locks(results: Path = Path("results/a")) -> list[str]:
     with lock.hold(results, []) as held:
         return [path.name for path in lock.remove_stale_locks(held, results)]
 
 
-def test_locks_of_a_killed_run_are_cleared_in_its_folder_alone(locks):
-    code = "import os; from pathlib import Path; from jointseg.run import lock\n"
-    code += "with lock.hold(Path('results/a'), []): os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code], check=False)
-    assert cleared() == ["0.input.lock", "0.output.lock"]
+def test_stale_locks_are_removed_only_in_the_folder_of_the_killed_run(locks):
+    killed_run(Path("results/a"))
+    assert removed_locks() == ["0.input.lock", "0.output.lock"]
     assert [path.name for path in locks.iterdir()] == ["1.output.lock"]
 
 
-def test_locks_on_files_of_a_store_are_cleared_too(locks):
+def test_stale_locks_on_files_of_an_object_store(locks):
     (locks / "2.output.lock").write_text(".snakemake/storage/s3/bucket/folder/results/a/y.tif\n")
     (locks / "3.output.lock").write_text(".snakemake/storage/s3/bucket/folder/results/ab/y.tif\n")
-    assert cleared() == ["0.input.lock", "0.output.lock", "2.output.lock"]
+    assert removed_locks() == ["0.input.lock", "0.output.lock", "2.output.lock"]
 
 
-def test_a_run_whose_snakemake_was_killed_leaves_the_lock_of_a_killed_run(tmp_path):
+def test_run_whose_snakemake_was_killed_counts_as_killed(tmp_path):
     with lock.hold(tmp_path, ["first"]) as held:
-        held.broken = True
+        held.killed = True
     with lock.hold(tmp_path, ["second"]) as held:
-        assert held.killed is not None and held.killed["command"] == ["first"]
+        assert held.killed_run is not None and held.killed_run["command"] == ["first"]
     with lock.hold(tmp_path, []) as held:
-        assert held.killed is None
+        assert held.killed_run is None
 
 
-def test_locks_are_cleared_when_the_killed_run_s_folder_is_gone(locks):
-    assert cleared() == ["0.input.lock", "0.output.lock"]
+def test_stale_locks_are_removed_if_the_results_folder_was_deleted(locks):
+    assert removed_locks() == ["0.input.lock", "0.output.lock"]
 
 
-def test_locks_stay_when_the_last_run_ended_in_order(locks):
+def test_locks_stay_after_a_run_that_was_not_killed(locks):
     with lock.hold(Path("results/a"), []):
         pass
-    assert cleared() == []
+    assert removed_locks() == []
 
 
-def test_locks_stay_while_a_plain_snakemake_works_here(locks):
+def test_locks_stay_while_a_plain_snakemake_runs_here(locks):
     with subprocess.Popen([sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE) as plain:
-        assert cleared() == []
+        assert removed_locks() == []
         plain.communicate(b"\n")
 
 
 @pytest.fixture
-def left(tmp_path):
-    """The lock that a run on another machine left, seen as a file system without common locks shows it."""
+def other_host(tmp_path):
+    """Lock file of a run on another machine, on a file system that does not share locks."""
     run = {"pid": 7, "host": "elsewhere", "started": "2026-01-01T00:00:00Z", "command": ["jointseg", "run", "x.yaml"]}
     path = tmp_path / lock.NAME
     path.parent.mkdir()
@@ -98,20 +107,20 @@ def left(tmp_path):
     return path
 
 
-def test_a_run_elsewhere_that_lives_keeps_the_folder_until_its_machine_is_dead(tmp_path, left):
-    said = r"in use by process 7 on elsewhere since 2026-01-01T00:00:00Z .*If elsewhere is dead, run again in \d+ s"
-    with pytest.raises(lock.InUseError, match=said), lock.hold(tmp_path, []):
+def test_run_on_another_machine_holds_the_lock_until_its_heartbeat_stops(tmp_path, other_host):
+    message = r"in use by process 7 on elsewhere since 2026-01-01T00:00:00Z .*If elsewhere is dead, rerun in \d+ s"
+    with pytest.raises(lock.InUseError, match=message), lock.hold(tmp_path, []):
         pass
-    assert json.loads(left.read_text())["host"] == "elsewhere"
-    os.utime(left, (time.time() - lock.DEAD_SECONDS - 1,) * 2)
+    assert json.loads(other_host.read_text())["host"] == "elsewhere"
+    os.utime(other_host, (time.time() - lock.DEAD_SECONDS - 1,) * 2)
     with lock.hold(tmp_path, []) as held:
-        assert held.killed is not None and held.killed["host"] == "elsewhere"
-        os.utime(left, (0, 0))
-        held.beat()
-        assert time.time() - left.stat().st_mtime < 10
+        assert held.killed_run is not None and held.killed_run["host"] == "elsewhere"
+        os.utime(other_host, (0, 0))
+        held.send_heartbeat()
+        assert time.time() - other_host.stat().st_mtime < 10
 
 
-def test_jobs_that_a_cluster_has_of_a_dead_run_keep_the_folder(tmp_path, left, monkeypatch):
+def test_cluster_jobs_of_a_dead_run_hold_the_lock(tmp_path, other_host, monkeypatch):
     squeue = tmp_path / "bin/squeue"
     squeue.parent.mkdir()
     squeue.write_text('#!/bin/sh\nfor each; do [ "$each" = --name=run-1 ] && cat waiting; done\n')
@@ -121,14 +130,12 @@ def test_jobs_that_a_cluster_has_of_a_dead_run_keep_the_folder(tmp_path, left, m
     waiting = tmp_path / "waiting"
     waiting.write_text("12 PENDING Resources\n13 RUNNING None\n")
     with lock.hold(tmp_path / "own", ["x"]) as held:
-        held.tell(slurm="run-1")
-        told = json.loads((tmp_path / "own" / lock.NAME).read_text())
-    left.write_text(json.dumps(told))
-    with (
-        pytest.raises(lock.InUseError, match=r"Slurm jobs 12, 13 still wait or work: .*scancel --name run-1"),
-        lock.hold(tmp_path, []),
-    ):
+        held.record(slurm="run-1")
+        record = json.loads((tmp_path / "own" / lock.NAME).read_text())
+    other_host.write_text(json.dumps(record))
+    message = r"Slurm jobs 12, 13 are pending or running: .*scancel --name run-1"
+    with pytest.raises(lock.InUseError, match=message), lock.hold(tmp_path, []):
         pass
     waiting.write_text("")
     with lock.hold(tmp_path, []) as held:
-        assert held.killed == told
+        assert held.killed_run == record

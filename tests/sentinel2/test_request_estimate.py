@@ -180,7 +180,7 @@ def run(root, tmp_path, monkeypatch):
 
 
 def told(capsys, *more):
-    assert main(["requests", "config.yaml", "--json", *more]) == 0
+    assert main(["estimate", "requests", "config.yaml", "--json", *more]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -218,10 +218,10 @@ def test_the_verb_counts_by_year(run, capsys):
 
 
 def test_the_verb_tells_people(run, capsys):
-    assert main(["requests", "config.yaml"]) == 0
+    assert main(["estimate", "requests", "config.yaml"]) == 0
     printed = capsys.readouterr().out
-    assert "2021: 1 tiles have no scene list, not known yet: 50N_E0662_N3540" in printed
-    assert "2 answers are kept already" in printed
+    assert "2021: 1 tiles have no scene list yet: 50N_E0662_N3540" in printed
+    assert "2 responses are cached" in printed
 
 
 def test_an_archive_asks_no_server(run, capsys):
@@ -236,15 +236,15 @@ def test_an_archive_asks_no_server(run, capsys):
     [
         (lambda run: (run / "config.yaml").write_text("results: x\n"), "the config is not valid"),
         (lambda run: (run / "results/r/grid/tiles.geojson").unlink(), "--until grid"),
-        (lambda run: (run / "config.yaml").unlink(), "there is no config.yaml"),
+        (lambda run: (run / "config.yaml").unlink(), "config.yaml does not exist"),
     ],
 )
 def test_what_cannot_be_told_is_an_error(run, capsys, spoil, words):
     spoil(run)
-    assert main(["requests", "config.yaml"]) == 2
+    assert main(["estimate", "requests", "config.yaml"]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_a_year_of_another_run_is_an_error(run, capsys):
-    assert main(["requests", "config.yaml", "--year", "2020"]) == 2
+    assert main(["estimate", "requests", "config.yaml", "--year", "2020"]) == 2
     assert "2020 is none of the years 2019, 2021" in capsys.readouterr().err

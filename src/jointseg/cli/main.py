@@ -1,9 +1,8 @@
-"""The command `jointseg`: its verbs are in `jointseg.cli.commands`."""
+"""The command `jointseg`; its commands are in `jointseg.cli.commands`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from jointseg.cli.commands import (
     IN_USE,
@@ -29,23 +28,30 @@ from jointseg.cli.commands import (
 )
 from jointseg.runtime.errors import DataError
 
+# Names of the release before; they go with the next one.
+DEPRECATED = {
+    ("audit", "stale"): ("audit", "outdated"),
+    ("requests",): ("estimate", "requests"),
+    ("view",): ("serve",),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the verb and returns its exit status."""
+    """Run a command and return its exit status."""
     parser = build_parser()
-    given, rest = parser.parse_known_args(arguments)
-    if rest and given.handler is not run.run:
+    args, rest = parser.parse_known_args(_current_names(sys.argv[1:] if arguments is None else arguments))
+    if rest and args.handler is not run.run:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    given.rest = rest
+    args.rest = rest
     try:
-        return given.handler(given)
+        return args.handler(args)
     except DataError as error:
         print(f"jointseg: {error}", file=sys.stderr)
         from jointseg.run.lock import InUseError
 
         return IN_USE if isinstance(error, InUseError) else USAGE
     except FileNotFoundError as error:
-        print(f"jointseg: there is no {error.filename}", file=sys.stderr)
+        print(f"jointseg: {error.filename} does not exist", file=sys.stderr)
         return USAGE
 
 
@@ -55,31 +61,31 @@ def build_parser() -> argparse.ArgumentParser:
         description="1-m impervious surface maps from 10-m Sentinel-2 imagery.",
         epilog="Start with:  jointseg run examples/synthetic/config.yaml",
     )
-    verbs = add_subcommands(parser)
-    run.add(verbs)
-    audit = add_command(
-        verbs,
-        "audit",
-        None,
-        "Ask the manifests of a run: is it still what was made, from what, and can it be made again.",
-        "",
-    )
-    audits = add_subcommands(audit)
-    for each in (verify, explain, outdated, diff, replay, prune):
-        each.add(audits)
-    status.add(verbs)
-    serve.add(verbs)
-    estimate.add(verbs)
-    plan.add(verbs)
-    bench.add(verbs)
-    release.add(verbs)
-    config.add(verbs)
-    dataset.add(verbs)
-    add_command(verbs, "version", _version, "Print the version.", "")
+    commands = add_subcommands(parser)
+    run.add(commands)
+    about = "Check a run against its manifests: verify files, explain pixels, replay jobs, compare runs."
+    audits = add_subcommands(add_command(commands, "audit", None, about))
+    for audit in (verify, explain, outdated, diff, replay, prune):
+        audit.add(audits)
+    for command in (status, serve, estimate, plan, bench, release, config, dataset):
+        command.add(commands)
+    add_command(commands, "version", _print_version, "Print the version.")
     return parser
 
 
-def _version(given: argparse.Namespace) -> int:
+def _current_names(arguments: Sequence[str]) -> list[str]:
+    """Replace the old name of a renamed command, with a notice on standard error."""
+    for old, new in DEPRECATED.items():
+        if tuple(arguments[: len(old)]) == old:
+            old_name, new_name = " ".join(old), " ".join(new)
+            print(f"jointseg: `{old_name}` is deprecated; use `{new_name}`", file=sys.stderr)
+            return [*new, *arguments[len(old) :]]
+    return list(arguments)
+
+
+def _print_version(args: argparse.Namespace) -> int:
+    from importlib.metadata import version
+
     print(version("jointseg"))
     return OK
 

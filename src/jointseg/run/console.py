@@ -1,66 +1,45 @@
-"""What `jointseg run` shows: the jobs done, a bar for each running job, failures in one line."""
+"""Terminal output of `jointseg run`: finished jobs, a bar for each running job, one line for each failure."""
 
-import re
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
+from jointseg.run.events import RunState
 from jointseg.runtime import job_status
 
-# Snakemake's own words.
-_STEPS = re.compile(r"^(\d+) of (\d+) steps \(")
-_TOTAL = re.compile(r"^total\s+(\d+)\s*$")
-_STARTED = re.compile(r"^Job (\d+): (.+)$")
-_STOPPING = "Terminating processes on user request"
-_IDLE = "Nothing to be done"
-
-
-@dataclass
-class Flow:
-    """What Snakemake's output has told so far."""
-
-    done: int = 0
-    total: int = 0
-    idle: bool = False
-    stopping: bool = False
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
-
-    def hear(self, line: str) -> str | None:
-        """Takes one line of output in; returns what a person without bars should read of it."""
-        self.lines.append(line)
-        if found := _STEPS.match(line):
-            self.done, self.total = int(found[1]), int(found[2])
-            return f"{self.done} of {self.total} jobs done"
-        if found := _TOTAL.match(line):
-            self.total = int(found[1])
-        elif found := _STARTED.match(line):
-            return found[2]
-        self.stopping = self.stopping or line.startswith(_STOPPING)
-        self.idle = self.idle or line.startswith(_IDLE)
-        return None
-
-    def reason(self) -> list[str]:
-        """Snakemake's own words on why it ended, where no job said it."""
-        words = [line for line in self.lines if line.strip()]
-        marks = [number for number, line in enumerate(words) if re.search(r"(Error|Exception|Locked)\b", line)]
-        return words[marks[0] :][:12] if marks else words[-6:]
+FILE_WIDTH = 200  # columns of tables that go to a file or a pipe
+LOG_LINES, MESSAGE_LINES = 6, 12
 
 
 def text_console(width: int | None = None) -> Console:
-    """The console for tables that people read: as wide as asked, else wide where the output goes to a file or a pipe."""
+    """Return a console for tables: `width` columns, else those of the terminal, else FILE_WIDTH."""
     console = Console(soft_wrap=True, highlight=False, markup=False, width=width)
-    return (
-        console if width or console.is_terminal else Console(soft_wrap=True, highlight=False, markup=False, width=200)
-    )
+    if width or console.is_terminal:
+        return console
+    return Console(soft_wrap=True, highlight=False, markup=False, width=FILE_WIDTH)
+
+
+def text_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """Return a table without borders whose cells wrap; the columns in `right` are right-aligned."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in right else "left")
+    return table
+
+
+def first_of(names: list[str], count: int) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people write them: 42s, 3m 05s, 2h 07m."""
+    """Return a duration such as 42s, 3m 05s or 2h 07m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -70,22 +49,31 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rate(job: dict) -> str:
-    """Rate and time left of a running job, from its bar's state."""
+    """Return the rate of a running job, and its time left where the total is known."""
     if not job.get("seconds") or not job.get("done"):
         return ""
-    speed = job["done"] / job["seconds"]
-    said = f"{speed:.3g} {job['unit']}/s" if speed >= 1 else f"{1 / speed:.3g} s/{job['unit']}"
+    per_second = job["done"] / job["seconds"]
+    text = f"{per_second:.3g} {job['unit']}/s" if per_second >= 1 else f"{1 / per_second:.3g} s/{job['unit']}"
     if job.get("total") is None:
-        return said
-    return f"{said}, {format_duration(max(job['total'] - job['done'], 0) / speed)} left"
+        return text
+    return f"{text}, {format_duration(max(job['total'] - job['done'], 0) / per_second)} left"
+
+
+def stderr_progress(*columns: ProgressColumn | str) -> Progress:
+    """Return progress bars on standard error that vanish at the end."""
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 class Display:
-    """Bars on a terminal, plain lines elsewhere."""
+    """Progress of a run: bars on a terminal, lines elsewhere."""
 
     def __init__(self, console: Console, folder: Path) -> None:
+        """Args:
+        console: where to print.
+        folder: the status files of the running jobs (see `jointseg.runtime.job_status`).
+        """
         self.console, self.folder = console, folder
-        self.flow = Flow()
+        self.state = RunState()
         self.started = time.monotonic()
         self.failures: list[job_status.Failure] = []
         self._bars: dict[str, TaskID] = {}
@@ -109,50 +97,68 @@ class Display:
         if self.console.is_terminal:
             self._progress.stop()
 
-    def hear(self, line: str) -> None:
-        """Takes one line of Snakemake's output."""
-        words = self.flow.hear(line)
-        if words and not self.console.is_terminal:
-            self.console.print(words, markup=False, highlight=False, soft_wrap=True)
+    def update(self, event: dict[str, Any]) -> None:
+        """Apply one event of Snakemake."""
+        line = self.state.update(event)
+        if line and not self.console.is_terminal:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def draw(self) -> None:
-        """Tells of jobs that failed, once each, and brings the bars up to date with the notes of the running jobs."""
-        for each in job_status.read_failures(self.folder):
-            if each not in self.failures:
-                self.failures.append(each)
-                self.console.print(Text(each.line(), style="red"), soft_wrap=True)
+        """Print each new failure once, and redraw the bars from the status files of the running jobs."""
+        for failure in job_status.read_failures(self.folder):
+            if failure not in self.failures:
+                self.failures.append(failure)
+                self._print_error(failure.line())
         if not self.console.is_terminal:
             return
-        flow = self.flow
+        done, total = self.state.done, self.state.total
         left = ""
-        if flow.done:
-            left = format_duration((time.monotonic() - self.started) / flow.done * (flow.total - flow.done)) + " left"
-        self._progress.update(self._all, completed=flow.done, total=flow.total or None, rate=left)
+        if done:
+            left = format_duration((time.monotonic() - self.started) / done * (total - done)) + " left"
+        self._progress.update(self._all, completed=done, total=total or None, rate=left)
         jobs = job_status.read_running(self.folder)
         for name in self._bars.keys() - jobs.keys():
             self._progress.remove_task(self._bars.pop(name))
         for name, job in jobs.items():
             if name not in self._bars:
                 self._bars[name] = self._progress.add_task(job["job"], total=None, rate="")
-            what = f"{job['job']}: {job['label']}" if "label" in job else job["job"]
+            description = f"{job['job']}: {job['label']}" if "label" in job else job["job"]
             self._progress.update(
                 self._bars[name],
-                description=f"  {what}",
+                description=f"  {description}",
                 completed=job.get("done", 0),
                 total=job.get("total"),
                 rate=format_rate(job),
             )
 
     def conclude(self, status: int, log: Path) -> None:
-        """The last lines: what was made, or why not and where to read more."""
+        """Print how the run ended.
+
+        Args:
+            status: exit status of Snakemake.
+            log: its output.
+        """
         took = format_duration(time.monotonic() - self.started)
-        flow = self.flow
+        state = self.state
+        jobs = f"{state.done} of {state.total} jobs done"
         if status == 0:
-            said = "nothing to do: everything is up to date" if flow.idle else f"{flow.done} of {flow.total} jobs done"
-            self.console.print(f"{said} ({took})", highlight=False)
+            result = "nothing to do: everything is up to date" if state.nothing_to_do else jobs
+            self.console.print(f"{result} ({took})", highlight=False)
             return
-        if not self.failures and not flow.stopping:
-            for line in flow.reason():
-                self.console.print(Text(line, style="red"), soft_wrap=True)
-        word = "stopped" if flow.stopping else "failed"
-        self.console.print(f"{word} after {took}, {flow.done} of {flow.total} jobs done; see {log}", soft_wrap=True)
+        if not self.failures and not state.stopping:
+            for line in self._reason(log):
+                self._print_error(line)
+        result = "stopped" if state.stopping else "failed"
+        self.console.print(f"{result} after {took}, {jobs}; see {log}", soft_wrap=True)
+
+    def _reason(self, log: Path) -> list[str]:
+        """Return why Snakemake ended where no job left a message: failed jobs, else its errors, else the end of its log."""
+        if self.state.errors:
+            return [f"rule {error.name}: {error.reason}" for error in self.state.errors]
+        if self.state.messages:
+            return [line for message in self.state.messages for line in message.splitlines()][:MESSAGE_LINES]
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if line.strip()][-LOG_LINES:]
+
+    def _print_error(self, line: str) -> None:
+        self.console.print(Text(line, style="red"), soft_wrap=True)

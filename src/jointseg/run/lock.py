@@ -1,4 +1,4 @@
-"""One run at a time in a results folder, from whatever machine, and the leftovers of a run that was killed."""
+"""Lock of a results folder, valid across machines, and cleanup after a run that was killed."""
 
 import fcntl
 import json
@@ -17,72 +17,72 @@ from typing import Any
 from jointseg.runtime.errors import DataError
 
 NAME = Path(".jointseg", "run.lock")
-# A run says that it lives by the time of its lock file: some file systems do not share locks between machines.
-BEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
+# The modification time of the lock file is a heartbeat: some file systems do not share locks between machines.
+HEARTBEAT_SECONDS, DEAD_SECONDS = 15.0, 120.0
 
 
 class InUseError(DataError):
-    """Another run works in the results folder."""
+    """Another run is using the results folder."""
 
 
 @dataclass
 class RunLock:
-    """A lock that is held.
+    """A lock that this process holds.
 
     Attributes:
-        descriptor: the open lock file. Whoever inherits it shares the lock: give it to child processes as their
-            standard input, and jobs that outlive a killed run still keep others out.
-        killed: what the last run wrote of itself when it ended without saying goodbye, else None.
-        fresh: nobody has run here since the folder was made, or made again.
-        broken: set by the run whose Snakemake was killed: it then goes without saying goodbye, as if it were killed itself.
+        descriptor: the open lock file. Processes that inherit it share the lock: pass it to child processes as their
+            standard input, and jobs that outlive a killed run still lock the folder.
+        killed_run: record of the last run if it was killed, else None.
+        new_folder: no run has used the folder since it was created.
+        killed: set it if Snakemake was killed: the record of this run then stays, as if this process were killed.
     """
 
     descriptor: int
-    killed: dict[str, Any] | None
-    fresh: bool
-    broken: bool = False
+    killed_run: dict[str, Any] | None
+    new_folder: bool
+    killed: bool = False
 
-    def beat(self) -> None:
-        """Says that the run lives. Call it every BEAT_SECONDS."""
+    def send_heartbeat(self) -> None:
+        """Show other machines that the run is alive. Call it every HEARTBEAT_SECONDS."""
         os.utime(self.descriptor)
 
-    def tell(self, **more: Any) -> None:
-        """Adds to what the lock says of the run."""
-        _replace(self.descriptor, json.dumps({**(_content(self.descriptor) or {}), **more}) + "\n")
+    def record(self, **fields: Any) -> None:
+        """Add fields to the record of this run in the lock file."""
+        _write_record(self.descriptor, json.dumps({**(_read_record(self.descriptor) or {}), **fields}) + "\n")
 
 
 @contextmanager
 def hold(results: Path, command: list[str]) -> Iterator[RunLock]:
-    """Holds the lock of a results folder. Raises InUseError naming the run that holds it."""
+    """Hold the lock of a results folder. Raises InUseError naming the run that holds it."""
     path = results / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
+    new_folder = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InUseError(_who(results, _content(descriptor))) from None
-        killed = _content(descriptor)
-        _refuse_if_alive(results, killed, time.time() - os.fstat(descriptor).st_mtime)
-        own = {
+            raise InUseError(_holder_message(results, _read_record(descriptor))) from None
+        killed_run = _read_record(descriptor)
+        _refuse_if_alive(results, killed_run, time.time() - os.fstat(descriptor).st_mtime)
+        record = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "command": command,
         }
-        _replace(descriptor, json.dumps(own) + "\n")
-        held = RunLock(descriptor, killed, fresh)
+        _write_record(descriptor, json.dumps(record) + "\n")
+        held = RunLock(descriptor, killed_run, new_folder)
         yield held
-        if not held.broken:
-            _replace(descriptor, "")
+        if not held.killed:
+            _write_record(descriptor, "")
     finally:
-        # Closing, not unlocking: a job that still runs shares the lock and keeps it.
+        # Close, don't unlock: a job that still runs shares the lock and must keep it.
         os.close(descriptor)
 
 
 def read_holder(results: Path) -> dict[str, Any] | None:
-    """What the run that holds a results folder says of itself (pid, host, started, command); None when nobody holds it."""
+    """Return the record (pid, host, started, command) of the run that holds a results folder, or None."""
     try:
         descriptor = os.open(results / NAME, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -90,53 +90,55 @@ def read_holder(results: Path) -> dict[str, Any] | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _content(descriptor) or {}
+        return _read_record(descriptor) or {}
     finally:
         os.close(descriptor)
     return None
 
 
 def remove_stale_locks(held: RunLock, results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
-    """Removes the locks that a killed Snakemake left on files of this results folder, and returns them.
+    """Remove the locks that a killed Snakemake left on files of this results folder, and return them.
 
-    They are stale when the last run was killed; also when its whole folder has been removed since, unless a
-    Snakemake works in this directory now, started without `jointseg run`. Locks of other results folders stay.
+    They are stale if the last run was killed. They also are if the results folder was deleted since, unless a Snakemake
+    that was started without `jointseg run` is running in this directory. Locks of other results folders stay.
     """
-    if held.killed is None and not (held.fresh and not _snakemakes(snakemake_folder.absolute().parent)):
+    if held.killed_run is None and not (
+        held.new_folder and not _snakemake_processes(snakemake_folder.absolute().parent)
+    ):
         return []
     stale = [
         path
         for path in sorted((snakemake_folder / "locks").glob("*.lock"))
-        if any(_lies_in(line, results, snakemake_folder / "storage") for line in path.read_text().splitlines())
+        if any(_is_inside(line, results, snakemake_folder / "storage") for line in path.read_text().splitlines())
     ]
     for path in stale:
         path.unlink()
     return stale
 
 
-def _lies_in(path: str, results: Path, copies: Path) -> bool:
-    """Whether a path lies in a results folder, or in that folder of a store of which Snakemake keeps copies."""
-    if Path(path).is_relative_to(copies):
+def _is_inside(path: str, results: Path, local_copies: Path) -> bool:
+    """Whether a path is in a results folder, or in Snakemake's local copy of it from an object store."""
+    if Path(path).is_relative_to(local_copies):
         return f"/{results.as_posix()}/" in path
     return Path(path).absolute().is_relative_to(results.absolute())
 
 
-def _snakemakes(directory: Path) -> list[int]:
-    """Snakemake processes of this machine that work in a directory."""
-    found = []
+def _snakemake_processes(directory: Path) -> list[int]:
+    """Return the Snakemake processes of this machine with the working directory."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (
                 process.joinpath("cwd").readlink() == directory
                 and b"snakemake" in process.joinpath("cmdline").read_bytes()
             ):
-                found.append(int(process.name))
-        except OSError:  # ended meanwhile, or somebody else's
+                pids.append(int(process.name))
+        except OSError:  # the process ended, or belongs to another user
             continue
-    return found
+    return pids
 
 
-def _content(descriptor: int) -> dict[str, Any] | None:
+def _read_record(descriptor: int) -> dict[str, Any] | None:
     text = os.pread(descriptor, 1 << 20, 0)
     try:
         return json.loads(text) if text else None
@@ -144,67 +146,70 @@ def _content(descriptor: int) -> dict[str, Any] | None:
         return {}
 
 
-def _replace(descriptor: int, text: str) -> None:
+def _write_record(descriptor: int, text: str) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text.encode(), 0)
     os.fsync(descriptor)
 
 
-def _refuse_if_alive(results: Path, left: dict[str, Any] | None, age: float) -> None:
-    """Raises InUseError where the lock is free, but what the last run wrote of itself tells that it, or its jobs, still work."""
-    if not left:
+def _refuse_if_alive(results: Path, last_run: dict[str, Any] | None, age: float) -> None:
+    """Raise InUseError if the lock is free, but the last run or its cluster jobs are still running.
+
+    Args:
+        results: results folder.
+        last_run: record in the lock file.
+        age: seconds since its last heartbeat.
+    """
+    if not last_run:
         return
-    if left["host"] != socket.gethostname() and age < DEAD_SECONDS:
+    host = last_run["host"]
+    if host != socket.gethostname() and age < DEAD_SECONDS:
         raise InUseError(
-            f"{_user(results, left)}; it said so {age:.0f} s ago: wait for it to end or stop it there. If {left['host']} is "
-            f"dead, run again in {DEAD_SECONDS - age:.0f} s"
+            f"{_describe(results, last_run)}; its last heartbeat was {age:.0f} s ago: wait for it to end or stop it "
+            f"there. If {host} is dead, rerun in {DEAD_SECONDS - age:.0f} s"
         )
-    numbers = ", ".join(job.split()[0] for job in cluster_jobs(left))
+    numbers = ", ".join(job.split()[0] for job in cluster_jobs(last_run))
     if numbers:
         raise InUseError(
-            f"{_user(results, left)}; that run is gone, but its Slurm jobs {numbers} still wait or work: wait for "
-            f"them, or stop them with scancel --name {left['slurm']}"
+            f"{_describe(results, last_run)}; that run has ended, but its Slurm jobs {numbers} are pending or running: "
+            f"wait for them, or stop them with scancel --name {last_run['slurm']}"
         )
 
 
 def cluster_jobs(run: dict[str, Any]) -> list[str]:
-    """Jobs that Slurm has of the run that a lock tells of, as "number state reason"; none where no cluster is seen from here."""
+    """Return the Slurm jobs of the run of a record as "number state reason"; none on a machine without Slurm."""
     if "slurm" not in run or shutil.which("squeue") is None:
         return []
-    asked = [
-        "squeue",
-        "--noheader",
-        "--format=%i %T %r",
-        f"--name={run['slurm']}",
-        "--states=PENDING,RUNNING,COMPLETING",
-    ]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    command = ["squeue", "--noheader", "--format=%i %T %r"]
+    command += [f"--name={run['slurm']}", "--states=PENDING,RUNNING,COMPLETING"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
-def _user(results: Path, run: dict[str, Any]) -> str:
-    """What a lock says of the run that holds it, or held it."""
+def _describe(results: Path, run: dict[str, Any]) -> str:
     command = " ".join(run["command"])
     return f"{results} is in use by process {run['pid']} on {run['host']} since {run['started']} ({command})"
 
 
-def _who(results: Path, run: dict[str, Any] | None) -> str:
+def _holder_message(results: Path, run: dict[str, Any] | None) -> str:
     if not run:
         return f"{results} is in use by another run; wait for it to end"
-    pid, host, who = run["pid"], run["host"], _user(results, run)
-    if host == socket.gethostname() and not Path(f"/proc/{pid}").exists():
-        left = _holders(results / NAME)
-        names = ", ".join(map(str, left)) or "unknown"
-        return f"{who}; that process is gone, but jobs it started still work (processes {names}): wait for them or stop them"
-    return f"{who}; wait for it to end or stop it"
+    description = _describe(results, run)
+    if run["host"] == socket.gethostname() and not Path(f"/proc/{run['pid']}").exists():
+        pids = ", ".join(map(str, _lock_processes(results / NAME))) or "unknown"
+        return (
+            f"{description}; that process has ended, but jobs it started are running (processes {pids}): wait for them "
+            "or stop them"
+        )
+    return f"{description}; wait for it to end or stop it"
 
 
-def _holders(path: Path) -> list[int]:
-    """Processes of this machine that have the lock file open, other than this one."""
-    found = set()
+def _lock_processes(path: Path) -> list[int]:
+    """Return the other processes of this machine that have the lock file open."""
+    pids = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if link.readlink() == path.absolute() and int(link.parts[2]) != os.getpid():
-                found.add(int(link.parts[2]))
-        except OSError:  # ended meanwhile, or somebody else's
+                pids.add(int(link.parts[2]))
+        except OSError:  # the process ended, or belongs to another user
             continue
-    return sorted(found)
+    return sorted(pids)

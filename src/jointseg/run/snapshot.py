@@ -1,4 +1,4 @@
-"""A copy of code and config, taken when a run starts: what is edited during a month-long run changes nothing of it."""
+"""Snapshot of code and config, taken when a run starts, so that later edits do not affect the run."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from jointseg.provenance.digest import file_digest
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write, remove_path
 
-PLACE = Path(".jointseg", "frozen")  # in a results folder
+FOLDER = Path(".jointseg", "snapshot")  # in a results folder
 CONFIG = "config.yaml"
 WORKFLOW = ("Snakefile", "rules", "envs", "profiles", "docs/captions")
 SKIPPED = ("__pycache__", ".egg-info")
@@ -21,7 +21,7 @@ DIGITS = 16
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The copy of one run: a folder like the repository, with the config of the run."""
+    """A folder with the layout of the repository, and the config of the run."""
 
     home: Path
 
@@ -39,42 +39,42 @@ class Snapshot:
 
 
 def take_snapshot(config: Path, results: Path, home: Path | None = None) -> Snapshot:
-    """Copies what a run is made by into its results folder, named by its digest, and removes the copies of earlier runs.
+    """Copy workflow, package and config into the results folder, and remove the snapshots of earlier runs.
 
-    Call it only where no other run works in the results folder (see `jointseg.run.lock`).
+    The folder is named by the digest of its files. Hold the lock of the results folder (see `jointseg.run.lock`).
 
     Args:
         config: the config file.
         results: the results folder.
-        home: the repository; where it is left out, the one that holds this package.
+        home: the repository; by default the one that contains this package.
 
     Raises:
         DataError: there is no Snakefile beside the package.
     """
     home = home or SOURCE.parent
     if not (home / "Snakefile").is_file():
-        raise DataError(f"{home} has no Snakefile; run from a checkout of the repository, or give --snakefile")
+        raise DataError(f"{home} has no Snakefile; run from a checkout of the repository, or pass --snakefile")
     files = {**_files(home), CONFIG: config}
     digest = hashlib.sha256()
-    for place, file in sorted(files.items()):
-        digest.update(f"{place}\0{file_digest(file)}\n".encode())
-    kept = results / PLACE / digest.hexdigest()[:DIGITS]
-    if not kept.is_dir():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(kept) as part:
-            for place, file in files.items():
-                to = part / place
-                to.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, to)
+    for name, file in sorted(files.items()):
+        digest.update(f"{name}\0{file_digest(file)}\n".encode())
+    folder = results / FOLDER / digest.hexdigest()[:DIGITS]
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder) as part:
+            for name, file in files.items():
+                target = part / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, target)
             (part / machine.COMMIT_FILE).write_text(json.dumps(machine.commit(home)), encoding="utf-8")
-    for other in kept.parent.iterdir():
-        if other != kept:
+    for other in folder.parent.iterdir():
+        if other != folder:
             remove_path(other)
-    return Snapshot(kept)
+    return Snapshot(folder)
 
 
 def _files(home: Path) -> dict[str, Path]:
-    """The files of the workflow and of the package, by their place below the repository."""
+    """Return the files of the workflow and of the package by their path in the repository."""
     roots = [home / name for name in (*WORKFLOW, LOCK_FILE, "src") if (home / name).exists()]
     found = [path for root in roots for path in ([root] if root.is_file() else sorted(root.rglob("*")))]
     return {

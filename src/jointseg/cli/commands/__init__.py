@@ -1,6 +1,6 @@
-"""The verbs for people, a module each: `add` describes the verb, `run` does it and returns the exit status.
+"""Commands, one module each: `add` defines the arguments, `run` executes the command and returns the exit status.
 
-Only the standard library is imported at the top of a verb's module, so that `jointseg --help` answers at once.
+Top-level imports are limited to the standard library, so that `jointseg --help` is fast.
 """
 
 import argparse
@@ -8,15 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Subparsers = Any  # what argparse's add_subparsers returns
+Subparsers = Any  # returned by argparse's add_subparsers
 OK, FINDINGS, USAGE, IN_USE = 0, 1, 2, 3
 
 
 def add_command(
-    verbs: Subparsers, name: str, run: Callable[[argparse.Namespace], int] | None, about: str, epilog: str
+    commands: Subparsers, name: str, run: Callable[[argparse.Namespace], int] | None, about: str, epilog: str = ""
 ) -> argparse.ArgumentParser:
-    """Adds a verb: a line on what it does, and examples and exit statuses below its options."""
-    parser = verbs.add_parser(
+    """Add a command.
+
+    Args:
+        commands: where to add it, from `add_subcommands`.
+        name: its name on the command line.
+        run: its function; None for a command that only has subcommands.
+        about: one sentence on what it does.
+        epilog: examples and exit statuses, printed below its options.
+    """
+    parser = commands.add_parser(
         name,
         help=about,
         description=about,
@@ -29,19 +37,18 @@ def add_command(
 
 
 def add_subcommands(parser: argparse.ArgumentParser) -> Subparsers:
-    """Room for verbs below a verb."""
-    return parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
 
 def results_folder(run: Path) -> Path:
-    """The results folder of a run that is named by it or by its config."""
+    """Return the results folder of a run, from the folder itself or the run's config."""
     from jointseg.config.load import read_config
 
     return Path(read_config(run).results) if run.is_file() else run
 
 
 def positive(text: str) -> int:
-    """A count of at least 1, for argparse."""
+    """Parse a count of at least 1, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not a positive number")

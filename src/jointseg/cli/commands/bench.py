@@ -1,4 +1,4 @@
-"""`jointseg bench inference`: what mapping takes on this machine."""
+"""`jointseg bench inference`: measure the throughput of inference on this machine."""
 
 import argparse
 from pathlib import Path
@@ -8,37 +8,38 @@ from jointseg.cli.commands import OK, Subparsers, add_command, add_subcommands, 
 PAGE = Path("benchmarks/inference.md")
 
 
-def add(verbs: Subparsers) -> None:
-    benches = add_subcommands(add_command(verbs, "bench", None, "Measure a part of the flow on this machine.", ""))
+def add(commands: Subparsers) -> None:
+    benches = add_subcommands(add_command(commands, "bench", None, "Benchmark a part of the workflow on this machine."))
     parser = add_command(
         benches,
         "inference",
         run,
-        "Measure the inference engine on a tile of a run, beside the networks alone.",
+        "Measure the inference engine on one tile of a run, next to the networks without it.",
         "examples:\n"
-        "  jointseg bench inference examples/synthetic/config.yaml              the networks that map\n"
+        "  jointseg bench inference examples/synthetic/config.yaml              the networks of the run\n"
         "  jointseg bench inference examples/synthetic/config.yaml --preset paper --of config.yaml --rounds 1\n"
         "  jointseg bench inference config.yaml --precision bf16 --threads 8\n\n"
-        "The tile's composites must be there: run the config first, at least all_composites. Told are seconds\n"
-        "and shares of the stages, km2 an hour, hours for the belt, peak memory, the device's measured roofs and\n"
-        "how near the engine comes to them, and what bf16 and logits contracted before they are upsampled change.\n"
-        "The numbers go into a page of Markdown and a JSON file beside it, which `jointseg plan` reads.\n\n"
-        "exit status: 0 measured, 2 the config is not valid, or composites or checkpoints are missing",
+        "The tile's composites must exist: run the config first, at least up to all_composites. Reported are the\n"
+        "seconds and fractions of the stages, km2 per hour, hours for the whole study area, peak memory, the measured\n"
+        "compute and memory rooflines of the device and the fraction of them that the engine reaches, and the effect\n"
+        "of bf16 and of contracting logits before they are upsampled. The results are written to a Markdown page and\n"
+        "a JSON file beside it, which `jointseg plan` reads.\n\n"
+        "exit status: 0 measured, 2 the config is invalid, or composites or checkpoints are missing",
     )
     parser.add_argument("config", type=Path, help="config of the run")
-    parser.add_argument("--preset", metavar="NAME", help="random weights of this preset (default: what maps)")
-    parser.add_argument("--of", type=Path, metavar="CONFIG", help="config that has the preset (default: the same)")
-    parser.add_argument("--name", help="what the page calls the networks (default: the preset, or the run's title)")
+    parser.add_argument("--preset", metavar="NAME", help="random weights of this preset (default: the run's networks)")
+    parser.add_argument("--of", type=Path, metavar="CONFIG", help="config with the preset (default: the same config)")
+    parser.add_argument("--name", help="name of the networks on the page (default: the preset, or the run's title)")
     parser.add_argument("--tile", metavar="ID", help="tile of the map year (default: the first with a composite)")
     parser.add_argument("--threads", type=positive, default=2, metavar="N", help="CPU threads (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=positive, default=3, metavar="N", help="turns of engine and networks (default: %(default)s)"
+        "--rounds", type=positive, default=3, metavar="N", help="repetitions of each measurement (default: %(default)s)"
     )
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE", help="page to write (default: %(default)s)")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     import tempfile
     from datetime import UTC, datetime
 
@@ -46,18 +47,17 @@ def run(given: argparse.Namespace) -> int:
     from jointseg.inference import benchmark, benchmark_page
     from jointseg.run.console import text_console
 
-    config, console = read_config(given.config), text_console()
-    benchmark_page.read(given.out.with_suffix(".json"))
+    config, console = read_config(args.config), text_console()
+    benchmark_page.read(args.out.with_suffix(".json"))
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as folder:
-        presets = read_config(given.of) if given.of else config
-        found = benchmark.networks(config, given.preset, presets, Path(folder))
-        work = benchmark.job(config, found, given.tile, given.threads, given.precision)
-        record = benchmark.measure(work, given.rounds, lambda line: console.print(line, style="dim"))
-    record |= {"name": given.name or given.preset or config.title, "trained": found.trained}
+        presets = read_config(args.of) if args.of else config
+        networks = benchmark.networks(config, args.preset, presets, Path(folder))
+        job = benchmark.job(config, networks, args.tile, args.threads, args.precision)
+        record = benchmark.measure(job, args.rounds, lambda line: console.print(line, style="dim"))
+    record |= {"name": args.name or args.preset or config.title, "trained": networks.trained}
     record["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
-    benchmark_page.keep(record, given.out)
-    console.print(
-        f"{record['km2_per_hour']:,.0f} km2 an hour; engine / networks {min(record['ratio']):.3f} to {max(record['ratio']):.3f}"
-    )
-    console.print(f"written to {given.out} and {given.out.with_suffix('.json')}")
+    benchmark_page.keep(record, args.out)
+    ratios = f"{min(record['ratio']):.3f} to {max(record['ratio']):.3f}"
+    console.print(f"{record['km2_per_hour']:,.0f} km2 per hour; engine / networks {ratios}")
+    console.print(f"written to {args.out} and {args.out.with_suffix('.json')}")
     return OK

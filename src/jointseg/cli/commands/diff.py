@@ -1,4 +1,4 @@
-"""`jointseg audit diff`: which files of two runs differ, and where the runs part."""
+"""`jointseg audit diff`: compare two runs file by file, and find the first jobs that differ."""
 
 import argparse
 import json
@@ -7,124 +7,112 @@ from typing import Any
 
 from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command
 
-FILES_TOLD, JOBS_TOLD = 5, 3
+MAX_FILES, MAX_JOBS = 5, 3  # names printed without --json
 
 
-def add(verbs: Subparsers) -> None:
+def add(commands: Subparsers) -> None:
     parser = add_command(
-        verbs,
+        commands,
         "diff",
         run,
-        "Name the files of two runs that differ, and for each the first job behind it at which the runs part: in a "
-        "scene list, an input, a setting, the code, a package, a seed, the device.",
+        "Compare two runs: list the files that differ, and for each the first upstream job whose scene list, input, "
+        "setting, code, package version, seed or device differs.",
         "examples:\n"
-        "  jointseg audit diff results/yreb results/yreb-again\n"
-        "  jointseg audit diff results/a results/b --maps differences   # a picture of each raster that differs\n"
+        "  jointseg audit diff results/yreb results/yreb-rerun\n"
+        "  jointseg audit diff results/a results/b --maps differences   # one image per raster that differs\n"
         "  jointseg audit diff results/a results/b --json > diff.json\n\n"
-        "Files are compared by the hashes in the manifests; those that differ are then read.\n"
-        "Manifests that differ only in times and host count as equal.\n\n"
-        "exit status: 0 all files are the same, 1 some differ, 2 a folder cannot be read",
+        "Files are compared by the checksums in the manifests; files that differ are then read.\n"
+        "Manifests that differ only in times and host are equal.\n\n"
+        "exit status: 0 all files are equal, 1 some differ, 2 a folder cannot be read",
     )
     parser.add_argument("a", type=Path, metavar="RUN_A", help="results folder of a run")
-    parser.add_argument("b", type=Path, metavar="RUN_B", help="results folder of another run of the same flow")
+    parser.add_argument("b", type=Path, metavar="RUN_B", help="results folder of another run of the same workflow")
     parser.add_argument("--maps", type=Path, metavar="FOLDER", help="write a PNG of each raster that differs")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
-def run(given: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress
+def run(args: argparse.Namespace) -> int:
+    from rich.progress import BarColumn, MofNCompleteColumn
 
     from jointseg.audit.diff.runs import diff
+    from jointseg.run.console import stderr_progress
 
-    if given.maps is not None:
-        given.maps.mkdir(parents=True, exist_ok=True)
-    columns = ("comparing", BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    if args.maps is not None:
+        args.maps.mkdir(parents=True, exist_ok=True)
+    with stderr_progress("comparing", BarColumn(), MofNCompleteColumn()) as progress:
         task = progress.add_task("comparing", total=None)
         report = diff(
-            given.a,
-            given.b,
-            given.maps,
+            args.a,
+            args.b,
+            args.maps,
             on_start=lambda total: progress.update(task, total=total),
             advance=lambda: progress.advance(task),
         )
-    if given.json:
+    if args.json:
         print(json.dumps(report.as_json(), indent=1, sort_keys=True))
     else:
-        _tell(report)
+        _print_report(report)
     return FINDINGS if report.jobs else OK
 
 
-def _tell(report: Any) -> None:
-    """Prints a comparison for people: first where the runs part, then what came of it."""
-
+def _print_report(report: Any) -> None:
+    """Print the first differences between the runs, then the files that differ."""
     from jointseg.audit.diff.causes import KINDS
-    from jointseg.run.console import text_console
+    from jointseg.run.console import first_of, text_console
 
     console = text_console()
     if report.jobs:
-        kinds = _partings(console, report)
+        kinds = _print_divergences(console, report)
         console.print()
-        _jobs(console, report)
+        _print_jobs(console, report)
         console.print()
         for kind in (kind for kind in KINDS if kind in kinds):
             console.print(f"{kind}: {KINDS[kind]}")
         files = sum(len(job.files) for job in report.jobs)
-        console.print(
-            f"{files} files of {len(report.jobs)} jobs differ; {report.identical_jobs} jobs made the same bytes"
-        )
+        console.print(f"{files} files of {len(report.jobs)} jobs differ; {report.identical_jobs} jobs have equal files")
     else:
-        console.print(f"the same files: {report.identical_jobs} jobs made the same bytes")
+        console.print(f"no file differs: {report.identical_jobs} jobs have equal files")
     if report.changed_records:
-        names = ", ".join(each.job for each in report.changed_records[:JOBS_TOLD])
-        more = f" and {len(report.changed_records) - JOBS_TOLD} more" if len(report.changed_records) > JOBS_TOLD else ""
-        others = sorted({change.kind for each in report.changed_records for change in each.changes})
-        console.print(f"the same bytes under another record ({', '.join(others)}): {names}{more}")
+        kinds = {change.kind for job in report.changed_records for change in job.changes}
+        jobs = first_of([job.job for job in report.changed_records], MAX_JOBS)
+        console.print(f"equal files with different manifests ({', '.join(sorted(kinds))}): {jobs}")
 
 
-def _partings(console: Any, report: Any) -> set[str]:
-    """Prints where the runs part, one line a difference; returns the kinds of difference."""
-    from rich.table import Table
+def _print_divergences(console: Any, report: Any) -> set[str]:
+    """Print where the runs diverge, one line per difference, and return the kinds of difference."""
+    from jointseg.run.console import first_of, text_table
 
-    by_change: dict[Any, dict[str, None]] = {}
-    behind: dict[Any, set[str]] = {}
+    jobs_by_change: dict[Any, dict[str, None]] = {}
+    affected: dict[Any, set[str]] = {}
     for job in report.jobs:
-        for parting in job.divergences:
-            for change in parting.changes:
+        for divergence in job.divergences:
+            for change in divergence.changes:
                 key = (change.kind, change.what, change.before, change.after)
-                by_change.setdefault(key, {})[parting.job] = None
-                behind.setdefault(key, set()).add(job.job)
-    if not by_change:
+                jobs_by_change.setdefault(key, {})[divergence.job] = None
+                affected.setdefault(key, set()).add(job.job)
+    if not jobs_by_change:
         return set()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("the runs part at", "in", "what", "A", "B", "jobs behind it"):
-        table.add_column(column, overflow="fold")
-    for key, jobs in by_change.items():
-        names = ", ".join(list(jobs)[:JOBS_TOLD])
-        more = f" and {len(jobs) - JOBS_TOLD} more" if len(jobs) > JOBS_TOLD else ""
+    table = text_table("first job that differs", "in", "what", "A", "B", "jobs affected")
+    for key, jobs in jobs_by_change.items():
         kind, what, before, after = key
-        table.add_row(names + more, kind, what, before or "-", after or "-", str(len(behind[key])))
+        names = first_of(list(jobs), MAX_JOBS)
+        table.add_row(names, kind, what, before or "-", after or "-", str(len(affected[key])))
     console.print(table)
-    return {key[0] for key in by_change}
+    return {key[0] for key in jobs_by_change}
 
 
-def _jobs(console: Any, report: Any) -> None:
-    """Prints the differing files by job."""
-    from rich.table import Table
+def _print_jobs(console: Any, report: Any) -> None:
+    """Print the files that differ, by job."""
+    from jointseg.run.console import text_table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("job", "file", "how"):
-        table.add_column(column, overflow="fold")
+    table = text_table("job", "file", "difference")
     for job in report.jobs:
         if job.side != "both":
             table.add_row(job.job, f"{len(job.files)} files", f"the job is only in {job.side}")
             continue
-        for number, each in enumerate(job.files[:FILES_TOLD]):
-            how = each.difference.summary if each.difference else f"only in {each.side}"
-            table.add_row("" if number else job.job, each.path, how)
-        if len(job.files) > FILES_TOLD:
-            table.add_row(
-                "", f"and {len(job.files) - FILES_TOLD} more", f"{len(job.files)} of {job.total} files differ"
-            )
+        for number, file in enumerate(job.files[:MAX_FILES]):
+            difference = file.difference.summary if file.difference else f"only in {file.side}"
+            table.add_row("" if number else job.job, file.path, difference)
+        if len(job.files) > MAX_FILES:
+            table.add_row("", f"and {len(job.files) - MAX_FILES} more", f"{len(job.files)} of {job.total} files differ")
     console.print(table)

@@ -1,77 +1,72 @@
-"""`jointseg requests`: what composing would ask of the server, without asking it."""
+"""`jointseg estimate requests`: number and volume of the requests to the Sentinel-2 server."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import OK, Subparsers, add_command
+from jointseg.cli.commands import OK, Subparsers, add_command, add_subcommands
 
-HOW_MANY = 5  # tiles named without --json
+MAX_TILES = 5  # ids printed without --json
 
 
-def add(verbs: Subparsers) -> None:
+def add(commands: Subparsers) -> None:
+    estimates = add_subcommands(add_command(commands, "estimate", None, "Estimate what a run needs."))
     parser = add_command(
-        verbs,
+        estimates,
         "requests",
         run,
-        "Tell what composing would ask of the Sentinel-2 server, without asking it.",
+        "Estimate the requests to the Sentinel-2 server that the composites of a run need.",
         "examples:\n"
-        "  jointseg run config.yaml all_scenes          list the scenes first: a search for each tile and year\n"
-        "  jointseg requests config.yaml                requests and bytes by year\n"
-        "  jointseg requests config.yaml --year 2021\n"
-        "  jointseg requests config.yaml --json > requests.json\n\n"
-        "Counted from the scene lists that are there; tiles without one are named as not known yet. Requests are\n"
-        "those of composites that are still to be made, at most, when no answer has to be asked for twice: on\n"
-        "Earth Engine windows of bands (computePixels), of a STAC catalogue windows of files, each of which takes\n"
-        "one or more HTTP ranges. Bytes are those of the pixels, uncompressed at 10 m. Pieces are answers that a\n"
-        "run which was stopped has kept: they are not asked for again. Neither network nor credentials are needed.\n\n"
-        "exit status: 0 told, 2 the config is not valid or its tiles are not cut yet",
+        "  jointseg run config.yaml all_scenes          list the scenes first: one search per tile and year\n"
+        "  jointseg estimate requests config.yaml       requests and bytes by year\n"
+        "  jointseg estimate requests config.yaml --year 2021\n"
+        "  jointseg estimate requests config.yaml --json > requests.json\n\n"
+        "Counted from the existing scene lists; tiles without one are listed as unknown. Requests are an upper bound\n"
+        "for the composites that do not exist yet, without retries: on Earth Engine one per window of bands\n"
+        "(computePixels), from a STAC catalogue one per window of a file, each with one or more HTTP ranges. Bytes\n"
+        "are uncompressed pixels at 10 m. Cached responses of an interrupted run are not requested again. Neither\n"
+        "network nor credentials are needed.\n\n"
+        "exit status: 0 estimated, 2 the config is invalid or its tile grid does not exist yet",
     )
     parser.add_argument("config", type=Path, help="config of the run")
-    parser.add_argument("--year", type=int, metavar="Y", help="this year alone (default: all of the config)")
+    parser.add_argument("--year", type=int, metavar="Y", help="only this year (default: all years of the config)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from jointseg.config.load import read_config
     from jointseg.sentinel2.request_estimate import estimate_by_year
 
-    config = read_config(given.config)
-    years = sorted(config.years) if given.year is None else [given.year]
-    told = estimate_by_year(config, years) if config.sentinel2.remote else []
-    if given.json:
-        found = {"source": config.sentinel2.source.kind, "years": [year.as_json() for year in told]}
-        print(json.dumps(found, indent=1, sort_keys=True))
+    config = read_config(args.config)
+    years = sorted(config.years) if args.year is None else [args.year]
+    estimates = estimate_by_year(config, years) if config.sentinel2.remote else []
+    if args.json:
+        report = {"source": config.sentinel2.source.kind, "years": [year.as_json() for year in estimates]}
+        print(json.dumps(report, indent=1, sort_keys=True))
     elif config.sentinel2.remote:
-        _tell(told)
+        _print_estimates(estimates)
     else:
-        print("the source is an archive: no server is asked")
+        print("no requests: the source is an archive")
     return OK
 
 
-def _tell(years: list[Any]) -> None:
-    """Prints a table by year for people, and what it leaves open."""
-    from rich.table import Table
-
-    from jointseg.run.console import text_console
+def _print_estimates(years: list[Any]) -> None:
+    """Print a table by year, the totals, and the tiles without a scene list."""
+    from jointseg.run.console import first_of, text_console, text_table
 
     console = text_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("year", "tiles", "listed", "composites made", "scenes", "requests", "GB", "pieces kept"):
-        table.add_column(column, justify="right")
+    columns = ("year", "tiles", "scene lists", "composites", "scenes", "requests", "GB", "cached responses")
+    table = text_table(*columns, right=columns)
     for year in years:
         counts = (year.tiles, year.scene_lists, year.composites, year.scenes, year.estimate.requests)
         table.add_row(str(year.year), *map(str, counts), f"{year.estimate.bytes / 1e9:.2f}", str(year.cached_responses))
     console.print(table)
     console.print()
     requests, size = sum(year.estimate.requests for year in years), sum(year.estimate.bytes for year in years)
-    kept = sum(year.cached_responses for year in years)
-    console.print(f"{requests} requests for {size / 1e9:.2f} GB of pixels; {kept} answers are kept already")
+    cached = sum(year.cached_responses for year in years)
+    console.print(f"{requests} requests for {size / 1e9:.2f} GB of pixels; {cached} responses are cached")
     for year in years:
         if year.unlisted_tiles:
-            more = f" and {len(year.unlisted_tiles) - HOW_MANY} more" if len(year.unlisted_tiles) > HOW_MANY else ""
-            named = ", ".join(year.unlisted_tiles[:HOW_MANY])
-            console.print(
-                f"{year.year}: {len(year.unlisted_tiles)} tiles have no scene list, not known yet: {named}{more}"
-            )
+            tiles = first_of(year.unlisted_tiles, MAX_TILES)
+            console.print(f"{year.year}: {len(year.unlisted_tiles)} tiles have no scene list yet: {tiles}")

@@ -1,4 +1,4 @@
-"""`jointseg plan`: what a run will take, before anything is spent."""
+"""`jointseg plan`: estimate the resources of a run."""
 
 import argparse
 import json
@@ -9,62 +9,58 @@ from jointseg.cli.commands import OK, Subparsers, add_command, positive
 from jointseg.cli.commands.bench import PAGE
 
 
-def add(verbs: Subparsers) -> None:
+def add(commands: Subparsers) -> None:
     parser = add_command(
-        verbs,
+        commands,
         "plan",
         run,
-        "Tell what a run will take before anything is spent: tiles, jobs, requests, hours, disk, the bottleneck.",
+        "Estimate tiles, jobs, requests, time and disk of a run, and its bottleneck.",
         "examples:\n"
-        "  jointseg plan config.yaml                                  the belt and its six cities\n"
-        "  jointseg plan config.yaml --networks paper --devices 8     with a measurement of that name, on 8 devices\n"
+        "  jointseg plan config.yaml                                  the study area and its cities\n"
+        "  jointseg plan config.yaml --networks paper --devices 8     with the measurement `paper`, on 8 devices\n"
         "  jointseg plan config.yaml --scenes 30 --mb-s 200 --json > plan.json\n\n"
-        "Neither network nor credentials are needed: tiles are cut from the outlines, requests and bytes are counted\n"
-        "as `jointseg requests` counts them, but with an assumed number of scenes a tile. Hours of mapping and disk\n"
-        "come from a measurement of `jointseg bench inference`; without one they are not told. Hours of composing are\n"
-        "those of two cores. What is assumed is printed with the plan.\n\n"
-        "exit status: 0 told, 2 the config is not valid or outlines are missing",
+        "Neither network nor credentials are needed. The tile grid is built from the outlines; requests and bytes are\n"
+        "those of `jointseg estimate requests`, but for an assumed number of scenes per tile. Inference time and disk\n"
+        "come from a measurement of `jointseg bench inference` and are left out without one. Compositing time is for\n"
+        "two cores. The assumptions are printed with the plan.\n\n"
+        "exit status: 0 estimated, 2 the config is invalid or outlines are missing",
     )
     parser.add_argument("config", type=Path, help="config of the run")
-    parser.add_argument(
-        "--bench", type=Path, metavar="FILE", default=PAGE.with_suffix(".json"), help="default: %(default)s"
-    )
-    parser.add_argument("--networks", metavar="NAME", help="measurement to plan with (default: the fastest)")
-    parser.add_argument("--scenes", type=positive, metavar="N", help="a tile and year (default: from season and cloud)")
-    parser.add_argument("--mb-s", type=float, metavar="R", default=100.0, help="from the server (default: %(default)s)")
-    parser.add_argument(
-        "--devices", type=positive, metavar="N", default=1, help="that map at a time (default: %(default)s)"
-    )
+    bench = PAGE.with_suffix(".json")
+    parser.add_argument("--bench", type=Path, metavar="FILE", default=bench, help="default: %(default)s")
+    parser.add_argument("--networks", metavar="NAME", help="name of the measurement to use (default: the fastest)")
+    scenes = "scenes per tile and year (default: from season and cloud cover)"
+    parser.add_argument("--scenes", type=positive, metavar="N", help=scenes)
+    mb_s = "download rate, MB/s (default: %(default)s)"
+    parser.add_argument("--mb-s", type=float, metavar="R", default=100.0, help=mb_s)
+    devices = "devices for inference (default: %(default)s)"
+    parser.add_argument("--devices", type=positive, metavar="N", default=1, help=devices)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from jointseg.config.load import read_config
     from jointseg.inference import benchmark_page
     from jointseg.run import plan
 
-    config = read_config(given.config)
-    bench = plan.measurement(benchmark_page.read(given.bench), given.networks, given.bench)
-    assumed = plan.Assumptions(given.scenes or plan.expected_scenes(config), given.mb_s, given.devices)
-    years = plan.plan(config, plan.run_tiles(config), assumed, bench)
-    if given.json:
-        print(json.dumps(plan.as_json(config, years, assumed, bench), indent=1))
+    config = read_config(args.config)
+    bench = plan.measurement(benchmark_page.read(args.bench), args.networks, args.bench)
+    assumptions = plan.Assumptions(args.scenes or plan.expected_scenes(config), args.mb_s, args.devices)
+    years = plan.plan(config, plan.run_tiles(config), assumptions, bench)
+    if args.json:
+        print(json.dumps(plan.as_json(config, years, assumptions, bench), indent=1))
     else:
-        _tell(config, years, assumed, bench)
+        _print_plan(config, years, assumptions, bench)
     return OK
 
 
-def _tell(config: Any, years: list[Any], assumed: Any, bench: dict[str, Any] | None) -> None:
-    from rich.table import Table
-
+def _print_plan(config: Any, years: list[Any], assumptions: Any, bench: dict[str, Any] | None) -> None:
     from jointseg.run import plan
-    from jointseg.run.console import text_console
+    from jointseg.run.console import text_console, text_table
 
     console = text_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    heads = ("year", "tiles", "km2", "jobs", "requests", "TB asked for", "composing, h", "mapping, h", "disk, TB")
-    for column in heads:
-        table.add_column(column, justify="right")
+    columns = ("year", "tiles", "km2", "jobs", "requests", "download, TB", "composites, h", "inference, h", "disk, TB")
+    table = text_table(*columns, right=columns)
     for year in years:
         table.add_row(
             str(year.year),
@@ -73,30 +69,30 @@ def _tell(config: Any, years: list[Any], assumed: Any, bench: dict[str, Any] | N
             f"{year.jobs:,}",
             f"{year.requests:,}",
             f"{year.bytes / 1e12:.2f}",
-            f"{year.compose_h:,.1f}",
-            "-" if year.map_h is None else f"{year.map_h:,.1f}",
+            f"{year.composite_h:,.1f}",
+            "-" if year.inference_h is None else f"{year.inference_h:,.1f}",
             "-" if year.disk is None else f"{year.disk / 1e12:.3f}",
         )
     console.print(table)
     console.print()
-    overlap = (config.inference.window_m / config.inference.stride_m) ** 2
     console.print(
-        f"assumed: {assumed.scenes} scenes a tile, {assumed.mb_s:g} MB/s, {assumed.devices} device(s) that map"
+        f"assumed: {assumptions.scenes} scenes per tile, {assumptions.mb_s:g} MB/s, "
+        f"{assumptions.devices} device(s) for inference"
     )
-    console.print(f"each pixel is computed {overlap:.2f} times: inference.window_m over inference.stride_m, squared")
+    overlap = plan.window_overlap(config)
+    console.print(f"inference computes each pixel {overlap:.2f} times: (inference.window_m / inference.stride_m)^2")
     if bench is None:
-        console.print("mapping and disk are not known: measure them with jointseg bench inference")
+        console.print("time and disk of inference are unknown: measure them with jointseg bench inference")
     else:
-        console.print(
-            f"measured: {bench['name']} on {bench['device']}, {bench['threads']} threads, {bench['precision']}"
-        )
-    peak = plan.peak_disk(config, years, assumed)
+        measured = f"{bench['name']} on {bench['device']}, {bench['threads']} threads, {bench['precision']}"
+        console.print(f"measured: {measured}")
+    peak = plan.peak_disk(config, years, assumptions)
     if peak is not None:
-        made = sum(year.disk for year in years)
+        final = sum(year.disk for year in years)
         console.print(
-            f"disk: {made / 1e12:.3f} TB of composites and maps, {peak / 1e12:.3f} TB at most while tiles are under way; after"
-            " the run, jointseg audit prune tells what may go"
+            f"disk: {final / 1e12:.3f} TB of composites and maps, at most {peak / 1e12:.3f} TB during the run; "
+            "jointseg audit prune lists what can be deleted after it"
         )
-    hours = plan.hours_by_part(years, assumed)
+    hours = plan.hours_by_part(years, assumptions)
     console.print("hours: " + ", ".join(f"{part} {hour:,.1f}" for part, hour in hours.items()))
-    console.print(f"the bottleneck is {next(iter(hours))}")
+    console.print(f"bottleneck: {next(iter(hours))}")

@@ -1,4 +1,4 @@
-"""`jointseg audit replay`: jobs and blocks of maps computed again, and compared byte by byte."""
+"""`jointseg audit replay`: recompute jobs and map blocks of a run, and compare them byte by byte."""
 
 import argparse
 import json
@@ -9,41 +9,41 @@ from typing import Any
 
 from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, positive
 
-SAMPLE = 5
-TOLD = 6
+SAMPLE = 5  # jobs
+MAX_CHANGES = 6  # printed without --json
 
 
-def add(verbs: Subparsers) -> None:
+def add(commands: Subparsers) -> None:
     parser = add_command(
-        verbs,
+        commands,
         "replay",
         run,
-        "Compute random jobs of a run again from their manifests, in a scratch folder, and compare the bytes.",
+        "Recompute random jobs of a run from their manifests in a scratch folder, and compare the bytes.",
         "examples:\n"
         "  jointseg audit replay results/yreb                       # five jobs of five rules\n"
         "  jointseg audit replay results/yreb --sample all\n"
-        "  jointseg audit replay results/yreb --rule composite --rule isa --sample 4\n"
-        "  jointseg audit replay results/yreb --windows 20          # blocks of 250 m of random maps\n\n"
-        "The results are only read. Outputs go to a folder in $TMPDIR that is deleted in the end.\n"
-        "A difference is explained when the code, a package or the device is another than was recorded.\n\n"
-        "exit status: 0 no difference that is unexplained, 1 some, 2 the folder cannot be read",
+        "  jointseg audit replay results/yreb --rule composite --rule predict --sample 4\n"
+        "  jointseg audit replay results/yreb --windows 20          # 250 m blocks of random maps\n\n"
+        "The results are not changed. Outputs go to a folder in $TMPDIR that is deleted at the end. A difference is\n"
+        "explained if code, a package or the device differ from the manifest.\n\n"
+        "exit status: 0 no unexplained difference, 1 unexplained differences, 2 the folder cannot be read",
     )
     parser.add_argument("results", type=Path, help="results folder of a run; it may have been moved")
     parser.add_argument(
-        "--sample", type=_count, metavar="N", help=f"jobs to replay, or all (default: {SAMPLE}, 0 with --windows)"
+        "--sample", type=_count, metavar="N", help=f"jobs to replay, or `all` (default: {SAMPLE}, 0 with --windows)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sample (default: 0)")
-    parser.add_argument("--rule", action="append", default=[], help="only jobs of this rule; may be given again")
-    parser.add_argument("--windows", type=positive, metavar="N", help="blocks of maps to compute again")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the sample (default: 0)")
+    parser.add_argument("--rule", action="append", default=[], help="only jobs of this rule; can be repeated")
+    parser.add_argument("--windows", type=positive, metavar="N", help="map blocks to recompute")
     parser.add_argument(
         "--tolerance",
-        type=_share,
+        type=_fraction,
         default=0.0,
-        metavar="SHARE",
-        help="share of a raster's pixels that may differ on another device (default: 0, the same bytes)",
+        metavar="FRACTION",
+        help="fraction of a raster's pixels that may differ on another device (default: 0, equal bytes)",
     )
     parser.add_argument("--network", action="store_true", help="also replay jobs that read from the network")
-    parser.add_argument("--keep", action="store_true", help="keep outputs that differ, and say where")
+    parser.add_argument("--keep", action="store_true", help="keep outputs that differ, and print their folder")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -51,90 +51,90 @@ def _count(text: str) -> float:
     return float("inf") if text == "all" else positive(text)
 
 
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
-    return share
+def _fraction(text: str) -> float:
+    fraction = float(text)
+    if not 0 <= fraction <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a fraction between 0 and 1")
+    return fraction
 
 
-def run(given: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+def run(args: argparse.Namespace) -> int:
     from jointseg.audit.lineage import Lineage
-    from jointseg.audit.replay.sample import FINDINGS as FOUND
-    from jointseg.audit.replay.sample import as_json, replay_jobs, sample_jobs
+    from jointseg.audit.replay.sample import FINDINGS as DIFFERENT
+    from jointseg.audit.replay.sample import as_json, sample_jobs
 
-    lineage = Lineage(given.results)
-    wanted = given.sample if given.sample is not None else 0 if given.windows and not given.rule else SAMPLE
-    jobs = sample_jobs(lineage, None if wanted == float("inf") else int(wanted), given.seed, given.rule)
+    lineage = Lineage(args.results)
+    count = args.sample if args.sample is not None else 0 if args.windows and not args.rule else SAMPLE
+    jobs = sample_jobs(lineage, None if count == float("inf") else int(count), args.seed, args.rule)
     scratch = Path(tempfile.mkdtemp(prefix="jointseg-replay-"))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    kept = scratch / "kept"
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("replaying", total=len(jobs) + (given.windows or 0))
-
-            def told(done: Any) -> None:
-                progress.update(task, advance=1, description=done.job)
-
-            found: list[Any] = list(
-                replay_jobs(
-                    lineage,
-                    jobs,
-                    scratch,
-                    tolerance=given.tolerance,
-                    network=given.network,
-                    keep=given.keep,
-                    on_result=told,
-                )
-            )
-            if given.windows:
-                from jointseg.audit.replay.windows import replay_windows
-
-                found += replay_windows(lineage, given.windows, given.seed, tolerance=given.tolerance, on_result=told)
+        replays = _replay(args, lineage, jobs, scratch)
     finally:
-        kept = scratch / "kept"
         for path in scratch.iterdir():
             if path != kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         if not kept.exists():
             scratch.rmdir()
-    if given.json:
-        print(json.dumps(as_json(given.results, found) | {"seed": given.seed}, indent=1, sort_keys=True))
+    if args.json:
+        print(json.dumps(as_json(args.results, replays) | {"seed": args.seed}, indent=1, sort_keys=True))
     else:
-        _tell(found, given.seed, kept if kept.exists() else None)
-    return FINDINGS if any(each.outcome in FOUND for each in found) else OK
+        _print_replays(replays, args.seed, kept if kept.exists() else None)
+    return FINDINGS if any(replay.outcome in DIFFERENT for replay in replays) else OK
 
 
-def _tell(found: list[Any], seed: int, kept: Path | None) -> None:
-    """Prints outcomes for people."""
-    from rich.table import Table
+def _replay(args: argparse.Namespace, lineage: Any, jobs: list[Any], scratch: Path) -> list[Any]:
+    """Replay jobs and map blocks, with a progress bar on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+    from jointseg.audit.replay.sample import replay_jobs
+    from jointseg.run.console import stderr_progress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with stderr_progress(*columns) as progress:
+        task = progress.add_task("replaying", total=len(jobs) + (args.windows or 0))
+
+        def advance(done: Any) -> None:
+            progress.update(task, advance=1, description=done.job)
+
+        tolerance = args.tolerance
+        replays: list[Any] = list(
+            replay_jobs(
+                lineage, jobs, scratch, tolerance=tolerance, network=args.network, keep=args.keep, on_result=advance
+            )
+        )
+        if args.windows:
+            from jointseg.audit.replay.windows import replay_windows
+
+            replays += replay_windows(lineage, args.windows, args.seed, tolerance=tolerance, on_result=advance)
+    return replays
+
+
+def _print_replays(replays: list[Any], seed: int, kept: Path | None) -> None:
     from jointseg.audit.replay.sample import OUTCOMES, Replay, as_json
-    from jointseg.run.console import text_console
+    from jointseg.run.console import first_of, text_console, text_table
 
     console = text_console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("job", "outcome", "what", "seconds", "how", "other than recorded"):
-        table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
-    for each in found:
-        if isinstance(each, Replay):
-            what = f"{each.files - each.differing} of {each.files} files" if each.files else ""
-        elif each.bounds:
-            what = f"{each.pixels - each.differing} of {each.pixels} pixels from {each.bounds[0]} E {each.bounds[1]} N"
+    columns = ("job", "outcome", "equal", "seconds", "difference", "differs from manifest")
+    table = text_table(*columns, right=("seconds",))
+    for replay in replays:
+        if isinstance(replay, Replay):
+            equal = f"{replay.files - replay.differing} of {replay.files} files" if replay.files else ""
+        elif replay.bounds:
+            west, south = replay.bounds[:2]
+            equal = f"{replay.pixels - replay.differing} of {replay.pixels} pixels from {west} E {south} N"
         else:
-            what = "block"
-        seconds = "" if each.seconds is None else f"{each.seconds:.1f}"
-        changes = [change for change in each.changes if change.kind != "commit"]  # the code digest tells what counts
-        others = [f"{change.kind} {change.what} {change.before}->{change.after}" for change in changes]
-        more = f" and {len(others) - TOLD} more" if len(others) > TOLD else ""
-        table.add_row(each.job, each.outcome, what, seconds, each.detail, ", ".join(others[:TOLD]) + more)
+            equal = "block"
+        seconds = "" if replay.seconds is None else f"{replay.seconds:.1f}"
+        # The code digest covers what matters of a commit.
+        changes = [change for change in replay.changes if change.kind != "commit"]
+        lines = [f"{change.kind} {change.what} {change.before}->{change.after}" for change in changes]
+        table.add_row(replay.job, replay.outcome, equal, seconds, replay.detail, first_of(lines, MAX_CHANGES))
     console.print(table)
     console.print()
-    counts = as_json(Path(), found)["counts"]
+    counts = as_json(Path(), replays)["counts"]
     for outcome in (outcome for outcome in OUTCOMES if outcome in counts):
         console.print(f"{counts[outcome]:6d} {outcome}: {OUTCOMES[outcome]}")
-    console.print(f"drawn with --seed {seed}")
+    console.print(f"sampled with --seed {seed}")
     if kept is not None:
-        console.print(f"outputs that differ are kept in {kept}")
+        console.print(f"outputs that differ are in {kept}")

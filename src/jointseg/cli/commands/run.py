@@ -1,8 +1,7 @@
-"""`jointseg run`: the flow of a config, with bars, from a copy of its code; one run at a time in a results folder."""
+"""`jointseg run`: run or resume the workflow of a config, from a snapshot of its code."""
 
 import argparse
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,114 +15,121 @@ from jointseg.runtime.errors import DataError
 POLL_SECONDS = 0.2
 FORWARD_SECONDS = 1.0
 NOTIFY_SECONDS = 60
-SLURM_RUN = re.compile(r"^SLURM run ID: (\S+)")
-# Options of Snakemake with which it makes nothing: it then speaks for itself, and needs no lock.
-TALK_ONLY = {
+# Options of Snakemake that run no job: its output goes to the terminal, and the results folder is not locked.
+NO_JOBS = {
     *("-n", "--dry-run", "--dryrun", "--lint", "--report", "--dag", "--rulegraph", "--filegraph", "--d3dag"),
     *("-l", "--list", "--list-rules", "--list-target-rules", "--list-changes", "-S", "--summary"),
     *("-D", "--detailed-summary", "--unlock", "--archive", "--generate-unit-tests"),
 }
 
 
-def add(verbs: Subparsers) -> None:
+def add(commands: Subparsers) -> None:
     parser = add_command(
-        verbs,
+        commands,
         "run",
         run,
-        "Run the flow of a config, or resume it, with bars and one line for each failure.",
+        "Run the workflow of a config, or resume it, with progress bars and one line per failure.",
         "examples:\n"
-        "  jointseg run config.yaml                      all of it, on all CPUs\n"
-        "  jointseg run config.yaml --cores 8            on eight\n"
-        "  jointseg run config.yaml -n                   what would run, and why\n"
-        "  jointseg run config.yaml all_composites       up to the composites; all_maps: up to the maps\n"
-        "  jointseg run config.yaml --profile slurm      on a cluster, as profiles/slurm says\n"
-        "  jointseg run config.yaml --notify 'mail -s JointSeg team@example.org'   told when it ends\n\n"
-        "Further arguments go to Snakemake. Code and config are copied when the run starts: editing them changes\n"
-        "nothing of it. One run at a time works in a results folder. The exit status is Snakemake's, or 3 when another run holds the folder. Snakemake's output is kept in logs/snakemake.log\n"
-        "of the results folder.",
+        "  jointseg run config.yaml                      everything, on all CPUs\n"
+        "  jointseg run config.yaml --cores 8            on eight CPUs\n"
+        "  jointseg run config.yaml -n                   list the jobs that would run, and why\n"
+        "  jointseg run config.yaml all_composites       only the composites; all_maps: only the maps\n"
+        "  jointseg run config.yaml --profile slurm      on a cluster, with profiles/slurm\n"
+        "  jointseg run config.yaml --notify 'mail -s JointSeg team@example.org'\n\n"
+        "Further arguments are passed to Snakemake. Code and config are copied when the run starts, so edits do not\n"
+        "affect it. Only one run at a time can use a results folder. Snakemake's output is in logs/snakemake.log of\n"
+        "the results folder.\n\n"
+        "exit status: that of Snakemake, or 3 if another run is using the results folder",
     )
     parser.add_argument("config", type=Path, help="YAML config, such as examples/synthetic/config.yaml")
-    parser.add_argument(
-        "--cores", metavar="N", help=f"CPUs to use (default: what the profile says; all, {os.cpu_count()})"
-    )
+    cores = f"CPUs to use (default: from the profile; all, {os.cpu_count()})"
+    parser.add_argument("--cores", metavar="N", help=cores)
     parser.add_argument(
         "--profile",
         metavar="NAME",
         default="default",
-        help="a folder of profiles/, or another with Snakemake's config.yaml (default: %(default)s)",
+        help="a folder of profiles/, or another one with a config.yaml of Snakemake (default: %(default)s)",
     )
     parser.add_argument(
         "--notify",
         metavar="COMMAND",
-        help="run this when the run ends, with the lines of `jointseg status` as its input and JOINTSEG_STATE (done, failed,"
-        " stopped) in its environment",
+        help="run this command when the run ends, with the lines of `jointseg status` on standard input and "
+        "JOINTSEG_STATE (done, failed, stopped) in the environment",
     )
-    parser.add_argument("--snakefile", type=Path, metavar="FILE", help="another Snakefile than the one in this folder")
+    parser.add_argument("--snakefile", type=Path, metavar="FILE", help="another Snakefile (default: ./Snakefile)")
 
 
-def run(given: argparse.Namespace) -> int:
-    results = _results(given)
-    if TALK_ONLY & set(given.rest):
-        return subprocess.call(_command(given, given.config, given.snakefile, Path()))
+def run(args: argparse.Namespace) -> int:
+    results = _results(args)
+    if NO_JOBS & set(args.rest):
+        return subprocess.call(_command(args, args.config, args.snakefile, Path()))
 
     from rich.console import Console
 
-    from jointseg.run import lock
+    from jointseg.run import events, lock
     from jointseg.run.console import Display
-    from jointseg.run.snapshot import take_snapshot
     from jointseg.runtime import job_status
 
     folder = results / job_status.FOLDER
     log = results / "logs" / "snakemake.log"
-    with lock.hold(results, ["jointseg", "run", str(given.config), *given.rest]) as held:
+    event_file = results / events.FILE
+    with lock.hold(results, ["jointseg", "run", str(args.config), *args.rest]) as held:
         lock.remove_stale_locks(held, results)
         job_status.reset(folder)
+        event_file.write_text("")
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, job_status.ENV_VARIABLE: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
-        if given.snakefile is None:
-            frozen = take_snapshot(given.config, results)
-            command = _command(given, frozen.config, frozen.snakefile, frozen.home)
-            before = os.environ.get("PYTHONPATH")
-            environment["PYTHONPATH"] = os.pathsep.join([str(frozen.source.absolute()), *([before] if before else [])])
-        else:
-            command = _command(given, given.config, given.snakefile, Path())
-        # A shell that starts a run in the background has it ignore SIGINT, and with it whatever it starts: TERM, which
-        # becomes SIGINT here, would then stop nothing.
+        command, environment = _prepare(args, results)
+        environment |= {job_status.ENV_VARIABLE: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
+        command[3:3] = ["--logger", "jointseg", "--logger-jointseg-path", str(event_file.absolute())]
+        # A shell starts background processes with SIGINT ignored, and their children inherit it: TERM, which becomes
+        # SIGINT here, would have no effect.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        # Into the file and not through a pipe: Snakemake then survives this process.
-        with open(log, "ab") as out, open(log, encoding="utf-8", errors="replace") as heard:
-            heard.seek(0, os.SEEK_END)
-            flow = subprocess.Popen(command, stdin=held.descriptor, stdout=out, stderr=out, env=environment)
-            with Display(Console(), folder) as display:
-                _follow(flow, heard, display, held)
-        held.broken = flow.returncode < 0
-        display.conclude(flow.returncode, log)
-    if given.notify:
-        _notify(given.notify, results)
-    return flow.returncode
+        # Output goes to a file, not to a pipe, so that Snakemake survives this process.
+        with open(log, "ab") as output:
+            snakemake = subprocess.Popen(command, stdin=held.descriptor, stdout=output, stderr=output, env=environment)
+        with Display(Console(), folder) as display:
+            _follow(snakemake, events.EventReader(event_file), display, held)
+        held.killed = snakemake.returncode < 0
+        display.conclude(snakemake.returncode, log)
+    if args.notify:
+        _notify(args.notify, results)
+    return snakemake.returncode
 
 
-def _command(given: argparse.Namespace, config: Path, snakefile: Path | None, home: Path) -> list[str]:
-    """Snakemake's command line.
+def _prepare(args: argparse.Namespace, results: Path) -> tuple[list[str], dict[str, str]]:
+    """Return Snakemake's command line and environment; without --snakefile the code is a new snapshot."""
+    if args.snakefile is not None:
+        return _command(args, args.config, args.snakefile, Path()), dict(os.environ)
+
+    from jointseg.run.snapshot import take_snapshot
+
+    snapshot = take_snapshot(args.config, results)
+    search_path = [str(snapshot.source.absolute()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = _command(args, snapshot.config, snapshot.snakefile, snapshot.home)
+    return command, os.environ | {"PYTHONPATH": os.pathsep.join(search_path)}
+
+
+def _command(args: argparse.Namespace, config: Path, snakefile: Path | None, home: Path) -> list[str]:
+    """Return Snakemake's command line.
 
     Args:
-        config: the config file.
-        snakefile: None for the one of this folder.
-        home: the folder that holds `profiles`.
+        args: arguments of `jointseg run`.
+        config: config file.
+        snakefile: None for ./Snakefile.
+        home: folder that contains `profiles`.
     """
     command = [sys.executable, "-m", "snakemake", *(["--snakefile", str(snakefile)] if snakefile else [])]
     command += ["--configfile", str(config), "--rerun-incomplete"]
-    profile = next(
-        (path for path in (home / "profiles" / given.profile, Path(given.profile)) if _is_profile(path)), None
-    )
-    if profile is None and given.profile != "default":
+    folders = (home / "profiles" / args.profile, Path(args.profile))
+    profile = next((folder for folder in folders if _is_profile(folder)), None)
+    if profile is None and args.profile != "default":
         raise DataError(
-            f"{given.profile} is neither a folder of profiles/ nor one with a config.yaml; correct --profile"
+            f"profile {args.profile} does not exist; pass the name of a folder of profiles/, or a folder with a config.yaml"
         )
-    # Snakemake's --profile would be read beside profiles/default, not in its place.
+    # Snakemake applies --profile in addition to profiles/default; --workflow-profile replaces it.
     command += ["--workflow-profile", str(profile)] if profile else []
-    cores = given.cores or (None if profile else "all")
-    return [*command, *(["--cores", cores] if cores else []), *given.rest]
+    cores = args.cores or (None if profile else "all")
+    return [*command, *(["--cores", cores] if cores else []), *args.rest]
 
 
 def _is_profile(folder: Path) -> bool:
@@ -131,18 +137,17 @@ def _is_profile(folder: Path) -> bool:
 
 
 def _notify(command: str, results: Path) -> None:
-    """Tells a command how the run ended; that it cannot be told is said, and ends nothing."""
+    """Run the --notify command; a failure of it is only printed."""
     from jointseg.run import status
 
-    told = status.read(results)
-    text = "\n".join(status.lines(told)) + "\n"
+    current = status.read(results)
     try:
         done = subprocess.run(
             command,
             shell=True,
-            input=text,
+            input="\n".join(status.lines(current)) + "\n",
             text=True,
-            env={**os.environ, "JOINTSEG_STATE": told.state},
+            env={**os.environ, "JOINTSEG_STATE": current.state},
             timeout=NOTIFY_SECONDS,
             check=False,
         )
@@ -150,84 +155,81 @@ def _notify(command: str, results: Path) -> None:
         print(f"jointseg: --notify {command!r} took more than {NOTIFY_SECONDS} s and was stopped", file=sys.stderr)
         return
     if done.returncode:
-        print(f"jointseg: --notify {command!r} ended with status {done.returncode}", file=sys.stderr)
+        print(f"jointseg: --notify {command!r} failed with status {done.returncode}", file=sys.stderr)
 
 
-def _results(given: argparse.Namespace) -> Path:
-    """The results folder of a run, `--config results=...` among Snakemake's arguments included."""
+def _results(args: argparse.Namespace) -> Path:
+    """Return the results folder of a run, considering `--config results=...` among Snakemake's arguments."""
     import yaml
 
     try:
-        config = yaml.safe_load(given.config.read_text(encoding="utf-8")) or {}
+        config = yaml.safe_load(args.config.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise DataError(f"{given.config} is not YAML: {' '.join(str(error).split())}") from error
-    config |= _overrides(given.rest)
-    if given.snakefile is None:
+        raise DataError(f"{args.config} is not YAML: {' '.join(str(error).split())}") from error
+    config |= _overrides(args.rest)
+    if args.snakefile is None:
         from jointseg.config.load import load_config
 
         load_config(config)
     if not isinstance(config.get("results"), str):
-        raise DataError(f"{given.config} has no key `results`; give the folder that the run is to make")
+        raise DataError(f"{args.config} has no key `results`; set it to the folder for the results")
     return Path(config["results"])
 
 
 def _overrides(rest: list[str]) -> dict[str, Any]:
-    """What `--config KEY=VALUE ...` sets."""
+    """Return the config keys that `--config KEY=VALUE ...` sets."""
     import yaml
 
-    found: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     inside = False
     for word in rest:
         if word.startswith("-"):
             inside = word in ("--config", "-C")
         elif inside and "=" in word:
             key, _, value = word.partition("=")
-            found[key] = yaml.safe_load(value)
-    return found
+            overrides[key] = yaml.safe_load(value)
+    return overrides
 
 
-def _follow(flow: subprocess.Popen, heard: Any, display: Any, held: Any) -> None:
-    """Shows what Snakemake says until it ends, and says that the run lives; Ctrl-C and TERM stop it in order."""
-    from jointseg.run.lock import BEAT_SECONDS
+def _follow(snakemake: subprocess.Popen, events: Any, display: Any, held: Any) -> None:
+    """Show Snakemake's events until it ends, and keep the lock alive. Ctrl-C and TERM stop the jobs in order."""
+    from jointseg.run.lock import HEARTBEAT_SECONDS
 
-    told = beat = 0.0
+    interrupted = heartbeat = 0.0
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    rest = ""
     while True:
         try:
-            ended = flow.poll() is not None
-            rest += heard.read()
-            *lines, rest = rest.split("\n")
-            for line in lines:
-                display.hear(line)
-                if found := SLURM_RUN.match(line):
-                    held.tell(slurm=found[1])
-            if time.monotonic() - beat > BEAT_SECONDS:
-                beat = time.monotonic()
-                held.beat()
+            ended = snakemake.poll() is not None
+            for event in events.read():
+                display.update(event)
+                if event["event"] == "slurm_run":
+                    held.record(slurm=event["id"])
+            if time.monotonic() - heartbeat > HEARTBEAT_SECONDS:
+                heartbeat = time.monotonic()
+                held.send_heartbeat()
             display.draw()
             if ended:
                 return
-            if told and time.monotonic() - told > FORWARD_SECONDS:
-                # A terminal tells the whole foreground group; a signal sent to this process alone is passed on.
-                if not display.flow.stopping:
-                    _interrupt(flow.pid)
-                told = 0.0
+            if interrupted and time.monotonic() - interrupted > FORWARD_SECONDS:
+                # A terminal signals the whole foreground group; a signal to this process only must be forwarded.
+                if not display.state.stopping:
+                    _interrupt(snakemake.pid)
+                interrupted = 0.0
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
-            told = told or time.monotonic()
+            interrupted = interrupted or time.monotonic()
 
 
 def _interrupt(pid: int) -> None:
-    """SIGINT to a process and everything it started."""
-    family, waiting = [], [pid]
+    """Send SIGINT to a process and all its descendants."""
+    processes, waiting = [], [pid]
     while waiting:
-        each = waiting.pop()
-        family.append(each)
-        for children in Path(f"/proc/{each}/task").glob("*/children"):
+        process = waiting.pop()
+        processes.append(process)
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
             waiting += map(int, children.read_text().split())
-    for each in reversed(family):
+    for process in reversed(processes):
         try:
-            os.kill(each, signal.SIGINT)
+            os.kill(process, signal.SIGINT)
         except ProcessLookupError:
             continue

@@ -1,4 +1,4 @@
-"""`jointseg view`: look at the maps of a run in a browser, and ask what made a pixel."""
+"""`jointseg serve`: serve the maps of a run to a browser."""
 
 import argparse
 import sys
@@ -7,36 +7,35 @@ from pathlib import Path
 from jointseg.cli.commands import OK, Subparsers, add_command, results_folder
 
 
-def add(verbs: Subparsers) -> None:
+def add(commands: Subparsers) -> None:
     parser = add_command(
-        verbs,
-        "view",
+        commands,
+        "serve",
         run,
-        "Show composites, maps and products of a run in a browser: lay two over each other, click a pixel to explain it.",
+        "Serve composites, maps and products of a run to a browser: compare two layers, click a pixel to explain it.",
         "examples:\n"
-        "  jointseg view results/synthetic                     then open the address that it prints\n"
-        "  jointseg view config.yaml --port 8080\n"
-        "  ssh -L 8000:127.0.0.1:8000 machine                  to look at another machine's, from yours\n\n"
-        "Run it in the folder that the run was started in, as `jointseg audit explain`. It answers this machine alone\n"
-        "unless --host says otherwise; whoever reaches that address may then see the maps. The address in the browser\n"
-        "holds the place and the layers: keep it or send it on. Ctrl-C ends it.\n\n"
-        "exit status: 0 ended, 2 there is nothing to show or the port is taken",
+        "  jointseg serve results/synthetic                    then open the address that it prints\n"
+        "  jointseg serve config.yaml --port 8080\n"
+        "  ssh -L 8000:127.0.0.1:8000 HOST                     for a run on another machine\n\n"
+        "Start the command in the working directory of the run, as `jointseg audit explain`. Only this machine can\n"
+        "connect, unless --host is another address; whoever reaches that address can see the maps. The address in the\n"
+        "browser holds location and layers, so you can bookmark or share it. Ctrl-C stops the server.\n\n"
+        "exit status: 0 stopped, 2 there is no layer or the port is in use",
     )
     parser.add_argument("run", type=Path, help="config of the run, or its results folder")
-    parser.add_argument("--host", default="127.0.0.1", help="address to answer at (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=8000, metavar="N", help="0: any that is free (default: %(default)s)"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    port = "0: any free port (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help=port)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from jointseg.viewer.server import LOOPBACK, create_server
 
-    results = results_folder(given.run)
-    server = create_server(results, given.host, given.port)
-    if given.host not in LOOPBACK:
-        print(f"jointseg: everybody who reaches {given.host} can see the maps of {results}", file=sys.stderr)
-    print(f"http://{given.host}:{server.server_address[1]}/   Ctrl-C ends it", flush=True)
+    results = results_folder(args.run)
+    server = create_server(results, args.host, args.port)
+    if args.host not in LOOPBACK:
+        print(f"jointseg: everyone who reaches {args.host} can see the maps of {results}", file=sys.stderr)
+    print(f"http://{args.host}:{server.server_address[1]}/   (Ctrl-C to stop)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`jointseg audit verify`: is every file still what was made."""
+"""`jointseg audit verify`: check every file of a run against its recorded checksum."""
 
 import argparse
 import json
@@ -14,29 +14,28 @@ from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, positiv
 from jointseg.runtime.errors import DataError
 
 CONFIG = Path("config.yaml")
-STOPPED = 128 + signal.SIGINT
+INTERRUPTED = 128 + signal.SIGINT
 
 
-def add(verbs: Subparsers) -> None:
+def add(commands: Subparsers) -> None:
     parser = add_command(
-        verbs,
+        commands,
         "verify",
         run,
-        "Hash a results folder again and name every file that is missing, changed, swapped or made by nobody, every "
-        "manifest that was edited or does not fit the manifests it builds on, and every flaw of the release history.",
+        "Check every file against its recorded checksum, every manifest against those of its inputs, and the release "
+        "history.",
         "examples:\n"
         "  jointseg audit verify                                the results of ./config.yaml\n"
         "  jointseg audit verify results/yreb --json > audit.json\n"
-        "  jointseg audit verify results/yreb --resume          after Ctrl-C, a kill or a power cut\n"
+        "  jointseg audit verify results/yreb --resume          after an interrupted check\n"
         "  jointseg audit verify results/yreb --allowed-signers signers --signer alice@example.org\n"
-        "  jointseg audit verify results/yreb --root 5f1c...    the root that `jointseg release` printed, kept elsewhere\n\n"
-        "Every byte is read, each time: dates and sizes can be set back, and a disk that rots changes neither. An\n"
-        "interrupted pass keeps what it has hashed in .jointseg/verify.sqlite. --resume believes that for files of\n"
-        "the same size, times and inode, so what went wrong behind a file's back since then is not seen; a pass\n"
-        "without --resume hashes everything. A pass that ends forgets.\n\n"
+        "  jointseg audit verify results/yreb --root 5f1c...    the root that `jointseg release` printed\n\n"
+        "Every byte is read each time, because dates and sizes do not reveal bit rot or tampering. An interrupted check\n"
+        "keeps its checksums in .jointseg/verify.sqlite; --resume reuses those of files with the same size, times and\n"
+        "inode, and so misses later changes that keep all three. A completed check deletes them.\n\n"
         "A line of the file of allowed signers is a name and a public key, such as `alice@example.org ssh-ed25519\n"
-        "AAAA...` (see `man ssh-keygen`). Without it a signature only shows which key has signed, not whose it is.\n\n"
-        "exit status: 0 nothing found, 1 something found, 2 the folder cannot be audited, 130 interrupted",
+        "AAAA...` (see `man ssh-keygen`). Without it a signature shows which key signed, but not whose it is.\n\n"
+        "exit status: 0 no findings, 1 findings, 2 the folder cannot be audited, 130 interrupted",
     )
     parser.add_argument(
         "results",
@@ -45,28 +44,28 @@ def add(verbs: Subparsers) -> None:
         help="results folder of a run; it may have been moved (default: the key `results` of ./config.yaml)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--workers", type=positive, metavar="N", help="threads that hash (default: one a CPU)")
-    parser.add_argument("--resume", action="store_true", help="go on with a pass that was interrupted")
-    parser.add_argument("--allowed-signers", type=Path, metavar="FILE", help="whose signatures on releases count")
-    parser.add_argument("--signer", metavar="NAME", help="only this one of the allowed signers")
-    parser.add_argument(
-        "--root", type=_root, metavar="HEX", help="root of a release that must be there, as you kept it elsewhere"
-    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="hashing threads (default: one per CPU)")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted check")
+    signers = "keys whose signatures on releases are accepted"
+    parser.add_argument("--allowed-signers", type=Path, metavar="FILE", help=signers)
+    parser.add_argument("--signer", metavar="NAME", help="accept only this one of the allowed signers")
+    root = "root of a release that must exist, from a copy outside the results folder"
+    parser.add_argument("--root", type=_root, metavar="HEX", help=root)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     from jointseg.audit.signature import AllowedSigners
 
-    if given.signer and not given.allowed_signers:
-        raise DataError(f"--signer {given.signer} needs --allowed-signers FILE, which tells the key of that name")
-    signers = AllowedSigners(given.allowed_signers, given.signer) if given.allowed_signers else None
-    results = given.results or _results(CONFIG)
+    if args.signer and not args.allowed_signers:
+        raise DataError(f"--signer {args.signer} needs --allowed-signers FILE, which lists the key of that name")
+    signers = AllowedSigners(args.allowed_signers, args.signer) if args.allowed_signers else None
+    results = args.results or _results_of(CONFIG)
     try:
-        report = audit_results(results, given.workers, given.resume, signers, given.root)
+        report = audit_results(results, args.workers, args.resume, signers, args.root)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: jointseg audit verify {results} --resume", file=sys.stderr)
-        return STOPPED
-    if given.json:
+        print(f"\ninterrupted; to resume: jointseg audit verify {results} --resume", file=sys.stderr)
+        return INTERRUPTED
+    if args.json:
         print(json.dumps(report.as_json(), indent=1, sort_keys=True))
     else:
         print_report(report)
@@ -76,14 +75,17 @@ def run(given: argparse.Namespace) -> int:
 def audit_results(
     results: Path, workers: int | None = None, resume: bool = False, signers: Any = None, root: str | None = None
 ) -> Any:
-    """The report of an audit, with a bar on standard error. Raises KeyboardInterrupt when told to stop."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    """Audit a results folder with a progress bar on standard error, and return the report.
+
+    Raises KeyboardInterrupt on SIGINT and SIGTERM.
+    """
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from jointseg.audit.verify import verify_results
+    from jointseg.run.console import stderr_progress
 
     columns = ("hashing", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with _stoppable(), Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _sigterm_as_interrupt(), stderr_progress(*columns) as progress:
         task = progress.add_task("hashing")
         return verify_results(
             results,
@@ -97,18 +99,14 @@ def audit_results(
 
 
 def print_report(report: Any) -> None:
-    """Prints an audit for people."""
-    from rich.table import Table
     from rich.text import Text
 
     from jointseg.audit.verify import KINDS
-    from jointseg.run.console import text_console
+    from jointseg.run.console import text_console, text_table
 
     console = text_console()
     if report.findings:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("what", "file", "by", "how"):
-            table.add_column(column, overflow="fold")
+        table = text_table("finding", "file", "manifest", "detail")
         for finding in report.findings:
             table.add_row(*map(Text, (finding.kind, finding.path, finding.manifest, finding.detail)))
         console.print(table)
@@ -116,68 +114,68 @@ def print_report(report: Any) -> None:
         for kind, count in report.as_json()["counts"].items():
             console.print(f"{count:6d} {kind}: {KINDS[kind]}")
         if report.descendants:
-            console.print(f"{len(report.descendants):6d} further outputs descend from these (--json lists them)")
+            console.print(f"{len(report.descendants):6d} further outputs derive from these (--json lists them)")
     else:
-        console.print("every file is what its manifest says, and every input is what was made")
+        console.print("every file matches its manifest, and every input is the output of its job")
     console.print(
         f"{report.files} files, {report.bytes / 1e9:.2f} GB, {report.manifests} manifests; "
-        f"{report.outside_inputs} inputs from outside the folder were not hashed"
+        f"{report.outside_inputs} inputs outside the folder were not hashed"
     )
     if report.pruned:
-        console.print(f"{report.pruned} files are gone because they were pruned")
+        console.print(f"{report.pruned} files are missing because they were pruned")
     if report.resumed:
-        console.print(f"{report.resumed} files were hashed before the interruption, and not again")
-    for line in _standing(report.release):
+        console.print(f"{report.resumed} files were hashed before the interruption")
+    for line in _release_lines(report.release):
         console.print(line)
 
 
-def _standing(release: Any) -> Iterator[str]:
-    """Lines on the last release and the signatures."""
+def _release_lines(release: Any) -> Iterator[str]:
+    """Yield lines on the last release and the signatures."""
     if release is None:
-        yield "nothing was released yet: nobody who edits a manifest and seals it again would be found"
+        yield "there is no release: a manifest that is edited and resealed would not be detected"
         return
     yield f"release {release.number} of {release.date}, root {release.root}"
     if release.changes is None:
-        yield "it has a flaw, so the manifests were not compared with it"
+        yield "it is defective, so the manifests were not compared with it"
     elif release.changes.added:
         yield f"{len(release.changes.added)} manifests were added since"
-    for each in release.signatures:
-        whose = each["signer"] or "unknown whose: give --allowed-signers"
-        yield f"{each['release']} is signed with {each['key']} ({whose})"
+    for signature in release.signatures:
+        signer = signature["signer"] or "unknown signer; pass --allowed-signers"
+        yield f"{signature['release']} is signed with {signature['key']} ({signer})"
     if release.unchecked:
-        yield f"{release.unchecked} signatures were not checked: there is no ssh-keygen on this machine"
+        yield f"{release.unchecked} signatures were not checked: ssh-keygen is not installed"
 
 
-def _results(config: Path) -> Path:
-    """The results folder that a config names."""
+def _results_of(config: Path) -> Path:
+    """Return the results folder that a config names."""
     import yaml
 
     if not config.is_file():
-        raise DataError(f"there is no {config} here that names a results folder; give the results folder of a run")
+        raise DataError(f"{config} does not exist here; pass the results folder of a run")
     try:
-        found = yaml.safe_load(config.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise DataError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("results"), str):
-        raise DataError(f"{config} has no key `results`; give the results folder of a run")
-    return Path(found["results"])
+    if not isinstance(settings, dict) or not isinstance(settings.get("results"), str):
+        raise DataError(f"{config} has no key `results`; pass the results folder of a run")
+    return Path(settings["results"])
 
 
 def _root(text: str) -> str:
-    """The root of a release, for argparse."""
+    """Parse the root of a release, for argparse."""
     if not re.fullmatch("[0-9a-f]{64}", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a root: 64 hexadecimal digits, as `jointseg release` prints")
     return text.lower()
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that what was hashed is kept."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Handle SIGTERM as Ctrl-C, so that the checksums are kept."""
 
-    def stop(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
