@@ -1,4 +1,4 @@
-"""The viewer: pictures of the layers, an address that never becomes a path, and the page in a browser."""
+"""Viewer: map tiles, URLs that do not reach files, and the page in a browser."""
 
 import http.client
 import io
@@ -37,8 +37,8 @@ ENTRY = {
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two maps of 512 m, ISA in the west; a composite; a product; and a secret beside the folder."""
-    folder = tmp_path_factory.mktemp("view") / "results"
+    """Two maps of 512 m with ISA in the west, a composite, a product, and a secret beside the folder."""
+    folder = tmp_path_factory.mktemp("viewer") / "results"
     for year, width in ((2019, 100), (2021, 256)):
         isa = np.zeros((512, 512), np.uint8)
         isa[:, :width], isa[:50] = 1, 255
@@ -71,28 +71,28 @@ def port(results: Path) -> Iterator[int]:
     server.server_close()
 
 
-def get(port: int, address: str, host: str | None = None) -> tuple[int, str, bytes]:
-    """Status, media type and content; the address goes out as it is, without being tidied up."""
+def get(port: int, url: str, host: str | None = None) -> tuple[int, str, bytes]:
+    """Return status, media type and content; the URL is sent without normalisation."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.putrequest("GET", address, skip_host=True)
+    connection.putrequest("GET", url, skip_host=True)
     connection.putheader("Host", host or f"127.0.0.1:{port}")
     connection.endheaders()
-    answer = connection.getresponse()
-    return answer.status, answer.headers.get("Content-Type", ""), answer.read()
+    response = connection.getresponse()
+    return response.status, response.headers.get("Content-Type", ""), response.read()
 
 
 def test_layers_are_found_with_their_years_and_zones(results: Path) -> None:
-    told = {each["id"]: each for each in layers.describe_layers(layers.find_layers(results))}
-    assert list(told) == ["composites-2021-32650", "isa-2019-32650", "isa-2021-32650", "product-cover-2021-32650"]
-    assert told["isa-2019-32650"]["explained"] and not told["composites-2021-32650"]["explained"]
-    assert told["isa-2021-32650"]["bounds"] == [WEST, NORTH - 512, WEST + 512, NORTH]
-    assert {each["zone"] for each in told.values()} == {"UTM 50N"}
-    with pytest.raises(DataError, match="holds no raster that can be shown"):
+    found = {layer["id"]: layer for layer in layers.describe_layers(layers.find_layers(results))}
+    assert list(found) == ["composites-2021-32650", "isa-2019-32650", "isa-2021-32650", "product-cover-2021-32650"]
+    assert found["isa-2019-32650"]["explainable"] and not found["composites-2021-32650"]["explainable"]
+    assert found["isa-2021-32650"]["bounds"] == [WEST, NORTH - 512, WEST + 512, NORTH]
+    assert {layer["zone"] for layer in found.values()} == {"UTM 50N"}
+    with pytest.raises(DataError, match="contains no composite or map"):
         layers.find_layers(results.parent)
 
 
-def picture(port: int, layer: str, level: int, x: int, y: int) -> np.ndarray:
-    """The picture that holds a place, [rows, columns, 4]."""
+def tile_at(port: int, layer: str, level: int, x: int, y: int) -> np.ndarray:
+    """Return the tile that contains a point, [rows, columns, 4]."""
     side = tiles.SIDE_PX * 2**level
     status, media, content = get(port, f"/tile/{layer}/{level}/{x // side}/{y // side}.png")
     assert (status, media) == (200, "image/png")
@@ -100,30 +100,30 @@ def picture(port: int, layer: str, level: int, x: int, y: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_a_picture_has_each_pixel_in_its_place(port: int, results: Path, level: int) -> None:
+def test_location_of_tile_pixels(port: int, results: Path, level: int) -> None:
     step, side = 2**level, tiles.SIDE_PX * 2**level
     left, top = WEST // side * side, (NORTH - 200) // side * side + side
-    image = picture(port, "isa-2021-32650", level, WEST, NORTH - 200)
-    wanted = {(WEST + 9, NORTH - 101): figures.ISA, (WEST - 9, NORTH - 101): None}
-    wanted |= {(WEST + 100, NORTH - 201): figures.ISA, (WEST + 9, NORTH - 21): figures.AGREEMENT["unknown"]}
-    for (x, y), colour in wanted.items():
+    image = tile_at(port, "isa-2021-32650", level, WEST, NORTH - 200)
+    expected = {(WEST + 9, NORTH - 101): figures.ISA, (WEST - 9, NORTH - 101): None}
+    expected |= {(WEST + 100, NORTH - 201): figures.ISA, (WEST + 9, NORTH - 21): figures.AGREEMENT["unknown"]}
+    for (x, y), colour in expected.items():
         row, col = (top - y) // step, (x - left) // step
         if 0 <= row < 256 and 0 <= col < 256:
             assert image[row, col, 3] == (0 if colour is None else 255)
             assert colour is None or tuple(image[row, col, :3]) == colour, (x, y)
 
 
-def test_products_and_images_are_drawn_and_nothing_elsewhere(port: int) -> None:
-    cover = picture(port, "product-cover-2021-32650", 1, WEST + 60, NORTH - 300)
-    seen = {tuple(colour) for colour in cover[cover[..., 3] > 0][:, :3].tolist()}
-    assert figures.ISA in seen and figures.AGREEMENT["not ISA"] in seen
-    image = picture(port, "composites-2021-32650", 1, WEST + 60, NORTH - 300)
+def test_tiles_of_products_and_images_and_empty_tiles(port: int) -> None:
+    cover = tile_at(port, "product-cover-2021-32650", 1, WEST + 60, NORTH - 300)
+    colours = {tuple(colour) for colour in cover[cover[..., 3] > 0][:, :3].tolist()}
+    assert figures.ISA in colours and figures.AGREEMENT["not ISA"] in colours
+    image = tile_at(port, "composites-2021-32650", 1, WEST + 60, NORTH - 300)
     assert image[..., 3].max() == 255 and image[..., :3].std() > 20
     assert get(port, "/tile/isa-2021-32650/1/0/0.png")[0] == 204
     assert get(port, "/tile/isa-2021-32650/13/0/0.png")[0] == 404
 
 
-ODD = [
+ODD_URLS = [
     *("/../secret.txt", "/tile/../../secret.txt", "/tile/isa-2021-32650/../../../secret.txt", "/%2e%2e/secret.txt"),
     *("//etc/passwd", "/tile/isa-2021-32650/0/0/0.png/../../secret.txt", "/isa/2021/link.txt", "/isa/2021/"),
     *("/tile/%2e%2e%2fsecret/0/0/0.png", "/tile/isa-2021-32650/0/0/0.png%00.txt", "/..%5csecret.txt", "/manifests"),
@@ -137,26 +137,26 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("address", ODD)
-def test_no_address_leads_out_of_the_layers(port: int, address: str) -> None:
-    status, media, content = get(port, address)
+@pytest.mark.parametrize("url", ODD_URLS)
+def test_no_url_reaches_a_file(port: int, url: str) -> None:
+    status, media, content = get(port, url)
     assert b"secret" not in content.replace(b"results", b"") or media.startswith("text/html")
-    assert status == 404 or address.startswith("/?")
+    assert status == 404 or url.startswith("/?")
 
 
 @given(st.text(alphabet="./%2ef\\tile-0123456789isa~:@?#&=", max_size=60))
 @settings(max_examples=150, deadline=None)
-def test_odd_addresses_are_answered_and_read_nothing(port: int, tail: str) -> None:
+def test_random_urls_get_a_response_and_reach_no_file(port: int, tail: str) -> None:
     status, _, content = get(port, "/" + tail.replace("#", "%23"))
     assert status in (200, 204, 400, 404, 422) and b"root:" not in content and content != b"secret"
 
 
-def test_pages_of_elsewhere_cannot_read_through_the_browser(port: int) -> None:
+def test_other_sites_cannot_read_through_the_browser(port: int) -> None:
     assert get(port, "/", host="maps.example.org")[0] == 403
     assert get(port, "/", host=f"localhost:{port}")[0] == 200
 
 
-def test_what_cannot_be_explained_is_said(port: int) -> None:
+def test_errors_of_explanations(port: int) -> None:
     assert get(port, "/explain?epsg=32650&x=1&y=2")[0] == 422
     status, _, content = get(port, "/explain?epsg=32651&x=1&y=2&year=2021")
     assert status == 422 and content == b"there is no layer in EPSG:32651\n"
@@ -165,9 +165,9 @@ def test_what_cannot_be_explained_is_said(port: int) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
-def test_the_page_lays_two_layers_over_each_other_and_explains(port: int, tmp_path: Path) -> None:
-    place = f"epsg=32650&x={WEST + 256}&y={NORTH - 256}&zoom=0&left=isa-2021-32650&right=isa-2019-32650&split=0.5"
-    address = f"http://127.0.0.1:{port}/#{place}&pixel={WEST + 5},{NORTH - 60}"
+def test_page_compares_two_layers_and_explains(port: int, tmp_path: Path) -> None:
+    view = f"epsg=32650&x={WEST + 256}&y={NORTH - 256}&zoom=0&left=isa-2021-32650&right=isa-2019-32650&split=0.5"
+    url = f"http://127.0.0.1:{port}/#{view}&pixel={WEST + 5},{NORTH - 60}"
     command = [
         CHROMIUM,
         "--headless",
@@ -177,24 +177,21 @@ def test_the_page_lays_two_layers_over_each_other_and_explains(port: int, tmp_pa
         "--virtual-time-budget=9000",
     ]
     command += [f"--user-data-dir={tmp_path}/profile"]
-    dom = subprocess.run(
-        [*command, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=120
-    ).stdout
+    dom = subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, check=True, timeout=120).stdout
     assert len(re.findall(r'<img[^>]*src="/tile/isa-2021-32650/0/', dom)) >= 6
     assert len(re.findall(r'<img[^>]*src="/tile/isa-2019-32650/0/', dom)) >= 6
-    assert "A product, 2021</option>" in dom and "What made this pixel of 2021" in dom
-    assert "manifest" in dom[dom.index("<pre>") :]  # there are none here, and the panel says so
+    assert "A product, 2021</option>" in dom and "Provenance of the pixel, 2021" in dom
+    assert "manifest" in dom[dom.index("<pre>") :]  # an error: there are none here
     shot = tmp_path / "page.png"
-    place = place.replace("&zoom=0", "&zoom=0")
     subprocess.run(
-        [*command, f"--screenshot={shot}", f"http://127.0.0.1:{port}/#{place}"],
+        [*command, f"--screenshot={shot}", f"http://127.0.0.1:{port}/#{view}"],
         check=True,
         timeout=120,
         capture_output=True,
     )
     image = np.asarray(Image.open(shot).convert("RGB"))
     red = np.abs(image.astype(int) - figures.ISA).sum(axis=2) < 12
-    # Left of the line the map of 2021 is red to 256 m, right of it that of 2019 to 100 m, which lies left of the line.
+    # Left of the divider is the map of 2021, red up to 256 m; right of it that of 2019, red up to 100 m, left of the divider.
     middle = image.shape[1] // 2
     assert (
         red[300:600, middle - 200 : middle - 30].mean() > 0.9 and red[300:600, middle + 30 : middle + 200].mean() < 0.05

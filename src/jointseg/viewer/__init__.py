@@ -1,1 +1,1 @@
-"""A web page on loopback that shows the rasters of a results folder and explains their pixels."""
+"""Web viewer on the loopback interface: shows the rasters of a results folder and explains pixels."""

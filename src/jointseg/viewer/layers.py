@@ -1,8 +1,9 @@
-"""The layers of a results folder: rasters of one kind, year and UTM zone."""
+"""Layers of a results folder: rasters of one kind, year and UTM zone."""
 
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from jointseg.raster.product_codes import nearest_year
 from jointseg.runtime.errors import DataError
 
 IMAGE, CLASSES, PRODUCT = "image", "classes", "product"
-# Folder below the results, kind, title. {year} is the name of the folder that holds the files.
+# Folder in the results, with a folder of files per year; kind; title.
 _FOLDERS = (
     ("sentinel2/composites", IMAGE, "Sentinel-2 composite, 10 m, {year}"),
     ("rgb", IMAGE, "Super-resolved, 1 m, {year}"),
@@ -27,16 +28,16 @@ _FOLDERS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """Rasters that are shown as one.
+    """Rasters that are shown as one layer.
 
     Attributes:
-        id: short, unique, safe in an address.
-        title: for people.
-        kind: IMAGE (reflectance DN, red, green and blue first, 0 unknown), CLASSES (0, 1, 255) or PRODUCT (codes).
-        year: that it shows.
+        id: unique, and safe in a URL.
+        title: shown to the user.
+        kind: IMAGE (reflectance DN; red, green, blue first; 0 nodata), CLASSES (0, 1, 255) or PRODUCT (class codes).
+        year: year of the content.
         epsg: UTM zone.
-        files: with their bounds in the zone.
-        codes: of a PRODUCT.
+        files: paths with their bounds in the zone.
+        codes: class codes of a PRODUCT.
     """
 
     id: str
@@ -49,11 +50,10 @@ class Layer:
 
     @cached_property
     def bounds(self) -> raster_io.Bounds:
-        west, south, east, north = zip(*(bounds for _, bounds in self.files))
-        return min(west), min(south), max(east), max(north)
+        return _union(bounds for _, bounds in self.files)
 
-    def near(self, bounds: raster_io.Bounds) -> list[Path]:
-        """Files that reach into bounds."""
+    def intersecting(self, bounds: raster_io.Bounds) -> list[Path]:
+        """Return the files that intersect bounds."""
         west, south, east, north = bounds
         return [
             path for path, box in self.files if box[0] < east and box[2] > west and box[1] < north and box[3] > south
@@ -61,57 +61,50 @@ class Layer:
 
 
 def find_layers(results: Path) -> list[Layer]:
-    """Every layer of a results folder, by zone, in the order they are offered.
+    """Return every layer of a results folder, in the order in which the viewer lists them.
 
     Raises DataError when there is none.
     """
-    found: list[Layer] = []
+    layers: list[Layer] = []
     for folder, kind, title in _FOLDERS:
         for year in sorted(path for path in (results / folder).glob("*") if re.fullmatch(r"\d{4}", path.name)):
             by_zone: dict[int, list[tuple[Path, raster_io.Bounds]]] = defaultdict(list)
             for path in sorted(year.glob("*.tif")):
-                epsg, bounds = _place(path)
-                by_zone[epsg].append((path, bounds))
+                with raster_io.open_raster(path) as source:
+                    by_zone[int(source.crs.to_epsg())].append((path, tuple(source.bounds)))
             for epsg, files in by_zone.items():
                 name = f"{folder.rpartition('/')[2]}-{year.name}-{epsg}"
-                found.append(Layer(name, title.format(year=year.name), kind, int(year.name), epsg, tuple(files)))
-    if not found:
-        raise DataError(
-            f"{results} holds no raster that can be shown; give the results folder of a run that has mapped"
-        )
-    return found + _products(results, found)
+                layers.append(Layer(name, title.format(year=year.name), kind, int(year.name), epsg, tuple(files)))
+    if not layers:
+        raise DataError(f"{results} contains no composite or map; pass the results folder of a run that has some")
+    return layers + _product_layers(results, layers)
 
 
-def _place(path: Path) -> tuple[int, raster_io.Bounds]:
-    with raster_io.open_raster(path) as source:
-        return int(source.crs.to_epsg()), tuple(source.bounds)
-
-
-def _products(results: Path, others: list[Layer]) -> list[Layer]:
-    """Reference products over the zones of the other layers, by what the manifests tell of their codes."""
-    found = []
-    zones = {epsg: [layer.bounds for layer in others if layer.epsg == epsg] for epsg in {each.epsg for each in others}}
-    years = sorted({layer.year for layer in others})
+def _product_layers(results: Path, layers: list[Layer]) -> list[Layer]:
+    """Return reference products over the zones of the other layers, with the class codes from the manifests."""
+    products = []
+    zones = {epsg: _union(layer.bounds for layer in layers if layer.epsg == epsg) for epsg in {x.epsg for x in layers}}
+    map_years = sorted({layer.year for layer in layers})
     for path in sorted(results.glob("manifests/product_mosaic/*/*.json")):
-        name, year = path.parent.name, int(path.stem)
+        name, file_year = path.parent.name, int(path.stem)
         entry = json.loads(path.read_text())["params"]["entry"]
-        mosaics = results / "accuracy/mosaics" / name / str(year)
-        shown = {nearest_year(entry, each) for each in years}
-        for each in sorted(shown & ({year} | set(map(int, entry.get("series") or {})))):
-            codes = Codes.of(mosaics, name, entry, each)
-            for epsg, boxes in zones.items():
-                west, south, east, north = zip(*boxes)
-                whole = ((mosaics, (min(west), min(south), max(east), max(north))),)
-                found.append(
-                    Layer(
-                        f"product-{name}-{each}-{epsg}", f"{entry['title']}, {each}", PRODUCT, each, epsg, whole, codes
-                    )
-                )
-    return found
+        mosaics = results / "accuracy/mosaics" / name / str(file_year)
+        years = {file_year} | set(map(int, entry.get("series") or {}))
+        for year in sorted(years & {nearest_year(entry, map_year) for map_year in map_years}):
+            codes = Codes.of(mosaics, name, entry, year)
+            for epsg, bounds in zones.items():
+                key, title = f"product-{name}-{year}-{epsg}", f"{entry['title']}, {year}"
+                products.append(Layer(key, title, PRODUCT, year, epsg, ((mosaics, bounds),), codes))
+    return products
 
 
-def describe_layers(found: list[Layer]) -> list[dict[str, object]]:
-    """What the page needs to know of the layers."""
+def _union(boxes: Iterable[raster_io.Bounds]) -> raster_io.Bounds:
+    west, south, east, north = zip(*boxes)
+    return min(west), min(south), max(east), max(north)
+
+
+def describe_layers(layers: list[Layer]) -> list[dict[str, object]]:
+    """Return the layers as JSON for the page."""
     return [
         {
             "id": layer.id,
@@ -120,13 +113,13 @@ def describe_layers(found: list[Layer]) -> list[dict[str, object]]:
             "epsg": layer.epsg,
             "zone": f"UTM {layer.epsg % 100}{'N' if layer.epsg < 32700 else 'S'}",
             "bounds": list(layer.bounds),
-            "explained": layer.id.startswith("isa-"),
+            "explainable": layer.id.startswith("isa-"),
         }
-        for layer in found
+        for layer in layers
     ]
 
 
 def to_lonlat(epsg: int, x: float, y: float) -> tuple[float, float]:
-    """Degrees of a place in a zone."""
+    """Return the longitude and latitude of a point in a zone, degrees."""
     lon, lat = grid.transformer(f"EPSG:{epsg}", "EPSG:4326").transform(x, y)
     return float(lon), float(lat)

@@ -1,10 +1,9 @@
-"""The server of the viewer: four addresses, none of which names a file."""
+"""HTTP server of the viewer: four kinds of URL, none of which contains a file name."""
 
 import io
 import json
 import logging
 import re
-from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,69 +23,70 @@ PAGE = Path(__file__).with_name("page.html.j2")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TILE = re.compile(r"/tile/(?P<layer>[A-Za-z0-9-]{1,80})/(?P<level>\d{1,2})/(?P<col>-?\d{1,6})/(?P<row>-?\d{1,6})\.png")
 _POLICY = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:"
+_TEXT, _HTML, _PNG = "text/plain; charset=utf-8", "text/html; charset=utf-8", "image/png"
 
 
 def create_server(results: Path, host: str, port: int) -> ThreadingHTTPServer:
-    """A server that is ready to run; port 0 takes a free one.
+    """Return a server that listens on a port; port 0 selects a free one.
 
-    Raises DataError when there is nothing to show, or the port is taken.
+    Raises DataError when there is no layer, or the port is in use.
     """
-    found = layers.find_layers(results)
-    handler = partial(_Handler, results=results, host=host, found={layer.id: layer for layer in found})
+    by_id = {layer.id: layer for layer in layers.find_layers(results)}
+    handler = partial(_Handler, results=results, host=host, layers_by_id=by_id)
     try:
         return ThreadingHTTPServer((host, port), handler)
     except OSError as error:
-        raise DataError(f"port {port} of {host} cannot be used ({error.strerror}); give another --port") from error
+        raise DataError(f"port {port} of {host} cannot be used ({error.strerror}); pass another --port") from error
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers by what it knows of the layers; an address never becomes a path."""
+    """Responds from the layers; a URL never becomes a path."""
 
     server_version = "JointSeg"
     sys_version = ""
 
-    def __init__(self, *args: Any, results: Path, host: str, found: dict[str, layers.Layer]) -> None:
-        self.results, self.host, self.found = results, host, found
+    def __init__(self, *args: Any, results: Path, host: str, layers_by_id: dict[str, layers.Layer]) -> None:
+        self.results, self.host, self.layers = results, host, layers_by_id
         super().__init__(*args)
 
     def do_GET(self) -> None:
-        """The page, its layers, a picture, or an explanation; 404 for all else."""
-        address = urlsplit(self.path)
+        """Respond with the page, a tile, or an explanation; 404 for other URLs."""
+        url = urlsplit(self.path)
         try:
-            if not self._from_here():
-                self._answer(HTTPStatus.FORBIDDEN, "text/plain", b"this server answers its own machine alone\n")
-            elif address.path == "/":
-                self._answer(HTTPStatus.OK, "text/html; charset=utf-8", self._page())
-            elif address.path == "/explain":
-                self._explain(parse_qs(address.query))
-            elif (asked := _TILE.fullmatch(address.path)) and asked["layer"] in self.found:
-                self._tile(asked)
+            if not self._is_local():
+                self._respond(HTTPStatus.FORBIDDEN, _TEXT, b"only requests to this machine are allowed\n")
+            elif url.path == "/":
+                self._respond(HTTPStatus.OK, _HTML, self._page())
+            elif url.path == "/explain":
+                self._explain(parse_qs(url.query))
+            elif (tile := _TILE.fullmatch(url.path)) and tile["layer"] in self.layers:
+                self._tile(self.layers[tile["layer"]], *(int(tile[name]) for name in ("level", "col", "row")))
             else:
-                self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there is nothing at this address\n")
+                self._respond(HTTPStatus.NOT_FOUND, _TEXT, b"not found\n")
         except DataError as error:
-            self._answer(HTTPStatus.UNPROCESSABLE_ENTITY, "text/plain; charset=utf-8", f"{error}\n".encode())
-        except BrokenPipeError:  # the browser moved on
+            self._respond(HTTPStatus.UNPROCESSABLE_ENTITY, _TEXT, f"{error}\n".encode())
+        except BrokenPipeError:  # the browser closed the connection
             pass
 
-    def _from_here(self) -> bool:
-        """Whether the request names this machine: a page of elsewhere may not read through the user's browser."""
+    def _is_local(self) -> bool:
+        """Whether the Host header names this machine, so that no other site can read through the user's browser."""
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
         return self.host not in LOOPBACK or name in LOOPBACK
 
     def _page(self) -> bytes:
-        told = json.dumps(layers.describe_layers(list(self.found.values()))).replace("<", "\\u003c")
-        return templates.render(PAGE, {"title": self.results.name, "layers": told, "side": tiles.SIDE_PX}).encode()
+        described = json.dumps(layers.describe_layers(list(self.layers.values()))).replace("<", "\\u003c")
+        context = {"title": self.results.name, "layers": described, "side": tiles.SIDE_PX}
+        return templates.render(PAGE, context).encode()
 
-    def _tile(self, asked: re.Match[str]) -> None:
-        level = int(asked["level"])
+    def _tile(self, layer: layers.Layer, level: int, col: int, row: int) -> None:
         if level not in tiles.LEVELS:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there is no such level\n")
+            self._respond(HTTPStatus.NOT_FOUND, _TEXT, b"no such zoom level\n")
             return
-        content = tiles.render_tile(self.found[asked["layer"]], level, int(asked["col"]), int(asked["row"]))
+        content = tiles.render_tile(layer, level, col, row)
         if content is None:
-            self._answer(HTTPStatus.NO_CONTENT, "image/png", b"")
+            self._respond(HTTPStatus.NO_CONTENT, _PNG, b"")
         else:
-            self._answer(HTTPStatus.OK, "image/png", content)
+            self._respond(HTTPStatus.OK, _PNG, content)
 
     def _explain(self, query: dict[str, list[str]]) -> None:
         from jointseg.audit.explain.explainer import Explainer
@@ -96,21 +96,23 @@ class _Handler(BaseHTTPRequestHandler):
             epsg, year = (int(query[name][0]) for name in ("epsg", "year"))
             x, y = (float(query[name][0]) for name in ("x", "y"))
         except (KeyError, ValueError) as error:
-            raise DataError(f"that is no pixel ({error}); give epsg, x, y and year") from error
-        if epsg not in {layer.epsg for layer in self.found.values()}:
+            raise DataError(f"invalid pixel ({error}); pass epsg, x, y and year") from error
+        if epsg not in {layer.epsg for layer in self.layers.values()}:
             raise DataError(f"there is no layer in EPSG:{epsg}")
-        console = Console(file=io.StringIO(), width=TEXT_WIDTH, highlight=False, markup=False, no_color=True)
+        text = io.StringIO()
+        console = Console(file=text, width=TEXT_WIDTH, highlight=False, markup=False, no_color=True)
         print_explanation(Explainer(self.results).at(*layers.to_lonlat(epsg, x, y), year), console)
-        self._answer(HTTPStatus.OK, "text/plain; charset=utf-8", console.file.getvalue().encode())  # type: ignore[attr-defined]
+        self._respond(HTTPStatus.OK, _TEXT, text.getvalue().encode())
 
-    def _answer(self, status: HTTPStatus, media_type: str, content: bytes) -> None:
+    def _respond(self, status: HTTPStatus, media_type: str, content: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Content-Security-Policy", _POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cache-Control", "max-age=60" if media_type == "image/png" else "no-store")
+        self.send_header("Cache-Control", "max-age=60" if media_type == _PNG else "no-store")
         self.end_headers()
         self.wfile.write(content)
 
-    log_message: Callable[..., None] = lambda self, *told: log.debug(told[0], *told[1:])
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug(format, *args)
