@@ -26,8 +26,8 @@ def test_a_band_that_is_not_standardised_is_named(
     seen = diagnostics.NormalisationCheck("10 m image")
     for part in images(mean, deviation).split(16):
         assert not caplog.records  # nothing is told before all samples are seen
-        seen.see(part)
-    seen.see(100 + images(mean, deviation))
+        seen.update(part)
+    seen.update(100 + images(mean, deviation))
     (record,) = caplog.records
     told = f"band {band} of the 10 m image has mean {mean[band - 1]:.1f}"
     assert record.getMessage().startswith(told[:-1]) and "statistics.json does not fit" in record.getMessage()
@@ -36,18 +36,18 @@ def test_a_band_that_is_not_standardised_is_named(
 def test_unknown_pixels_do_not_count_and_what_fits_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     fitting = images([0.5, -0.5, 0], [0.5, 1, 2])
     fitting[:, :, 3:] = 0  # unknown: at the mean, which would halve the deviation
-    diagnostics.NormalisationCheck("image").see(fitting)
+    diagnostics.NormalisationCheck("image").update(fitting)
     empty = diagnostics.NormalisationCheck("image")
-    empty.see(torch.zeros(1, 3, 4, 4))
+    empty.update(torch.zeros(1, 3, 4, 4))
     assert not caplog.records
 
 
 def test_a_discriminator_that_has_won_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     collapse = diagnostics.DiscriminatorCheck()
-    collapse.see(20, {"accuracy_1m": 0.97, "accuracy_2.5m": 0.5, "psnr_1m": 30.0})
+    collapse.update(20, {"accuracy_1m": 0.97, "accuracy_2.5m": 0.5, "psnr_1m": 30.0})
     assert not caplog.records
-    collapse.see(40, {"accuracy_1m": 0.991, "accuracy_2.5m": 0.5})
-    collapse.see(60, {"accuracy_1m": 0.999, "accuracy_2.5m": 0.99})
+    collapse.update(40, {"accuracy_1m": 0.991, "accuracy_2.5m": 0.5})
+    collapse.update(60, {"accuracy_1m": 0.999, "accuracy_2.5m": 0.99})
     told = [record.getMessage()[:60] for record in caplog.records]
     assert [line.split(": ")[0] for line in told] == ["step 40", "step 60"]
     assert "the 1m discriminator is right on 99.1 %" in told[0] and "the 2.5m discriminator" in told[1]

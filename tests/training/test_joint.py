@@ -165,7 +165,7 @@ def test_the_pair_maps_with_its_own_threshold(folder: Path, tmp_path: Path) -> N
     segmenter, header = checkpoint.load(files[0], "mask2former", NORMALISATION)
     assert header["trained"]["validation_f1"] == facts["validation_f1"] and header["trained"]["joint"]
     chip = data(folder).validation
-    low, _, _ = chip.whole(chip.ids[0])
+    low, _, _ = chip.full_chip(chip.ids[0])
     known = np.isfinite(chip.dataset.read(chip.ids[0]).lr).all(0)
     dn = np.rint(np.nan_to_num(chip.dataset.read(chip.ids[0]).lr) * 1e4).astype(np.uint16)
     with torch.inference_mode():

@@ -1,7 +1,6 @@
 """The networks of every preset of the production config, untouched, make a training step in fp32 and in bf16."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from jointseg.training import adversarial, losses
 from jointseg.training.backbone import load
 from jointseg.training.compute import autocast, autocast_dtype
 from jointseg.training.optimiser import Optimiser
+from jointseg.training.settings import AdversarialSettings
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())
 PRESETS = ["small", pytest.param("base", marks=pytest.mark.slow), pytest.param("paper", marks=pytest.mark.slow)]
@@ -34,10 +34,10 @@ def weights(network: torch.nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_super_resolution_makes_a_step_of_every_kind(preset: str, precision: str) -> None:
     chosen = CONFIG["superres"]["presets"][preset]
-    training: dict[str, Any] = chosen["adversarial"] | {"precision": precision, "shift_m": 0.0}
+    training = AdversarialSettings.read(chosen["adversarial"] | {"precision": precision})
     torch.manual_seed(0)
     network = ProgESRGAN(**chosen["model"]).to(memory_format=torch.channels_last)
-    critics = pair(["2_5m", "1m"], features=training["discriminator_features"])
+    critics = pair(["2_5m", "1m"], features=training.discriminator_features)
     low = torch.randn(1, 3, SIDE_PX, SIDE_PX).contiguous(memory_format=torch.channels_last)
     high, valid = torch.randn(1, 3, 10 * SIDE_PX, 10 * SIDE_PX), torch.ones(1, 1, 10 * SIDE_PX, 10 * SIDE_PX)
     descent = Optimiser(torch.optim.Adam(network.parameters(), 1e-4), 1.0)
@@ -52,7 +52,7 @@ def test_super_resolution_makes_a_step_of_every_kind(preset: str, precision: str
     pairs = adversarial.paired(images, high, valid)
     critics.requires_grad_(False)
     terms = adversarial.generator_terms(pairs, list(critics.values()), load("efficientnet_lite0"), training)
-    assert descent.step(adversarial.total(terms, training), 1e-4, 1) and changed(network, before)
+    assert descent.step(adversarial.weighted_sum(terms, training), 1e-4, 1) and changed(network, before)
     critics.requires_grad_(True)
     before = weights(critics)
     loss, _ = adversarial.critic_terms(pairs, list(critics.values()), precision)

@@ -14,7 +14,10 @@ from jointseg.models.checkpoint import load
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
-from jointseg.training.segmentation import ImageChips, SegmentationSettings, best_threshold, f1_iou, segmentation
+from jointseg.training.image_chips import ImageChips
+from jointseg.training.segmentation import segmentation
+from jointseg.training.settings import SegmentationSettings
+from jointseg.training.threshold import best_threshold, f1_iou
 
 SIDE_PX = 80
 
@@ -105,7 +108,7 @@ def test_crops_keep_image_and_label_together(folder: Path) -> None:
 
 
 def test_chips_smaller_than_the_crop_are_named(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"upstream-000\d is \(80, 80\) px; crop_px is 96"):
+    with pytest.raises(DataError, match=r"upstream-000\d is \(80, 80\) px; crop_px 96"):
         run(folder, folder / "out", crop_px=96)
 
 

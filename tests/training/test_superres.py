@@ -24,6 +24,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.training import adversarial, generator
 from jointseg.training.adversarial import superres_adversarial
 from jointseg.training.patches import Patches
+from jointseg.training.settings import AdversarialSettings
 from jointseg.training.superres import superres_stage1, superres_stage2
 from jointseg.training.superres_chips import superres_chips
 
@@ -229,7 +230,7 @@ def test_patches_are_aligned_at_both_scales(dataset: dict[str, Any]) -> None:
 def test_ground_never_seen_clear_is_not_learnt_from(dataset: dict[str, Any]) -> None:
     plain = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
     patches = Patches(dataset["index"], dataset["chips"][0].parent, "test", plain)
-    low, _, valid = patches.whole(patches.ids[0])
+    low, _, valid = patches.full_chip(patches.ids[0])
     assert low[0, :, 0, 0].tolist() == [0.0, 0.0, 0.0]
     assert not valid[0, 0, :10, :10].any() and valid.sum() == (CHIP_PX * 10) ** 2 - 100
 
@@ -240,7 +241,7 @@ def test_no_gain_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
         assert generator.validation_gain({"psnr_2.5m": 29.0, "bilinear_2.5m": 30.0})["gain_db"] == -1.0
-    assert "does not beat bilinear" in caplog.text
+    assert "not better than bilinear" in caplog.text
 
 
 def test_discriminators_are_both_in_one_file(trained: dict[str, dict[str, Path]]) -> None:
@@ -252,7 +253,9 @@ def test_generator_total_weighs_each_term_and_scale() -> None:
     names = [f"{kind}_{scale}" for scale in ("2.5m", "1m") for kind in ("l1", "perceptual", "adversarial")]
     terms = {name: torch.tensor(1.0) for name in names}
     weights = {"l1": 1.0, "perceptual": 0.5, "adversarial": 0.25, "stage1_weight": 0.1}
-    assert adversarial.total(terms, weights).item() == pytest.approx(1.1 * 1.75)
+    assert adversarial.weighted_sum(
+        terms, AdversarialSettings.read({**GAN_TRAINING, **weights})
+    ).item() == pytest.approx(1.1 * 1.75)
 
 
 @pytest.mark.parametrize("method", ["superres", "bilinear"])

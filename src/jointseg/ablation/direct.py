@@ -1,6 +1,5 @@
 """Training of the segmenter that reads the 10 m image itself and upsamples its features: the rival of any image at 1 m."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ from jointseg.training import joint
 from jointseg.training.compute import autocast_dtype, device
 from jointseg.training.generator import BETAS, TrainingData
 from jointseg.training.history import History
+from jointseg.training.job import TrainingRun
 from jointseg.training.optimiser import Optimiser
 from jointseg.training.panel import draw_panel, to_display
 from jointseg.training.patches import RGB, Patches
 from jointseg.training.prefetch import Batch
-from jointseg.training.resume import TrainingState
-from jointseg.training.segmentation import SegmentationSettings, f1_iou
+from jointseg.training.settings import SegmentationSettings
+from jointseg.training.threshold import f1_iou
 from jointseg.training.trainer import Trainer
 
 PANEL_CHIPS = 3
@@ -32,16 +32,12 @@ def build(kwargs: dict[str, Any]) -> DirectSegmenter:
 
 
 def train(
-    model: DirectSegmenter,
-    data: TrainingData,
-    recipe: SegmentationSettings,
-    seed: int,
-    threads: int,
-    state: TrainingState,
+    model: DirectSegmenter, data: TrainingData, run: TrainingRun[SegmentationSettings]
 ) -> Trainer[DirectSegmenter]:
-    """Runs the recipe on random crops of the labels, with the cross-entropy + dice of the map alone."""
-    descent = Optimiser(torch.optim.Adam(model.parameters(), recipe.learning_rate, BETAS), recipe.clip)
-    dtype = autocast_dtype(recipe.precision)
+    """Train on random crops of the labels, with the cross-entropy + dice loss of the map only."""
+    settings = run.settings
+    optimiser = Optimiser(torch.optim.Adam(model.parameters(), settings.learning_rate, BETAS), settings.clip)
+    dtype = autocast_dtype(settings.precision)
 
     def validate(average: DirectSegmenter) -> dict[str, float]:
         counts = probability_histogram(data.validation, predict_direct(average, data.validation))
@@ -51,21 +47,18 @@ def train(
     trainer = Trainer(
         "segmenter of the 10 m image",
         model,
-        {"model": descent},
-        asdict(recipe),
-        seed,
-        lambda step, places: joint.joint_batch(data.train, seed, step, places, recipe.crop_px),
+        {"model": optimiser},
+        run,
+        lambda step, indices: joint.joint_batch(data.train, run.seed, step, indices, settings.crop_px),
         validate,
         lambda average, history: panel_of(average, data.validation, history),
-        state,
-        threads,
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:
         low, _, _, label, _ = batch
-        loss = model.loss(low, label, recipe.loss, [], dtype)
-        done = descent.step(loss, trainer.rate(step), step)
-        return {"loss": float(loss.detach())} if done else None
+        loss = model.loss(low, label, settings, [], dtype)
+        changed = optimiser.step(loss, trainer.rate(step), step)
+        return {"loss": float(loss.detach())} if changed else None
 
     model.train()
     trainer.run(advance)
@@ -75,7 +68,7 @@ def train(
 def panel_of(model: DirectSegmenter, chips: Patches, history: History) -> Figure:
     """Learning curves above label and probability of some chips."""
     mapper, rows = predict_direct(model, chips), []
-    for chip_id in chips.spread(PANEL_CHIPS):
+    for chip_id in chips.evenly_spaced(PANEL_CHIPS):
         chip = chips.dataset.read(chip_id)
         label = np.where(chip.label == UNLABELLED, 0.5, chip.label).astype(np.float32)
         rows.append([to_display(chip.lr[:RGB]), label, mapper(chip_id).probability])

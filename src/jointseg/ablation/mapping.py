@@ -14,7 +14,7 @@ from jointseg.raster import io as raster_io
 from jointseg.training.compute import device
 from jointseg.training.joint import JointNetwork, mask_unobserved
 from jointseg.training.patches import RGB, Patches
-from jointseg.training.segmentation import THRESHOLDS, count_by_probability
+from jointseg.training.threshold import THRESHOLDS, count_by_probability
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def predict_from_pair(pair: JointNetwork, chips: Patches) -> Predictor:
 
     @torch.inference_mode()
     def mapped(chip_id: str) -> ChipPrediction:
-        image, probability = pair(chips.whole(chip_id)[0].to(device()))
+        image, probability = pair(chips.full_chip(chip_id)[0].to(device()))
         return ChipPrediction(image[0].cpu().numpy() * std + mean, probability[0, 0].cpu().numpy())
 
     return mapped
@@ -64,7 +64,7 @@ def predict_direct(model: DirectSegmenter, chips: Patches) -> Predictor:
 
     @torch.inference_mode()
     def mapped(chip_id: str) -> ChipPrediction:
-        return ChipPrediction(None, model(chips.whole(chip_id)[0].to(device()))[0, 0].cpu().numpy())
+        return ChipPrediction(None, model(chips.full_chip(chip_id)[0].to(device()))[0, 0].cpu().numpy())
 
     return mapped
 

@@ -52,7 +52,7 @@ def score(
         Pixel counts, a row by chip, reference and zone; and scores of the image, a row a chip (none without image).
     """
     backbone = backbones.load("efficientnet_lite0").to(device())
-    pictured, counted, likeness = chips.spread(SAVED_CHIPS), [], []
+    pictured, counted, likeness = chips.evenly_spaced(SAVED_CHIPS), [], []
     with atomic_write(pictures) as folder:
         folder.mkdir()
         for row in track(list(chips.dataset.table.itertuples()), "scores of test chips", unit="chip"):

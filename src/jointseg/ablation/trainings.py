@@ -1,7 +1,7 @@
 """The trainings of the variants, each by the same schedule."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from jointseg.training import generator as generators
 from jointseg.training import joint
 from jointseg.training.compute import device
 from jointseg.training.history import History
+from jointseg.training.job import S, TrainingRun
 from jointseg.training.panel import write_panel
 from jointseg.training.patches import Patches
 from jointseg.training.resume import TrainingState
-from jointseg.training.segmentation import SegmentationSettings, segmentation
+from jointseg.training.segmentation import segmentation
+from jointseg.training.settings import JointSettings, SegmentationSettings, TrainingSettings
 from jointseg.training.superres import single_stage_trunk
 
 PredictorFactory = Callable[[Patches], Predictor]
@@ -110,9 +112,10 @@ class VariantTraining:
         made, header = checkpoints.load(self.start, generators.ARCHITECTURES, data.normalisation)
         network = mask2former.build(**self._model)
         pair = joint.JointNetwork(made, network).requires_grad_(True).to(device())
-        recipe = SegmentationSettings.read(self.schedule.training)
-        training = self.schedule.training | self.schedule.joint
-        trainer = joint.train(pair, data, training, recipe.loss, self.seed, self.threads, self._state(), None)
+        segmentation_settings = SegmentationSettings.read(self.schedule.training)
+        common = {field.name: getattr(segmentation_settings, field.name) for field in fields(TrainingSettings)}
+        settings = JointSettings.read({**common, "crop_px": segmentation_settings.crop_px, **self.schedule.joint})
+        trainer = joint.train(pair, data, segmentation_settings, self._run(settings))
         pair = trainer.average.model
         self._save("generator", pair.generator, header["architecture"]["kwargs"], data, trainer.history)
         self._save("segmenter", pair.segmenter, self._model, data, trainer.history)
@@ -122,18 +125,18 @@ class VariantTraining:
     def _direct(self, data: generators.TrainingData) -> PredictorFactory:
         """The segmenter of the 10 m image."""
         kwargs = generators.with_input_bands({"trunk": single_stage_trunk(self.schedule.generator)}, data)
-        recipe = SegmentationSettings.read({**self.schedule.training, "steps": self.schedule.direct_steps})
-        trainer = direct.train(direct.build(kwargs), data, recipe, self.seed, self.threads, self._state())
+        settings = SegmentationSettings.read({**self.schedule.training, "steps": self.schedule.direct_steps})
+        trainer = direct.train(direct.build(kwargs), data, self._run(settings))
         network = trainer.average.model
         self._save("segmenter", network, kwargs, data, trainer.history)
         write_panel(self.made / "panel.png", direct.panel_of(network, data.validation, trainer.history))
         return lambda chips: mapping.predict_direct(network, chips)
 
-    def _state(self) -> TrainingState:
-        settings = {"variant": self.variant, "seed": self.seed, "threads": self.threads, **vars(self.schedule)}
-        return TrainingState(
-            str(self.work / "state.pt"), __name__, [self.index, self.statistics, self.start, *self.chips], settings
-        )
+    def _run(self, settings: S) -> TrainingRun[S]:
+        key = {"variant": self.variant, "seed": self.seed, "threads": self.threads, **vars(self.schedule)}
+        inputs = [self.index, self.statistics, self.start, *self.chips]
+        state = TrainingState(str(self.work / "state.pt"), __name__, inputs, key)
+        return TrainingRun(settings, self.seed, self.threads, state)
 
     def _save(
         self, name: str, network: nn.Module, kwargs: dict[str, Any], data: generators.TrainingData, history: History

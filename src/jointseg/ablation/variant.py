@@ -13,7 +13,7 @@ from jointseg.runtime.files import atomic_write, remove_path
 from jointseg.training import generator as generators
 from jointseg.training.determinism import make_deterministic
 from jointseg.training.patches import Patches
-from jointseg.training.segmentation import best_threshold
+from jointseg.training.threshold import best_threshold
 
 
 def ablation_variant(

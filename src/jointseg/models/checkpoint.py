@@ -60,6 +60,11 @@ def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
     return {key: [float(values[place]) for place in own] for key, values in normalisation.items()}
 
 
+def read_normalisation(statistics: Path) -> dict[str, list[float]]:
+    """Return `normalisation_of` a statistics.json."""
+    return normalisation_of(json.loads(Path(statistics).read_text()))
+
+
 def save(
     path: Path,
     model: nn.Module,

@@ -1,4 +1,4 @@
-"""Adversarial fine-tuning of both stages: L1 + perceptual + adversarial loss, one U-Net discriminator a stage."""
+"""Adversarial fine-tuning of both stages: L1, perceptual and adversarial losses, one U-Net discriminator per stage."""
 
 from pathlib import Path
 from typing import Any
@@ -9,101 +9,92 @@ from torch import Tensor, nn
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import discriminator
 from jointseg.models.prog_esrgan import ProgESRGAN
-from jointseg.runtime import distributed
 from jointseg.training import backbone as backbones
 from jointseg.training import generator, losses
 from jointseg.training.backbone import Backbone
 from jointseg.training.compute import autocast, device
-from jointseg.training.determinism import make_deterministic
+from jointseg.training.generator import TrainingData
+from jointseg.training.job import NetworkJob, run_job
 from jointseg.training.optimiser import Optimiser
 from jointseg.training.prefetch import Batch
+from jointseg.training.settings import AdversarialSettings
 from jointseg.training.trainer import Trainer
 
 DISCRIMINATORS = "unet_discriminators"
 SCALES = ("2.5m", "1m")
+ACCURACIES = [f"accuracy_{scale}" for scale in SCALES]
+CURVES = [["l1_1m", "perceptual_1m"], ["psnr_1m", "bilinear_1m"], ACCURACIES]
+
+# Generated image, target and mask at one scale. Where the target is nodata, it equals the generated image.
+Pair = tuple[Tensor, Tensor, Tensor]
 
 
 def superres_adversarial(
-    index: Path,
-    statistics: Path,
-    chips: list[Path],
-    stage2: Path,
-    checkpoint: Path,
-    discriminators: Path,
-    history: Path,
-    panel: Path,
-    model: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
-    threads: int,
-    perceptual_weights: Path | None = None,
-    state: str | None = None,
-    events: str | None = None,
+    *, stage2: Path, discriminators: Path, perceptual_weights: Path | None = None, **job: Any
 ) -> dict[str, Any]:
-    """Fine-tunes the stage-2 checkpoint against two discriminators that start from nothing.
+    """Fine-tune the stage-2 checkpoint with two discriminators that start from random weights.
 
-    The losses are those of Real-ESRGAN (Wang et al. 2021): L1, feature differences of a frozen ImageNet trunk, and
+    The losses are those of Real-ESRGAN (Wang et al. 2021): L1, differences of the features of a frozen network, and
     the non-saturating adversarial loss per pixel, at 1 m and, times `stage1_weight`, at 2.5 m.
 
     Args:
-        training: the keys of `AdversarialTraining` in the config; patch_px is a multiple of 4.
-        perceptual_weights: file of the perceptual backbone, where it needs one.
+        stage2: checkpoint to start from.
+        discriminators: checkpoint of the discriminators to write.
+        perceptual_weights: weights file of the perceptual backbone, for "vgg19" and "segmenter".
+        job: fields of NetworkJob; `training` has the keys of AdversarialSettings.
 
     Returns:
         The validation PSNR, its gain over bilinear upsampling in dB and the discriminators' last accuracy.
 
     Raises:
-        DataError: the stage-2 checkpoint is of another model, normalisation or kind, or is trained to stage 1 only.
+        DataError: invalid settings, or the stage-2 checkpoint has another architecture, size or normalisation, or is
+            trained only to stage 1.
     """
-    arguments = dict(locals())
-    if distributed.needs_launch(training["devices"]):
-        return distributed.launch(superres_adversarial, training["devices"], arguments)
-    make_deterministic(seed, threads)
-    data = generator.TrainingData(index, statistics, chips, training["jitter"])
-    network = generator.load(stage2, 2, model, data)
-    kwargs = {"scales": [scale.replace(".", "_") for scale in SCALES], "features": training["discriminator_features"]}
+    inputs = {"stage2": stage2, "discriminators": discriminators, "perceptual_weights": perceptual_weights}
+    return run_job(_train, NetworkJob.read(AdversarialSettings, job), **inputs)
+
+
+def _train(
+    job: NetworkJob[AdversarialSettings], stage2: Path, discriminators: Path, perceptual_weights: Path | None
+) -> dict[str, Any]:
+    settings = job.training
+    data = TrainingData.of_job(job)
+    network = generator.load(stage2, 2, job.model, data)
+    kwargs: dict[str, Any] = {
+        "scales": [scale.replace(".", "_") for scale in SCALES],
+        "features": settings.discriminator_features,
+    }
     critics = discriminator.pair(**kwargs).to(device())
-    backbone = backbones.load(training["perceptual_backbone"], perceptual_weights).to(device())
+    backbone = backbones.load(settings.perceptual_backbone, perceptual_weights).to(device())
     for module in (critics, backbone):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    descent = Optimiser(
-        torch.optim.Adam(network.parameters(), training["learning_rate"], generator.BETAS), training["clip"]
-    )
-    critic_descent = Optimiser(
-        torch.optim.Adam(critics.parameters(), training["discriminator_learning_rate"], generator.BETAS),
-        training["clip"],
-    )
-    accuracies = [f"accuracy_{scale}" for scale in SCALES]
-    curves = [[f"l1_{SCALES[1]}", f"perceptual_{SCALES[1]}"], ["psnr_1m", "bilinear_1m"], accuracies]
-    kept = generator.state(__name__, arguments, [stage2, perceptual_weights])
+    optimiser = _optimiser(network, settings.learning_rate, settings.clip)
+    critic_optimiser = _optimiser(critics, settings.discriminator_learning_rate, settings.clip)
+    run = job.run(__name__, [stage2, perceptual_weights], model=job.model)
     trainer: Trainer[ProgESRGAN] = Trainer(
         "super-resolution, adversarial",
         network,
-        {"generator": descent, "discriminators": critic_descent},
-        training,
-        seed,
-        lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
-        lambda average: generator.validate(average, 3, data.validation, training["validation_chips"]),
-        generator.panel_drawer(3, data, curves),
-        kept,
-        threads,
-        events,
+        {"generator": optimiser, "discriminators": critic_optimiser},
+        run,
+        lambda step, indices: data.train.batch(job.seed, step, indices, settings.patch_px),
+        lambda average: generator.validate(average, 3, data.validation, settings.validation_chips),
+        generator.panel_drawer(3, data, CURVES),
         images=generator.IMAGES,
         others={"discriminators": critics},
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:
         low, high, valid = batch
-        with autocast(training["precision"]):
+        with autocast(settings.precision):
             images = network(low)
         pairs = paired([image.float() for image in images], high, valid)
-        critics.requires_grad_(False)  # no gradients of theirs in the generator's step
-        terms = generator_terms(pairs, list(critics.values()), backbone, training)
-        done = descent.step(total(terms, training), trainer.rate(step), step)
+        critics.requires_grad_(False)  # the generator's step needs no gradients of their weights
+        terms = generator_terms(pairs, list(critics.values()), backbone, settings)
+        changed = optimiser.step(weighted_sum(terms, settings), trainer.rate(step), step)
         critics.requires_grad_(True)
-        critic_loss, figures = critic_terms(pairs, list(critics.values()), training["precision"])
-        critic_descent.step(critic_loss, trainer.rate(step, "discriminator_learning_rate"), step)
-        return {name: float(term.detach()) for name, term in terms.items()} | figures if done else None
+        critic_loss, accuracies = critic_terms(pairs, list(critics.values()), settings.precision)
+        critic_optimiser.step(critic_loss, trainer.rate(step, "discriminator_learning_rate"), step)
+        return {name: float(term.detach()) for name, term in terms.items()} | accuracies if changed else None
 
     trainer.run(advance)
     if not trainer.first:
@@ -114,52 +105,57 @@ def superres_adversarial(
         critics,
         architecture={"name": DISCRIMINATORS, "kwargs": kwargs},
         normalisation=data.normalisation,
-        extra={"stage": 3, "train_chips": len(data.train.ids), "seed": seed, "figures": last},
+        extra={"stage": 3, "train_chips": len(data.train.ids), "seed": job.seed, "figures": last},
     )
-    facts = generator.write_results(trainer, 3, model, data, checkpoint, history, panel)
-    kept.drop()
-    return facts | {name: last[name] for name in accuracies}
+    facts = generator.write_results(trainer, 3, job, data)
+    run.state.remove()
+    return facts | {name: last[name] for name in ACCURACIES}
 
 
-def paired(images: list[Tensor], high: Tensor, valid: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """(generated, true, known) at 2.5 m and 1 m; where the truth is unknown it is the generated image itself."""
-    wanted = [losses.degrade_to_stage1(high, valid), (high, valid)]
-    return [(made, torch.where(known > 0, true, made.detach()), known) for made, (true, known) in zip(images, wanted)]
+def _optimiser(network: nn.Module, rate: float, clip: float) -> Optimiser:
+    return Optimiser(torch.optim.Adam(network.parameters(), rate, generator.BETAS), clip)
+
+
+def paired(images: list[Tensor], high: Tensor, valid: Tensor) -> list[Pair]:
+    """Return the generated images at 2.5 m and 1 m, each with its target and mask."""
+    targets = [losses.degrade_to_stage1(high, valid), (high, valid)]
+    return [
+        (image, torch.where(mask > 0, target, image.detach()), mask)
+        for image, (target, mask) in zip(images, targets, strict=True)
+    ]
 
 
 def generator_terms(
-    pairs: list[tuple[Tensor, Tensor, Tensor]], critics: list[nn.Module], backbone: Backbone, training: dict[str, Any]
+    pairs: list[Pair], critics: list[nn.Module], backbone: Backbone, settings: AdversarialSettings
 ) -> dict[str, Tensor]:
-    """The unweighted losses of the generator by name, such as l1_2.5m."""
-    terms, reach = {}, losses.max_shifts_px(training["shift_m"])
-    for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
+    """Return the unweighted losses of the generator by name, such as l1_2.5m."""
+    terms, max_shifts = {}, losses.max_shifts_px(settings.shift_m)
+    for scale, (image, target, mask), critic in zip(SCALES, pairs, critics):
         with torch.no_grad():
-            wanted = backbone(true)
-        terms[f"l1_{scale}"] = losses.l1(made, true, known, reach[f"l1_{scale}"])
-        with autocast(training["precision"]):
-            features, scores = backbone(made), critic(made)
-        terms[f"perceptual_{scale}"] = losses.perceptual(features, wanted, training["perceptual_layers"])
-        terms[f"adversarial_{scale}"] = losses.generator_adversarial(scores.float(), known)
+            target_features = backbone(target)
+        terms[f"l1_{scale}"] = losses.l1(image, target, mask, max_shifts[f"l1_{scale}"])
+        with autocast(settings.precision):
+            features, scores = backbone(image), critic(image)
+        terms[f"perceptual_{scale}"] = losses.perceptual(features, target_features, settings.perceptual_layers)
+        terms[f"adversarial_{scale}"] = losses.generator_adversarial(scores.float(), mask)
     return terms
 
 
-def total(terms: dict[str, Tensor], training: dict[str, Any]) -> Tensor:
-    """The weighted sum of the generator's losses."""
+def weighted_sum(terms: dict[str, Tensor], settings: AdversarialSettings) -> Tensor:
+    """Return the weighted sum of the generator's losses."""
     weighted = []
     for name, term in terms.items():
         kind, scale = name.split("_")
-        weighted.append(training[kind] * (training["stage1_weight"] if scale == SCALES[0] else 1.0) * term)
+        weighted.append(getattr(settings, kind) * (settings.stage1_weight if scale == SCALES[0] else 1.0) * term)
     return torch.stack(weighted).sum()
 
 
-def critic_terms(
-    pairs: list[tuple[Tensor, Tensor, Tensor]], critics: list[nn.Module], precision: str
-) -> tuple[Tensor, dict[str, float]]:
-    """The discriminators' summed loss, and the accuracy of each."""
-    parts, figures = [], {}
-    for scale, (made, true, known), critic in zip(SCALES, pairs, critics):
+def critic_terms(pairs: list[Pair], critics: list[nn.Module], precision: str) -> tuple[Tensor, dict[str, float]]:
+    """Return the summed loss of the discriminators, and the accuracy of each."""
+    terms, accuracies = [], {}
+    for scale, (image, target, mask), critic in zip(SCALES, pairs, critics):
         with autocast(precision):
-            real, fake = critic(true).float(), critic(made.detach()).float()
-        parts.append(losses.discriminator_adversarial(real, fake, known))
-        figures[f"accuracy_{scale}"] = losses.discriminator_accuracy(real.detach(), fake.detach(), known)
-    return torch.stack(parts).sum(), figures
+            real, fake = critic(target).float(), critic(image.detach()).float()
+        terms.append(losses.discriminator_adversarial(real, fake, mask))
+        accuracies[f"accuracy_{scale}"] = losses.discriminator_accuracy(real.detach(), fake.detach(), mask)
+    return torch.stack(terms).sum(), accuracies

@@ -1,4 +1,4 @@
-"""Early warnings: images whose normalisation does not fit them, and a discriminator that has won outright."""
+"""Early warnings: a normalisation that doesn't fit the images, and a discriminator that the generator can't fool."""
 
 import logging
 
@@ -7,62 +7,62 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-SAMPLES = 64  # of the first batches, from which mean and deviation are taken
-LARGEST_MEAN, DEVIATIONS = 1.0, (0.3, 3.0)  # what is further from 0 and 1 is warned of
-COLLAPSED_ACCURACY = 0.98  # a discriminator that is right this often has nothing left to teach the generator
+SAMPLES = 64  # of the first batches, from which mean and standard deviation are computed
+MAX_MEAN, DEVIATION_RANGE = 1.0, (0.3, 3.0)  # values outside are warned about; 0 and 1 are expected
+COLLAPSED_ACCURACY = 0.98  # above it, the gradient of a discriminator no longer trains the generator
 ACCURACY = "accuracy_"
 
 
 class NormalisationCheck:
-    """Mean and deviation of the first samples of a kind of image, by band; a warning where they are far from 0 and 1.
+    """Warning about bands whose mean or standard deviation over the first samples is far from 0 or 1.
 
     Args:
-        what: the images are, for the message.
+        name: of the images, for the message.
     """
 
-    def __init__(self, what: str) -> None:
-        self.what, self.samples = what, 0
+    def __init__(self, name: str) -> None:
+        self.name, self.samples = name, 0
         self._sums = torch.zeros(3, 1, dtype=torch.float64)
 
-    def see(self, images: Tensor) -> None:
-        """Takes normalised images [n, bands, h, w], 0 in every band where unknown; the rest is ignored once told."""
+    def update(self, images: Tensor) -> None:
+        """Add normalised images [n, bands, h, w], 0 in every band at nodata. After SAMPLES samples, ignore them."""
         if self.samples >= SAMPLES:
             return
         self.samples += len(images)
-        known = (images != 0).any(1)
-        values = images.transpose(0, 1)[:, known].double()
+        valid = (images != 0).any(1)
+        values = images.transpose(0, 1)[:, valid].double()
         number = torch.full((len(values),), values.shape[1], dtype=torch.float64)
         self._sums = self._sums + torch.stack([number, values.sum(1), values.square().sum(1)])
         if self.samples >= SAMPLES:
-            self._tell()
+            self._warn()
 
-    def _tell(self) -> None:
+    def _warn(self) -> None:
         number, total, squares = self._sums
-        mean = total / number.clamp(min=1)
-        deviation = (squares / number.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
-        for band, (at, around) in enumerate(zip(mean.tolist(), deviation.tolist()), start=1):
-            if abs(at) > LARGEST_MEAN or not DEVIATIONS[0] <= around <= DEVIATIONS[1]:
+        means = total / number.clamp(min=1)
+        deviations = (squares / number.clamp(min=1) - means.square()).clamp(min=0).sqrt()
+        for band, (mean, deviation) in enumerate(zip(means.tolist(), deviations.tolist()), start=1):
+            if abs(mean) > MAX_MEAN or not DEVIATION_RANGE[0] <= deviation <= DEVIATION_RANGE[1]:
                 log.warning(
-                    "band %d of the %s has mean %.2f and deviation %.2f after normalisation over the first %d samples, "
-                    "expected about 0 and 1: statistics.json does not fit these images; check that they are reflectance "
-                    "x 10000 with the bands in order, and make the dataset again",
-                    *(band, self.what, at, around, self.samples),
+                    "band %d of the %s has mean %.2f and standard deviation %.2f after normalisation over the first "
+                    "%d samples, expected about 0 and 1: statistics.json does not fit these images; check that they are "
+                    "reflectance x 10000 with the bands in order, and rebuild the dataset",
+                    *(band, self.name, mean, deviation, self.samples),
                 )
 
 
 class DiscriminatorCheck:
-    """Warns, once each, of a discriminator whose mean accuracy between two validations says that it has won."""
+    """Warning, once per discriminator, if its mean accuracy between two validations exceeds COLLAPSED_ACCURACY."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
-    def see(self, step: int, figures: dict[str, float]) -> None:
-        """Takes the figures of a validation; those called accuracy_SCALE count."""
-        for name, value in figures.items():
-            if name.startswith(ACCURACY) and value > COLLAPSED_ACCURACY and name not in self._told:
-                self._told.add(name)
+    def update(self, step: int, metrics: dict[str, float]) -> None:
+        """Check the metrics of a validation named accuracy_SCALE."""
+        for name, value in metrics.items():
+            if name.startswith(ACCURACY) and value > COLLAPSED_ACCURACY and name not in self._warned:
+                self._warned.add(name)
                 log.warning(
-                    "step %d: the %s discriminator is right on %.1f %% of pixels: the generator learns nothing from it "
-                    "any more; lower discriminator_learning_rate or raise the adversarial weight",
+                    "step %d: the %s discriminator classifies %.1f %% of pixels correctly, so its loss no longer trains "
+                    "the generator; lower discriminator_learning_rate or raise the adversarial weight",
                     *(step, name.removeprefix(ACCURACY), 100 * value),
                 )

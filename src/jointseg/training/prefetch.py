@@ -1,4 +1,4 @@
-"""Batches made ahead of the training in threads, in their order."""
+"""Batches prepared in background threads, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,33 +9,30 @@ from torch import Tensor
 
 Batch = tuple[Tensor, ...]
 
-BATCHES_PER_THREAD = 2  # batches under way or ready for each thread
+BATCHES_PER_THREAD = 2  # batches in preparation or ready
 
 
-def prefetch(make: Callable[[int], Batch], steps: Sequence[int], threads: int) -> Iterator[Batch]:
-    """Yields make(step) for every step; the next ones are being made meanwhile.
+def prefetch(make_batch: Callable[[int], Batch], steps: Sequence[int], threads: int) -> Iterator[Batch]:
+    """Yield make_batch(step) for every step while background threads prepare the next batches.
 
-    Threads, not processes: reading and arithmetic of arrays release the interpreter, chips are kept in memory once,
-    and nothing is copied between processes. `make` must depend on its step alone, then so does what is yielded.
-
-    Args:
-        threads: that make batches at a time.
+    Threads, not processes: reading and array arithmetic release the GIL, chips are in memory once, and nothing is
+    copied between processes. The result is deterministic if `make_batch` depends only on its step.
     """
     pinned = torch.cuda.is_available()
 
-    def one(step: int) -> Batch:
-        batch = make(step)
+    def prepare(step: int) -> Batch:
+        batch = make_batch(step)
         return tuple(part.pin_memory() for part in batch) if pinned else batch
 
-    waiting: deque[Future[Batch]] = deque()
+    queue: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
         try:
             for step in steps:
-                waiting.append(pool.submit(one, step))
-                if len(waiting) > BATCHES_PER_THREAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                queue.append(pool.submit(prepare, step))
+                if len(queue) > BATCHES_PER_THREAD * threads:
+                    yield queue.popleft().result()
+            while queue:
+                yield queue.popleft().result()
         finally:
-            for future in waiting:
+            for future in queue:
                 future.cancel()

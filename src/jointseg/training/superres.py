@@ -1,5 +1,6 @@
-"""Super-resolution by L1: stage 1 (10 m to 2.5 m), then stage 2 (to 1 m)."""
+"""Super-resolution by L1: stage 1 (10 m to 2.5 m), then stage 2 (2.5 m to 1 m)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,182 +8,131 @@ import torch
 
 from jointseg.models import public_weights
 from jointseg.models.rrdb import RRDBNet
-from jointseg.runtime import distributed
 from jointseg.training import generator, losses
 from jointseg.training.compute import autocast
-from jointseg.training.determinism import make_deterministic
+from jointseg.training.generator import TrainingData
+from jointseg.training.job import NetworkJob, run_job
 from jointseg.training.optimiser import Optimiser
 from jointseg.training.prefetch import Batch
+from jointseg.training.settings import Stage1Settings, Stage2Settings
 from jointseg.training.trainer import Trainer
 
 
-def superres_stage1(
-    index: Path,
-    statistics: Path,
-    chips: list[Path],
-    checkpoint: Path,
-    history: Path,
-    panel: Path,
-    model: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
-    threads: int,
-    pretrained: Path | None = None,
-    state: str | None = None,
-    events: str | None = None,
-) -> dict[str, Any]:
-    """Trains stage 1 against the 1 m chip averaged to 2.5 m; the checkpoint holds stage 2 still untrained.
+def superres_stage1(*, pretrained: Path | None = None, **job: Any) -> dict[str, Any]:
+    """Train stage 1 against the 1 m chip averaged to 2.5 m. The checkpoint contains stage 2 untrained.
 
     Args:
-        index, statistics: of the dataset.
-        chips: the chip folders of the reaches.
-        checkpoint, history, panel: what to write (safetensors, CSV, PNG).
-        model: {"stage1": kwargs, "stage2": kwargs} of ProgESRGAN.
-        training: the keys of `StageTraining` in the config.
         pretrained: weights of a public ESRGAN generator to start from; see models.public_weights.
-        threads: of torch, and that make batches.
-        state: file in which the half-done training is kept until it is whole.
-        events: folder of what TensorBoard shows.
+        job: fields of NetworkJob; `training` has the keys of Stage1Settings.
 
     Returns:
         The validation PSNR and its gain over bilinear upsampling in dB.
 
     Raises:
-        DataError: `pretrained` cannot be read or is of another size than stage 1.
+        DataError: invalid settings, or `pretrained` can't be read or has another size than stage 1.
     """
-    arguments = dict(locals())
-    if distributed.needs_launch(training["devices"]):
-        return distributed.launch(superres_stage1, training["devices"], arguments)
-    make_deterministic(seed, threads)
-    data = generator.TrainingData(index, statistics, chips, training["jitter"])
-    network = generator.build(generator.with_input_bands(model, data))
-    if pretrained is not None:
-        assert isinstance(network.generator1, RRDBNet)
-        public_weights.initialise_from_esrgan(network.generator1, pretrained)
-    return _descend(1, 1.0, network, data, None, arguments)
+    return run_job(_stage1, NetworkJob.read(Stage1Settings, job), pretrained=pretrained)
 
 
-def superres_stage2(
-    index: Path,
-    statistics: Path,
-    chips: list[Path],
-    stage1: Path,
-    checkpoint: Path,
-    history: Path,
-    panel: Path,
-    model: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
-    threads: int,
-    state: str | None = None,
-    events: str | None = None,
-) -> dict[str, Any]:
-    """Trains stage 2 against the 1 m chip, on top of the stage-1 checkpoint.
+def superres_stage2(*, stage1: Path, **job: Any) -> dict[str, Any]:
+    """Train stage 2 against the 1 m chip, on top of the checkpoint `stage1`.
 
-    `training` has, beside the keys of stage 1, `stage1_weight`: 0 freezes stage 1, any other value trains both,
-    stage 1 keeping its own loss with this weight.
+    Args:
+        job: fields of NetworkJob; `training` has the keys of Stage2Settings.
 
     Raises:
-        DataError: the stage-1 checkpoint is of another model, normalisation or kind.
+        DataError: invalid settings, or a stage-1 checkpoint with another architecture, size or normalisation.
     """
-    arguments = dict(locals())
-    if distributed.needs_launch(training["devices"]):
-        return distributed.launch(superres_stage2, training["devices"], arguments)
-    make_deterministic(seed, threads)
-    data = generator.TrainingData(index, statistics, chips, training["jitter"])
-    return _descend(2, training["stage1_weight"], generator.load(stage1, 1, model, data), data, stage1, arguments)
+    return run_job(_stage2, NetworkJob.read(Stage2Settings, job), stage1=stage1)
 
 
-def superres_single(
-    index: Path,
-    statistics: Path,
-    chips: list[Path],
-    checkpoint: Path,
-    history: Path,
-    panel: Path,
-    model: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
-    threads: int,
-    state: str | None = None,
-    events: str | None = None,
-) -> dict[str, Any]:
-    """Trains one network from 10 m to 1 m with L1: the rival of two stages.
+def superres_single(**job: Any) -> dict[str, Any]:
+    """Train one network from 10 m to 1 m with L1, the single-stage baseline.
 
-    `model` is that of Prog-ESRGAN: the network has the kind of its stage 1 and as many blocks as both together.
+    Args:
+        job: fields of NetworkJob; `training` has the keys of Stage2Settings. `model` is that of Prog-ESRGAN: the
+            network is of the kind of its stage 1, with the blocks of both stages.
     """
-    arguments = dict(locals())
-    if distributed.needs_launch(training["devices"]):
-        return distributed.launch(superres_single, training["devices"], arguments)
-    make_deterministic(seed, threads)
-    data = generator.TrainingData(index, statistics, chips, training["jitter"])
-    arguments["model"] = {"generator": single_stage_trunk(model)}
-    return _descend(
-        2, 0.0, generator.build(generator.with_input_bands(arguments["model"], data)), data, None, arguments
-    )
+    return run_job(_single, NetworkJob.read(Stage2Settings, job))
 
 
 def single_stage_trunk(model: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of one RRDBNet of the kind of stage 1 with the blocks of both stages."""
+    """Return keyword arguments of one RRDBNet of the kind of stage 1 with the blocks of both stages."""
     return {**model["stage1"], "blocks": model["stage1"]["blocks"] + model["stage2"]["blocks"]}
 
 
-def _descend(
+def _stage1(job: NetworkJob[Stage1Settings], pretrained: Path | None) -> dict[str, Any]:
+    data = TrainingData.of_job(job)
+    network = generator.build(generator.with_input_bands(job.model, data))
+    if pretrained is not None:
+        assert isinstance(network.generator1, RRDBNet)
+        public_weights.initialise_from_esrgan(network.generator1, pretrained)
+    return _train(1, 1.0, network, data, None, job)
+
+
+def _stage2(job: NetworkJob[Stage2Settings], stage1: Path) -> dict[str, Any]:
+    data = TrainingData.of_job(job)
+    network = generator.load(stage1, 1, job.model, data)
+    return _train(2, job.training.stage1_weight, network, data, stage1, job)
+
+
+def _single(job: NetworkJob[Stage2Settings]) -> dict[str, Any]:
+    data = TrainingData.of_job(job)
+    job = replace(job, model={"generator": single_stage_trunk(job.model)})
+    return _train(2, 0.0, generator.build(generator.with_input_bands(job.model, data)), data, None, job)
+
+
+def _train(
     stage: int,
     stage1_weight: float,
     network: generator.Generator,
-    data: generator.TrainingData,
+    data: TrainingData,
     start: Path | None,
-    given: dict[str, Any],
+    job: NetworkJob[Any],
 ) -> dict[str, Any]:
-    """L1 descent of one stage: loss = [stage 2] L1 at 1 m + stage1_weight x L1 at 2.5 m.
+    """Minimise the L1 at 1 m (stage 2) plus `stage1_weight` times the L1 at 2.5 m.
 
     Args:
         start: checkpoint that the network was loaded from.
-        given: arguments of the step.
     """
-    training, model, seed = given["training"], given["model"], given["seed"]
+    settings: Stage1Settings = job.training
     network.generator1.requires_grad_(stage1_weight > 0)
     network.generator2.requires_grad_(stage == 2)
-    learning = [weight for weight in network.parameters() if weight.requires_grad]
-    descent = Optimiser(torch.optim.Adam(learning, training["learning_rate"], generator.BETAS), training["clip"])
-    reach = losses.max_shifts_px(training["shift_m"])
-    state = generator.state(__name__, given, [start])
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimiser = Optimiser(torch.optim.Adam(weights, settings.learning_rate, generator.BETAS), settings.clip)
+    max_shifts = losses.max_shifts_px(settings.shift_m)
     trained = [*(["l1_1m"] if stage == 2 else []), *(["l1_2.5m"] if stage1_weight > 0 else [])]
     scores = ["psnr_2.5m", "bilinear_2.5m"] if stage == 1 else ["psnr_1m", "bilinear_1m"]
+    run = job.run(__name__, [start], model=job.model)
     trainer = Trainer(
         f"super-resolution, stage {stage}",
         network,
-        {"generator": descent},
-        training,
-        seed,
-        lambda step, places: data.train.batch(seed, step, places, training["patch_px"]),
-        lambda average: generator.validate(average, stage, data.validation, training["validation_chips"]),
+        {"generator": optimiser},
+        run,
+        lambda step, indices: data.train.batch(job.seed, step, indices, settings.patch_px),
+        lambda average: generator.validate(average, stage, data.validation, settings.validation_chips),
         generator.panel_drawer(stage, data, [trained, scores]),
-        state,
-        given["threads"],
-        given["events"],
         images=generator.IMAGES,
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:
         low, high, valid = batch
-        with autocast(training["precision"]):
-            middle = network.stage1(low)
-            made = network.stage2(low, middle) if stage == 2 else None
+        with autocast(settings.precision):
+            image_25m = network.stage1(low)
+            image_1m = network.stage2(low, image_25m) if stage == 2 else None
         terms = {}
-        if made is not None:
-            terms["l1_1m"] = losses.l1(made.float(), high, valid, reach["l1_1m"])
+        if image_1m is not None:
+            terms["l1_1m"] = losses.l1(image_1m.float(), high, valid, max_shifts["l1_1m"])
         if stage1_weight > 0:
-            terms["l1_2.5m"] = losses.l1(middle.float(), *losses.degrade_to_stage1(high, valid), reach["l1_2.5m"])
-        loss = torch.stack([(stage1_weight if name == "l1_2.5m" else 1.0) * term for name, term in terms.items()]).sum()
-        done = descent.step(loss, trainer.rate(step), step)
-        return {name: float(term.detach()) for name, term in terms.items()} if done else None
+            target = losses.degrade_to_stage1(high, valid)
+            terms["l1_2.5m"] = losses.l1(image_25m.float(), *target, max_shifts["l1_2.5m"])
+        weighted = [(stage1_weight if name == "l1_2.5m" else 1.0) * term for name, term in terms.items()]
+        changed = optimiser.step(torch.stack(weighted).sum(), trainer.rate(step), step)
+        return {name: float(term.detach()) for name, term in terms.items()} if changed else None
 
     trainer.run(advance)
     if not trainer.first:
         return {}
-    files = (given["checkpoint"], given["history"], given["panel"])
-    facts = generator.write_results(trainer, stage, model, data, *files)
-    state.drop()
+    facts = generator.write_results(trainer, stage, job, data)
+    run.state.remove()
     return facts

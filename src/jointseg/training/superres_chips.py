@@ -1,6 +1,5 @@
 """The 1 m images that the segmenter is trained on: every chip super-resolved, or upsampled as the baseline."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def superres_chips(
         DataError: unknown method, a checkpoint missing, too many, not trained to 1 m, or of another normalisation.
     """
     torch.set_num_threads(threads)
-    normalisation = checkpoints.normalisation_of(json.loads(Path(statistics).read_text()))
+    normalisation = checkpoints.read_normalisation(statistics)
     network = _generator(method, superres, normalisation)
     mean, std = (np.asarray(normalisation[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
     table = pd.read_parquet(index, columns=["sample_id", "lr"]).sort_values("sample_id")

@@ -1,0 +1,102 @@
+"""Arguments of the training steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+
+from jointseg.runtime import distributed
+from jointseg.training.determinism import make_deterministic
+from jointseg.training.resume import TrainingState
+from jointseg.training.settings import TrainingSettings
+
+S = TypeVar("S", bound=TrainingSettings)
+
+
+@dataclass(frozen=True)
+class TrainingRun(Generic[S]):
+    """What the training loop needs besides networks and data.
+
+    Attributes:
+        seed: of all random draws.
+        threads: that load batches.
+        state: file to resume from.
+        events: folder of the TensorBoard event files; None writes none.
+    """
+
+    settings: S
+    seed: int
+    threads: int
+    state: TrainingState
+    events: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(Generic[S]):
+    """Arguments that all training steps have: the inputs, outputs and params of their rules.
+
+    Attributes:
+        index: index.parquet of the dataset.
+        statistics: statistics.json of the dataset.
+        chips: chip folders of the reaches.
+        history: CSV to write, metrics by step.
+        panel: PNG to write, learning curves and images of validation chips.
+        training: settings of the training.
+        seed: of all random draws.
+        threads: of torch, and that load batches.
+        state: file of the unfinished training; a rerun resumes from it. None saves no state.
+        events: folder of the TensorBoard event files; None writes none.
+    """
+
+    index: Path
+    statistics: Path
+    chips: list[Path]
+    history: Path
+    panel: Path
+    training: S
+    seed: int
+    threads: int
+    state: str | None = None
+    events: str | None = None
+
+    @classmethod
+    def read(cls, settings: type[S], arguments: Mapping[str, Any]) -> Self:
+        """Return the job of a step's keyword arguments, whose `training` is a section of the config.
+
+        Raises:
+            DataError: invalid settings.
+        """
+        return cls(**{**arguments, "training": settings.read(arguments["training"])})
+
+    def run(self, module: str, inputs: Sequence[Path | None], **settings: Any) -> TrainingRun[S]:
+        """Return the options of the training loop.
+
+        Args:
+            module: of the step. A saved state is valid only for the same code, inputs and settings.
+            inputs: files that the training reads besides the dataset.
+            settings: JSON-able values, besides those of `training`, on which the training depends.
+        """
+        settings |= {"training": asdict(self.training), "seed": self.seed, "threads": self.threads}
+        state = TrainingState(self.state, module, [self.index, self.statistics, *self.chips, *inputs], settings)
+        return TrainingRun(self.training, self.seed, self.threads, state, self.events)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkJob(TrainingJob[S]):
+    """Arguments of a training of one network.
+
+    Attributes:
+        checkpoint: safetensors file to write.
+        model: keyword arguments of the network, which the checkpoint's header stores.
+    """
+
+    checkpoint: Path
+    model: dict[str, Any]
+
+
+def run_job(train: Callable[..., dict[str, Any]], job: TrainingJob[Any], **inputs: Path | None) -> dict[str, Any]:
+    """Return train(job, **inputs), run deterministically by `job.training.devices` processes."""
+    if distributed.needs_launch(job.training.devices):
+        return distributed.launch(run_job, job.training.devices, {"train": train, "job": job, **inputs})
+    make_deterministic(job.seed, job.threads)
+    return train(job, **inputs)
