@@ -46,7 +46,7 @@ def test_others_may_read_it_where_they_may_read_any_file(path: Path) -> None:
 
 def test_another_architecture_is_refused(path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"weights\.safetensors holds a 'unet_discriminators', expected a 'mask2former'"
+        DataError, match=r"weights\.safetensors contains a 'unet_discriminators', expected a 'mask2former'"
     ):
         load(path, "mask2former")
 
@@ -102,5 +102,5 @@ def test_merged_dates_are_normalised_as_the_bands_that_they_show() -> None:
 
 
 def test_a_band_that_no_chip_knows_is_named() -> None:
-    with pytest.raises(DataError, match="band 2 of the 10 m chips has no known pixel"):
+    with pytest.raises(DataError, match="band 2 of the 10 m chips has no valid pixel"):
         normalisation_of({"lr": {"mean": [0.1, None, 0.1], "std": [0.2, None, 0.2]}})

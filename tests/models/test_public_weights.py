@@ -123,7 +123,7 @@ def test_a_file_without_weights_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     torch.save({"epoch": 3}, tmp_path / "other.pth")
     (tmp_path / "cut.safetensors").write_bytes(b"\x08")
-    for name, words in (("text.pth", "cannot be read"), ("none.pth", "cannot be read"), ("cut.safetensors", "cannot be read"), ("other.pth", "no tensors by name")):  # fmt: skip
+    for name, words in (("text.pth", "cannot be read"), ("none.pth", "cannot be read"), ("cut.safetensors", "cannot be read"), ("other.pth", "no state dict")):  # fmt: skip
         with pytest.raises(DataError, match=words):
             read_state_dict(tmp_path / name)
 

@@ -35,18 +35,18 @@ def test_output_is_scale_times_the_input(scale: float, unshuffle: int, upsamplin
 
 
 @pytest.mark.parametrize(("scale", "upsampling"), [(2.5, "nearest"), (2.5, "shuffle"), (4, "bicubic")])
-def test_a_factor_that_a_mode_cannot_make_is_named(scale: float, upsampling: str) -> None:
-    with pytest.raises(DataError, match=f"'{upsampling}' cannot make a factor of {scale}"):
+def test_a_factor_that_a_mode_does_not_support_is_an_error(scale: float, upsampling: str) -> None:
+    with pytest.raises(DataError, match=f"'{upsampling}' does not support a factor of {scale}"):
         RRDBNet(scale=scale, upsampling=upsampling, blocks=1)
 
 
-def test_initial_weights_are_a_tenth_of_he() -> None:
+def test_initial_weights_are_a_tenth_of_he_initialisation() -> None:
     torch.manual_seed(0)
     weight = RRDBNet(blocks=1).trunk_conv.weight
     assert weight.std().item() == pytest.approx(0.1 * (2 / (64 * 9)) ** 0.5, rel=0.02)
 
 
-def test_residual_scaling_is_a_fifth() -> None:
+def test_residual_scale_is_a_fifth() -> None:
     network = RRDBNet(1, 1, features=1, growth=1, blocks=1)
     block = network.RRDB_trunk[0].RDB1
     torch.nn.init.zeros_(block.conv5.weight)

@@ -1,4 +1,4 @@
-"""Batches made ahead: in order, whoever makes them, and the same however a batch is shared out."""
+"""Batches are prefetched in order; a sample depends only on seed, step and index."""
 
 import threading
 import time
@@ -18,83 +18,83 @@ from jointseg.training.augmentation import random_gains
 from jointseg.training.patches import Patches
 from jointseg.training.prefetch import BATCHES_PER_THREAD, prefetch
 
-PLAIN = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+IDENTITY = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 
 
 @pytest.fixture(scope="module")
 def patches(tmp_path_factory: pytest.TempPathFactory) -> Patches:
     root = tmp_path_factory.mktemp("data")
     data = make(root)
-    return Patches(data["index"], root / "chips", "train", PLAIN, jitter=0.2)
+    return Patches(data["index"], root / "chips", "train", IDENTITY, jitter=0.2)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_batches_come_in_order_and_ahead_of_the_step(threads: int) -> None:
-    made: list[int] = []
+def test_batches_are_in_order_and_prepared_in_advance(threads: int) -> None:
+    prepared: list[int] = []
 
-    def one(step: int) -> tuple[torch.Tensor]:
-        time.sleep(0.01 * (step % 3))  # later ones are done earlier
-        made.append(step)
+    def make_batch(step: int) -> tuple[torch.Tensor]:
+        time.sleep(0.01 * (step % 3))  # later batches are ready earlier
+        prepared.append(step)
         return (torch.tensor(step),)
 
-    batches = prefetch(one, range(5, 25), threads)
+    batches = prefetch(make_batch, range(5, 25), threads)
     assert int(next(batches)[0]) == 5
     time.sleep(0.2)
-    assert len(made) == BATCHES_PER_THREAD * threads + 1
-    assert [int(step) for (step,) in batches] == list(range(6, 25)) and len(made) == 20
+    assert len(prepared) == BATCHES_PER_THREAD * threads + 1
+    assert [int(step) for (step,) in batches] == list(range(6, 25)) and len(prepared) == 20
 
 
-def test_an_error_of_a_batch_is_met_at_its_step_and_ends_the_threads() -> None:
-    def one(step: int) -> tuple[torch.Tensor]:
+def test_an_error_of_a_batch_is_raised_at_its_step_and_ends_the_threads() -> None:
+    def make_batch(step: int) -> tuple[torch.Tensor]:
         if step == 3:
             raise DataError("chip 3 is damaged")
         return (torch.tensor(step),)
 
-    batches = prefetch(one, range(10), 2)
+    batches = prefetch(make_batch, range(10), 2)
     assert [int(next(batches)[0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(DataError, match="chip 3 is damaged"):
         next(batches)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 
 
-def test_a_sample_depends_on_seed_step_and_place_alone(patches: Patches) -> None:
-    whole = patches.batch(1, 7, range(6), 4)
+def test_a_sample_depends_only_on_seed_step_and_index(patches: Patches) -> None:
+    batch = patches.batch(1, 7, range(6), 4)
     odd = patches.batch(1, 7, range(1, 6, 2), 4)
-    for all_of_it, part in zip(whole, odd):
-        assert torch.equal(all_of_it[1::2], part)
-    for other in ((2, 7), (1, 8)):
-        assert not torch.equal(whole[0], patches.batch(*other, range(6), 4)[0])
+    for tensor, odd_tensor in zip(batch, odd):
+        assert torch.equal(tensor[1::2], odd_tensor)
+    for seed, step in ((2, 7), (1, 8)):
+        assert not torch.equal(batch[0], patches.batch(seed, step, range(6), 4)[0])
 
 
 def test_gains_are_the_same_at_both_scales_and_differ_by_band(patches: Patches) -> None:
     low, high, _ = patches.batch(0, 0, range(6), 4)
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=1.3e-4)
-    gained = random_gains(np.random.default_rng(0), 3, 0.2).ravel()
-    assert len(set(gained)) == 3 and np.abs(gained - 1).max() <= 0.3 and np.ptp(gained) <= 0.2
+    gains = random_gains(np.random.default_rng(0), 3, 0.2).ravel()
+    assert len(set(gains)) == 3 and np.abs(gains - 1).max() <= 0.3 and np.ptp(gains) <= 0.2
 
 
-def test_merged_dates_turn_and_brighten_with_the_image(tmp_path: Path) -> None:
+def test_merged_dates_are_augmented_with_the_image(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
-    high = rng.integers(500, 3000, (3, 8, 8)).repeat(10, 1).repeat(10, 2)  # alike within 10 m ...
-    high = high + rng.integers(-100, 100, (3, 16, 16)).repeat(5, 1).repeat(5, 2)  # ... and within 5 m
+    high = rng.integers(500, 3000, (3, 8, 8)).repeat(10, 1).repeat(10, 2)  # blocks of 10 m ...
+    high = high + rng.integers(-100, 100, (3, 16, 16)).repeat(5, 1).repeat(5, 2)  # ... with blocks of 5 m
     low = high.reshape(3, 8, 10, 8, 10).mean((2, 4)).round()
     merged = merged_from_5m(high[:, ::5, ::5])
-    at = {"crs": "EPSG:32650", "nodata": 0}
+    profile = {"crs": "EPSG:32650", "nodata": 0}
     for name, image, size in (("lr", np.concatenate([low, merged]), 10), ("hr", high, 1), ("label", high[:1] % 2, 1)):
         dtype = np.uint8 if name == "label" else np.uint16
-        cog.write(tmp_path / f"{name}.tif", image.astype(dtype), transform=Affine(size, 0, 0, 0, -size, 80), **at)
+        cog.write(tmp_path / f"{name}.tif", image.astype(dtype), transform=Affine(size, 0, 0, 0, -size, 80), **profile)
     row = {"sample_id": "a", "split": "train", **{name: f"{name}.tif" for name in ("lr", "hr", "label")}}
-    plain = {"mean": [0.0] * 15, "std": [1.0] * 15}
-    chips = Patches(pd.DataFrame([row]), tmp_path, "train", plain, jitter=0.2)
-    for place in range(20):
-        small, large, _ = chips.patch(np.random.default_rng(place), 4)
+    identity = {"mean": [0.0] * 15, "std": [1.0] * 15}
+    chips = Patches(pd.DataFrame([row]), tmp_path, "train", identity, jitter=0.2)
+    for seed in range(20):
+        small, large, _ = chips.patch(np.random.default_rng(seed), 4)
         assert np.allclose(merged_to_5m(small[3:]), large[:, ::5, ::5], rtol=1e-5)
         assert np.allclose(small[:3], large.reshape(3, 4, 10, 4, 10).mean((2, 4)), atol=2e-4)
 
 
 def test_every_symmetry_and_chip_is_drawn(patches: Patches) -> None:
-    seen = {patches.patch(np.random.default_rng([0, 0, place]), 8)[0].tobytes() for place in range(200)}
-    assert len(seen) == 200  # every sample has gains of its own
+    unique = {patches.patch(np.random.default_rng([0, 0, index]), 8)[0].tobytes() for index in range(200)}
+    assert len(unique) == 200  # every sample has its own gains
     patches.jitter = 0.0
-    seen = {patches.patch(np.random.default_rng([0, 0, place]), 8)[0].tobytes() for place in range(200)}
-    assert len(seen) == 3 * 8
+    unique = {patches.patch(np.random.default_rng([0, 0, index]), 8)[0].tobytes() for index in range(200)}
+    assert len(unique) == 3 * 8

@@ -1,4 +1,4 @@
-"""What a training tells TensorBoard: every row of the history and a panel with it, once, also after a stop."""
+"""TensorBoard events: every row of the history and one panel with it, once, also after a resume."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from jointseg.training import determinism, resume
 
 
-def told(folder: Path) -> EventAccumulator:
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    return found
+def read_events(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
 
 
 @pytest.mark.parametrize("kind", ["stage1", "segmentation"])
-def test_figures_and_panels_of_every_validation(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_and_panels_of_every_validation(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path)
-    events = tmp_path / "events"
-    given = {"steps": 4, "validate_every": 1, "events": str(events), "state": str(tmp_path / "state.pt")}
+    folder = tmp_path / "events"
+    changes = {"steps": 4, "validate_every": 1, "events": str(folder), "state": str(tmp_path / "state.pt")}
     monkeypatch.setattr(resume, "SAVE_INTERVAL_S", 0.0)
     seed_step = determinism.seed_step
 
@@ -31,20 +31,20 @@ def test_figures_and_panels_of_every_validation(tmp_path: Path, kind: str, monke
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(determinism, "seed_step", stop)
-        run(kind, tmp_path, tmp_path / "out", **given)
-    assert len(list(events.iterdir())) == 1
-    run(kind, tmp_path, tmp_path / "out", **given)
-    found, history = told(events), pd.read_csv(outputs(tmp_path / "out")["history"])
-    assert set(found.Tags()["scalars"]) == set(history.columns) - {"step"}
-    for name in found.Tags()["scalars"]:
-        values = found.Scalars(name)
-        assert [each.step for each in values] == [1, 2, 3, 4]
-        assert [each.value for each in values] == pytest.approx(history[name].tolist(), rel=1e-5)
-    assert [each.step for each in found.Images("panel")] == [1, 2, 3, 4]
+        run(kind, tmp_path, tmp_path / "out", **changes)
+    assert len(list(folder.iterdir())) == 1
+    run(kind, tmp_path, tmp_path / "out", **changes)
+    events, history = read_events(folder), pd.read_csv(outputs(tmp_path / "out")["history"])
+    assert set(events.Tags()["scalars"]) == set(history.columns) - {"step"}
+    for name in events.Tags()["scalars"]:
+        values = events.Scalars(name)
+        assert [event.step for event in values] == [1, 2, 3, 4]
+        assert [event.value for event in values] == pytest.approx(history[name].tolist(), rel=1e-5)
+    assert [event.step for event in events.Images("panel")] == [1, 2, 3, 4]
 
 
-def test_a_training_that_starts_afresh_forgets_the_last_one(tmp_path: Path) -> None:
+def test_a_training_from_step_0_removes_earlier_events(tmp_path: Path) -> None:
     make(tmp_path)
     for steps in (3, 1):
         run("stage1", tmp_path, tmp_path / "out", steps=steps, validate_every=1, events=str(tmp_path / "events"))
-    assert [each.step for each in told(tmp_path / "events").Scalars("l1_2.5m")] == [1]
+    assert [event.step for event in read_events(tmp_path / "events").Scalars("l1_2.5m")] == [1]

@@ -1,1 +1,1 @@
-"""Networks of the chain: super-resolution generators, discriminators and the segmenter (pure torch)."""
+"""Networks in torch: super-resolution generators, discriminators and segmenters."""

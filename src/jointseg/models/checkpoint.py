@@ -1,4 +1,4 @@
-"""Checkpoints: weights in safetensors with architecture, normalisation and training facts in the header."""
+"""Checkpoints: weights in safetensors, with architecture, normalisation and training facts in the header."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,39 +25,45 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "direct": DirectSegmenter,
     "unet_discriminators": discriminator.pair,
 }
-HEADER = "jointseg"  # one metadata entry: safetensors writes several in an order that changes from run to run
-TOLERANCE = 1e-6  # of a mean or standard deviation of reflectance; JSON keeps more digits than this
+HEADER = "jointseg"  # one metadata entry, because safetensors writes several in random order
+TOLERANCE = 1e-6  # of a mean or standard deviation of reflectance; JSON stores more digits
 
 
 def build(name: str, **kwargs: Any) -> nn.Module:
-    """The named network with random weights; kwargs as its preset in the config."""
+    """Return the named network with random weights; `kwargs` are its preset in the config.
+
+    Raises:
+        DataError: the architecture is unknown.
+    """
     if name not in ARCHITECTURES:
-        raise DataError(f"architecture '{name}' is unknown; known are {', '.join(ARCHITECTURES)}")
+        raise DataError(f"architecture '{name}' is unknown; choose {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name](**kwargs)
 
 
 def architecture_name(model: nn.Module) -> str:
-    """The name in ARCHITECTURES of a generator or segmenter."""
+    """Return the name in ARCHITECTURES of a generator or segmenter."""
     classes = {**ARCHITECTURES, "mask2former": mask2former.Segmenter}
-    return next(name for name, made in classes.items() if made is type(model))
+    return next(name for name, network in classes.items() if network is type(model))
 
 
 def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
-    """{"mean", "std"} in reflectance of each band of the 10 m images; the first three are also the 1 m images'.
+    """Return {"mean", "std"} in reflectance of each band of the 10 m images; the 1 m images use the first three.
 
-    Merged dates show the same bands at 5 m and are normalised as these, so that one image turns into the other.
+    The bands of merged dates have the normalisation of the composite's bands, because generators add details to them
+    as to the composite.
 
-    Raises DataError for a band without a known pixel in the train split, such as those of dates that saw none of it.
+    Raises:
+        DataError: a band has no valid pixel in the train split, for example a merged date without clear observations.
     """
     normalisation = {key: statistics["lr"][key] for key in ("mean", "std")}
     for number, mean in enumerate(normalisation["mean"], 1):
         if mean is None:
             raise DataError(
-                f"band {number} of the 10 m chips has no known pixel in the train split; make the composites again, "
-                "for a merged band with sentinel2.dates 0"
+                f"band {number} of the 10 m chips has no valid pixel in the train split; rebuild the composites, "
+                "for a band of merged dates with sentinel2.merged_dates: 0"
             )
-    own = composite_band_indices(band_names(len(normalisation["mean"])))
-    return {key: [float(values[place]) for place in own] for key, values in normalisation.items()}
+    indices = composite_band_indices(band_names(len(normalisation["mean"])))
+    return {key: [float(values[index]) for index in indices] for key, values in normalisation.items()}
 
 
 def read_normalisation(statistics: Path) -> dict[str, list[float]]:
@@ -73,11 +79,17 @@ def save(
     normalisation: dict[str, list[float]],
     extra: dict[str, Any],
 ) -> None:
-    """Write weights and header; `architecture` is {"name": ..., "kwargs": {...}}, `extra` any JSON-able facts."""
+    """Write weights and header. The same content gives the same bytes.
+
+    Args:
+        architecture: {"name": ..., "kwargs": {...}}, with which `build` creates the network.
+        normalisation: {"mean", "std"} in reflectance, per band.
+        extra: JSON-able facts about the training.
+    """
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     header = {"architecture": architecture, "normalisation": normalisation, "trained": extra}
-    with atomic_write(path) as beside:
-        beside.write_bytes(serialise(tensors, {HEADER: json.dumps(header, sort_keys=True)}))
+    with atomic_write(path) as part:
+        part.write_bytes(serialise(tensors, {HEADER: json.dumps(header, sort_keys=True)}))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -86,13 +98,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise DataError(f"checkpoint {path} cannot be read ({error}); delete it and train it again") from error
+        raise DataError(f"checkpoint {path} cannot be read ({error}); delete it and retrain") from error
 
 
-def _agree(stored: dict[str, list[float]], wanted: dict[str, list[float]]) -> bool:
+def _equal(first: dict[str, list[float]], second: dict[str, list[float]]) -> bool:
     return all(
-        len(stored[key]) == len(wanted[key])
-        and all(abs(a - b) <= TOLERANCE for a, b in zip(stored[key], wanted[key], strict=True))
+        len(first[key]) == len(second[key])
+        and all(abs(a - b) <= TOLERANCE for a, b in zip(first[key], second[key], strict=True))
         for key in ("mean", "std")
     )
 
@@ -100,20 +112,26 @@ def _agree(stored: dict[str, list[float]], wanted: dict[str, list[float]]) -> bo
 def load(
     path: Path, expected: str | Sequence[str], normalisation: dict[str, list[float]] | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in evaluation mode and the header {"architecture", "normalisation", "trained"}.
+    """Return the network in evaluation mode and the header {"architecture", "normalisation", "trained"}.
 
-    DataError for a file that is damaged, of another architecture than `expected` (one or several), or trained with
-    another normalisation than `normalisation` (where that is given).
+    Args:
+        expected: accepted architecture, or architectures.
+        normalisation: that the network must have been trained with; None accepts any.
+
+    Raises:
+        DataError: the file is damaged, or has another architecture or normalisation.
     """
     header, tensors = _read(path)
     for key in ("architecture", "normalisation", "trained"):
         if key not in header:
             raise DataError(f"checkpoint {path} has no '{key}' in its header; it was not written by this package")
     name = header["architecture"]["name"]
-    wanted = [expected] if isinstance(expected, str) else expected
-    if name not in wanted:
-        raise DataError(f"checkpoint {path} holds a '{name}', expected a '{' or '.join(wanted)}'; give the right file")
-    if normalisation is not None and not _agree(header["normalisation"], normalisation):
+    accepted = [expected] if isinstance(expected, str) else expected
+    if name not in accepted:
+        raise DataError(
+            f"checkpoint {path} contains a '{name}', expected a '{' or '.join(accepted)}'; set the path of such a file"
+        )
+    if normalisation is not None and not _equal(header["normalisation"], normalisation):
         raise DataError(
             f"checkpoint {path} was trained with normalisation {header['normalisation']}, expected {normalisation}; "
             "train it on this dataset or use the dataset it was trained on"
@@ -122,7 +140,5 @@ def load(
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise DataError(
-            f"checkpoint {path}: its weights do not fit its own header ({error}); train it again"
-        ) from error
+        raise DataError(f"checkpoint {path}: its weights do not fit its header ({error}); retrain it") from error
     return model.eval(), header

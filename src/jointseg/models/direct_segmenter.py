@@ -1,4 +1,4 @@
-"""A segmenter that reads the 10 m image itself: the rival of super-resolution followed by segmentation."""
+"""Segmenter of the 10 m image, the baseline without super-resolution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,14 @@ SCALE = 10
 
 
 class DirectSegmenter(nn.Module):
-    """Normalised Sentinel-2 image [n, in_channels, h, w] at 10 m -> impervious surface at 1 m [n, 1, 10h, 10w].
+    """Map a normalised Sentinel-2 image [n, in_channels, h, w] at 10 m to ISA probability [n, 1, 10h, 10w] at 1 m.
 
-    An RRDB trunk on the 10 m grid, whose features are upsampled by learned layers to a grid `scale` times finer and
-    read there as one logit a pixel; from there to 1 m the logit is interpolated. No 1 m image takes part, neither in
-    the network nor in its loss. `trunk` holds keyword arguments of RRDBNet; with as many blocks as both stages of
-    Prog-ESRGAN together, at 64 features and growth 32, it is of the same size.
+    An RRDB trunk on the 10 m grid, learned upsampling by `scale` to one logit per pixel, then interpolation of the
+    logit to 1 m. Neither the network nor its loss uses a 1 m image. With as many blocks as both stages of Prog-ESRGAN
+    together, at 64 features and growth 32, the network has the same size.
+
+    Args:
+        trunk: keyword arguments of RRDBNet.
     """
 
     def __init__(self, trunk: dict[str, Any], in_channels: int = 3, scale: int = SCALE) -> None:
@@ -28,12 +30,12 @@ class DirectSegmenter(nn.Module):
         self.scale = scale
 
     def logit(self, x: Tensor) -> Tensor:
-        """Logit of impervious surface [n, 1, 10h, 10w]."""
+        """Return the logit of impervious surface [n, 1, 10h, 10w]."""
         logit = self.network(x)
         return logit if self.scale == SCALE else upsample(logit, SCALE / self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Probability of impervious surface [n, 1, 10h, 10w] of [n, in_channels, h, w], any h and w."""
+        """Return the probability of impervious surface [n, 1, 10h, 10w] of [n, in_channels, h, w], any h and w."""
         return self.logit(x).sigmoid()
 
     def loss(
@@ -44,10 +46,10 @@ class DirectSegmenter(nn.Module):
         generators: Sequence[torch.Generator],
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Cross-entropy + dice against label [n, 10h, 10w] uint8 (0, 1, 255 unknown: weighs nothing).
+        """Return cross-entropy + dice against label [n, 10h, 10w] uint8 (0, 1; 255 unlabelled, has no weight).
 
-        The interface is the Segmenter's: `weights` and `generators` belong to its set loss and have no part in this one.
-        `dtype` is that of the network's arithmetic.
+        The interface is that of Segmenter; this loss ignores `weights` and `generators`. `dtype` is that of the
+        forward pass.
         """
         with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
             logit = self.logit(x)

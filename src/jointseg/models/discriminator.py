@@ -10,7 +10,7 @@ NEGATIVE_SLOPE = 0.2
 
 
 class UNetDiscriminator(nn.Module):
-    """An image [n, in_channels, h, w] -> one realness score (a logit) per pixel [n, 1, h, w]; h, w multiples of 8."""
+    """Map an image [n, in_channels, h, w] to one realness logit per pixel [n, 1, h, w]; h, w are multiples of 8."""
 
     def __init__(self, in_channels: int = 3, features: int = 64) -> None:
         super().__init__()
@@ -39,5 +39,5 @@ class UNetDiscriminator(nn.Module):
 
 
 def pair(scales: Sequence[str], in_channels: int = 3, features: int = 64) -> nn.ModuleDict:
-    """One discriminator for each scale of the generator, such as "2_5m" and "1m"."""
+    """Return one discriminator per scale of the generator, such as "2_5m" and "1m"."""
     return nn.ModuleDict({scale: UNetDiscriminator(in_channels, features) for scale in scales})

@@ -1,4 +1,4 @@
-"""Mask2Former with a Swin backbone (transformers), built from a preset, for impervious / not impervious."""
+"""Mask2Former with a Swin backbone (from transformers) for two classes, impervious and not impervious."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,16 @@ from jointseg.models import mask2former_parts
 from jointseg.models.mask_loss import LossWeights, dense_loss, set_loss
 
 CLASSES = 2  # 0 not impervious, 1 impervious
-EPSILON = 1e-6  # probability below which a class's share of a pixel makes no difference to its logit
+EPSILON = 1e-6  # added to class probabilities before the logarithm
 
 
 class Segmenter(nn.Module):
-    """Normalised image [n, channels, h, w] at 1 m -> probability of impervious surface [n, 1, h, w]."""
+    """Map a normalised image [n, channels, h, w] at 1 m to the probability of impervious surface [n, 1, h, w].
+
+    Args:
+        multiple_px: h and w of the network's input are multiples of it.
+        channels: bands of the image.
+    """
 
     def __init__(self, config: Mask2FormerConfig, multiple_px: int, channels: int) -> None:
         super().__init__()
@@ -27,31 +32,32 @@ class Segmenter(nn.Module):
 
     @staticmethod
     def _logit(class_logits: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
-        """ISA logit [n, 1, *size]: softmax over classes, without the empty one, times sigmoid, summed over queries.
+        """Return the ISA logit [n, 1, *size]: class softmax without "no object" times mask sigmoid, summed over queries.
 
-        The map is made on the grid of the masks and its logit is what gets upsampled: one channel instead of one a
-        query, and edges that are as sharp.
+        The logit is computed on the grid of the masks and then upsampled, which is one channel instead of one per query
+        and gives equally sharp edges.
         """
-        shares = torch.einsum("nqc,nqhw->nchw", class_logits.softmax(2)[..., :CLASSES], mask_logits.sigmoid())
-        log_shares = (shares + EPSILON).log()
-        return F.interpolate(log_shares[:, 1:] - log_shares[:, :1], size=size, mode="bilinear", align_corners=False)
+        scores = torch.einsum("nqc,nqhw->nchw", class_logits.softmax(2)[..., :CLASSES], mask_logits.sigmoid())
+        log_scores = (scores + EPSILON).log()
+        return F.interpolate(log_scores[:, 1:] - log_scores[:, :1], size=size, mode="bilinear", align_corners=False)
 
     def pad(self, x: Tensor) -> Tensor:
-        """Edge pixels repeated on the right and below, up to a size that the network can halve to 2 px or more."""
+        """Repeat edge pixels on the right and below, up to a size that the network can halve down to at least 2 px."""
         multiple = self.multiple_px
         below, right = (max(2 * multiple - side, -side % multiple) for side in x.shape[2:])
         return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
     def forward(self, x: Tensor) -> Tensor:
-        """Probability of impervious surface [n, 1, h, w] of [n, channels, h, w], any h and w."""
+        """Return the probability of impervious surface [n, 1, h, w] of [n, channels, h, w], any h and w."""
         padded = self.pad(x)
         logit = self._logit(*self.final_layer(padded), padded.shape[2:])
         return logit.float().sigmoid()[:, :, : x.shape[2], : x.shape[3]]
 
     def final_layer(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits [n, queries, classes + 1] and mask logits [n, queries, h / 4, w / 4] of the last decoder layer.
+        """Return the class logits [n, q, classes + 1] and mask logits [n, q, h / 4, w / 4] of the last decoder layer.
 
-        What the network's own forward gives, without the predictions of the other layers: see `mask2former_parts`.
+        They equal those of the network's own forward, which also predicts from the other layers. See
+        `mask2former_parts`.
         """
         model = self.network.model
         pixels = model.pixel_level_module(x)
@@ -74,18 +80,21 @@ class Segmenter(nn.Module):
         generators: Sequence[torch.Generator],
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Loss of [n, channels, h, w] against label [n, h, w] uint8 (0, 1, 255 unknown: weighs nothing).
+        """Return the loss of [n, channels, h, w] against label [n, h, w] uint8 (0, 1; 255 unlabelled, has no weight).
 
-        The published set loss on every decoder layer, plus two dense terms (cross-entropy + dice) that make short
-        trainings work: `dense_weight` on the final map, `pixel_weight` on a linear reading of the pixel features
-        from which the masks are made (used in training alone).
-        h and w must be multiples of `multiple_px`. `generators` (CPU) draw the sampled points, one an image. `dtype`
-        is that of the network's arithmetic, such as torch.bfloat16; the loss itself is always computed in float32.
+        The published set loss on every decoder layer, plus two dense terms (cross-entropy + dice) that speed up short
+        trainings: `dense_weight` on the final map, `pixel_weight` on a linear classifier of the pixel features (used
+        only in training).
+
+        Args:
+            x: h and w are multiples of `multiple_px`.
+            generators: on the CPU, one per image; they draw the points at which masks are compared.
+            dtype: of the forward pass, such as torch.bfloat16; the loss is computed in float32.
         """
         with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
             output = self.network(pixel_values=x, output_auxiliary_logits=True, output_hidden_states=True)
             pixels = self.pixel_head(output.pixel_decoder_last_hidden_state)
-        layers = [(each["class_queries_logits"], each["masks_queries_logits"]) for each in output.auxiliary_logits]
+        layers = [(layer["class_queries_logits"], layer["masks_queries_logits"]) for layer in output.auxiliary_logits]
         layers.append((output.class_queries_logits, output.masks_queries_logits))
         layers = [(classes.float(), masks.float()) for classes, masks in layers]
         pixels = F.interpolate(pixels.float(), size=x.shape[2:], mode="bilinear", align_corners=False)
@@ -112,11 +121,15 @@ def build(
     patch: int = 4,
     in_channels: int = 3,
 ) -> Segmenter:
-    """A segmenter with random weights. `decoder_layers` counts as published: masks are predicted once more than that.
+    """Return a segmenter with random weights.
 
-    embed_dim, depths, heads, window, drop_path, patch: the Swin backbone. hidden_dim, attention_heads: both decoders;
-    encoder_*: the pixel decoder; decoder_layers, feedforward, queries: the transformer decoder. in_channels: bands of
-    the image, 3 for RGB or 4 for RGB and near infrared.
+    Args:
+        embed_dim, depths, heads, window, drop_path, patch: of the Swin backbone.
+        hidden_dim, attention_heads: of both decoders.
+        encoder_layers, encoder_feedforward: of the pixel decoder.
+        decoder_layers, feedforward, queries: of the transformer decoder; as published, masks are predicted once more
+            than there are layers.
+        in_channels: bands of the image, 3 for RGB or 4 for RGB and near infrared.
     """
     backbone = {
         "embed_dim": embed_dim,

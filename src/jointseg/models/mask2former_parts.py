@@ -1,4 +1,4 @@
-"""Parts of transformers' Mask2Former that give the same values, but for rounding, from less work."""
+"""Faster replacements for modules of transformers' Mask2Former; their outputs differ only by rounding."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,22 +17,23 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 from transformers.models.swin.modeling_swin import SwinLayer
 
-# Pixel features by size, while an image is looked at; several threads look at images with the same network.
+# Pixel features by size during one forward pass. Several threads may use the same network.
 _COARSE: ContextVar[dict[tuple[int, ...], Tensor] | None] = ContextVar("coarse", default=None)
 
 
 class MaskPredictor(Mask2FormerMaskPredictor):
-    """The decoder's mask predictor, which can also make the masks at the size at which its layers attend, and no larger.
+    """The decoder's mask predictor, optionally with masks only at the size of the attention.
 
-    A layer attends where the mask of the layer before is not negative, on a grid 8, 16 or 32 times coarser than the image.
-    The published code makes every query's mask on the finest grid (4 times coarser) and interpolates it. Both steps are
-    linear: interpolating the pixel features once a size, and reading the masks from these, gives the same but for rounding.
+    A layer attends where the mask of the previous layer isn't negative, on a grid 8, 16 or 32 times coarser than the
+    image. The published code computes the mask of every query on a grid 4 times coarser and interpolates it. Both steps
+    are linear. Interpolating the pixel features once per size and computing the masks from them is therefore
+    equivalent.
     """
 
     @staticmethod
     @contextmanager
     def at_attention_size() -> Iterator[None]:
-        """Within it the masks handed on are those at the size of attention; one image, or batch of them, is looked at."""
+        """Return a context for one forward pass in which masks are computed at the size of the attention only."""
         token = _COARSE.set({})
         try:
             yield
@@ -54,7 +55,7 @@ class MaskPredictor(Mask2FormerMaskPredictor):
 
 
 class ShiftedLayer(SwinLayer):
-    """A Swin layer that makes the mask of its shifted windows once a size of image, not once an image."""
+    """A Swin layer that caches the attention mask of its shifted windows by image size."""
 
     def get_attn_mask(self, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
         return _shift_mask(int(self.window_size), int(self.shift_size), height, width, dtype, device)
@@ -70,11 +71,11 @@ def _shift_mask(
 
 
 class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention):
-    """The pixel decoder's attention; where no gradient is asked for, pixels are read by `sampled`.
+    """The pixel decoder's attention, which samples by `deformable_sampling` if no gradient is required.
 
-    The published code (Zhu et al. 2021, Deformable DETR, equation 3) reads every level with `grid_sample`, stacks what it
-    read, and weighs and sums the stack. Bilinear reading is itself a weighted sum, of four pixels, so one sum of the
-    rows of a table does both. Going back through such a sum is slower, so trainings keep the published code.
+    The published code (Zhu et al. 2021, Deformable DETR, equation 3) samples every level with `grid_sample`, stacks the
+    samples, and sums them with weights. A bilinear sample is itself a weighted sum of four pixels, so a single weighted
+    sum of table rows computes both. Its backward pass is slower, so trainings use the published code.
     """
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -82,61 +83,63 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
             return super().forward(hidden_states, *args, **kwargs)
         n, count, _ = hidden_states.shape
         shapes = kwargs["spatial_shapes_list"]
-        # The layer is told which pixels are padding; `Segmenter.pad` leaves none.
+        # The published layer also masks padding; inputs from `Segmenter.pad` have none.
         value = self.value_proj(kwargs["encoder_hidden_states"]).float()
         query = self.with_pos_embed(hidden_states, kwargs["position_embeddings"])
         points = (n, count, self.n_heads, self.n_levels, self.n_points)
         offsets = self.sampling_offsets(query).float().view(*points, 2)
         weights = self.attention_weights(query).float().view(n, count, self.n_heads, -1).softmax(-1).view(points)
         size = offsets.new_tensor([[width, height] for height, width in shapes])
-        places = (kwargs["reference_points"].float() * size - 0.5)[:, :, None, :, None] + offsets
-        read = deformable_sampling(value.unflatten(2, (self.n_heads, -1)), shapes, places, weights)
-        return self.output_proj(read), None
+        locations = (kwargs["reference_points"].float() * size - 0.5)[:, :, None, :, None] + offsets
+        sampled = deformable_sampling(value.unflatten(2, (self.n_heads, -1)), shapes, locations, weights)
+        return self.output_proj(sampled), None
 
 
-def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], places: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of bilinear readings at all levels; 0 beyond an edge, as with `grid_sample`.
+def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sum of bilinear samples of all levels; 0 beyond an edge, as in `grid_sample`.
 
     Args:
         value: float32 [n, pixels of all levels, heads, channels].
         shapes: height and width of each level.
-        places: float32 [n, queries, heads, levels, points, 2], x and y in pixels of the level from its first centre.
+        locations: float32 [n, queries, heads, levels, points, 2], x and y in pixels of the level from its first centre.
         weights: float32 [n, queries, heads, levels, points].
 
     Returns:
         float32 [n, queries, heads x channels].
     """
-    n, queries, heads, _, _, _ = places.shape
-    # Every level gets a rim of zeros, 1 px before and 2 px behind, so that four neighbours of any place are rows of the table.
+    n, queries, heads, _, _, _ = locations.shape
+    # Every level is padded with zeros, 1 px before and 2 px after, so the four neighbours of any location are in the table.
     levels = value.flatten(2).split([height * width for height, width in shapes], 1)
-    rimmed = [F.pad(each.unflatten(1, shape), (0, 0, 1, 2, 1, 2)).flatten(1, 2) for each, shape in zip(levels, shapes)]
-    table = torch.cat(rimmed, 1)
-    first = torch.tensor([0, *(each.shape[1] for each in rimmed[:-1])], device=value.device).cumsum(0)
+    padded = [
+        F.pad(level.unflatten(1, shape), (0, 0, 1, 2, 1, 2)).flatten(1, 2) for level, shape in zip(levels, shapes)
+    ]
+    table = torch.cat(padded, 1)
+    first = torch.tensor([0, *(level.shape[1] for level in padded[:-1])], device=value.device).cumsum(0)
     step = torch.tensor([width + 3 for _, width in shapes], device=value.device)
 
-    largest = places.new_tensor([[width, height] for height, width in shapes])[:, None]
-    places = torch.minimum(places.clamp(min=-1), largest)
-    corner = places.floor()
-    right, below = (places - corner).unbind(-1)
-    # What is no number must not choose a row; its weights are none either, so the sum stays none.
+    largest = locations.new_tensor([[width, height] for height, width in shapes])[:, None]
+    locations = torch.minimum(locations.clamp(min=-1), largest)
+    corner = locations.floor()
+    right, below = (locations - corner).unbind(-1)
+    # NaN isn't a valid row index. The weights of a NaN location are NaN too, so its sum stays NaN.
     column, line = corner.nan_to_num().int().unbind(-1)
     head = torch.arange(heads, device=value.device)[:, None, None]
     image = torch.arange(n, device=value.device)[:, None, None, None, None] * table.shape[1]
     start = ((image + (first + step + 1)[:, None]) * heads + head).int()
     row = start + (column + line * step.int()[:, None]) * heads
-    near = torch.stack([0 * step, 0 * step + 1, step, step + 1], -1).int()[:, None] * heads
+    neighbours = torch.stack([0 * step, 0 * step + 1, step, step + 1], -1).int()[:, None] * heads
     lower = weights * below
     upper = weights - lower
-    parts = torch.stack([upper - upper * right, upper * right, lower - lower * right, lower * right], -1)
+    neighbour_weights = torch.stack([upper - upper * right, upper * right, lower - lower * right, lower * right], -1)
 
     bags = n * queries * heads
-    read = F.embedding_bag(
-        (row[..., None] + near).view(bags, -1),
+    sums = F.embedding_bag(
+        (row[..., None] + neighbours).view(bags, -1),
         table.view(-1, value.shape[3]),
         mode="sum",
-        per_sample_weights=parts.view(bags, -1),
+        per_sample_weights=neighbour_weights.view(bags, -1),
     )
-    return read.view(n, queries, -1)
+    return sums.view(n, queries, -1)
 
 
 REPLACEMENTS = {
@@ -147,7 +150,7 @@ REPLACEMENTS = {
 
 
 def replace_modules(network: Mask2FormerForUniversalSegmentation) -> None:
-    """Puts the parts in the places of the published ones, with the weights that these were given."""
+    """Replace the classes of the published modules in place; their weights are unchanged."""
     for module in network.modules():
         if type(module) in REPLACEMENTS:
             module.__class__ = REPLACEMENTS[type(module)]

@@ -1,4 +1,4 @@
-"""Weights of other projects: the public ESRGAN key layouts under RRDBNet's names, as the start of a training."""
+"""Public ESRGAN weights as initial weights: conversion of their key layouts to RRDBNet's names."""
 
 import pickle
 import re
@@ -12,10 +12,10 @@ from torch import Tensor
 from jointseg.models.rrdb import RRDBNet
 from jointseg.runtime.errors import DataError
 
-# Of R, G, B in 0..1: what images for networks trained on photographs are stretched to.
+# Mean and standard deviation of R, G, B in 0..1 that networks trained on photographs expect.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-NESTED = ("params_ema", "params")  # where BasicSR keeps the weights, the averaged ones first
+NESTED = ("params_ema", "params")  # keys of BasicSR's weights, the averaged ones first
 BASICSR = ((r"^body\.(\d+)\.rdb", r"RRDB_trunk.\1.RDB"), ("^conv_body", "trunk_conv"), ("^conv_up", "upconv"), ("^conv_hr", "HRconv"))  # fmt: skip
 OLD = (
     (r"^model\.0\.", "conv_first."),
@@ -25,38 +25,38 @@ OLD = (
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of one written by torch.save, on the CPU.
+    """Return the state dict in a .safetensors file or in a file written by torch.save, on the CPU.
 
     Raises:
-        DataError: the file cannot be read, or holds anything but tensors by name.
+        DataError: the file can't be read, or contains no state dict.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise DataError(f"weights file {path} cannot be read ({error}); give a .safetensors or a .pth file") from error
+        raise DataError(f"weights file {path} cannot be read ({error}); use a .safetensors or .pth file") from error
     for name in NESTED:
-        if isinstance(found, dict) and name in found:
-            found = found[name]
+        if isinstance(content, dict) and name in content:
+            content = content[name]
             break
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise DataError(f"weights file {path} holds no tensors by name; give one that holds a network's state dict")
-    return dict(found)
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DataError(f"weights file {path} contains no state dict; use a file with the state dict of a network")
+    return dict(content)
 
 
 def to_rrdb_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of an ESRGAN generator by the names of RRDBNet, which are those of its release.
+    """Rename the weights of an ESRGAN generator to RRDBNet's names, which are those of the ESRGAN release.
 
-    Layouts: the release's; the one before it, as a sequence (`model.0`, `model.1.sub.0.RDB1.conv1.0`, ...); and that
-    of BasicSR and Real-ESRGAN (`body.0.rdb1.conv1`, `conv_body`, `conv_up1`, `conv_hr`, ...).
+    Supported layouts: the release; the older one as a sequence (`model.0`, `model.1.sub.0.RDB1.conv1.0`, ...); and
+    that of BasicSR and Real-ESRGAN (`body.0.rdb1.conv1`, `conv_body`, `conv_up1`, `conv_hr`, ...).
     """
     weights = {name.removeprefix("module."): value for name, value in weights.items()}
     changes = [*BASICSR, *OLD]
-    # In the sequence, what follows the trunk are the convolutions of the upsampling and the last two, in their order.
+    # In the sequence, the convolutions of the upsampling and the last two follow the trunk, in this order.
     after = sorted({int(found[1]) for name in weights if (found := re.match(r"model\.(\d+)\.", name))} - {0, 1})
     last = [*(f"upconv{number}" for number in range(1, len(after) - 1)), "HRconv", "conv_last"]
-    changes += [(rf"^model\.{place}\.", f"{name}.") for place, name in zip(after, last)]
+    changes += [(rf"^model\.{index}\.", f"{name}.") for index, name in zip(after, last)]
     return {_renamed(name, changes): value for name, value in weights.items()}
 
 
@@ -69,35 +69,35 @@ def _renamed(name: str, changes: list[tuple[str, str]]) -> str:
 
 
 def initialise_from_esrgan(network: RRDBNet, path: Path) -> None:
-    """Lets a network that adds detail to a standardised image start from an ESRGAN generator trained on photographs.
+    """Initialise a network that adds detail to a standardised image from an ESRGAN generator trained on photographs.
 
-    - Its first layer expects R, G, B in 0..1: the standardised bands are stretched to ImageNet's mean and deviation
-      within that layer. Further input channels start with weight 0.
-    - Its last layer draws the whole image, ours what the bilinear image lacks: that layer alone is not taken over,
-      so the training still starts next to the bilinear image.
+    - The first layer of ESRGAN expects R, G, B in 0..1. The scaling of the standardised bands to ImageNet's mean and
+      standard deviation is folded into this layer. Further input channels start with weight 0.
+    - The last layer of ESRGAN outputs the image, that of `network` the difference to the bilinear image. This layer
+      isn't copied, so training still starts near the bilinear image.
 
     Raises:
-        DataError: the file cannot be read, or is of a network of another size.
+        DataError: the file can't be read, or its network has another size.
     """
-    found = to_rrdb_names(read_state_dict(path))
-    wanted = {name: value for name, value in network.state_dict().items() if not name.startswith("conv_last.")}
-    for name, value in wanted.items():
-        shape = tuple(found[name].shape) if name in found else None
+    public = to_rrdb_names(read_state_dict(path))
+    expected = {name: value for name, value in network.state_dict().items() if not name.startswith("conv_last.")}
+    for name, value in expected.items():
+        shape = tuple(public[name].shape) if name in public else None
         fits = shape == tuple(value.shape)
         if name == "conv_first.weight" and shape is not None:
             fits = shape == (value.shape[0], 3 * network.unshuffle**2, *value.shape[2:])
         if not fits:
             raise DataError(
                 f"weights file {path} has {name} of shape {shape}, expected {tuple(value.shape)}; "
-                "give the weights of an ESRGAN generator with the features, growth, blocks and upsampling of the config"
+                "use the weights of an ESRGAN generator with the features, growth, blocks and upsampling of the config"
             )
-    share = network.unshuffle**2
-    mean, std = (torch.tensor(each).repeat_interleave(share) for each in (IMAGENET_MEAN, IMAGENET_STD))
-    published = found["conv_first.weight"].float()
-    first = torch.zeros_like(wanted["conv_first.weight"])
-    first[:, : 3 * share] = published * std[:, None, None]
-    taken = {name: found[name].float() for name in wanted} | {
+    pixels = network.unshuffle**2
+    mean, std = (torch.tensor(values).repeat_interleave(pixels) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    public_first = public["conv_first.weight"].float()
+    first = torch.zeros_like(expected["conv_first.weight"])
+    first[:, : 3 * pixels] = public_first * std[:, None, None]
+    weights = {name: public[name].float() for name in expected} | {
         "conv_first.weight": first,
-        "conv_first.bias": found["conv_first.bias"].float() + (published.sum((2, 3)) * mean).sum(1),
+        "conv_first.bias": public["conv_first.bias"].float() + (public_first.sum((2, 3)) * mean).sum(1),
     }
-    network.load_state_dict(network.state_dict() | taken)
+    network.load_state_dict(network.state_dict() | weights)

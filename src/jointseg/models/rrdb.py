@@ -1,4 +1,4 @@
-"""RRDBNet, the residual-in-residual dense network of ESRGAN (Wang et al. 2018), with cheaper grids and tails."""
+"""RRDBNet, the residual-in-residual dense network of ESRGAN (Wang et al. 2018), with cheaper upsampling."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from jointseg.runtime.errors import DataError
 RESIDUAL_SCALE = 0.2
 NEGATIVE_SLOPE = 0.2
 INITIAL_SCALE = 0.1
-NEAREST = {2: (2,), 4: (2, 2), 10: (2, 5)}  # the steps in which "nearest" reaches a factor
+NEAREST = {2: (2,), 4: (2, 2), 10: (2, 5)}  # upsampling factors of "nearest" and their steps
 
 
 class DenseBlock(nn.Module):
@@ -31,7 +31,7 @@ class DenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Three dense blocks inside one scaled residual."""
+    """Three dense blocks with one scaled residual connection."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -44,14 +44,18 @@ class RRDB(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """[n, in_channels, h, w] -> [n, out_channels, h * scale, w * scale]; state-dict keys as in the ESRGAN release.
+    """Map [n, in_channels, h, w] to [n, out_channels, h * scale, w * scale]; state-dict keys as in the ESRGAN release.
 
-    The trunk runs on the input grid, or on one `unshuffle` times coarser (h and w must then be multiples of it).
-    `upsampling` says how its features reach the output grid:
-    "nearest"   one or two steps with a convolution after each (as published, with scale x unshuffle = 2 or 4; or 10);
-    "shuffle"   one convolution and a pixel shuffle straight to the output grid (any whole factor; cheapest);
-    "bilinear"  one interpolation by any factor, whole or not, then a convolution.
-    `tail` is the number of channels on the output grid of the last two modes (as many as `features` if left out).
+    Args:
+        unshuffle: the trunk runs on a grid this much coarser than the input; h and w must be multiples of it.
+        upsampling: from the trunk's grid to the output grid, by the factor scale x unshuffle.
+            "nearest": one or two steps with a convolution after each, for a factor of 2, 4 (as published) or 10;
+            "shuffle": one convolution and a pixel shuffle, for any integer factor; cheapest;
+            "bilinear": one interpolation by any factor, then a convolution.
+        tail: channels on the output grid of "shuffle" and "bilinear"; default `features`.
+
+    Raises:
+        DataError: the upsampling mode doesn't support the factor.
     """
 
     def __init__(
@@ -84,15 +88,15 @@ class RRDBNet(nn.Module):
             self.upconv1 = nn.Conv2d(features, tail, 3, padding=1)
         else:
             raise DataError(
-                f"RRDBNet: upsampling '{upsampling}' cannot make a factor of {self.factor} (scale x unshuffle); "
-                "'nearest' makes 2, 4 or 10, 'shuffle' any whole number, 'bilinear' any number"
+                f"RRDBNet: upsampling '{upsampling}' does not support a factor of {self.factor} (scale x unshuffle); "
+                "'nearest' supports 2, 4 or 10, 'shuffle' any integer, 'bilinear' any number"
             )
         self.HRconv = nn.Conv2d(tail, tail, 3, padding=1)
         self.conv_last = nn.Conv2d(tail, out_channels, 3, padding=1)
         self._initialise()
 
     def _initialise(self) -> None:
-        """He initialisation x0.1, which keeps a deep residual trunk near the identity at the start (ESRGAN, 3.1)."""
+        """Initialise with a tenth of He's weights, which keeps a deep residual trunk near the identity (ESRGAN, 3.1)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0, mode="fan_in")
@@ -101,7 +105,7 @@ class RRDBNet(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
         if self.upsampling == "shuffle":
-            # The pixels of one shuffled block start alike, or they show as a checkerboard (Aitken et al. 2017, ICNR).
+            # Equal initial weights for the pixels of a shuffled block avoid a checkerboard (ICNR, Aitken et al. 2017).
             block = int(self.factor) ** 2
             with torch.no_grad():
                 self.upconv1.weight.copy_(self.upconv1.weight[::block].repeat_interleave(block, 0))

@@ -1,4 +1,4 @@
-"""ESRGAN in a single stage, 10 m -> 1 m: what Prog-ESRGAN's two stages are measured against."""
+"""ESRGAN in a single stage from 10 m to 1 m, the baseline of Prog-ESRGAN's two stages."""
 
 from typing import Any
 
@@ -11,23 +11,26 @@ SCALE = 10
 
 
 class SingleESRGAN(nn.Module):
-    """One RRDBNet from 10 m to 1 m behind the interface of ProgESRGAN; shapes are the same.
+    """One RRDBNet from 10 m to 1 m with the interface and shapes of ProgESRGAN.
 
-    It adds its detail to the bilinear image. At 2.5 m nothing is learnt: `stage1` gives the bilinear image, which
-    `stage2` does not look at. `generator` holds keyword arguments of RRDBNet; all its modes of upsampling make x10.
+    It adds detail to the bilinear image. `stage1` has no weights: it returns the bilinear image at 2.5 m, which
+    `stage2` ignores.
+
+    Args:
+        generator: keyword arguments of RRDBNet; all its upsampling modes support a factor of 10.
     """
 
     def __init__(self, generator: dict[str, Any], in_channels: int = RGB) -> None:
         super().__init__()
-        self.generator1 = nn.Identity()  # the stage that this network lacks: no weights to train or to freeze
+        self.generator1 = nn.Identity()  # stage 1 has no weights to train or to freeze
         self.generator2 = RRDBNet(in_channels, RGB, scale=SCALE, **generator)
 
     def stage1(self, x: Tensor) -> Tensor:
-        """[n, in_channels, h, w] at 10 m -> [n, 3, 4h, 4w], bilinear."""
+        """Upsample [n, in_channels, h, w] at 10 m bilinearly to [n, 3, 4h, 4w]."""
         return bilinear_rgb(x, STAGE1_SCALE)
 
     def stage2(self, x: Tensor, sr25: Tensor) -> Tensor:
-        """[n, in_channels, h, w] at 10 m -> [n, 3, 10h, 10w] at 1 m."""
+        """Map [n, in_channels, h, w] at 10 m to [n, 3, 10h, 10w] at 1 m."""
         return bilinear_rgb(x, SCALE) + self.generator2(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
