@@ -50,4 +50,4 @@ if C.ablation is not None:
 
     rule ablations:
         input:
-            expand_outputs(rules.ablation.output.document, data=ABLATED),
+            expand_outputs(rules.ablation.output.document, data=ABLATION_DATA),

@@ -1,5 +1,5 @@
 if C.ablation is not None:
-    ABLATED = ["dataset", *(["textures"] if C.ablation.textures else [])]
+    ABLATION_DATA = ["dataset", *(["textures"] if C.ablation.textures else [])]
 
     wildcard_constraints:
         data="dataset|textures",
@@ -28,7 +28,7 @@ if C.ablation is not None:
             code=code("ablation_bands"),
             environment=packages("ablation_bands"),
         message:
-            "Statistics of the bands {wildcards.bands}"
+            "Selecting the statistics of the bands {wildcards.bands}"
         script:
             "step.py"
 
@@ -55,15 +55,15 @@ if C.ablation is not None:
             runtime=per_attempt(720),
         params:
             model=SR.model.model_dump(),
-            stage1=alone(SR.stage1),
-            stage2=alone(SR.stage2),
-            adversarial=alone(SR.adversarial, {"perceptual_weights"}),
+            stage1=single_process(SR.stage1),
+            stage2=single_process(SR.stage2),
+            adversarial=single_process(SR.adversarial, exclude={"perceptual_weights"}),
             threads=C.threads,
             state=f"{R}/.jointseg/training/ablation/{{data}}/{{bands}}-{{kind}}-{{seed}}/state.pt",
             code=code("ablation_generator"),
             environment=packages("ablation_generator"),
         message:
-            "Training the generator {wildcards.kind} of the bands {wildcards.bands}, seed {wildcards.seed}"
+            "Training generator {wildcards.kind} with bands {wildcards.bands}, seed {wildcards.seed}"
         script:
             "step.py"
 
@@ -76,8 +76,8 @@ if C.ablation is not None:
         output:
             trained=directory(f"{R}/ablation/{{data}}/variants/{{variant}}/{{seed}}"),
             counts=f"{R}/ablation/{{data}}/counts/{{variant}}/{{seed}}.csv",
-            likeness=f"{R}/ablation/{{data}}/likeness/{{variant}}/{{seed}}.csv",
-            pictures=directory(f"{R}/ablation/{{data}}/pictures/{{variant}}/{{seed}}"),
+            image_scores=f"{R}/ablation/{{data}}/image_scores/{{variant}}/{{seed}}.csv",
+            examples=directory(f"{R}/ablation/{{data}}/examples/{{variant}}/{{seed}}"),
             manifest=manifest("ablation_variant/{data}/{variant}/{seed}"),
         log:
             f"{R}/logs/ablation_variant/{{data}}/{{variant}}/{{seed}}.log",
@@ -97,18 +97,18 @@ if C.ablation is not None:
             code=code("ablation_variant"),
             environment=packages("ablation_variant"),
         message:
-            "Training and scoring the variant {wildcards.variant}, seed {wildcards.seed}"
+            "Training and scoring variant {wildcards.variant}, seed {wildcards.seed}"
         script:
             "step.py"
 
     rule ablation:
         input:
             unpack(data_of),
-            counts=of_runs("counts"),
-            likeness=of_runs("likeness"),
-            pictures=lambda wildcards: [
-                f"{R}/ablation/{wildcards.data}/pictures/{variant}/{C.ablation.seeds[0]}"
-                for variant in arms_of(wildcards.data)
+            counts=tables_of_runs("counts"),
+            image_scores=tables_of_runs("image_scores"),
+            examples=lambda wildcards: [
+                f"{R}/ablation/{wildcards.data}/examples/{variant}/{C.ablation.seeds[0]}"
+                for variant in variants_of(wildcards.data)
             ],
         output:
             table=f"{R}/ablation/{{data}}/ablation.csv",
@@ -133,10 +133,10 @@ if C.ablation is not None:
             runtime=per_attempt(60),
         params:
             runs=lambda wildcards: runs_of(wildcards.data),
-            variants=lambda wildcards: arms_of(wildcards.data),
-            title=lambda wildcards: told_of(wildcards).title,
-            about=lambda wildcards: told_of(wildcards).about,
-            facts=lambda wildcards: ablation_facts(wildcards.data),
+            variants=lambda wildcards: variants_of(wildcards.data),
+            title=lambda wildcards: description_of(wildcards).title,
+            about=lambda wildcards: description_of(wildcards).about,
+            setup=lambda wildcards: ablation_setup(wildcards.data),
             code=code("ablation"),
             environment=packages("ablation"),
         message:

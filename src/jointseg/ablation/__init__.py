@@ -1,1 +1,1 @@
-"""Does super-resolution help? Ways to map, trained alike with several seeds and scored on the same held-out chips."""
+"""Ablation of super-resolution: variants of the mapping method, trained alike and scored on the same test chips."""

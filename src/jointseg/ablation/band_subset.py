@@ -1,4 +1,4 @@
-"""The statistics of the dataset for a part of its bands, by which every network and reader knows what it is given."""
+"""Step `ablation_bands`: restrict the statistics of the dataset to the bands of a variant."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,23 @@ from jointseg.runtime.files import atomic_write
 
 
 def ablation_bands(*, statistics: Path, reduced: Path, data: str, bands: str) -> dict[str, Any]:
-    """Writes the statistics of `data` with the 10 m bands `bands` (a key of BANDS) alone, and gives their names.
+    """Write the statistics of the 10 m bands that a variant reads; networks and readers select bands by them.
 
-    Raises DataError where the dataset lacks one of them.
+    Args:
+        statistics: JSON of the dataset.
+        reduced: JSON to write.
+        data: name of the dataset, for the manifest.
+        bands: key of BAND_SETS.
+
+    Returns:
+        Name of the dataset, and names of the bands.
+
+    Raises:
+        DataError: the dataset lacks one of the bands.
     """
-    told = json.loads(Path(statistics).read_text())
-    kept = band_indices(band_names(len(told["lr"]["mean"])), BAND_SETS[bands])
-    told["lr"] = {name: [values[place] for place in kept] for name, values in told["lr"].items()}
+    content = json.loads(Path(statistics).read_text())
+    indices = band_indices(band_names(len(content["lr"]["mean"])), BAND_SETS[bands])
+    content["lr"] = {name: [values[index] for index in indices] for name, values in content["lr"].items()}
     with atomic_write(reduced) as part:
-        part.write_text(json.dumps(told, indent=1) + "\n")
+        part.write_text(json.dumps(content, indent=1) + "\n")
     return {"data": data, "bands": list(BAND_SETS[bands])}

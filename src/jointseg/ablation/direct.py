@@ -1,4 +1,4 @@
-"""Training of the segmenter that reads the 10 m image itself and upsamples its features: the rival of any image at 1 m."""
+"""Training of the direct segmenter, which reads the 10 m image and upsamples its features instead of an image."""
 
 from typing import Any
 
@@ -26,15 +26,15 @@ PANEL_CHIPS = 3
 
 
 def build(kwargs: dict[str, Any]) -> DirectSegmenter:
-    """The network with random weights."""
-    made = DirectSegmenter(**kwargs).to(device())
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Return the network with random weights."""
+    model = DirectSegmenter(**kwargs).to(device())
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def train(
     model: DirectSegmenter, data: TrainingData, run: TrainingRun[SegmentationSettings]
 ) -> Trainer[DirectSegmenter]:
-    """Train on random crops of the labels, with the cross-entropy + dice loss of the map only."""
+    """Train on random crops of the labels, with the cross-entropy and dice losses of the map."""
     settings = run.settings
     optimiser = Optimiser(torch.optim.Adam(model.parameters(), settings.learning_rate, BETAS), settings.clip)
     dtype = autocast_dtype(settings.precision)
@@ -51,26 +51,26 @@ def train(
         run,
         lambda step, indices: joint.joint_batch(data.train, run.seed, step, indices, settings.crop_px),
         validate,
-        lambda average, history: panel_of(average, data.validation, history),
+        lambda average, history: direct_panel(average, data.validation, history),
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:
-        low, _, _, label, _ = batch
-        loss = model.loss(low, label, settings, [], dtype)
-        changed = optimiser.step(loss, trainer.rate(step), step)
-        return {"loss": float(loss.detach())} if changed else None
+        lr, _, _, label, _ = batch
+        loss = model.loss(lr, label, settings, [], dtype)
+        updated = optimiser.step(loss, trainer.rate(step), step)
+        return {"loss": float(loss.detach())} if updated else None
 
     model.train()
     trainer.run(advance)
     return trainer
 
 
-def panel_of(model: DirectSegmenter, chips: Patches, history: History) -> Figure:
-    """Learning curves above label and probability of some chips."""
-    mapper, rows = predict_direct(model, chips), []
+def direct_panel(model: DirectSegmenter, chips: Patches, history: History) -> Figure:
+    """Plot learning curves above label and probability of some chips."""
+    predict, rows = predict_direct(model, chips), []
     for chip_id in chips.evenly_spaced(PANEL_CHIPS):
         chip = chips.dataset.read(chip_id)
         label = np.where(chip.label == UNLABELLED, 0.5, chip.label).astype(np.float32)
-        rows.append([to_display(chip.lr[:RGB]), label, mapper(chip_id).probability])
+        rows.append([to_display(chip.lr[:RGB]), label, predict(chip_id).probability])
     curves = [["loss"], ["validation_f1", "validation_iou"]]
     return draw_panel(history, curves, rows, ["Sentinel-2", "label", "probability"])

@@ -1,4 +1,4 @@
-"""The generators of the ablation: those of the flow, for a seed and bands of their own, and the single-stage rival."""
+"""Step `ablation_generator`: the generators of the workflow and a single-stage one, for one seed and one set of bands."""
 
 import logging
 from pathlib import Path
@@ -33,24 +33,24 @@ def ablation_generator(
     start: Path | None = None,
     perceptual_weights: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains one generator, as the steps of the flow do.
+    """Train one generator with the steps of the workflow.
 
     Args:
-        index, statistics, chips: of the dataset; statistics of the bands that the generator is to read.
-        data: what they are of, for the log.
-        bands: which those are, a key of BANDS.
-        checkpoint, history, panel: what to write.
-        kind: "stage1", "l1" (stage 2), "adversarial", or "single": one network from 10 m to 1 m, with the learning rate
-            of stage 2 for as many steps as both stages.
-        model, stage1, stage2, adversarial: the preset.
-        state: file of the half-done training.
-        start: the checkpoint that it goes on from, see variants.START.
-        perceptual_weights: file of the perceptual backbone, where it needs one.
+        index, statistics, chips: of the dataset; the statistics select the bands that the generator reads.
+        checkpoint, history, panel: files to write.
+        data: name of the dataset, for the log.
+        bands: key of BAND_SETS, for the log.
+        kind: "stage1", "l1" (stage 2), "adversarial", or "single": one network from 10 m to 1 m, trained with the
+            settings of stage 2 for the steps of both stages.
+        model, stage1, stage2, adversarial: settings of the preset.
+        state: file to resume the training from.
+        start: checkpoint of the generator of INITIAL_GENERATOR.
+        perceptual_weights: weights of the perceptual backbone, for "adversarial".
 
     Returns:
-        Facts for the manifest: the last validation.
+        The last validation, for the manifest.
     """
-    given: dict[str, Any] = {
+    common: dict[str, Any] = {
         "index": index,
         "statistics": statistics,
         "chips": chips,
@@ -64,15 +64,20 @@ def ablation_generator(
     }
     log.info("generator %s of %s, bands %s", kind, data, ", ".join(BAND_SETS[bands]))
     if kind == "stage1":
-        return superres_stage1(**given, training=stage1)
+        return superres_stage1(**common, training=stage1)
     if kind == "single":
         steps = stage1["steps"] + stage2["steps"]
-        return superres_single(**given, training={**stage2, "steps": steps, "stage1_weight": 0.0})
+        return superres_single(**common, training={**stage2, "steps": steps, "stage1_weight": 0.0})
     assert start is not None
     if kind == "l1":
-        return superres_stage2(**given, training=stage2, stage1=start)
-    critics = Path(state).with_name("discriminators.safetensors")  # nothing is trained from them
-    more: dict[str, Any] = {"stage2": start, "perceptual_weights": perceptual_weights, "discriminators": critics}
-    facts = superres_adversarial(**given, **more, training=adversarial)
-    remove_path(critics)
+        return superres_stage2(**common, training=stage2, stage1=start)
+    discriminators = Path(state).with_name("discriminators.safetensors")
+    facts = superres_adversarial(
+        **common,
+        training=adversarial,
+        stage2=start,
+        perceptual_weights=perceptual_weights,
+        discriminators=discriminators,
+    )
+    remove_path(discriminators)
     return facts

@@ -1,4 +1,4 @@
-"""The 1 m images that the segmenter of an variant reads."""
+"""The 1 m images that the segmenter of a variant reads."""
 
 import shutil
 from pathlib import Path
@@ -22,12 +22,12 @@ from jointseg.training.superres_chips import superres_chips
 def write_images(
     variant: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None
 ) -> None:
-    """Writes {id}.tif of every chip: uint16 reflectance x 10000 at 1 m, nodata 0.
+    """Write {id}.tif of each chip: uint16 reflectance x 10000 at 1 m, nodata 0.
 
     Args:
-        variant: whose images; one of those that have any.
+        variant: key of VARIANTS, a variant with 1 m images.
         index, statistics, chips: of the dataset.
-        start: the generator's checkpoint, where there is one.
+        start: checkpoint of the generator, if the variant has one.
     """
     spec, root = VARIANTS[variant], Path(chips[0]).parent
     if spec.image == "generator":
@@ -39,22 +39,26 @@ def write_images(
         with atomic_write(folder) as part:
             part.mkdir()
             for chip in table.itertuples():
-                made = part / f"{chip.sample_id}.tif"
+                path = part / f"{chip.sample_id}.tif"
                 if spec.image == "hr":
-                    shutil.copyfile(root / chip.hr, made)
+                    shutil.copyfile(root / chip.hr, path)
                 else:
                     dn, transform, crs = raster_io.read(root / chip.lr)
-                    fine: dict[str, Any] = {"transform": transform @ Affine.scale(0.1), "crs": crs}
+                    grid: dict[str, Any] = {"transform": transform @ Affine.scale(0.1), "crs": crs}
                     image = interleave_and_upsample(fill_merged(dn, len(BAND_SETS["dates"])))
-                    cog.write(made, image, nodata=0, descriptions=RGB, **fine)
+                    cog.write(path, image, nodata=0, descriptions=RGB, **grid)
 
 
 def interleave_and_upsample(dn: np.ndarray) -> np.ndarray:
-    """RGB and merged bands, uint16 [15, h, w] -> the merged 5 m pixels upsampled bilinearly, uint16 [3, 10h, 10w].
+    """Arrange the merged bands as 5 m pixels and upsample them bilinearly to 1 m.
 
-    Unknown (0) where the composite is.
+    Args:
+        dn: RGB and merged bands, uint16 [15, h, w], nodata 0.
+
+    Returns:
+        uint16 [3, 10h, 10w], nodata 0 where any band is nodata.
     """
-    finer = bilinear_rgb(torch.from_numpy(dn[None].astype(np.float32)), SCALE)
-    image = finer[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)
+    upsampled = bilinear_rgb(torch.from_numpy(dn[None].astype(np.float32)), SCALE)
+    image = upsampled[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)
     image[:, ~(dn > 0).all(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)] = 0
     return image

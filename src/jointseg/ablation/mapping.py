@@ -1,4 +1,4 @@
-"""What a trained variant gives of a chip: the image that its segmenter read, and the probability of ISA."""
+"""Prediction of chips by a trained variant: the image that its segmenter reads, and the ISA probability."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,60 +19,60 @@ from jointseg.training.threshold import THRESHOLDS, count_by_probability
 
 @dataclass(frozen=True)
 class ChipPrediction:
-    """A chip as an variant sees it.
+    """Output of a variant for one chip.
 
     Attributes:
-        image: float32 [3, h, w] reflectance at 1 m, NaN where unknown; None where the variant makes no image.
-        probability: float32 [h, w], of ISA.
+        image: float32 [3, h, w], reflectance at 1 m, NaN for nodata; None if the variant has no 1 m image.
+        probability: float32 [h, w], ISA probability.
     """
 
     image: np.ndarray | None
     probability: np.ndarray
 
 
-Predictor = Callable[[str], ChipPrediction]
+Predictor = Callable[[str], ChipPrediction]  # from the id of a chip
 
 
 def predict_from_images(folder: Path, model: Segmenter, chips: Patches) -> Predictor:
-    """Maps chips from {id}.tif of `folder`, uint16 reflectance x 10000, 0 unknown, normalised as `chips` are."""
+    """Predict from {id}.tif in `folder`, uint16 reflectance x 10000, nodata 0, with the normalisation of `chips`."""
     mean, std = chips.mean[: model.channels], chips.std[: model.channels]
 
     @torch.inference_mode()
-    def mapped(chip_id: str) -> ChipPrediction:
+    def predict(chip_id: str) -> ChipPrediction:
         dn = raster_io.read(folder / f"{chip_id}.tif")[0]
         image = np.where(dn == 0, np.nan, dn * np.float32(REFLECTANCE_PER_DN)).astype(np.float32)
         x = torch.from_numpy(np.nan_to_num((image - mean) / std)[None]).to(device())
         return ChipPrediction(image[:RGB], model(x)[0, 0].cpu().numpy())
 
-    return mapped
+    return predict
 
 
 def predict_from_pair(pair: JointNetwork, chips: Patches) -> Predictor:
-    """Maps chips from their 10 m images by a generator and the segmenter trained with it."""
+    """Predict from the 10 m images with a jointly trained generator and segmenter."""
     mean, std = chips.mean[:RGB], chips.std[:RGB]
 
     @torch.inference_mode()
-    def mapped(chip_id: str) -> ChipPrediction:
+    def predict(chip_id: str) -> ChipPrediction:
         image, probability = pair(chips.full_chip(chip_id)[0].to(device()))
         return ChipPrediction(image[0].cpu().numpy() * std + mean, probability[0, 0].cpu().numpy())
 
-    return mapped
+    return predict
 
 
 def predict_direct(model: DirectSegmenter, chips: Patches) -> Predictor:
-    """Maps chips from their 10 m images without an image at 1 m."""
+    """Predict from the 10 m images without a 1 m image."""
 
     @torch.inference_mode()
-    def mapped(chip_id: str) -> ChipPrediction:
+    def predict(chip_id: str) -> ChipPrediction:
         return ChipPrediction(None, model(chips.full_chip(chip_id)[0].to(device()))[0, 0].cpu().numpy())
 
-    return mapped
+    return predict
 
 
-def probability_histogram(chips: Patches, mapper: Predictor) -> np.ndarray:
-    """Over all chips: pixels by class and probability, int64 [2, 100]; see `segmentation.count`."""
+def probability_histogram(chips: Patches, predict: Predictor) -> np.ndarray:
+    """Count the pixels of all chips by class and probability, int64 [2, 100]; see `segmentation.count_by_probability`."""
     counts = np.zeros((2, THRESHOLDS + 1), np.int64)
     for chip_id in chips.ids:
         chip = chips.dataset.read(chip_id)
-        counts += count_by_probability(mask_unobserved(chip.lr, chip.label), mapper(chip_id).probability)
+        counts += count_by_probability(mask_unobserved(chip.lr, chip.label), predict(chip_id).probability)
     return counts

@@ -1,4 +1,4 @@
-"""What one trained variant is worth on the test chips: pixel counts by zone, and how like the true image its image is."""
+"""Scores of a trained variant on the test chips: pixel counts by zone, and image quality."""
 
 from pathlib import Path
 from typing import Any
@@ -24,55 +24,55 @@ from jointseg.training import scores
 from jointseg.training.compute import device
 from jointseg.training.patches import SCALE, Patches
 
-SAVED_CHIPS = 4  # test chips whose image and map are kept for the panels
+EXAMPLE_CHIPS = 4  # test chips whose image and map are saved for the panels
 
 
 def score(
     chips: Patches,
-    mapper: Predictor,
+    predict: Predictor,
     threshold: float,
     normalisation: dict[str, list[float]],
     root: list[Path],
     truth: Path | None,
     year: int,
-    pictures: Path,
+    examples: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Maps every chip and scores it.
+    """Predict and score all test chips.
 
     Args:
-        chips: of the test split.
-        mapper: the variant.
+        chips: test split.
+        predict: the trained variant.
         threshold: probability from which a pixel is ISA.
         normalisation: of the bands of `chips`.
-        root: the chip folders.
-        truth, year: folder of {year}/{reach}.tif, where the true map is known.
-        pictures: folder to make: {id}_image.tif and {id}_isa.tif of some chips.
+        root: chip folders.
+        truth, year: folder of {year}/{reach}.tif, if there is a true map.
+        examples: folder to write, {id}_image.tif and {id}_isa.tif of some chips.
 
     Returns:
-        Pixel counts, a row by chip, reference and zone; and scores of the image, a row a chip (none without image).
+        Pixel counts, one row per chip, reference and zone; and image scores, one row per chip (no rows without image).
     """
     backbone = backbones.load("efficientnet_lite0").to(device())
-    pictured, counted, likeness = chips.evenly_spaced(SAVED_CHIPS), [], []
-    with atomic_write(pictures) as folder:
+    example_ids, counts, image_scores = chips.evenly_spaced(EXAMPLE_CHIPS), [], []
+    with atomic_write(examples) as folder:
         folder.mkdir()
-        for row in track(list(chips.dataset.table.itertuples()), "scores of test chips", unit="chip"):
-            chip, mapped = chips.dataset.read(row.sample_id), mapper(row.sample_id)
-            unknown = np.isnan(chip.lr).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
-            isa = np.where(unknown, UNKNOWN, mapped.probability >= threshold).astype(np.uint8)
+        for row in track(list(chips.dataset.table.itertuples()), "score test chips", unit="chip"):
+            chip, predicted = chips.dataset.read(row.sample_id), predict(row.sample_id)
+            nodata = np.isnan(chip.lr).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
+            isa = np.where(nodata, UNKNOWN, predicted.probability >= threshold).astype(np.uint8)
             fraction, transform, crs = raster_io.read(chips.dataset.root / row.fraction)
-            parts = zones(chip.label, fraction)
+            masks = zones(chip.label, fraction)
             for reference, expected in references(row, root, truth, year).items():
-                counted += [
+                counts += [
                     {"sample_id": row.sample_id, "reference": reference, "zone": zone}
-                    | dict(zip((*CELLS, "unknown"), cells(np.where(inside, isa, UNKNOWN), expected)))
-                    for zone, inside in parts.items()
+                    | dict(zip((*CELLS, "nodata"), cells(np.where(inside, isa, UNKNOWN), expected)))
+                    for zone, inside in masks.items()
                 ]
-            if mapped.image is not None:
-                found = _image_scores(mapped.image, chip.hr, chip.lr, backbone, normalisation)
-                likeness.append({"sample_id": row.sample_id, **found})
-            if row.sample_id in pictured:
-                _picture(folder, row.sample_id, mapped, isa, transform, crs)
-    return pd.DataFrame(counted), pd.DataFrame(likeness)
+            if predicted.image is not None:
+                found = _image_scores(predicted.image, chip.hr, chip.lr, backbone, normalisation)
+                image_scores.append({"sample_id": row.sample_id, **found})
+            if row.sample_id in example_ids:
+                _write_example(folder, row.sample_id, predicted, isa, transform, crs)
+    return pd.DataFrame(counts), pd.DataFrame(image_scores)
 
 
 def _image_scores(
@@ -82,21 +82,23 @@ def _image_scores(
     backbone: backbones.Backbone,
     normalisation: dict[str, list[float]],
 ) -> dict[str, float]:
-    """The scores of an image [3, 10h, 10w] beside the true one and the 10 m bands [bands, h, w], reflectance."""
-    seen = np.isfinite(lr[: len(RGB)]).all(0).repeat(SCALE, 0).repeat(SCALE, 1)
-    valid = np.isfinite(hr).all(0) & np.isfinite(image).all(0) & seen
-    made, wanted, low, known = (_batch(np.nan_to_num(each)) for each in (image, hr, lr[: len(RGB)], valid[None]))
-    return scores.score(made, wanted, low, known, backbone=backbone, normalisation=normalisation)
+    """Score an image [3, 10h, 10w] against the true one and the 10 m bands [bands, h, w], all reflectance."""
+    observed = np.isfinite(lr[: len(RGB)]).all(0).repeat(SCALE, 0).repeat(SCALE, 1)
+    valid = np.isfinite(hr).all(0) & np.isfinite(image).all(0) & observed
+    sr, true, low, mask = (_batch(np.nan_to_num(array)) for array in (image, hr, lr[: len(RGB)], valid[None]))
+    return scores.score(sr, true, low, mask, backbone=backbone, normalisation=normalisation)
 
 
 def _batch(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image.astype(np.float32))[None].to(device())
 
 
-def _picture(folder: Path, chip_id: str, mapped: ChipPrediction, isa: np.ndarray, transform: Affine, crs: str) -> None:
-    at: dict[str, Any] = {"transform": transform, "crs": crs}
-    cog.write(folder / f"{chip_id}_isa.tif", isa[None], nodata=UNKNOWN, **at)
-    if mapped.image is not None:
-        dn = np.clip(np.rint(mapped.image / REFLECTANCE_PER_DN), 1, np.iinfo(np.uint16).max)
-        image = np.where(np.isfinite(mapped.image), dn, 0).astype(np.uint16)
-        cog.write(folder / f"{chip_id}_image.tif", image, nodata=0, descriptions=RGB, **at)
+def _write_example(
+    folder: Path, chip_id: str, predicted: ChipPrediction, isa: np.ndarray, transform: Affine, crs: str
+) -> None:
+    grid: dict[str, Any] = {"transform": transform, "crs": crs}
+    cog.write(folder / f"{chip_id}_isa.tif", isa[None], nodata=UNKNOWN, **grid)
+    if predicted.image is not None:
+        dn = np.clip(np.rint(predicted.image / REFLECTANCE_PER_DN), 1, np.iinfo(np.uint16).max)
+        image = np.where(np.isfinite(predicted.image), dn, 0).astype(np.uint16)
+        cog.write(folder / f"{chip_id}_image.tif", image, nodata=0, descriptions=RGB, **grid)

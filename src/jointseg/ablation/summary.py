@@ -1,4 +1,4 @@
-"""The ablation's end: every variant and seed in one table, one page and two pictures."""
+"""Step `ablation`: join the scores of all variants and seeds into tables, figures and a page."""
 
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ def ablation(
     index: Path,
     chips: list[Path],
     counts: list[Path],
-    likeness: list[Path],
-    pictures: list[Path],
+    image_scores: list[Path],
+    examples: list[Path],
     table: Path,
     scores: Path,
     document: Path,
@@ -30,43 +30,46 @@ def ablation(
     variants: list[str],
     title: str,
     about: str,
-    facts: list[str],
+    setup: list[str],
 ) -> dict[str, Any]:
-    """Joins the scores of all variants and seeds.
+    """Write tables, page and figures of the ablation.
 
     Args:
         index, chips: of the dataset.
-        counts, likeness: the tables of each of `runs`.
-        pictures: the pictures of each of `variants`, of one seed.
-        table: CSV to write, see `tables.accuracy`.
-        scores: CSV to write, see `tables.likeness`.
-        document: Markdown to write.
-        figure, panels: PNG to write.
-        data: what was trained on, for the manifest.
-        runs: variant and seed of each file.
-        title, about, facts: for the page.
+        counts, image_scores: CSV files of each of `runs`, see `scoring.score`.
+        examples: folder of example chips of each of `variants`.
+        table: CSV to write, see `tables.accuracy_table`.
+        scores: CSV to write, see `tables.image_table`.
+        document: Markdown page to write.
+        figure, panels: PNG files to write.
+        data: name of the dataset, for the manifest.
+        runs: variant and seed of each run.
+        title, about, setup: see `page.page`.
 
     Returns:
-        F1 of every variant over all ground, in the manifest.
+        Name of the dataset, and F1 of each variant over the total area.
 
     Raises:
         DataError: the numbers of files and runs differ.
     """
-    if not len(runs) == len(counts) == len(likeness) or len(variants) != len(pictures):
-        raise DataError(f"{len(counts)} and {len(likeness)} tables were given for the {len(runs)} runs {runs}")
+    if not len(runs) == len(counts) == len(image_scores) or len(variants) != len(examples):
+        raise DataError(
+            f"{len(counts)} tables of counts, {len(image_scores)} of image scores and {len(examples)} folders of examples "
+            f"for {len(runs)} runs of {len(variants)} variants; expected one table per run and one folder per variant"
+        )
     tested, reaches = design(index)
-    found = tables.accuracy(tables.Counts(_by_run(runs, counts), tested, reaches))
-    likenesses = tables.image_scores(_by_run(runs, likeness), tested)
-    save(found, table)
-    save(likenesses, scores)
+    accuracies = tables.accuracy_table(tables.Counts(_by_run(runs, counts), tested, reaches))
+    image_table = tables.image_table(_by_run(runs, image_scores), tested)
+    save(accuracies, table)
+    save(image_table, scores)
     with atomic_write(document) as part:
-        part.write_text(page(title, about, found, likenesses, facts))
-    write_panel(figure, figures.plot_by_reach(found))
-    kept = {path.name.removesuffix("_isa.tif") for path in Path(pictures[0]).glob("*_isa.tif")}
-    shown: pd.DataFrame = tested[tested["sample_id"].isin(kept)]
-    write_panel(panels, figures.plot_panels(dict(zip(variants, map(Path, pictures))), shown, Path(chips[0]).parent))
-    whole = found[(found["reach"] == ALL) & (found["zone"] == "all")]
-    return {"data": data, "f1": {f"{row.variant}, {row.reference}": round(row.value, 6) for row in whole.itertuples()}}
+        part.write_text(page(title, about, accuracies, image_table, setup))
+    write_panel(figure, figures.plot_by_reach(accuracies))
+    saved = {path.name.removesuffix("_isa.tif") for path in Path(examples[0]).glob("*_isa.tif")}
+    shown: pd.DataFrame = tested[tested["sample_id"].isin(saved)]
+    write_panel(panels, figures.plot_panels(dict(zip(variants, map(Path, examples))), shown, Path(chips[0]).parent))
+    total = accuracies[(accuracies["reach"] == ALL) & (accuracies["zone"] == "all")]
+    return {"data": data, "f1": {f"{row.variant}, {row.reference}": round(row.value, 6) for row in total.itertuples()}}
 
 
 def _by_run(runs: list[tuple[str, int]], paths: list[Path]) -> dict[tables.Run, Path]:

@@ -1,4 +1,4 @@
-"""The trainings of the variants, each by the same schedule."""
+"""Training of a variant with the schedule that all variants share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -30,13 +30,13 @@ PredictorFactory = Callable[[Patches], Predictor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """What all variants of a comparison share.
+    """Settings that all variants share.
 
     Attributes:
-        model, training: the preset of the segmenter.
-        generator: the preset of the generator, whose size the segmenter of the 10 m image has.
-        direct_steps: steps of that segmenter: as many as generator and segmenter of the others.
-        joint: learning rate of the generator, and weights of the image's losses, where it goes on with the segmenter.
+        model, training: preset of the segmenter.
+        generator: preset of the generator; it also sets the size of the direct segmenter.
+        direct_steps: steps of the direct segmenter, the sum of those of generator and segmenter.
+        joint: learning rate of the generator and weights of the image losses in joint training.
     """
 
     model: dict[str, Any]
@@ -48,13 +48,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class VariantTraining:
-    """One variant with one seed.
+    """Training of one variant with one seed.
 
     Attributes:
-        index, statistics, chips: of the dataset; statistics of the variant's bands.
-        start: checkpoint of the generator, where the variant has one.
-        work: folder of the half-done training.
-        made: folder of what is trained: checkpoints, history.csv, panel.png.
+        variant: key of VARIANTS.
+        index, statistics, chips: of the dataset; the statistics select the bands of the variant.
+        start: checkpoint of the generator, if the variant has one.
+        work: folder to resume the training from.
+        output: folder for checkpoints, history.csv and panel.png.
     """
 
     variant: str
@@ -66,30 +67,30 @@ class VariantTraining:
     seed: int
     threads: int
     work: Path
-    made: Path
+    output: Path
 
     def run(self, data: generators.TrainingData) -> PredictorFactory:
-        """Trains, and gives how the chips of a split are mapped by what was trained."""
+        """Train, and return a function that makes the predictor of a split."""
         spec = VARIANTS[self.variant]
         if spec.image == "none":
             return self._direct(data)
         return self._joint(data) if spec.joint else self._segmenter()
 
     def _segmenter(self) -> PredictorFactory:
-        """Mask2Former on the images of the variant."""
+        """Train Mask2Former on the 1 m images of the variant."""
         start = file_digest(self.start)[:16] if self.start is not None else "none"
         folder = self.work / f"images-{start}-{file_digest(self.index)[:16]}"
         if not folder.exists():
             images.write_images(self.variant, folder, self.index, self.statistics, self.chips, self.start)
-        path = self.made / "segmenter.safetensors"
+        path = self.output / "segmenter.safetensors"
         segmentation(
             index=self.index,
             statistics=self.statistics,
             images=folder,
             chips=self.chips,
             checkpoint=path,
-            history=self.made / "history.csv",
-            panel=self.made / "panel.png",
+            history=self.output / "history.csv",
+            panel=self.output / "panel.png",
             method=self.variant,
             model=self._model,
             training=self.schedule.training,
@@ -103,15 +104,15 @@ class VariantTraining:
 
     @property
     def _model(self) -> dict[str, Any]:
-        """The segmenter of the variant."""
+        """Settings of the segmenter with the input channels of the variant."""
         return self.schedule.model | {"in_channels": VARIANTS[self.variant].channels}
 
     def _joint(self, data: generators.TrainingData) -> PredictorFactory:
-        """Mask2Former and the generator that it started with, as one network."""
+        """Train the generator and Mask2Former as one network."""
         assert self.start is not None
-        made, header = checkpoints.load(self.start, generators.ARCHITECTURES, data.normalisation)
+        generator, header = checkpoints.load(self.start, generators.ARCHITECTURES, data.normalisation)
         network = mask2former.build(**self._model)
-        pair = joint.JointNetwork(made, network).requires_grad_(True).to(device())
+        pair = joint.JointNetwork(generator, network).requires_grad_(True).to(device())
         segmentation_settings = SegmentationSettings.read(self.schedule.training)
         common = {field.name: getattr(segmentation_settings, field.name) for field in fields(TrainingSettings)}
         settings = JointSettings.read({**common, "crop_px": segmentation_settings.crop_px, **self.schedule.joint})
@@ -119,17 +120,17 @@ class VariantTraining:
         pair = trainer.average.model
         self._save("generator", pair.generator, header["architecture"]["kwargs"], data, trainer.history)
         self._save("segmenter", pair.segmenter, self._model, data, trainer.history)
-        write_panel(self.made / "panel.png", joint.joint_panel(pair, data.validation, trainer.history, 0.5))
+        write_panel(self.output / "panel.png", joint.joint_panel(pair, data.validation, trainer.history, 0.5))
         return lambda chips: mapping.predict_from_pair(pair, chips)
 
     def _direct(self, data: generators.TrainingData) -> PredictorFactory:
-        """The segmenter of the 10 m image."""
+        """Train the direct segmenter."""
         kwargs = generators.with_input_bands({"trunk": single_stage_trunk(self.schedule.generator)}, data)
         settings = SegmentationSettings.read({**self.schedule.training, "steps": self.schedule.direct_steps})
         trainer = direct.train(direct.build(kwargs), data, self._run(settings))
         network = trainer.average.model
         self._save("segmenter", network, kwargs, data, trainer.history)
-        write_panel(self.made / "panel.png", direct.panel_of(network, data.validation, trainer.history))
+        write_panel(self.output / "panel.png", direct.direct_panel(network, data.validation, trainer.history))
         return lambda chips: mapping.predict_direct(network, chips)
 
     def _run(self, settings: S) -> TrainingRun[S]:
@@ -143,6 +144,6 @@ class VariantTraining:
     ) -> None:
         architecture = {"name": checkpoints.architecture_name(network), "kwargs": kwargs}
         facts = {"variant": self.variant, "seed": self.seed, "figures": history.rows[-1]}
-        path = self.made / f"{name}.safetensors"
+        path = self.output / f"{name}.safetensors"
         checkpoints.save(path, network, architecture=architecture, normalisation=data.normalisation, extra=facts)
-        history.write(self.made / "history.csv")
+        history.write(self.output / "history.csv")

@@ -1,4 +1,4 @@
-"""One variant with one seed: trained, then scored on every test chip."""
+"""Step `ablation_variant`: train one variant with one seed and score it on the test chips."""
 
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ def ablation_variant(
     chips: list[Path],
     trained: Path,
     counts: Path,
-    likeness: Path,
-    pictures: Path,
+    image_scores: Path,
+    examples: Path,
     data: str,
     variant: str,
     schedule: dict[str, Any],
@@ -35,46 +35,48 @@ def ablation_variant(
     start: Path | None = None,
     truth: Path | None = None,
 ) -> dict[str, Any]:
-    """Trains the segmenter of an variant and scores its maps and images on the test chips.
+    """Train the segmenter of a variant and score its maps and images.
 
-    The decision threshold is the one with the best F1 on the validation chips, as in the flow.
+    The decision threshold maximises F1 on the validation chips, as in the main workflow.
 
     Args:
-        index, statistics, chips: of the dataset; statistics of the variant's bands.
-        trained: folder to make: checkpoints, history.csv, panel.png.
+        index, statistics, chips: of the dataset; the statistics select the bands of the variant.
+        trained: folder to write, with checkpoints, history.csv and panel.png.
         counts: CSV to write, pixel counts by chip, reference and zone.
-        likeness: CSV to write, the scores of the image of every test chip; empty for an variant without an image.
-        pictures: folder to make, images and maps of some test chips.
-        data: what it is trained on, for the manifest.
-        variant: a key of VARIANTS.
-        schedule: the attributes of `Schedule`.
-        work: folder of the half-done training and its images; removed at the end.
-        year: of the truth.
+        image_scores: CSV to write, image scores of each test chip; empty for a variant without image.
+        examples: folder to write, images and maps of some test chips.
+        data: name of the dataset, for the manifest.
+        variant: key of VARIANTS.
+        schedule: attributes of `Schedule`.
+        work: folder to resume the training from; removed at the end.
+        year: year of the truth.
         start: checkpoint of the generator.
-        truth: folder of {year}/{reach}.tif, where the true map is known.
+        truth: folder of {year}/{reach}.tif, if there is a true map.
 
     Returns:
-        Facts for the manifest.
+        Dataset, variant, threshold and F1 against each reference.
     """
     seed = int(seed)  # a wildcard of the rule
     make_deterministic(seed, threads)
-    plan = Schedule(**schedule)
-    given = generators.TrainingData(index, statistics, chips, plan.training["jitter"])
-    tested = Patches(index, Path(chips[0]).parent, "test", given.normalisation)
-    begun = Path(work)
-    begun.mkdir(parents=True, exist_ok=True)
-    with atomic_write(trained) as made:
-        made.mkdir()
-        mapper_of = VariantTraining(variant, index, statistics, chips, start, plan, seed, threads, begun, made).run(
-            given
-        )
-    threshold = best_threshold(probability_histogram(given.validation, mapper_of(given.validation)))
-    found = score(tested, mapper_of(tested), threshold, given.normalisation, chips, truth, year, pictures)
-    for table, path in zip(found, (counts, likeness)):
+    settings = Schedule(**schedule)
+    training_data = generators.TrainingData(index, statistics, chips, settings.training["jitter"])
+    test_chips = Patches(index, Path(chips[0]).parent, "test", training_data.normalisation)
+    state = Path(work)
+    state.mkdir(parents=True, exist_ok=True)
+    with atomic_write(trained) as output:
+        output.mkdir()
+        training = VariantTraining(variant, index, statistics, chips, start, settings, seed, threads, state, output)
+        predictor = training.run(training_data)
+    validation = training_data.validation
+    threshold = best_threshold(probability_histogram(validation, predictor(validation)))
+    scores = score(
+        test_chips, predictor(test_chips), threshold, training_data.normalisation, chips, truth, year, examples
+    )
+    for table, path in zip(scores, (counts, image_scores)):
         save(table, path)
-    remove_path(begun)
-    whole: pd.DataFrame = found[0].query("zone == 'all'").groupby("reference")[["tp", "fp", "fn"]].sum()
-    f1 = 2 * whole["tp"] / (2 * whole["tp"] + whole["fp"] + whole["fn"])
+    remove_path(state)
+    total: pd.DataFrame = scores[0].query("zone == 'all'").groupby("reference")[["tp", "fp", "fn"]].sum()
+    f1 = 2 * total["tp"] / (2 * total["tp"] + total["fp"] + total["fn"])
     return {
         "data": data,
         "variant": variant,

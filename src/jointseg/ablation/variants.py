@@ -1,4 +1,4 @@
-"""The ways to map that are compared, and what each is trained from."""
+"""The variants of the ablation: inputs, generators and what each is initialised from."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,22 +14,22 @@ BAND_SETS = {
     "dates": (*RGB, *MERGED_BANDS),
     "nir-dates": (*COMPOSITE_BANDS, *MERGED_BANDS),
 }
-# What each generator goes on from; "l1" is that of stage 2.
+# The generator that each kind is initialised from; "l1" is stage 2.
 INITIAL_GENERATOR: dict[GeneratorKind, GeneratorKind] = {"l1": "stage1", "adversarial": "l1"}
-BASELINE, UPPER_BOUND = "bilinear", "hr"  # the variants between which the gap is measured
+BASELINE, UPPER_BOUND = "bilinear", "hr"  # both ends of the gap
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way from the 10 m image to the map.
+    """A method from the 10 m image to the map.
 
     Attributes:
-        title: what tables and figures call it.
-        image: what the segmenter reads at 1 m; "none": it reads the 10 m image itself.
-        generator: which one makes the image; None where image is not "generator".
-        bands: of the 10 m image, a key of BANDS.
-        joint: whether the generator goes on learning, from the loss of the map too.
-        infrared: whether the segmenter reads near infrared beside the image at 1 m.
+        title: name in tables and figures.
+        image: source of the 1 m image that the segmenter reads; "none" if it reads the 10 m image.
+        generator: kind of the generator, None unless `image` is "generator".
+        bands: bands of the 10 m image, a key of BAND_SETS.
+        joint: whether generator and segmenter are trained jointly.
+        infrared: whether the segmenter also reads near infrared.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Variant:
 
     @property
     def channels(self) -> int:
-        """Bands that the segmenter reads at 1 m."""
+        """Number of bands that the segmenter reads at 1 m."""
         return 4 if self.infrared else 3
 
 
