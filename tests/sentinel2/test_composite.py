@@ -1,10 +1,10 @@
+"""The step `composite`: radiometry, masks, resampling, errors, normalisation."""
+
 import json
 
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from support.tiny_sentinel2 import (
     NORTH,
     SIDE,
@@ -29,8 +29,8 @@ from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scenes import scenes
 
 
-def made(tmp_path, root, name="out", listed=None, reference=None, **changes):
-    """(array [bands, rows, columns], facts) of the archive's composite."""
+def build(tmp_path, root, name="out", listed=None, reference=None, **changes):
+    """Return (array [bands, rows, columns], facts) of the archive's composite."""
     catalogue(root)
     scenes(scenes=tmp_path / f"{name}.json", archive=root, **listing(**(listed or {})))
     facts = composite(
@@ -44,13 +44,13 @@ def made(tmp_path, root, name="out", listed=None, reference=None, **changes):
 
 
 def test_offset_is_subtracted_once(tmp_path):
-    """The same ground by an old baseline, a new one, and a catalogue that has applied the offset."""
+    """The same surface by an old baseline, a new one, and a catalogue that has applied the offset."""
     root = tmp_path / "archive"
     item(root, "new", rgb(800) | {"SCL": scl()}, baseline="05.00", when="2021-05-01T00:00:00Z")
     item(root, "old", rgb(800, offset=0) | {"SCL": scl()}, baseline="03.01", when="2021-06-01T00:00:00Z")
     applied = {"earthsearch:boa_offset_applied": True}
     item(root, "applied", rgb(800, offset=0) | {"SCL": scl()}, when="2021-07-01T00:00:00Z", **applied)
-    array, facts = made(tmp_path, root)
+    array, facts = build(tmp_path, root)
     assert array.dtype == np.uint16 and array.shape == (4, SIDE, SIDE)
     assert [np.unique(band).tolist() for band in array] == [[800], [900], [1000], [3]]
     assert facts == {"scenes": 3, "warped": {}, "valid_fraction": 1.0, "mean_clear_observations": 3.0}
@@ -61,7 +61,7 @@ def test_offset_is_subtracted_once(tmp_path):
         assert json.loads(source.tags()["scenes"]) == ["new", "old", "applied"]
 
 
-def test_clouds_shadows_and_no_data_do_not_count(tmp_path):
+def test_clouds_shadows_and_nodata_are_masked(tmp_path):
     root = tmp_path / "archive"
     first = scl()[0]
     first[0, 0], first[0, 1], first[0, 2] = 3, 9, 11
@@ -69,98 +69,91 @@ def test_clouds_shadows_and_no_data_do_not_count(tmp_path):
     gap = rgb(2000)
     gap["B04"][:2, :2] = 0
     item(root, "b", gap | {"SCL": scl()}, when="2021-06-01T00:00:00Z")
-    array, facts = made(tmp_path, root)
-    assert array[:, 0, 0].tolist() == [0, 0, 0, 0]  # shadow in one, no data in the other
+    array, facts = build(tmp_path, root)
+    assert array[:, 0, 0].tolist() == [0, 0, 0, 0]  # shadow in one, nodata in the other
     assert array[:, 0, 2].tolist() == [2000, 2100, 2200, 1]  # cloud in the first
     assert array[:, 0, 4].tolist() == [1400, 1500, 1600, 2]  # snow is kept: 11 is not in scl_mask_classes
     assert facts["valid_fraction"] == 1 - 4 / SIDE**2
 
 
-def test_cloud_buffer_is_a_disc_in_metres(tmp_path):
+def test_mask_dilation_is_a_disc_in_metres(tmp_path):
     root = tmp_path / "archive"
     classes = scl()[0]
     classes[25, 25] = 8
     item(root, "a", rgb(800) | {"SCL": (classes, {"res_m": 20})})
-    array, _ = made(tmp_path, root, mask_dilation_m=30)
-    unknown = array[3] == 0
+    array, _ = build(tmp_path, root, mask_dilation_m=30)
+    nodata = array[3] == 0
     # The cloud covers pixels 50, 51; three more on every side, but not the corners of the square around it.
-    assert unknown[50, 47:55].tolist() == [True] * 8 and not unknown[50, 46] and not unknown[50, 55]
-    assert not unknown[47, 47] and unknown[48, 48]
+    assert nodata[50, 47:55].tolist() == [True] * 8 and not nodata[50, 46] and not nodata[50, 55]
+    assert not nodata[47, 47] and nodata[48, 48]
 
 
-def test_min_clear_makes_pixels_unknown(tmp_path):
+def test_pixels_with_too_few_clear_observations_are_nodata(tmp_path):
     root = tmp_path / "archive"
     classes = scl()[0]
     classes[:, :10] = 8
     item(root, "a", rgb(800) | {"SCL": (classes, {"res_m": 20})}, when="2021-05-01T00:00:00Z")
     item(root, "b", rgb(800) | {"SCL": scl()}, when="2021-06-01T00:00:00Z")
-    array, _ = made(tmp_path, root, min_clear_observations=2)
+    array, _ = build(tmp_path, root, min_clear_observations=2)
     assert not array[:, :, :20].any()
     assert (array[3, :, 20:] == 2).all()
 
 
-def test_dark_pixels_are_not_unknown_and_saturated_ones_are(tmp_path):
+def test_dark_pixels_are_valid_and_saturated_ones_are_nodata(tmp_path):
     root = tmp_path / "archive"
     bands = rgb(800)
     bands["B04"][0, 0], bands["B04"][0, 1] = 900, 65535
     item(root, "a", bands | {"SCL": scl()})
-    array, _ = made(tmp_path, root)
+    array, _ = build(tmp_path, root)
     assert array[:, 0, 0].tolist() == [1, 900, 1000, 1]
     assert array[:, 0, 1].tolist() == [0, 0, 0, 0]
 
 
-def test_l1c_mask_of_three_bands(tmp_path):
+def test_l1c_mask_has_three_bands(tmp_path):
     root = tmp_path / "archive"
     flags = np.zeros((3, 17, 17), dtype=np.uint8)
     flags[0, 0, 0] = flags[1, 0, 1] = flags[2, 0, 2] = 1
     item(root, "a", rgb(800) | {"classi": (flags, {"res_m": 60})}, level="L1C")
-    array, _ = made(tmp_path, root, listed={"level": "L1C"})
+    array, _ = build(tmp_path, root, listed={"level": "L1C"})
     assert [array[3, 0, column] for column in (0, 5, 6, 11, 12, 18)] == [0, 0, 0, 0, 1, 1]
-    array, _ = made(tmp_path, root, listed={"level": "L1C"}, scl_mask_classes=[9, 11])
+    array, _ = build(tmp_path, root, listed={"level": "L1C"}, scl_mask_classes=[9, 11])
     assert [array[3, 0, column] for column in (0, 5, 6, 11, 12, 18)] == [0, 0, 1, 1, 0, 1]
 
 
-def test_medoid_takes_one_scene_whole(tmp_path):
+def test_medoid_selects_all_bands_of_one_scene(tmp_path):
     root = tmp_path / "archive"
     for number, value in enumerate((800, 900, 2500)):
         item(root, f"s{number}", rgb(value) | {"SCL": scl()}, when=f"2021-0{number + 5}-01T00:00:00Z")
-    array, _ = made(tmp_path, root, method="medoid")
+    array, _ = build(tmp_path, root, method="medoid")
     assert array[:, 7, 7].tolist() == [900, 1000, 1100, 3, 2]
     with rasterio.open(tmp_path / "out.tif") as source:
         assert source.descriptions[-1] == "scene"
 
 
-observations = st.integers(1, 6).flatmap(
-    lambda scenes: st.tuples(
-        arrays(np.uint16, (scenes, 2, 3, 4), elements=st.integers(1, 65534)), arrays(bool, (scenes, 3, 4))
-    )
-)
-
-
-def test_blocks_of_rows_change_no_pixel(tmp_path, monkeypatch):
+def test_row_strips_do_not_affect_the_composite(tmp_path, monkeypatch):
     root = tmp_path / "archive"
     rng = np.random.default_rng(1)
     for number in range(3):
         bands = {band: rng.integers(1100, 5000, (SIDE, SIDE)).astype(np.uint16) for band in ("B04", "B03", "B02")}
         classes = rng.choice([4, 4, 4, 4, 4, 4, 4, 8], (SIDE // 2, SIDE // 2)).astype(np.uint8)
-        frame = {"west": WEST + 3 * number, "north": NORTH - 7 * number}  # two of them off the lattice
+        frame = {"west": WEST + 3 * number, "north": NORTH - 7 * number}  # two of them not on the lattice
         item(
             root,
             f"s{number}",
             {band: (array, frame) for band, array in bands.items()} | {"SCL": (classes, {"res_m": 20})},
             when=f"2021-0{number + 5}-01T00:00:00Z",
         )
-    whole, facts = made(tmp_path, root, "whole", mask_dilation_m=25)
+    whole, facts = build(tmp_path, root, "whole", mask_dilation_m=25)
     monkeypatch.setattr(module, "ROWS", 7)
     monkeypatch.setattr(row_spool, "STACK_BYTES", 1)
-    cut, _ = made(tmp_path, root, "cut", mask_dilation_m=25)
+    cut, _ = build(tmp_path, root, "cut", mask_dilation_m=25)
     assert (whole == cut).all()
     assert (tmp_path / "whole.tif").read_bytes() == (tmp_path / "cut.tif").read_bytes()
     assert sorted(facts["warped"]) == ["s1", "s2"]
 
 
-def test_scene_of_the_neighbouring_zone_is_warped_once_and_recorded(tmp_path):
-    """A linear ramp drawn in zone 51 comes out as the same ramp in zone 50."""
+def test_scene_of_the_neighbouring_zone_is_resampled_and_recorded(tmp_path):
+    """A linear ramp in zone 51 becomes the same ramp in zone 50."""
     root = tmp_path / "archive"
     x, y = transformer("EPSG:32650", "EPSG:32651").transform(660_500, 3_540_500)
     west, north = round(x / 10) * 10 - 1000, round(y / 10) * 10 + 1000
@@ -170,7 +163,7 @@ def test_scene_of_the_neighbouring_zone_is_warped_once_and_recorded(tmp_path):
     classes = (plain(4, 100).astype(np.uint8), frame | {"res_m": 20})
     bands = dict.fromkeys(("B04", "B03", "B02"), (ramp, frame))
     item(root, "other", bands | {"SCL": classes}, **{"proj:code": "EPSG:32651"})
-    array, facts = made(tmp_path, root)
+    array, facts = build(tmp_path, root)
     assert list(facts["warped"]) == ["other"] and "EPSG:32651" in facts["warped"]["other"]
     e, n = np.meshgrid(WEST + 10 * np.arange(SIDE) + 5, NORTH - 10 * np.arange(SIDE) - 5)
     there_x, there_y = transformer("EPSG:32650", "EPSG:32651").transform(e, n)
@@ -179,16 +172,17 @@ def test_scene_of_the_neighbouring_zone_is_warped_once_and_recorded(tmp_path):
     assert np.abs(array[0] - expected).max() <= 1
 
 
-def test_a_tile_off_the_scene_is_unknown_there(tmp_path):
+def test_pixels_outside_the_scene_are_nodata(tmp_path):
     root = tmp_path / "archive"
     half = {"west": WEST + 500, "north": NORTH + 300}
     item(root, "a", {band: (plain(1800), half) for band in ("B04", "B03", "B02")} | {"SCL": scl()})
-    array, _ = made(tmp_path, root)
+    array, _ = build(tmp_path, root)
     assert not array[:, :, :50].any() and not array[:, 70:].any()
     assert (array[0, :70, 50:] == 800).all()
 
 
-def broken(tmp_path, spoil, *, before=True, **scene):
+def build_damaged(tmp_path, spoil, *, before=True, **scene):
+    """Build a composite of one scene whose archive is damaged before or after the scene list is written."""
     root = tmp_path / "archive"
     item(root, "S", scene.pop("assets", rgb(800) | {"SCL": scl()}), **scene)
     catalogue(root)
@@ -206,47 +200,47 @@ def halve(root):
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_scene_file_cut_in_half_is_named(tmp_path, before):
-    """Before the list was made (its size is then the listed one), and after."""
+def test_truncated_scene_file_is_an_error(tmp_path, before):
+    """Before the scene list is written (the list then has the truncated size), and after."""
     with pytest.raises(DataError, match=r"S/B03\.tif, band B03 of scene S, (cannot be|has \d+ bytes)"):
-        broken(tmp_path, halve, before=before)
+        build_damaged(tmp_path, halve, before=before)
     assert not (tmp_path / "c.tif").exists()
 
 
-def test_file_gone_after_listing_is_named(tmp_path):
+def test_file_removed_after_listing_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"band B02 of scene S, is missing"):
-        broken(tmp_path, lambda root: (root / "S/B02.tif").unlink(), before=False)
+        build_damaged(tmp_path, lambda root: (root / "S/B02.tif").unlink(), before=False)
 
 
-def test_other_crs_than_the_catalogue_says_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"band B04 of scene S, is in EPSG:32650 but .* EPSG:32649"):
-        broken(tmp_path, lambda root: None, **{"proj:code": "EPSG:32649"})
+def test_crs_that_differs_from_the_catalogue_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"band B04 of scene S, is in EPSG:32650; expected EPSG:32649"):
+        build_damaged(tmp_path, lambda root: None, **{"proj:code": "EPSG:32649"})
 
 
-def test_band_of_another_size_is_named(tmp_path):
+def test_band_of_another_size_is_an_error(tmp_path):
     assets = rgb(800) | {"B03": plain(1800, SIDE - 1), "SCL": scl()}
-    with pytest.raises(DataError, match=r"band B03 of scene S is \(99, 99\) pixels .* B04 is \(100, 100\)"):
-        broken(tmp_path, lambda root: None, assets=assets)
+    with pytest.raises(DataError, match=r"band B03 of scene S has \(99, 99\) pixels .* B04 has \(100, 100\)"):
+        build_damaged(tmp_path, lambda root: None, assets=assets)
 
 
-def test_class_that_does_not_exist_is_named(tmp_path):
+def test_invalid_class_is_an_error(tmp_path):
     with pytest.raises(DataError, match="scene S has SCL class 12"):
-        broken(tmp_path, lambda root: None, assets=rgb(800) | {"SCL": scl(12)})
+        build_damaged(tmp_path, lambda root: None, assets=rgb(800) | {"SCL": scl(12)})
 
 
-def test_float_band_is_refused(tmp_path):
+def test_float_band_is_an_error(tmp_path):
     assets = rgb(800) | {"B02": plain(1800).astype(np.float32), "SCL": scl()}
-    with pytest.raises(DataError, match="band B02 of scene S, holds float32"):
-        broken(tmp_path, lambda root: None, assets=assets)
+    with pytest.raises(DataError, match="band B02 of scene S, has float32"):
+        build_damaged(tmp_path, lambda root: None, assets=assets)
 
 
-def test_unknown_method(tmp_path):
-    with pytest.raises(DataError, match="method 'mean' is not known"):
+def test_invalid_method_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="method 'mean' is not valid"):
         composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **compositing(method="mean"))
 
 
-def year(root, transform, seed, change=None):
-    """One clear scene of textured ground, seen through `transform` of its reflectance x 10000."""
+def write_year(root, transform, seed, change=None):
+    """Write one clear scene of a textured surface with `transform` applied to its reflectance x 10000."""
     rng = np.random.default_rng(5)
     ground = rng.gamma(4, 250, (3, SIDE, SIDE))
     if change is not None:
@@ -257,14 +251,14 @@ def year(root, transform, seed, change=None):
     return root
 
 
-def test_reference_brings_a_year_to_the_base_years_radiometry(tmp_path):
+def test_scene_is_normalised_to_the_base_year(tmp_path):
     changed = np.zeros((SIDE, SIDE), dtype=bool)
-    changed[:30, :50] = True  # 15 % of the ground was built over
-    base, _ = made(tmp_path, year(tmp_path / "base", lambda ground: ground + 200, 1), "base")
+    changed[:30, :50] = True  # 15 % of the area was built over
+    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda ground: ground + 200, 1), "base")
     gains = np.array([0.8, 0.9, 1.1])[:, None, None]
-    other = year(tmp_path / "other", lambda ground: (ground + 200) * gains + 300, 2, changed)
-    plain_year, _ = made(tmp_path, other, "plain")
-    adjusted, facts = made(tmp_path, other, "adjusted", reference=tmp_path / "base.tif")
+    other = write_year(tmp_path / "other", lambda ground: (ground + 200) * gains + 300, 2, changed)
+    unadjusted, _ = build(tmp_path, other, "plain")
+    adjusted, facts = build(tmp_path, other, "adjusted", reference=tmp_path / "base.tif")
     for line, gain in zip(facts["normalisation"]["S"], gains.ravel()):
         assert line["kind"] == "line"
         assert line["gain"] == pytest.approx(1 / gain, rel=0.01)
@@ -272,19 +266,19 @@ def test_reference_brings_a_year_to_the_base_years_radiometry(tmp_path):
         assert line["residual_dn"] < 30
         assert 0.6 < line["stable"] / SIDE**2 < 0.86
     same = ~changed
-    before = np.abs(plain_year[:3, same].astype(int) - base[:3, same]).mean()
+    before = np.abs(unadjusted[:3, same].astype(int) - base[:3, same]).mean()
     after = np.abs(adjusted[:3, same].astype(int) - base[:3, same]).mean()
     assert before > 150 and after < 30
-    # What was built stays different by what it is.
+    # Changed pixels keep their difference.
     assert np.median(adjusted[:3, changed].astype(int) - base[:3, changed]) == pytest.approx(3000, rel=0.03)
     with rasterio.open(tmp_path / "adjusted.tif") as source:
         assert json.loads(source.tags()["normalisation"]) == facts["normalisation"]
 
 
-def test_haze_of_one_date_leaves_no_edge(tmp_path, monkeypatch):
-    """Two dates, one hazy; clouds in the other leave the hazy one alone on half of the tile."""
-    base, _ = made(tmp_path, year(tmp_path / "base", lambda ground: ground, 1), "base")
-    root = year(tmp_path / "other", lambda ground: ground, 2)
+def test_haze_on_one_date_leaves_no_edge(tmp_path, monkeypatch):
+    """Two dates, one hazy; clouds in the other leave only the hazy one in half of the tile."""
+    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda ground: ground, 1), "base")
+    root = write_year(tmp_path / "other", lambda ground: ground, 2)
     hazy = {}
     for key in ("B04", "B03", "B02"):
         hazy[key] = np.rint((read(root / f"S/{key}.tif")[0][0] - 1000.0) * 0.7 + 1500).astype(np.uint16)
@@ -292,49 +286,49 @@ def test_haze_of_one_date_leaves_no_edge(tmp_path, monkeypatch):
     classes = scl()[0]
     classes[:25] = 9
     raster(root / "S/SCL.tif", classes, res_m=20)
-    plain_year, _ = made(tmp_path, root, "plain")
-    adjusted, facts = made(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
+    unadjusted, _ = build(tmp_path, root, "plain")
+    adjusted, facts = build(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
     assert list(facts["normalisation"]) == ["S", "T"]
-    for array, low, high in ((plain_year, 50, 500), (adjusted, 0, 15)):
+    for array, low, high in ((unadjusted, 50, 500), (adjusted, 0, 15)):
         bias = array[:3].astype(int) - base[:3]
         assert low < abs(np.median(bias[:, :50]) - np.median(bias[:, 50:])) + 1e-9 < high
     monkeypatch.setattr(module, "ROWS", 7)
     monkeypatch.setattr(row_spool, "STACK_BYTES", 1)
-    made(tmp_path, root, "cut", reference=tmp_path / "base.tif")
+    build(tmp_path, root, "cut", reference=tmp_path / "base.tif")
     assert (tmp_path / "cut.tif").read_bytes() == (tmp_path / "adjusted.tif").read_bytes()
 
 
-def test_scene_with_too_few_pixels_takes_the_line_of_the_others(tmp_path):
-    made(tmp_path, year(tmp_path / "base", lambda ground: ground, 1), "base")
-    root = year(tmp_path / "other", lambda ground: ground * 0.8, 2)
+def test_scene_with_too_few_pixels_shares_the_line_of_the_others(tmp_path):
+    build(tmp_path, write_year(tmp_path / "base", lambda ground: ground, 1), "base")
+    root = write_year(tmp_path / "other", lambda ground: ground * 0.8, 2)
     classes = scl()[0]
     classes[:, 2:] = 9
     item(root, "T", rgb(800) | {"SCL": (classes, {"res_m": 20})}, when="2021-08-01T00:00:00Z")
-    _, facts = made(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
-    for own, taken in zip(facts["normalisation"]["S"], facts["normalisation"]["T"]):
-        assert (own["kind"], taken["kind"]) == ("line", "shared")
-        assert (taken["gain"], taken["offset_dn"]) == (own["gain"], own["offset_dn"])
+    _, facts = build(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
+    for own, shared in zip(facts["normalisation"]["S"], facts["normalisation"]["T"]):
+        assert (own["kind"], shared["kind"]) == ("line", "shared")
+        assert (shared["gain"], shared["offset_dn"]) == (own["gain"], own["offset_dn"])
 
 
-def test_ground_without_contrast_is_only_shifted(tmp_path):
+def test_surface_without_contrast_is_only_shifted(tmp_path):
     base = tmp_path / "base"
     rng = np.random.default_rng(0)
     for root, value in ((base, 800), (tmp_path / "other", 950)):
         noise = rng.normal(0, 10, (3, SIDE, SIDE))
         bands = {key: np.rint(value + 1000 + n).astype(np.uint16) for key, n in zip(("B04", "B03", "B02"), noise)}
         item(root, "S", bands | {"SCL": scl()})
-    made(tmp_path, base, "base")
-    _, facts = made(tmp_path, tmp_path / "other", "other", reference=tmp_path / "base.tif")
+    build(tmp_path, base, "base")
+    _, facts = build(tmp_path, tmp_path / "other", "other", reference=tmp_path / "base.tif")
     for line in facts["normalisation"]["S"]:
         assert (line["kind"], line["gain"]) == ("shift", 1.0)
         assert line["offset_dn"] == pytest.approx(-150, abs=2)
 
 
-def test_reference_of_another_tile_is_refused(tmp_path):
+def test_reference_of_another_tile_is_an_error(tmp_path):
     raster(tmp_path / "base.tif", np.ones((4, SIDE, SIDE), dtype=np.uint16), west=WEST + 1000)
     item(tmp_path / "archive", "S", rgb(800) | {"SCL": scl()})
     with pytest.raises(DataError, match=f"not a composite of tile {TILE}"):
-        made(tmp_path, tmp_path / "archive", reference=tmp_path / "base.tif")
+        build(tmp_path, tmp_path / "archive", reference=tmp_path / "base.tif")
 
 
 def test_cloud_score_classes():
@@ -344,7 +338,7 @@ def test_cloud_score_classes():
     ]
 
 
-def test_dark_ground_takes_the_haze_of_each_band():
+def test_dark_objects_determine_the_haze_of_each_band():
     rng = np.random.default_rng(1)
     ground = rng.integers(100, 3000, (2, 60, 60))
     ground[:, :2] = 100  # deep shade

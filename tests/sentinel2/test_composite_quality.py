@@ -1,4 +1,4 @@
-"""What composites are worth, on composites made up so that every number is known."""
+"""Quality metrics, on synthetic composites with known values."""
 
 import csv
 import json
@@ -25,20 +25,20 @@ FITTED = [
 SHARED = [{"band": band, "kind": "shared", "residual_dn": 0.0} for band in BANDS]
 
 
-def shift(x_m, y_m, why=""):
+def registration(x_m, y_m, why=""):
     return {"x_m": x_m, "y_m": y_m, "quality": 0.8, "windows": 9, "spread_m": 0.5, "usable": not why, "why": why}
 
 
 def composite(path, tile, year, values, clear, season=None, **tags):
-    """Writes a composite: values uint16 [bands, rows, columns], 0 where there is no clear look."""
+    """Write a composite: values uint16 [bands, rows, columns], 0 without clear observation."""
     layers = [*np.where(clear > 0, values, 0), clear, *([season] if season is not None else [])]
     names = [*BANDS, "clear", *(["season"] if season is not None else [])]
-    place = parse_tile(tile, 1)
+    area = parse_tile(tile, 1)
     cog.write(
         path / year / f"{tile}.tif",
         np.stack(layers).astype(np.uint16),
-        crs=place.crs,
-        transform=place.transform(10),
+        crs=area.crs,
+        transform=area.transform(10),
         nodata=0,
         descriptions=names,
         tags={"year": year, "tile": tile, "scenes": '["a", "b"]'} | {k: json.dumps(v) for k, v in tags.items()},
@@ -47,8 +47,8 @@ def composite(path, tile, year, values, clear, season=None, **tags):
 
 
 @pytest.fixture
-def made(tmp_path):
-    """Two tiles of 2019 and of the base year; the first of 2019 has holes, widened ground, and a drift."""
+def years(tmp_path):
+    """Two tiles of 2019 and of the base year; the first of 2019 has nodata, padded pixels, and a drift."""
     rng = np.random.default_rng(5)
     ground = rng.integers(500, 3000, (2, 2, SIDE, SIDE))
     plenty = np.full((SIDE, SIDE), 6)
@@ -60,44 +60,49 @@ def made(tmp_path):
     clear[50:52, 50:55] = clear[60, 60] = 0
     season[clear == 0] = 0
     lines = {"normalisation": {"a": FITTED, "b": SHARED}}
-    told = lines | {"registration": {"a": shift(3, -4), "b": shift(0, 0, "no texture")}}
+    filled = lines | {"registration": {"a": registration(3, -4), "b": registration(0, 0, "no texture")}}
     year = [
-        composite(tmp_path, ONE, "2019", now[0], clear, season, **told),
+        composite(tmp_path, ONE, "2019", now[0], clear, season, **filled),
         composite(
-            tmp_path, TWO, "2019", now[1], plenty, **lines | {"registration": {"b": shift(0, 1), "a": shift(0, 2)}}
+            tmp_path,
+            TWO,
+            "2019",
+            now[1],
+            plenty,
+            **lines | {"registration": {"b": registration(0, 1), "a": registration(0, 2)}},
         ),
     ]
     return year, base
 
 
-def judged(made, folder, **changes):
-    year, base = made
+def assess(years, folder, **changes):
+    year, base = years
     arguments = {"composites": year, "base": base, "year": 2019, "level": "L2A", "bands": BANDS} | changes
     facts = composite_quality(table=folder / "q.csv", figure=folder / "q.png", **arguments)
     with open(folder / "q.csv", newline="") as file:
         return facts, {row["tile"]: row for row in csv.DictReader(file)}
 
 
-def test_every_number_of_a_tile(made, tmp_path):
-    _, rows = judged(made, tmp_path)
+def test_metrics_of_a_tile(years, tmp_path):
+    _, rows = assess(years, tmp_path)
     one = rows[ONE]
-    unknown = 100 + 10 + 1
+    nodata = 100 + 10 + 1
     km2 = 100 * 1e-4 / float(area_scale(32650, 660_500, 3_540_500))
     assert list(rows) == [ONE, TWO, "all"]
     assert one["level"] == "L2A" and one["pixels"] == "10000"
-    assert float(one["valid_fraction"]) == pytest.approx(1 - unknown / 10_000)
+    assert float(one["valid_fraction"]) == pytest.approx(1 - nodata / 10_000)
     assert float(one["padded_fraction"]) == 0.1
-    # 1000 of 9889 known pixels have 2 looks, which is more than a tenth of them
+    # 1000 of 9889 valid pixels, more than a tenth, have 2 observations
     assert (one["clear_p10"], one["clear_median"], one["clear_max"]) == ("2", "6", "6")
     assert one["nodata_areas"] == "3" and float(one["largest_nodata_km2"]) == pytest.approx(km2, abs=1e-4)
     assert (one["scenes"], one["registered"], one["unregistered"], one["unregistered_scenes"]) == ("2", "1", "1", "b")
     assert (one["shift_median_m"], one["shift_max_m"]) == ("5.0", "5.0")
-    assert int(one["compared_pixels"]) == 10_000 - unknown
+    assert int(one["compared_pixels"]) == 10_000 - nodata
     assert float(one["residual_B04"]) == 0.003 and float(one["residual_B03"]) == 0.0012
 
 
-def test_drift_is_told_on_stable_ground(made, tmp_path):
-    facts, rows = judged(made, tmp_path)
+def test_drift_is_measured_on_stable_pixels(years, tmp_path):
+    facts, rows = assess(years, tmp_path)
     for tile in (ONE, "all"):
         assert float(rows[tile]["drift_B04"]) == pytest.approx(0.0040, abs=0.0002)
         assert float(rows[tile]["drift_B03"]) == pytest.approx(-0.0025, abs=0.0002)
@@ -105,8 +110,8 @@ def test_drift_is_told_on_stable_ground(made, tmp_path):
     assert facts["drift"] == {band: float(rows["all"][f"drift_{band}"]) for band in BANDS}
 
 
-def test_the_last_row_is_of_all_tiles(made, tmp_path):
-    facts, rows = judged(made, tmp_path)
+def test_last_row_summarises_all_tiles(years, tmp_path):
+    facts, rows = assess(years, tmp_path)
     whole = rows["all"]
     assert whole["pixels"] == "20000" and float(whole["valid_fraction"]) == facts["valid_fraction"] == 1 - 111 / 20_000
     assert float(whole["padded_fraction"]) == 0.05
@@ -116,11 +121,11 @@ def test_the_last_row_is_of_all_tiles(made, tmp_path):
     assert facts["unregistered"] == 1
 
 
-def test_what_there_is_not_stays_empty(made, tmp_path):
-    _, base = made
-    facts, rows = judged(made, tmp_path, composites=base, base=None, year=2021)
-    told = [key for key, value in rows["all"].items() if value]
-    assert told == [
+def test_metrics_that_do_not_apply_are_empty(years, tmp_path):
+    _, base = years
+    facts, rows = assess(years, tmp_path, composites=base, base=None, year=2021)
+    filled = [key for key, value in rows["all"].items() if value]
+    assert filled == [
         "tile",
         "level",
         "pixels",
@@ -134,67 +139,67 @@ def test_what_there_is_not_stays_empty(made, tmp_path):
     assert rows["all"]["nodata_areas"] == "0" and facts["drift"] == {"B04": None, "B03": None}
 
 
-def test_a_tile_that_was_never_seen_has_no_looks(tmp_path):
-    nothing = np.zeros((SIDE, SIDE), dtype=np.uint16)
+def test_tile_without_clear_observations(tmp_path):
+    none = np.zeros((SIDE, SIDE), dtype=np.uint16)
     values = np.full((2, SIDE, SIDE), 700)
-    blind = composite(tmp_path, ONE, "2019", values, nothing)
-    seen = composite(tmp_path, ONE, "2021", values, nothing + 4)
-    _, rows = judged(([blind], [seen]), tmp_path)
+    empty = composite(tmp_path, ONE, "2019", values, none)
+    base = composite(tmp_path, ONE, "2021", values, none + 4)
+    _, rows = assess(([empty], [base]), tmp_path)
     assert rows[ONE]["valid_fraction"] == "0.0" and rows[ONE]["clear_median"] == "" and rows[ONE]["clear_max"] == ""
     assert rows[ONE]["compared_pixels"] == "0" and rows[ONE]["drift_B04"] == "" and rows[ONE]["nodata_areas"] == "1"
 
 
-def test_too_few_pixels_tell_no_drift(tmp_path):
+def test_drift_requires_a_minimum_of_pixels(tmp_path):
     values, clear = np.full((2, SIDE, SIDE), 700), np.zeros((SIDE, SIDE), dtype=int)
-    clear[:4], seen = 3, composite(tmp_path, ONE, "2021", values, np.full((SIDE, SIDE), 3))
-    _, rows = judged(([composite(tmp_path, ONE, "2019", values, clear)], [seen]), tmp_path)
+    clear[:4], base = 3, composite(tmp_path, ONE, "2021", values, np.full((SIDE, SIDE), 3))
+    _, rows = assess(([composite(tmp_path, ONE, "2019", values, clear)], [base]), tmp_path)
     assert rows[ONE]["compared_pixels"] == "400" and rows[ONE]["drift_B04"] == ""
     clear[4] = 3
-    _, rows = judged(([composite(tmp_path, ONE, "2019", values, clear)], [seen]), tmp_path)
+    _, rows = assess(([composite(tmp_path, ONE, "2019", values, clear)], [base]), tmp_path)
     assert rows[ONE]["compared_pixels"] == "500" and rows[ONE]["drift_B04"] == "0.0"
 
 
-def test_blocks_change_nothing_and_bytes_are_the_same(made, tmp_path, monkeypatch):
-    judged(made, tmp_path)
+def test_blocks_and_input_order_do_not_affect_the_bytes(years, tmp_path, monkeypatch):
+    assess(years, tmp_path)
     first = [(tmp_path / name).read_bytes() for name in ("q.csv", "q.png")]
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
-    judged(made, tmp_path, composites=made[0][::-1])
+    assess(years, tmp_path, composites=years[0][::-1])
     assert [(tmp_path / name).read_bytes() for name in ("q.csv", "q.png")] == first
     assert first[1].startswith(b"\x89PNG")
 
 
-def test_the_view_marks_what_is_mostly_unknown(made):
-    _, view = module.assess_composite(made[0][0], None, "2019", BANDS, 10)
-    assert np.isnan(view.looks[1, 0]) and view.looks[0, 0] == 2 and view.looks[5, 5] == 6
-    assert view.looks[9, 9] == 6 and np.isnan(view.looks).sum() == 1
+def test_preview_is_nan_where_most_pixels_are_nodata(years):
+    _, preview = module.assess_composite(years[0][0], None, "2019", BANDS, 10)
+    assert np.isnan(preview.observations[1, 0]) and preview.observations[0, 0] == 2 and preview.observations[5, 5] == 6
+    assert preview.observations[9, 9] == 6 and np.isnan(preview.observations).sum() == 1
 
 
-def test_views_get_smaller_as_tiles_get_many():
+def test_preview_size_decreases_with_the_number_of_tiles():
     assert [quality_figure.preview_cells(tiles) for tiles in (1, 1000, 100_000)] == [128, 15, 4]
 
 
-def test_another_year_is_refused(made, tmp_path):
+def test_composite_of_another_year_is_an_error(years, tmp_path):
     with pytest.raises(DataError, match=r"is a composite of 2019, not of 2020"):
-        judged(made, tmp_path, year=2020)
+        assess(years, tmp_path, year=2020)
 
 
-def test_a_band_that_is_not_there_is_named(made, tmp_path):
+def test_missing_band_is_an_error(years, tmp_path):
     with pytest.raises(DataError, match=r"has no band B08 \(it has B04, B03, clear, season\)"):
-        judged(made, tmp_path, bands=["B08"])
+        assess(years, tmp_path, bands=["B08"])
 
 
-def test_a_tile_without_its_like_is_named(made, tmp_path):
-    year, base = made
+def test_tile_without_base_composite_is_an_error(years, tmp_path):
+    year, base = years
     with pytest.raises(DataError, match=f"the base year has no composite of tile {TWO}"):
-        judged((year, base[:1]), tmp_path)
+        assess((year, base[:1]), tmp_path)
     with pytest.raises(DataError, match="no composite of 2019"):
-        judged(([], base), tmp_path)
+        assess(([], base), tmp_path)
 
 
-def test_grids_have_to_agree(made, tmp_path):
-    year, base = made
+def test_different_grids_are_an_error(years, tmp_path):
+    year, base = years
     array, transform, crs = raster_io.read(base[0])
     moved = transform @ Affine.translation(1, 0)
     cog.write(base[0], array, crs=crs, transform=moved, descriptions=[*BANDS, "clear"], tags={"year": "2021"})
-    with pytest.raises(DataError, match="are not on one grid"):
-        judged((year[:1], base[:1]), tmp_path)
+    with pytest.raises(DataError, match="have different grids"):
+        assess((year[:1], base[:1]), tmp_path)

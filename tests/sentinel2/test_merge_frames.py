@@ -1,4 +1,4 @@
-"""Dates merged to 5 m pixels: what they gain, whom they follow, and how they are chosen."""
+"""Merging dates to 5 m pixels: gain in resolution, use of the offsets, selection of dates."""
 
 import json
 from dataclasses import replace
@@ -18,19 +18,19 @@ from jointseg.sentinel2.merge_frames import BLUR_M, Date
 from jointseg.sentinel2.scenes import scenes
 
 BANDS = ["B04", "B03", "B02"]
-PLACES = [(0.0, 0.0), (5.0, 0.0), (0.0, -5.0), (5.0, -5.0)]  # of dates, m east and south
+OFFSETS = [(0.0, 0.0), (5.0, 0.0), (0.0, -5.0), (5.0, -5.0)]  # of dates, m east and south
 PAD = 100
 
 
-def ground(side_m=800, seed=0):
-    """Reflectance x 10000 of a town at 1 m, float [side, side]."""
+def surface(side_m=800, seed=0):
+    """Return reflectance x 10000 of a town at 1 m, float [side, side]."""
     rng = np.random.default_rng(seed)
     field = zoom(rng.random((side_m // 8, side_m // 8)), 8, order=0)
     return 800 + 2000 * (field > 0.7) + 200 * gaussian_filter(rng.standard_normal(field.shape), 15)
 
 
-def look(fine, east, south, side):
-    """The 10 m pixels of a date that lies `east`, `south` metres off, uint16 [side + 8, side + 8], 4 around the tile."""
+def simulate_date(fine, east, south, side):
+    """Return the 10 m pixels of a date with an offset in metres, uint16 [side + 8, side + 8], with a halo of 4."""
     at = PAD + 10 * np.arange(-4, side + 4) + 4.5
     points = np.meshgrid(at + south, at + east, indexing="ij")
     seen = map_coordinates(gaussian_filter(fine, BLUR_M), points, order=1)
@@ -38,70 +38,70 @@ def look(fine, east, south, side):
     return np.rint(seen + noise).astype(np.uint16)
 
 
-def dates(places):
-    return [Date((n,), place, 1.0, 1.0) for n, place in enumerate(places)]
+def dates(offsets):
+    return [Date((n,), offset, 1.0, 1.0) for n, offset in enumerate(offsets)]
 
 
-def stack_of(fine, places, side):
-    return np.stack([np.repeat(look(fine, *place, side)[None, 2:-2, 2:-2], 3, axis=0) for place in places])
+def stack_of(fine, offsets, side):
+    return np.stack([np.repeat(simulate_date(fine, *offset, side)[None, 2:-2, 2:-2], 3, axis=0) for offset in offsets])
 
 
-def as_5m(made):
-    """[12, rows, columns] -> the image of 5 m pixels of the first band."""
-    nw, ne, sw, se = made.reshape(4, 3, *made.shape[1:])[:, 0].astype(float)
+def as_5m(merged):
+    """Return the image of 5 m pixels of the first band of [12, rows, columns]."""
+    nw, ne, sw, se = merged.reshape(4, 3, *merged.shape[1:])[:, 0].astype(float)
     out = np.empty((2 * nw.shape[0], 2 * nw.shape[1]))
     out[::2, ::2], out[::2, 1::2], out[1::2, ::2], out[1::2, 1::2] = nw, ne, sw, se
     return out
 
 
-def error(made, fine):
-    """Root mean square difference to the true ground at 5 m, blurred as what is estimated."""
-    side = made.shape[-1]
+def error(merged, fine):
+    """Return the RMSE against the true surface at 5 m with the blur of the estimate."""
+    side = merged.shape[-1]
     true = gaussian_filter(fine, merge_frames.FINE_BLUR_M)
     at = PAD + 5 * np.arange(2 * side) + 2
-    return float(np.sqrt(np.mean((as_5m(made) - true[np.ix_(at, at)]) ** 2)))
+    return float(np.sqrt(np.mean((as_5m(merged) - true[np.ix_(at, at)]) ** 2)))
 
 
-def test_dates_that_lie_elsewhere_tell_more_than_as_many_that_lie_alike():
-    fine, side = ground(), 56
-    one = merge_frames.merge_dates(stack_of(fine, PLACES[:1], side), dates(PLACES[:1]))
-    same = merge_frames.merge_dates(stack_of(fine, PLACES[:1] * 4, side), dates(PLACES[:1] * 4))
-    four = merge_frames.merge_dates(stack_of(fine, PLACES, side), dates(PLACES))
+def test_dates_with_different_shifts_have_less_error_than_equal_ones():
+    fine, side = surface(), 56
+    one = merge_frames.merge_dates(stack_of(fine, OFFSETS[:1], side), dates(OFFSETS[:1]))
+    same = merge_frames.merge_dates(stack_of(fine, OFFSETS[:1] * 4, side), dates(OFFSETS[:1] * 4))
+    four = merge_frames.merge_dates(stack_of(fine, OFFSETS, side), dates(OFFSETS))
     assert error(four, fine) < 0.75 * error(same, fine)
     assert error(same, fine) <= error(one, fine)
 
 
-def test_a_date_in_the_wrong_place_spoils_the_estimate():
-    """So the places do count: swapped, the same images tell less than one of them."""
-    fine, side = ground(), 56
-    stack = stack_of(fine, PLACES, side)
-    right = error(merge_frames.merge_dates(stack, dates(PLACES)), fine)
-    assert error(merge_frames.merge_dates(stack[::-1], dates(PLACES)), fine) > 1.3 * right
+def test_wrong_offsets_increase_the_error():
+    """With swapped offsets the error is larger than with the correct ones."""
+    fine, side = surface(), 56
+    stack = stack_of(fine, OFFSETS, side)
+    right = error(merge_frames.merge_dates(stack, dates(OFFSETS)), fine)
+    assert error(merge_frames.merge_dates(stack[::-1], dates(OFFSETS)), fine) > 1.3 * right
 
 
-@pytest.mark.parametrize("places", [PLACES, [(3.0, 1.0), (-2.5, -1.0)], PLACES[:1]])
-def test_flat_ground_stays_flat_whatever_the_light_of_the_dates(places):
-    stack = np.stack([np.full((3, 14, 12), 1000 + 40 * n, dtype=np.uint16) for n in range(len(places))])
-    made = merge_frames.merge_dates(stack, dates(places))
-    mean = 1000 + 20 * (len(places) - 1)
-    assert made.dtype == np.uint16 and made.shape == (12, 10, 8)
-    assert np.unique(made).tolist() == [mean]
+@pytest.mark.parametrize("offsets", [OFFSETS, [(3.0, 1.0), (-2.5, -1.0)], OFFSETS[:1]])
+def test_flat_surface_stays_flat_for_dates_of_different_brightness(offsets):
+    stack = np.stack([np.full((3, 14, 12), 1000 + 40 * n, dtype=np.uint16) for n in range(len(offsets))])
+    merged = merge_frames.merge_dates(stack, dates(offsets))
+    mean = 1000 + 20 * (len(offsets) - 1)
+    assert merged.dtype == np.uint16 and merged.shape == (12, 10, 8)
+    assert np.unique(merged).tolist() == [mean]
 
 
-def test_a_date_counts_only_where_all_around_is_clear_and_the_cut_changes_nothing():
-    fine, side = ground(), 40
-    stack = stack_of(fine, PLACES, side)
+def test_date_is_used_where_its_neighbourhood_is_clear_independent_of_strips():
+    fine, side = surface(), 40
+    stack = stack_of(fine, OFFSETS, side)
     stack[0, :, 20, 20] = 0
     stack[:, :, 5:12, 30:] = 0
-    made = merge_frames.merge_dates(stack, dates(PLACES))
-    assert (made[:, 4:11, 29:] == 0).sum() == 12 * 7 * 11 and (made[:, 14:, :] > 0).all()
-    others = merge_frames.merge_dates(stack[1:], dates(PLACES)[1:])
-    assert (made[:, 16:21, 16:21] == others[:, 16:21, 16:21]).all()
-    parts = [merge_frames.merge_dates(stack[:, :, top : top + 14], dates(PLACES)) for top in range(0, side, 10)]
-    assert (np.concatenate(parts, axis=1) == made).all()
+    merged = merge_frames.merge_dates(stack, dates(OFFSETS))
+    assert (merged[:, 4:11, 29:] == 0).sum() == 12 * 7 * 11 and (merged[:, 14:, :] > 0).all()
+    others = merge_frames.merge_dates(stack[1:], dates(OFFSETS)[1:])
+    assert (merged[:, 16:21, 16:21] == others[:, 16:21, 16:21]).all()
+    parts = [merge_frames.merge_dates(stack[:, :, top : top + 14], dates(OFFSETS)) for top in range(0, side, 10)]
+    assert (np.concatenate(parts, axis=1) == merged).all()
 
 
-def test_the_best_dates_are_clear_and_lie_apart():
+def test_selected_dates_are_clear_and_have_different_shifts():
     every = [
         Date((0,), (0.0, 0.0), 0.9, 0.9),
         Date((1,), (0.2, 0.0), 1.0, 0.9),
@@ -116,11 +116,11 @@ def test_the_best_dates_are_clear_and_lie_apart():
     assert [date.scenes for date in merge_frames.select_dates(alike, 3)] == [(0,), (1,), (2,)]
 
 
-def archive(folder, places, clouded=()):
-    """One scene a place, of the same ground, and the scene list; the list is frozen."""
-    fine = ground(10 * SIDE + 2 * PAD + 100)
-    for number, (east, south) in enumerate(places):
-        seen = look(fine, east, south, SIDE)[4:-4, 4:-4] + np.uint16(1000)
+def write_archive(folder, offsets, clouded=()):
+    """Write one scene per offset, of the same surface, and the scene list."""
+    fine = surface(10 * SIDE + 2 * PAD + 100)
+    for number, (east, south) in enumerate(offsets):
+        seen = simulate_date(fine, east, south, SIDE)[4:-4, 4:-4] + np.uint16(1000)
         mask = scl()[0].copy()
         if number in clouded:
             mask[:10, :25] = 9
@@ -136,7 +136,7 @@ def archive(folder, places, clouded=()):
     return fine
 
 
-def made(folder, name, **changes):
+def build(folder, name, **changes):
     return composite(
         scenes=folder / "list.json",
         composite=folder / f"{name}.tif",
@@ -145,18 +145,18 @@ def made(folder, name, **changes):
     )
 
 
-def test_the_step_writes_merged_dates_beside_the_same_composite(tmp_path):
-    """From files to 5 m pixels: the shifts are those that registration finds."""
-    places = [(-2.5, -2.5), (2.5, -2.5), (-2.5, 2.5), (2.5, 2.5)]
-    fine = archive(tmp_path, places, clouded=[1])
-    without = made(tmp_path, "without")
-    facts = made(tmp_path, "with", merged=tmp_path / "merged.tif", merged_dates=3)
+def test_step_writes_merged_dates_without_changing_the_composite(tmp_path):
+    """From files to 5 m pixels, with the shifts of the registration."""
+    offsets = [(-2.5, -2.5), (2.5, -2.5), (-2.5, 2.5), (2.5, 2.5)]
+    fine = write_archive(tmp_path, offsets, clouded=[1])
+    without = build(tmp_path, "without")
+    facts = build(tmp_path, "with", merged=tmp_path / "merged.tif", merged_dates=3)
     assert (tmp_path / "with.tif").read_bytes() == (tmp_path / "without.tif").read_bytes()
     assert {key: facts[key] for key in without} == without
     assert len(facts["dates"]) == 3 and 0.9 < facts["merged_fraction"] < 1
-    told = {each["scenes"][0]: each for each in facts["dates"]}
-    for name, each in told.items():
-        east, south = places[int(name[4:])]
+    records = {each["scenes"][0]: each for each in facts["dates"]}
+    for name, each in records.items():
+        east, south = offsets[int(name[4:])]
         assert np.abs(np.array(each["offset_m"]) - [east, south]).max() < 0.5
         assert each["clear_share"] == pytest.approx(0.9 if name == "date1" else 1.0, abs=0.06)
     with rasterio.open(tmp_path / "merged.tif") as source:
@@ -166,36 +166,36 @@ def test_the_step_writes_merged_dates_beside_the_same_composite(tmp_path):
     assert (image[:, :2] == 0).all() and (image[:, 2:-3, 2:-3] > 0).all()
     true = gaussian_filter(fine, merge_frames.FINE_BLUR_M)
     at = PAD + 5 * np.arange(2 * SIDE) + 2
-    here = np.s_[50:-20, 50:-20]
+    inner = np.s_[50:-20, 50:-20]
     coarse = read(tmp_path / "with.tif")[0][0].astype(float)
     from_composite = map_coordinates(
         coarse, np.meshgrid(*[(np.arange(2 * SIDE) - 0.5) / 2] * 2, indexing="ij"), order=3
     )
     off = [
-        np.corrcoef(each[here].ravel(), true[np.ix_(at, at)][here].ravel())[0, 1]
+        np.corrcoef(each[inner].ravel(), true[np.ix_(at, at)][inner].ravel())[0, 1]
         for each in (as_5m(image), from_composite)
     ]
     assert 1 - off[0] < 0.8 * (1 - off[1])
-    again = made(tmp_path, "again", merged=tmp_path / "again_merged.tif", merged_dates=3)
+    again = build(tmp_path, "again", merged=tmp_path / "again_merged.tif", merged_dates=3)
     assert again == facts
     assert (tmp_path / "again_merged.tif").read_bytes() == (tmp_path / "merged.tif").read_bytes()
 
 
-def test_dates_that_cannot_be_registered_are_not_merged(tmp_path, caplog):
-    """Flat ground has no texture: nothing is known of its dates' places."""
+def test_unregistered_dates_are_not_merged(tmp_path, caplog):
+    """A flat surface has no texture: its dates cannot be registered."""
     for number in range(2):
         flat = np.full((SIDE, SIDE), 2000, dtype=np.uint16)
         assets = dict.fromkeys(BANDS, flat) | {"SCL": scl()}
         item(tmp_path / "archive", f"date{number}", assets, when=f"2021-0{5 + number}-01T02:50:00Z")
     catalogue(tmp_path / "archive")
     scenes(scenes=tmp_path / "list.json", archive=tmp_path / "archive", **listing())
-    facts = made(tmp_path, "out", merged=tmp_path / "merged.tif", merged_dates=2)
+    facts = build(tmp_path, "out", merged=tmp_path / "merged.tif", merged_dates=2)
     assert facts["dates"] == [] and facts["merged_fraction"] == 0
     assert not read(tmp_path / "merged.tif")[0].any()
-    assert "nothing is merged" in caplog.text
+    assert "no dates are merged" in caplog.text
 
 
-def test_dates_need_red_green_and_blue(tmp_path):
-    archive(tmp_path, PLACES[:2])
-    with pytest.raises(DataError, match="lack B02"):
-        made(tmp_path, "out", merged=tmp_path / "merged.tif", merged_dates=2, bands=["B04", "B03"])
+def test_merging_requires_red_green_and_blue(tmp_path):
+    write_archive(tmp_path, OFFSETS[:2])
+    with pytest.raises(DataError, match="add B02 to bands"):
+        build(tmp_path, "out", merged=tmp_path / "merged.tif", merged_dates=2, bands=["B04", "B03"])

@@ -1,7 +1,7 @@
-"""Real Sentinel-2 L1C scenes and cloud masks of eo-learn's examples (MIT), found by JOINTSEG_REAL_DATA.
+"""Real Sentinel-2 L1C scenes and cloud masks of eo-learn's examples (MIT), in the folder JOINTSEG_REAL_DATA.
 
 Five scenes of 1 km in Slovenia with all 13 bands, two of them overcast, and for 68 dates, without bands, cloud
-probabilities of s2cloudless at 10 m and Sentinel Hub's cloud masks, made at 160 m.
+probabilities of s2cloudless at 10 m and Sentinel Hub's cloud masks at 160 m.
 """
 
 import json
@@ -13,24 +13,23 @@ import pytest
 from support.tiny_sentinel2 import raster
 
 from jointseg.raster.io import read
-from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.cloudless import CELL_PX, cell_classes, cell_reflectance, cloud_cells, cloud_probability
 from jointseg.sentinel2.clouds import CLOUD
 from jointseg.sentinel2.composite import composite
-from jointseg.sentinel2.scene import CLOUDLESS_BANDS
+from jointseg.sentinel2.scene import CLOUDLESS_BANDS, load_scenes
 from jointseg.sentinel2.scenes import scenes
 
 DATA = Path(os.environ.get("JOINTSEG_REAL_DATA", "")) / "eolearn"
 pytestmark = pytest.mark.skipif(
     "JOINTSEG_REAL_DATA" not in os.environ or not DATA.is_dir(),
-    reason="JOINTSEG_REAL_DATA names no folder of real data",
+    reason="JOINTSEG_REAL_DATA is not a folder of real data",
 )
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 DATES = ("2015-08-20", "2015-07-31", "2015-09-09", "2015-08-30", "2015-07-11")
 OVERCAST, CLEAR = slice(0, 2), slice(2, 5)
 RGB = ("B04", "B03", "B02")
-# The scenes lie 180 m east of this kilometre's edge; they are moved so that they fill it.
+# The scenes start 180 m east of the edge of this tile; they are moved to fill it.
 TILE, WEST, NORTH = "33N_E0465_N5079", 465_000, 5_080_000
 
 
@@ -40,7 +39,7 @@ def reflectance():
     return np.load(DATA / "REFERENCE_SCENES.npy")[:, :100].transpose(0, 3, 1, 2)
 
 
-def ten(scene):
+def cloudless_bands(scene):
     return scene[[BANDS.index(band) for band in CLOUDLESS_BANDS]]
 
 
@@ -48,60 +47,60 @@ def patch(name):
     return np.load(DATA / f"TestEOPatch/{name}.npy")[:, :100, :, 0]
 
 
-def numbers():
-    """Of the five scenes among the 68 dates."""
+def date_indices():
+    """Return the indices of the five scenes among the 68 dates."""
     stamps = json.loads((DATA / "TestEOPatch/timestamps.json").read_text())
     return [next(number for number, stamp in enumerate(stamps) if stamp.startswith(date)) for date in DATES]
 
 
-def scored(what, found, truth):
-    """(precision, recall, F1) of cloud, printed with the number of pixels."""
-    hit, extra, missed = (found & truth).sum(), (found & ~truth).sum(), (~found & truth).sum()
+def scores(name, cloud, truth):
+    """Return (precision, recall, F1) of cloud, and print them with the number of pixels."""
+    hit, extra, missed = (cloud & truth).sum(), (cloud & ~truth).sum(), (~cloud & truth).sum()
     score = hit / (hit + extra), hit / (hit + missed), 2 * hit / (2 * hit + extra + missed)
-    told = "precision {:.4f}, recall {:.4f}, F1 {:.4f}".format(*score)
-    print(f"{what}: {truth.size} pixels, {truth.mean():.1%} cloud, {told}")
+    text = "precision {:.4f}, recall {:.4f}, F1 {:.4f}".format(*score)
+    print(f"{name}: {truth.size} pixels, {truth.mean():.1%} cloud, {text}")
     return score
 
 
 def whole_cells(image):
-    """[..., 102, 102] of [..., 100, 100] pixels: unknown ones fill the last cells."""
+    """Pad [..., 100, 100] pixels to whole cells, [..., 102, 102], with nodata."""
     fill = 0 if image.dtype.kind == "u" else np.nan
     return np.pad(image, [(0, 0)] * (image.ndim - 2) + [(0, 2), (0, 2)], constant_values=fill)
 
 
-def test_the_model_gives_the_probabilities_of_its_authors(reflectance):
-    """CLP_S2C of the five dates, which eo-learn computed from these very bands."""
+def test_probabilities_equal_those_of_the_authors(reflectance):
+    """CLP_S2C of the five dates, computed by eo-learn from the same bands."""
     authors = patch("data/CLP_S2C")
-    for scene, number in zip(reflectance, numbers()):
-        assert np.abs(cloud_probability(ten(scene)) - authors[number]).max() < 1e-6
+    for scene, number in zip(reflectance, date_indices()):
+        assert np.abs(cloud_probability(cloudless_bands(scene)) - authors[number]).max() < 1e-6
 
 
 def test_clouds_of_the_five_scenes(reflectance):
-    """Against Sentinel Hub's masks: two overcast dates, three clear ones."""
+    """Compare with Sentinel Hub's masks: two overcast dates, three clear ones."""
     dn = whole_cells(np.rint(reflectance * 1e4).astype(np.uint16))
-    found = np.array([cell_classes(cell_reflectance(ten(scene), 0, 1e-4), None) for scene in dn]) == CLOUD
+    found = np.array([cell_classes(cell_reflectance(cloudless_bands(scene), 0, 1e-4), None) for scene in dn]) == CLOUD
     found = found.repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
-    truth = patch("mask/CLM")[numbers()] == 1
-    precision, recall, _ = scored("five scenes", found, truth)
+    truth = patch("mask/CLM")[date_indices()] == 1
+    precision, recall, _ = scores("five scenes", found, truth)
     assert truth[OVERCAST].all() and not truth[CLEAR].any()
     assert precision == 1 and recall > 0.99
 
 
 @pytest.mark.parametrize(("dates", "floors"), [("all", (0.97, 0.98, 0.975)), ("partly cloudy", (0.90, 0.93, 0.92))])
 def test_clouds_of_68_dates(dates, floors):
-    """From the authors' probabilities on, as the dates have no bands: means of cells, threshold, growth."""
-    chance, truth = whole_cells(patch("data/CLP_S2C")), patch("mask/CLM") == 1
-    means = np.nanmean(chance.reshape(len(chance), 17, CELL_PX, 17, CELL_PX), axis=(2, 4))
+    """Start from the authors' probabilities, as the dates have no bands: cell means, threshold, dilation."""
+    probabilities, truth = whole_cells(patch("data/CLP_S2C")), patch("mask/CLM") == 1
+    means = np.nanmean(probabilities.reshape(len(probabilities), 17, CELL_PX, 17, CELL_PX), axis=(2, 4))
     found = np.array([cloud_cells(mean) for mean in means]).repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
-    share = truth.mean(axis=(1, 2))
-    used = (share > 0.02) & (share < 0.98) if dates == "partly cloudy" else share >= 0
+    fraction = truth.mean(axis=(1, 2))
+    used = (fraction > 0.02) & (fraction < 0.98) if dates == "partly cloudy" else fraction >= 0
     assert used.sum() == {"all": 68, "partly cloudy": 19}[dates]
-    for score, floor in zip(scored(f"{used.sum()} dates ({dates})", found[used], truth[used]), floors):
+    for score, floor in zip(scores(f"{used.sum()} dates ({dates})", found[used], truth[used]), floors):
         assert score > floor
 
 
-def archived(root, reflectance, bands):
-    """The five scenes as an archive of plain files."""
+def write_archive(root, reflectance, bands):
+    """Write the five scenes as an archive of plain files."""
     listed = []
     for date, scene in zip(DATES, reflectance):
         for band in bands:
@@ -115,8 +114,8 @@ def archived(root, reflectance, bands):
     return root
 
 
-def composed(root, method):
-    """(the scenes' masks, reflectance x 10000 [3, 100, 100], clear looks [100, 100]) of an archive."""
+def build_composite(root, method):
+    """Return (masks of the scenes, reflectance x 10000 [3, 100, 100], clear observations [100, 100])."""
     common = {"year": "2015", "tile": TILE, "tile_km": 1, "source": {"kind": "archive"}, "bands": list(RGB)}
     where = {"scenes": root / "list.json", "archive": root}
     scenes(**where, **common, level="L1C", season=["04-01", "10-31"], max_cloud_percent=100)
@@ -129,25 +128,27 @@ def composed(root, method):
         mask_dilation_m=40,
     )
     made = read(root / "c.tif")[0].astype(int)
-    return {scene.mask for scene in scene_list.load_scenes(root / "list.json")}, made[:3], made[3]
+    return {scene.mask for scene in load_scenes(root / "list.json")}, made[:3], made[3]
 
 
 @pytest.mark.parametrize("method", ["median", "medoid"])
-def test_two_overcast_dates_leave_no_trace_in_the_composite(tmp_path, reflectance, method):
-    """The composite of all five dates is that of the three clear ones, in nearly every pixel."""
+def test_overcast_dates_do_not_affect_the_composite(tmp_path, reflectance, method):
+    """The composite of all five dates equals that of the three clear ones in nearly every pixel."""
     dn = np.rint(reflectance[:, [BANDS.index(band) for band in RGB]] * 1e4)
-    masks, made, clear = composed(archived(tmp_path, reflectance, BANDS), method)
+    masks, made, clear = build_composite(write_archive(tmp_path, reflectance, BANDS), method)
     assert masks == {"S2C"}
     assert (clear >= 3).all() and (clear == 3).mean() > 0.98
     off = np.abs(made - np.median(dn[CLEAR], axis=0))
-    print(f"{method}: known {(clear > 0).mean():.2%}, three looks {(clear == 3).mean():.2%}, off {off.mean():.1f} DN")
+    print(
+        f"{method}: valid {(clear > 0).mean():.2%}, three observations {(clear == 3).mean():.2%}, off {off.mean():.1f} DN"
+    )
     assert off[:, clear == 3].max() == 0 if method == "median" else off.mean() < 60
     assert ((made >= dn[CLEAR].min(axis=0)) & (made <= dn[CLEAR].max(axis=0)))[:, clear == 3].all()
 
 
-def test_without_their_bands_the_clouds_stay_in(tmp_path, reflectance):
-    """The same dates with the visible bands alone have no mask: the median of five is brighter by the cloud."""
+def test_without_the_bands_of_s2cloudless_clouds_remain(tmp_path, reflectance):
+    """With only the visible bands the dates have no mask: cloud makes the median of five brighter."""
     dn = np.rint(reflectance[:, [BANDS.index(band) for band in RGB]] * 1e4)
-    masks, made, clear = composed(archived(tmp_path, reflectance, RGB), "median")
+    masks, made, clear = build_composite(write_archive(tmp_path, reflectance, RGB), "median")
     assert masks == {None} and (clear == 5).all()
     assert (made - np.median(dn[CLEAR], axis=0)).mean() > 20

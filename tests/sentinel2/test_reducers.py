@@ -1,3 +1,5 @@
+"""Median and medoid, compared with reference implementations."""
+
 import tracemalloc
 
 import numpy as np
@@ -10,8 +12,8 @@ from jointseg.sentinel2 import reducers
 from jointseg.sentinel2.reducers import median, medoid
 
 
-def plain_median(stack, clear, min_clear_observations):
-    """Pixel by pixel, by Python's own sort."""
+def reference_median(stack, clear, min_clear_observations):
+    """Return the median, pixel by pixel, by Python's sort."""
     out = np.zeros((stack.shape[1] + 1, *clear.shape[1:]), dtype=np.uint16)
     for row, col in np.ndindex(*clear.shape[1:]):
         seen = stack[clear[:, row, col], :, row, col]
@@ -24,8 +26,8 @@ def plain_median(stack, clear, min_clear_observations):
     return out
 
 
-def plain_medoid(stack, clear, min_clear_observations):
-    """Pixel by pixel; float32 numbers are added one by one in the order of the scenes."""
+def reference_medoid(stack, clear, min_clear_observations):
+    """Return the medoid, pixel by pixel; float32 distances are added in the order of the scenes."""
     out = np.zeros((stack.shape[1] + 2, *clear.shape[1:]), dtype=np.uint16)
     for row, col in np.ndindex(*clear.shape[1:]):
         seen = np.flatnonzero(clear[:, row, col])
@@ -48,7 +50,7 @@ def plain_medoid(stack, clear, min_clear_observations):
 
 @st.composite
 def observations(draw, most=12):
-    """(stack, clear) of a few pixels; often with equal values, the extremes, and scenes that are nowhere clear."""
+    """Draw (stack, clear) of a few pixels, with equal values, extremes, and scenes without clear pixel."""
     scenes, bands = draw(st.integers(1, most)), draw(st.integers(1, 4))
     rows, cols = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     values = draw(st.sampled_from([st.integers(1, 4), st.integers(0, 65535), st.sampled_from([0, 1, 65534, 65535])]))
@@ -60,14 +62,18 @@ def observations(draw, most=12):
 
 @given(observations(), st.integers(1, 4))
 @settings(max_examples=150, deadline=None)
-def test_median_is_the_plain_one(drawn, min_clear_observations):
-    np.testing.assert_array_equal(median(*drawn, min_clear_observations), plain_median(*drawn, min_clear_observations))
+def test_median_equals_the_reference(drawn, min_clear_observations):
+    np.testing.assert_array_equal(
+        median(*drawn, min_clear_observations), reference_median(*drawn, min_clear_observations)
+    )
 
 
 @given(observations(), st.integers(1, 4))
 @settings(max_examples=150, deadline=None)
-def test_medoid_is_the_plain_one(drawn, min_clear_observations):
-    np.testing.assert_array_equal(medoid(*drawn, min_clear_observations), plain_medoid(*drawn, min_clear_observations))
+def test_medoid_equals_the_reference(drawn, min_clear_observations):
+    np.testing.assert_array_equal(
+        medoid(*drawn, min_clear_observations), reference_medoid(*drawn, min_clear_observations)
+    )
 
 
 @pytest.mark.parametrize("scenes", [1, 2, 3, 4, 7, 8, 9, 16, 23, 24, 64, 65, 127, 128, 200])
@@ -78,14 +84,14 @@ def test_any_number_of_scenes(scenes):
     clear[0, 0, 0] = True
     for min_clear_observations in (1, 3):
         np.testing.assert_array_equal(
-            median(stack, clear, min_clear_observations), plain_median(stack, clear, min_clear_observations)
+            median(stack, clear, min_clear_observations), reference_median(stack, clear, min_clear_observations)
         )
-    np.testing.assert_array_equal(medoid(stack, clear, 1), plain_medoid(stack, clear, 1))
+    np.testing.assert_array_equal(medoid(stack, clear, 1), reference_medoid(stack, clear, 1))
 
 
 @pytest.mark.parametrize("count", range(2, 14))
-def test_network_puts_every_pattern_of_zeros_and_ones_in_order(count):
-    """Knuth's 0-1 principle: what orders every sequence of zeros and ones orders every sequence."""
+def test_network_sorts_every_pattern_of_zeros_and_ones(count):
+    """Knuth's 0-1 principle: a network that sorts every sequence of zeros and ones sorts every sequence."""
     patterns = (np.arange(2**count) >> np.arange(count)[:, None] & 1).astype(np.uint16)
     ordered = np.sort(patterns, axis=0)
     higher, other = reducers._middle(patterns[:, None].copy())
@@ -94,7 +100,7 @@ def test_network_puts_every_pattern_of_zeros_and_ones_in_order(count):
 
 
 @pytest.mark.parametrize("method", [median, medoid])
-def test_strips_change_no_pixel(monkeypatch, method):
+def test_strips_do_not_affect_the_result(monkeypatch, method):
     rng = np.random.default_rng(5)
     stack = rng.integers(1, 3000, (9, 3, 37, 11), dtype=np.uint16)
     clear = rng.random((9, 37, 11)) < 0.5
@@ -108,8 +114,8 @@ def test_strips_change_no_pixel(monkeypatch, method):
 
 
 @pytest.mark.parametrize("method", [median, medoid])
-def test_what_is_given_stays_as_it_is(method):
-    """Views of larger arrays are taken, and nothing is written to them."""
+def test_inputs_are_not_modified(method):
+    """The inputs may be views of larger arrays, which are not written to."""
     rng = np.random.default_rng(6)
     stack = rng.integers(1, 3000, (6, 4, 12, 20), dtype=np.uint16)
     clear = rng.random((6, 12, 20)) < 0.6
@@ -121,7 +127,7 @@ def test_what_is_given_stays_as_it_is(method):
     np.testing.assert_array_equal(part, method(*copies, 1))
 
 
-def test_halves_round_up_and_never_overflow():
+def test_halves_round_up_without_overflow():
     stack = np.array([65535, 65534, 2, 1], dtype=np.uint16).reshape(4, 1, 1, 1)
     clear = np.ones((4, 1, 1), dtype=bool)
     assert median(stack[:2], clear[:2], 1).ravel().tolist() == [65535, 2]
@@ -130,7 +136,7 @@ def test_halves_round_up_and_never_overflow():
 
 
 def test_medoid_of_equal_observations_is_the_earliest():
-    """Scenes 2 and 5 are equal and in the middle; 1 is not clear."""
+    """Scenes 2 and 5 are equal and in the middle; scene 1 is not clear."""
     stack = np.array([[500, 500], [100, 900], [500, 501], [900, 200], [500, 501], [700, 700]], dtype=np.uint16)
     stack = np.repeat(stack[..., None, None], 9, axis=3)
     clear = np.ones((6, 1, 9), dtype=bool)
@@ -140,7 +146,7 @@ def test_medoid_of_equal_observations_is_the_earliest():
 
 
 @pytest.mark.parametrize("method", [median, medoid])
-def test_working_memory_is_a_small_part_of_the_stack(method):
+def test_working_memory_is_a_fraction_of_the_stack(method):
     scenes, bands, side = 48, 4, 512
     stack = np.random.default_rng(7).integers(1, 3000, (scenes, bands, side, side), dtype=np.uint16)
     clear = np.ones((scenes, side, side), dtype=bool)
@@ -152,4 +158,4 @@ def test_working_memory_is_a_small_part_of_the_stack(method):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 0.2 * stack.nbytes
-    assert peak - quarter <= 1.1 * out.nbytes  # but for the result it does not grow with the image
+    assert peak - quarter <= 1.1 * out.nbytes  # except for the result, memory does not grow with the image

@@ -1,4 +1,4 @@
-"""What composing would ask of a server, compared with what it does ask."""
+"""The request estimate of a composite, compared with the requests of the step."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from jointseg.area.grid import parse_tile
 from jointseg.cli.main import main
 from jointseg.sentinel2 import composite as compositor
 from jointseg.sentinel2 import earthengine, request_estimate
-from jointseg.sentinel2 import scene as scene_list
+from jointseg.sentinel2.scene import load_scenes
 from jointseg.sentinel2.cloudless import HALO_M
 from jointseg.sentinel2.composite import composite
-from jointseg.sentinel2.request_estimate import RequestEstimate, count_windows, estimate_composite
+from jointseg.sentinel2.request_estimate import RequestEstimate, estimate_composite
 from jointseg.sentinel2.scene_windows import FileReader
 from jointseg.sentinel2.scenes import scenes
 
@@ -25,8 +25,8 @@ BANDS = ["B04", "B03", "B02"]
 SERVER = {"kind": "earthengine", "project": "p"}
 
 
-class Counting(FileReader):
-    """An archive that poses as a server and counts what it is asked for."""
+class CountingReader(FileReader):
+    """An archive reader that replaces a server and counts its requests."""
 
     def __init__(self, root):
         super().__init__(root, parse_tile(TILE, TILE_KM).epsg)
@@ -41,7 +41,7 @@ class Counting(FileReader):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Three scenes of 2021 and one of 2019 that see the whole tile, which is read in several strips."""
+    """Three scenes of 2021 and one of 2019 that cover the tile, which is read in several strips."""
     for module in (compositor, request_estimate):
         monkeypatch.setattr(module, "REMOTE_ROWS", 30)
     root = tmp_path / "archive"
@@ -52,28 +52,28 @@ def root(tmp_path, monkeypatch):
     return catalogue(root)
 
 
-def listed(root, path, year="2021"):
+def write_scene_list(root, path, year="2021"):
     path.parent.mkdir(parents=True, exist_ok=True)
     scenes(scenes=path, archive=root, **listing(year=year))
-    return scene_list.load_scenes(path)
+    return load_scenes(path)
 
 
 @pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize("year", ["2021", "2019"])
-def test_the_count_is_what_the_step_asks(root, tmp_path, monkeypatch, registered, year):
-    reader = Counting(root)
+def test_estimate_equals_the_requests_of_the_step(root, tmp_path, monkeypatch, registered, year):
+    reader = CountingReader(root)
     monkeypatch.setattr(earthengine, "EarthEngineReader", lambda source, epsg: reader)
     more = {"swath_edge_buffer_m": 20, "mask_dilation_m": 35, "coregister": registered}
-    if year != "2021":  # fitted to the map year: blocks are read twice, and asked for once
-        listed(root, tmp_path / "base.json")
+    if year != "2021":  # normalised to the map year
+        write_scene_list(root, tmp_path / "base.json")
         composite(scenes=tmp_path / "base.json", composite=tmp_path / "base.tif", archive=root, **compositing())
         more |= {"reference": tmp_path / "base.tif"}
-    there = listed(root, tmp_path / "s.json", year)
+    scenes_of_list = write_scene_list(root, tmp_path / "s.json", year)
     arguments = compositing(source=SERVER, year=year, response_cache=str(tmp_path / "responses"), **more)
     composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **arguments)
     counted = estimate_composite(
         parse_tile(TILE, TILE_KM),
-        masks(there),
+        masks(scenes_of_list),
         BANDS,
         "earthengine",
         swath_edge_buffer_m=20,
@@ -81,26 +81,26 @@ def test_the_count_is_what_the_step_asks(root, tmp_path, monkeypatch, registered
         coregister=registered,
     )
     assert counted == RequestEstimate(reader.requests, reader.bytes)
-    assert counted.requests >= len(there) * 2 * 4
+    assert counted.requests >= len(scenes_of_list) * 2 * 4
 
 
-def test_scenes_without_a_mask_are_asked_for_bands_alone(root, tmp_path):
-    there = listed(root, tmp_path / "s.json")
-    place = parse_tile(TILE, TILE_KM)
+def test_scenes_without_mask_request_only_bands(root, tmp_path):
+    scenes_of_list = write_scene_list(root, tmp_path / "s.json")
+    tile = parse_tile(TILE, TILE_KM)
     whole = estimate_composite(
-        place, masks(there), BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+        tile, masks(scenes_of_list), BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
     )
-    bare = [None for _ in there]
+    bare = [None for _ in scenes_of_list]
     assert (
         estimate_composite(
-            place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+            tile, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
         ).requests
         * 2
         == whole.requests
     )
     assert (
         estimate_composite(
-            place, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+            tile, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
         ).bytes
         == 3 * 3 * 2 * 100**2
     )
@@ -110,22 +110,22 @@ def masks(scenes):
     return [scene.mask for scene in scenes]
 
 
-def test_a_catalogue_is_asked_for_files(root, tmp_path):
-    there = listed(root, tmp_path / "s.json")
-    place = parse_tile(TILE, TILE_KM)
+def test_stac_source_requests_one_window_per_file(root, tmp_path):
+    scenes_of_list = write_scene_list(root, tmp_path / "s.json")
+    tile = parse_tile(TILE, TILE_KM)
     one, other = (
         estimate_composite(
-            place, masks(there), BANDS, kind, swath_edge_buffer_m=10, mask_dilation_m=20, coregister=True
+            tile, masks(scenes_of_list), BANDS, kind, swath_edge_buffer_m=10, mask_dilation_m=20, coregister=True
         )
         for kind in ("earthengine", "stac")
     )
     assert other.bytes == one.bytes and other.requests == 2 * one.requests
 
 
-def test_s2cloudless_looks_at_ten_bands_once():
-    place = parse_tile(TILE, TILE_KM)
+def test_s2cloudless_requests_ten_bands_once():
+    tile = parse_tile(TILE, TILE_KM)
     bare, full = (
-        estimate_composite(place, [mask], BANDS, "stac", swath_edge_buffer_m=0, mask_dilation_m=40, coregister=True)
+        estimate_composite(tile, [mask], BANDS, "stac", swath_edge_buffer_m=0, mask_dilation_m=40, coregister=True)
         for mask in (None, "S2C")
     )
     side = 100 + 2 * (4 + HALO_M // 10)
@@ -133,25 +133,27 @@ def test_s2cloudless_looks_at_ten_bands_once():
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (61, 60), (33, 200), (200, 33)])
-def test_requests_are_cut_by_the_limits(monkeypatch, shape):
-    monkeypatch.setattr("jointseg.sentinel2.request_estimate.MAX_BYTES", 3 * 2 * 1000)
-    monkeypatch.setattr("jointseg.sentinel2.request_estimate.MAX_SIDE_PX", 60)
+def test_windows_are_split_by_the_size_limits(monkeypatch, shape):
+    monkeypatch.setattr(earthengine, "MAX_BYTES", 3 * 2 * 1000)
+    monkeypatch.setattr(earthengine, "MAX_SIDE_PX", 60)
     rows, cols = shape
     width = min(cols, 60)
     height = min(rows, 60, 1000 // width)
     windows = [(top, left) for top in range(0, rows, height) for left in range(0, cols, width)]
-    assert count_windows(rows, cols, 3) == len(windows)
+    split = earthengine.split_window((rows, cols), 3)
+    assert [(rows.start, cols.start) for rows, cols in split] == windows
+    assert sum((r.stop - r.start) * (c.stop - c.start) for r, c in split) == rows * cols
 
 
-def test_a_block_of_a_full_tile_is_one_request():
-    assert count_windows(512, 512, 3) == 1 and count_windows(3000, 3000, 3) == math.ceil(
-        3000 / (earthengine.MAX_BYTES // 18000)
-    )
+def test_requests_of_a_block_and_of_a_full_tile():
+    assert len(earthengine.split_window((512, 512), 3)) == 1
+    strips = math.ceil(3000 / (earthengine.MAX_BYTES // 18000))
+    assert len(earthengine.split_window((3000, 3000), 3)) == strips
 
 
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
-    """The working folder of a run over three tiles: in 2021 one is composed, one is listed and one is not known yet."""
+    """The working folder of a run over three tiles: in 2021 one has a composite, one a scene list and one nothing."""
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load(SYNTHETIC.read_text())
     config |= {"results": "results/r", "tile_km": TILE_KM, "years": [2019, 2021]}
@@ -166,7 +168,7 @@ def run(root, tmp_path, monkeypatch):
     ]
     (results / "grid").mkdir(parents=True)
     (results / "grid" / "tiles.geojson").write_text(json.dumps({"features": [{"properties": tile} for tile in tiles]}))
-    listed(root, results / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
+    write_scene_list(root, results / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
     text = (results / "sentinel2" / "scenes" / "2021" / f"{TILE}.json").read_text()
     (results / "sentinel2" / "scenes" / "2021" / "50N_E0661_N3540.json").write_text(text)
     made = results / "sentinel2" / "composites" / "2021" / "50N_E0661_N3540.tif"
@@ -179,25 +181,25 @@ def run(root, tmp_path, monkeypatch):
     return tmp_path
 
 
-def told(capsys, *more):
+def command_json(capsys, *more):
     assert main(["estimate", "requests", "config.yaml", "--json", *more]) == 0
     return json.loads(capsys.readouterr().out)
 
 
-def test_the_verb_counts_by_year(run, capsys):
-    there = scene_list.load_scenes(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
+def test_command_counts_by_year(run, capsys):
+    scenes_of_list = load_scenes(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
     counted = estimate_composite(
         parse_tile(TILE, TILE_KM),
-        masks(there),
+        masks(scenes_of_list),
         BANDS,
         "earthengine",
         swath_edge_buffer_m=20,
         mask_dilation_m=35,
         coregister=True,
     )
-    found = told(capsys)
-    assert found["source"] == "earthengine"
-    assert found["years"] == [
+    output = command_json(capsys)
+    assert output["source"] == "earthengine"
+    assert output["years"] == [
         {
             **{"year": 2019, "tiles": 1, "scene_lists": 0, "unlisted_tiles": [TILE], "composites": 0, "scenes": 0},
             **{"requests": 0, "bytes": 0, "cached_responses": 0},
@@ -214,37 +216,37 @@ def test_the_verb_counts_by_year(run, capsys):
             **{"requests": counted.requests, "bytes": counted.bytes, "cached_responses": 2},
         },
     ]
-    assert [year["year"] for year in told(capsys, "--year", "2019")["years"]] == [2019]
+    assert [year["year"] for year in command_json(capsys, "--year", "2019")["years"]] == [2019]
 
 
-def test_the_verb_tells_people(run, capsys):
+def test_command_prints_a_summary(run, capsys):
     assert main(["estimate", "requests", "config.yaml"]) == 0
     printed = capsys.readouterr().out
     assert "2021: 1 tiles have no scene list yet: 50N_E0662_N3540" in printed
     assert "2 responses are cached" in printed
 
 
-def test_an_archive_asks_no_server(run, capsys):
+def test_archive_source_needs_no_requests(run, capsys):
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["sentinel2"]["source"] = {"kind": "archive", "path": "x"}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    assert told(capsys) == {"source": "archive", "years": []}
+    assert command_json(capsys) == {"source": "archive", "years": []}
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (lambda run: (run / "config.yaml").write_text("results: x\n"), "the config is not valid"),
         (lambda run: (run / "results/r/grid/tiles.geojson").unlink(), "--until grid"),
         (lambda run: (run / "config.yaml").unlink(), "config.yaml does not exist"),
     ],
 )
-def test_what_cannot_be_told_is_an_error(run, capsys, spoil, words):
+def test_invalid_config_or_missing_grid_is_an_error(run, capsys, spoil, message):
     spoil(run)
     assert main(["estimate", "requests", "config.yaml"]) == 2
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_year_of_another_run_is_an_error(run, capsys):
+def test_year_of_another_run_is_an_error(run, capsys):
     assert main(["estimate", "requests", "config.yaml", "--year", "2020"]) == 2
-    assert "2020 is none of the years 2019, 2021" in capsys.readouterr().err
+    assert "year 2020 is not in the config; choose one of 2019, 2021" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Pieces of a composite that was stopped: whole ones are not asked for again, damaged ones are."""
+"""The response cache of a stopped composite: intact files are reused, damaged ones requested again."""
 
 import os
 import signal
@@ -30,8 +30,8 @@ BOUNDS = (WEST + 100, 3_540_200, WEST + 700, 3_540_900)
 BANDS = ["B04", "B03", "B02"]
 
 
-class Slow(FileReader):
-    """An archive that counts what it is asked for."""
+class SlowReader(FileReader):
+    """A slow archive reader that records its reads."""
 
     def __init__(self, root):
         super().__init__(root, EPSG)
@@ -49,52 +49,53 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def looks(root):
+def scene_list(root):
     return sorted(archives.find_scenes(root), key=lambda scene: scene.id)
 
 
-def test_what_is_kept_is_not_asked_for_again(root, looks, tmp_path):
+def test_cached_responses_are_not_requested_again(root, scene_list, tmp_path):
     for shift_m in ((0.0, 0.0), (2.5, -3.0)):
-        first = CachingReader(Slow(root), tmp_path / "responses")
-        told = [first.read(look, BANDS, BOUNDS, shift_m) for look in looks]
-        again = CachingReader(Slow(root), tmp_path / "responses")
-        for look, array in zip(looks, told):
-            same = again.read(look, BANDS, BOUNDS, shift_m)
+        first = CachingReader(SlowReader(root), tmp_path / "responses")
+        arrays = [first.read(scene, BANDS, BOUNDS, shift_m) for scene in scene_list]
+        again = CachingReader(SlowReader(root), tmp_path / "responses")
+        for scene, array in zip(scene_list, arrays):
+            same = again.read(scene, BANDS, BOUNDS, shift_m)
             assert same.dtype == array.dtype == np.uint16 and (same == array).all() and array.any()
-            same[:] = 0  # it is the caller's own
-        assert (first.asked, first.kept) == (4, 0) and (again.asked, again.kept) == (0, 4)
+            same[:] = 0  # the array belongs to the caller
+        assert (first.misses, first.hits) == (4, 0) and (again.misses, again.hits) == (0, 4)
         assert again.reader.reads == []
         assert again.warped == first.warped and "east_T51RTQ" in again.warped
     assert len(list((tmp_path / "responses").iterdir())) == 8
-    again.drop()
+    again.clear()
     assert not (tmp_path / "responses").exists()
-    again.drop()
+    again.clear()
 
 
-def test_another_question_is_another_piece(root, looks, tmp_path):
-    look = looks[0]
-    elsewhere = {key: replace(asset, href=f"new/{asset.href}") for key, asset in look.assets.items()}
+def test_different_requests_have_different_files(root, scene_list, tmp_path):
+    scene = scene_list[0]
+    elsewhere = {key: replace(asset, href=f"new/{asset.href}") for key, asset in scene.assets.items()}
     (root / "new").symlink_to(root)
-    other = Slow(root)
+    other = SlowReader(root)
     other.epsg = 32651
-    questions = [
-        (Slow(root), look, BANDS, BOUNDS, (0.0, 0.0)),
-        (Slow(root), look, BANDS[::-1], BOUNDS, (0.0, 0.0)),
-        (Slow(root), look, BANDS[:1], BOUNDS, (0.0, 0.0)),
-        (Slow(root), look, BANDS, (*BOUNDS[:3], BOUNDS[3] + 10), (0.0, 0.0)),
-        (Slow(root), look, BANDS, BOUNDS, (0.0, 1e-9)),
-        (Slow(root), replace(look, id="other"), BANDS, BOUNDS, (0.0, 0.0)),
-        (Slow(root), replace(look, assets=elsewhere), BANDS, BOUNDS, (0.0, 0.0)),
-        (other, look, BANDS, BOUNDS, (0.0, 0.0)),
+    requests = [
+        (SlowReader(root), scene, BANDS, BOUNDS, (0.0, 0.0)),
+        (SlowReader(root), scene, BANDS[::-1], BOUNDS, (0.0, 0.0)),
+        (SlowReader(root), scene, BANDS[:1], BOUNDS, (0.0, 0.0)),
+        (SlowReader(root), scene, BANDS, (*BOUNDS[:3], BOUNDS[3] + 10), (0.0, 0.0)),
+        (SlowReader(root), scene, BANDS, BOUNDS, (0.0, 1e-9)),
+        (SlowReader(root), replace(scene, id="other"), BANDS, BOUNDS, (0.0, 0.0)),
+        (SlowReader(root), replace(scene, assets=elsewhere), BANDS, BOUNDS, (0.0, 0.0)),
+        (other, scene, BANDS, BOUNDS, (0.0, 0.0)),
     ]
-    for number, (reader, scene, keys, bounds, shift_m) in enumerate(questions, start=1):
-        kept = CachingReader(reader, tmp_path / "responses")
-        kept.read(scene, keys, bounds, shift_m)
-        assert (kept.asked, kept.kept) == (1, 0)
+    for number, (reader, scene, keys, bounds, shift_m) in enumerate(requests, start=1):
+        caching = CachingReader(reader, tmp_path / "responses")
+        caching.read(scene, keys, bounds, shift_m)
+        assert (caching.misses, caching.hits) == (1, 0)
         assert len(list((tmp_path / "responses").iterdir())) == number
 
 
-def damage(content):
+def damaged(content):
+    """Return damaged variants of a file."""
     line, _, packed = content.partition(b"\n")
     return {
         "cut": content[: len(content) // 2],
@@ -106,38 +107,38 @@ def damage(content):
     }
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "a bit", "no header", "another shape", "a list"])
-def test_damaged_pieces_are_asked_for_again(root, looks, tmp_path, caplog, how):
-    whole = CachingReader(Slow(root), tmp_path / "responses").read(looks[1], BANDS, BOUNDS)
-    (piece,) = (tmp_path / "responses").iterdir()
-    content = piece.read_bytes()
-    assert damage(content)[how] != content
-    piece.write_bytes(damage(content)[how])
-    kept = CachingReader(Slow(root), tmp_path / "responses")
-    assert (kept.read(looks[1], BANDS, BOUNDS) == whole).all()
-    assert (kept.asked, kept.kept) == (1, 0) and f"{piece} is damaged" in caplog.text
-    assert piece.read_bytes() == content
+@pytest.mark.parametrize("damage", ["cut", "empty", "a bit", "no header", "another shape", "a list"])
+def test_damaged_files_are_requested_again(root, scene_list, tmp_path, caplog, damage):
+    whole = CachingReader(SlowReader(root), tmp_path / "responses").read(scene_list[1], BANDS, BOUNDS)
+    (path,) = (tmp_path / "responses").iterdir()
+    content = path.read_bytes()
+    assert damaged(content)[damage] != content
+    path.write_bytes(damaged(content)[damage])
+    caching = CachingReader(SlowReader(root), tmp_path / "responses")
+    assert (caching.read(scene_list[1], BANDS, BOUNDS) == whole).all()
+    assert (caching.misses, caching.hits) == (1, 0) and f"{path} is damaged" in caplog.text
+    assert path.read_bytes() == content
 
 
-def test_threads_may_share_pieces(root, looks, tmp_path):
-    kept = CachingReader(Slow(root), tmp_path / "responses")
-    assert kept.workers == 4
-    questions = [(look, keys) for look in looks for keys in (BANDS, ["SCL"], BANDS[:2])] * 4
+def test_threads_share_the_cache(root, scene_list, tmp_path):
+    caching = CachingReader(SlowReader(root), tmp_path / "responses")
+    assert caching.workers == 4
+    requests = [(scene, keys) for scene in scene_list for keys in (BANDS, ["SCL"], BANDS[:2])] * 4
     with ThreadPoolExecutor(8) as pool:
-        told = list(pool.map(lambda question: kept.read(*question, BOUNDS), questions))
-    for (look, keys), array in zip(questions, told):
-        assert (array == FileReader(root, EPSG).read(look, keys, BOUNDS)).all()
-    assert kept.asked + kept.kept == len(questions) and 12 <= kept.asked == len(kept.reader.reads)
+        arrays = list(pool.map(lambda request: caching.read(*request, BOUNDS), requests))
+    for (scene, keys), array in zip(requests, arrays):
+        assert (array == FileReader(root, EPSG).read(scene, keys, BOUNDS)).all()
+    assert caching.misses + caching.hits == len(requests) and 12 <= caching.misses == len(caching.reader.reads)
     assert len(list((tmp_path / "responses").iterdir())) == 12
 
 
-def test_a_full_disk_is_told(root, looks, tmp_path, monkeypatch):
+def test_full_disk_is_an_error(root, scene_list, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DataError, match="no space left on the disk of"):
-        CachingReader(Slow(root), tmp_path / "responses").read(looks[0], BANDS, BOUNDS)
+        CachingReader(SlowReader(root), tmp_path / "responses").read(scene_list[0], BANDS, BOUNDS)
     assert not list((tmp_path / "responses").iterdir())
 
 
@@ -159,46 +160,46 @@ compositor.composite(scenes=Path(sys.argv[1]), composite=Path(sys.argv[2]), **ev
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_a_killed_job_asks_for_the_missing_pieces_alone(root, tmp_path, monkeypatch, kind):
+def test_killed_job_resumes_with_the_missing_requests(root, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(compositor, "REMOTE_ROWS", 10)
-    made, described, verb = SERVERS[kind]
+    server_class, source_of, verb = SERVERS[kind]
     listed, folder = tmp_path / "s.json", tmp_path / "responses" / "2021" / TILE
-    with made(root).serving() as server:
-        source = described(server.url)
+    with server_class(root).serving() as server:
+        source = source_of(server.url)
         scenes(scenes=listed, **listing(source=source))
         arguments = compositing(source=source, parallel_requests=2, mask_dilation_m=25)
         server.requests.clear()
         composite(scenes=listed, composite=tmp_path / "whole.tif", **arguments)
-        questions = server.requests[verb]
+        requests = server.requests[verb]
         server.faults = Faults(always=SLOW, slow_s=0.03)
         given = [str(listed), str(tmp_path / "again.tif"), repr(arguments | {"response_cache": str(folder)})]
         job = subprocess.Popen([sys.executable, "-c", CHILD, *given], start_new_session=True)
         deadline = time.monotonic() + 40
-        while len(whole_pieces(folder)) < 20 and job.poll() is None and time.monotonic() < deadline:
+        while len(complete_files(folder)) < 20 and job.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(job.pid, signal.SIGKILL)
         assert job.wait() == -signal.SIGKILL
-        there = len(whole_pieces(folder))
+        cached = len(complete_files(folder))
         answered = -1
-        while answered != sum(server.requests.values()):  # what the killed job had asked for is still being answered
+        while answered != sum(server.requests.values()):  # the server still answers requests of the killed job
             answered = sum(server.requests.values())
             time.sleep(0.5)
-        assert 20 <= there < 80 and not (tmp_path / "again.tif").exists()
-        server.faults, asked = Faults(), []
+        assert 20 <= cached < 80 and not (tmp_path / "again.tif").exists()
+        server.faults, counts = Faults(), []
         server.requests.clear()
-        monkeypatch.setattr(CachingReader, "drop", lambda kept: asked.append((kept.asked, kept.kept)))
+        monkeypatch.setattr(CachingReader, "clear", lambda caching: counts.append((caching.misses, caching.hits)))
         composite(scenes=listed, composite=tmp_path / "again.tif", **arguments, response_cache=str(folder))
     assert (tmp_path / "again.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
-    assert asked == [(80 - there, there)]  # 4 scenes, 10 strips, bands and mask
+    assert counts == [(80 - cached, cached)]  # 4 scenes, 10 strips, bands and mask
     if verb:
-        assert questions == 80 and server.requests[verb] == 80 - there
+        assert requests == 80 and server.requests[verb] == 80 - cached
 
 
-def whole_pieces(folder):
+def complete_files(folder):
     return [name for name in (os.listdir(folder) if folder.exists() else []) if not name.startswith(".")]
 
 
-def test_pieces_go_when_the_composite_is_whole(root, tmp_path):
+def test_cache_is_removed_when_the_composite_is_complete(root, tmp_path):
     with EarthEngineServer(root).serving() as server:
         source = {"kind": "earthengine", "project": "p", "url": server.url}
         scenes(scenes=tmp_path / "s.json", **listing(source=source))

@@ -1,4 +1,4 @@
-"""SAFE products: tiny ones with the ground segment's layout, tags and JPEG 2000 images."""
+"""Tiny SAFE products with the ground segment's layout, tags and JPEG 2000 images."""
 
 import shutil
 import zipfile
@@ -10,9 +10,8 @@ from support.tiny_sentinel2 import SIDE, compositing, listing, plain, raster
 from jointseg.raster.io import read
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import safe
-from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.composite import composite
-from jointseg.sentinel2.scene import CLOUDLESS_BANDS
+from jointseg.sentinel2.scene import CLOUDLESS_BANDS, load_scenes
 from jointseg.sentinel2.scenes import scenes
 
 JP2 = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
@@ -41,7 +40,7 @@ def metadata(level, name, when, baseline, offset):
 
 
 def granule(azimuth, zenith):
-    """The part of the granule's metadata that tells angles; those of the view come first in some products."""
+    """Return the angles of the granule's metadata; in some products the view angles come first."""
     return f"""<n1:Level-2A_Tile_ID xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-2A_Tile_Metadata.xsd">
   <n1:Geometric_Info><Tile_Angles>
     <Mean_Viewing_Incidence_Angle_List><Mean_Viewing_Incidence_Angle bandId="0">
@@ -78,7 +77,7 @@ def product(root, level="L2A", when="2021-07-01T02:50:00", baseline="05.00", off
 def run(tmp_path, root, level="L2A"):
     scenes(scenes=tmp_path / "s.json", archive=root, **listing(level=level))
     composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", archive=root, **compositing())
-    return scene_list.load_scenes(tmp_path / "s.json"), read(tmp_path / "c.tif")[0]
+    return load_scenes(tmp_path / "s.json"), read(tmp_path / "c.tif")[0]
 
 
 def test_l2a_product(tmp_path):
@@ -104,18 +103,18 @@ def test_l1c_products_before_and_after_the_offset(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["MTD_TL.xml", "S2A_OPER_MTD_L1C_TL_EPA__20150711T102011_A000001_T50RPV.xml"])
-def test_the_sun_is_the_granule_s(tmp_path, name):
+def test_sun_angles_are_those_of_the_granule(tmp_path, name):
     folder = product(tmp_path)
     assert safe.read_product(tmp_path, folder.name).sun is None
     path = next(folder.glob("GRANULE/*")) / name
     path.write_text(granule(azimuth=112.25, zenith=21.5))
     assert safe.read_product(tmp_path, folder.name).sun == (112.25, 21.5)
     path.write_text(granule(azimuth=112.25, zenith=21.5)[:-30])
-    with pytest.raises(DataError, match=r"_?TL\S*\.xml is not whole XML"):
+    with pytest.raises(DataError, match=r"_?TL\S*\.xml is not valid XML"):
         safe.read_product(tmp_path, folder.name)
 
 
-def test_l1c_with_all_its_bands_finds_its_own_clouds(tmp_path):
+def test_l1c_with_all_bands_uses_s2cloudless(tmp_path):
     folder = product(tmp_path, "L1C")
     assert safe.read_product(tmp_path, folder.name).mask == "CLASSI"
     (image,) = folder.rglob("*_B02.jp2")
@@ -125,14 +124,14 @@ def test_l1c_with_all_its_bands_finds_its_own_clouds(tmp_path):
     assert safe.read_product(tmp_path, folder.name).mask == "S2C"
 
 
-def test_l2a_without_its_classification_is_told(tmp_path):
+def test_l2a_without_scene_classification_is_an_error(tmp_path):
     folder = product(tmp_path)
     next(folder.rglob("*SCL_20m.jp2")).unlink()
     with pytest.raises(DataError, match=r"SAFE is L2A without the asset SCL"):
         safe.read_product(tmp_path, folder.name)
 
 
-def test_zipped_product_gives_the_same(tmp_path):
+def test_zipped_product_gives_the_same_scene(tmp_path):
     folder = product(tmp_path / "a")
     (tmp_path / "b").mkdir()
     with zipfile.ZipFile(tmp_path / "b" / (folder.name.removesuffix(".SAFE") + ".zip"), "w") as packed:
@@ -147,18 +146,18 @@ def test_zipped_product_gives_the_same(tmp_path):
         assert ".zip/" in packed_asset.href
 
 
-@pytest.mark.parametrize("left", [0.5, 0.9])
-def test_image_cut_short_is_named(tmp_path, left):
+@pytest.mark.parametrize("fraction", [0.5, 0.9])
+def test_truncated_image_is_an_error(tmp_path, fraction):
     rng = np.random.default_rng(0)
     folder = product(tmp_path / "a")
     path = next(folder.rglob("*B03_10m.jp2"))
     raster(path, rng.integers(1000, 5000, (SIDE, SIDE)).astype(np.uint16), **JP2)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * left)])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
     with pytest.raises(DataError, match=r"B03_10m\.jp2, band B03 of scene S2B_MSIL2A_\S+, cannot be"):
         run(tmp_path, tmp_path / "a")
 
 
-def test_unwhole_products_are_told(tmp_path):
+def test_incomplete_products_are_errors(tmp_path):
     folder = product(tmp_path / "a")
     xml = folder / "MTD_MSIL2A.xml"
     whole = xml.read_text()
@@ -166,12 +165,12 @@ def test_unwhole_products_are_told(tmp_path):
     with pytest.raises(DataError, match=r"MTD_MSIL2A\.xml has no PROCESSING_BASELINE"):
         run(tmp_path, tmp_path / "a")
     xml.write_text(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"MTD_MSIL2A\.xml is not whole XML"):
+    with pytest.raises(DataError, match=r"MTD_MSIL2A\.xml is not valid XML"):
         run(tmp_path, tmp_path / "a")
     xml.unlink()
     with pytest.raises(DataError, match=r"has no MTD_MSIL1C\.xml or MTD_MSIL2A\.xml"):
         run(tmp_path, tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/S2B_X.zip").write_bytes(b"PK half")
-    with pytest.raises(DataError, match=r"S2B_X\.zip is not a whole zip file"):
+    with pytest.raises(DataError, match=r"S2B_X\.zip is not a valid zip file"):
         run(tmp_path, tmp_path / "b")

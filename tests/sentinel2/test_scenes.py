@@ -1,3 +1,5 @@
+"""Scene lists: selection, STAC items, sidecars, checksums."""
+
 import hashlib
 import json
 
@@ -6,13 +8,12 @@ from support.tiny_sentinel2 import TILE, TILE_KM, catalogue, item, listing, plai
 
 from jointseg.area.grid import parse_tile
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2 import scene as scene_list
 from jointseg.sentinel2.items import scene_from_item
-from jointseg.sentinel2.scene import Scene, lonlat_box
-from jointseg.sentinel2.scenes import scenes, select_scenes
+from jointseg.sentinel2.scene import Scene, load_scenes, lonlat_box
+from jointseg.sentinel2.scenes import Selection, scenes, select_scenes
 
 
-def make(name="S", when="2021-07-01T02:50:00Z", **changes):
+def make_scene(name="S", when="2021-07-01T02:50:00Z", **changes):
     tile = parse_tile(TILE, TILE_KM)
     facts = {"platform": "sentinel-2a", "mgrs": "50RPV", "relative_orbit": 1, "baseline": "05.00", "cloud_percent": 5.0}
     facts |= {"epsg": 32650, "offset_dn": -1000, "scale": 1e-4, "mask": None, "assets": {}, "level": "L2A"}
@@ -20,13 +21,13 @@ def make(name="S", when="2021-07-01T02:50:00Z", **changes):
     return Scene(id=name, datetime=when, **(facts | changes))
 
 
-def chosen(candidates, **changes):
-    wanted = {"year": 2021, "level": "L2A", "season": ["04-01", "10-31"], "max_cloud_percent": 60} | changes
-    kept, rejected = select_scenes(candidates, parse_tile(TILE, TILE_KM), **wanted)
-    return [scene.id for scene in kept], dict(rejected)
+def selected(candidates, **changes):
+    criteria = {"year": 2021, "level": "L2A", "season": ["04-01", "10-31"], "max_cloud_percent": 60} | changes
+    scenes, rejected = select_scenes(candidates, parse_tile(TILE, TILE_KM), Selection(**criteria))
+    return [scene.id for scene in scenes], dict(rejected)
 
 
-def test_the_list_is_frozen_with_hashes(tmp_path):
+def test_scene_list_has_sizes_and_checksums(tmp_path):
     root = tmp_path / "archive"
     item(root, "later", rgb(800) | {"SCL": scl()}, when="2021-08-01T02:50:00.123Z")
     item(root, "earlier", rgb(800) | {"SCL": scl()}, when="2021-05-01T10:50:00+08:00")
@@ -35,7 +36,7 @@ def test_the_list_is_frozen_with_hashes(tmp_path):
     facts = scenes(scenes=out, archive=catalogue(root), **listing())
     content = json.loads(out.read_text())
     assert [scene["id"] for scene in content["scenes"]] == ["earlier", "later"]
-    assert facts == {"scenes": ["earlier", "later"], "wider": 0, "masks": {"SCL": 2}, "left_out": {"year": 1}}
+    assert facts == {"scenes": ["earlier", "later"], "in_padding": 0, "masks": {"SCL": 2}, "rejected": {"year": 1}}
     first = content["scenes"][0]
     assert (first["datetime"], first["offset_dn"], first["epsg"], first["mask"]) == (
         "2021-05-01T02:50:00Z",
@@ -51,29 +52,29 @@ def test_the_list_is_frozen_with_hashes(tmp_path):
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     assert str(tmp_path) not in out.read_text()
-    again = scene_list.load_scenes(out)
-    assert [scene.record() for scene in again] == content["scenes"]
+    loaded = load_scenes(out)
+    assert [scene.record() for scene in loaded] == content["scenes"]
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"scenes": [{"id": "S2A"}]}', '{"scenes": 3}'])
-def test_a_list_that_is_none_is_told(tmp_path, text):
+def test_invalid_scene_list_is_an_error(tmp_path, text):
     path = tmp_path / "list.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"list\.json is no list of scenes .*; delete it so that it is made again"):
-        scene_list.load_scenes(path)
+    with pytest.raises(DataError, match=r"list\.json is not a valid scene list .*; delete it to rebuild it"):
+        load_scenes(path)
 
 
-def test_selection_counts_why_scenes_are_left_out():
+def test_rejections_are_counted_by_reason():
     candidates = [
-        make("kept"),
-        make("cloudy", cloud_percent=60.5),
-        make("winter", when="2021-12-01T02:50:00Z"),
-        make("toa", level="L1C"),
-        make("away", footprint=lonlat_box((700_000, 3_540_000, 701_000, 3_541_000), "EPSG:32650")),
-        make("touching", footprint=lonlat_box((661_000, 3_540_000, 662_000, 3_541_000), "EPSG:32650")),
+        make_scene("good"),
+        make_scene("cloudy", cloud_percent=60.5),
+        make_scene("winter", when="2021-12-01T02:50:00Z"),
+        make_scene("toa", level="L1C"),
+        make_scene("away", footprint=lonlat_box((700_000, 3_540_000, 701_000, 3_541_000), "EPSG:32650")),
+        make_scene("touching", footprint=lonlat_box((661_000, 3_540_000, 662_000, 3_541_000), "EPSG:32650")),
     ]
-    kept, rejected = chosen(candidates)
-    assert kept == ["kept"]
+    scenes, rejected = selected(candidates)
+    assert scenes == ["good"]
     assert rejected == {"cloud": 1, "season": 1, "level": 1, "footprint": 2}
 
 
@@ -88,40 +89,40 @@ def test_selection_counts_why_scenes_are_left_out():
         (["11-01", "02-28"], "07-01", False),
     ],
 )
-def test_season_ends_are_included_and_may_span_new_year(season, day, fits):
-    assert (chosen([make(when=f"2021-{day}T02:50:00Z")], season=season)[0] == ["S"]) is fits
+def test_season_is_inclusive_and_may_span_the_new_year(season, day, fits):
+    assert (selected([make_scene(when=f"2021-{day}T02:50:00Z")], season=season)[0] == ["S"]) is fits
 
 
-def test_a_granule_of_two_baselines_counts_once():
-    old, new = make("a", baseline="03.01", offset_dn=0), make("b", baseline="05.00")
-    assert chosen([old, new]) == (["b"], {"an older baseline": 1})
-    assert chosen([new, old]) == (["b"], {"an older baseline": 1})
+def test_newest_baseline_of_a_granule_is_selected():
+    old, new = make_scene("a", baseline="03.01", offset_dn=0), make_scene("b", baseline="05.00")
+    assert selected([old, new]) == (["b"], {"older baseline": 1})
+    assert selected([new, old]) == (["b"], {"older baseline": 1})
 
 
-def test_unknown_date_counts_for_every_year():
-    assert chosen([make(when=None)], year=1999)[0] == ["S"]
+def test_scene_without_date_matches_every_year():
+    assert selected([make_scene(when=None)], year=1999)[0] == ["S"]
 
 
-def test_year_without_scenes_names_year_tile_source_and_remedy(tmp_path):
+def test_error_for_a_year_without_scenes_names_year_tile_source_and_remedy(tmp_path):
     root = tmp_path / "archive"
     item(root, "S", rgb(800) | {"SCL": scl()})
     item(root, "T", rgb(800) | {"SCL": scl()}, when="2023-07-01T02:50:00Z", cloud=90)
     catalogue(root)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         scenes(scenes=tmp_path / "s.json", archive=root, **listing(year="2023"))
     for word in ("2023", TILE, str(root), "1 by cloud", "1 by year", "max_cloud_percent"):
-        assert word in str(told.value)
+        assert word in str(error.value)
     assert not (tmp_path / "s.json").exists()
 
 
-def test_missing_band_is_named(tmp_path):
+def test_missing_band_is_an_error(tmp_path):
     root = tmp_path / "archive"
     item(root, "S", {"B04": plain(1800), "B03": plain(1800), "SCL": scl()})
     with pytest.raises(DataError, match=r"scene S has no B02 \(it has: B03, B04, SCL\)"):
         scenes(scenes=tmp_path / "s.json", archive=catalogue(root), **listing())
 
 
-def test_missing_file_is_named(tmp_path):
+def test_missing_file_is_an_error(tmp_path):
     root = tmp_path / "archive"
     item(root, "S", rgb(800) | {"SCL": scl()})
     (root / "S/B03.tif").unlink()
@@ -129,12 +130,12 @@ def test_missing_file_is_named(tmp_path):
         scenes(scenes=tmp_path / "s.json", archive=catalogue(root), **listing())
 
 
-def test_file_that_differs_from_its_checksum_is_named(tmp_path):
+def test_checksum_mismatch_is_an_error(tmp_path):
     root = tmp_path / "archive"
     content = item(root, "S", rgb(800) | {"SCL": scl()})
     content["assets"]["B03"]["file:checksum"] = "1220" + "0" * 64
     (root / "S/S.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"S/B03\.tif, band B03 of scene S, has sha256 .* its catalogue says 000"):
+    with pytest.raises(DataError, match=r"S/B03\.tif, band B03 of scene S, has sha256 .* its catalogue lists 000"):
         scenes(scenes=tmp_path / "s.json", archive=catalogue(root), **listing())
 
 
@@ -151,26 +152,26 @@ def test_file_that_differs_from_its_checksum_is_named(tmp_path):
         (None, {}, {"raster:scale": 1e-4, "raster:offset": 0}, 0),
     ],
 )
-def test_offset_is_told_once(tmp_path, baseline, properties, bands, offset):
+def test_offset_of_an_item(tmp_path, baseline, properties, bands, offset):
     content = item(tmp_path, "S", rgb(800) | {"SCL": scl()}, baseline=baseline, **properties)
     for key in ("B04", "B03", "B02"):
         content["assets"][key] |= bands
     assert scene_from_item(content, "S").offset_dn == offset
 
 
-def test_items_that_leave_radiometry_or_level_open_are_refused(tmp_path):
+def test_items_without_radiometry_mask_or_level_are_errors(tmp_path):
     content = item(tmp_path, "S", rgb(800) | {"SCL": scl()}, baseline=None)
-    with pytest.raises(DataError, match="neither its radiometric offset nor its processing baseline"):
+    with pytest.raises(DataError, match="neither a radiometric offset nor a processing baseline"):
         scene_from_item(content, "S")
     content = item(tmp_path, "T", rgb(800))
     with pytest.raises(DataError, match="L2A without the asset SCL"):
         scene_from_item(content, "T")
     del content["properties"]["s2:product_type"], content["collection"]
-    with pytest.raises(DataError, match="does not tell its product level"):
+    with pytest.raises(DataError, match="has no product level"):
         scene_from_item(content, "T")
 
 
-def test_names_of_other_catalogues(tmp_path):
+def test_asset_names_of_other_catalogues(tmp_path):
     content = item(tmp_path, "S", {"red": plain(1800), "green": plain(1800), "blue": plain(1800), "scl": scl()})
     content["assets"]["red-jp2"] = {"href": "s3://elsewhere/B04.jp2"}
     content["assets"]["green"]["href"] = "https://elsewhere/B03.tif"
@@ -198,30 +199,30 @@ def sidecar(tmp_path, **changes):
     return path
 
 
-def test_sidecar_describes_a_folder(tmp_path):
+def test_sidecar_describes_plain_band_files(tmp_path):
     arguments = listing(level="L1C", sidecar=sidecar(tmp_path))
     scenes(scenes=tmp_path / "out.json", archive=tmp_path / "files", **arguments)
-    (scene,) = scene_list.load_scenes(tmp_path / "out.json")
+    (scene,) = load_scenes(tmp_path / "out.json")
     assert (scene.id, scene.datetime, scene.epsg, scene.mask) == ("one", None, 32650, None)
     assert scene.assets["B04"].href == "red.tif"
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"level": "L3"}, "level 'L3'; allowed are L1C, L2A"),
         ({"offset_dn": "absent"}, "has no 'offset_dn'"),
         ({"bands": {"B04": "purple.tif"}}, r"purple\.tif"),
     ],
 )
-def test_bad_sidecars_are_told(tmp_path, changes, words):
-    described = sidecar(tmp_path, **changes)
-    with pytest.raises(DataError, match=words):
-        scenes(scenes=tmp_path / "o.json", archive=tmp_path / "files", **listing(level="L1C", sidecar=described))
+def test_invalid_sidecars_are_errors(tmp_path, changes, message):
+    path = sidecar(tmp_path, **changes)
+    with pytest.raises(DataError, match=message):
+        scenes(scenes=tmp_path / "o.json", archive=tmp_path / "files", **listing(level="L1C", sidecar=path))
 
 
-def test_archive_that_is_none_is_told(tmp_path):
-    with pytest.raises(DataError, match="holds neither"):
+def test_invalid_archives_are_errors(tmp_path):
+    with pytest.raises(DataError, match=r"has no catalog\.json, no scene\.json and no SAFE"):
         scenes(scenes=tmp_path / "o.json", archive=tmp_path, **listing())
     with pytest.raises(DataError, match="not a folder"):
         scenes(scenes=tmp_path / "o.json", archive=tmp_path / "nowhere", **listing())

@@ -1,4 +1,4 @@
-"""What the servers of these tests share: files under a folder, on a free port of this machine, and faults on demand."""
+"""Base classes of the test servers on the loopback interface: files of a folder, and injected errors."""
 
 import random
 import time
@@ -11,23 +11,23 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Self
 
-# A fault is an HTTP status, or one of these: the body ends half-way, the connection closes unanswered, the answer
-# comes late; others are the server's own.
+# A fault is an HTTP status, or one of these: the body is truncated, the connection is closed without response, the
+# response is delayed. Servers may define others.
 CUT, CLOSE, SLOW = "cut", "close", "slow"
 Fault = int | str
 
 
 @dataclass
 class Faults:
-    """Which questions go wrong: the `first` in their order, then a random `share` of all, and `always` all.
+    """Injected errors of a server.
 
     Attributes:
-        first: answered first, in order; None is a question that goes well.
-        share: of questions, drawn from `seed`: the same n-th questions whoever asks them.
-        kinds: that are drawn from.
-        always: on every question.
-        slow_s: that a slow answer takes.
-        injected: faults so far, by kind.
+        first: faults of the first requests, in order; None is no fault.
+        share: fraction of the requests with a random fault; the n-th request depends only on `seed`.
+        kinds: of the random faults.
+        always: fault of every request.
+        slow_s: delay of a slow response.
+        injected: number of faults so far, by kind.
     """
 
     first: list[Fault | None] = field(default_factory=list)
@@ -55,10 +55,10 @@ class Server(ThreadingHTTPServer):
     """Serves `root` at `url`.
 
     Attributes:
-        faults: of the questions that matter; a handler may keep others, by path.
-        requests: how often what was asked for.
-        responses: what was answered, as the handler notes it.
-        busiest: most questions under way at a time.
+        faults: injected errors.
+        requests: number of requests by path or kind.
+        responses: records of the responses, by the handler.
+        max_parallel: maximum number of parallel requests.
     """
 
     def __init__(self, root: Path, handler: type["Handler"], faults: Faults | None = None) -> None:
@@ -66,26 +66,26 @@ class Server(ThreadingHTTPServer):
         self.root, self.faults = Path(root), faults or Faults()
         self.requests: Counter[str] = Counter()
         self.responses: list[Any] = []
-        self.busiest, self._busy, self._lock = 0, 0, Lock()
+        self.max_parallel, self._parallel, self._lock = 0, 0, Lock()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
-    def record(self, what: str) -> None:
+    def record(self, request: str) -> None:
         with self._lock:
-            self.requests[what] += 1
+            self.requests[request] += 1
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
+    def processing(self) -> Iterator[None]:
         with self._lock:
-            self._busy += 1
-            self.busiest = max(self.busiest, self._busy)
+            self._parallel += 1
+            self.max_parallel = max(self.max_parallel, self._parallel)
         try:
             yield
         finally:
             with self._lock:
-                self._busy -= 1
+                self._parallel -= 1
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that give up break the pipe; what else goes wrong is shown."""
+        """Print errors, except of connections that the client closes."""
         import sys
 
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -101,17 +101,17 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # a body waits for the client's word on the headers otherwise, 40 ms
+    disable_nagle_algorithm = True  # else the body waits 40 ms for the acknowledgement of the headers
     server: Server
-    cut = False  # the next body ends half-way
+    truncate = False  # the next body is truncated
 
     def log_message(self, *_):
         pass
 
-    def faulty(self, fault: Fault | None) -> bool:
-        """Whether a fault is the whole answer; others change the answer that follows."""
+    def inject(self, fault: Fault | None) -> bool:
+        """Apply a fault; return whether it replaces the response."""
         if isinstance(fault, int):
-            self.reply(fault, self.told(fault))
+            self.reply(fault, self.error_body(fault))
         elif fault == CLOSE:
             self.close_connection = True
             self.connection.shutdown(2)
@@ -119,12 +119,12 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(self.server.faults.slow_s)
             return False
         else:
-            self.cut = fault == CUT
+            self.truncate = fault == CUT
             return False
         return True
 
-    def told(self, status: int) -> bytes:
-        """Body of an error."""
+    def error_body(self, status: int) -> bytes:
+        """Return the body of an error response."""
         return b"{}"
 
     def reply(self, status, body=b"", kind="application/json", **headers):
@@ -133,6 +133,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if self.cut else body)
-        if self.cut:
-            self.cut, self.close_connection = False, True
+            self.wfile.write(body[: len(body) // 2] if self.truncate else body)
+        if self.truncate:
+            self.truncate, self.close_connection = False, True

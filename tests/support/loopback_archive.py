@@ -1,4 +1,4 @@
-"""Archives that the servers of these tests stand before: tiny looks of one tile, and a synthetic scene's products."""
+"""Archives behind the test servers: tiny scenes of one tile, and the products of a synthetic scene."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,16 @@ from jointseg.synthetic import sentinel2_archive
 from jointseg.synthetic.acquisitions import Sentinel2Acquisition
 from jointseg.synthetic.terrain import Frame
 
-MARGIN_PX = 20  # that the neighbouring zone's scene has around the tile
+MARGIN_PX = 20  # of the scene of the neighbouring zone, around the tile
 
 
 def write_tiny_archive(root: Path, *, dark: bool = True, east: bool = False) -> Path:
-    """Three looks of 2021 with clouds, a corner that was not seen and, where `dark`, ground blacker than the offset.
+    """Write three scenes of 2021 with clouds and a nodata corner.
 
-    `east` adds a fourth of the neighbouring zone, its own lattice.
+    Args:
+        root: folder of the archive.
+        dark: include pixels darker than the radiometric offset.
+        east: add a fourth scene in the neighbouring UTM zone, on its own lattice.
     """
     rng = np.random.default_rng(0)
     sun = {"view:sun_azimuth": 140.5, "view:sun_elevation": 58.75}
@@ -35,12 +38,15 @@ def write_tiny_archive(root: Path, *, dark: bool = True, east: bool = False) -> 
         to = Transformer.from_crs(32650, 32651, always_xy=True)
         x, y = (round(each / 20) * 20 for each in to.transform(WEST + 10 * SIDE / 2, NORTH - 10 * SIDE / 2))
         side = SIDE + 2 * MARGIN_PX
-        place = {"crs": "EPSG:32651", "west": x - 5 * side, "north": y + 5 * side}
-        bands = {key: (band, place) for key, band in _bands(rng, side).items()}
+        grid = {"crs": "EPSG:32651", "west": x - 5 * side, "north": y + 5 * side}
+        bands = {key: (band, grid) for key, band in _bands(rng, side).items()}
         classes = rng.choice([4, 5, 9], (side // 2, side // 2), p=[0.6, 0.35, 0.05]).astype(np.uint8)
-        there = {"proj:code": "EPSG:32651"}
         item(
-            root, "east_T51RTQ", bands | {"SCL": (classes, place | {"res_m": 20})}, when="2021-08-01T02:50:00Z", **there
+            root,
+            "east_T51RTQ",
+            bands | {"SCL": (classes, grid | {"res_m": 20})},
+            when="2021-08-01T02:50:00Z",
+            **{"proj:code": "EPSG:32651"},
         )
     return catalogue(root)
 
@@ -50,7 +56,7 @@ def _bands(rng: np.random.Generator, side: int) -> dict[str, np.ndarray]:
 
 
 def write_synthetic_archive(root: Path) -> Path:
-    """Products as a synthetic scene delivers them, over a valley of texture: four of L2A in 2021, three of L1C in 2017."""
+    """Write the products of a synthetic scene over a textured surface: four of L2A in 2021, three of L1C in 2017."""
     frame = Frame(1000, 11)
     rng = frame.rng(1)
     looks: dict[int, list[Sentinel2Acquisition]] = {2017: [], 2021: []}
@@ -64,14 +70,14 @@ def write_synthetic_archive(root: Path) -> Path:
     rows, cols = frame.reach_m // 10, frame.width_m // 10
     ground = np.stack([0.12 + 0.04 * _texture(rng, rows, cols) for _ in range(4)])
     surface = {
-        year: [np.clip(ground * rng.uniform(0.9, 1.1), 0.02, 0.9).astype(np.float32) for _ in those]
-        for year, those in looks.items()
+        year: [np.clip(ground * rng.uniform(0.9, 1.1), 0.02, 0.9).astype(np.float32) for _ in acquisitions]
+        for year, acquisitions in looks.items()
     }
     sentinel2_archive.write_archive(root, frame, looks, surface)
     return root
 
 
 def _texture(rng: np.random.Generator, rows: int, cols: int) -> np.ndarray:
-    """Noise of mean 0 and deviation 1, of grains and of fields, within one of it."""
-    made = gaussian_filter(rng.normal(size=(rows, cols)), 3) * 8 + 0.3 * rng.normal(size=(rows, cols))
-    return np.clip(made / made.std(), -2.5, 2.5) * 0.4
+    """Return fine and coarse noise of mean 0 within -1 and 1."""
+    noise = gaussian_filter(rng.normal(size=(rows, cols)), 3) * 8 + 0.3 * rng.normal(size=(rows, cols))
+    return np.clip(noise / noise.std(), -2.5, 2.5) * 0.4

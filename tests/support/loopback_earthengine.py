@@ -1,4 +1,4 @@
-"""An Earth Engine on the loopback: evaluates what the real client submits over the scenes of an archive."""
+"""An Earth Engine test server: evaluates the requests of the real client over the scenes of an archive."""
 
 import io
 import json
@@ -6,18 +6,19 @@ from pathlib import Path
 
 import ee
 import numpy as np
-from support.earthengine_graph import Archive, Evaluation, GraphError, Grid, Image
+from support.earthengine_archive import Archive, GraphError, Grid, Image
+from support.earthengine_graph import Evaluation
 from support.loopback import CUT, Fault, Faults, Handler, Server
 
 SHIPPED = Path(ee.__file__).parent / "tests"
 MAX_BYTES, MAX_SIDE_PX = 50_331_648, 32_768
-# Answers that are whole, but not what was asked for; and a body cut together with what tells its length.
+# Complete responses with the wrong content; and a truncated body with a matching Content-Length.
 ROW_SHORT, FLOATS, TRUNCATED = "row short", "floats", "truncated"
-WRONG_ANSWERS: tuple[Fault, ...] = (429, 500, 503, CUT, TRUNCATED, ROW_SHORT, FLOATS)
+FAULTY_RESPONSES: tuple[Fault, ...] = (429, 500, 503, CUT, TRUNCATED, ROW_SHORT, FLOATS)
 
 
 class EarthEngine(Handler):
-    """Answers discovery, algorithms, value:compute and image:computePixels; faults are those of the latter two."""
+    """Serves discovery, algorithms, value:compute and image:computePixels; only the latter two have faults."""
 
     server: "EarthEngineServer"
 
@@ -27,25 +28,25 @@ class EarthEngine(Handler):
             document = json.loads(text) | {"rootUrl": f"{self.server.url}/", "baseUrl": f"{self.server.url}/"}
             return self.reply(200, json.dumps(document | {"servicePath": ""}).encode())
         if self.path.partition("?")[0].endswith("/algorithms"):
-            if self.server.refused:
-                return self.reply(self.server.refused, self.told(self.server.refused))
+            if self.server.startup_status:
+                return self.reply(self.server.startup_status, self.error_body(self.server.startup_status))
             return self.reply(200, (SHIPPED / "algorithms.json").read_bytes())
         return self.reply(404, b"{}")
 
     def do_POST(self):  # noqa: N802
-        with self.server.busy():
+        with self.server.processing():
             sent = self.rfile.read(int(self.headers["Content-Length"]))
             verb = self.path.partition("?")[0].rpartition(":")[2]
             self.server.record(verb)
             if verb == "/token":
-                return self.granted()
+                return self.send_token()
             if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
-                return self.reply(401, self.told(401))
+                return self.reply(401, self.error_body(401))
             fault = self.server.faults.next()
-            return self.faulty(fault) or self.evaluated(verb, json.loads(sent), fault)
+            return self.inject(fault) or self.evaluate(verb, json.loads(sent), fault)
 
-    def granted(self):
-        """The token of an account, as Google's token server gives or refuses it."""
+    def send_token(self):
+        """Send or refuse the token of an account, as Google's token server does."""
         if self.server.token is None:
             return self.reply(
                 400, b'{"error": "invalid_grant", "error_description": "Invalid grant: account not found"}'
@@ -53,41 +54,41 @@ class EarthEngine(Handler):
         grant = {"access_token": self.server.token, "expires_in": 3600, "token_type": "Bearer"}
         return self.reply(200, json.dumps(grant).encode())
 
-    def told(self, status):
-        return json.dumps({"error": {"code": status, "message": f"told {status}."}}).encode()
+    def error_body(self, status):
+        return json.dumps({"error": {"code": status, "message": f"status {status}."}}).encode()
 
-    def evaluated(self, verb, asked, fault):
+    def evaluate(self, verb, request, fault):
         try:
-            value = Evaluation(self.server.archive, asked["expression"]).value()
+            value = Evaluation(self.server.archive, request["expression"]).value()
             if verb == "compute":
                 body = json.dumps({"result": value}).encode()
             else:
-                body = pixels(value, asked, fault)
-                self.server.responses.append(tuple(asked["grid"]["dimensions"][key] for key in ("height", "width")))
+                body = pixels(value, request, fault)
+                self.server.responses.append(tuple(request["grid"]["dimensions"][key] for key in ("height", "width")))
         except GraphError as error:
             return self.reply(400, json.dumps({"error": {"code": 400, "message": str(error)}}).encode())
         return self.reply(200, body[: len(body) // 2] if fault == TRUNCATED else body, "application/octet-stream")
 
 
-def pixels(image: Image, asked: dict, fault: Fault | None = None) -> bytes:
-    """The answer of computePixels, as NPY."""
-    size, at = asked["grid"]["dimensions"], asked["grid"]["affineTransform"]
+def pixels(image: Image, request: dict, fault: Fault | None = None) -> bytes:
+    """Return the response of computePixels, as NPY."""
+    size, at = request["grid"]["dimensions"], request["grid"]["affineTransform"]
     rows, cols = int(size["height"]), int(size["width"])
     bands = {band.name: band for band in image.bands}
-    used = [bands[name] for name in asked["bandIds"]]
+    used = [bands[name] for name in request["bandIds"]]
     types = [(band.name, "<u2" if band.kind == "uint16" else "<f8") for band in used]
-    told = sum(np.dtype(kind).itemsize for _, kind in types) * rows * cols
-    if told > MAX_BYTES:
-        raise GraphError(f"Total request size ({told} bytes) must be less than or equal to {MAX_BYTES} bytes.")
+    nbytes = sum(np.dtype(kind).itemsize for _, kind in types) * rows * cols
+    if nbytes > MAX_BYTES:
+        raise GraphError(f"Total request size ({nbytes} bytes) must be less than or equal to {MAX_BYTES} bytes.")
     if max(rows, cols) > MAX_SIDE_PX:
         raise GraphError(f"Pixel grid dimensions ({cols}x{rows}) must be less than or equal to {MAX_SIDE_PX}.")
-    if asked["fileFormat"] != "NPY" or at.get("shearX") or at.get("shearY"):
-        raise GraphError(f"{asked['fileFormat']} of the grid {at} is not served here")
-    grid = Grid(asked["grid"]["crsCode"], at["translateX"], at["translateY"], at["scaleX"], at["scaleY"], rows, cols)
+    if request["fileFormat"] != "NPY" or at.get("shearX") or at.get("shearY"):
+        raise GraphError(f"{request['fileFormat']} of the grid {at} is not supported")
+    grid = Grid(request["grid"]["crsCode"], at["translateX"], at["translateY"], at["scaleX"], at["scaleY"], rows, cols)
     out = np.zeros((rows, cols), dtype=types)
     for band in used:
-        values, there = band.pixels(grid)
-        out[band.name] = np.where(there, values, 0)
+        values, valid = band.pixels(grid)
+        out[band.name] = np.where(valid, values, 0)
     if fault == ROW_SHORT:
         out = out[:-1]
     if fault == FLOATS:
@@ -101,10 +102,10 @@ class EarthEngineServer(Server):
     """Serves the scenes of an archive.
 
     Attributes:
-        refused: status by which every project is refused from the start; 0: none is.
-        token: granted to every account at /token, and asked for then; None: no account is known, nor needed.
+        startup_status: HTTP error status of the client's initialization; 0 for success.
+        token: granted to every account at /token, and then required; None: no account exists or is required.
     """
 
     def __init__(self, root: Path, faults: Faults | None = None) -> None:
         super().__init__(root, EarthEngine, faults)
-        self.archive, self.refused, self.token = Archive(Path(root)), 0, None
+        self.archive, self.startup_status, self.token = Archive(Path(root)), 0, None

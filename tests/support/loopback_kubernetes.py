@@ -1,7 +1,7 @@
-"""A cluster of one machine on loopback: as much of the Kubernetes API as Snakemake asks, pods as processes of this machine.
+"""A Kubernetes test server: the part of the API that Snakemake uses; pods are processes of this machine.
 
-A pod starts in an empty folder, with nothing in its environment but what its image has (Python, the package) and what its
-secrets give. It sees no file of the run that submitted it, except through what it fetches.
+A pod starts in an empty folder. Its environment contains only its image (Python, the package) and its secrets. It has no
+access to files of the run that submitted it, except those it downloads.
 """
 
 import base64
@@ -25,65 +25,65 @@ IN_PODS = (
     *("--profile", "kubernetes", "--container-image", "jointseg", "--jobs", "2"),
     *("--default-storage-prefix", PREFIX),
 )
-PLACE = re.compile(r"/(?:api|apis/batch)/v1/namespaces/[^/]+/(secrets|jobs|pods)(?:/([^/]+))?(/status|/log)?")
+ROUTE = re.compile(r"/(?:api|apis/batch)/v1/namespaces/[^/]+/(secrets|jobs|pods)(?:/([^/]+))?(/status|/log)?")
 
 
 @dataclass
 class Pod:
-    """A job's process, its folder and what it asked for."""
+    """The process of a job, its folder and its specification."""
 
     process: subprocess.Popen
     folder: Path
     job: dict
 
     @property
-    def said(self) -> str:
+    def log(self) -> str:
         return (self.folder.with_suffix(".log")).read_text(errors="replace")
 
 
 class Api(Handler):
     server: "Cluster"
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         url = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        found = PLACE.fullmatch(url.path)
-        if found is None:
+        match = ROUTE.fullmatch(url.path)
+        if match is None:
             self._json({"kind": "Status", "code": 404, "message": url.path}, 404)
             return
-        kind, name, part = found.groups()
+        kind, name, part = match.groups()
         self.server.record(f"{self.command} {kind}")
         if self.command == "POST":
-            made = json.loads(body)
-            getattr(self.server, f"create_{kind}")(made)
-            self._json(made, 201)
+            resource = json.loads(body)
+            getattr(self.server, f"create_{kind}")(resource)
+            self._json(resource, 201)
         elif self.command == "DELETE":
             self.server.delete(kind, name)
             self._json({"kind": "Status", "status": "Success"})
         elif part == "/log":
-            self.reply(200, self.server.pods[name].said.encode(), "text/plain")
+            self.reply(200, self.server.pods[name].log.encode(), "text/plain")
         elif kind == "pods":
             job = parse_qs(url.query)["labelSelector"][0].removeprefix("job-name=")
-            self._json({"kind": "PodList", "items": self.server.listed(job)})
+            self._json({"kind": "PodList", "items": self.server.list_pods(job)})
         else:
             self._json(self.server.status(name))
 
-    def _json(self, told: dict, status: int = 200) -> None:
-        self.reply(status, json.dumps(told).encode())
+    def _json(self, content: dict, status: int = 200) -> None:
+        self.reply(status, json.dumps(content).encode())
 
 
 for method in ("GET", "POST", "DELETE"):
-    setattr(Api, f"do_{method}", Api._answer)
+    setattr(Api, f"do_{method}", Api._respond)
 
 
 class Cluster(Server):
-    """The API and its pods.
+    """Serves the API and runs the pods.
 
     Attributes:
-        root: a folder for the pods' own.
-        image: what the image of every pod has: a folder with the package.
+        root: parent folder of the pods.
+        image: folder with the package, the image of every pod.
         pods: by the name of their job.
-        ran: what jobs asked for, in their order.
+        submitted: specifications of the jobs, in order.
     """
 
     def __init__(self, root: Path, image: Path) -> None:
@@ -91,11 +91,11 @@ class Cluster(Server):
         self.image = image
         self.secrets: dict[str, dict[str, str]] = {}
         self.pods: dict[str, Pod] = {}
-        self.ran: list[dict] = []
+        self.submitted: list[dict] = []
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells a run where the cluster is."""
+        """Return the environment variables of a run that uses the cluster."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -108,13 +108,15 @@ class Cluster(Server):
         path.write_text(yaml.safe_dump(config))
         return {"KUBECONFIG": str(path)}
 
-    def create_secrets(self, made: dict) -> None:
-        data = made.get("data") or {}
-        self.secrets[made["metadata"]["name"]] = {key: base64.b64decode(value).decode() for key, value in data.items()}
+    def create_secrets(self, resource: dict) -> None:
+        data = resource.get("data") or {}
+        self.secrets[resource["metadata"]["name"]] = {
+            key: base64.b64decode(value).decode() for key, value in data.items()
+        }
 
-    def create_jobs(self, made: dict) -> None:
-        name = made["metadata"]["name"]
-        (container,) = made["spec"]["template"]["spec"]["containers"]
+    def create_jobs(self, resource: dict) -> None:
+        name = resource["metadata"]["name"]
+        (container,) = resource["spec"]["template"]["spec"]["containers"]
         folder = self.root / name
         folder.mkdir()
         environment = {
@@ -125,29 +127,29 @@ class Cluster(Server):
         for variable in container.get("env") or []:
             secret = variable["valueFrom"]["secretKeyRef"]
             environment[variable["name"]] = self.secrets[secret["name"]][secret["key"]]
-        with open(folder.with_suffix(".log"), "wb") as said:
+        with open(folder.with_suffix(".log"), "wb") as log:
             process = subprocess.Popen(
                 [*container["command"], *container["args"]],
                 cwd=folder,
                 env=environment,
-                stdout=said,
-                stderr=said,
+                stdout=log,
+                stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.pods[name] = Pod(process, folder, made)
-        self.ran.append(made)
+        self.pods[name] = Pod(process, folder, resource)
+        self.submitted.append(resource)
 
     def status(self, name: str) -> dict:
-        ended = self.pods[name].process.poll()
-        counts = {"active": 1} if ended is None else {"failed": 1} if ended else {"succeeded": 1}
+        exit_code = self.pods[name].process.poll()
+        counts = {"active": 1} if exit_code is None else {"failed": 1} if exit_code else {"succeeded": 1}
         return self.pods[name].job | {"status": counts}
 
-    def listed(self, name: str) -> list[dict]:
+    def list_pods(self, name: str) -> list[dict]:
         if name not in self.pods:
             return []
-        ended = self.pods[name].process.poll()
-        state = {"running": {}} if ended is None else {"terminated": {"exitCode": ended}}
+        exit_code = self.pods[name].process.poll()
+        state = {"running": {}} if exit_code is None else {"terminated": {"exitCode": exit_code}}
         container = {"name": "snakemake", "state": state, "image": "", "imageID": "", "ready": True, "restartCount": 0}
         return [{"metadata": {"name": name}, "status": {"containerStatuses": [container]}}]
 
@@ -164,7 +166,7 @@ class Cluster(Server):
 
 @contextmanager
 def kubernetes_server(root: Path, image: Path) -> Iterator[Cluster]:
-    """A cluster that lasts as long as the block; `image` holds the package in src/."""
+    """Run a cluster within the block; `image` contains the package in src/."""
     with Cluster(root, image).serving() as cluster:
         try:
             yield cluster

@@ -1,4 +1,4 @@
-"""An S3 on loopback: moto, in memory, behind a gate that can be told to refuse writes or to take half of them."""
+"""An S3 test server: moto, in memory, backend a proxy that injects errors into writes."""
 
 import hashlib
 import http.client
@@ -15,64 +15,64 @@ from support.loopback import CUT, Faults, Handler, Server
 
 BUCKET, FOLDER = "belt", "maps"
 PREFIX = f"s3://{BUCKET}/{FOLDER}"
-HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}  # headers of one connection
+HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "date", "server"}  # headers that are not forwarded
 
 
-class Gate(Handler):
-    """Hands every question on to moto; faults go for what writes."""
+class Proxy(Handler):
+    """Forwards every request to moto; writes have faults."""
 
     server: "Store"
 
-    def _hand_on(self) -> None:
+    def _forward(self) -> None:
         size = int(self.headers.get("Content-Length") or 0)
         if self.command in ("PUT", "POST") and (fault := self.server.faults.next()) is not None:
-            if fault == CUT:  # half of it came, and is nowhere
+            if fault == CUT:  # half of the body is received and discarded
                 self.rfile.read(size // 2)
                 self.close_connection = True
                 return
             self.rfile.read(size)
-            self.faulty(fault)
+            self.inject(fault)
             return
         body = self.rfile.read(size)
         if self.command == "GET" and (ranged := self.headers.get("Range")):
             self.server.record(f"{ranged} {self.path}")
         elif self.command == "GET":
             self.server.record(self.path)
-        back = http.client.HTTPConnection(*self.server.behind)
+        connection = http.client.HTTPConnection(*self.server.backend)
         headers = dict(self.headers.items())
-        back.request(self.command, self.path, body or None, headers)
-        answer = back.getresponse()
-        content = answer.read()
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in HOP:
+        connection.request(self.command, self.path, body or None, headers)
+        response = connection.getresponse()
+        content = response.read()
+        self.send_response(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
-        length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+        length = response.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length or "0")
         self.end_headers()
         self.wfile.write(content)
-        back.close()
+        connection.close()
 
 
 for method in ("GET", "PUT", "POST", "HEAD", "DELETE"):
-    setattr(Gate, f"do_{method}", Gate._hand_on)
+    setattr(Proxy, f"do_{method}", Proxy._forward)
 
 
 class Store(Server):
-    """The gate, and what is behind it.
+    """The proxy of an object store.
 
     Attributes:
-        behind: host and port of moto.
-        requests: GET of keys, with their ranges.
+        backend: host and port of moto.
+        requests: number of GET requests by range and key.
     """
 
-    def __init__(self, behind: tuple[str, int]) -> None:
-        super().__init__(Path(), Gate, Faults())
-        self.behind = behind
+    def __init__(self, backend: tuple[str, int]) -> None:
+        super().__init__(Path(), Proxy, Faults())
+        self.backend = backend
 
     @property
     def environment(self) -> dict[str, str]:
-        """What tells a run where the store is."""
+        """Return the environment variables of a run that uses the store."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "loopback",
@@ -81,55 +81,54 @@ class Store(Server):
         }
 
     def hashes(self, results: str) -> dict[str, str]:
-        """sha256 of what the store has below a results folder, by its path in it."""
-        found = {}
-        for place, body in self._objects(results):
-            found[place] = hashlib.sha256(body).hexdigest()
-        return found
+        """Return sha256 of the objects of a results folder, by relative path."""
+        return {path: hashlib.sha256(body).hexdigest() for path, body in self._objects(results)}
 
     def fetch(self, results: str, to: Path) -> None:
-        """Copies a results folder out of the store, as `aws s3 sync` would."""
-        for place, body in self._objects(results):
-            (to / place).parent.mkdir(parents=True, exist_ok=True)
-            (to / place).write_bytes(body)
+        """Download a results folder, like `aws s3 sync`."""
+        for path, body in self._objects(results):
+            (to / path).parent.mkdir(parents=True, exist_ok=True)
+            (to / path).write_bytes(body)
 
     def count(self, results: str) -> int:
-        return len(self._listed(results))
+        return len(self._list(results))
 
     def empty(self, results: str) -> None:
-        for each in self._listed(results):
+        for each in self._list(results):
             each.delete()
 
     def _objects(self, results: str) -> Iterator[tuple[str, bytes]]:
-        for each in self._listed(results):
+        for each in self._list(results):
             yield each.key.removeprefix(f"{FOLDER}/{results}/"), each.get()["Body"].read()
 
-    def _listed(self, results: str) -> list[Any]:
-        told = self.environment
+    def _list(self, results: str) -> list[Any]:
+        environment = self.environment
         keys = {
-            "aws_access_key_id": told["AWS_ACCESS_KEY_ID"],
-            "aws_secret_access_key": told["AWS_SECRET_ACCESS_KEY"],
-            "region_name": told["AWS_DEFAULT_REGION"],
+            "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+            "region_name": environment["AWS_DEFAULT_REGION"],
         }
-        host, port = self.behind
+        host, port = self.backend
         bucket = boto3.resource("s3", endpoint_url=f"http://{host}:{port}", **keys).Bucket(BUCKET)
         try:
             return list(bucket.objects.filter(Prefix=f"{FOLDER}/{results}/"))
-        except bucket.meta.client.exceptions.NoSuchBucket:  # made by the first write, gone with the last object
+        except (
+            bucket.meta.client.exceptions.NoSuchBucket
+        ):  # the first write creates the bucket, deleting the last object removes it
             return []
 
 
 @contextmanager
 def object_store_server() -> Iterator[Store]:
-    """A store that lasts as long as the block."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every question
+    """Run an object store within the block."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     try:
         with Store(moto.get_host_and_port()).serving() as store:
             yield store
     finally:
-        # All servers of a process have the same objects: those of this one go with it.
+        # Moto servers of a process share their objects: remove them.
         host, port = moto.get_host_and_port()
         urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST"), timeout=60).close()
         moto.stop()

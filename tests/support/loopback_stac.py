@@ -1,6 +1,6 @@
-"""A STAC API on the loopback: a search over the items of a folder, and their files by ranges.
+"""A STAC API test server: search over the items of a folder, and range requests for their files.
 
-The files come from nginx where there is one and no fault is asked for, else from the server of the search.
+Files are served by nginx inside `with_nginx`, else by the same server.
 """
 
 import json
@@ -30,26 +30,26 @@ http {{
 
 
 class Api(Handler):
-    """Search and files; `failures` maps a path to faults to answer first, `faults` are those of all paths."""
+    """Serves the search and files; `path_faults` are the first faults of a path, `faults` those of all paths."""
 
     server: "StacServer"
 
-    def answer(self):
-        with self.server.busy():
+    def respond(self):
+        with self.server.processing():
             path = urlsplit(self.path).path
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.server.record(path)
-            waiting = self.server.failures.get(path)
-            if not self.faulty(waiting.pop(0) if waiting else self.server.faults.next()):
+            first = self.server.path_faults.get(path)
+            if not self.inject(first.pop(0) if first else self.server.faults.next()):
                 self.route(path, sent)
 
-    do_GET = do_HEAD = do_POST = answer  # noqa: N815
+    do_GET = do_HEAD = do_POST = respond  # noqa: N815
 
     def route(self, path: str, sent: bytes) -> None:
         if path in ("/", ""):
             self.reply(200, json.dumps(self.landing()).encode())
         elif path == "/search":
-            self.reply(200, json.dumps(self.found(self.wanted(sent))).encode())
+            self.reply(200, json.dumps(self.search(self.parameters(sent))).encode())
         elif path.startswith("/token/"):
             self.reply(200, b'{"token": "sig=secret"}')
         elif (self.server.root / path[1:]).is_file():
@@ -66,43 +66,46 @@ class Api(Handler):
             search | {"method": "GET"},
             search | {"method": "POST"},
         ]
-        facts = {"type": "Catalog", "stac_version": "1.0.0", "id": "api", "description": "loopback"}
-        return facts | {"conformsTo": core, "links": links}
+        catalogue = {"type": "Catalog", "stac_version": "1.0.0", "id": "api", "description": "loopback"}
+        return catalogue | {"conformsTo": core, "links": links}
 
-    def wanted(self, sent: bytes) -> dict:
-        """The search, as of POST."""
+    def parameters(self, sent: bytes) -> dict:
+        """Return the search parameters in the form of POST."""
         if self.command == "POST":
             return json.loads(sent)
         plain = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
         listed = {key: plain[key].split(",") for key in ("collections", "bbox") if key in plain}
         return plain | listed | {key: int(plain[key]) for key in ("limit", "first") if key in plain}
 
-    def found(self, wanted: dict) -> dict:
-        """A page of the items that a search wants, in the order of their names."""
-        days = wanted["datetime"].split("/")
-        box = shapely.box(*map(float, wanted["bbox"]))
+    def search(self, parameters: dict) -> dict:
+        """Return a page of the matching items, sorted by name."""
+        days = parameters["datetime"].split("/")
+        box = shapely.box(*map(float, parameters["bbox"]))
         hits = [
             path
             for path, item in self.server.items
-            if item["collection"] in wanted["collections"]
+            if item["collection"] in parameters["collections"]
             and days[0][:10] <= item["properties"]["datetime"][:10] <= days[1][:10]
             and shapely.intersects(shapely.geometry.shape(item["geometry"]), box)
         ]
-        first, page = wanted.get("first", 0), min(wanted.get("limit", 10), self.server.page)
+        first, page = parameters.get("first", 0), min(parameters.get("limit", 10), self.server.page)
         features = []
         for path in hits[first : first + page]:
-            itself = {"rel": "self", "href": f"{self.server.files_url}/{path.relative_to(self.server.root).as_posix()}"}
-            features.append(json.loads(path.read_text()) | {"links": [itself]})
+            self_link = {
+                "rel": "self",
+                "href": f"{self.server.files_url}/{path.relative_to(self.server.root).as_posix()}",
+            }
+            features.append(json.loads(path.read_text()) | {"links": [self_link]})
         more = {"rel": "next", "href": f"{self.server.url}/search", "method": "POST", "merge": False}
-        links = [more | {"body": wanted | {"first": first + page}}] if first + page < len(hits) else []
+        links = [more | {"body": parameters | {"first": first + page}}] if first + page < len(hits) else []
         return {"type": "FeatureCollection", "features": features, "links": links}
 
     def file(self, path: Path) -> None:
         data = path.read_bytes()
-        wanted = self.headers.get("Range")
-        if wanted is None:
+        requested = self.headers.get("Range")
+        if requested is None:
             return self.reply(200, data, "image/tiff", Accept_Ranges="bytes")
-        first, last = wanted.removeprefix("bytes=").split("-")
+        first, last = requested.removeprefix("bytes=").split("-")
         part = data[int(first) : int(last or len(data)) + 1]
         span = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
         return self.reply(206, part, "image/tiff", Content_Range=span, Accept_Ranges="bytes")
@@ -113,14 +116,14 @@ class StacServer(Server):
 
     def __init__(self, root: Path, faults: Faults | None = None, page: int = 100) -> None:
         super().__init__(root, Api, faults)
-        self.failures: dict[str, list[Fault | None]] = {}
+        self.path_faults: dict[str, list[Fault | None]] = {}
         self.page, self.files_url = page, self.url
         read = [(path, json.loads(path.read_text())) for path in sorted(self.root.rglob("*.json"))]
         self.items = [(path, content) for path, content in read if content.get("type") == "Feature"]
 
     @contextmanager
     def with_nginx(self, home: Path) -> Iterator["StacServer"]:
-        """Leaves the files to nginx, which keeps its own in `home`."""
+        """Serve the files by nginx, with its working files in `home`."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -130,7 +133,7 @@ class StacServer(Server):
         assert nginx, "with_nginx needs an nginx executable"
         process = subprocess.Popen([nginx, "-p", str(home), "-c", str(conf)])
         try:
-            self._await(port)
+            self._wait_for(port)
             self.files_url = f"http://127.0.0.1:{port}"
             yield self
         finally:
@@ -139,7 +142,7 @@ class StacServer(Server):
             process.wait(10)
 
     @staticmethod
-    def _await(port: int) -> None:
+    def _wait_for(port: int) -> None:
         for _ in range(200):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()

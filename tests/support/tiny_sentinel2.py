@@ -1,4 +1,4 @@
-"""Tiny Sentinel-2 archives for the tests: made from arrays, in the formats of the real ones."""
+"""Write tiny Sentinel-2 archives from arrays, in the formats of real ones."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ WEST, NORTH, SIDE = 660_000, 3_541_000, 100
 
 
 def raster(path, array, res_m=10, west=WEST, north=NORTH, crs="EPSG:32650", driver="GTiff", **options):
-    """Writes [bands, rows, columns] or [rows, columns]."""
+    """Write a raster from [bands, rows, columns] or [rows, columns]."""
     array = np.atleast_3d(array.T).T if array.ndim == 2 else array
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": driver, "count": len(array), "height": array.shape[1], "width": array.shape[2]}
     with rasterio.open(
         path, "w", **profile, dtype=array.dtype, crs=crs, transform=Affine(res_m, 0, west, 0, -res_m, north), **options
-    ) as to:
-        to.write(array)
+    ) as target:
+        target.write(array)
 
 
 def plain(value, side=SIDE):
@@ -30,13 +30,13 @@ def plain(value, side=SIDE):
 
 
 def item(root, name, assets, *, level="L2A", when="2021-07-01T02:50:00Z", baseline="05.00", cloud=5.0, **properties):
-    """Writes one item beside its files; assets: key -> array (10 m) or (array, res_m) or (array, options)."""
+    """Write one STAC item and its files; assets: key -> array (10 m) or (array, options of `raster`)."""
     folder = root / name
-    listed = {}
+    item_assets = {}
     for key, value in assets.items():
         array, options = value if isinstance(value, tuple) else (value, {})
         raster(folder / f"{key}.tif", array, **options)
-        listed[key] = {"href": f"./{key}.tif", "type": "image/tiff; application=geotiff"}
+        item_assets[key] = {"href": f"./{key}.tif", "type": "image/tiff; application=geotiff"}
     bounds = parse_tile(TILE, TILE_KM).bounds
     content = {
         "type": "Feature",
@@ -54,7 +54,7 @@ def item(root, name, assets, *, level="L2A", when="2021-07-01T02:50:00Z", baseli
             "proj:code": "EPSG:32650",
             **properties,
         },
-        "assets": listed,
+        "assets": item_assets,
         "links": [],
     }
     (folder / f"{name}.json").write_text(json.dumps(content))
@@ -62,7 +62,7 @@ def item(root, name, assets, *, level="L2A", when="2021-07-01T02:50:00Z", baseli
 
 
 def catalogue(root: Path) -> Path:
-    """A catalog.json of every item under `root`."""
+    """Write a catalog.json of every item in `root`."""
     links = [{"rel": "item", "href": f"./{path.relative_to(root)}"} for path in sorted(root.glob("*/*.json"))]
     content = {"type": "Catalog", "stac_version": "1.0.0", "id": "tiny", "description": "tiny", "links": links}
     (root / "catalog.json").write_text(json.dumps(content))
@@ -70,7 +70,7 @@ def catalogue(root: Path) -> Path:
 
 
 def listing(**changes):
-    """Arguments of the step `scenes`, but for its files."""
+    """Return the arguments of the step `scenes`, without files."""
     return {
         "year": "2021",
         "tile": TILE,
@@ -84,7 +84,7 @@ def listing(**changes):
 
 
 def compositing(**changes):
-    """Arguments of the step `composite`, but for its files."""
+    """Return the arguments of the step `composite`, without files."""
     return {
         "year": "2021",
         "tile": TILE,
@@ -99,7 +99,7 @@ def compositing(**changes):
 
 
 def rgb(value, offset=1000):
-    """Three bands of one reflectance x 10000, as a product of baseline 04.00 or later stores it."""
+    """Return three bands of constant reflectance x 10000 as DN of baseline 04.00 or later."""
     return {"B04": plain(value + offset), "B03": plain(value + offset + 100), "B02": plain(value + offset + 200)}
 
 

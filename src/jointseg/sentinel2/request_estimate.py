@@ -13,13 +13,11 @@ from jointseg.config.schema import Settings
 from jointseg.runtime.errors import DataError
 from jointseg.sentinel2 import register
 from jointseg.sentinel2.cloudless import HALO_M
-from jointseg.sentinel2.earthengine import MAX_BYTES, MAX_SIDE_PX
+from jointseg.sentinel2.earthengine import PIXEL_BYTES, split_window
 from jointseg.sentinel2.observations import expand_bounds
 from jointseg.sentinel2.row_spool import REMOTE_ROWS, row_strips
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS, load_scenes
 from jointseg.sentinel2.scene_windows import RES_M, Bounds, bounds_shape, window_bounds
-
-PIXEL_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -169,12 +167,5 @@ def _read_bounds(tile: Tile, coregister: bool) -> Iterator[Bounds]:
 
 def _estimate_read(bounds: Bounds, keys: int, source_kind: str) -> RequestEstimate:
     rows, cols = bounds_shape(bounds)
-    requests = keys if source_kind == "stac" else count_windows(rows, cols, keys)
+    requests = keys if source_kind == "stac" else len(split_window((rows, cols), keys))
     return RequestEstimate(requests, rows * cols * keys * PIXEL_BYTES)
-
-
-def count_windows(rows: int, cols: int, keys: int) -> int:
-    """Return the number of computePixels requests for a read of `keys` bands under Earth Engine's size limits."""
-    width = min(cols, MAX_SIDE_PX)
-    height = max(1, min(rows, MAX_SIDE_PX, MAX_BYTES // (width * keys * PIXEL_BYTES)))
-    return math.ceil(rows / height) * math.ceil(cols / width)

@@ -1,4 +1,4 @@
-"""Windows of scene files on a tile's 10 m lattice; resampled once where a scene lies on another one."""
+"""Read windows of scene files on the 10 m lattice of a tile; a scene on another lattice is resampled once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,8 @@ from jointseg.sentinel2.archive import gdal_path
 from jointseg.sentinel2.scene import Scene
 
 RES_M = 10
-MICRO = 1_000_000  # of a pixel: a shift counts in these, so that it is the same from wherever a file begins
+# Shifts are rounded to a millionth of a pixel: the result does not depend on the origin of a file.
+SHIFT_STEPS_PER_PX = 1_000_000
 CATEGORICAL = ("SCL", "CLASSI")
 Bounds = tuple[float, float, float, float]
 Shift = tuple[float, float]  # metres to add to a scene's coordinates, x east and y north
@@ -28,11 +29,11 @@ NO_SHIFT: Shift = (0.0, 0.0)
 
 
 class FileReader:
-    """Reads scenes from raster files, on disk or on the web, onto one CRS.
+    """Reads scenes from raster files, local or remote, into one CRS.
 
     Args:
-        root: folder that relative hrefs start from.
-        epsg: CRS to deliver.
+        root: folder that relative hrefs refer to.
+        epsg: CRS of the output.
     """
 
     workers = 1
@@ -41,26 +42,26 @@ class FileReader:
         self.root, self.epsg = root, epsg
         self.warped: dict[str, str] = {}
         self.graphs: dict[str, str] = {}
-        self._opened: dict[tuple[int, str, str], DatasetReader] = {}
+        self._datasets: dict[tuple[int, str, str], DatasetReader] = {}
 
     def path(self, href: str) -> str:
         return gdal_path(self.root, href)
 
     def check(self, scene: Scene, keys: Sequence[str]) -> None:
-        """DataError when a file is not the one of the list, or the bands of a scene do not fit each other."""
+        """Raise DataError if a file differs from the scene list, or bands of equal resolution have different grids."""
         grids: dict[float, tuple[str, tuple]] = {}
         for key in dict.fromkeys(keys):
             asset = scene.assets.get(key)
             if asset is None:
-                raise DataError(f"scene {scene.id} of the list has no {key}; delete the list so that it is made again")
-            where = self.path(asset.href)
-            if asset.size is not None and not where.startswith("/vsi"):
-                size = Path(where).stat().st_size if Path(where).exists() else None
+                raise DataError(f"scene {scene.id} of the scene list has no {key}; delete the list to rebuild it")
+            path = self.path(asset.href)
+            if asset.size is not None and not path.startswith("/vsi"):
+                size = Path(path).stat().st_size if Path(path).exists() else None
                 if size != asset.size:
-                    is_ = "is missing" if size is None else f"has {size} bytes"
+                    state = "is missing" if size is None else f"has {size} bytes"
                     raise DataError(
-                        f"{asset.href}, band {key} of scene {scene.id}, {is_} but the scene list says {asset.size} "
-                        "bytes; restore the file"
+                        f"{asset.href}, band {key} of scene {scene.id}, {state}; expected {asset.size} bytes as in the "
+                        "scene list: restore the file"
                     )
             with self._open(scene, key) as source:
                 if key not in CATEGORICAL:
@@ -68,45 +69,48 @@ class FileReader:
                     first, expected = grids.setdefault(source.transform.a, (key, grid))
                     if grid != expected:
                         raise DataError(
-                            f"band {key} of scene {scene.id} is {grid[0]} pixels from {grid[1][2]:g}, {grid[1][5]:g} but "
-                            f"{first} is {expected[0]} from {expected[1][2]:g}, {expected[1][5]:g}; restore the file"
+                            f"band {key} of scene {scene.id} has {grid[0]} pixels from {grid[1][2]:g}, {grid[1][5]:g} but "
+                            f"{first} has {expected[0]} from {expected[1][2]:g}, {expected[1][5]:g}; restore the file"
                         )
 
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
-        """uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
+        """Return uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
-        Bands are resampled once at most: by Lanczos' kernel where they lie on the lattice and are to be shifted, by cubic
-        convolution where they lie on another lattice or CRS. Classes keep their nearest value.
+        Bands are resampled at most once: by the Lanczos kernel if they are on the lattice and shifted, by cubic
+        convolution if they are on another lattice or CRS. Classes are sampled by nearest neighbour.
 
         Args:
-            shift_m: added to the scene's coordinates: (x, y) gets what the scene has at (x, y) - shift.
+            scene: of the scene list.
+            keys: of its assets.
+            bounds: multiples of 10 m.
+            shift_m: added to the scene's coordinates: the output at (x, y) is the scene at (x, y) - shift.
 
         Raises:
-            DataError: a file cannot be read, has no CRS, or another one than its scene is said to have.
+            DataError: a file cannot be read, has no CRS, or not the CRS of its scene.
         """
         out = np.zeros((len(keys), *bounds_shape(bounds)), dtype=np.uint16)
         for layer, key in zip(out, keys):
             try:
-                layer[:] = self._layer(self._held(scene, key), scene, key, bounds, shift_m)
+                layer[:] = self._layer(self._dataset(scene, key), scene, key, bounds, shift_m)
             except RasterioError as error:
-                self.close(scene)  # who asks again opens it again
+                self.close(scene)  # a retry opens it again
                 raise DataError(
                     f"{scene.assets[key].href}, band {key} of scene {scene.id}, cannot be read "
-                    f"({error.__cause__ or error}); fetch the file again"
+                    f"({error.__cause__ or error}); download the file again"
                 ) from error
         return out
 
     def close(self, scene: Scene) -> None:
-        """Closes the files of a scene that this thread has read."""
-        for place in [place for place in list(self._opened) if place[:2] == (get_ident(), scene.id)]:
-            self._opened.pop(place).close()
+        """Close the files of a scene that this thread has opened."""
+        for key in [key for key in list(self._datasets) if key[:2] == (get_ident(), scene.id)]:
+            self._datasets.pop(key).close()
 
-    def _held(self, scene: Scene, key: str) -> DatasetReader:
-        """A file that stays open for this thread: opening one costs as much as reading a window."""
-        place = get_ident(), scene.id, key
-        if place not in self._opened:
-            self._opened[place] = self._open(scene, key)
-        return self._opened[place]
+    def _dataset(self, scene: Scene, key: str) -> DatasetReader:
+        """Return a dataset that stays open for this thread: opening one takes as long as reading a window."""
+        name = get_ident(), scene.id, key
+        if name not in self._datasets:
+            self._datasets[name] = self._open(scene, key)
+        return self._datasets[name]
 
     def _open(self, scene: Scene, key: str) -> DatasetReader:
         href = scene.assets[key].href
@@ -114,43 +118,40 @@ class FileReader:
             source = rasterio.open(self.path(href))
         except RasterioError as error:
             raise DataError(
-                f"{href}, band {key} of scene {scene.id}, cannot be opened ({error}); fetch the file again"
+                f"{href}, band {key} of scene {scene.id}, cannot be opened ({error}); download the file again"
             ) from error
         epsg = source.crs.to_epsg() if source.crs else None
         if epsg != scene.epsg:
             source.close()
             raise DataError(
-                f"{href}, band {key} of scene {scene.id}, is in {f'EPSG:{epsg}' if epsg else 'no CRS'} but its scene is "
-                f"said to be in EPSG:{scene.epsg}; correct the catalogue or the file"
+                f"{href}, band {key} of scene {scene.id}, is in {f'EPSG:{epsg}' if epsg else 'no CRS'}; expected "
+                f"EPSG:{scene.epsg} as in the catalogue: correct the catalogue or the file"
             )
         if np.dtype(source.dtypes[0]).kind != "u" or np.dtype(source.dtypes[0]).itemsize > 2:
             source.close()
-            raise DataError(
-                f"{href}, band {key} of scene {scene.id}, holds {source.dtypes[0]}; expected uint8 or uint16"
-            )
+            raise DataError(f"{href}, band {key} of scene {scene.id}, has {source.dtypes[0]}; expected uint8 or uint16")
         return source
 
     def _layer(self, source: DatasetReader, scene: Scene, key: str, bounds: Bounds, shift_m: Shift) -> np.ndarray:
-        moved = source.crs.to_epsg() != self.epsg
         if key == "CLASSI":
             bits = read_nearest(source, [1, 2, 3], self.epsg, bounds, shift_m)
             return ((bits > 0) * np.array([1, 2, 4], dtype=np.uint16)[:, None, None]).sum(axis=0, dtype=np.uint16)
         if key in CATEGORICAL:
             return read_nearest(source, [1], self.epsg, bounds, shift_m)[0]
-        if moved or not nests_in_lattice(source.transform):
+        if source.crs.to_epsg() != self.epsg or not nests_in_lattice(source.transform):
             t = source.transform
-            where = f"EPSG:{source.crs.to_epsg()}, {t.a:g} m"
-            self.warped[scene.id] = where if nests_in_lattice(t) else f"{where}, origin {t.c:g} {t.f:g}"
+            grid = f"EPSG:{source.crs.to_epsg()}, {t.a:g} m"
+            self.warped[scene.id] = grid if nests_in_lattice(t) else f"{grid}, origin {t.c:g} {t.f:g}"
         return read_reflectance(source, [1], self.epsg, bounds, shift_m)[0]
 
 
 def nests_in_lattice(t: Affine) -> bool:
-    """Whether whole 10 m pixels of the lattice fill each pixel of a raster, of 10, 20 or 60 m."""
+    """Return whether each pixel (10, 20 or 60 m) of a raster consists of whole 10 m pixels of the lattice."""
     return t.a == -t.e and t.a % RES_M == 0 and t.c % RES_M == t.f % RES_M == 0
 
 
 def read_nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
-    """The source's pixel at the centre of every 10 m pixel, uint16 [bands, rows, columns]: exact where pixels nest."""
+    """Return the pixel at the centre of every 10 m pixel, uint16 [bands, rows, columns]: exact if pixels nest."""
     if source.crs.to_epsg() != epsg:
         return resample(source, bands, epsg, bounds, shift_m, Resampling.nearest)
     shape, t = bounds_shape(bounds), source.transform
@@ -163,41 +164,41 @@ def read_nearest(source: DatasetReader, bands: list[int], epsg: int, bounds: Bou
         top, left = row[rows_in[0]], col[cols_in[0]]
         window = Window(left, top, col[cols_in[-1]] - left + 1, row[rows_in[-1]] - top + 1)
         array = source.read(bands, window=window)
-        if array.shape[1:] != (rows_in.size, cols_in.size):  # pixels of 20 or 60 m are repeated
+        if array.shape[1:] != (rows_in.size, cols_in.size):  # repeat pixels of 20 or 60 m
             array = array[:, (row[rows_in] - top)[:, None], (col[cols_in] - left)[None, :]]
         out[:, rows_in[0] : rows_in[-1] + 1, cols_in[0] : cols_in[-1] + 1] = array
     return out
 
 
 def read_reflectance(source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift) -> np.ndarray:
-    """Reflectance of bounds, uint16 [bands, rows, columns]; 0 outside the source."""
+    """Return continuous values of bounds, uint16 [bands, rows, columns]; 0 outside the source."""
     if source.crs.to_epsg() == epsg and nests_in_lattice(source.transform):
         if shift_m == NO_SHIFT:
             return read_nearest(source, bands, epsg, bounds, shift_m)
         if source.transform.a == RES_M:
-            return _shifted(source, bands, bounds, shift_m)
+            return _read_shifted(source, bands, bounds, shift_m)
     return resample(source, bands, epsg, bounds, shift_m, Resampling.cubic)
 
 
-def _shifted(source: DatasetReader, bands: list[int], bounds: Bounds, shift_m: Shift) -> np.ndarray:
+def _read_shifted(source: DatasetReader, bands: list[int], bounds: Bounds, shift_m: Shift) -> np.ndarray:
     rows, cols = bounds_shape(bounds)
-    t = source.transform
-    top, down = divmod(round((t.f - bounds[3] + shift_m[1]) / RES_M * MICRO), MICRO)
-    left, across = divmod(round((bounds[0] - shift_m[0] - t.c) / RES_M * MICRO), MICRO)
-    # The kernel takes lanczos.TAPS pixels from `top - lanczos.LOBES + 1` on.
+    t, steps = source.transform, SHIFT_STEPS_PER_PX
+    top, down = divmod(round((t.f - bounds[3] + shift_m[1]) / RES_M * steps), steps)
+    left, right = divmod(round((bounds[0] - shift_m[0] - t.c) / RES_M * steps), steps)
+    # The kernel covers lanczos.TAPS pixels from `top - lanczos.LOBES + 1`.
     west, north = t.c + (left - lanczos.LOBES + 1) * RES_M, t.f - (top - lanczos.LOBES + 1) * RES_M
-    around = (west, north - (rows + lanczos.TAPS - 1) * RES_M, west + (cols + lanczos.TAPS - 1) * RES_M, north)
-    return lanczos.shift_subpixel(
-        read_nearest(source, bands, source.crs.to_epsg(), around, NO_SHIFT), down / MICRO, across / MICRO
-    )
+    support = (west, north - (rows + lanczos.TAPS - 1) * RES_M, west + (cols + lanczos.TAPS - 1) * RES_M, north)
+    array = read_nearest(source, bands, source.crs.to_epsg(), support, NO_SHIFT)
+    return lanczos.shift_subpixel(array, down / steps, right / steps)
 
 
 def resample(
-    source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift, how: Resampling
+    source: DatasetReader, bands: list[int], epsg: int, bounds: Bounds, shift_m: Shift, method: Resampling
 ) -> np.ndarray:
-    """uint16 [bands, rows, columns] of bounds, resampled once from wherever the source lies; 0 outside it.
+    """Return uint16 [bands, rows, columns] of bounds, resampled once from the source's grid; 0 outside it.
 
-    A transformer exact to 1e-6 pixel (0 is refused) and a fixed kernel: the result does not depend on how a tile is cut.
+    The transformer's tolerance is 1e-6 pixel (GDAL rejects 0) and the kernel is fixed, so the result does not depend
+    on how a tile is split.
     """
     rows, cols = bounds_shape(bounds)
     with WarpedVRT(
@@ -206,7 +207,7 @@ def resample(
         transform=Affine(RES_M, 0, bounds[0] - shift_m[0], 0, -RES_M, bounds[3] - shift_m[1]),
         height=rows,
         width=cols,
-        resampling=how,
+        resampling=method,
         src_nodata=0,
         nodata=0,
         tolerance=1e-6,
@@ -217,11 +218,11 @@ def resample(
 
 
 def bounds_shape(bounds: Bounds) -> tuple[int, int]:
-    """(rows, columns) of bounds at 10 m."""
+    """Return (rows, columns) of bounds at 10 m."""
     return round((bounds[3] - bounds[1]) / RES_M), round((bounds[2] - bounds[0]) / RES_M)
 
 
 def window_bounds(tile: Tile, rows: slice, cols: slice) -> Bounds:
-    """The bounds of rows and columns of a tile's 10 m raster."""
+    """Return the bounds of rows and columns of a tile's 10 m raster."""
     west, north = tile.bounds[0], tile.bounds[3]
     return west + cols.start * RES_M, north - rows.stop * RES_M, west + cols.stop * RES_M, north - rows.start * RES_M

@@ -22,6 +22,7 @@ from jointseg.sentinel2.observations import (
     SceneReader,
     select_observations,
 )
+from jointseg.sentinel2.readers import open_reader
 from jointseg.sentinel2.scene import Scene
 from jointseg.sentinel2.scene_windows import NO_SHIFT, RES_M, Bounds
 
@@ -137,7 +138,7 @@ class CompositeScenes:
         source, kept = self.params["source"], self.params["source"]["kind"] == "archive"
         there = False
         try:
-            reader = compositing.open_reader(source, archive, self.tile, self.listed[0].level)
+            reader = open_reader(source, archive, self.tile, self.listed[0].level)
             there = kept
             if kept:
                 self._observer(reader, self.tile.bounds).check()
