@@ -102,7 +102,7 @@ def files_of(root):
 
 def test_l1c_is_masked_by_cloud_score_and_omitted_without(server, tmp_path, caplog):
     (scene,) = remote(server, tmp_path, {"level": "L1C", "year": 2017})
-    assert scene["mask"] == "CS" and "unscored_T50RPV has no Cloud Score+" in caplog.text
+    assert scene["mask"] == "CS" and "omitting unscored_T50RPV: without Cloud Score+" in caplog.text
     with rasterio.open(tmp_path / "remote.tif") as source_raster:
         array = source_raster.read()
     assert not array[:, :, :31].any()
