@@ -139,7 +139,9 @@ def test_outlier_of_80_m_is_rejected_and_does_not_bias_the_others(others: int, r
 
 def test_shift_just_above_the_limit_is_rejected() -> None:
     surface = texture(5)
-    one, other = registrations([scene(surface, (14.0, 0.0), 1), scene(surface, (0.0, -16.5), 2)], reference=scene(surface, (0, 0)))
+    one, other = registrations(
+        [scene(surface, (14.0, 0.0), 1), scene(surface, (0.0, -16.5), 2)], reference=scene(surface, (0, 0))
+    )
     assert one.usable
     assert "is 16 m" in other.reason or "is 17 m" in other.reason
 
@@ -237,7 +239,9 @@ def simulate_date(
 
 @pytest.mark.parametrize("referenced", [True, False])
 @pytest.mark.parametrize("seasonal", [True, False])
-def test_registration_of_the_synthetic_scene(optics: dict[int, sensors.Sentinel2Optics], referenced: bool, seasonal: bool) -> None:
+def test_registration_of_the_synthetic_scene(
+    optics: dict[int, sensors.Sentinel2Optics], referenced: bool, seasonal: bool
+) -> None:
     errors, usable, scenes = [], 0, 0
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -262,7 +266,10 @@ def test_registration_of_the_synthetic_scene(optics: dict[int, sensors.Sentinel2
 def test_synthetic_outlier_and_overcast_scene_are_rejected(optics: dict[int, sensors.Sentinel2Optics]) -> None:
     rng = np.random.default_rng(4)
     dates = [simulate_date(optics[2021], 200 + k, (1.0 * k, 0.0), rng, 0.0) for k in range(3)]
-    dates += [simulate_date(optics[2021], 210, (0.0, -80.0), rng, 0.0), simulate_date(optics[2021], 215, (0.0, 0.0), rng, 0.95)]
+    dates += [
+        simulate_date(optics[2021], 210, (0.0, -80.0), rng, 0.0),
+        simulate_date(optics[2021], 215, (0.0, 0.0), rng, 0.95),
+    ]
     shifts = registrations([stack for stack, _ in dates], np.stack([clear for _, clear in dates]))
     assert [shift.usable for shift in shifts] == [True, True, True, False, False]
     assert "the shift is 80 m" in shifts[3].reason

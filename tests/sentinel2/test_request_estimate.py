@@ -13,10 +13,10 @@ from jointseg.area.grid import parse_tile
 from jointseg.cli.main import main
 from jointseg.sentinel2 import composite as compositor
 from jointseg.sentinel2 import earthengine, request_estimate
-from jointseg.sentinel2.scene import load_scenes
 from jointseg.sentinel2.cloudless import HALO_M
 from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.request_estimate import RequestEstimate, estimate_composite
+from jointseg.sentinel2.scene import load_scenes
 from jointseg.sentinel2.scene_windows import FileReader
 from jointseg.sentinel2.scenes import scenes
 
