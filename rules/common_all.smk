@@ -1,4 +1,4 @@
-# What the report, the release and the whole run are made of: every file that this config asks for.
+# Inputs of the report, the release and the rule `all`: all outputs that the config enables.
 
 
 def previews(wildcards):
@@ -6,8 +6,8 @@ def previews(wildcards):
 
 
 def report_inputs(wildcards):
-    """What the report shows, as far as this run makes it."""
-    have = {
+    """Return the inputs of the report that this run has."""
+    inputs = {
         "composites": composites(C.map_year, tile_ids()),
         "isa": [path for year in C.years for path in isa_maps(year, tile_ids(year=year))],
         "previews": previews(wildcards),
@@ -16,12 +16,12 @@ def report_inputs(wildcards):
         "examples": [path for path in C.report.examples if object_store.exists(path)],
     }
     if HAS_COMPARISON:
-        have |= {
+        inputs |= {
             "compared": expand_outputs(rules.compare_products.output.table, city=CITIES),
             "maps": expand_outputs(rules.compare_products.output.maps, city=CITIES),
         }
     if HAS_DATASET:
-        have |= {
+        inputs |= {
             "index": rules.dataset.output.index,
             "samples": rules.samples.output.samples,
             "study_area": rules.reaches.output.outlines,
@@ -44,11 +44,11 @@ def report_inputs(wildcards):
                 *([rules.joint.output.panel] if C.joint is not None else []),
             ],
         }
-    return have
+    return inputs
 
 
 def all_manifests():
-    """The manifests of every job but the report and the release."""
+    """Return the manifests of all jobs except the report and the release."""
     jobs = ["reaches", "study_area", "grid", "growth"]
     jobs += [f"mosaic/{year}/{city}" for year in C.years for city in CITIES]
     jobs += [f"composite_quality/{year}" for year in C.years]
@@ -77,24 +77,23 @@ def all_manifests():
 
 
 def all_outputs(wildcards):
-    """Every product: what is missing of them is made again, with all that follows from it."""
-    ids_of = {year: tile_ids(year=year) for year in C.years}
+    """Return all outputs, so that Snakemake rebuilds missing ones and what depends on them."""
+    ids_by_year = {year: tile_ids(year=year) for year in C.years}
     kinds = ("sentinel2/scenes/{}/{}.json", "sentinel2/composites/{}/{}.tif", "isa/{}/{}.tif")
-    made = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in ids_of.items() for tile in ids]
-    made += [path for year, ids in ids_of.items() for path in merged_images(year, ids).get("merged", [])]
-    made += expand_outputs(rules.composite_quality.output, year=C.years)
-    made += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
-    made += (
-        [*all_product_mosaics(), *expand_outputs(rules.compare_products.output, city=CITIES)] if HAS_COMPARISON else []
-    )
-    made += consistent_maps(wildcards).get("temporal_consistency", [])
+    outputs = [f"{R}/{kind.format(year, tile)}" for kind in kinds for year, ids in ids_by_year.items() for tile in ids]
+    outputs += [path for year, ids in ids_by_year.items() for path in merged_images(year, ids).get("merged", [])]
+    outputs += expand_outputs(rules.composite_quality.output, year=C.years)
+    outputs += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
+    if HAS_COMPARISON:
+        outputs += [*all_product_mosaics(), *expand_outputs(rules.compare_products.output, city=CITIES)]
+    outputs += consistent_maps(wildcards).get("temporal_consistency", [])
     if HAS_DATASET:
-        trained = ("superres_stage1", "superres_stage2", "superres_adversarial")
-        for step in ("samples", "deliveries", "dataset", *trained, "assess"):
-            made += getattr(rules, step).output
-        made += [rules.prior_density.input.mosaics, *rules.prior_density.output] if C.dataset.prior_density else []
-        made += expand_outputs(rules.label_agreement.output, reach=REACHES)
-        made += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
-        made += expand_outputs(rules.segmentation.output, method=METHODS)
-        made += rules.joint.output if C.joint is not None else []
-    return made
+        trainings = ("superres_stage1", "superres_stage2", "superres_adversarial")
+        for step in ("samples", "deliveries", "dataset", *trainings, "assess"):
+            outputs += getattr(rules, step).output
+        outputs += [rules.prior_density.input.mosaics, *rules.prior_density.output] if C.dataset.prior_density else []
+        outputs += expand_outputs(rules.label_agreement.output, reach=REACHES)
+        outputs += [*rules.dataset.input.chips, *rules.assess.input.predictions, *rules.assess.input.products]
+        outputs += expand_outputs(rules.segmentation.output, method=METHODS)
+        outputs += rules.joint.output if C.joint is not None else []
+    return outputs

@@ -22,7 +22,7 @@ rule reaches:
         code=code("reaches"),
         environment=packages("reaches"),
     message:
-        "Joining regions into reaches"
+        "Uniting regions to reaches"
     script:
         "step.py"
 
@@ -48,7 +48,7 @@ rule reach_grid:
         code=code("reach_grid"),
         environment=packages("reach_grid"),
     message:
-        "Cutting the reaches into UTM tiles"
+        "Tiling the reaches"
     script:
         "step.py"
 
@@ -80,7 +80,7 @@ rule study_area:
         code=code("study_area"),
         environment=packages("study_area"),
     message:
-        "Adding the cities to the reaches"
+        "Writing reaches and cities"
     script:
         "step.py"
 
@@ -106,6 +106,6 @@ checkpoint grid:
         code=code("grid"),
         environment=packages("grid"),
     message:
-        "Cutting the study area into UTM tiles"
+        "Tiling the study area"
     script:
         "step.py"
