@@ -97,7 +97,7 @@ def measured(way: str, folder: Path, threads: int) -> dict[str, object]:
     if way == "`jointseg`":
         table = block_counts.confusion(mapped, reference, threads).tolist()
     elif way == "reading alone":
-        for _ in block_counts.looked_at(paths, lambda block: None, threads, "reading"):
+        for _ in block_counts.map_blocks(paths, lambda block: None, threads, "reading"):
             pass
     else:
         table = plain(mapped, reference)

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from jointseg.accuracy.change import interpreted
+from jointseg.accuracy.change import read_interpreted
 from jointseg.accuracy.change_sample import change_sample
-from jointseg.accuracy.cluster_estimators import UNKNOWN, Estimate
+from jointseg.accuracy.cluster_estimators import NODATA, Estimate
 from jointseg.area import grid
 from jointseg.config.load import read_config
 from jointseg.provenance import machine
@@ -56,7 +56,7 @@ def estimates(
     paths = {name: folder / f"{name}.csv" for name in ("strata", "design", "points")}
     change_sample(mosaics=maps, city=city, years=years, number=points, seed=seed, threads=2, **paths)
     label_points(points=paths["points"], truth=real, reference=folder / "told.csv", city=city, reach=reach, years=years)
-    told = interpreted(paths["strata"], paths["design"], folder / "told.csv", maps, years)
+    told = read_interpreted(paths["strata"], paths["design"], folder / "told.csv", maps, years)
     first, last = years[0], years[-1]
     out = {f"area {year}, km2": told.area(year) for year in years}
     out["growth, km2"] = told.growth(first, last)
@@ -75,7 +75,7 @@ def truth(maps: list[Path], folder: Path, reach: str, years: list[int]) -> dict[
         planes.append(values[0])
         rows, cols = values.shape[1:]
         bounds = (transform.c, transform.f - rows, transform.c + cols, transform.f)
-    known = np.logical_and.reduce([plane != UNKNOWN for plane in planes])
+    known = np.logical_and.reduce([plane != NODATA for plane in planes])
     mapped = {year: plane[known] == 1 for year, plane in zip(years, planes)}
     real = {year: raster_io.read(folder / f"{year}/{reach}.tif", bounds)[0][0][known] == 1 for year in years}
     y, x = np.nonzero(known)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from jointseg.area import grid
 from jointseg.inference import benchmark
 from jointseg.inference import predict as ours
-from jointseg.inference.composite_reader import Composites
+from jointseg.inference.composite_reader import CompositeReader
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
 from jointseg.models.mask2former import CLASSES
 from jointseg.models.mask2former_parts import REPLACEMENTS
@@ -41,7 +41,7 @@ class Task(NamedTuple):
         repeats: whether networks that repeat pixels stand in for the real ones.
     """
 
-    work: benchmark.Job
+    work: benchmark.BenchmarkJob
     out: Path
     repeats: bool
 
@@ -135,7 +135,7 @@ def _engine(task: Task, precision: str) -> dict[str, float]:
     return told | {"seams": seams(np.where(stored == 255, np.nan, stored / 250), dict(edges))}
 
 
-def _ends(metres: int, work: benchmark.Job) -> bool:
+def _ends(metres: int, work: benchmark.BenchmarkJob) -> bool:
     """Whether a window begins or ends there."""
     return metres % work.stride_m in (0, work.window_m % work.stride_m)
 
@@ -162,7 +162,7 @@ def plain(task: Task, step: int) -> dict[str, float]:
 
 def _ground(task: Task, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
     place = grid.parse_tile(task.work.tile, task.work.tile_km)
-    return Composites(task.work.composites[:1], predictor.bands).read(place.bounds)
+    return CompositeReader(task.work.composites[:1], predictor.bands).read(place.bounds)
 
 
 def _segment(task: Task, predictor: Predictor, dn: np.ndarray, image: Images, step: int) -> np.ndarray:

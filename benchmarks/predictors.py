@@ -64,7 +64,7 @@ def main() -> None:
         print(json.dumps(WAYS[given.work[0]](pickle.loads(Path(given.work[1]).read_bytes()))))
         return
     config = read_config(given.config)
-    work = benchmark.job(config, benchmark.checkpoints_of(config), given.tile, given.threads, "fp32")
+    work = benchmark.tile_job(config, benchmark.configured_checkpoints(config), given.tile, given.threads, "fp32")
     ways = [way for way in WAYS if given.packages or way not in PUBLIC]
     found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory(prefix="jointseg-predictors-") as name:
@@ -77,7 +77,9 @@ def main() -> None:
     _tell(found, memory, work, given)
 
 
-def _apart(way: str, work: benchmark.Job, repeats: bool, folder: Path, packages: Path | None) -> dict[str, float]:
+def _apart(
+    way: str, work: benchmark.BenchmarkJob, repeats: bool, folder: Path, packages: Path | None
+) -> dict[str, float]:
     """One way in a process of its own: seconds, megabytes, seams."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         asked = Path(name, "task.pickle")
@@ -92,7 +94,7 @@ def _apart(way: str, work: benchmark.Job, repeats: bool, folder: Path, packages:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _synthetic(work: benchmark.Job, km: int, folder: Path) -> benchmark.Job:
+def _synthetic(work: benchmark.BenchmarkJob, km: int, folder: Path) -> benchmark.BenchmarkJob:
     """The job with a tile of made-up ground of that side, alone."""
     place = grid.parse_tile("50N_E0600_N3500", km)
     path = folder / f"{km}km" / f"{place.id}.tif"
@@ -113,7 +115,7 @@ def _synthetic(work: benchmark.Job, km: int, folder: Path) -> benchmark.Job:
 def _tell(
     found: dict[str, list[dict[str, float]]],
     memory: dict[str, list[float]],
-    work: benchmark.Job,
+    work: benchmark.BenchmarkJob,
     given: argparse.Namespace,
 ) -> None:
     small, large = given.km

@@ -87,7 +87,7 @@ def timed(config: Settings, given: argparse.Namespace) -> None:
                 taken[grid].append(seconds(networks[grid]))
         ratios = [sum(other) / sum(own) for own, other in zip(taken["5 m"], taken["2.5 m"])]
         for grid, each in taken.items():
-            flops = roofline.demand(partial(networks[grid].stage2, *ground())).flops
+            flops = roofline.count_demand(partial(networks[grid].stage2, *ground())).flops
             second, both = statistics.median(b for _, b in each), statistics.median(a + b for a, b in each)
             last = (
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if grid == "2.5 m" else ""

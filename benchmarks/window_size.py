@@ -44,7 +44,7 @@ def main() -> None:
         seconds = (time.process_time() - started) / len(index)
         first = cells if first is None else first
         own = estimate(cells, index, cluster_estimators.f1)
-        gap = estimate(np.hstack([cells, first]), index, cluster_estimators.difference(cluster_estimators.f1))
+        gap = estimate(np.hstack([cells, first]), index, cluster_estimators.metric_difference(cluster_estimators.f1))
         print(
             f"| {window} | {100 * own.value:.2f} | {100 * own.lower:.2f} to {100 * own.upper:.2f} "
             f"| {100 * gap.value:+.2f} | {100 * gap.lower:+.2f} to {100 * gap.upper:+.2f} | {seconds:.2f} |",
@@ -72,7 +72,7 @@ def counted(results: Path, index: gpd.GeoDataFrame, window_m: int, stride_m: int
         )
         return np.array(
             [
-                cluster_estimators.cells(
+                cluster_estimators.confusion_counts(
                     raster_io.read(predictions / f"{chip.sample_id}.tif")[0][0],
                     raster_io.read(results / "dataset/chips" / chip.label)[0][0],
                 )[:4]
@@ -85,7 +85,7 @@ def estimate(
     counts: np.ndarray, index: gpd.GeoDataFrame, metric: cluster_estimators.Metric
 ) -> cluster_estimators.Estimate:
     weights = 1 / index["inclusion_probability"].to_numpy()
-    return cluster_estimators.linearised(counts, weights, index["reach"].to_numpy(), metric)
+    return cluster_estimators.linearised_estimate(counts, weights, index["reach"].to_numpy(), metric)
 
 
 if __name__ == "__main__":

@@ -131,10 +131,10 @@ rule growth:
         unpack(consistent_maps),
         mosaics=expand_outputs(rules.mosaic.output.mosaic, year=C.years, city=CITIES),
         study_area=rules.study_area.output.study_area,
-        qualities=expand_outputs(rules.composite_quality.output.table, year=C.years),
+        quality_tables=expand_outputs(rules.composite_quality.output.table, year=C.years),
     output:
         table=f"{R}/accuracy/growth.csv",
-        changed=f"{R}/accuracy/change.csv",
+        changes=f"{R}/accuracy/change.csv",
         zones=f"{R}/accuracy/zones.csv",
         figure=report(f"{R}/accuracy/growth.png", category="Growth", caption="../docs/captions/growth.rst"),
         manifest=manifest("growth"),
@@ -205,7 +205,7 @@ if HAS_DATASET:
             table=report(f"{R}/accuracy/accuracy.csv", category="Accuracy", caption="../docs/captions/accuracy.rst"),
             paired=f"{R}/accuracy/paired.csv",
             confusion=f"{R}/accuracy/confusion.csv",
-            parts=f"{R}/accuracy/domains.csv",
+            domains=f"{R}/accuracy/domains.csv",
             manifest=manifest("assess"),
         log:
             f"{R}/logs/assess.log",
@@ -233,7 +233,7 @@ rule report:
     input:
         unpack(report_inputs),
         growth=rules.growth.output.table,
-        changed=rules.growth.output.changed,
+        changes=rules.growth.output.changes,
         zones=rules.growth.output.zones,
         growth_figure=rules.growth.output.figure,
         manifests=lambda wildcards: all_manifests(),

@@ -266,6 +266,4 @@ def consistent_maps(wildcards):
     """Return the temporally filtered maps of the cities, if the config enables them."""
     if C.accuracy.temporal_consistency is None:
         return {}
-    return {
-        "temporal_consistency": expand(f"{R}/temporal_consistency/{{year}}/{{city}}.tif", year=C.years, city=CITIES)
-    }
+    return {"filtered": expand(f"{R}/temporal_consistency/{{year}}/{{city}}.tif", year=C.years, city=CITIES)}

@@ -11,14 +11,14 @@ def report_inputs(wildcards):
         "composites": composites(C.map_year, tile_ids()),
         "isa": [path for year in C.years for path in isa_maps(year, tile_ids(year=year))],
         "previews": previews(wildcards),
-        "qualities": expand_outputs(rules.composite_quality.output.table, year=C.years),
+        "quality_tables": expand_outputs(rules.composite_quality.output.table, year=C.years),
         "quality_figures": expand_outputs(rules.composite_quality.output.figure, year=C.years),
         "examples": [path for path in C.report.examples if object_store.exists(path)],
     }
     if HAS_COMPARISON:
         inputs |= {
-            "compared": expand_outputs(rules.compare_products.output.table, city=CITIES),
-            "maps": expand_outputs(rules.compare_products.output.maps, city=CITIES),
+            "product_comparisons": expand_outputs(rules.compare_products.output.table, city=CITIES),
+            "comparison_pictures": expand_outputs(rules.compare_products.output.maps, city=CITIES),
         }
     if HAS_DATASET:
         inputs |= {
@@ -30,9 +30,9 @@ def report_inputs(wildcards):
             "predictions": rules.assess.input.predictions,
             "images": expand_outputs(rules.superres_chips.output.images, method=METHODS),
             "products": rules.assess.input.products,
-            "table": rules.assess.output.table,
+            "accuracy": rules.assess.output.table,
             "paired": rules.assess.output.paired,
-            "parts": rules.assess.output.parts,
+            "domains": rules.assess.output.domains,
             "histories": [
                 *expand(f"{R}/superres/{{stage}}.csv", stage=["stage1", "stage2", "adversarial"]),
                 *expand(f"{R}/segmentation/{{method}}.csv", method=METHODS),
@@ -86,7 +86,7 @@ def all_outputs(wildcards):
     outputs += [*rules.growth.input.mosaics, *rules.growth.output, *previews(wildcards)]
     if HAS_COMPARISON:
         outputs += [*all_product_mosaics(), *expand_outputs(rules.compare_products.output, city=CITIES)]
-    outputs += consistent_maps(wildcards).get("temporal_consistency", [])
+    outputs += consistent_maps(wildcards).get("filtered", [])
     if HAS_DATASET:
         trainings = ("superres_stage1", "superres_stage2", "superres_adversarial")
         for step in ("samples", "deliveries", "dataset", *trainings, "assess"):

@@ -21,7 +21,7 @@ from jointseg.ablation.summary import ablation
 from jointseg.ablation.variant import ablation_variant
 from jointseg.ablation.variants import BAND_SETS, INITIAL_GENERATOR, VARIANTS
 from jointseg.accuracy.cluster_estimators import difference, f1
-from jointseg.accuracy.zones import zones
+from jointseg.accuracy.zones import zone_masks
 from jointseg.config import networks
 from jointseg.models.prog_esrgan import upsample
 from jointseg.raster import cog
@@ -240,7 +240,7 @@ def test_zones_depend_on_isa_fraction_and_building_size():
     fraction[2, 250:270, 280:300] = 10_000  # 400 m2
     label[fraction[2] > 0] = 1
     label[:, 319] = 255
-    masks = zones(label, fraction)
+    masks = zone_masks(label, fraction)
     assert masks["dense"][160, 80] and not masks["dense"][160, 300]
     assert masks["sparse"][160, 300] and not masks["sparse"][160, 80]
     assert masks["rural roads"][52, 300] and not masks["rural roads"][52, 80]

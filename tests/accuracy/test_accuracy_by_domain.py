@@ -1,4 +1,4 @@
-"""Edges, zones and density classes of maps with known errors."""
+"""Accuracy by domain and at edges, for maps with known errors."""
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ def square(top: int, left: int, side: int = 20) -> np.ndarray:
     return plane
 
 
-def test_an_edge_that_is_moved_is_found_within_its_shift() -> None:
-    cells = accuracy_by_domain.edge_cells(square(20, 22), square(20, 20))
+def test_shifted_edge_matches_within_the_shift() -> None:
+    cells = accuracy_by_domain.edge_counts(square(20, 22), square(20, 20))
     assert cells["mapped_edge"] == cells["reference_edge"] == 4 * 19
-    # All 20 px of the right side lie 2 m off, and 16 of the left: two at either end are beside the reference's other sides.
+    # 20 px of the right side are 2 m off, and 16 of the left: two at each end are next to the reference's other sides.
     assert cells["mapped_edge_2m"] == cells["mapped_edge"] > cells["mapped_edge_1m"]
     assert cells["mapped_edge_1m"] == cells["mapped_edge"] - 20 - 16
     f1 = [
@@ -27,16 +27,16 @@ def test_an_edge_that_is_moved_is_found_within_its_shift() -> None:
     assert f1[0] == pytest.approx(cells["mapped_edge_1m"] / 76) and f1[1:] == [1, 1]
 
 
-def test_unknown_ground_has_no_edge_and_nothing_is_near_nothing() -> None:
+def test_nodata_has_no_edge_and_an_empty_reference_matches_nothing() -> None:
     mapped, reference = square(20, 20), square(20, 20)
     reference[:, 30:] = 255
-    cells = accuracy_by_domain.edge_cells(mapped, reference)
+    cells = accuracy_by_domain.edge_counts(mapped, reference)
     assert cells["mapped_edge"] == cells["mapped_edge_1m"] == 20 + 2 * 9
-    empty = accuracy_by_domain.edge_cells(square(20, 20), np.zeros((60, 60), np.uint8))
+    empty = accuracy_by_domain.edge_counts(square(20, 20), np.zeros((60, 60), np.uint8))
     assert empty["reference_edge"] == 0 and empty["mapped_edge_5m"] == 0
 
 
-def test_domains_weigh_chips_and_tell_what_is_too_much() -> None:
+def test_domain_table_weights_chips_and_reports_area_bias() -> None:
     tested = pd.DataFrame(
         {"sample_id": list("abcd"), "reach": ["up", "up", "low", "low"], "group": ["up", "up", "low", "low"]}
     )
@@ -47,9 +47,9 @@ def test_domains_weigh_chips_and_tell_what_is_too_much() -> None:
         for chip, cells in zip("abcd", [(10, 10, 0, 80), (10, 10, 0, 80), (20, 0, 0, 80), (20, 0, 0, 80)])
     ]
     rows.append({**key, "sample_id": "a", "domain": "rural roads", "tp": 3, "fp": 0, "fn": 9, "tn": 0})
-    made = accuracy_by_domain.table(pd.DataFrame(rows), tested, ["up", "low"]).set_index(["domain", "reach"])
-    assert made.loc[("dense", "up"), "over"] == 1 and made.loc[("dense", "low"), "over"] == 0
-    assert made.loc[("dense", "all"), "over"] == pytest.approx((2 * 20 + 20 * 20) / (2 * 10 + 20 * 20) - 1)
+    made = accuracy_by_domain.domain_table(pd.DataFrame(rows), tested, ["up", "low"]).set_index(["domain", "reach"])
+    assert made.loc[("dense", "up"), "area_bias"] == 1 and made.loc[("dense", "low"), "area_bias"] == 0
+    assert made.loc[("dense", "all"), "area_bias"] == pytest.approx((2 * 20 + 20 * 20) / (2 * 10 + 20 * 20) - 1)
     roads = made.loc[("rural roads", "all")]
-    assert roads["recall"] == 0.25 and roads["chips"] == 1 and np.isnan(roads["f1"]) and np.isnan(roads["over"])
+    assert roads["recall"] == 0.25 and roads["chips"] == 1 and np.isnan(roads["f1"]) and np.isnan(roads["area_bias"])
     assert ("rural roads", "low") not in made.index

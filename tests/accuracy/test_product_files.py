@@ -1,4 +1,4 @@
-"""Every product of the production config read from files in its publisher's naming, lattice and codes."""
+"""Every product of the production config, read from files with its publisher's names, grid and codes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from affine import Affine
 from pyproj import Transformer
 from shapely.geometry import box
 
-from jointseg.accuracy.product_pixels import Codes
+from jointseg.accuracy.product_pixels import ProductReader
 from jointseg.accuracy.reference_products import product_mosaic
 from jointseg.config.load import load_config
 from jointseg.raster import io as raster_io
@@ -41,26 +41,26 @@ FILES = {
     "gaia": ("GAIA_1985_2018_33_116.tif", "GAIA_1985_2018_33_117.tif"),
     "ghsl": ("GHS_BUILT_S_E2018_GLOBE_R2023A_54009_10_V1_0_R6_C29.tif",),
 }
-# ISA in the eastern half of the place, in the code of the product's own year, and what else lies there.
+# Codes of ISA (eastern half, in the product's year) and of non-ISA.
 CODES = {
     **{"worldcover": (50, 40), "gisa": (37, 0), "gisa10m": (1, 0), "gisd30": (8, 0), "sinolc1": (6, 5)},
     **{"dynamicworld": (6, 4), "esri": (7, 5), "gaia": (1, 0), "ghsl": (80, 20)},
 }
 
 
-def deliver(folder: Path, name: str) -> None:
-    """Files of a product around the place: ISA east of 117 E."""
+def write_product(folder: Path, name: str) -> None:
+    """Write the files of a product around the test location: ISA east of 117 E."""
     isa, other = CODES[name]
     to_lonlat = Transformer.from_crs(CRS, 4326, always_xy=True)
     lon, lat = to_lonlat.transform(EAST, NORTH)
     if name in DEGREES:
         step, crs = DEGREES[name], "EPSG:4326"
         cells = int(0.01 / step)
-        for place, file in enumerate(FILES[name]):
-            # Two tiles meet at the meridian; one holds it in its middle.
+        for tile, file in enumerate(FILES[name]):
+            # Two tiles meet at the meridian; a single tile has it in its middle.
             split = len(FILES[name]) > 1
-            west = 117 - cells * step * (1 - place if split else 1)
-            codes = np.full((2 * cells, cells if split else 2 * cells), isa if split and place else other, np.uint8)
+            west = 117 - cells * step * (1 - tile if split else 1)
+            codes = np.full((2 * cells, cells if split else 2 * cells), isa if split and tile else other, np.uint8)
             if not split:
                 codes[:, cells:] = isa
             write(folder / file, codes, Affine(step, 0, west, 0, -step, lat + cells * step), crs, name)
@@ -96,50 +96,50 @@ def area(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", list(FILES))
-def test_a_product_is_read_from_files_as_they_are_published(name: str, tmp_path: Path, area: Path) -> None:
+def test_published_files_are_read(name: str, tmp_path: Path, area: Path) -> None:
     assert set(FILES) == set(TABLE)
     entry = TABLE[name].model_dump(mode="json")
-    deliver(tmp_path / entry["folder"], name)
+    write_product(tmp_path / entry["folder"], name)
     year = file_year(entry, nearest_year(entry, 2021))
     call = {"files": tmp_path, "study_area": area, "product": name, "entry": entry}
     facts = product_mosaic(**call, mosaics=tmp_path / "mosaics", year=str(year))
     assert facts["files"] == len(FILES[name]) and facts["missing"] == []
-    codes = Codes.of(tmp_path / "mosaics", name, entry, nearest_year(entry, 2021))
+    codes = ProductReader.from_folder(tmp_path / "mosaics", name, entry, nearest_year(entry, 2021))
     place = Affine(1, 0, EAST - SIDE / 2, 0, -1, NORTH + SIDE / 2)
-    kinds = codes.classes(codes.on(CRS, place, (SIDE, SIDE)), "the place")
-    east = round(entry["resolution_m"])  # the seam may fall within a pixel
-    assert (kinds[:, : SIDE // 2 - east] == 0).all() and (kinds[:, SIDE // 2 + east :] == 1).all()
+    classes = codes.classify(codes.read_grid(CRS, place, (SIDE, SIDE)), "the place")
+    east = round(entry["resolution_m"])  # the boundary can be inside a pixel
+    assert (classes[:, : SIDE // 2 - east] == 0).all() and (classes[:, SIDE // 2 + east :] == 1).all()
     x = np.array([EAST - 50.0, EAST + 50.0, EAST + 5e5])
-    assert codes.classes(codes.at(CRS, x, np.full(3, NORTH - 20.0)), "points").tolist() == [0, 1, 255]
+    assert codes.classify(codes.read_points(CRS, x, np.full(3, NORTH - 20.0)), "points").tolist() == [0, 1, 255]
 
 
 @pytest.mark.parametrize("name", list(FILES))
-def test_a_code_that_the_entry_does_not_list_is_told(name: str, tmp_path: Path, area: Path) -> None:
+def test_unlisted_code_raises(name: str, tmp_path: Path, area: Path) -> None:
     entry = TABLE[name].model_dump(mode="json")
-    deliver(tmp_path / entry["folder"], name)
+    write_product(tmp_path / entry["folder"], name)
     for path in (tmp_path / entry["folder"]).iterdir():
         with rasterio.open(path, "r+") as to:
             to.write(np.where(to.read() == CODES[name][1], 113, to.read()).astype(np.uint8))
     call = {"files": tmp_path, "study_area": area, "product": name, "entry": entry}
     product_mosaic(**call, mosaics=tmp_path / "mosaics", year=str(file_year(entry, entry["year"])))
-    codes = Codes.of(tmp_path / "mosaics", name, entry)
+    codes = ProductReader.from_folder(tmp_path / "mosaics", name, entry)
     with pytest.raises(DataError, match=f"product {name}, the place: code 113 is not in its table entry"):
-        codes.classes(codes.on(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE)), "the place")
+        codes.classify(codes.read_grid(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE)), "the place")
 
 
-def test_a_missing_tile_is_told_by_its_name(tmp_path: Path, area: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_tile_is_named(tmp_path: Path, area: Path, caplog: pytest.LogCaptureFixture) -> None:
     entry = TABLE["worldcover"].model_dump(mode="json")
-    deliver(tmp_path / "worldcover", "worldcover")
+    write_product(tmp_path / "worldcover", "worldcover")
     (tmp_path / "worldcover" / FILES["worldcover"][1]).unlink()
     call = {"files": tmp_path, "study_area": area, "product": "worldcover", "entry": entry, "year": "2021"}
     facts = product_mosaic(**call, mosaics=tmp_path / "mosaics")
     assert facts["missing"] == ["ESA_WorldCover_10m_2021_v200_N30E117_Map.tif"]
-    assert facts["uncovered_share"] == pytest.approx(0.5, abs=0.01)
+    assert facts["uncovered_fraction"] == pytest.approx(0.5, abs=0.01)
     assert "missing: ESA_WorldCover_10m_2021_v200_N30E117_Map.tif" in caplog.text
 
 
-def test_zones_of_one_product_are_joined_where_one_knows_nothing(tmp_path: Path, area: Path) -> None:
-    """Esri's files: a zone's file is 0 beyond its strip, and the neighbour's file tells what lies there."""
+def test_nodata_of_one_zone_is_filled_from_the_next(tmp_path: Path, area: Path) -> None:
+    """Esri's file of a zone is 0 outside its strip; the neighbouring zone's file has the codes there."""
     entry = TABLE["esri"].model_dump(mode="json")
     codes = np.full((200, 200), 7, np.uint8)
     codes[:, 100:] = 0
@@ -162,14 +162,14 @@ def test_zones_of_one_product_are_joined_where_one_knows_nothing(tmp_path: Path,
     call = {"files": tmp_path, "study_area": area, "product": "esri", "entry": entry, "year": "2021"}
     product_mosaic(**call, mosaics=tmp_path / "mosaics")
     assert sorted(path.name for path in (tmp_path / "mosaics").iterdir()) == ["EPSG_32650.vrt", "EPSG_32651.vrt"]
-    read = Codes.of(tmp_path / "mosaics", "esri", entry)
-    found = read.on(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE))
+    read = ProductReader.from_folder(tmp_path / "mosaics", "esri", entry)
+    found = read.read_grid(CRS, Affine(1, 0, EAST - 100, 0, -1, NORTH + 100), (SIDE, SIDE))
     assert (found[:, :100] == 7).all() and (found[:, 100:] == 5).all()
 
 
-def test_a_band_is_found_by_its_description_or_the_file_is_named(tmp_path: Path, area: Path) -> None:
+def test_band_is_selected_by_description_or_number(tmp_path: Path, area: Path) -> None:
     entry = TABLE["dynamicworld"].model_dump(mode="json")
-    deliver(tmp_path / "dynamicworld", "dynamicworld")
+    write_product(tmp_path / "dynamicworld", "dynamicworld")
     call = {
         "files": tmp_path,
         "study_area": area,
@@ -177,9 +177,9 @@ def test_a_band_is_found_by_its_description_or_the_file_is_named(tmp_path: Path,
         "year": "2021",
         "mosaics": tmp_path / "mosaics",
     }
-    with pytest.raises(DataError, match=r"0000.tif has no band 'built' but \['water', 'label'\]"):
+    with pytest.raises(DataError, match=r"0000.tif has bands \['water', 'label'\], not 'built'"):
         product_mosaic(**call, entry=entry | {"band": "built"})
-    with pytest.raises(DataError, match=r"has 2 bands, no band 3"):
+    with pytest.raises(DataError, match=r"has 2 bands, not band 3"):
         product_mosaic(**call, entry=entry | {"band": 3})
     product_mosaic(**call, entry=entry | {"band": 1})
     assert raster_io.read(tmp_path / "mosaics/EPSG_4326.vrt")[0].max() == 0

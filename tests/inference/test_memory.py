@@ -1,4 +1,4 @@
-"""The engine's memory does not grow with the tile."""
+"""The memory of inference does not grow with the tile."""
 
 import subprocess
 import sys
@@ -8,30 +8,30 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from support.inference_ground import networks
+from support.inference_scene import networks
 
 from jointseg.area.grid import parse_tile
 
-# The networks are stood in for by a picture of the right size: what is measured is all that the engine itself holds.
+# The networks are replaced by upsampling, so that only the memory of the engine is measured.
 CHILD = """
 import resource, sys
 from pathlib import Path
 import torch
-from jointseg.inference import engine
-def window(self, dn, known, image=False):
+from jointseg.inference import predict
+def predict_window(self, dn, valid, image=False):
     low = torch.from_numpy(dn[:1].astype("float32")) * 1e-4
     return low.repeat_interleave(10, 1).repeat_interleave(10, 2), None
-engine.Predictor.window = window
+predict.Predictor.predict_window = predict_window
 composite, superres, segmentation, isa, km = sys.argv[1:]
 path = Path(composite)
-engine.isa(composites=[path], superres=Path(superres), segmentation=Path(segmentation), isa=Path(isa), year="2021",
+predict.predict(composites=[path], superres=Path(superres), segmentation=Path(segmentation), isa=Path(isa), year="2021",
            tile=path.stem, tile_km=int(km), method="superres", window_m=480, stride_m=440, batch=4, threads=2)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
 def composite(folder: Path, km: int) -> Path:
-    """A composite written strip by strip."""
+    """Write a composite strip by strip."""
     tile = parse_tile("50N_E0600_N3500", km)
     path = folder / str(km) / f"{tile.id}.tif"
     path.parent.mkdir()
@@ -61,17 +61,17 @@ def composite(folder: Path, km: int) -> Path:
 
 def peak_mb(folder: Path, km: int) -> float:
     weights = networks(folder)
-    made = folder / f"isa-{km}.tif"
-    arguments = [composite(folder, km), weights["superres"], weights["segmentation"], made, km]
+    isa = folder / f"isa-{km}.tif"
+    arguments = [composite(folder, km), weights["superres"], weights["segmentation"], isa, km]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *map(str, arguments)], capture_output=True, text=True, check=True
     )
-    with rasterio.open(made) as file:
+    with rasterio.open(isa) as file:
         assert file.shape == (km * 1000, km * 1000)
     return float(done.stdout)
 
 
 @pytest.mark.slow
-def test_fifty_kilometres_take_the_memory_of_five(tmp_path: Path) -> None:
+def test_fifty_kilometres_need_the_memory_of_five(tmp_path: Path) -> None:
     small, large = peak_mb(tmp_path, 5), peak_mb(tmp_path, 50)
     assert large < 1.1 * small, f"{small:.0f} MB and {large:.0f} MB"

@@ -1,4 +1,4 @@
-"""The mosaic keeps every pixel of the city, and only those."""
+"""The mosaic contains exactly the pixels of the city."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def isa_tile(folder: Path, tile_id: str, values: np.ndarray) -> Path:
 
 @pytest.fixture
 def tiles(tmp_path: Path) -> tuple[list[Path], np.ndarray]:
-    """Two tiles side by side with 0, 1 and 255, and their pixels [1000, 2000]."""
+    """Write two adjacent tiles of 0, 1 and 255; return their paths and pixels [1000, 2000]."""
     values = np.random.default_rng(2).choice(np.array([0, 1, 255], np.uint8), (1000, 2000))
     paths = [
         isa_tile(tmp_path, name, values[:, 1000 * i : 1000 * i + 1000])
@@ -40,11 +40,11 @@ def tiles(tmp_path: Path) -> tuple[list[Path], np.ndarray]:
     return paths, values
 
 
-def test_city_pixels_are_the_tiles_pixels_and_the_rest_is_unknown(
+def test_city_has_the_pixels_of_the_tiles_and_nodata_outside(
     tmp_path: Path, tiles: tuple[list[Path], np.ndarray]
 ) -> None:
     paths, values = tiles
-    # Edges a third of a metre off the pixels' centres, and a corner cut off.
+    # Edges are a third of a metre off the pixel centres, and one corner is cut off.
     outline = Polygon(
         [
             (660_700.2, 3_540_200.2),
@@ -71,13 +71,13 @@ def test_city_pixels_are_the_tiles_pixels_and_the_rest_is_unknown(
         & (y - 3_540_300.9 < (x - 660_700.2) * (299.9 / 300.0))
     )
     expected = np.where(inside, values[top : top + rows, left : left + cols], 255)
-    # The slanted edge passes within rounding of some centres; nothing else may differ.
+    # The oblique edge can pass within rounding of some centres; nothing else may differ.
     assert (array[0] != expected).sum() <= 3
     assert (expected != 255).sum() > 100_000
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["city.tif"]
 
 
-def test_same_inputs_same_bytes_and_overviews(tmp_path: Path, tiles: tuple[list[Path], np.ndarray]) -> None:
+def test_mosaic_is_deterministic_with_overviews(tmp_path: Path, tiles: tuple[list[Path], np.ndarray]) -> None:
     area = study_area(tmp_path / "area.gpkg", {"A": box(660_100, 3_540_100, 661_900, 3_540_900)}, "EPSG:32650")
     for name, order in (("a", 1), ("b", -1)):
         mosaic(isa=tiles[0][::order], study_area=area, mosaic=tmp_path / f"{name}.tif", city="A", year="2021")
@@ -86,8 +86,8 @@ def test_same_inputs_same_bytes_and_overviews(tmp_path: Path, tiles: tuple[list[
         assert made.overviews(1) and made.nodata == 255 and made.profile["blockxsize"] == 512
 
 
-def test_two_zones_are_joined_in_the_zone_of_most_tiles(tmp_path: Path) -> None:
-    # Both tiles reach over 120 E, where zone 50 ends; each holds its own zone's ground alone.
+def test_two_zones_are_mosaicked_in_the_zone_of_most_tiles(tmp_path: Path) -> None:
+    # Tiles cross 120 E, where zone 50 ends; each has only the pixels of its own zone.
     paths = []
     for name, value in (("50N_E0783_N3545", 1), ("50N_E0782_N3545", 1), ("51N_E0216_N3545", 0)):
         tile = parse_tile(name, 1)
@@ -103,13 +103,13 @@ def test_two_zones_are_joined_in_the_zone_of_most_tiles(tmp_path: Path) -> None:
     assert facts["crs"] == "EPSG:32650"
     array, transform, _ = raster_io.read(tmp_path / "a.tif")
     own = own_zone_mask(32650, transform, array.shape[1:])
-    # Only along the zones' common edge may resampling take a pixel of the other zone, or none.
+    # Resampling can differ only along the common edge of the zones.
     wrong = array[0] != np.where(own, 1, 0)
-    inside = wrong[1:-1, 1:-1]  # the mosaic's rim lies outside the outline by rounding
+    inside = wrong[1:-1, 1:-1]  # the mosaic's border is outside the outline by rounding
     assert 0 < own.mean() < 1 and inside.sum() <= 2 * len(inside)
 
 
-def test_unknown_city_is_named(tmp_path: Path, tiles: tuple[list[Path], np.ndarray]) -> None:
+def test_unknown_city_raises(tmp_path: Path, tiles: tuple[list[Path], np.ndarray]) -> None:
     area = study_area(tmp_path / "area.gpkg", {"A": box(660_100, 3_540_100, 661_900, 3_540_900)}, "EPSG:32650")
     with pytest.raises(DataError, match="Nowhere"):
         mosaic(isa=tiles[0], study_area=area, mosaic=tmp_path / "a.tif", city="Nowhere", year="2021")
@@ -117,7 +117,7 @@ def test_unknown_city_is_named(tmp_path: Path, tiles: tuple[list[Path], np.ndarr
         mosaic(isa=[], study_area=area, mosaic=tmp_path / "a.tif", city="A", year="2021")
 
 
-def test_a_truncated_tile_is_named_and_nothing_stays(tmp_path: Path, tiles: tuple[list[Path], np.ndarray]) -> None:
+def test_truncated_tile_raises_and_leaves_no_file(tmp_path: Path, tiles: tuple[list[Path], np.ndarray]) -> None:
     paths, _ = tiles
     paths[1].write_bytes(paths[1].read_bytes()[:100])
     area = study_area(tmp_path / "area.gpkg", {"A": box(660_100, 3_540_100, 661_900, 3_540_900)}, "EPSG:32650")

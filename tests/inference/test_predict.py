@@ -1,4 +1,4 @@
-"""The map does not depend on tiles, batches or neighbours' order, and unknown stays unknown."""
+"""The map does not depend on tiles, batches or the order of neighbours; nodata stays nodata."""
 
 from pathlib import Path
 
@@ -11,11 +11,21 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box
-from support.inference_ground import GENERATOR, LATTICE, SEGMENTER, around, composites, ground, mapped, networks, save
+from support.inference_scene import (
+    GENERATOR,
+    LATTICE,
+    SEGMENTER,
+    composites,
+    networks,
+    predict_tile,
+    save,
+    scene,
+    with_neighbours,
+)
 
 from jointseg.area.grid import parse_tile
 from jointseg.inference import map_chips, predict, predict_chips
-from jointseg.inference.composite_reader import Composites
+from jointseg.inference.composite_reader import CompositeReader
 from jointseg.inference.lattice import Window
 from jointseg.inference.predictor import Predictor
 from jointseg.raster import cog
@@ -32,84 +42,84 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def two_km(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, Path]) -> np.ndarray:
-    """The map of the 2 km tile in the north-east of the ground."""
+    """The map of the 2 km tile in the north-east of the scene."""
     folder = tmp_path_factory.mktemp("two")
     made = composites(folder, 2)
-    return mapped(folder / "isa", around(made, "50N_E0662_N3542", 2), "50N_E0662_N3542", 2, weights)
+    return predict_tile(folder / "isa", with_neighbours(made, "50N_E0662_N3542", 2), "50N_E0662_N3542", 2, weights)
 
 
-def test_four_small_tiles_are_the_large_tile(tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray) -> None:
+def test_four_small_tiles_equal_the_large_tile(tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray) -> None:
     made = composites(tmp_path, 1)
     parts = {
-        tile: mapped(tmp_path / "isa", around(made, tile, 1)[::-1], tile, 1, weights)
+        tile: predict_tile(tmp_path / "isa", with_neighbours(made, tile, 1)[::-1], tile, 1, weights)
         for tile in ("50N_E0662_N3542", "50N_E0663_N3542", "50N_E0662_N3543", "50N_E0663_N3543")
     }
     north = np.hstack([parts["50N_E0662_N3543"], parts["50N_E0663_N3543"]])
     south = np.hstack([parts["50N_E0662_N3542"], parts["50N_E0663_N3542"]])
     assert np.array_equal(np.vstack([north, south]), two_km)
-    assert {0, 1, 255} == set(np.unique(two_km)), "the comparison must see every class"
+    assert {0, 1, 255} == set(np.unique(two_km)), "the comparison needs every class"
 
 
-def test_batch_and_threads_change_no_pixel(tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray) -> None:
+def test_batch_and_threads_do_not_change_pixels(tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray) -> None:
     made = composites(tmp_path, 2)
-    paths = around(made, "50N_E0662_N3542", 2)
+    paths = with_neighbours(made, "50N_E0662_N3542", 2)
     for batch, threads in ((1, 1), (8, 3)):
-        changed = {"batch": batch, "threads": threads}
-        assert np.array_equal(mapped(tmp_path / "isa", paths, "50N_E0662_N3542", 2, weights, **changed), two_km)
+        options = {"batch": batch, "threads": threads}
+        assert np.array_equal(predict_tile(tmp_path / "isa", paths, "50N_E0662_N3542", 2, weights, **options), two_km)
 
 
-def test_the_same_call_makes_the_same_bytes(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_output_is_deterministic(tmp_path: Path, weights: dict[str, Path]) -> None:
     made = composites(tmp_path, 1)
     for folder in ("a", "b"):
-        mapped(tmp_path / folder, [made["50N_E0661_N3542"]], "50N_E0661_N3542", 1, weights)
+        predict_tile(tmp_path / folder, [made["50N_E0661_N3542"]], "50N_E0661_N3542", 1, weights)
     assert (tmp_path / "a/50N_E0661_N3542.tif").read_bytes() == (tmp_path / "b/50N_E0661_N3542.tif").read_bytes()
 
 
-def test_unknown_is_exactly_where_nothing_was_seen_clear(two_km: np.ndarray) -> None:
-    clear = ground()[3, :200, 200:]
+def test_nodata_is_where_there_is_no_clear_observation(two_km: np.ndarray) -> None:
+    clear = scene()[3, :200, 200:]
     assert np.array_equal(two_km == 255, clear.repeat(10, axis=0).repeat(10, axis=1) == 0)
 
 
-def test_what_was_not_seen_changes_no_pixel(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_pixels_without_observation_do_not_influence_others(tmp_path: Path, weights: dict[str, Path]) -> None:
     tile = "50N_E0661_N3542"
     made = composites(tmp_path, 1)
-    before = mapped(tmp_path / "isa", [made[tile]], tile, 1, weights)
+    before = predict_tile(tmp_path / "isa", [made[tile]], tile, 1, weights)
     array, transform, crs = raster_io.read(made[tile])
     assert (array[3] == 0).any()
     array[:3, array[3] == 0] = 9999
     cog.write(made[tile], array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
-    assert np.array_equal(mapped(tmp_path / "isa", [made[tile]], tile, 1, weights), before)
+    assert np.array_equal(predict_tile(tmp_path / "isa", [made[tile]], tile, 1, weights), before)
 
 
-def test_a_missing_neighbour_changes_only_what_its_windows_reach(
+def test_missing_neighbour_changes_only_pixels_of_its_windows(
     tmp_path: Path, weights: dict[str, Path], two_km: np.ndarray
 ) -> None:
     made = composites(tmp_path, 2)
-    alone = mapped(tmp_path / "isa", [made["50N_E0662_N3542"]], "50N_E0662_N3542", 2, weights)
-    assert np.array_equal(alone == 255, two_km == 255)
-    assert not np.array_equal(alone, two_km)
+    single = predict_tile(tmp_path / "isa", [made["50N_E0662_N3542"]], "50N_E0662_N3542", 2, weights)
+    assert np.array_equal(single == 255, two_km == 255)
+    assert not np.array_equal(single, two_km)
     inside = slice(None, 2000 - LATTICE["window_m"]), slice(LATTICE["window_m"], None)
-    assert np.array_equal(alone[inside], two_km[inside])
+    assert np.array_equal(single[inside], two_km[inside])
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(1, 60), st.integers(1, 60)), max_size=5))
-def test_unknown_is_what_was_not_seen_and_nothing_else(
+def test_nodata_equals_the_gaps_of_the_composite(
     weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, holes: list[tuple[int, int, int, int]]
 ) -> None:
     folder, tile = tmp_path_factory.mktemp("holes"), parse_tile("50N_E0661_N3542", 1)
-    picture = ground()[:, 100:200, 100:200].copy()
-    picture[:3] = np.maximum(picture[:3], 1)
-    picture[3] = 5
+    image = scene()[:, 100:200, 100:200].copy()
+    image[:3] = np.maximum(image[:3], 1)
+    image[3] = 5
     for row, col, rows, cols in holes:
-        picture[:, row : row + rows, col : col + cols] = 0
+        image[:, row : row + rows, col : col + cols] = 0
     path = folder / f"{tile.id}.tif"
-    cog.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=(*RGB, "clear"))
-    made = mapped(folder / "isa", [path], tile.id, 1, weights)
-    assert np.array_equal(made == 255, (picture[3] == 0).repeat(10, 0).repeat(10, 1))
+    cog.write(path, image, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=(*RGB, "clear"))
+    made = predict_tile(folder / "isa", [path], tile.id, 1, weights)
+    assert np.array_equal(made == 255, (image[3] == 0).repeat(10, 0).repeat(10, 1))
 
 
-def test_a_tile_never_seen_is_unknown(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_tile_without_observations_is_nodata(tmp_path: Path, weights: dict[str, Path]) -> None:
     tile = parse_tile("50N_E0660_N3540", 1)
     path = tmp_path / f"{tile.id}.tif"
     empty = np.zeros((4, 100, 100), np.uint16)
@@ -121,26 +131,26 @@ def test_a_tile_never_seen_is_unknown(tmp_path: Path, weights: dict[str, Path]) 
         nodata=0,
         descriptions=("B04", "B03", "B02", "clear"),
     )
-    assert (mapped(tmp_path / "isa", [path], tile.id, 1, weights) == 255).all()
+    assert (predict_tile(tmp_path / "isa", [path], tile.id, 1, weights) == 255).all()
 
 
-def test_ground_of_another_zone_is_unknown(tmp_path: Path, weights: dict[str, Path]) -> None:
-    # 120 E, the edge of zone 50, at 32 N crosses this tile.
+def test_pixels_of_another_zone_are_nodata(tmp_path: Path, weights: dict[str, Path]) -> None:
+    # 120 E, the edge of zone 50, crosses this tile at 32 N.
     tile = parse_tile("50N_E0783_N3545", 1)
     path = tmp_path / f"{tile.id}.tif"
     bands = ("B04", "B03", "B02", "clear")
-    picture = np.full((4, 100, 100), 1000, np.uint16)
-    cog.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=bands)
-    owned = predict.grid.owned(tile.epsg, tile.transform(1), tile.shape(1))
+    image = np.full((4, 100, 100), 1000, np.uint16)
+    cog.write(path, image, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=bands)
+    owned = predict.grid.own_zone_mask(tile.epsg, tile.transform(1), tile.shape(1))
     assert 0 < owned.mean() < 1
-    assert np.array_equal(mapped(tmp_path / "isa", [path], tile.id, 1, weights) == 255, ~owned)
+    assert np.array_equal(predict_tile(tmp_path / "isa", [path], tile.id, 1, weights) == 255, ~owned)
 
 
 @pytest.mark.parametrize("method", ["superres", "bilinear"])
-def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str) -> None:
+def test_chips_equal_the_map(tmp_path: Path, weights: dict[str, Path], method: str) -> None:
     made = composites(tmp_path, 2)
     tile = "50N_E0662_N3542"
-    whole = mapped(tmp_path / "isa", around(made, tile, 2), tile, 2, weights, method=method)
+    full = predict_tile(tmp_path / "isa", with_neighbours(made, tile, 2), tile, 2, weights, method=method)
     corners = {
         "a": (662_100, 3_542_330),
         "b": (663_680, 3_543_680),
@@ -160,7 +170,7 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
         crs="EPSG:32650",
     )
     rows.to_crs(4326).to_parquet(tmp_path / "index.parquet")
-    given = dict(weights) if method == "superres" else {"segmentation": weights["segmentation"]}
+    checkpoints = dict(weights) if method == "superres" else {"segmentation": weights["segmentation"]}
     facts = predict_chips.predict_chips(
         index=tmp_path / "index.parquet",
         composites=list(made.values()),
@@ -168,7 +178,7 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
         method=method,
         batch=3,
         threads=1,
-        **given,
+        **checkpoints,
         **LATTICE,
     )
     assert sorted(path.stem for path in (tmp_path / "chips").iterdir()) == ["a", "b", "c"]
@@ -178,14 +188,14 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
         array, transform, crs = raster_io.read(tmp_path / "chips" / f"{name}.tif")
         assert (transform, crs) == (Affine(1, 0, x, 0, -1, y + 320), "EPSG:32650")
         top, left = 3_544_000 - y - 320, x - 662_000
-        assert np.array_equal(array[0], whole[top : top + 320, left : left + 320])
+        assert np.array_equal(array[0], full[top : top + 320, left : left + 320])
 
-    place = predict.grid.parse_tile(tile, 2)
+    extent = predict.grid.parse_tile(tile, 2)
     cog.write(
         tmp_path / f"{tile}.tif",
-        whole[None],
-        crs=place.crs,
-        transform=place.transform(1),
+        full[None],
+        crs=extent.crs,
+        transform=extent.transform(1),
         nodata=255,
         descriptions=["isa"],
     )
@@ -195,34 +205,34 @@ def test_chips_are_the_map(tmp_path: Path, weights: dict[str, Path], method: str
         assert (tmp_path / f"cut/{name}.tif").read_bytes() == (tmp_path / f"chips/{name}.tif").read_bytes()
 
 
-def test_kept_windows_are_bounded() -> None:
-    kept = predict_chips.Recent(2)
+def test_cached_windows_are_bounded() -> None:
+    cache = predict_chips.RecentResults(2)
     for row in range(5):
-        kept[Window(row, 0, (0, 0, 1, 1))] = None
-    assert [window.row for window in kept] == [3, 4]
+        cache[Window(row, 0, (0, 0, 1, 1))] = None
+    assert [window.row for window in cache] == [3, 4]
 
 
-def test_a_truncated_composite_is_named(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_truncated_composite_raises(tmp_path: Path, weights: dict[str, Path]) -> None:
     made = composites(tmp_path, 1)
     tile = "50N_E0661_N3541"
     bad = made["50N_E0662_N3541"]
     bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
     with pytest.raises(DataError, match=bad.name):
-        mapped(tmp_path / "isa", around(made, tile, 1), tile, 1, weights)
-    assert not list((tmp_path / "isa").glob("*")), "nothing half-made may stay"
+        predict_tile(tmp_path / "isa", with_neighbours(made, tile, 1), tile, 1, weights)
+    assert not list((tmp_path / "isa").glob("*")), "no partial file may remain"
 
 
-def test_a_composite_without_a_band_is_named(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_composite_without_a_band_raises(tmp_path: Path, weights: dict[str, Path]) -> None:
     tile = parse_tile("50N_E0660_N3540", 1)
     path = tmp_path / f"{tile.id}.tif"
-    picture = np.ones((3, 100, 100), np.uint16)
-    cog.write(path, picture, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=("B04", "B03", "clear"))
+    image = np.ones((3, 100, 100), np.uint16)
+    cog.write(path, image, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=("B04", "B03", "clear"))
     with pytest.raises(DataError, match="B02"):
-        mapped(tmp_path, [path], tile.id, 1, weights)
+        predict_tile(tmp_path, [path], tile.id, 1, weights)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("options", "message"),
     [
         ({"window_m": 1120}, "1120"),
         ({"method": "nearest"}, "nearest"),
@@ -230,17 +240,15 @@ def test_a_composite_without_a_band_is_named(tmp_path: Path, weights: dict[str, 
         ({"superres": None}, "superres"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(
-    tmp_path: Path, weights: dict[str, Path], changed: dict, said: str
-) -> None:
+def test_invalid_settings_raise(tmp_path: Path, weights: dict[str, Path], options: dict, message: str) -> None:
     made = composites(tmp_path, 1)
-    with pytest.raises(DataError, match=said):
-        mapped(
-            tmp_path / "isa", [made["50N_E0660_N3540"]], changed.pop("tile", "50N_E0660_N3540"), 1, weights, **changed
+    with pytest.raises(DataError, match=message):
+        predict_tile(
+            tmp_path / "isa", [made["50N_E0660_N3540"]], options.pop("tile", "50N_E0660_N3540"), 1, weights, **options
         )
 
 
-def test_checkpoints_of_two_normalisations_are_refused(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_checkpoints_with_different_normalisations_raise(tmp_path: Path, weights: dict[str, Path]) -> None:
     other = save(tmp_path / "other.safetensors", "prog_esrgan", GENERATOR, mean=[0.2, 0.1, 0.08])
     with pytest.raises(DataError, match="normalisation"):
         Predictor.load("superres", weights["segmentation"], other)
@@ -248,7 +256,7 @@ def test_checkpoints_of_two_normalisations_are_refused(tmp_path: Path, weights: 
         Predictor.load("superres", weights["superres"], other)
 
 
-def test_checkpoints_of_another_method_or_stage_are_refused(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_checkpoints_of_another_method_or_stage_raise(tmp_path: Path, weights: dict[str, Path]) -> None:
     half = save(tmp_path / "half.safetensors", "prog_esrgan", GENERATOR, extra={"stage": 1})
     with pytest.raises(DataError, match=r"2\.5 m"):
         Predictor.load("superres", weights["segmentation"], half)
@@ -258,10 +266,10 @@ def test_checkpoints_of_another_method_or_stage_are_refused(tmp_path: Path, weig
     assert Predictor.load("bilinear", baseline, None).threshold == 0.5
 
 
-def test_the_map_is_a_cog_on_the_tile(tmp_path: Path, weights: dict[str, Path]) -> None:
+def test_map_is_a_cog_on_the_tile_grid(tmp_path: Path, weights: dict[str, Path]) -> None:
     made = composites(tmp_path, 1)
     tile = parse_tile("50N_E0663_N3540", 1)
-    mapped(tmp_path / "isa", [made[tile.id]], tile.id, 1, weights)
+    predict_tile(tmp_path / "isa", [made[tile.id]], tile.id, 1, weights)
     with rasterio.open(tmp_path / "isa" / f"{tile.id}.tif") as made_map:
         assert made_map.profile["dtype"] == "uint8" and made_map.nodata == 255
         assert (made_map.shape, made_map.transform) == (tile.shape(1), tile.transform(1))
@@ -269,56 +277,56 @@ def test_the_map_is_a_cog_on_the_tile(tmp_path: Path, weights: dict[str, Path]) 
 
 
 class Mean(torch.nn.Module):
-    """Stands in for a generator of many bands: its red is the mean of all, so that each is known to count."""
+    """A generator of any number of bands: its red is the mean of all, so that every band matters."""
 
     channels = 3
 
     def forward(self, x: torch.Tensor) -> tuple[None, torch.Tensor]:
-        made = x[:, :3].clone()
-        made[:, 0] = x.mean(dim=1)
-        return None, made.repeat_interleave(10, dim=2).repeat_interleave(10, dim=3)
+        image = x[:, :3].clone()
+        image[:, 0] = x.mean(dim=1)
+        return None, image.repeat_interleave(10, dim=2).repeat_interleave(10, dim=3)
 
 
-def stored(path: Path, array: np.ndarray, names: tuple[str, ...]) -> Path:
+def write_composite(path: Path, array: np.ndarray, names: tuple[str, ...]) -> Path:
     tile = parse_tile("50N_E0660_N3540", 4)
     cog.write(path, array, crs=tile.crs, transform=tile.transform(10), nodata=0, descriptions=names)
     return path
 
 
-def test_a_window_has_the_bands_that_the_checkpoint_lists(tmp_path: Path) -> None:
-    image = ground()
+def test_windows_have_the_bands_of_the_checkpoint(tmp_path: Path) -> None:
+    image = scene()
     nir = np.where(image[3:] > 0, image[:1] // 2 + 1, 0).astype(np.uint16)
     merged = np.concatenate([image[:3] // part + 1 for part in (2, 3, 4, 5)])
     merged[:, :40] = 0
-    own = stored(tmp_path / "a.tif", np.concatenate([image[:3], nir, image[3:]]), (*COMPOSITE_BANDS, "clear"))
-    more = stored(tmp_path / "b.tif", merged, MERGED_BANDS)
+    own = write_composite(tmp_path / "a.tif", np.concatenate([image[:3], nir, image[3:]]), (*COMPOSITE_BANDS, "clear"))
+    more = write_composite(tmp_path / "b.tif", merged, MERGED_BANDS)
     bounds = (660_000, 3_540_000, 664_000, 3_544_000)
     for bands in (RGB, COMPOSITE_BANDS, RGB + MERGED_BANDS, COMPOSITE_BANDS + MERGED_BANDS):
         count = len(bands)
         normalisation = {"mean": [0.1] * count, "std": [0.05 + 0.01 * n for n in range(count)]}
         predictor = Predictor(Mean(), None, normalisation)
         assert predictor.bands == bands
-        dn, known = Composites([own], predictor.bands, [more]).read(bounds)
-        assert dn.shape == (count, 400, 400) and (known == (image[3] > 0)).all()
+        dn, valid = CompositeReader([own], predictor.bands, [more]).read(bounds)
+        assert dn.shape == (count, 400, 400) and (valid == (image[3] > 0)).all()
         assert (dn[:3] == image[:3]).all()
         if bands[-1] != "B02" and count > 4:
             assert (dn[-12:-9, :40] == image[:3, :40]).all() and (dn[-12:, 40:] == merged[:, 40:]).all()
-        made = predictor.reflectance(dn[:, :8, :8], known[:8, :8]).numpy()
+        made = predictor.reflectance(dn[:, :8, :8], valid[:8, :8]).numpy()
         standard = (dn[:, :8, :8] * 1e-4 - 0.1) / np.array(normalisation["std"])[:, None, None]
         assert made.shape == (3, 80, 80)
         assert made[0, ::10, ::10] == pytest.approx(standard.mean(axis=0) * 0.05 + 0.1, abs=1e-5)
         assert made[2, ::10, ::10] == pytest.approx(dn[2, :8, :8] * 1e-4, abs=1e-5)
 
 
-def test_bands_that_are_not_there_are_named_with_the_remedy(tmp_path: Path) -> None:
-    own = stored(tmp_path / "a.tif", ground(), (*RGB, "clear"))
-    with pytest.raises(DataError, match=r"a\.tif has bands .* lacks \['B08'\]; make the composites again"):
-        Composites([own], COMPOSITE_BANDS)
-    with pytest.raises(DataError, match=r"merged dates \(B04_nw .*a\.tif; set sentinel2\.dates"):
-        Composites([own], RGB + MERGED_BANDS)
+def test_missing_bands_raise(tmp_path: Path) -> None:
+    own = write_composite(tmp_path / "a.tif", scene(), (*RGB, "clear"))
+    with pytest.raises(DataError, match=r"a\.tif has bands .* not \['B08'\]; rebuild the composites"):
+        CompositeReader([own], COMPOSITE_BANDS)
+    with pytest.raises(DataError, match=r"merged dates \(B04_nw .*a\.tif; set sentinel2\.merged_dates"):
+        CompositeReader([own], RGB + MERGED_BANDS)
 
 
-def test_the_baseline_reads_three_bands_whatever_the_dataset_had() -> None:
+def test_baseline_reads_three_bands() -> None:
     count = 16
     predictor = Predictor(None, Mean(), {"mean": [0.1] * count, "std": [0.05] * count})
     assert predictor.bands == RGB
@@ -326,7 +334,7 @@ def test_the_baseline_reads_three_bands_whatever_the_dataset_had() -> None:
     assert made.numpy() == pytest.approx(0.07)
 
 
-def test_a_segmenter_of_four_channels_reads_near_infrared_beside_the_image() -> None:
+def test_segmenter_of_four_channels_reads_near_infrared() -> None:
     class Infrared(torch.nn.Module):
         channels = 4
 
@@ -335,12 +343,12 @@ def test_a_segmenter_of_four_channels_reads_near_infrared_beside_the_image() -> 
 
     normalisation = {"mean": [0.1] * 4, "std": [0.05] * 4}
     dn = np.random.default_rng(0).integers(500, 3000, (4, 5, 6)).astype(np.uint16)
-    known = np.ones((5, 6), bool)
-    baseline, chain = Predictor(None, Infrared(), normalisation), Predictor(Mean(), Infrared(), normalisation)
+    valid = np.ones((5, 6), bool)
+    baseline, superres = Predictor(None, Infrared(), normalisation), Predictor(Mean(), Infrared(), normalisation)
     assert baseline.bands == COMPOSITE_BANDS
     mean, std = (np.full((4, 1, 1), normalisation[key][0], np.float32) for key in ("mean", "std"))
-    trained_on = superres_chips.super_resolve(dn, None, mean, std, channels=4)
-    for predictor in (baseline, chain):
-        seen = predictor.probability(dn, known).numpy()
-        assert seen.shape == (1, 50, 60)
-        assert seen[0] * 0.05 + 0.1 == pytest.approx(trained_on[3] * 1e-4, abs=6e-5)
+    training_input = superres_chips.super_resolve(dn, None, mean, std, channels=4)
+    for predictor in (baseline, superres):
+        scores = predictor.probability(dn, valid).numpy()
+        assert scores.shape == (1, 50, 60)
+        assert scores[0] * 0.05 + 0.1 == pytest.approx(training_input[3] * 1e-4, abs=6e-5)

@@ -1,4 +1,4 @@
-"""The preview looks where town meets country, and its image is the super-resolved one."""
+"""The preview selects a square with urban and rural land, and shows the super-resolved image."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from support.tiny_networks import GENERATOR
 
 from jointseg.area.grid import parse_tile
-from jointseg.inference.preview import busiest, preview, stretch
+from jointseg.inference.preview import percentile_limits, preview, select_square
 from jointseg.models import checkpoint
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
@@ -21,30 +21,30 @@ def isa_map(path: Path, values: np.ndarray) -> Path:
     return path
 
 
-def test_the_square_with_the_share_nearest_to_forty_percent_is_found(tmp_path: Path) -> None:
+def test_square_has_the_isa_fraction_closest_to_forty_percent(tmp_path: Path) -> None:
     values = np.zeros((1000, 1000), np.uint8)
-    values[600:680, 300:400] = 1  # 40 % of the 200 m square with its corner at row 600, column 300, and of others
+    values[600:680, 300:400] = 1  # 20 % of 200 m squares that contain it
     path = isa_map(tmp_path / "isa.tif", values)
-    bounds, share = busiest(path, TILE.bounds, 200)
-    assert share is not None and abs(share - 0.2) < 1e-9
+    bounds, fraction = select_square(path, TILE.bounds, 200)
+    assert fraction is not None and abs(fraction - 0.2) < 1e-9
     values[680:760, 300:400] = 1
-    bounds, share = busiest(isa_map(path, values), TILE.bounds, 200)
-    assert share == 0.4
+    bounds, fraction = select_square(isa_map(path, values), TILE.bounds, 200)
+    assert fraction == 0.4
     left, top = bounds[0] - 660_000, 3_541_000 - bounds[3]
     assert (values[top : top + 200, left : left + 200] == 1).mean() == 0.4
 
 
-def test_an_unknown_tile_has_a_square_without_a_share(tmp_path: Path) -> None:
+def test_tile_of_nodata_has_no_fraction(tmp_path: Path) -> None:
     path = isa_map(tmp_path / "isa.tif", np.full((1000, 1000), 255, np.uint8))
-    assert busiest(path, TILE.bounds, 300) == ((660_000, 3_540_700, 660_300, 3_541_000), None)
+    assert select_square(path, TILE.bounds, 300) == ((660_000, 3_540_700, 660_300, 3_541_000), None)
 
 
-def test_stretch_of_an_image_never_seen_is_finite() -> None:
-    low, high = stretch(np.zeros((3, 4, 4), np.uint16))
+def test_stretch_of_nodata_is_finite() -> None:
+    low, high = percentile_limits(np.zeros((3, 4, 4), np.uint16))
     assert (high > low).all()
 
 
-def test_preview_is_the_super_resolved_image_and_the_same_bytes_again(tmp_path: Path) -> None:
+def test_preview_is_the_super_resolved_image_and_deterministic(tmp_path: Path) -> None:
     torch.manual_seed(0)
     normalisation = {"mean": [0.1, 0.1, 0.08], "std": [0.05, 0.04, 0.03]}
     model = checkpoint.build("prog_esrgan", **GENERATOR)
@@ -89,9 +89,9 @@ def test_preview_is_the_super_resolved_image_and_the_same_bytes_again(tmp_path: 
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     array, transform, _ = raster_io.read(tmp_path / "a.tif")
     assert array.shape == (3, 1000, 1000) and array.dtype == np.uint16 and transform == TILE.transform(1)
-    known = dn[3].repeat(10, axis=0).repeat(10, axis=1) > 0
-    assert np.array_equal((array > 0).all(axis=0), known) and np.array_equal((array > 0).any(axis=0), known)
-    # Away from the edges, which convolutions carry inwards, it is what the network makes of the ground.
+    valid = dn[3].repeat(10, axis=0).repeat(10, axis=1) > 0
+    assert np.array_equal((array > 0).all(axis=0), valid) and np.array_equal((array > 0).any(axis=0), valid)
+    # Away from the edges, which influence pixels through convolutions, it equals the network's output.
     mean, std = (torch.tensor(normalisation[key])[:, None, None] for key in ("mean", "std"))
     with torch.inference_mode():
         x = (torch.from_numpy(dn[:3, 60:, :40].astype(np.float32)) * 1e-4 - mean) / std

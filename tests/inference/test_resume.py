@@ -1,4 +1,4 @@
-"""A job that is killed goes on at the row where it was, and makes the bytes that it would have made."""
+"""A killed job resumes after its last finished row and writes the same bytes as an uninterrupted one."""
 
 import os
 import pickle
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.inference_ground import LATTICE, around, composites, networks
+from support.inference_scene import LATTICE, composites, networks, with_neighbours
 
 from jointseg.inference import predict
-from jointseg.inference.products import FORMS
+from jointseg.inference.products import FORMATS
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
@@ -23,27 +23,27 @@ from jointseg.runtime.files import remove_path
 TILE = "50N_E0662_N3542"
 CHILD = """
 import pickle, sys, time
-from jointseg.inference import engine
-from jointseg.inference.row_bands import Bands
-append = Bands.append
-def slowly(self, arrays):
+from jointseg.inference import predict
+from jointseg.inference.row_bands import RowBandStore
+append = RowBandStore.append
+def append_and_pause(self, arrays):
     append(self, arrays)
     print("rows", self.rows, flush=True)
     time.sleep(float(sys.argv[2]))
-Bands.append = slowly
-facts = engine.isa(**pickle.load(open(sys.argv[1], "rb")))
+RowBandStore.append = append_and_pause
+facts = predict.predict(**pickle.load(open(sys.argv[1], "rb")))
 print("done", facts["resumed_rows"], flush=True)
 """
 
 
-def call(folder: Path, made: dict[str, Path], weights: dict[str, Path], out: str) -> dict:
-    paths = {name: folder / out / f"{name}.tif" for name in FORMS}
+def call(folder: Path, paths: dict[str, Path], weights: dict[str, Path], out: str) -> dict:
+    outputs = {name: folder / out / f"{name}.tif" for name in FORMATS}
     fixed = {"year": "2021", "tile": TILE, "tile_km": 2, "method": "superres", "batch": 2, "threads": 1}
-    return {"composites": around(made, TILE, 2), **weights, **paths, **fixed, **LATTICE}
+    return {"composites": with_neighbours(paths, TILE, 2), **weights, **outputs, **fixed, **LATTICE}
 
 
 def run(arguments: dict, pause: float) -> subprocess.Popen[str]:
-    """The step in a process of its own, which tells every row that is finished and pauses after it."""
+    """Run the step in a separate process, which prints each finished row and pauses after it."""
     file = Path(arguments["state"]).with_suffix(".pickle")
     file.write_bytes(pickle.dumps(arguments))
     return subprocess.Popen([sys.executable, "-c", CHILD, str(file), str(pause)], stdout=subprocess.PIPE, text=True)
@@ -51,32 +51,32 @@ def run(arguments: dict, pause: float) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path], dict[str, Path], dict[str, bytes]]:
-    """A folder, composites, networks, and the bytes of every product of an undisturbed run."""
+    """Return a folder, composites, networks, and the bytes of every product of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("resume")
-    made, weights = composites(folder, 2), networks(folder)
-    predict.predict(**call(folder, made, weights, "whole"))
-    return folder, made, weights, {name: (folder / "whole" / f"{name}.tif").read_bytes() for name in FORMS}
+    paths, weights = composites(folder, 2), networks(folder)
+    predict.predict(**call(folder, paths, weights, "full"))
+    return folder, paths, weights, {name: (folder / "full" / f"{name}.tif").read_bytes() for name in FORMATS}
 
 
-def test_killed_after_a_row_it_goes_on_from_there(tmp_path: Path, case: tuple) -> None:
-    folder, made, weights, whole = case
-    arguments = {**call(folder, made, weights, tmp_path.name), "state": str(tmp_path / "state")}
+def test_killed_job_resumes_after_its_last_row(tmp_path: Path, case: tuple) -> None:
+    folder, paths, weights, full = case
+    arguments = {**call(folder, paths, weights, tmp_path.name), "state": str(tmp_path / "state")}
     with run(arguments, 1.0) as job:
         assert job.stdout
-        seen = [job.stdout.readline().split() for _ in range(3)]
+        lines = [job.stdout.readline().split() for _ in range(3)]
         job.send_signal(signal.SIGKILL)
-    assert [words[0] for words in seen] == ["rows"] * 3
+    assert [words[0] for words in lines] == ["rows"] * 3
     kept = (tmp_path / "state" / "isa.bin").read_bytes()
     facts = predict.predict(**arguments)
-    assert facts["resumed_rows"] >= int(seen[-1][1]) > 0 and len(kept) == 2000 * facts["resumed_rows"]
-    assert {name: (folder / tmp_path.name / f"{name}.tif").read_bytes() for name in FORMS} == whole
+    assert facts["resumed_rows"] >= int(lines[-1][1]) > 0 and len(kept) == 2000 * facts["resumed_rows"]
+    assert {name: (folder / tmp_path.name / f"{name}.tif").read_bytes() for name in FORMATS} == full
     assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_at_random_moments_it_makes_the_same_bytes(tmp_path: Path, case: tuple) -> None:
-    folder, made, weights, whole = case
-    arguments = {**call(folder, made, weights, tmp_path.name), "state": str(tmp_path / "state")}
+def test_job_killed_twenty_times_writes_the_same_bytes(tmp_path: Path, case: tuple) -> None:
+    folder, paths, weights, full = case
+    arguments = {**call(folder, paths, weights, tmp_path.name), "state": str(tmp_path / "state")}
     draw = random.Random(1)
     kills, rows = 0, []
     while kills < 20:
@@ -88,44 +88,44 @@ def test_killed_twenty_times_at_random_moments_it_makes_the_same_bytes(tmp_path:
             os.kill(job.pid, signal.SIGKILL)
         kills += 1
         rows.append((tmp_path / "state" / "isa.bin").stat().st_size // 2000)
-        if rows[-1] >= 1600:  # begin again, so that every kill finds work under way
+        if rows[-1] >= 1600:  # restart, so that every kill interrupts a computation
             remove_path(tmp_path / "state")
     assert kills == 20 and len(set(rows)) > 3, rows
     predict.predict(**arguments)
-    assert {name: (folder / tmp_path.name / f"{name}.tif").read_bytes() for name in FORMS} == whole
+    assert {name: (folder / tmp_path.name / f"{name}.tif").read_bytes() for name in FORMATS} == full
 
 
-def test_rows_of_other_composites_are_not_gone_on_with(tmp_path: Path, case: tuple) -> None:
-    folder, made, weights, whole = case
-    arguments = {**call(folder, made, weights, tmp_path.name), "state": str(tmp_path / "state")}
+def test_rows_of_other_composites_are_discarded(tmp_path: Path, case: tuple) -> None:
+    folder, paths, weights, full = case
+    arguments = {**call(folder, paths, weights, tmp_path.name), "state": str(tmp_path / "state")}
     with run(arguments, 5.0) as job:
         assert job.stdout and job.stdout.readline()
         job.send_signal(signal.SIGKILL)
-    changed = tmp_path / made[TILE].name
-    array, transform, crs = raster_io.read(made[TILE])
+    changed = tmp_path / paths[TILE].name
+    array, transform, crs = raster_io.read(paths[TILE])
     array[:3, :5, :5] += 300
     cog.write(changed, array, crs=crs, transform=transform, nodata=0, descriptions=("B04", "B03", "B02", "clear"))
-    other = {**arguments, "composites": [changed, *arguments["composites"][1:]]}
-    assert predict.predict(**other)["resumed_rows"] == 0
-    assert (folder / tmp_path.name / "rgb.tif").read_bytes() != whole["rgb"]
+    other_inputs = {**arguments, "composites": [changed, *arguments["composites"][1:]]}
+    assert predict.predict(**other_inputs)["resumed_rows"] == 0
+    assert (folder / tmp_path.name / "rgb.tif").read_bytes() != full["rgb"]
 
 
-def test_networks_that_give_no_numbers_fail_by_name_and_keep_the_rows(
+def test_non_finite_results_raise_and_keep_finished_rows(
     tmp_path: Path, case: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, made, weights, _ = case
-    given = predict.Predictor.window
+    folder, paths, weights, _ = case
+    original = predict.Predictor.predict_window
     count = 0
 
-    def broken(self: predict.Predictor, dn: np.ndarray, known: np.ndarray, image: bool = False) -> tuple:
+    def broken(self: predict.Predictor, dn: np.ndarray, valid: np.ndarray, image: bool = False) -> tuple:
         nonlocal count
         count += 1
-        probability, made_image = given(self, dn, known, image)
-        return probability * (float("nan") if count > 12 else 1), made_image
+        probability, hr = original(self, dn, valid, image)
+        return probability * (float("nan") if count > 12 else 1), hr
 
-    monkeypatch.setattr(predict.Predictor, "window", broken)
-    arguments = {**call(folder, made, weights, tmp_path.name), "state": str(tmp_path / "state")}
-    with pytest.raises(DataError, match=r"no numbers in the window 66\d+-66\d+ E"):
+    monkeypatch.setattr(predict.Predictor, "predict_window", broken)
+    arguments = {**call(folder, paths, weights, tmp_path.name), "state": str(tmp_path / "state")}
+    with pytest.raises(DataError, match=r"non-finite values in the window 66\d+-66\d+ E"):
         predict.predict(**arguments)
     assert not (folder / tmp_path.name).exists() or not list((folder / tmp_path.name).glob("*.tif"))
     monkeypatch.undo()

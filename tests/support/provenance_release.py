@@ -104,11 +104,11 @@ def _make() -> None:
     (results / "report/index.html").write_text("<html></html>")
     (results / "accuracy").mkdir()
     (results / "accuracy/growth.csv").write_text(
-        "city,reach,year,isa_km2,unknown_km2,estimated_km2,estimated_km2_lower,estimated_km2_upper\n"
+        "city,reach,year,isa_km2,nodata_km2,estimated_km2,estimated_km2_lower,estimated_km2_upper\n"
         "Hefei,downstream,2021,1.5,0.25,1.25,1,1.5\nHefei,downstream,2023,2.5,0.125,,,\n"
     )
     (results / "accuracy/accuracy.csv").write_text(
-        "kind,name,map_year,reference,reach,chips,pixels,unknown_share,f1,f1_lower,f1_upper,iou,iou_lower,iou_upper\n"
+        "kind,name,map_year,reference,reach,chips,pixels,nodata_fraction,f1,f1_lower,f1_upper,iou,iou_lower,iou_upper\n"
         "method,superres,2021,labels,all,4,400,0.125,0.75,0.5,0.875,0.6,,\n"
         "method,superres,2021,labels,downstream,4,400,0,0.99,0.98,1,0.6,0.5,0.7\n"
         "product,gisa,2019,labels,all,4,400,0,0.625,0.5,0.7,,,\n"

@@ -105,7 +105,7 @@ def test_location_of_tile_pixels(port: int, results: Path, level: int) -> None:
     left, top = WEST // side * side, (NORTH - 200) // side * side + side
     image = tile_at(port, "isa-2021-32650", level, WEST, NORTH - 200)
     expected = {(WEST + 9, NORTH - 101): figures.ISA, (WEST - 9, NORTH - 101): None}
-    expected |= {(WEST + 100, NORTH - 201): figures.ISA, (WEST + 9, NORTH - 21): figures.AGREEMENT["unknown"]}
+    expected |= {(WEST + 100, NORTH - 201): figures.ISA, (WEST + 9, NORTH - 21): figures.AGREEMENT["nodata"]}
     for (x, y), colour in expected.items():
         row, col = (top - y) // step, (x - left) // step
         if 0 <= row < 256 and 0 <= col < 256:
@@ -116,7 +116,7 @@ def test_location_of_tile_pixels(port: int, results: Path, level: int) -> None:
 def test_tiles_of_products_and_images_and_empty_tiles(port: int) -> None:
     cover = tile_at(port, "product-cover-2021-32650", 1, WEST + 60, NORTH - 300)
     colours = {tuple(colour) for colour in cover[cover[..., 3] > 0][:, :3].tolist()}
-    assert figures.ISA in colours and figures.AGREEMENT["not ISA"] in colours
+    assert figures.ISA in colours and figures.AGREEMENT["true negative"] in colours
     image = tile_at(port, "composites-2021-32650", 1, WEST + 60, NORTH - 300)
     assert image[..., 3].max() == 255 and image[..., :3].std() > 20
     assert get(port, "/tile/isa-2021-32650/1/0/0.png")[0] == 204

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from jointseg.accuracy.cluster_estimators import Estimate, Metric, linearised
+from jointseg.accuracy.cluster_estimators import Estimate, Metric, linearised_estimate
 
 
 def estimate_over_seeds(
@@ -22,7 +22,7 @@ def estimate_over_seeds(
         function: of the concatenated totals of all variants, [variants * k].
     """
     joined = np.concatenate(counts, axis=2).astype(np.float64)
-    chips = linearised(joined.mean(axis=0), weights, strata, function)
+    chips = linearised_estimate(joined.mean(axis=0), weights, strata, function)
     seeds = len(joined)
     if seeds < 2 or not np.isfinite(chips.se):
         return chips

@@ -10,9 +10,9 @@ from affine import Affine
 from torch import Tensor
 
 from jointseg.ablation.mapping import ChipPrediction, Predictor
-from jointseg.accuracy.assess import references
-from jointseg.accuracy.cluster_estimators import CELLS, UNKNOWN, cells
-from jointseg.accuracy.zones import zones
+from jointseg.accuracy.assess import reference_rasters
+from jointseg.accuracy.cluster_estimators import CELLS, NODATA, confusion_counts
+from jointseg.accuracy.zones import zone_masks
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.raster import cog
 from jointseg.raster import io as raster_io
@@ -58,13 +58,13 @@ def score(
         for row in track(list(chips.dataset.table.itertuples()), "score test chips", unit="chip"):
             chip, predicted = chips.dataset.read(row.sample_id), predict(row.sample_id)
             nodata = np.isnan(chip.lr).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
-            isa = np.where(nodata, UNKNOWN, predicted.probability >= threshold).astype(np.uint8)
+            isa = np.where(nodata, NODATA, predicted.probability >= threshold).astype(np.uint8)
             fraction, transform, crs = raster_io.read(chips.dataset.root / row.fraction)
-            masks = zones(chip.label, fraction)
-            for reference, expected in references(row, root, truth, year).items():
+            masks = zone_masks(chip.label, fraction)
+            for reference, expected in reference_rasters(row, root, truth, year).items():
                 counts += [
                     {"sample_id": row.sample_id, "reference": reference, "zone": zone}
-                    | dict(zip((*CELLS, "nodata"), cells(np.where(inside, isa, UNKNOWN), expected)))
+                    | dict(zip((*CELLS, "nodata"), confusion_counts(np.where(inside, isa, NODATA), expected)))
                     for zone, inside in masks.items()
                 ]
             if predicted.image is not None:
@@ -97,7 +97,7 @@ def _write_example(
     folder: Path, chip_id: str, predicted: ChipPrediction, isa: np.ndarray, transform: Affine, crs: str
 ) -> None:
     grid: dict[str, Any] = {"transform": transform, "crs": crs}
-    cog.write(folder / f"{chip_id}_isa.tif", isa[None], nodata=UNKNOWN, **grid)
+    cog.write(folder / f"{chip_id}_isa.tif", isa[None], nodata=NODATA, **grid)
     if predicted.image is not None:
         dn = np.clip(np.rint(predicted.image / REFLECTANCE_PER_DN), 1, np.iinfo(np.uint16).max)
         image = np.where(np.isfinite(predicted.image), dn, 0).astype(np.uint16)

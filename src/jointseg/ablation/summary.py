@@ -7,7 +7,7 @@ import pandas as pd
 
 from jointseg.ablation import figures, tables
 from jointseg.ablation.page import page
-from jointseg.accuracy.assess import ALL, design, save
+from jointseg.accuracy.assess import ALL, sample_design, write_csv
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.training.panel import write_panel
@@ -57,11 +57,11 @@ def ablation(
             f"{len(counts)} tables of counts, {len(image_scores)} of image scores and {len(examples)} folders of examples "
             f"for {len(runs)} runs of {len(variants)} variants; expected one table per run and one folder per variant"
         )
-    tested, reaches = design(index)
+    tested, reaches = sample_design(index)
     accuracies = tables.accuracy_table(tables.Counts(_by_run(runs, counts), tested, reaches))
     image_table = tables.image_table(_by_run(runs, image_scores), tested)
-    save(accuracies, table)
-    save(image_table, scores)
+    write_csv(accuracies, table)
+    write_csv(image_table, scores)
     with atomic_write(document) as part:
         part.write_text(page(title, about, accuracies, image_table, setup))
     write_panel(figure, figures.plot_by_reach(accuracies))

@@ -10,7 +10,7 @@ import pandas as pd
 from jointseg.ablation.estimates import estimate_over_seeds, gap_closed
 from jointseg.ablation.variants import BASELINE, UPPER_BOUND, VARIANTS
 from jointseg.accuracy.assess import ALL
-from jointseg.accuracy.cluster_estimators import CELLS, METRICS, Estimate, Metric, columns, difference
+from jointseg.accuracy.cluster_estimators import CELLS, METRICS, Estimate, Metric, estimate_columns, metric_difference
 from jointseg.accuracy.zones import OBJECTS
 
 Run = tuple[str, int]  # variant, seed
@@ -22,7 +22,7 @@ class Counts:
 
     Args:
         files: CSV of the counts of each run, see `scoring.score`.
-        tested, reaches: see `assess.design`.
+        tested, reaches: see `assess.sample_design`.
     """
 
     def __init__(self, files: dict[Run, Path], tested: pd.DataFrame, reaches: list[str]) -> None:
@@ -80,7 +80,7 @@ def _row(counts: Counts, reference: str, reach: str, zone: str, variant: str) ->
     metric = METRICS[zone_metric(zone)]
 
     def estimate(name: str, variants: list[str], function: Metric) -> dict[str, float]:
-        return columns(name, counts.estimate(variants, reference, zone, reach, function))
+        return estimate_columns(name, counts.estimate(variants, reference, zone, reach, function))
 
     row: dict[str, Any] = {
         "reference": reference,
@@ -94,7 +94,7 @@ def _row(counts: Counts, reference: str, reach: str, zone: str, variant: str) ->
     }
     row |= estimate("value", [variant], metric)
     if variant != BASELINE:
-        row |= estimate("difference_to_baseline", [variant, BASELINE], difference(metric))
+        row |= estimate("difference_to_baseline", [variant, BASELINE], metric_difference(metric))
     if variant not in (BASELINE, UPPER_BOUND):
         row |= estimate("gap_closed", [variant, BASELINE, UPPER_BOUND], gap_closed(metric))
     return row

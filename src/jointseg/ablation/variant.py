@@ -8,7 +8,7 @@ import pandas as pd
 from jointseg.ablation.mapping import probability_histogram
 from jointseg.ablation.scoring import score
 from jointseg.ablation.trainings import Schedule, VariantTraining
-from jointseg.accuracy.assess import save
+from jointseg.accuracy.assess import write_csv
 from jointseg.runtime.files import atomic_write, remove_path
 from jointseg.training import generator as generators
 from jointseg.training.determinism import make_deterministic
@@ -73,7 +73,7 @@ def ablation_variant(
         test_chips, predictor(test_chips), threshold, training_data.normalisation, chips, truth, year, examples
     )
     for table, path in zip(scores, (counts, image_scores)):
-        save(table, path)
+        write_csv(table, path)
     remove_path(state)
     total: pd.DataFrame = scores[0].query("zone == 'all'").groupby("reference")[["tp", "fp", "fn"]].sum()
     f1 = 2 * total["tp"] / (2 * total["tp"] + total["fp"] + total["fn"])

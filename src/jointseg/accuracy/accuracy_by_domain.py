@@ -1,4 +1,4 @@
-"""Where a map is right: by place, density, slope and kind of ground, of roads and small things, and at its edges."""
+"""Accuracy by domain: region, city, density, slope, land-cover zone, object type and edges."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,48 +11,51 @@ import pandas as pd
 from scipy import ndimage
 
 from jointseg.accuracy import cluster_estimators
-from jointseg.accuracy.cluster_estimators import CELLS, UNKNOWN, Estimate, Metric
+from jointseg.accuracy.cluster_estimators import CELLS, NODATA, Estimate, Metric
 from jointseg.accuracy.zones import OBJECTS
 
-ALL = "all"  # all ground, and all reaches
-REGION, CITY = "region ", "city "  # domains that are places, by the beginning of their names
-TOLERANCES_M = (1, 2, 5)  # how far an edge may lie from the reference's and count as found
+ALL = "all"  # the domain of the whole area, and the row of all reaches
+REGION, CITY = "region ", "city "  # prefixes of administrative domains
+TOLERANCES_M = (1, 2, 5)  # distances up to which an edge pixel matches an edge of the reference
 EDGE = ("mapped_edge", "reference_edge")
 
 
-def edge_cells(mapped: np.ndarray, reference: np.ndarray) -> dict[str, int]:
-    """Pixels of the maps' edges, and how many lie within TOLERANCES_M of the other's: 0/1/255 [h, w], 1 m pixels.
+def edge_counts(mapped: np.ndarray, reference: np.ndarray) -> dict[str, int]:
+    """Count the edge pixels of map and reference, and those within TOLERANCES_M of the other's edge.
 
-    An edge is ISA beside known ground that is not; what either map does not know has none (Csurka et al. 2013, BMVC, "What is a
-    good evaluation measure for semantic segmentation?").
+    An edge pixel is an ISA pixel next to a valid non-ISA pixel; pixels without value in either raster have no edge (Csurka et
+    al. 2013, BMVC, "What is a good evaluation measure for semantic segmentation?").
+
+    Args:
+        mapped, reference: 0/1/255 [h, w], 1 m pixels.
     """
-    known = (mapped != UNKNOWN) & (reference != UNKNOWN)
-    edges = [_edge(plane, known) for plane in (mapped, reference)]
+    valid = (mapped != NODATA) & (reference != NODATA)
+    edges = [_edge(plane, valid) for plane in (mapped, reference)]
     out = {name: int(edge.sum()) for name, edge in zip(EDGE, edges)}
-    for name, own, other in zip(EDGE, edges, edges[::-1]):
-        away = ndimage.distance_transform_edt(~other) if other.any() else np.full(other.shape, np.inf)
-        out |= {f"{name}_{reach}m": int((away[own] <= reach).sum()) for reach in TOLERANCES_M}
+    for name, edge, target in zip(EDGE, edges, edges[::-1]):
+        distance = ndimage.distance_transform_edt(~target) if target.any() else np.full(target.shape, np.inf)
+        out |= {f"{name}_{limit}m": int((distance[edge] <= limit).sum()) for limit in TOLERANCES_M}
     return out
 
 
-def _edge(plane: np.ndarray, known: np.ndarray) -> np.ndarray:
-    beside = ndimage.binary_dilation(known & (plane == 0))
-    return known & (plane == 1) & beside
+def _edge(plane: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    next_to_non_isa = ndimage.binary_dilation(valid & (plane == 0))
+    return valid & (plane == 1) & next_to_non_isa
 
 
-def edge_columns(reach: int) -> list[str]:
-    """The columns of `edge_cells` from which `edge_f1` is made."""
-    return [*(f"{name}_{reach}m" for name in EDGE), *EDGE]
+def edge_columns(tolerance_m: int) -> list[str]:
+    """Return the columns of `edge_counts` that `edge_f1` needs."""
+    return [*(f"{name}_{tolerance_m}m" for name in EDGE), *EDGE]
 
 
 def edge_f1(t: np.ndarray) -> complex:
-    """Harmonic mean of the share of the map's edge that is near the reference's, and the other way round."""
+    """Harmonic mean of the matched fractions of the map's and of the reference's edge pixels."""
     precision, recall = t[0] / t[2], t[1] / t[3]
     return 2 * precision * recall / (precision + recall)
 
 
-def over_share(t: np.ndarray) -> complex:
-    """Area mapped too much, as a share of the reference's area of ISA: (tp + fp) / (tp + fn) - 1; negative for too little."""
+def area_bias(t: np.ndarray) -> complex:
+    """Relative bias of the mapped ISA area, (tp + fp) / (tp + fn) - 1; positive if the map overestimates."""
     return (t[0] + t[1]) / (t[0] + t[2]) - 1
 
 
@@ -61,112 +64,126 @@ METRICS: dict[str, Metric] = {
     "recall": cluster_estimators.recall,
     "f1": cluster_estimators.f1,
     "iou": cluster_estimators.iou,
-    "over": over_share,
+    "area_bias": area_bias,
 }
-OF_ALL_GROUND = {**METRICS, "overall_accuracy": cluster_estimators.overall_accuracy}
+WHOLE_AREA_METRICS = {**METRICS, "overall_accuracy": cluster_estimators.overall_accuracy}
 
 
-def zone_cells(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Pixel counts in each zone: a mask [h, w] by name."""
+def zone_counts(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return pixel counts in each zone.
+
+    Args:
+        mapped, reference: 0/1/255 [h, w].
+        zones: masks [h, w] by name.
+    """
     return [
         {
             "domain": name,
-            **dict(zip((*CELLS, "unknown"), cluster_estimators.cells(np.where(inside, mapped, UNKNOWN), reference))),
+            **dict(
+                zip(
+                    (*CELLS, "nodata"), cluster_estimators.confusion_counts(np.where(inside, mapped, NODATA), reference)
+                )
+            ),
         }
         for name, inside in zones.items()
     ]
 
 
-def places(chips: pd.DataFrame, study_area: Path) -> dict[str, list[str]]:
-    """The region and the city that hold the middle of each chip, as names of domains, by sample_id.
+def chip_domains(chips: pd.DataFrame, study_area: Path) -> dict[str, list[str]]:
+    """Return the administrative domains (region and city) that contain the centre of each chip, by sample_id.
 
     Args:
-        chips: with sample_id and their outlines, EPSG:4326.
+        chips: rows with sample_id and their outlines, EPSG:4326.
         study_area: GeoPackage with the layers `regions` and `cities`.
     """
-    middles = gpd.GeoDataFrame(
+    centres = gpd.GeoDataFrame(
         chips[["sample_id"]], geometry=gpd.GeoSeries(chips["geometry"], crs=4326).representative_point()
     )
     out: dict[str, list[str]] = {name: [] for name in chips["sample_id"]}
-    for layer, what in (("regions", REGION), ("cities", CITY)):
+    for layer, prefix in (("regions", REGION), ("cities", CITY)):
         frame = gpd.read_file(study_area, layer=layer)[["name", "geometry"]].to_crs(4326)
-        joined = middles.sjoin(frame, predicate="within").drop_duplicates("sample_id")
+        joined = centres.sjoin(frame, predicate="within").drop_duplicates("sample_id")
         for sample, name in zip(joined["sample_id"], joined["name"]):
-            out[sample].append(f"{what}{name}")
+            out[sample].append(f"{prefix}{name}")
     return out
 
 
-def table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str]) -> pd.DataFrame:
-    """Scores by map, reference, domain and reach (`all` first), each metric with its interval.
+def domain_table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str]) -> pd.DataFrame:
+    """Return metrics with intervals, one row per map, reference, domain and reach (`all` first).
 
     Args:
-        counts: rows by map, reference, chip and domain, as `zone_cells` gives them, and those of whole chips, whose domain is
-            the density class of the chip.
-        tested: the test chips with their stratum and weight, as `assess.design` gives them.
-        reaches: in the order wanted.
+        counts: rows by map, reference, chip and domain, as from `zone_counts`; for full chips the domain is the density class,
+            region or city of the chip.
+        tested: the test chips with their stratum and weight, as from `assess.sample_design`.
+        reaches: names of the reaches in output order.
     """
-    places = tested.set_index("sample_id")
+    chips = tested.set_index("sample_id")
     rows = []
     for (kind, name, reference, domain), part in counts.groupby(["kind", "name", "reference", "domain"], sort=False):
-        cells = _of_every_chip(part, places)
-        for reach, inside in _parts(domain, places, reaches):
-            own = cells[inside]
-            hit = int((own.sum(axis=1) > 0).sum())
-            if hit == 0:
+        cells = _cells_by_chip(part, chips)
+        for reach, inside in _reach_masks(domain, chips, reaches):
+            reach_cells = cells[inside]
+            used = int((reach_cells.sum(axis=1) > 0).sum())
+            if used == 0:
                 continue
             row = {"kind": kind, "name": name, "reference": reference, "domain": domain, "reach": reach}
-            row |= {"chips": hit, "pixels": int(own.sum())}
-            weights, groups = places["weight"].to_numpy()[inside], places["group"].to_numpy()[inside]
-            for metric in _told(domain):
-                estimate = cluster_estimators.linearised(own, weights, groups, METRICS[metric])
-                row |= cluster_estimators.columns(metric, _possible(metric, estimate))
+            row |= {"chips": used, "pixels": int(reach_cells.sum())}
+            weights, groups = chips["weight"].to_numpy()[inside], chips["group"].to_numpy()[inside]
+            for metric in _metrics_of(domain):
+                estimate = cluster_estimators.linearised_estimate(reach_cells, weights, groups, METRICS[metric])
+                row |= cluster_estimators.estimate_columns(metric, _clipped(metric, estimate))
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def paired(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str], first: str) -> pd.DataFrame:
-    """The first method minus every other map in each domain, on the same chips, a row by metric; arguments as for `table`."""
-    places = tested.set_index("sample_id")
+def paired_differences(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str], first: str) -> pd.DataFrame:
+    """Return the first method minus every other map on the same chips, one row per domain, reach and metric.
+
+    Args:
+        counts, tested, reaches: as for `domain_table`.
+        first: name of the first method.
+    """
+    chips = tested.set_index("sample_id")
     rows = []
     for (reference, domain), part in counts.groupby(["reference", "domain"], sort=False):
-        of = {name: _of_every_chip(group, places) for name, group in part.groupby("name", sort=False)}
-        if first not in of:
+        cells_of = {name: _cells_by_chip(group, chips) for name, group in part.groupby("name", sort=False)}
+        if first not in cells_of:
             continue
-        for other, cells in of.items():
-            both = np.hstack([of[first], cells])
-            for reach, inside in _parts(domain, places, reaches):
-                hit = int((both[inside].sum(axis=1) > 0).sum())
-                if other == first or hit == 0:
+        for name, cells in cells_of.items():
+            both = np.hstack([cells_of[first], cells])
+            for reach, inside in _reach_masks(domain, chips, reaches):
+                used = int((both[inside].sum(axis=1) > 0).sum())
+                if name == first or used == 0:
                     continue
-                weights, groups = places["weight"].to_numpy()[inside], places["group"].to_numpy()[inside]
-                for metric in _told(domain):
-                    function = cluster_estimators.difference(OF_ALL_GROUND[metric])
-                    e = cluster_estimators.linearised(both[inside], weights, groups, function)
-                    row = {"name": first, "minus": other, "reference": reference, "domain": domain, "reach": reach}
-                    row |= {"metric": metric, "difference": e.value, "lower": e.lower, "upper": e.upper, "chips": hit}
+                weights, groups = chips["weight"].to_numpy()[inside], chips["group"].to_numpy()[inside]
+                for metric in _metrics_of(domain):
+                    function = cluster_estimators.metric_difference(WHOLE_AREA_METRICS[metric])
+                    e = cluster_estimators.linearised_estimate(both[inside], weights, groups, function)
+                    row = {"name": first, "minus": name, "reference": reference, "domain": domain, "reach": reach}
+                    row |= {"metric": metric, "difference": e.value, "lower": e.lower, "upper": e.upper, "chips": used}
                     rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _possible(metric: str, estimate: Estimate) -> Estimate:
-    """The estimate with its interval cut to what the metric can be: shares from 0 to 1, `over` from -1."""
-    if metric != "over":
-        return cluster_estimators.within_unit(estimate)
+def _clipped(metric: str, estimate: Estimate) -> Estimate:
+    """Return the estimate with its interval clipped to the metric's range: fractions to 0..1, the area bias from -1."""
+    if metric != "area_bias":
+        return cluster_estimators.clip_to_unit(estimate)
     return replace(estimate, lower=float(np.maximum(estimate.lower, -1)))
 
 
-def _of_every_chip(part: pd.DataFrame, places: pd.DataFrame) -> np.ndarray:
-    """CELLS by chip, [n, 4]; chips without a pixel of the domain are part of the sample all the same: they count nothing."""
-    return part.set_index("sample_id")[list(CELLS)].reindex(places.index, fill_value=0).to_numpy()
+def _cells_by_chip(part: pd.DataFrame, chips: pd.DataFrame) -> np.ndarray:
+    """Return CELLS by chip, [n, 4]; chips without a pixel of the domain are still part of the sample, with zero counts."""
+    return part.set_index("sample_id")[list(CELLS)].reindex(chips.index, fill_value=0).to_numpy()
 
 
-def _parts(domain: str, places: pd.DataFrame, reaches: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    """All chips, then those of each reach; a place lies in one reach, which would say the same twice."""
-    reach = places["reach"].to_numpy()
-    parts = [] if domain.startswith((REGION, CITY)) else [(name, reach == name) for name in reaches]
-    return [(ALL, np.ones(len(places), bool)), *parts]
+def _reach_masks(domain: str, chips: pd.DataFrame, reaches: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+    """Return masks of all chips, then of each reach; a region or city is in one reach only, so it has no rows by reach."""
+    reach = chips["reach"].to_numpy()
+    masks = [] if domain.startswith((REGION, CITY)) else [(name, reach == name) for name in reaches]
+    return [(ALL, np.ones(len(chips), bool)), *masks]
 
 
-def _told(domain: str) -> list[str]:
-    """The metrics that a domain has: all that a zone of objects holds is ISA."""
-    return ["recall"] if domain in OBJECTS else list(OF_ALL_GROUND if domain == ALL else METRICS)
+def _metrics_of(domain: str) -> list[str]:
+    """Return the metrics that are defined in a domain; a zone of objects contains only ISA, so only recall is."""
+    return ["recall"] if domain in OBJECTS else list(WHOLE_AREA_METRICS if domain == ALL else METRICS)

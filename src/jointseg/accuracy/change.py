@@ -1,4 +1,4 @@
-"""Areas of ISA over the years, their growth, and the accuracy of the maps and of their changes, from interpreted points."""
+"""ISA areas, growth, and accuracy of maps and their changes, estimated from interpreted points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,79 +9,80 @@ import pandas as pd
 from rasterio.transform import rowcol
 from rasterio.windows import Window
 
-from jointseg.accuracy.block_counts import only_classes
-from jointseg.accuracy.cluster_estimators import UNKNOWN, Estimate, Metric, replicated
-from jointseg.accuracy.stratified_estimators import Sample, assessed
+from jointseg.accuracy.block_counts import check_classes
+from jointseg.accuracy.cluster_estimators import NODATA, Estimate, Metric, bootstrap_totals
+from jointseg.accuracy.stratified_estimators import StratifiedSample, estimate_accuracy
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 
 DRAWS = 2000  # bootstrap replicates
-SAME_M = 0.01  # a point told and a point drawn are one as far as this
+POSITION_TOLERANCE_M = 0.01  # maximum distance between an interpreted point and the sample point of the same id
 
 
 @dataclass(frozen=True)
-class Interpreted:
-    """The points of a city with what people told of them.
+class InterpretedPoints:
+    """The sample points of a city with their reference classes.
 
     Attributes:
         sample: strata and their sizes.
         years: ascending.
-        x, y: of the points, in the maps' UTM zone.
-        mapped, reference: whether a point is ISA, float [points, years].
-        km2: ground that every year's map knows, of which the points are a sample.
-        untold: points that were drawn but could not be told in every year, or that a map does not know; they are left
-            out, as if not drawn.
+        x, y: coordinates in the maps' UTM zone.
+        mapped, reference: 1 for ISA, 0 for non-ISA, float [points, years].
+        area_km2: area that is valid on the maps of all years, from which the points are sampled.
+        unusable: number of sample points without a reference class or map class in some year; they are left out, as if not
+            sampled.
     """
 
-    sample: Sample
+    sample: StratifiedSample
     years: list[int]
     x: np.ndarray
     y: np.ndarray
     mapped: np.ndarray
     reference: np.ndarray
-    km2: float
-    untold: int
+    area_km2: float
+    unusable: int
 
     def area(self, year: int) -> Estimate:
-        """ISA in a year, km2; Stehman (2014) eqs. 3 and 25."""
-        return scaled(self.sample.share(self._true(year)), self.km2)
+        """ISA area in a year, km2; Stehman (2014) eqs. 3 and 25."""
+        return scale_estimate(self.sample.mean(self._true(year)), self.area_km2)
 
-    def gained(self, first: int, last: int) -> Estimate:
-        """Ground that became ISA between two years, km2."""
-        return scaled(self.sample.share(self._true(last) * (1 - self._true(first))), self.km2)
+    def gain(self, first: int, last: int) -> Estimate:
+        """Area that changed from non-ISA to ISA between two years, km2."""
+        return scale_estimate(self.sample.mean(self._true(last) * (1 - self._true(first))), self.area_km2)
 
-    def lost(self, first: int, last: int) -> Estimate:
-        """Ground that was ISA and no longer is, km2."""
-        return self.gained(last, first)
+    def loss(self, first: int, last: int) -> Estimate:
+        """Area that changed from ISA to non-ISA between two years, km2."""
+        return self.gain(last, first)
 
     def growth(self, first: int, last: int) -> Estimate:
-        """Area in the last year minus that in the first, km2, paired: both are seen at the same points."""
-        return scaled(self.sample.share(self._true(last) - self._true(first)), self.km2)
+        """Area in the last year minus area in the first, km2, paired: both are observed at the same points."""
+        return scale_estimate(self.sample.mean(self._true(last) - self._true(first)), self.area_km2)
 
     def yearly_percent(self, first: int, last: int) -> Estimate:
-        """Compound growth, percent a year: 100 ((A_last / A_first)^(1 / years) - 1)."""
+        """Compound growth rate, percent per year: 100 ((A_last / A_first)^(1 / years) - 1)."""
         rate: Metric = lambda t: 100 * ((t[0] / t[1]) ** (1 / (last - first)) - 1)  # noqa: E731
         return self.sample.estimate([self._true(last), self._true(first)], rate)
 
     def accuracy(self, year: int) -> dict[str, Estimate]:
         """Overall, user's and producer's accuracy of a year's map."""
-        return self._scored(self._mapped(year), self._true(year))
+        return self._accuracy(self._mapped(year), self._true(year))
 
     def accuracy_of_gain(self, first: int, last: int) -> dict[str, Estimate]:
-        """The same of the map of what became ISA between two years: all other ground is the other class."""
-        return self._scored(self._mapped(last) * (1 - self._mapped(first)), self._true(last) * (1 - self._true(first)))
+        """Overall, user's and producer's accuracy of the mapped ISA gain between two years."""
+        mapped_gain = self._mapped(last) * (1 - self._mapped(first))
+        return self._accuracy(mapped_gain, self._true(last) * (1 - self._true(first)))
 
     def transitions(self, first: int, last: int) -> np.ndarray:
-        """km2 by class in the first and in the last year, by the points: [0 not ISA | 1 ISA, 0 | 1]."""
+        """Estimated area, km2, by [class in the first year, class in the last year]; classes 0 non-ISA, 1 ISA."""
         weights, before, after = self.sample.weights, self._true(first), self._true(last)
         cells = [[(weights * (before == a) * (after == b)).sum() for b in (0, 1)] for a in (0, 1)]
-        return np.array(cells) / weights.sum() * self.km2
+        return np.array(cells) / weights.sum() * self.area_km2
 
     def replicates(self, seed: int) -> np.ndarray:
-        """Areas of ISA, km2, as other samples of the same design might tell them, float [DRAWS, years]."""
+        """Bootstrap replicates of the ISA areas, km2, float [DRAWS, years]."""
         columns = np.hstack([self.reference, np.ones((len(self.reference), 1))])
-        totals = replicated(columns, self.sample.weights, self.sample.strata, DRAWS, seed)
-        return totals[:, :-1] / totals[:, -1:] * self.km2
+        totals = bootstrap_totals(columns, self.sample.weights, self.sample.strata, DRAWS, seed)
+        return totals[:, :-1] / totals[:, -1:] * self.area_km2
 
     def _true(self, year: int) -> np.ndarray:
         return self.reference[:, self.years.index(year)]
@@ -89,66 +90,68 @@ class Interpreted:
     def _mapped(self, year: int) -> np.ndarray:
         return self.mapped[:, self.years.index(year)]
 
-    def _scored(self, mapped: np.ndarray, reference: np.ndarray) -> dict[str, Estimate]:
-        made = assessed(self.sample, mapped, reference, (0, 1))
-        return {"overall": made.overall, "users": made.users[1], "producers": made.producers[1]}
+    def _accuracy(self, mapped: np.ndarray, reference: np.ndarray) -> dict[str, Estimate]:
+        estimates = estimate_accuracy(self.sample, mapped, reference, (0, 1))
+        return {"overall": estimates.overall, "users": estimates.users[1], "producers": estimates.producers[1]}
 
 
-def scaled(estimate: Estimate, by: float) -> Estimate:
-    """An estimate in another unit."""
+def scale_estimate(estimate: Estimate, by: float) -> Estimate:
+    """Return an estimate multiplied by a constant."""
     return Estimate(estimate.value * by, estimate.se * by, estimate.lower * by, estimate.upper * by, estimate.units)
 
 
-def interpreted(strata: Path, design: Path, told: Path, mosaics: Sequence[Path], years: Sequence[int]) -> Interpreted:
-    """Joins a sample of points with the filled-in table of its points and with what the maps say there.
+def read_interpreted(
+    strata: Path, design: Path, interpreted: Path, mosaics: Sequence[Path], years: Sequence[int]
+) -> InterpretedPoints:
+    """Join a point sample with its reference classes and the map classes at the points.
 
-    The maps need not be those that the sample was drawn by: it tells the truth of any.
+    The maps can differ from those that the sample was drawn from; the reference classes are valid for any map.
 
     Args:
-        strata, design: as step `change_sample` writes them.
-        told: its table of points with a class for each year: 1, 0, or nothing where it cannot be told.
+        strata, design: outputs of step `change_sample`.
+        interpreted: its table of points, with a class in each year: 1, 0, or empty if it cannot be interpreted.
         mosaics: {year}/{city}.tif, in the order of `years`.
         years: ascending.
 
     Raises:
-        DataError: points are missing, unknown or elsewhere, a class is neither 0 nor 1, or a stratum keeps too few points.
+        DataError: points are missing, duplicated or moved, a class is neither 0 nor 1, or a stratum has too few points.
     """
     drawn, sizes = pd.read_csv(design), pd.read_csv(strata)
-    joined = _joined(drawn, pd.read_csv(told), [str(year) for year in years], told)
-    truth = joined[[str(year) for year in years]].to_numpy(float)
+    classes = _reference_classes(drawn, pd.read_csv(interpreted), [str(year) for year in years], interpreted)
+    truth = classes[[str(year) for year in years]].to_numpy(float)
     maps = np.stack([_classes_at(path, drawn) for path in mosaics], axis=1)
-    kept = (np.isfinite(truth) & (maps != UNKNOWN)).all(axis=1)
+    usable = (np.isfinite(truth) & (maps != NODATA)).all(axis=1)
     size_of = {name: size for name, size in zip(sizes["stratum"], sizes["pixels"]) if size > 0}
     try:
-        sample = Sample(drawn["stratum"].to_numpy()[kept], size_of)
+        sample = StratifiedSample(drawn["stratum"].to_numpy()[usable], size_of)
     except DataError as error:
-        raise DataError(f"{told}: {error}") from error
-    return Interpreted(
+        raise DataError(f"{interpreted}: {error}") from error
+    return InterpretedPoints(
         sample=sample,
         years=list(years),
-        x=drawn["x"].to_numpy()[kept],
-        y=drawn["y"].to_numpy()[kept],
-        mapped=maps[kept].astype(float),
-        reference=truth[kept],
-        km2=float(sizes["km2"].sum()),
-        untold=int((~kept).sum()),
+        x=drawn["x"].to_numpy()[usable],
+        y=drawn["y"].to_numpy()[usable],
+        mapped=maps[usable].astype(float),
+        reference=truth[usable],
+        area_km2=float(sizes["km2"].sum()),
+        unusable=int((~usable).sum()),
     )
 
 
-def _joined(drawn: pd.DataFrame, filled: pd.DataFrame, years: list[str], told: Path) -> pd.DataFrame:
-    """The classes of the drawn points in their order, NaN where they are not told."""
+def _reference_classes(drawn: pd.DataFrame, filled: pd.DataFrame, years: list[str], path: Path) -> pd.DataFrame:
+    """Return the classes of the sample points in sample order, NaN where empty."""
     absent = [name for name in ("id", "x", "y", *years) if name not in filled]
     if absent:
-        raise DataError(f"{told} has no column {absent[0]!r}; fill in the table of points as it was made")
+        raise DataError(f"{path} has no column {absent[0]!r}; keep all columns of the table of points")
     if filled["id"].duplicated().any():
-        twice = filled["id"][filled["id"].duplicated()].iloc[0]
-        raise DataError(f"{told} tells point {twice} twice; keep one line a point")
+        duplicate = filled["id"][filled["id"].duplicated()].iloc[0]
+        raise DataError(f"{path} has two rows of point {duplicate}; keep one row per point")
     both = filled.merge(drawn, on="id", how="left", suffixes=("", "_drawn"))
-    elsewhere = ~(np.hypot(both["x"] - both["x_drawn"], both["y"] - both["y_drawn"]) < SAME_M)
-    if elsewhere.any():
+    moved = ~(np.hypot(both["x"] - both["x_drawn"], both["y"] - both["y_drawn"]) < POSITION_TOLERANCE_M)
+    if moved.any():
         raise DataError(
-            f"{told}: point {both['id'][elsewhere].iloc[0]} is not where the sample has it, so it was told for another "
-            "sample; keep the sample that was filled in and name its folder in accuracy.growth_sample"
+            f"{path}: point {both['id'][moved].iloc[0]} is not at the sample's location, so it belongs to another sample; "
+            "keep the sample that was interpreted and set accuracy.growth_sample to its folder"
         )
     joined = drawn[["id"]].merge(filled[["id", *years]], on="id", how="left")
     classes = joined[years].apply(pd.to_numeric, errors="coerce")
@@ -156,19 +159,19 @@ def _joined(drawn: pd.DataFrame, filled: pd.DataFrame, years: list[str], told: P
     if wrong.any():
         row, col = np.argwhere(wrong)[0]
         raise DataError(
-            f"{told}, point {joined['id'][row]}, {years[col]}: '{joined[years[col]][row]}' is no class; "
-            "1 is impervious, 0 is not, and nothing where it cannot be told"
+            f"{path}, point {joined['id'][row]}, {years[col]}: '{joined[years[col]][row]}' is not a class; "
+            "use 1 for impervious, 0 for not impervious, empty if it cannot be interpreted"
         )
     return classes
 
 
 def _classes_at(path: Path, drawn: pd.DataFrame) -> np.ndarray:
-    """The map's class at each point, uint8 [n]; unknown beyond its edge."""
+    """Return the map's class at each point, uint8 [n]; nodata beyond its edge."""
     with raster_io.open_raster(path) as source:
-        place, height, width = source.transform, source.height, source.width
-        row, col = (np.asarray(each) for each in rowcol(place, drawn["x"], drawn["y"]))
-        found = np.full(len(drawn), UNKNOWN, np.uint8)
+        height, width = source.shape
+        row, col = (np.asarray(each) for each in rowcol(source.transform, drawn["x"], drawn["y"]))
+        classes = np.full(len(drawn), NODATA, np.uint8)
         for number in np.flatnonzero((row >= 0) & (row < height) & (col >= 0) & (col < width)):
-            found[number] = source.read(1, window=Window(col[number], row[number], 1, 1))[0, 0]
-    only_classes(found, str(path))
-    return found
+            classes[number] = source.read(1, window=Window(col[number], row[number], 1, 1))[0, 0]
+    check_classes(classes, str(path))
+    return classes

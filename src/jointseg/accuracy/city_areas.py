@@ -1,4 +1,4 @@
-"""Areas on a city's maps: of classes in each year, and of what is new or gone between years, by ring and district."""
+"""Areas on a city's maps: classes in each year, and ISA gain and loss between years by ring and district."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,118 +13,121 @@ from affine import Affine
 from rasterio.features import geometry_mask
 from rasterio.warp import transform_geom
 
-from jointseg.accuracy.block_counts import Block, cell_counts, common_grid, looked_at
-from jointseg.accuracy.cluster_estimators import UNKNOWN
+from jointseg.accuracy.block_counts import Block, cell_counts, common_grid, map_blocks
+from jointseg.accuracy.cluster_estimators import NODATA
 from jointseg.runtime.errors import DataError
 
-CELL = 80  # px along the side of the cells that are dealt to rings and districts
-AREAS = ("isa_km2", "other_km2", "unknown_km2", "steady_isa_km2")
+CELL_PX = 80  # px, side of the cells that are assigned to rings and districts
+AREAS = ("isa_km2", "non_isa_km2", "nodata_km2", "common_isa_km2")
 
 
-def ground_areas_km2(paths: Sequence[Path], outline: dict[str, Any], threads: int) -> list[dict[str, float]]:
-    """Ground area, km2, inside an outline in each of several years' rasters of one grid.
+def areas_km2(paths: Sequence[Path], outline: dict[str, Any], threads: int) -> list[dict[str, float]]:
+    """Return the areas, km2, inside an outline on each of several aligned rasters.
 
-    For each raster: ISA, other known ground, unknown ground, and "steady" ISA: that on ground known in every raster,
-    from which rates are told, so that ground which one year did not see does not count as growth.
+    For each raster: ISA, non-ISA, nodata, and "common" ISA: ISA on the area that is valid on all rasters. Growth rates use
+    the common area, so that nodata in one year does not count as change.
 
     Args:
         paths: rasters of 0/1/255 in a UTM zone.
-        outline: GeoJSON geometry, EPSG:4326; pixels whose centre lies outside are not counted.
-        threads: blocks that are looked at side by side.
+        outline: GeoJSON geometry, EPSG:4326; only pixels with their centre inside are counted.
+        threads: blocks processed in parallel.
     """
     shape = transform_geom("EPSG:4326", f"EPSG:{common_grid(paths).epsg}", outline)
 
-    def look(block: Block) -> np.ndarray:
+    def count(block: Block) -> np.ndarray:
         inside = geometry_mask([shape], block.values[0].shape, block.transform, invert=True)
         values = [each[inside] for each in block.values]
-        steady = np.logical_and.reduce([each != UNKNOWN for each in values])
+        common = np.logical_and.reduce([each != NODATA for each in values])
         counts = [
-            [np.count_nonzero(each == value) for value in (1, 0, UNKNOWN)] + [np.count_nonzero((each == 1) & steady)]
+            [np.count_nonzero(each == value) for value in (1, 0, NODATA)] + [np.count_nonzero((each == 1) & common)]
             for each in values
         ]
         return np.array(counts) * block.pixel_km2
 
-    totals = sum(looked_at(paths, look, threads, f"areas of {paths[0].stem}"))
+    totals = sum(map_blocks(paths, count, threads, f"areas of {paths[0].stem}"))
     return [dict(zip(AREAS, row)) for row in np.asarray(totals).tolist()]
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What the maps say became or ceased to be ISA, in cells of CELL x CELL pixels.
+class MapChanges:
+    """Mapped ISA gain and loss in cells of CELL_PX x CELL_PX pixels, on the area that is valid in all years.
 
     Attributes:
-        transform: of the cells; their CRS is the maps'.
+        transform: of the cells, in the maps' CRS.
         epsg: of the maps.
-        spans: pairs of years.
-        new, gone: km2 by [span, row, column].
-        isa: km2 of ISA in the first year, on ground that every year knows [row, column].
-        known: km2 that every year knows [row, column].
+        year_pairs: pairs of years.
+        gain, loss: km2 by [pair, row, column].
+        isa: km2 of ISA in the first year [row, column].
+        valid: km2 valid in all years [row, column].
     """
 
     transform: Affine
     epsg: int
-    spans: list[tuple[int, int]]
-    new: np.ndarray
-    gone: np.ndarray
+    year_pairs: list[tuple[int, int]]
+    gain: np.ndarray
+    loss: np.ndarray
     isa: np.ndarray
-    known: np.ndarray
+    valid: np.ndarray
 
 
-def spans(years: Sequence[int]) -> list[tuple[int, int]]:
-    """Neighbouring years, and the first with the last where there are more than two."""
+def year_pairs(years: Sequence[int]) -> list[tuple[int, int]]:
+    """Return consecutive years as pairs, and the first with the last year if there are more than two."""
     pairs = list(pairwise(years))
     return [*pairs, (years[0], years[-1])] if len(years) > 2 else pairs
 
 
-def changes(mosaics: Sequence[Path], years: Sequence[int], threads: int) -> Changes:
-    """Compares a city's maps, one a year in the order of `years`, on ground that every year knows."""
-    place, pairs = common_grid(mosaics), spans(years)
-    rows, cols = (-(-side // CELL) for side in place.shape)
+def map_changes(mosaics: Sequence[Path], years: Sequence[int], threads: int) -> MapChanges:
+    """Compare a city's maps, one per year in the order of `years`, on the area that is valid in all years."""
+    grid, pairs = common_grid(mosaics), year_pairs(years)
+    rows, cols = (-(-side // CELL_PX) for side in grid.shape)
     planes = np.zeros((2 * len(pairs) + 2, rows, cols))
 
-    def look(block: Block) -> tuple[Block, np.ndarray]:
-        known = np.logical_and.reduce([values != UNKNOWN for values in block.values])
-        isa = {year: (values == 1) & known for year, values in zip(years, block.values)}
-        found = [isa[last] & ~isa[first] for first, last in pairs] + [isa[first] & ~isa[last] for first, last in pairs]
-        return block, np.stack([cell_counts(plane, CELL) for plane in [*found, isa[years[0]], known]]) * block.pixel_km2
+    def count(block: Block) -> tuple[Block, np.ndarray]:
+        valid = np.logical_and.reduce([values != NODATA for values in block.values])
+        isa = {year: (values == 1) & valid for year, values in zip(years, block.values)}
+        gain = [isa[last] & ~isa[first] for first, last in pairs]
+        loss = [isa[first] & ~isa[last] for first, last in pairs]
+        masks = [*gain, *loss, isa[years[0]], valid]
+        return block, np.stack([cell_counts(mask, CELL_PX) for mask in masks]) * block.pixel_km2
 
-    for block, found in looked_at(mosaics, look, threads, f"changes of {mosaics[0].stem}"):
-        top, left = block.row // CELL, block.col // CELL
-        planes[:, top : top + found.shape[1], left : left + found.shape[2]] = found
-    new, gone = planes[: len(pairs)], planes[len(pairs) : 2 * len(pairs)]
-    return Changes(place.transform @ Affine.scale(CELL), place.epsg, pairs, new, gone, planes[-2], planes[-1])
+    for block, areas in map_blocks(mosaics, count, threads, f"changes of {mosaics[0].stem}"):
+        top, left = block.row // CELL_PX, block.col // CELL_PX
+        planes[:, top : top + areas.shape[1], left : left + areas.shape[2]] = areas
+    gain, loss = planes[: len(pairs)], planes[len(pairs) : 2 * len(pairs)]
+    return MapChanges(grid.transform @ Affine.scale(CELL_PX), grid.epsg, pairs, gain, loss, planes[-2], planes[-1])
 
 
-def by_zone(found: Changes, ring_km: float, districts: Path | None) -> pd.DataFrame:
-    """Known ground, ISA in the first year, new and gone ISA, km2, a row by span and ring, and by span and district.
+def changes_by_zone(changes: MapChanges, ring_km: float, districts: Path | None) -> pd.DataFrame:
+    """Return valid area, ISA in the first year, gain and loss, km2, one row per pair of years and ring or district.
 
-    Rings of `ring_km` lie around the centre of gravity of the first year's ISA. A cell belongs to the district that holds
-    its centre.
+    Rings of `ring_km` are centred on the centroid of the first year's ISA. A cell belongs to the district that contains its
+    centre.
 
     Args:
-        districts: polygons with a column `name`; None for rings alone.
+        changes: of the city's maps.
+        ring_km: width of the rings.
+        districts: polygons with a column `name`; None for rings only.
     """
-    rows, cols = np.indices(found.known.shape)
-    x, y = found.transform @ np.array([cols.ravel() + 0.5, rows.ravel() + 0.5])
-    weight = found.isa.ravel() if found.isa.sum() > 0 else found.known.ravel()
-    away_km = np.hypot(x - np.average(x, weights=weight), y - np.average(y, weights=weight)) / 1000
-    ring = np.floor(away_km / ring_km).astype(int)
-    zones = {f"{place * ring_km:g}-{(place + 1) * ring_km:g} km": ring == place for place in range(ring.max() + 1)}
-    parts = [("ring", name, inside) for name, inside in zones.items()]
+    rows, cols = np.indices(changes.valid.shape)
+    x, y = changes.transform @ np.array([cols.ravel() + 0.5, rows.ravel() + 0.5])
+    weight = changes.isa.ravel() if changes.isa.sum() > 0 else changes.valid.ravel()
+    distance_km = np.hypot(x - np.average(x, weights=weight), y - np.average(y, weights=weight)) / 1000
+    ring = np.floor(distance_km / ring_km).astype(int)
+    zones = [
+        ("ring", f"{number * ring_km:g}-{(number + 1) * ring_km:g} km", ring == number)
+        for number in range(ring.max() + 1)
+    ]
     if districts is not None:
-        parts += [("district", name, inside) for name, inside in _districts(districts, found.epsg, x, y).items()]
+        zones += [("district", name, inside) for name, inside in _districts(districts, changes.epsg, x, y).items()]
     table = []
-    for kind, name, inside in parts:
-        known = found.known.ravel()[inside].sum()
-        if known == 0:
+    for kind, name, inside in zones:
+        valid_km2 = changes.valid.ravel()[inside].sum()
+        if valid_km2 == 0:
             continue
-        for place, (first, last) in enumerate(found.spans):
-            row = {"zone": kind, "name": name, "first": first, "last": last, "known_km2": known}
-            row |= {"isa_km2": found.isa.ravel()[inside].sum()}
-            row |= {
-                "new_km2": found.new[place].ravel()[inside].sum(),
-                "gone_km2": found.gone[place].ravel()[inside].sum(),
-            }
+        for pair, (first, last) in enumerate(changes.year_pairs):
+            row = {"zone": kind, "name": name, "first": first, "last": last, "valid_km2": valid_km2}
+            for column, plane in (("isa", changes.isa), ("gain", changes.gain[pair]), ("loss", changes.loss[pair])):
+                row[f"{column}_km2"] = plane.ravel()[inside].sum()
             table.append(row)
     return pd.DataFrame(table)
 
@@ -132,7 +135,7 @@ def by_zone(found: Changes, ring_km: float, districts: Path | None) -> pd.DataFr
 def _districts(path: Path, epsg: int, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     frame = gpd.read_file(path)
     if "name" not in frame:
-        raise DataError(f"{path} has columns {list(frame.columns)}; districts need one called 'name'")
+        raise DataError(f"{path} has columns {list(frame.columns)}; districts need a column 'name'")
     points = gpd.GeoDataFrame(geometry=gpd.points_from_xy(x, y, crs=f"EPSG:{epsg}"))
     joined = points.sjoin(frame[["name", "geometry"]].to_crs(epsg), predicate="within")
     joined = joined[~joined.index.duplicated()]

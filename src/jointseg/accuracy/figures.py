@@ -1,4 +1,4 @@
-"""Pictures of the report: rasters as images, accuracy bars and growth curves; the same bytes for the same input."""
+"""Figures of the report: rasters as images, accuracy bars, growth and learning curves; deterministic bytes."""
 
 import base64
 import io
@@ -13,18 +13,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jointseg.accuracy.cluster_estimators import UNKNOWN
+from jointseg.accuracy.cluster_estimators import NODATA
 
 INK, GRID, ISA = "#22303c", "#e3e7ea", (196, 64, 45)
-# Told apart by the colour-blind too (Okabe and Ito 2008, Color Universal Design), the lighter ones last.
+# Safe for colour vision deficiency (Okabe and Ito 2008, Color Universal Design), lighter colours last.
 PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8796a1", "#3d3d3d")
-# Agreement with the reference: found, false alarm, missed, neither, unknown.
+# Agreement of a map with a reference.
 AGREEMENT = {
-    "found": (34, 48, 60),
-    "false alarm": (227, 130, 48),
-    "missed": (52, 122, 190),
-    "not ISA": (244, 243, 239),
-    "unknown": (196, 202, 206),
+    "true positive": (34, 48, 60),
+    "false positive": (227, 130, 48),
+    "false negative": (52, 122, 190),
+    "true negative": (244, 243, 239),
+    "nodata": (196, 202, 206),
 }
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -43,39 +43,44 @@ STYLE: Any = {
 
 
 def isa_image(classes: np.ndarray) -> np.ndarray:
-    """0/1/255 [rows, columns] as colours, uint8 [rows, columns, 3]: ISA red, other white, unknown grey."""
+    """Return 0/1/255 [rows, columns] as colours, uint8 [rows, columns, 3]: ISA red, non-ISA white, nodata grey."""
     out = np.empty((*classes.shape, 3), dtype=np.uint8)
-    out[:] = AGREEMENT["not ISA"]
+    out[:] = AGREEMENT["true negative"]
     out[classes == 1] = ISA
-    out[classes == UNKNOWN] = AGREEMENT["unknown"]
+    out[classes == NODATA] = AGREEMENT["nodata"]
     return out
 
 
-def share_image(classes: np.ndarray, finer: int) -> np.ndarray:
-    """Classes read finer than drawn as colours by the share of ISA among what is known, uint8 [rows, columns, 3]."""
+def fraction_image(classes: np.ndarray, finer: int) -> np.ndarray:
+    """Return the ISA fraction of blocks of finer x finer pixels as colours, uint8 [rows, columns, 3].
+
+    Args:
+        classes: 0/1/255 [rows * finer, columns * finer].
+        finer: side of a block in pixels.
+    """
     rows, cols = (side // finer for side in classes.shape)
     blocks = classes[: rows * finer, : cols * finer].reshape(rows, finer, cols, finer)
-    known = (blocks <= 1).sum(axis=(1, 3))
-    share = (blocks == 1).sum(axis=(1, 3)) / np.maximum(known, 1)
-    white, red = np.array(AGREEMENT["not ISA"]), np.array(ISA)
-    image = np.rint(white + share[..., None] * (red - white)).astype(np.uint8)
-    image[known == 0] = AGREEMENT["unknown"]
+    valid = (blocks <= 1).sum(axis=(1, 3))
+    fraction = (blocks == 1).sum(axis=(1, 3)) / np.maximum(valid, 1)
+    white, red = np.array(AGREEMENT["true negative"]), np.array(ISA)
+    image = np.rint(white + fraction[..., None] * (red - white)).astype(np.uint8)
+    image[valid == 0] = AGREEMENT["nodata"]
     return image
 
 
 def agreement_image(mapped: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Where a map (0/1/255) and a reference agree, uint8 [rows, columns, 3] in the AGREEMENT colours."""
+    """Return the agreement of a map and a reference (0/1/255) as AGREEMENT colours, uint8 [rows, columns, 3]."""
     out = np.empty((*mapped.shape, 3), dtype=np.uint8)
-    out[:] = AGREEMENT["not ISA"]
-    out[(mapped == 1) & (reference == 1)] = AGREEMENT["found"]
-    out[(mapped == 1) & (reference == 0)] = AGREEMENT["false alarm"]
-    out[(mapped == 0) & (reference == 1)] = AGREEMENT["missed"]
-    out[(mapped == UNKNOWN) | (reference == UNKNOWN)] = AGREEMENT["unknown"]
+    out[:] = AGREEMENT["true negative"]
+    out[(mapped == 1) & (reference == 1)] = AGREEMENT["true positive"]
+    out[(mapped == 1) & (reference == 0)] = AGREEMENT["false positive"]
+    out[(mapped == 0) & (reference == 1)] = AGREEMENT["false negative"]
+    out[(mapped == NODATA) | (reference == NODATA)] = AGREEMENT["nodata"]
     return out
 
 
 def photo_uri(image: np.ndarray, side_px: int | None = None) -> str:
-    """uint8 [rows, columns, 3] as a JPEG data URI; enlarged by whole pixels where side_px asks for more columns."""
+    """Return uint8 [rows, columns, 3] as a JPEG data URI, enlarged by an integer factor up to side_px columns."""
     picture = Image.fromarray(image)
     if side_px is not None and side_px > picture.width:
         factor = side_px // picture.width
@@ -84,7 +89,7 @@ def photo_uri(image: np.ndarray, side_px: int | None = None) -> str:
 
 
 def chart_uri(image: np.ndarray) -> str:
-    """uint8 [rows, columns, 3] of few colours as a PNG data URI."""
+    """Return uint8 [rows, columns, 3] of few colours as a PNG data URI."""
     return _uri(Image.fromarray(image).quantize(32, dither=Image.Dither.NONE), "png", optimize=True)
 
 
@@ -95,12 +100,12 @@ def _uri(picture: Image.Image, kind: str, **options: object) -> str:
 
 
 def bytes_uri(content: bytes, media_type: str) -> str:
-    """Bytes as a data URI."""
+    """Return bytes as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def file_uri(path: Path) -> str:
-    """A PNG file as a data URI."""
+    """Return a PNG file as a data URI."""
     return bytes_uri(path.read_bytes(), "image/png")
 
 
@@ -109,18 +114,18 @@ def _figure(width_in: float, height_in: float) -> Figure:
 
 
 def _png(figure: Figure, path: Path | io.BytesIO) -> None:
-    # No Software entry: it names the library's version and would change the bytes for nothing.
+    # Omit the Software entry: it contains the library's version, so the bytes would depend on it.
     figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
 
 
 def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str, str]) -> str:
-    """Bars of a metric by reach, one colour a map, with 95 % intervals, as a PNG data URI.
+    """Return bars of a metric by reach, one colour per map, with 95 % intervals, as a PNG data URI.
 
     Args:
         table: rows by name and reach with `metric`, `metric`_lower and `metric`_upper.
-        metric: name of the column.
-        title: above the plot.
-        labels: what to call each map, in the order drawn.
+        metric: column name.
+        title: of the plot.
+        labels: label of each map, in drawing order.
     """
     reaches = list(dict.fromkeys(table["reach"]))
     width = 0.84 / len(labels)
@@ -146,12 +151,12 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
 
 
 def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    """Draws area of ISA by year, a panel by city: map count, estimate with its interval, fitted curve, truth.
+    """Draw the ISA area by year, one panel per city: map count, estimate with its interval, fitted curve, truth.
 
     Args:
-        table: rows by city and year, as step growth writes them.
-        curves: of the cities that have any: year, km2, lower, upper of the curve fitted to the estimates.
-        path: PNG to make.
+        table: rows by city and year, from step `growth`.
+        curves: year, km2, lower and upper of the curve fitted to the estimates, by city that has one.
+        path: output PNG.
     """
     cities = list(dict.fromkeys(table["city"]))
     columns = min(3, len(cities))
@@ -162,9 +167,9 @@ def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]],
             axes = figure.add_subplot(lines, columns, i + 1)
             part = table[table["city"] == city]
             _growth_panel(axes, part, curves.get(city))
-            kind, share = part["growth"].iloc[0], part["growth_share"].iloc[0]
-            sure = f", {100 * share:.0f} % of draws" if np.isfinite(share) else ""
-            title = f"{city} ({part['reach'].iloc[0]})\n{kind}{sure}"
+            kind, confidence = part["growth"].iloc[0], part["growth_confidence"].iloc[0]
+            draws = f", {100 * confidence:.0f} % of draws" if np.isfinite(confidence) else ""
+            title = f"{city} ({part['reach'].iloc[0]})\n{kind}{draws}"
             axes.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
             if i % columns == 0:
                 axes.set_ylabel("impervious area, km²")
@@ -193,13 +198,13 @@ def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame, curve: dict[st
 
 
 def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
-    """A column a training: its losses by step above its score on validation chips, as a PNG data URI.
+    """Return losses and validation score by step, one column of panels per training, as a PNG data URI.
 
-    Losses, at the finest scale trained, are shares of their first value, so that unlike ones fit one axis. The score is the gain in PSNR over bilinear
-    upsampling at the finest scale validated, or F1 of the segmentation.
+    Losses, at the finest scale trained, are divided by their first value to fit one axis. The score is the gain in PSNR over
+    bilinear upsampling at the finest scale validated, or F1 of the segmentation.
 
     Args:
-        histories: rows by step with columns of losses and scores, as the trainings write them, by title.
+        histories: history table of each training by title, with losses and scores by step.
     """
     with matplotlib.rc_context(STYLE):
         figure = _figure(max(2.0 * len(histories), 4.0) + 0.6, 3.6)
@@ -219,7 +224,7 @@ def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
             below.set_title(unit, loc="left", fontsize=8)
             below.set_xlabel("step")
             below.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
-        axes[0, 0].set_ylabel("loss / its first")
+        axes[0, 0].set_ylabel("loss / first loss")
         axes[1, 0].set_ylabel("validation")
         buffer = io.BytesIO()
         _png(figure, buffer)
@@ -234,11 +239,11 @@ def _score(table: pd.DataFrame) -> tuple[pd.Series, str]:
 
 
 def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
-    """The sample by split, with replacement samples as rings, over the outlines of the reaches (degrees), as a PNG data URI.
+    """Return a map of the sample by split, replacement samples as rings, over the reaches, as a PNG data URI.
 
     Args:
-        outlines: polygons of the reaches.
-        sample: points with their `split` and whether each is a `replacement`.
+        outlines: polygons of the reaches, degrees.
+        sample: points with the columns `split` and `replacement`.
     """
     lon, lat = sample.geometry.x.to_numpy(), sample.geometry.y.to_numpy()
     side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 1.0, 4.2))  # points of 1/72 inch
@@ -250,16 +255,16 @@ def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
         outlines.simplify(0.001).plot(ax=axes, facecolor="#f5f6f4", edgecolor="#9aa5ad", linewidth=0.7)
         for name, colour in (("train", PALETTE[6]), ("validation", PALETTE[1]), ("test", PALETTE[0])):
             for replacement in (True, False):
-                here = ((sample["split"] == name) & (sample["replacement"] == replacement)).to_numpy()
+                selected = ((sample["split"] == name) & (sample["replacement"] == replacement)).to_numpy()
                 axes.plot(
-                    *(lon[here], lat[here]),
+                    *(lon[selected], lat[selected]),
                     ls="",
                     marker="o",
                     ms=side,
                     mec=colour,
                     mew=0.15 * side if replacement else 0,
                     mfc="none" if replacement else colour,
-                    label=None if replacement else f"{name} ({here.sum()})",
+                    label=None if replacement else f"{name} ({selected.sum()})",
                 )
         axes.set_aspect(1 / np.cos(np.radians(lat.mean())))
         axes.set_xlabel("longitude, °E")

@@ -1,27 +1,27 @@
-"""Rates of growth, what kind of growth they are, and a curve through the areas."""
+"""Growth rates, growth types, and a curve fitted to areas over time."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-RAPID_PERCENT = 7.0  # mean growth, percent a year, from which a city grows rapidly: twice its area in ten years
-SATURATING_RATIO = 0.5  # a city saturates when its last rate is below this part of its first one
-KINDS = ("saturating", "rapid", "moderate")
+RAPID_PERCENT = 7.0  # growth is rapid from this mean rate on, percent per year: the area doubles in ten years
+SATURATING_RATIO = 0.5  # growth is saturating if the last rate is below this fraction of the first
+GROWTH_TYPES = ("saturating", "rapid", "moderate")
 
 
 def yearly_percent(before_km2: np.ndarray, after_km2: np.ndarray, years: float) -> np.ndarray:
-    """Compound growth, percent a year, of areas of any one shape; NaN from or to nothing."""
+    """Return the compound growth rate, percent per year, of arrays of areas; NaN if either area is zero."""
     before, after = np.asarray(before_km2, float), np.asarray(after_km2, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = 100 * ((after / before) ** (1 / years) - 1)
     return np.where((before > 0) & (after > 0), rate, np.nan)
 
 
-def kinds(years: Sequence[int], areas_km2: np.ndarray) -> np.ndarray:
-    """Places in KINDS, int [n], of courses of areas [n, years]; -1 where there is none to tell (fewer than two years).
+def classify_growth(years: Sequence[int], areas_km2: np.ndarray) -> np.ndarray:
+    """Return indices into GROWTH_TYPES, int [n], of time series of areas [n, years]; -1 for fewer than two years.
 
-    saturating: of three or more years, the last interval's rate is below SATURATING_RATIO of the first one's;
-    else rapid: the mean rate over all years reaches RAPID_PERCENT; else moderate.
+    saturating: three or more years, and the last interval's rate is below SATURATING_RATIO times the first;
+    else rapid: the mean rate over all years is at least RAPID_PERCENT; else moderate.
     """
     areas = np.asarray(areas_km2, float)
     if len(years) < 2:
@@ -33,24 +33,24 @@ def kinds(years: Sequence[int], areas_km2: np.ndarray) -> np.ndarray:
     return np.where(saturates, 0, np.where(mean >= RAPID_PERCENT, 1, 2))
 
 
-def kind_of_growth(years: Sequence[int], areas_km2: Sequence[float]) -> str:
-    """The name of one course's kind; "" for fewer than two years."""
-    place = int(kinds(years, np.array([areas_km2]))[0])
-    return KINDS[place] if place >= 0 else ""
+def growth_type(years: Sequence[int], areas_km2: Sequence[float]) -> str:
+    """Return the growth type of one time series; "" for fewer than two years."""
+    index = int(classify_growth(years, np.array([areas_km2]))[0])
+    return GROWTH_TYPES[index] if index >= 0 else ""
 
 
-def likeliest(years: Sequence[int], replicates: np.ndarray) -> tuple[str, float]:
-    """The kind that most replicates [draws, years] of the areas are of, and their share."""
-    shares = np.bincount(kinds(years, replicates), minlength=len(KINDS)) / len(replicates)
-    place = int(shares.argmax())
-    return KINDS[place], float(shares[place])
+def most_likely_type(years: Sequence[int], replicates: np.ndarray) -> tuple[str, float]:
+    """Return the most frequent growth type of area replicates [draws, years], and its fraction of the replicates."""
+    fractions = np.bincount(classify_growth(years, replicates), minlength=len(GROWTH_TYPES)) / len(replicates)
+    index = int(fractions.argmax())
+    return GROWTH_TYPES[index], float(fractions[index])
 
 
-def fitted(years: Sequence[int], areas_km2: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """ln A = a + b t + c t^2 fitted by least squares to each course [n, years], read at other years: km2 [n, len(at)].
+def fit_curve(years: Sequence[int], areas_km2: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Fit ln A = a + b t + c t^2 to each time series [n, years] by least squares; return km2 [n, len(at)] at other years.
 
-    b is the rate, c how it changes: growth by a constant rate is a straight line here, saturation bends it down. Fewer
-    than three years are joined by a straight line.
+    b is the growth rate and c its change: constant growth is a straight line, saturation bends it down. Fewer than three years
+    are fitted by a straight line.
     """
     degree = min(2, len(years) - 1)
     middle = float(np.mean(years))

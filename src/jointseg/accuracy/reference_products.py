@@ -1,4 +1,4 @@
-"""Steps `product_mosaic` and `product_chips`: a product's files joined, and its codes on the test chips' grid."""
+"""Steps `product_mosaic` and `product_chips`: mosaic a reference product's files and resample it to the test chips."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ import pandas as pd
 import shapely
 from affine import Affine
 
-from jointseg.accuracy.product_pixels import Codes
+from jointseg.accuracy.product_pixels import ProductReader
 from jointseg.area.grid import reproject
 from jointseg.config.product_filenames import YEAR_FIELD, compile_pattern, tile_patterns
 from jointseg.raster import cog, gdal_cli
@@ -27,41 +27,43 @@ from jointseg.runtime.progress import track
 
 log = logging.getLogger(__name__)
 
-HOLE_SHARE = 0.001  # of the study area: ground without a file is told from here on; outlines are never that exact
-_TOLD = 5  # missing tiles that a warning names
+MIN_GAP_FRACTION = (
+    0.001  # of the study area; smaller gaps in coverage are not reported, since outlines are not that exact
+)
+_MAX_LISTED = 5  # gaps and missing tiles listed in a warning
 
 
 def product_mosaic(
     *, files: Path, study_area: Path, mosaics: Path, product: str, entry: dict[str, Any], year: str
 ) -> dict[str, Any]:
-    """Joins a product's files of a year, a VRT for each CRS, with relative paths; 255 where no file lies.
+    """Mosaic a product's files of a year: one VRT per CRS, with relative paths; 255 outside the files.
 
     Args:
-        files: the folder of all products; the entry's folder lies in it.
+        files: folder of all products, with the entry's folder in it.
         study_area: GeoPackage with the layer `reaches`, which the files should cover.
-        mosaics: the folder of VRTs to make, named by their CRS.
+        mosaics: output folder of VRTs, named by CRS.
         product: name of the product.
         entry: its entry of the products table.
         year: of the files.
 
     Returns:
-        Facts for the manifest: number of files, other years that lie there too, the share of the study area without a
-        file, and the names of missing tiles where the entry's pattern tells them.
+        Facts for the manifest: number of files, other years available, uncovered fraction of the study area, and the names
+        of missing tiles, if the entry's pattern defines them.
 
-    Raises DataError when no file of the year is there.
+    Raises DataError if there is no file of the year.
     """
-    found, others = product_files(files, product, entry, int(year))
+    paths, other_years = product_files(files, product, entry, int(year))
     groups: dict[str, list[Path]] = defaultdict(list)
     footprints = []
-    for path in found:
+    for path in paths:
         with raster_io.open_raster(path) as source:
             if source.crs is None:
-                raise DataError(f"product {product}: {path} names no CRS; deliver the file as its publisher made it")
+                raise DataError(f"product {product}: {path} has no CRS; use the file as published")
             crs = source.crs.to_string()
             band = _band(source.descriptions, entry.get("band", 1), product, path)
             if source.dtypes[band - 1] != "uint8":
                 raise DataError(
-                    f"product {product}: band {band} of {path.name} is {source.dtypes[band - 1]}; expected uint8, one byte a code"
+                    f"product {product}: band {band} of {path.name} is {source.dtypes[band - 1]}; expected uint8"
                 )
             outline = shapely.segmentize(
                 shapely.box(*source.bounds), max(source.bounds[2] - source.bounds[0], 1e-9) / 20
@@ -72,106 +74,112 @@ def product_mosaic(
         part.mkdir()
         for crs, members in groups.items():
             name = "_".join(re.findall(r"\w+", crs))[:60] + ".vrt"
-            # The files' own nodata must not swallow a code (0 is "not ISA" in GISA), so only gaps between files are 255.
-            rules = ["-b", str(band), "-srcnodata", "None", "-vrtnodata", str(OUTSIDE)]
-            gdal_cli.run(["gdalbuildvrt", "-q", "-strict", "-overwrite", *rules, str(part / name), *map(str, members)])
-            _relate(part / name)
+            # Ignore the files' nodata value, which can be a valid code (0 is non-ISA in GISA): only gaps between files are 255.
+            options = ["-b", str(band), "-srcnodata", "None", "-vrtnodata", str(OUTSIDE)]
+            gdal_cli.run(
+                ["gdalbuildvrt", "-q", "-strict", "-overwrite", *options, str(part / name), *map(str, members)]
+            )
+            _make_relative(part / name)
     return {
-        "files": len(found),
-        "other_years": others,
-        **_holes(study_area, footprints, found, product, entry, int(year)),
+        "files": len(paths),
+        "other_years": other_years,
+        **_coverage_gaps(study_area, footprints, paths, product, entry, int(year)),
     }
 
 
 def product_files(files: Path, product: str, entry: dict[str, Any], year: int) -> tuple[list[Path], list[int]]:
-    """A product's files of a year, by name, and the other years of which there are files.
+    """Return a product's files of a year, sorted, and the other years that have files.
 
-    Raises DataError when there are none of the year, telling of which years there are.
+    Raises DataError that lists the available years if there is no file of the year.
     """
     folder = files / entry["folder"]
     pattern = entry["pattern"]
-    there = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    wanted = compile_pattern(pattern, year)
-    found = [path for path in there if wanted.fullmatch(path.name)]
-    others = set()
+    candidates = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    of_year = compile_pattern(pattern, year)
+    paths = [path for path in candidates if of_year.fullmatch(path.name)]
+    other_years = set()
     if YEAR_FIELD in pattern:
-        seen = (compile_pattern(pattern).fullmatch(path.name) for path in there)
-        others = {int(match["year"]) for match in seen if match} - {year}
-    if not found and others:
+        matches = (compile_pattern(pattern).fullmatch(path.name) for path in candidates)
+        other_years = {int(match["year"]) for match in matches if match} - {year}
+    if not paths and other_years:
         raise DataError(
-            f"product {product}: its entry says {year}, but the files in {folder} are of {', '.join(map(str, sorted(others)))};"
-            f" deliver those of {year} or correct the entry's year"
+            f"product {product}: no file of {year} in {folder}, only of {', '.join(map(str, sorted(other_years)))};"
+            f" add files of {year} or correct the entry's year"
         )
-    if not found:
+    if not paths:
         raise DataError(
             f"product {product}: no file matches {pattern!r} in {folder};"
-            " deliver its files there or correct the entry's folder and pattern"
+            " copy its files to this folder or correct the entry's folder and pattern"
         )
-    return found, sorted(others)
+    return paths, sorted(other_years)
 
 
 def _band(descriptions: tuple[str | None, ...], band: int | str, product: str, path: Path) -> int:
-    """The number of a band that is given by number or description."""
+    """Return the number of a band given by number or description."""
     if isinstance(band, str):
         if band not in descriptions:
             raise DataError(
-                f"product {product}: {path} has no band {band!r} but {list(descriptions)}; correct its entry's band"
+                f"product {product}: {path} has bands {list(descriptions)}, not {band!r}; correct the entry's band"
             )
         return descriptions.index(band) + 1
     if band > len(descriptions):
         raise DataError(
-            f"product {product}: {path} has {len(descriptions)} bands, no band {band}; correct its entry's band"
+            f"product {product}: {path} has {len(descriptions)} bands, not band {band}; correct the entry's band"
         )
     return band
 
 
-def _holes(
+def _coverage_gaps(
     study_area: Path,
     footprints: list[shapely.Geometry],
-    found: list[Path],
+    paths: list[Path],
     product: str,
     entry: dict[str, Any],
     year: int,
 ) -> dict[str, Any]:
-    """What of the study area no file covers; warns of it."""
-    ground = shapely.union_all(gpd.read_file(study_area, layer="reaches").to_crs(4326).geometry.values)
-    bare = shapely.difference(ground, shapely.union_all(footprints))
-    share = float(_area(bare) / _area(ground))
-    pieces = [shapely.bounds(piece) for piece in shapely.get_parts(bare) if _area(piece) > HOLE_SHARE * _area(ground)]
-    names = {path.name for path in found}
+    """Return the uncovered fraction of the study area and missing tiles; log a warning if there are any."""
+    area = shapely.union_all(gpd.read_file(study_area, layer="reaches").to_crs(4326).geometry.values)
+    gap = shapely.difference(area, shapely.union_all(footprints))
+    fraction = float(_area(gap) / _area(area))
+    boxes = [shapely.bounds(piece) for piece in shapely.get_parts(gap) if _area(piece) > MIN_GAP_FRACTION * _area(area)]
+    names = {path.name for path in paths}
     missing = []
-    for wanted in tile_patterns(entry, year, [tuple(box) for box in pieces]):
-        if not any(compile_pattern(wanted).fullmatch(name) for name in names):
-            missing.append(wanted)
-    if share > HOLE_SHARE:
+    for tile in tile_patterns(entry, year, [tuple(box) for box in boxes]):
+        if not any(compile_pattern(tile).fullmatch(name) for name in names):
+            missing.append(tile)
+    if fraction > MIN_GAP_FRACTION:
         where = "; ".join(
-            "{:.2f} to {:.2f} E, {:.2f} to {:.2f} N".format(*np.array(box)[[0, 2, 1, 3]]) for box in pieces[:_TOLD]
+            "{:.2f} to {:.2f} E, {:.2f} to {:.2f} N".format(*np.array(box)[[0, 2, 1, 3]]) for box in boxes[:_MAX_LISTED]
         )
-        lacks = f"; missing: {', '.join(missing[:_TOLD])}{', ...' if len(missing) > _TOLD else ''}" if missing else ""
+        listed = (
+            f"; missing: {', '.join(missing[:_MAX_LISTED])}{', ...' if len(missing) > _MAX_LISTED else ''}"
+            if missing
+            else ""
+        )
         log.warning(
-            "product %s: no file of %d covers %.1f %% of the study area (%s)%s; that ground counts as unknown",
-            product, year, 100 * share, where, lacks,
+            "product %s: no file of %d covers %.1f %% of the study area (%s)%s; it counts as nodata",
+            product, year, 100 * fraction, where, listed,
         )  # fmt: skip
-    return {"uncovered_share": round(share, 6), "missing": missing}
+    return {"uncovered_fraction": round(fraction, 6), "missing": missing}
 
 
 def _area(shape: shapely.Geometry) -> float:
-    """Area of a shape in degrees by equal parts of the globe: good for shares of a whole."""
+    """Return the area of a shape in degrees in an equal-area projection; only ratios are meaningful."""
     return float(
         shapely.area(shapely.transform(shape, lambda xy: np.column_stack([xy[:, 0], np.sin(np.radians(xy[:, 1]))])))
     )
 
 
-def _relate(vrt: Path) -> None:
-    """Rewrites a VRT's sources as paths relative to its folder, which may be renamed where it is."""
+def _make_relative(vrt: Path) -> None:
+    """Rewrite a VRT's sources as paths relative to its folder, which is renamed within its parent folder later."""
     tree, folder = ElementTree.parse(vrt), vrt.parent
     for source in tree.iter("SourceFilename"):
         path = Path(source.text or "")
         if source.get("relativeToVRT") == "1":
             path = folder / path
-        # Without following links, where that leads to the file: a folder of links is then as good as the files.
-        near = os.path.relpath(path, folder)
-        source.text = near if (folder / near).exists() else os.path.relpath(path.resolve(), folder.resolve())
+        # Do not follow links if the path resolves without it, so that a folder of links can replace the files.
+        relative = os.path.relpath(path, folder)
+        source.text = relative if (folder / relative).exists() else os.path.relpath(path.resolve(), folder.resolve())
         source.set("relativeToVRT", "1")
     tree.write(vrt)
 
@@ -187,43 +195,46 @@ def product_chips(
     chip_m: int,
     threads: int = 2,
 ) -> dict[str, Any]:
-    """A product's codes on the 1 m grid of every test chip, {sample_id}.tif uint8, by nearest neighbour.
+    """Resample a product's codes to the 1 m grid of every test chip by nearest neighbour: {sample_id}.tif, uint8.
 
     Args:
-        index: the dataset's index.
+        index: index of the dataset.
         mosaics: the product's mosaics.
-        files: the folder of all products, into which the mosaics point.
-        rasters: the folder to make.
+        files: folder of all products, to which the mosaics refer.
+        rasters: output folder.
         product: name of the product.
         entry: its entry of the products table.
         chip_m: side of a chip in metres.
-        threads: chips at a time.
+        threads: chips processed in parallel.
 
     Raises DataError for a code that the entry does not list.
     """
-    chips = held_out(index)
-    codes = Codes.of(mosaics, product, entry)
-    met = np.zeros(256, dtype=np.int64)
+    chips = held_out_chips(index)
+    reader = ProductReader.from_folder(mosaics, product, entry)
+    code_counts = np.zeros(256, dtype=np.int64)
     with atomic_write(rasters) as part, ThreadPoolExecutor(max(1, threads)) as pool:
         part.mkdir()
 
-        def cut(chip: Any) -> np.ndarray:
+        def resample(chip: Any) -> np.ndarray:
             crs, transform = f"EPSG:{int(chip.epsg)}", Affine(1, 0, chip.minx, 0, -1, chip.miny + chip_m)
-            values = codes.on(crs, transform, (chip_m, chip_m))
-            codes.classes(values, f"chip {chip.sample_id}")
+            values = reader.read_grid(crs, transform, (chip_m, chip_m))
+            reader.classify(values, f"chip {chip.sample_id}")
             cog.write(part / f"{chip.sample_id}.tif", values[None], crs=crs, transform=transform, nodata=OUTSIDE)
             return np.bincount(values.ravel(), minlength=256)
 
-        for counts in track(pool.map(cut, chips.itertuples()), f"{product} on chips", len(chips), "chip"):
-            met += counts
-    return {"chips": len(chips), "pixels_by_code": {str(code): int(met[code]) for code in np.flatnonzero(met)}}
+        for counts in track(pool.map(resample, chips.itertuples()), f"{product} on chips", len(chips), "chip"):
+            code_counts += counts
+    return {
+        "chips": len(chips),
+        "pixels_by_code": {str(code): int(code_counts[code]) for code in np.flatnonzero(code_counts)},
+    }
 
 
-def held_out(index: Path) -> pd.DataFrame:
-    """The index's rows of split "test", by sample_id, without their outlines; DataError when there are none."""
-    places = ["sample_id", "reach", "stratum", "inclusion_probability", "split", "epsg", "minx", "miny"]
-    chips = pd.read_parquet(index, columns=[*places, "isa_fraction", "lr", "hr", "label", "fraction"])
+def held_out_chips(index: Path) -> pd.DataFrame:
+    """Return the rows of split "test", sorted by sample_id, without geometry; DataError if there are none."""
+    columns = ["sample_id", "reach", "stratum", "inclusion_probability", "split", "epsg", "minx", "miny"]
+    chips = pd.read_parquet(index, columns=[*columns, "isa_fraction", "lr", "hr", "label", "fraction"])
     chips = chips[chips["split"] == "test"].sort_values("sample_id", ignore_index=True)
     if chips.empty:
-        raise DataError(f"{index} has no chip of split 'test'; raise dataset.count or the test share")
+        raise DataError(f"{index} has no chip of split 'test'; increase dataset.count or the test fraction")
     return chips

@@ -1,4 +1,4 @@
-"""How steep the ground of a chip is, out of an elevation model."""
+"""Slope classes of a chip from a digital elevation model."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from rasterio.enums import Resampling
 
 from jointseg.raster.resample import warp_to_grid
 
-CELL_M = 30  # the models' own resolution; finer slopes would be made up
+CELL_M = 30  # resolution of the elevation models; a finer grid adds no information
 CLASSES = {"slope below 5°": (0.0, 5.0), "slope 5 to 15°": (5.0, 15.0), "slope from 15°": (15.0, 90.1)}
 STEEP = "slope from 15°"
 
 
 def slope_zones(dem: Path, crs: str, transform: Affine, shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Masks [h, w] of a grid of 1 m pixels by the names of CLASSES; where the model knows nothing, all are false.
+    """Return masks [h, w] of a grid of 1 m pixels by the names of CLASSES; nodata of the model is in none of them.
 
-    Slopes are those of Horn (1981, Proceedings of the IEEE 69, 14-47) on cells of CELL_M metres.
+    Slopes are computed after Horn (1981, Proceedings of the IEEE 69, 14-47) on cells of CELL_M metres.
 
     Args:
         dem: elevation in metres, any CRS.
@@ -27,11 +27,11 @@ def slope_zones(dem: Path, crs: str, transform: Affine, shape: tuple[int, int]) 
     degrees = horn_degrees(warp_to_grid(dem, crs, cells, (rows, cols), Resampling.cubic, np.nan, "float32"), CELL_M)
     row, col = (np.arange(side) // CELL_M for side in shape)
     fine = degrees[np.ix_(row, col)]
-    return {name: (fine >= least) & (fine < most) for name, (least, most) in CLASSES.items()}
+    return {name: (fine >= lower) & (fine < upper) for name, (lower, upper) in CLASSES.items()}
 
 
 def horn_degrees(elevation: np.ndarray, cell_m: float) -> np.ndarray:
-    """Slope in degrees of the inner cells, float [rows - 2, columns - 2], of elevation in metres [rows, columns]."""
+    """Return the slope in degrees of the inner cells, float [rows - 2, columns - 2], of elevation in metres [rows, columns]."""
     z = elevation.astype(float)
     west, middle, east = z[:, :-2], z[:, 1:-1], z[:, 2:]
     across = (east - west)[:-2] + 2 * (east - west)[1:-1] + (east - west)[2:]

@@ -1,4 +1,4 @@
-"""Step `consistent`: a city's maps over the years made to agree with each other, by a hidden Markov model; the maps stay."""
+"""Step `temporal_consistency`: a hidden Markov model over a city's maps of all years; the maps themselves stay unchanged."""
 
 from contextlib import ExitStack
 from itertools import pairwise, product
@@ -7,40 +7,40 @@ from typing import Any
 
 import numpy as np
 
-from jointseg.accuracy.block_counts import Block, common_grid, looked_at
-from jointseg.accuracy.cluster_estimators import UNKNOWN
+from jointseg.accuracy.block_counts import Block, common_grid, map_blocks
+from jointseg.accuracy.cluster_estimators import NODATA
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
 
-MOST_YEARS = 8  # their courses are 3^8, and trying them all takes six times as long for each year more
-_CLASSES = (0, 1, UNKNOWN)
+MAX_YEARS = 8  # there are 3^8 sequences; each further year multiplies the computing time by six
+_CLASSES = (0, 1, NODATA)
 
 
 def temporal_consistency(
     *, mosaics: list[Path], filtered: list[Path], city: str, years: list[int], model: dict[str, float], threads: int
 ) -> dict[str, Any]:
-    """Writes, for every year, the likeliest course of each pixel given what all years' maps say of it.
+    """Write, for every year, the most likely class sequence of each pixel given the maps of all years.
 
-    What a map does not know stays unknown: the model bridges it for the other years' sake, but does not claim to have seen.
+    Nodata stays nodata: the model infers a class there only to relate the other years.
 
     Args:
-        mosaics: {year}/{city}.tif, 1 m, 0/1/255, of one grid, in the order of `years`.
-        filtered: as many COGs to make.
+        mosaics: {year}/{city}.tif, 1 m, 0/1/255, on one grid, in the order of `years`.
+        filtered: output COGs in the same order.
         city: for messages.
         years: ascending.
-        model: see `courses`.
-        threads: blocks that are looked at side by side.
+        model: keyword arguments of `likeliest_sequences`.
+        threads: blocks processed in parallel.
 
     Returns:
-        Facts for the manifest: pixels whose class changed by year, of those known.
+        Facts for the manifest: changed and valid pixels by year.
     """
-    place = common_grid(mosaics)
-    table = courses(years, **model)
-    changed, known = np.zeros(len(years), np.int64), np.zeros(len(years), np.int64)
+    grid = common_grid(mosaics)
+    table = likeliest_sequences(years, **model)
+    changed, valid = np.zeros(len(years), np.int64), np.zeros(len(years), np.int64)
 
-    def look(block: Block) -> tuple[Block, np.ndarray]:
+    def filter_block(block: Block) -> tuple[Block, np.ndarray]:
         digits = [np.minimum(values, 2) for values in block.values]  # 255 becomes 2
-        code = np.zeros(digits[0].shape, np.uint16)  # holds MOST_YEARS digits
+        code = np.zeros(digits[0].shape, np.uint16)  # large enough for MAX_YEARS digits
         for digit in digits:
             code = code * np.uint16(3) + digit
         return block, table[code]
@@ -50,27 +50,27 @@ def temporal_consistency(
             stack.enter_context(
                 cog.Writer(
                     path,
-                    shape=place.shape,
+                    shape=grid.shape,
                     count=1,
                     dtype="uint8",
-                    crs=f"EPSG:{place.epsg}",
-                    transform=place.transform,
-                    nodata=UNKNOWN,
+                    crs=f"EPSG:{grid.epsg}",
+                    transform=grid.transform,
+                    nodata=NODATA,
                     descriptions=["isa"],
                 )
             )
             for path in filtered
         ]
-        for block, made in looked_at(mosaics, look, threads, f"consistent years of {city}"):
-            for at, (writer, values) in enumerate(zip(writers, block.values)):
-                new = np.ascontiguousarray(made[..., at])
+        for block, sequences in map_blocks(mosaics, filter_block, threads, f"temporal consistency of {city}"):
+            for index, (writer, values) in enumerate(zip(writers, block.values)):
+                new = np.ascontiguousarray(sequences[..., index])
                 writer.write(new[None], block.row, block.col)
-                changed[at] += np.count_nonzero(new != values)
-                known[at] += np.count_nonzero(values != UNKNOWN)
-    return {"changed": dict(zip(years, changed.tolist())), "known": dict(zip(years, known.tolist()))}
+                changed[index] += np.count_nonzero(new != values)
+                valid[index] += np.count_nonzero(values != NODATA)
+    return {"changed_pixels": dict(zip(years, changed.tolist())), "valid_pixels": dict(zip(years, valid.tolist()))}
 
 
-def courses(
+def likeliest_sequences(
     years: list[int],
     *,
     gain_rate: float,
@@ -79,45 +79,50 @@ def courses(
     commission_rate: float,
     initial_fraction: float,
 ) -> np.ndarray:
-    """The likeliest true classes for each of the 3^n courses that maps can tell, uint8 [3^n, n]; 255 where a map is unknown.
+    """Return the most likely true class sequence for each of the 3^n mapped sequences, uint8 [3^n, n]; 255 where mapped 255.
 
-    A hidden Markov model of two states: ground becomes ISA with probability `gain_rate` a year and ceases to be with `loss_rate`, both
-    compounded over the years between two maps; a map misses ISA with probability `omission_rate` and sees it where there is none with
-    `commission_rate`; what a map does not know says nothing. Viterbi (1967, IEEE Transactions on Information Theory 13, 260-269); the
-    courses are few enough to try them all, once. Of courses that are as likely, the one nearest to the maps is taken.
+    The hidden Markov model has two states. A pixel becomes ISA with probability `gain_rate` per year and non-ISA with `loss_rate`,
+    both compounded over the years between two maps. A map omits ISA with probability `omission_rate` and commits it with
+    `commission_rate`; nodata has no likelihood. The best sequence is that of Viterbi (1967, IEEE Transactions on Information
+    Theory 13, 260-269), found by enumeration, since there are few sequences. Of equally likely ones, the sequence with most
+    agreement with the maps is returned.
 
     Args:
         years: ascending.
-        gain_rate, loss_rate: a year.
+        gain_rate, loss_rate: per year.
         omission_rate, commission_rate: of a map.
-        initial_fraction: of the ground that is ISA in the first year.
+        initial_fraction: ISA fraction of the area in the first year.
 
-    Raises DataError for more than MOST_YEARS years.
+    Raises DataError for more than MAX_YEARS years.
     """
-    if len(years) > MOST_YEARS:
+    if len(years) > MAX_YEARS:
         raise DataError(
-            f"consistency of {len(years)} years is not told; leave accuracy.temporal_consistency out above {MOST_YEARS}"
+            f"temporal consistency supports up to {MAX_YEARS} years, not {len(years)}; remove accuracy.temporal_consistency"
         )
     states = list(product((0, 1), repeat=len(years)))
-    first = {0: 1 - initial_fraction, 1: initial_fraction}
-    seen = {(0, 0): 1 - commission_rate, (0, 1): commission_rate, (1, 0): omission_rate, (1, 1): 1 - omission_rate}
-    moves = [_moved(gain_rate, loss_rate, after - before) for before, after in pairwise(years)]
+    initial = {0: 1 - initial_fraction, 1: initial_fraction}
+    emission = {(0, 0): 1 - commission_rate, (0, 1): commission_rate, (1, 0): omission_rate, (1, 1): 1 - omission_rate}
+    transitions = [_transition(gain_rate, loss_rate, after - before) for before, after in pairwise(years)]
     prior = np.array(
-        [first[course[0]] * np.prod([move[a, b] for move, (a, b) in zip(moves, pairwise(course))]) for course in states]
+        [
+            initial[sequence[0]] * np.prod([matrix[a, b] for matrix, (a, b) in zip(transitions, pairwise(sequence))])
+            for sequence in states
+        ]
     )
     out = np.empty((3 ** len(years), len(years)), np.uint8)
-    for number, told in enumerate(product(_CLASSES, repeat=len(years))):
+    for number, mapped in enumerate(product(_CLASSES, repeat=len(years))):
         likelihood = [
-            np.prod([seen[state, value] for state, value in zip(course, told) if value != UNKNOWN]) for course in states
+            np.prod([emission[state, value] for state, value in zip(sequence, mapped) if value != NODATA])
+            for sequence in states
         ]
-        alike = [sum(state == value for state, value in zip(course, told)) for course in states]
-        chance = prior * np.array(likelihood)
-        best = max(range(len(states)), key=lambda place: (round(chance[place] / chance.max(), 12), alike[place]))
-        out[number] = [UNKNOWN if value == UNKNOWN else state for state, value in zip(states[best], told)]
+        agreement = [sum(state == value for state, value in zip(sequence, mapped)) for sequence in states]
+        posterior = prior * np.array(likelihood)
+        best = max(range(len(states)), key=lambda i: (round(posterior[i] / posterior.max(), 12), agreement[i]))
+        out[number] = [NODATA if value == NODATA else state for state, value in zip(states[best], mapped)]
     return out
 
 
-def _moved(gain: float, loss: float, span: int) -> np.ndarray:
-    """Probabilities of [state before, state after] over some years."""
+def _transition(gain: float, loss: float, years: int) -> np.ndarray:
+    """Return the probabilities of [state before, state after] over a number of years."""
     yearly = np.array([[1 - gain, gain], [loss, 1 - loss]])
-    return np.linalg.matrix_power(yearly, span)
+    return np.linalg.matrix_power(yearly, years)

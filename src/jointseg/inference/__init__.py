@@ -1,1 +1,1 @@
-"""From composites and trained networks to 1 m maps of impervious surface."""
+"""Prediction of 1 m maps of impervious surface from composites and trained networks."""

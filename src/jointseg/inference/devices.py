@@ -1,4 +1,4 @@
-"""Which GPU a job computes on: jobs of one machine share its GPUs out, one job a GPU."""
+"""Assignment of GPUs to jobs: one job per GPU of a machine."""
 
 import fcntl
 import logging
@@ -12,36 +12,36 @@ import torch
 
 log = logging.getLogger(__name__)
 
-_WAIT_S = 0.5
+_POLL_S = 0.5
 
 
-def lock_of(gpu: int) -> Path:
-    """The file whose lock says that a GPU of this machine is taken; the kernel lets it go when its job ends, however."""
+def gpu_lock_path(gpu: int) -> Path:
+    """Return the lock file of a GPU of this machine; the kernel releases the lock when the job ends for any reason."""
     return Path(tempfile.gettempdir()) / f"jointseg-gpu-{gpu}.lock"
 
 
 @contextmanager
-def claimed(count: int | None = None) -> Iterator[torch.device]:
-    """A GPU that no other job on this machine has, waiting for one where all are taken; the CPU where there is none.
+def claim_device(count: int | None = None) -> Iterator[torch.device]:
+    """Yield a GPU that no other job on this machine uses, after waiting for one if necessary; the CPU if there is no GPU.
 
     Args:
-        count: GPUs of the machine, as PyTorch counts them where it is left out.
+        count: number of GPUs; by default as detected by PyTorch.
     """
     count = torch.cuda.device_count() if count is None else count
     if not count:
         yield torch.device("cpu")
         return
-    told = False
+    logged = False
     while True:
         for gpu in range(count):
-            with open(lock_of(gpu), "a", encoding="utf-8") as file:
+            with open(gpu_lock_path(gpu), "a", encoding="utf-8") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
                 yield torch.device("cuda", gpu)
                 return
-        if not told:
+        if not logged:
             log.info("waiting for one of the %d GPUs of this machine", count)
-            told = True
-        time.sleep(_WAIT_S)
+            logged = True
+        time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""The lattice of inference windows, anchored to the origin of the UTM zone, and the weights that blend them."""
+"""The lattice of inference windows, anchored to the origin of the UTM zone, and their blending weights."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from jointseg.runtime.errors import DataError
 
 LR_M = 10
 SEGMENTER_M = 32
-# Weight of a window's outermost pixel before normalisation: strictly positive, yet far below its neighbour's.
-FLOOR = 1e-3
+# Weight of a window's outermost pixel before normalisation: positive, but far below that of its neighbour.
+MIN_WEIGHT = 1e-3
 
 
 class Window(NamedTuple):
@@ -22,12 +22,8 @@ class Window(NamedTuple):
     """(minx, miny, maxx, maxy), metres of the UTM zone."""
 
 
-def check(window_m: int, stride_m: int) -> None:
-    """Refuse sizes off the 10 m lattice or the segmenter's coarsest cell (32 px of 1 m), and strides that leave gaps.
-
-    Raises:
-        DataError: naming the size, its value and what is allowed.
-    """
+def check_sizes(window_m: int, stride_m: int) -> None:
+    """Raise DataError for sizes that are not multiples of 10 m and of the segmenter's stride (32 m), and strides that leave gaps."""
     step = int(np.lcm(LR_M, SEGMENTER_M))
     if window_m <= 0 or window_m % step:
         raise DataError(f"window_m is {window_m}: it must be a positive multiple of {step} m; use {step * 4}")
@@ -38,12 +34,12 @@ def check(window_m: int, stride_m: int) -> None:
 
 
 def rows(bounds: tuple[float, float, float, float], window_m: int, stride_m: int) -> list[list[Window]]:
-    """The windows that share ground with `bounds` (metres), north to south, each row west to east.
+    """Return the windows that intersect `bounds` (metres), rows from north to south, each row from west to east.
 
-    A window (row, col) covers [col * stride_m, col * stride_m + window_m) eastwards and the same northwards, whatever
-    the bounds, so any two requests that need the same ground get the same windows.
+    A window (row, col) covers [col * stride_m, col * stride_m + window_m) eastwards and the same northwards. It
+    does not depend on the bounds, so windows of the same area are the same in any call.
     """
-    check(window_m, stride_m)
+    check_sizes(window_m, stride_m)
     minx, miny, maxx, maxy = bounds
     cols = _indices(minx, maxx, window_m, stride_m)
     return [
@@ -60,33 +56,32 @@ def rows(bounds: tuple[float, float, float, float], window_m: int, stride_m: int
 
 
 def windows(bounds: tuple[float, float, float, float], window_m: int, stride_m: int) -> Iterator[Window]:
-    """The windows of `rows`, one after another, in the order in which they are blended."""
+    """Yield the windows of `rows` in blending order."""
     for row in rows(bounds, window_m, stride_m):
         yield from row
 
 
-def weights(window_m: int, stride_m: int) -> np.ndarray:
-    """Share of each 1 m pixel along one side of a window: float32[window_m], strictly positive and symmetric.
+def blend_weights(window_m: int, stride_m: int) -> np.ndarray:
+    """Return the blending weight of each 1 m pixel along one side of a window: float32[window_m], positive and symmetric.
 
-    A raised cosine over the overlap, normalised by the sum over all lattice windows that hold the pixel; that sum
-    repeats every stride, so the shares of a pixel add up to 1 without any window knowing its neighbours. The weight
-    of a pixel is the product of its share along each side.
+    A raised cosine over the overlap, divided by the sum over all windows that contain the pixel. That sum is periodic with the
+    stride, so the weights of a pixel add up to 1. The weight of a pixel is the product of its weights along both sides.
     """
-    check(window_m, stride_m)
+    check_sizes(window_m, stride_m)
     overlap = window_m - stride_m
     ramp = np.ones(window_m)
     if overlap:
         length = min(overlap, window_m // 2)
-        rise = FLOOR + (1 - FLOOR) * np.sin(np.pi / 2 * (np.arange(length) + 0.5) / length) ** 2
+        rise = MIN_WEIGHT + (1 - MIN_WEIGHT) * np.sin(np.pi / 2 * (np.arange(length) + 0.5) / length) ** 2
         ramp[:length] = rise
         ramp[-length:] = rise[::-1]
     total = np.zeros(stride_m)
     np.add.at(total, np.arange(window_m) % stride_m, ramp)
-    share = (ramp / total[np.arange(window_m) % stride_m]).astype(np.float32)
-    # Rounding may differ in the last bit between the two sides: the mirror image makes the symmetry exact.
+    weight = (ramp / total[np.arange(window_m) % stride_m]).astype(np.float32)
+    # Rounding can differ in the last bit between the two sides: mirror one side to make the symmetry exact.
     half = window_m // 2
-    share[-half:] = share[:half][::-1]
-    return share
+    weight[-half:] = weight[:half][::-1]
+    return weight
 
 
 def _indices(low: float, high: float, window_m: int, stride_m: int) -> range:

@@ -1,4 +1,4 @@
-"""The map's own pixels on the test chips."""
+"""Step `map_chips`: the map's pixels on the test chips."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import geopandas as gpd
 from affine import Affine
 
-from jointseg.inference.predict_chips import by_zone, chip_bounds
+from jointseg.inference.predict_chips import chip_bounds, group_by_zone
 from jointseg.raster import cog
 from jointseg.raster.mosaic import Mosaic
 from jointseg.runtime import progress
@@ -15,26 +15,24 @@ from jointseg.runtime.files import atomic_write
 
 
 def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -> dict[str, Any]:
-    """Cuts every test chip out of the map: {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid.
+    """Crop the map to every test chip: {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid.
 
     Args:
-        index: the dataset's index; only chips of split "test" are cut.
-        isa: the map's tiles.
-        predictions: the folder to write.
-        method: what made the map.
+        index: index of the dataset; only chips of split "test" are used.
+        isa: tiles of the map.
+        predictions: output folder.
+        method: name of the map's method.
 
-    Raises DataError when no tile lies in a chip's zone.
+    Raises DataError if no tile is in a chip's zone.
     """
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]
-    maps = {epsg: Mosaic(paths) for epsg, paths in by_zone(isa).items()}
+    maps = {epsg: Mosaic(paths) for epsg, paths in group_by_zone(isa).items()}
     with atomic_write(predictions) as folder:
         folder.mkdir()
         for chip in progress.track(list(chips.itertuples()), f"chips of the {method} map", unit="chip"):
             if chip.epsg not in maps:
-                raise DataError(
-                    f"chip {chip.sample_id} lies in EPSG:{chip.epsg} but no tile of the map does; make it first"
-                )
+                raise DataError(f"chip {chip.sample_id} is in EPSG:{chip.epsg}, which has no tile of the map; add it")
             bounds = chip_bounds(chip)
             cog.write(
                 folder / f"{chip.sample_id}.tif",

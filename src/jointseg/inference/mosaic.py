@@ -1,4 +1,4 @@
-"""The ISA tiles of one city joined and cut out along its outline, by GDAL's tools."""
+"""Step `mosaic`: the ISA tiles of a city, mosaicked and cut to its outline with the GDAL tools."""
 
 import tempfile
 from collections import Counter
@@ -13,44 +13,47 @@ from jointseg.runtime import object_store
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
-UNKNOWN = 255
+NODATA = 255
 
 
 def mosaic(*, isa: list[Path], study_area: Path, mosaic: Path, city: str, year: str) -> dict[str, Any]:
-    """ISA of a city: COG uint8 at 1 m, 0 not impervious, 1 impervious, 255 unknown or outside the outline.
+    """Write the ISA map of a city: COG uint8 at 1 m, 0 not impervious, 1 impervious, 255 nodata or outside the outline.
 
-    A pixel belongs to the city when its centre lies inside the outline. Where the tiles lie in several UTM zones, the
-    mosaic is in the zone of most of them and the others are resampled to it by the nearest pixel.
+    A pixel belongs to the city if its centre is inside the outline. If the tiles are in several UTM zones, the mosaic is in the
+    zone of most tiles; the others are resampled by nearest neighbour.
 
     Args:
-        isa: the maps of the city's tiles in one year.
+        isa: maps of the city's tiles in one year.
         study_area: GeoPackage with the layer `cities` (name).
+        mosaic: output COG.
+        city: name of the city.
+        year: for messages.
 
     Returns:
-        Facts for the manifest: the tiles and the mosaic's CRS.
+        Facts for the manifest: tiles and CRS of the mosaic.
     """
     if not isa:
-        raise DataError(f"city {city} has no ISA tile in {year}; map the tiles that its outline touches first")
+        raise DataError(f"city {city} has no ISA tile in {year}; map the tiles that intersect its outline")
     names = sorted(gpd.read_file(study_area, layer="cities", ignore_geometry=True)["name"])
     if city not in names:
-        raise DataError(f"city {city} is not in the layer cities of {study_area}, which has {names}; make it again")
+        raise DataError(f"layer cities of {study_area} contains {names}, not city {city}; rebuild it")
     zones = {path: grid.parse_tile(path.stem, 1).crs for path in isa}
     counts = Counter(zones.values())
     target = max(sorted(counts), key=lambda crs: counts[crs])
     quoted = city.replace("'", "''")
     with atomic_write(mosaic) as part, tempfile.TemporaryDirectory() as folder:
-        joined = []
+        zone_mosaics = []
         for crs in sorted(counts, key=lambda crs: (crs == target, crs)):
-            joined.append(f"{folder}/{crs[5:]}.vrt")
+            zone_mosaics.append(f"{folder}/{crs[5:]}.vrt")
             tiles = sorted(
                 object_store.gdal_path(path.resolve() if path.exists() else path) for path in isa if zones[path] == crs
             )
-            gdal_cli.run(["gdalbuildvrt", "-q", "-strict", "-srcnodata", str(UNKNOWN), joined[-1], *tiles])
+            gdal_cli.run(["gdalbuildvrt", "-q", "-strict", "-srcnodata", str(NODATA), zone_mosaics[-1], *tiles])
         warp = ["gdalwarp", "-q", "-t_srs", target, "-r", "near", "-tr", "1", "1", "-tap"]
-        warp += ["-srcnodata", str(UNKNOWN), "-dstnodata", str(UNKNOWN)]
+        warp += ["-srcnodata", str(NODATA), "-dstnodata", str(NODATA)]
         warp += ["-cutline", str(study_area), "-cl", "cities", "-cwhere", f"name='{quoted}'", "-crop_to_cutline"]
-        # One thread: with more, the order of blocks in the file may change from run to run.
+        # One thread: with several, the order of blocks in the file can vary.
         warp += ["-of", "COG", "-co", "COMPRESS=DEFLATE", "-co", "BLOCKSIZE=512", "-co", "NUM_THREADS=1"]
         warp += ["-co", "OVERVIEW_RESAMPLING=NEAREST", "-co", "BIGTIFF=IF_SAFER"]
-        gdal_cli.run([*warp, *joined, str(part)])
+        gdal_cli.run([*warp, *zone_mosaics, str(part)])
     return {"tiles": sorted(path.stem for path in isa), "crs": target}

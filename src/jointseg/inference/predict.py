@@ -1,4 +1,4 @@
-"""From 10 m composites and two checkpoints to 1 m maps of a tile, in one pass."""
+"""Step `predict`: 1 m maps of a tile from 10 m composites and two checkpoints, in one pass."""
 
 import logging
 from collections import deque
@@ -17,11 +17,11 @@ from torch import Tensor
 from jointseg.area import grid
 from jointseg.inference import devices, lattice
 from jointseg.inference.blending import Bounds, blend
-from jointseg.inference.composite_reader import Composites, Seen, strips
+from jointseg.inference.composite_reader import CompositeReader, ValidityBuffer, read_strips
 from jointseg.inference.lattice import Window
 from jointseg.inference.predictor import Precision, Predictor
-from jointseg.inference.products import FORMS, Products
-from jointseg.inference.row_bands import Bands
+from jointseg.inference.products import FORMATS, Products
+from jointseg.inference.row_bands import RowBandStore
 from jointseg.inference.stage_times import stage
 from jointseg.provenance.cache_key import cache_key
 from jointseg.raster import cog_from_rows
@@ -32,78 +32,84 @@ from jointseg.runtime.errors import DataError
 log = logging.getLogger(__name__)
 
 Compute = Callable[[np.ndarray, np.ndarray], Tensor]
+Pixels = tuple[np.ndarray, np.ndarray]  # dn and validity of a window
 Result = tuple[Window, Tensor | None]
-Kept = MutableMapping[Window, Tensor | None]
+ResultCache = MutableMapping[Window, Tensor | None]
 
 
-def results(
-    composites: Composites,
+def window_results(
+    composites: CompositeReader,
     rows: Iterable[list[Window]],
     compute: Compute,
     pool: Executor,
     batch: int,
-    seen: Seen | None = None,
-    kept: Kept | None = None,
+    validity: ValidityBuffer | None = None,
+    cache: ResultCache | None = None,
 ) -> Iterator[Result]:
-    """What `compute` makes of each window, in order; None for windows without one known pixel.
+    """Yield the result of each window in order; None for windows without a valid pixel.
 
-    Each window is computed alone over its full extent, from whatever the composites hold there, so its result depends
-    on the ground alone. The row of windows that comes next is read ahead; `batch` windows are under way in the pool.
+    Each window is computed separately over its full extent, so its result depends only on the composites there. The next row of
+    windows is read ahead; `batch` windows are in the pool at a time.
 
     Args:
-        seen: is told which ground was seen clear, a row of windows at a time.
-        kept: results that need not be computed again; new ones are added.
+        composites: reader of the pixels.
+        rows: of windows, north to south.
+        compute: returns the result of a window's dn and validity.
+        pool: in which `compute` runs.
+        batch: number of windows in the pool at a time.
+        validity: receives the validity of each row of windows.
+        cache: results to reuse; new ones are added.
 
     Raises:
-        DataError: a composite cannot be read, the networks gave something that is not a number, or one window alone does
-            not fit the GPU's memory.
+        DataError: a composite cannot be read, the networks return non-finite values, or a single window exceeds the GPU
+            memory.
     """
-    queue: deque[tuple[Window, Future[Tensor] | Tensor | None, tuple[np.ndarray, np.ndarray]]] = deque()
+    queue: deque[tuple[Window, Future[Tensor] | Tensor | None, Pixels]] = deque()
     depth = batch
 
-    def oldest() -> Result:
+    def finish_oldest() -> Result:
         nonlocal depth
-        window, entry, ground = queue.popleft()
+        window, entry, pixels = queue.popleft()
         try:
             value = entry.result() if isinstance(entry, Future) else entry
         except torch.cuda.OutOfMemoryError:
-            wait([other for _, other, _ in queue if isinstance(other, Future)])
+            wait([pending for _, pending, _ in queue if isinstance(pending, Future)])
             torch.cuda.empty_cache()
             if depth:
-                log.warning("the GPU's memory held no %d windows at a time: one at a time from here", depth)
+                log.warning("%d windows at a time exceed the GPU memory: continuing with one at a time", depth)
             depth = 0
-            value = _alone(compute, window, ground)
-        # A sum is no number where one of its terms is none; it costs a tenth of looking at each of them.
+            value = _compute_single(compute, window, pixels)
+        # A sum is non-finite if any term is; it takes a tenth of the time of testing each term.
         if value is not None and not bool(torch.isfinite(value.sum())):
             west, south, east, north = window.bounds
             raise DataError(
-                f"the networks gave values that are no numbers in the window {west}-{east} E, {south}-{north} N; "
-                "train the checkpoints again, or take inference.precision fp32"
+                f"the networks returned non-finite values in the window {west}-{east} E, {south}-{north} N; "
+                "retrain the checkpoints or set inference.precision to fp32"
             )
-        if kept is not None:
-            kept[window] = value
+        if cache is not None:
+            cache[window] = value
         return window, value
 
-    for row, strip in strips(composites, rows):
-        if seen is not None:
-            seen.keep(strip)
+    for row, strip in read_strips(composites, rows):
+        if validity is not None:
+            validity.add(strip)
         for window in row:
-            dn, known = strip.of(window.bounds)
+            dn, valid = strip.crop(window.bounds)
             entry: Future[Tensor] | Tensor | None = None
-            if kept is not None and window in kept:
-                entry = kept[window]
-            elif known.any():
-                entry = pool.submit(compute, dn, known)
-            queue.append((window, entry, (dn, known)))
+            if cache is not None and window in cache:
+                entry = cache[window]
+            elif valid.any():
+                entry = pool.submit(compute, dn, valid)
+            queue.append((window, entry, (dn, valid)))
             if len(queue) > depth:
-                yield oldest()
+                yield finish_oldest()
     while queue:
-        yield oldest()
+        yield finish_oldest()
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch computes on one CPU thread in this one, which blends and writes; the windows have threads of their own."""
+def single_torch_thread() -> Iterator[None]:
+    """Limit PyTorch to one CPU thread in this thread, which blends and writes; the windows have their own threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -112,25 +118,23 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _alone(compute: Compute, window: Window, ground: tuple[np.ndarray, np.ndarray]) -> Tensor:
+def _compute_single(compute: Compute, window: Window, pixels: Pixels) -> Tensor:
     try:
-        return compute(*ground)
+        return compute(*pixels)
     except torch.cuda.OutOfMemoryError as error:
         side = window.bounds[2] - window.bounds[0]
-        raise DataError(
-            f"one window of {side} m does not fit the GPU's memory; take a smaller inference.window_m"
-        ) from error
+        raise DataError(f"one window of {side} m exceeds the GPU memory; reduce inference.window_m") from error
 
 
 @dataclass(frozen=True)
-class Mapper:
-    """Networks and how they are worked: what maps any ground.
+class AreaPredictor:
+    """Predicts maps of any bounds.
 
     Attributes:
         predictor: the networks.
-        window_m, stride_m: the lattice.
-        batch: windows under way at a time; changes no pixel.
-        pool: in which they are computed, as `Predictor.workers` gives it.
+        window_m, stride_m: of the lattice.
+        batch: windows in the pool at a time; does not change any pixel.
+        pool: from `Predictor.workers`.
     """
 
     predictor: Predictor
@@ -139,32 +143,39 @@ class Mapper:
     batch: int
     pool: Executor
 
-    def pieces(
-        self, composites: Composites, products: Products, bounds: Bounds, epsg: int, kept: Kept | None = None
+    def predict_pieces(
+        self,
+        composites: CompositeReader,
+        products: Products,
+        bounds: Bounds,
+        epsg: int,
+        cache: ResultCache | None = None,
     ) -> Iterator[tuple[Bounds, dict[str, np.ndarray]]]:
-        """The products of `bounds`, piece by piece from north to south and west to east: see `blend` and `Products.finished`.
+        """Yield the products of `bounds` in pieces, north to south and west to east: see `blend` and `Products.finalise`.
 
-        Unknown is what was never seen clear, what no composite covers, and ground that belongs to another UTM zone.
+        Pixels without clear observation, outside the composites or in another UTM zone are nodata.
         """
 
-        def compute(dn: np.ndarray, known: np.ndarray) -> Tensor:
-            return products.blended(*self.predictor.window(dn, known, products.image))
+        def compute(dn: np.ndarray, valid: np.ndarray) -> Tensor:
+            return products.blend_channels(*self.predictor.predict_window(dn, valid, products.image))
 
-        seen, rows = Seen(), lattice.rows(bounds, self.window_m, self.stride_m)
-        found = results(composites, rows, compute, self.pool, self.batch, seen, kept)
+        validity, rows = ValidityBuffer(), lattice.rows(bounds, self.window_m, self.stride_m)
+        results = window_results(composites, rows, compute, self.pool, self.batch, validity, cache)
         device = self.predictor.device
-        for place, values in blend(found, bounds, self.window_m, self.stride_m, products.channels, device):
-            west, south, east, north = place
+        for piece, values in blend(results, bounds, self.window_m, self.stride_m, products.channels, device):
+            west, south, east, north = piece
             with stage("finish"):
                 owned = grid.own_zone_mask(epsg, Affine(1, 0, west, 0, -1, north), (north - south, east - west))
-                made = products.finished(values, seen.of(place), owned)
-            yield place, made
+                pixels = products.finalise(values, validity.crop(piece), owned)
+            yield piece, pixels
 
-    def whole(self, composites: Composites, bounds: Bounds, epsg: int, kept: Kept | None = None) -> np.ndarray:
-        """The map's pixels of small bounds: uint8 [1, rows, columns] of 0, 1 and 255 = unknown."""
+    def predict_area(
+        self, composites: CompositeReader, bounds: Bounds, epsg: int, cache: ResultCache | None = None
+    ) -> np.ndarray:
+        """Return the map of small bounds: uint8 [1, rows, columns] of 0, 1 and 255 (nodata)."""
         products = Products(["isa"], self.predictor.threshold)
-        found = self.pieces(composites, products, bounds, epsg, kept)
-        return np.concatenate([rows["isa"].copy() for rows in _rows(found, bounds)], axis=1)
+        pieces = self.predict_pieces(composites, products, bounds, epsg, cache)
+        return np.concatenate([rows["isa"].copy() for rows in _join_rows(pieces, bounds)], axis=1)
 
 
 def predict(
@@ -188,94 +199,97 @@ def predict(
     precision: Precision = "fp32",
     state: str | None = None,
 ) -> dict[str, Any]:
-    """The 1 m ISA map of one tile: COG uint8, 0 not impervious, 1 impervious, 255 unknown.
+    """Write the 1 m ISA map of one tile: COG uint8, 0 not impervious, 1 impervious, 255 nodata.
 
     Args:
-        composites: those of the tile and of its neighbours, as far as they exist.
-        segmentation, superres: the checkpoints; `superres` goes with method "superres" alone.
-        isa: the map to write.
-        method: "superres" or "bilinear", what makes the 1 m image that is segmented.
-        window_m, stride_m: the lattice; no window may be larger than the tile.
-        batch: windows under way at a time; more hides the time of reading and blending behind the networks.
-        threads: windows computed side by side, each on one CPU thread.
-        merged: the merged dates beside the composites, for checkpoints that read them.
-        probability, disagreement, rgb: COGs to write in the same pass, see `products.FORMS`; none where left out.
+        composites: of the tile and of its existing neighbours.
+        segmentation, superres: checkpoints; `superres` only with method "superres".
+        isa: output map.
+        year, tile: for messages; name of the tile.
+        tile_km: side of the tile.
+        method: "superres" or "bilinear", how the 1 m image that is segmented is made.
+        window_m, stride_m: of the lattice; a window must not be larger than the tile.
+        batch: windows in the pool at a time; more windows hide the time of reading and blending.
+        threads: windows computed in parallel, each on one CPU thread.
+        merged: merged dates of the composites, for checkpoints that need them.
+        probability, disagreement, rgb: optional output COGs of the same pass, see `products.FORMATS`.
         precision: of the networks' arithmetic.
-        state: folder of finished rows, so that a killed job goes on where it was; nothing is kept without it.
+        state: folder of finished rows, from which an interrupted job resumes; None disables resuming.
 
     Returns:
-        Facts for the manifest: windows, device, threshold, rows that an earlier try had finished.
+        Facts for the manifest: windows, device, threshold, rows resumed from an earlier attempt.
     """
-    wanted = {"isa": isa, "probability": probability, "disagreement": disagreement, "rgb": rgb}
-    paths = {name: path for name, path in wanted.items() if path is not None}
-    place = grid.parse_tile(tile, tile_km)
+    outputs = {"isa": isa, "probability": probability, "disagreement": disagreement, "rgb": rgb}
+    paths = {name: path for name, path in outputs.items() if path is not None}
+    extent = grid.parse_tile(tile, tile_km)
     if window_m > tile_km * 1000:
-        raise DataError(f"window_m is {window_m}: it must not exceed the tile's {tile_km * 1000} m; take a smaller one")
+        raise DataError(f"window_m is {window_m}; it must not exceed the tile's {tile_km * 1000} m; reduce it")
     if tile not in {path.stem for path in composites}:
-        raise DataError(f"tile {tile} has no composite among {[path.name for path in composites]}; make it first")
-    with devices.claimed() as device, raster_io.limit_block_cache(), one_thread():
+        raise DataError(f"tile {tile} is not among the composites {[path.name for path in composites]}; add it")
+    with devices.claim_device() as device, raster_io.limit_block_cache(), single_torch_thread():
         predictor = Predictor.load(method, segmentation, superres, precision, device)
-        source = Composites(composites, predictor.bands, merged)
-        if source.mosaic.crs != place.crs:
-            raise DataError(
-                f"{composites[0]} lies in {source.mosaic.crs} but tile {tile} in {place.crs}; make it again"
-            )
+        source = CompositeReader(composites, predictor.bands, merged)
+        if source.mosaic.crs != extent.crs:
+            raise DataError(f"{composites[0]} is in {source.mosaic.crs} but tile {tile} in {extent.crs}; rebuild it")
         products = Products(list(paths), predictor.threshold)
-        read = [*composites, *merged, segmentation, *([superres] if superres is not None else [])]
-        told = {"tile": tile, "lattice": [window_m, stride_m], "products": products.names, "precision": precision}
-        told |= {"method": method, "torch": torch.__version__, "device": device.type}
-        height, width = place.shape(1)
-        sizes = {name: len(FORMS[name].bands) * np.dtype(FORMS[name].dtype).itemsize * width for name in paths}
-        with Bands(Path(state) if state else None, cache_key(__name__, read, told), sizes) as bands:
-            done = bands.rows
-            if done:
-                log.info("%d of %d rows are finished already", done, height)
+        inputs = [*composites, *merged, segmentation, *([superres] if superres is not None else [])]
+        settings = {"tile": tile, "lattice": [window_m, stride_m], "products": products.names, "precision": precision}
+        settings |= {"method": method, "torch": torch.__version__, "device": device.type}
+        height, width = extent.shape(1)
+        sizes = {name: len(FORMATS[name].bands) * np.dtype(FORMATS[name].dtype).itemsize * width for name in paths}
+        with RowBandStore(Path(state) if state else None, cache_key(__name__, inputs, settings), sizes) as store:
+            resumed = store.rows
+            if resumed:
+                log.info("resuming after %d of %d rows", resumed, height)
             with (
                 predictor.workers(threads) as pool,
                 progress.bar(f"ISA {year} {tile}", height * width / 1e6, "km2") as bar,
             ):
-                bar.advance(done * width / 1e6)
-                minx, miny, maxx, maxy = place.bounds
-                left = (minx, miny, maxx, maxy - done)
-                mapper = Mapper(predictor, window_m, stride_m, batch, pool)
-                for rows in _rows(mapper.pieces(source, products, left, place.epsg), left):
-                    with stage("keep rows"):
-                        bands.append(rows)
+                bar.advance(resumed * width / 1e6)
+                minx, miny, maxx, maxy = extent.bounds
+                remaining = (minx, miny, maxx, maxy - resumed)
+                area_predictor = AreaPredictor(predictor, window_m, stride_m, batch, pool)
+                pieces = area_predictor.predict_pieces(source, products, remaining, extent.epsg)
+                for rows in _join_rows(pieces, remaining):
+                    with stage("store rows"):
+                        store.append(rows)
                     bar.advance(rows["isa"].size / 1e6)
             with stage("encode and write"):
-                _publish(bands, paths, place, threads)
-    windows = sum(1 for _ in lattice.windows(place.bounds, window_m, stride_m))
-    return {"windows": windows, "device": device.type, "threshold": predictor.threshold, "resumed_rows": done}
+                _write_cogs(store, paths, extent, threads)
+    windows = sum(1 for _ in lattice.windows(extent.bounds, window_m, stride_m))
+    return {"windows": windows, "device": device.type, "threshold": predictor.threshold, "resumed_rows": resumed}
 
 
-def _publish(bands: Bands, paths: dict[str, Path], place: grid.Tile, threads: int) -> None:
-    """Makes the COGs of a tile out of its finished rows."""
+def _write_cogs(store: RowBandStore, paths: dict[str, Path], extent: grid.Tile, threads: int) -> None:
+    """Write the COGs of a tile from its finished rows."""
     for name, path in paths.items():
-        form = FORMS[name]
+        storage = FORMATS[name]
         cog_from_rows.write(
             path,
-            bands.path(name),
-            shape=place.shape(1),
-            bands=form.bands,
-            dtype=form.dtype,
-            crs=place.crs,
-            transform=place.transform(1),
-            nodata=form.nodata,
-            overviews=form.overviews,
-            scale=form.scale,
+            store.path(name),
+            shape=extent.shape(1),
+            bands=storage.bands,
+            dtype=storage.dtype,
+            crs=extent.crs,
+            transform=extent.transform(1),
+            nodata=storage.nodata,
+            overviews=storage.overviews,
+            scale=storage.scale,
             threads=threads,
         )
 
 
-def _rows(found: Iterable[tuple[Bounds, dict[str, np.ndarray]]], bounds: Bounds) -> Iterator[dict[str, np.ndarray]]:
-    """Pieces joined to rows over the whole width of the bounds; rows are only good until the next ones are asked for."""
+def _join_rows(
+    pieces: Iterable[tuple[Bounds, dict[str, np.ndarray]]], bounds: Bounds
+) -> Iterator[dict[str, np.ndarray]]:
+    """Join pieces to rows over the full width of the bounds; rows are valid only until the next ones are requested."""
     minx, _, maxx, _ = bounds
-    room: dict[str, np.ndarray] = {}
-    for (west, _, east, _), arrays in found:
+    buffers: dict[str, np.ndarray] = {}
+    for (west, _, east, _), arrays in pieces:
         for name, array in arrays.items():
             count, rows, _ = array.shape
-            if name not in room or rows > room[name].shape[1]:
-                room[name] = np.empty((count, rows, maxx - minx), dtype=array.dtype)
-            room[name][:, :rows, west - minx : east - minx] = array
+            if name not in buffers or rows > buffers[name].shape[1]:
+                buffers[name] = np.empty((count, rows, maxx - minx), dtype=array.dtype)
+            buffers[name][:, :rows, west - minx : east - minx] = array
         if east == maxx:
-            yield {name: whole[:, :rows] for name, whole in room.items()}
+            yield {name: buffer[:, :rows] for name, buffer in buffers.items()}

@@ -1,4 +1,4 @@
-"""The map's pixels on the test chips, computed for these alone: what a baseline would have mapped there."""
+"""Step `predict_chips`: prediction of the test chips only, for baselines without a full map."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,18 +13,17 @@ from torch import Tensor
 from jointseg.area import grid
 from jointseg.inference import devices
 from jointseg.inference.blending import Bounds
-from jointseg.inference.composite_reader import Composites
+from jointseg.inference.composite_reader import CompositeReader
 from jointseg.inference.lattice import LR_M, Window
-from jointseg.inference.predict import Mapper
+from jointseg.inference.predict import AreaPredictor
 from jointseg.inference.predictor import Precision, Predictor
-from jointseg.inference.products import FORMS
+from jointseg.inference.products import FORMATS
 from jointseg.raster import cog
 from jointseg.runtime import progress
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
-# Windows kept for the chips that follow: those of two lattice rows of a reach some 15 km wide.
-KEPT_WINDOWS = 64
+CACHED_WINDOWS = 64  # two lattice rows of a reach about 15 km wide
 
 
 def predict_chips(
@@ -42,52 +41,54 @@ def predict_chips(
     merged: Sequence[Path] = (),
     precision: Precision = "fp32",
 ) -> dict[str, Any]:
-    """The map's pixels on every test chip: a folder of {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid.
+    """Predict every test chip: a folder of {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid, equal to the full map.
 
     Args:
-        index: the dataset's index; only chips of split "test" are mapped.
-        composites: of the map's year, all tiles that the chips and the windows around them touch.
-        predictions: the folder to write.
-        merged: the merged dates beside the composites, for checkpoints that read them.
+        index: index of the dataset; only chips of split "test" are predicted.
+        composites: of the map year, all tiles that the chips and their windows intersect.
+        segmentation, superres, method, window_m, stride_m, batch, threads, precision: as for step `predict`.
+        predictions: output folder.
+        merged: merged dates of the composites, for checkpoints that need them.
     """
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]
-    zones, more = by_zone(composites), by_zone(list(merged))
-    form = FORMS["isa"]
+    composites_of, merged_of = group_by_zone(composites), group_by_zone(list(merged))
+    storage = FORMATS["isa"]
     with (
-        devices.claimed() as device,
+        devices.claim_device() as device,
         atomic_write(predictions) as folder,
         progress.bar("ISA of test chips", len(chips), "chip") as bar,
     ):
         predictor = Predictor.load(method, segmentation, superres, precision, device)
         folder.mkdir()
         with predictor.workers(threads) as pool:
-            mapper = Mapper(predictor, window_m, stride_m, batch, pool)
+            area_predictor = AreaPredictor(predictor, window_m, stride_m, batch, pool)
             for epsg, group in chips.groupby("epsg", sort=True):
-                if epsg not in zones:
+                if epsg not in composites_of:
                     raise DataError(
-                        f"test chips lie in EPSG:{epsg} but no composite does; make the composites of that zone"
+                        f"test chips are in EPSG:{epsg} but no composite is; build the composites of that zone"
                     )
-                source = Composites(zones[epsg], predictor.bands, more.get(epsg, ()))
-                kept: Recent = Recent(KEPT_WINDOWS)
-                places = {chip.sample_id: chip_bounds(chip) for chip in group.itertuples()}
-                order = sorted(places, key=lambda name: (-(places[name][3] // stride_m), places[name][0], name))
+                source = CompositeReader(composites_of[epsg], predictor.bands, merged_of.get(epsg, ()))
+                cache: RecentResults = RecentResults(CACHED_WINDOWS)
+                bounds_of = {chip.sample_id: chip_bounds(chip) for chip in group.itertuples()}
+                order = sorted(
+                    bounds_of, key=lambda name: (-(bounds_of[name][3] // stride_m), bounds_of[name][0], name)
+                )
                 for name in order:
-                    bounds = places[name]
-                    pixels = mapper.whole(source, bounds, epsg, kept)
+                    bounds = bounds_of[name]
                     cog.write(
                         folder / f"{name}.tif",
-                        pixels,
+                        area_predictor.predict_area(source, bounds, epsg, cache),
                         crs=f"EPSG:{epsg}",
                         transform=Affine(1, 0, bounds[0], 0, -1, bounds[3]),
-                        nodata=form.nodata,
-                        descriptions=form.bands,
+                        nodata=storage.nodata,
+                        descriptions=storage.bands,
                     )
                     bar.advance()
     return {"chips": len(chips), "device": device.type, "threshold": predictor.threshold}
 
 
-class Recent(OrderedDict[Window, Tensor | None]):
+class RecentResults(OrderedDict[Window, Tensor | None]):
     """The window results added last, at most `size` of them."""
 
     def __init__(self, size: int) -> None:
@@ -101,8 +102,8 @@ class Recent(OrderedDict[Window, Tensor | None]):
             self.popitem(last=False)
 
 
-def by_zone(tiles: list[Path]) -> dict[int, list[Path]]:
-    """Rasters named by their tile, by the EPSG code of their zone."""
+def group_by_zone(tiles: list[Path]) -> dict[int, list[Path]]:
+    """Group rasters with tile names by the EPSG code of their zone."""
     zones: dict[int, list[Path]] = {}
     for path in tiles:
         zones.setdefault(grid.parse_tile(path.stem, 1).epsg, []).append(path)
@@ -110,7 +111,7 @@ def by_zone(tiles: list[Path]) -> dict[int, list[Path]]:
 
 
 def chip_bounds(chip: Any) -> Bounds:
-    """(minx, miny, maxx, maxy) of a chip in its zone; its side is read off its outline, to whole 10 m pixels."""
+    """Return (minx, miny, maxx, maxy) of a chip in its zone; its side is that of its outline, rounded to 10 m."""
     to_utm = grid.transformer("EPSG:4326", f"EPSG:{chip.epsg}")
     x, _ = to_utm.transform(*np.array(chip.geometry.exterior.coords)[:, :2].T)
     side = round((max(x) - chip.minx) / LR_M) * LR_M

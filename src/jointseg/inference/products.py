@@ -1,4 +1,4 @@
-"""The 1 m rasters that one pass makes: which values are blended for them, and what becomes of a blended piece."""
+"""The 1 m rasters of one prediction pass: which channels are blended, and how blended pieces are stored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from torch import Tensor
 from jointseg.inference.lattice import LR_M
 from jointseg.inference.predictor import REFLECTANCE_PER_DN
 
-UNKNOWN = 255
+NODATA = 255
 SCORE_STEPS = 250  # of a probability stored in uint8: 0.004 each
 
 
 @dataclass(frozen=True)
-class Form:
+class StorageFormat:
     """How a product is stored.
 
     Attributes:
         bands: names of its bands.
-        dtype: numpy name of its type.
-        nodata: the value of unknown pixels.
-        overviews: how pixels become coarser ones.
-        scale: what a stored number is multiplied with.
+        dtype: NumPy data type.
+        nodata: value of invalid pixels.
+        overviews: resampling method of the overviews.
+        scale: factor from stored to physical values.
     """
 
     bands: tuple[str, ...]
@@ -33,19 +33,19 @@ class Form:
     scale: float = 1
 
 
-FORMS = {
-    "isa": Form(("isa",), "uint8", UNKNOWN, "nearest"),
-    "probability": Form(("probability",), "uint8", UNKNOWN, "average", 1 / SCORE_STEPS),
-    "disagreement": Form(("disagreement",), "uint8", UNKNOWN, "average", 1 / SCORE_STEPS),
-    "rgb": Form(("B04", "B03", "B02"), "uint16", 0, "average", REFLECTANCE_PER_DN),
+FORMATS = {
+    "isa": StorageFormat(("isa",), "uint8", NODATA, "nearest"),
+    "probability": StorageFormat(("probability",), "uint8", NODATA, "average", 1 / SCORE_STEPS),
+    "disagreement": StorageFormat(("disagreement",), "uint8", NODATA, "average", 1 / SCORE_STEPS),
+    "rgb": StorageFormat(("B04", "B03", "B02"), "uint16", 0, "average", REFLECTANCE_PER_DN),
 }
 
 
 class Products:
-    """What is wanted of a pass.
+    """The products of a pass.
 
     Args:
-        names: keys of FORMS.
+        names: keys of FORMATS.
         threshold: probability from which a pixel is impervious.
     """
 
@@ -54,15 +54,15 @@ class Products:
         self.spread, self.image = "disagreement" in names, "rgb" in names
         self.channels = 1 + self.spread + 3 * self.image
 
-    def blended(self, probability: Tensor, image: Tensor | None) -> Tensor:
-        """The values of a window that are blended.
+    def blend_channels(self, probability: Tensor, image: Tensor | None) -> Tensor:
+        """Return the channels of a window that are blended.
 
         Args:
             probability: float32 [1, h, w].
-            image: reflectance, float32 [3, h, w]; only read where it is wanted.
+            image: reflectance, float32 [3, h, w]; used only for the product rgb.
 
         Returns:
-            float32 [channels, h, w]: probability, its square and the image, the last two where they are wanted.
+            float32 [channels, h, w]: probability, its square (for disagreement) and the image (for rgb).
         """
         parts = [probability]
         if self.spread:
@@ -72,52 +72,52 @@ class Products:
             parts.append(image)
         return torch.cat(parts) if len(parts) > 1 else probability
 
-    def finished(self, values: Tensor, known: np.ndarray, owned: np.ndarray | None) -> dict[str, np.ndarray]:
-        """The stored pixels of a blended piece.
+    def finalise(self, values: Tensor, valid: np.ndarray, owned: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return the stored pixels of a blended piece.
 
-        The disagreement is the standard deviation, in the weights of the blend, of what overlapping windows say; 0 where
-        one window alone covers the ground.
+        The disagreement is the standard deviation of the overlapping windows' probabilities, weighted by the blend; it is 0 where
+        there is only one window.
 
         Args:
             values: float32 [channels, rows, columns] at 1 m.
-            known: bool [rows / 10, columns / 10]: seen clear.
-            owned: bool [rows, columns]: of this UTM zone; None where all is.
+            valid: bool [rows / 10, columns / 10]: at least one clear observation.
+            owned: bool [rows, columns]: pixels that belong to this UTM zone; None if all do.
 
         Returns:
-            By product, [bands, rows, columns]; unknown pixels hold its nodata.
+            [bands, rows, columns] by product, with its nodata value in invalid pixels.
         """
-        unknown = _unknown(known, owned, values.device)
-        made: dict[str, np.ndarray] = {}
+        nodata = _nodata_mask(valid, owned, values.device)
+        pixels: dict[str, np.ndarray] = {}
         for name in self.names:
             if name == "isa":
                 stored = (values[:1] >= self.threshold).to(torch.uint8)
             elif name == "probability":
-                stored = _steps(values[:1])
+                stored = _quantised(values[:1])
             elif name == "disagreement":
-                stored = _steps((values[1:2] - values[:1].square()).clamp_(min=0).sqrt_())
+                stored = _quantised((values[1:2] - values[:1].square()).clamp_(min=0).sqrt_())
             else:
-                numbers = (values[-3:] / REFLECTANCE_PER_DN).round_().clamp_(1, np.iinfo(np.uint16).max)
-                stored = numbers.to(torch.int32)  # PyTorch computes little with uint16
-            if unknown is not None:
-                stored.masked_fill_(unknown, FORMS[name].nodata)
-            made[name] = stored.cpu().numpy().astype(FORMS[name].dtype, copy=False)
-        return made
+                dn = (values[-3:] / REFLECTANCE_PER_DN).round_().clamp_(1, np.iinfo(np.uint16).max)
+                stored = dn.to(torch.int32)  # PyTorch supports few operations on uint16
+            if nodata is not None:
+                stored.masked_fill_(nodata, FORMATS[name].nodata)
+            pixels[name] = stored.cpu().numpy().astype(FORMATS[name].dtype, copy=False)
+        return pixels
 
 
-def _unknown(known: np.ndarray, owned: np.ndarray | None, device: torch.device) -> Tensor | None:
-    """bool [rows, columns] at 1 m; None where all is known."""
-    unknown = None
-    if not known.all():
-        low = torch.from_numpy(~known).to(device)
+def _nodata_mask(valid: np.ndarray, owned: np.ndarray | None, device: torch.device) -> Tensor | None:
+    """Return bool [rows, columns] at 1 m; None if there is no nodata."""
+    nodata = None
+    if not valid.all():
+        low = torch.from_numpy(~valid).to(device)
         rows, columns = low.shape
         fine = low[:, None, :, None].expand(rows, LR_M, columns, LR_M)
-        unknown = fine.reshape(rows * LR_M, columns * LR_M)
+        nodata = fine.reshape(rows * LR_M, columns * LR_M)
     if owned is not None and not owned.all():
-        other = torch.from_numpy(~owned).to(device)
-        unknown = other if unknown is None else unknown | other
-    return unknown
+        foreign = torch.from_numpy(~owned).to(device)
+        nodata = foreign if nodata is None else nodata | foreign
+    return nodata
 
 
-def _steps(probability: Tensor) -> Tensor:
-    """uint8 of a probability of the same shape."""
+def _quantised(probability: Tensor) -> Tensor:
+    """Return a probability as uint8 of the same shape."""
     return (probability * SCORE_STEPS).round_().clamp_(0, SCORE_STEPS).to(torch.uint8)

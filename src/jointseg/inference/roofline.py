@@ -1,4 +1,4 @@
-"""What a device can do at most, measured: products of matrices and copies; and what the networks ask of it."""
+"""Roofline model: measured peak rates of a device, and the operations and memory traffic of the networks."""
 
 import time
 from collections.abc import Callable
@@ -14,40 +14,40 @@ from torch.utils.flop_counter import FlopCounterMode
 
 _SIDE = {"cpu": 1536, "cuda": 8192}
 _COPY_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
-_SECONDS = 1.0  # each roof is measured for at least so long
+_SECONDS = 1.0  # minimum measuring time of each peak
 
 
 @dataclass(frozen=True)
-class Roofs:
-    """Of one device with the threads that a job has.
+class DevicePeaks:
+    """Measured peak rates of a device with a job's number of threads.
 
     Attributes:
-        flops: floating-point operations a second of a product of two square matrices.
-        bytes: read and written a second by a copy.
+        flops: floating-point operations per second of a product of two square matrices.
+        bytes: bytes per second read and written by a copy.
     """
 
     flops: float
     bytes: float
 
 
-def measured(device: torch.device, dtype: torch.dtype, threads: int) -> Roofs:
-    """The roofs with `threads` CPU threads that each compute for themselves, as the windows of a job do."""
+def measure_peaks(device: torch.device, dtype: torch.dtype, threads: int) -> DevicePeaks:
+    """Measure the peaks with `threads` independent CPU threads, as the windows of a job use them."""
     side, size = _SIDE[device.type], _COPY_BYTES[device.type]
     workers = threads if device.type == "cpu" else 1
 
     def product() -> Callable[[], Any]:
-        one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        return lambda: one @ other
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        return lambda: a @ b
 
     def copy() -> Callable[[], Any]:
         source, target = (torch.zeros(size, dtype=torch.uint8, device=device) for _ in range(2))
         return lambda: target.copy_(source)
 
-    return Roofs(2 * side**3 * _rate(product, workers, device), 2 * size * _rate(copy, workers, device))
+    return DevicePeaks(2 * side**3 * _rate(product, workers, device), 2 * size * _rate(copy, workers, device))
 
 
 def _rate(prepare: Callable[[], Callable[[], Any]], workers: int, device: torch.device) -> float:
-    """Calls a second of all workers together."""
+    """Return the total calls per second of all workers."""
 
     def run(_: int) -> float:
         torch.set_num_threads(1)
@@ -72,20 +72,19 @@ def _wait(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a call asks for.
+    """Operations and memory traffic of a call.
 
     Attributes:
-        flops: operations of convolutions, products of matrices and attention.
-        bytes: of all tensors that its operations read and write, each operation for itself: what goes to memory where
-            nothing is fused or stays in a cache.
+        flops: floating-point operations of convolutions, matrix products and attention.
+        bytes: of all tensors that its operations read and write: the memory traffic without fusion or caching.
     """
 
     flops: float
     bytes: float
 
-    def seconds(self, roofs: Roofs) -> float:
-        """The least time under the roofs: the longer of computing and moving."""
-        return max(self.flops / roofs.flops, self.bytes / roofs.bytes)
+    def seconds(self, peaks: DevicePeaks) -> float:
+        """Return the minimum time: the longer of computing and moving data at peak rate."""
+        return max(self.flops / peaks.flops, self.bytes / peaks.bytes)
 
 
 class _Traffic(TorchDispatchMode):
@@ -104,8 +103,8 @@ class _Traffic(TorchDispatchMode):
         return out
 
 
-def demand(call: Callable[[], Any]) -> Demand:
-    """Counts one call."""
+def count_demand(call: Callable[[], Any]) -> Demand:
+    """Count operations and traffic of one call."""
     with torch.no_grad():
         counter = FlopCounterMode(display=False)
         with counter:
@@ -116,5 +115,5 @@ def demand(call: Callable[[], Any]) -> Demand:
 
 
 def parameters(model: nn.Module | None) -> int:
-    """Numbers in a network."""
+    """Return the number of parameters of a network."""
     return sum(weight.numel() for weight in model.parameters()) if model is not None else 0

@@ -1,4 +1,4 @@
-"""Half-made rasters kept as row bands: what a killed job has finished is not computed again."""
+"""Storage of unfinished rasters as row bands, so that an interrupted job can resume."""
 
 import hashlib
 import json
@@ -20,37 +20,36 @@ _JOURNAL = "bands.jsonl"
 _CHUNK_BYTES = 16 << 20
 
 
-class Bands:
-    """Rows of several rasters of one width, appended from north to south in bands, in plain files of one folder.
+class RowBandStore:
+    """Rows of several rasters of one width, appended in bands from north to south, in uncompressed files of one folder.
 
-    The journal of the folder tells the rows and the sha256 of every band that is whole, after a first line that tells
-    what the work is. Opened again for the same work, the bands that agree with it count as done.
+    The folder's journal has a first line that identifies the job, then the number of rows and the SHA-256 of every complete
+    band. When the store is opened again for the same job, the bands that match the journal count as done.
 
     Args:
-        folder: where they are kept, removed on leaving without an error; None keeps them in a folder that goes in any
-            case.
-        key: what the work depends on, as text; bands of another key are thrown away.
-        row_bytes: by name, bytes of one row of all bands of that raster.
+        folder: of the files; removed on exit without an error. None uses a temporary folder.
+        key: text that identifies the job's inputs, settings and code; bands of another key are discarded.
+        row_bytes: bytes of one row of all bands of each raster, by name.
     """
 
     def __init__(self, folder: Path | None, key: str, row_bytes: dict[str, int]) -> None:
         self._stack = ExitStack()
-        self._lasting = folder is not None
-        self.folder = Path(folder) if folder is not None else Path(self._stack.enter_context(_passing()))
+        self._persistent = folder is not None
+        self.folder = Path(folder) if folder is not None else Path(self._stack.enter_context(_temporary_folder()))
         self.row_bytes = row_bytes
         self._head = {"key": key, "row_bytes": row_bytes}
         self.rows = 0
         self._files: dict[str, BinaryIO] = {}
 
-    def __enter__(self) -> "Bands":
+    def __enter__(self) -> "RowBandStore":
         self.folder.mkdir(parents=True, exist_ok=True)
-        whole, self.rows = self._whole()
+        complete, self.rows = self._complete_bands()
         for name, size in self.row_bytes.items():
             file = self._stack.enter_context(open(self.path(name), "r+b" if self.rows else "w+b"))
             file.truncate(self.rows * size)
             file.seek(0, 2)
             self._files[name] = file
-        lines = [json.dumps(self._head), *whole]
+        lines = [json.dumps(self._head), *complete]
         with atomic_write(self.folder / _JOURNAL) as part:
             part.write_text("".join(f"{line}\n" for line in lines))
         self._journal = self._stack.enter_context(open(self.folder / _JOURNAL, "a", encoding="utf-8"))
@@ -60,15 +59,15 @@ class Bands:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        if error is None and self._lasting:
+        if error is None and self._persistent:
             remove_path(self.folder)
 
     def path(self, name: str) -> Path:
-        """The file of one raster: rows one after another, in each the rows of its bands."""
+        """Return the file of one raster: its rows in sequence, each with the rows of its bands."""
         return self.folder / f"{name}.bin"
 
     def append(self, arrays: dict[str, np.ndarray]) -> None:
-        """Adds the next rows of every raster, [bands, rows, columns]; they are flushed before the journal tells of them."""
+        """Append the next rows of every raster, [bands, rows, columns]; flush them before the journal entry is written."""
         digests = {}
         for name, array in arrays.items():
             by_row = np.ascontiguousarray(array.transpose(1, 0, 2))
@@ -81,39 +80,39 @@ class Bands:
         self._journal.write(json.dumps({"rows": rows, "sha256": digests}) + "\n")
         self._journal.flush()
 
-    def _whole(self) -> tuple[list[str], int]:
-        """The lines of the journal whose bands are whole, and how many rows these have."""
+    def _complete_bands(self) -> tuple[list[str], int]:
+        """Return the journal lines of complete bands, and their number of rows."""
         try:
             head, *lines = (self.folder / _JOURNAL).read_text(encoding="utf-8").splitlines()
             if json.loads(head) != self._head:
-                log.warning("the bands in %s are of other inputs, settings or code: they are made afresh", self.folder)
+                log.warning("discarding the bands in %s: they have other inputs, settings or code", self.folder)
                 return [], 0
             with ExitStack() as stack:
                 files = {name: stack.enter_context(open(self.path(name), "rb")) for name in self.row_bytes}
-                return self._agreeing(lines, files)
+                return self._matching(lines, files)
         except (OSError, ValueError):
             return [], 0
 
-    def _agreeing(self, lines: Sequence[str], files: Mapping[str, BinaryIO]) -> tuple[list[str], int]:
-        kept: list[str] = []
+    def _matching(self, lines: Sequence[str], files: Mapping[str, BinaryIO]) -> tuple[list[str], int]:
+        matching: list[str] = []
         rows = 0
         for line in lines:
             try:
-                told = json.loads(line)
-                found = {name: _digest(files[name], told["rows"] * size) for name, size in self.row_bytes.items()}
-                agrees = found == told["sha256"]
+                entry = json.loads(line)
+                digests = {name: _digest(files[name], entry["rows"] * size) for name, size in self.row_bytes.items()}
+                matches = digests == entry["sha256"]
             except (ValueError, KeyError, TypeError):
-                agrees = False
-            if not agrees:
-                log.warning("band %d in %s is damaged: it and what follows are made again", len(kept) + 1, self.folder)
+                matches = False
+            if not matches:
+                log.warning("band %d in %s is damaged: resuming before it", len(matching) + 1, self.folder)
                 break
-            kept.append(line)
-            rows += told["rows"]
-        return kept, rows
+            matching.append(line)
+            rows += entry["rows"]
+        return matching, rows
 
 
 def _digest(file: BinaryIO, size: int) -> str:
-    """sha256 of the next `size` bytes, or of fewer where the file ends."""
+    """Return the SHA-256 of the next `size` bytes, or of fewer at the end of the file."""
     digest = hashlib.sha256(usedforsecurity=False)
     while size > 0 and (chunk := file.read(min(size, _CHUNK_BYTES))):
         digest.update(chunk)
@@ -121,5 +120,5 @@ def _digest(file: BinaryIO, size: int) -> str:
     return digest.hexdigest()
 
 
-def _passing() -> tempfile.TemporaryDirectory:
+def _temporary_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="jointseg-bands-")

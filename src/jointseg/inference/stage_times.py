@@ -1,4 +1,4 @@
-"""Where the time of a pass goes: seconds by stage, counted only while somebody asks."""
+"""Computing time by stage, measured only inside `collect_times`."""
 
 import threading
 import time
@@ -9,34 +9,34 @@ from contextlib import contextmanager
 import torch
 
 _lock = threading.Lock()
-_asked: list[defaultdict[str, float]] = []
+_collectors: list[defaultdict[str, float]] = []
 
 
 @contextmanager
-def counted() -> Iterator[defaultdict[str, float]]:
-    """Seconds by stage of all that runs within it, summed over the threads. GPUs are waited for at every stage's end."""
-    found: defaultdict[str, float] = defaultdict(float)
-    _asked.append(found)
+def collect_times() -> Iterator[defaultdict[str, float]]:
+    """Collect seconds by stage, summed over all threads. The end of each stage synchronises the GPU."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    _collectors.append(seconds)
     try:
-        yield found
+        yield seconds
     finally:
-        _asked.remove(found)
+        _collectors.remove(seconds)
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """The work of a stage."""
-    if not _asked:
+    """Measure a stage."""
+    if not _collectors:
         yield
         return
     started = _now()
     try:
         yield
     finally:
-        seconds = _now() - started
+        elapsed = _now() - started
         with _lock:
-            for found in _asked:
-                found[name] += seconds
+            for seconds in _collectors:
+                seconds[name] += elapsed
 
 
 def _now() -> float:

@@ -118,7 +118,7 @@ def _scores(accuracy: Path | None) -> list[dict[str, Any]]:
         {
             **row,
             "values": [percent(row, metric) for metric in METRICS],
-            "unknown": f"{number(row['unknown_share']):.2%}",
+            "unknown": f"{number(row['nodata_fraction']):.2%}",
         }
         for row in _rows(accuracy)
         if row["reach"] == ALL
@@ -130,7 +130,7 @@ def _cities(growth: Path) -> list[dict[str, str]]:
     for row in _rows(growth):
         value, lower, upper = (number(row.get(f"estimated_km2{end}", "")) for end in ("", "_lower", "_upper"))
         told = f"{value:.3f} ({lower:.3f} to {upper:.3f})" if math.isfinite(value) else "–"
-        areas = {name: f"{float(row[f'{name}_km2']):.3f}" for name in ("isa", "unknown")}
+        areas = {name: f"{float(row[f'{name}_km2']):.3f}" for name in ("isa", "nodata")}
         rows.append({"city": row["city"], "year": row["year"], "estimated": told, **areas})
     return rows
 

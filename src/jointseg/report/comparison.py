@@ -1,4 +1,4 @@
-"""The report's part on the cities' maps beside other products."""
+"""The report's section on the cities' maps compared with other products."""
 
 from pathlib import Path
 from typing import Any
@@ -6,51 +6,49 @@ from typing import Any
 import pandas as pd
 
 from jointseg.accuracy import figures
-from jointseg.report.gallery import Picture, Strip
+from jointseg.report.gallery import Picture, PictureRow
 from jointseg.report.growth import interval, number
 
 
 def rows(tables: list[Path], labels: dict[str, str]) -> list[dict[str, Any]]:
-    """A row by city, year and product: areas, agreement at 1 m and in the product's own pixels, accuracy at the points."""
+    """Return one row per city, year and product: areas, agreement at 1 m and by product pixel, accuracy at the points."""
     out = []
     for row in [row for path in tables for row in pd.read_csv(path).to_dict("records")]:
-        theirs = row["both_km2"] + row["only_theirs_km2"]
+        difference = {key: 100 * row[key] for key in row if key.startswith("f1_difference")}
         out.append(
             {
                 "city": row["city"],
                 "year": row["year"],
-                "map": labels.get(row["name"], row["name"]),
-                "shown": row["product_year"],
-                "late": row["product_year"] != row["year"],
-                "ours": f"{row['both_km2'] + row['only_ours_km2']:.3f}",
-                "theirs": f"{theirs:.3f}",
-                "only_ours": f"{row['only_ours_km2']:.3f}",
-                "only_theirs": f"{row['only_theirs_km2']:.3f}",
-                "untold": f"{row['untold_km2']:.3f}",
+                "product": labels.get(row["name"], row["name"]),
+                "product_year": row["product_year"],
+                "other_year": row["product_year"] != row["year"],
+                "map_isa": f"{row['both_km2'] + row['map_only_km2']:.3f}",
+                "product_isa": f"{row['both_km2'] + row['product_only_km2']:.3f}",
+                "map_only": f"{row['map_only_km2']:.3f}",
+                "product_only": f"{row['product_only_km2']:.3f}",
+                "product_nodata": f"{row['product_nodata_km2']:.3f}",
                 "agreement": number(row["agreement_f1"], ".1f", 100),
-                "pixel": number(row.get("pixel_f1"), ".1f", 100),
-                "mae": number(row.get("share_mae"), ".1f", 100),
-                "bias": number(row.get("share_bias"), "+.1f", 100),
-                "r": number(row.get("share_r"), ".2f"),
-                "users": interval(row, "users", ".1f", share=True),
-                "producers": interval(row, "producers", ".1f", share=True),
-                "f1": interval(row, "f1", ".1f", share=True),
-                "minus": interval(
-                    {key: 100 * row[key] for key in row if key.startswith("f1_of_ours")}, "f1_of_ours_minus", "+.1f"
-                ),
+                "pixel_f1": number(row.get("pixel_f1"), ".1f", 100),
+                "mae": number(row.get("fraction_mae"), ".1f", 100),
+                "bias": number(row.get("fraction_bias"), "+.1f", 100),
+                "r": number(row.get("fraction_r"), ".2f"),
+                "users": interval(row, "users", ".1f", percent=True),
+                "producers": interval(row, "producers", ".1f", percent=True),
+                "f1": interval(row, "f1", ".1f", percent=True),
+                "f1_difference": interval(difference, "f1_difference", "+.1f"),
                 "points": number(row.get("points"), ".0f"),
             }
         )
     return out
 
 
-def strips(folders: list[Path], labels: dict[str, str]) -> list[Strip]:
-    """The pictures of each city, by year and product, to be laid over each other."""
+def picture_rows(folders: list[Path], labels: dict[str, str]) -> list[PictureRow]:
+    """Return the pictures of each city, by year and product."""
     out = []
     for folder in folders:
         pictures = []
         for path in sorted(folder.glob("*.png")):
             year, _, name = path.stem.partition("_")
             pictures.append(Picture(f"{year}, map and {labels.get(name, name)}", figures.file_uri(path)))
-        out.append(Strip(folder.name, pictures))
+        out.append(PictureRow(folder.name, pictures))
     return out

@@ -1,6 +1,8 @@
-"""Step `report`: one self-contained HTML page with pictures, tables, growth curves, the flow and the provenance."""
+"""Step `report`: one self-contained HTML page with pictures, tables, growth curves, workflow and provenance."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,35 @@ from jointseg.raster.product_codes import nearest_year
 from jointseg.report import comparison, gallery, provenance, questions, workflow_graph
 from jointseg.report import growth as report_growth
 from jointseg.report import tables as report_tables
-from jointseg.report.gallery import Picture, Strip
+from jointseg.report.gallery import ChipSources, Picture
 from jointseg.runtime import templates
 from jointseg.runtime.files import atomic_write
 
 PAGE = Path(__file__).with_name("report.html.j2")
+_METHOD_LABELS = {"superres": "Super-resolution + segmentation", "bilinear": "Bilinear + segmentation"}
+
+Tables = dict[str, list[Path]]  # files by name of the table
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """The maps that the page shows.
+
+    Attributes:
+        methods: names of the methods.
+        year: the map year.
+        product_table: entries of the products.
+    """
+
+    methods: list[str]
+    year: int
+    product_table: dict[str, dict[str, Any]]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of methods and products."""
+        methods = {name: _METHOD_LABELS.get(name, name) for name in self.methods}
+        return methods | {name: entry["title"] for name, entry in self.product_table.items()}
 
 
 def report(
@@ -36,15 +62,15 @@ def report(
     predictions: list[Path] | None = None,
     images: list[Path] | None = None,
     products: list[Path] | None = None,
-    table: Path | None = None,
+    accuracy: Path | None = None,
     paired: Path | None = None,
-    parts: Path | None = None,
+    domains: Path | None = None,
     growth: Path | None = None,
-    changed: Path | None = None,
+    changes: Path | None = None,
     zones: Path | None = None,
     growth_figure: Path | None = None,
-    compared: list[Path] | None = None,
-    maps: list[Path] | None = None,
+    product_comparisons: list[Path] | None = None,
+    comparison_pictures: list[Path] | None = None,
     panels: list[Path] | None = None,
     histories: list[Path] | None = None,
     manifests: list[Path] | None = None,
@@ -52,107 +78,82 @@ def report(
     composites: list[Path] | None = None,
     previews: list[Path] | None = None,
     examples: list[Path] | None = None,
-    qualities: list[Path] | None = None,
+    quality_tables: list[Path] | None = None,
     quality_figures: list[Path] | None = None,
     captions: dict[str, str] | None = None,
 ) -> None:
-    """Writes the report; what is not given is left out. The same input gives the same bytes.
+    """Write the report with the sections for which there are inputs; deterministic bytes.
 
     Args:
-        html: page to make.
-        numbers: JSON to make, the tables that the page shows, by name.
+        html: output page.
+        numbers: output JSON, the page's tables by name.
         title: heading of the page.
         methods: names of the methods, in the order of predictions and images.
         year: the map year.
-        notes: a paragraph for the reader, such as what made the weights.
+        notes: a paragraph for the reader, such as the origin of the checkpoints.
         product_table: entries of the products, in the order of `products`.
-        index: the dataset's index.
+        index: index of the dataset.
         samples: the sample with its replacement samples.
-        study_area: outlines of the reaches, under the map of the sample.
-        agreements: {reach}.csv, how the sources of the labels agree, as step agreement writes them.
+        study_area: outlines of the reaches.
+        agreements: {reach}.csv of step `label_agreement`.
         chips: chip folders of the reaches.
-        predictions: a folder of {sample_id}.tif, 0/1/255, for each method.
-        images: a folder of {sample_id}.tif, 1 m imagery, for each method.
-        products: a folder of {sample_id}.tif, codes, for each product.
-        table: accuracy by map, reference and reach, as step assess writes it.
-        paired: paired differences, as step assess writes them.
-        parts: accuracy by kind of ground and object, as step assess writes it.
-        growth, changed, zones: areas by city and year, by pair of years, and by ring, as step growth writes them.
-        growth_figure: growth curves, PNG.
-        compared, maps: {city}.csv and {city}/ with pictures, the cities' maps beside products, as step compare makes them.
+        predictions: folder of {sample_id}.tif, 0/1/255, of each method.
+        images: folder of {sample_id}.tif, 1 m images, of each method.
+        products: folder of {sample_id}.tif, codes, of each product.
+        accuracy, paired, domains: tables of step `assess`.
+        growth, changes, zones, growth_figure: tables and figure of step `growth`.
+        product_comparisons, comparison_pictures: {city}.csv and {city}/ of step `compare_products`.
         panels: training panels, PNG.
-        histories: figures of the trainings by step, CSV.
-        manifests: manifests of the run's jobs.
+        histories: training histories, CSV.
+        manifests: of the run's jobs.
         isa: {year}/{tile}.tif, 1 m, 0/1/255.
-        composites: composites of the map year.
-        previews: side-by-side pictures of this run, PNG.
-        examples: side-by-side pictures of other runs, PNG.
-        qualities: {year}.csv, what the composites of a year are worth, as step quality writes them.
-        quality_figures: {year}.png, the same drawn.
-        captions: what each of the examples shows, by its path.
+        composites: of the map year.
+        previews: preview pictures of this run, PNG.
+        examples: preview pictures of other runs, PNG.
+        quality_tables, quality_figures: {year}.csv and {year}.png of step `composite_quality`.
+        captions: caption of each example, by its path.
     """
-    entries, captions = product_table or {}, captions or {}
+    maps = _Maps(methods, year, product_table or {})
     records = [json.loads(path.read_text()) for path in manifests or []]
-    single = {
-        "accuracy": table,
-        "paired": paired,
-        "domains": parts,
-        "growth": growth,
-        "change": changed,
-        "zones": zones,
-    }
+    single = {"accuracy": accuracy, "paired": paired, "domains": domains}
+    single |= {"growth": growth, "change": changes, "zones": zones}
     tables = {name: [path] if path is not None else [] for name, path in single.items()}
-    tables |= {"compared": compared or [], "composites": qualities or []}
-    labels = {name: _method_label(name) for name in methods} | {name: entries[name]["title"] for name in entries}
-    dated = [(entry, nearest_year(entry, year)) for entry in entries.values()]
-    strips: list[Strip] = []
+    tables |= {"compared": product_comparisons or [], "composites": quality_tables or []}
+    chip_rows = []
     if index is not None and chips:
-        strips = gallery.chip_strips(
+        sources = ChipSources(
             index,
             chips[0].parent,
             dict(zip(methods, images or [])),
             dict(zip(methods, predictions or [])),
-            dict(zip(entries, products or [])),
-            entries,
-            year,
+            dict(zip(maps.product_table, products or [])),
+            maps.product_table,
         )
+        chip_rows = gallery.chip_rows(sources, year)
     context = {
         "title": title,
         "year": year,
         "notes": notes,
-        "methods": [labels[name] for name in methods],
-        "cards": report_tables.cards(table, paired, methods, labels),
-        "questions": questions.answers(paired, growth, changed, labels),
-        "views": gallery.views(composites or [], isa or [], year),
+        "cards": report_tables.cards(accuracy, paired, methods, maps.labels),
+        "findings": questions.key_findings(paired, growth, changes, maps.labels),
+        "overviews": gallery.overview_rows(composites or [], isa or [], year),
         "previews": [Picture(_words(path.stem), figures.file_uri(path)) for path in previews or []],
-        "examples": [Picture(captions[path.as_posix()], figures.file_uri(path)) for path in examples or []],
-        "strips": strips,
+        "examples": [Picture((captions or {})[path.as_posix()], figures.file_uri(path)) for path in examples or []],
+        "chip_rows": chip_rows,
         "agreement": figures.AGREEMENT,
-        "accuracy": report_tables.accuracy_tables(table, labels),
-        "matrices": report_tables.confusion_tables(table, labels),
-        "domains": report_tables.domain_tables(parts, labels),
-        "other_years": [f"{entry['title']} ({shown})" for entry, shown in dated if shown != year],
-        "paired": report_tables.paired_rows(paired, labels),
-        "quality": report_tables.quality_rows(qualities or []),
+        **_accuracy_section(maps, accuracy, paired, domains),
+        "quality": report_tables.quality_rows(quality_tables or []),
         "quality_figures": [Picture(path.stem, figures.file_uri(path)) for path in sorted(quality_figures or [])],
-        "growth": report_growth.by_year(growth),
-        "between": report_growth.between(changed),
-        "zones": report_growth.by_zone(zones),
-        "rapid_percent": f"{RAPID_PERCENT:g}",
-        "saturating_percent": f"{100 * SATURATING_RATIO:g}",
-        "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
-        "compared": comparison.rows(compared or [], labels),
-        "beside": comparison.strips(maps or [], labels),
-        "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels or []],
-        "learning": figures.learning_curves({_panel_caption(path): pd.read_csv(path) for path in histories})
-        if histories
-        else "",
+        **_growth_section(growth, changes, zones, growth_figure),
+        "comparisons": comparison.rows(product_comparisons or [], maps.labels),
+        "comparison_rows": comparison.picture_rows(comparison_pictures or [], maps.labels),
+        **_training_section(panels or [], histories or []),
         "dataset": report_tables.dataset_rows(index, samples, study_area, records),
         "sources": report_tables.source_rows(agreements or []),
-        "flow": workflow_graph.svg(records),
-        "weights": provenance.weights(records),
-        "provenance": provenance.provenance(records, manifests or [], html),
-        "files": provenance.files(tables, records, manifests or [], html),
+        "workflow": workflow_graph.svg(records),
+        "checkpoints": provenance.checkpoints(records),
+        "provenance": provenance.run_provenance(records, manifests or [], html),
+        "files": provenance.table_files(tables, records, manifests or [], html),
     }
     with atomic_write(numbers) as part:
         part.write_text(json.dumps(_numbers(tables), indent=1) + "\n", encoding="utf-8")
@@ -160,23 +161,50 @@ def report(
         part.write_text(templates.render(PAGE, context), encoding="utf-8")
 
 
-def _numbers(tables: dict[str, list[Path]]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the tables by name; what is no number is null. Tables of cities or years follow each other."""
+def _accuracy_section(maps: _Maps, accuracy: Path | None, paired: Path | None, domains: Path | None) -> dict[str, Any]:
+    shown = [(entry["title"], nearest_year(entry, maps.year)) for entry in maps.product_table.values()]
+    return {
+        "accuracy": report_tables.accuracy_tables(accuracy, maps.labels),
+        "matrices": report_tables.confusion_rows(accuracy, maps.labels),
+        "domains": report_tables.domain_tables(domains, maps.labels),
+        "paired": report_tables.paired_rows(paired, maps.labels),
+        "other_years": [f"{title} ({year})" for title, year in shown if year != maps.year],
+    }
+
+
+def _growth_section(
+    growth: Path | None, changes: Path | None, zones: Path | None, growth_figure: Path | None
+) -> dict[str, Any]:
+    return {
+        "growth": report_growth.by_year(growth),
+        "changes": report_growth.by_year_pair(changes),
+        "zones": report_growth.by_zone(zones),
+        "rapid_percent": f"{RAPID_PERCENT:g}",
+        "saturating_percent": f"{100 * SATURATING_RATIO:g}",
+        "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
+    }
+
+
+def _training_section(panels: Sequence[Path], histories: Sequence[Path]) -> dict[str, Any]:
+    tables = {_panel_caption(path): pd.read_csv(path) for path in histories}
+    return {
+        "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels],
+        "learning": figures.learning_curves(tables) if tables else "",
+    }
+
+
+def _numbers(tables: Tables) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the tables by name, with NaN as null; tables of several cities or years are concatenated."""
     out: dict[str, list[dict[str, Any]]] = {}
     for name, paths in tables.items():
         for path in paths:
             if path.read_text().strip():
                 frame = pd.read_csv(path)
                 rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-                out.setdefault(name, []).extend(
-                    rows if name != "composites" else [{"year": path.stem, **row} for row in rows]
-                )
+                if name == "composites":
+                    rows = [{"year": path.stem, **row} for row in rows]
+                out.setdefault(name, []).extend(rows)
     return out
-
-
-def _method_label(name: str) -> str:
-    known = {"superres": "Super-resolution + segmentation", "bilinear": "Bilinear + segmentation"}
-    return known.get(name, name)
 
 
 def _words(name: str) -> str:

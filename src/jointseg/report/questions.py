@@ -1,7 +1,7 @@
-"""The four questions that a map of this kind has to answer, each answered by the run's own numbers and their intervals.
+"""The report's key findings: four questions, answered by the run's estimates and their confidence intervals.
 
-They are those of the paper that the method is from (Deng et al. 2025, arXiv 2505.05367): does super-resolution help, is the
-map better than other products, in dense cities and in mountains too, and how do the cities grow.
+The questions are those of Deng et al. 2025 (arXiv 2505.05367), on which the method is based: whether super-resolution helps,
+whether the map is more accurate than other products, also in dense cities and mountains, and how the cities grow.
 """
 
 from dataclasses import dataclass, field
@@ -15,148 +15,146 @@ from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.object_detection import SMALL_M2
 from jointseg.accuracy.slope import STEEP
 from jointseg.accuracy.zones import ZONES
+from jointseg.report.growth import DASH, number
+from jointseg.report.tables import NOT_SIGNIFICANT
 
 BILINEAR = "bilinear"
 DENSE = "dense"
 SMALL = ("rural roads", "small buildings", f"patches below {SMALL_M2} m2", f"patches below {SMALL_M2} m2, {STEEP}")
-YES, NO, OPEN = "yes", "no", "not told apart"
+YES, NO = "yes", "no"
 
 
 @dataclass(frozen=True)
-class Line:
-    """A piece of evidence: what is compared, the number with its interval, what it says."""
+class Evidence:
+    """A comparison: its label, estimate, interval, conclusion and sample size."""
 
-    what: str
+    label: str
     value: str
     interval: str
-    verdict: str
-    units: str
+    conclusion: str
+    sample: str
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A question with its answer in a sentence and the evidence for it."""
+class Finding:
+    """A question, its answer in one sentence, and the evidence."""
 
     question: str
     answer: str
-    lines: list[Line] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
 
-def answers(paired: Path | None, growth: Path | None, changed: Path | None, labels: dict[str, str]) -> list[Answer]:
-    """What can be answered of the four questions; those that the run has no numbers for are left out.
+def key_findings(
+    paired: Path | None, growth: Path | None, changes: Path | None, labels: dict[str, str]
+) -> list[Finding]:
+    """Return the findings for which the run has estimates.
 
     Args:
-        paired: the first method minus every other map, as step assess writes it.
-        growth, changed: areas by year and by pair of years, as step growth writes them.
+        paired: first method minus every other map, from step `assess`.
+        growth, changes: areas by year and by pair of years, from step `growth`.
         labels: titles of methods and products.
     """
-    out = []
+    findings = []
     if paired is not None:
-        every = pd.read_csv(paired)
-        ours = labels[every["name"].iloc[0]]
-        out += _helps(every[every["minus"] == BILINEAR], ours)
-        products = every[every["minus"] != BILINEAR]
-        out += [_beats(products, labels), _where(products, labels)] if not products.empty else []
+        table = pd.read_csv(paired)
+        method = labels[table["name"].iloc[0]]
+        findings += _super_resolution(table[table["minus"] == BILINEAR], method)
+        products = table[table["minus"] != BILINEAR]
+        findings += [_products(products, labels), _dense_and_small(products, labels)] if not products.empty else []
     if growth is not None:
-        out += _grows(pd.read_csv(growth), changed)
-    return out
+        findings += _growth(pd.read_csv(growth), changes)
+    return findings
 
 
-def _helps(table: pd.DataFrame, ours: str) -> list[Answer]:
+def _super_resolution(table: pd.DataFrame, method: str) -> list[Finding]:
     part = table[(table["domain"] == ALL) & (table["metric"] == "f1")]
     if part.empty:
         return []
-    lines = [_line(row, f"against {row['reference']}, {_place(row['reach'])}") for row in part.to_dict("records")]
-    whole = part[part["reach"] == ALL].to_dict("records")
-    told = "; ".join(f"against {row['reference']} {_verdict(row)}, {_points(row)}" for row in whole)
-    return [Answer("Does super-resolution help?", f"{ours} minus bilinear upsampling: {told}.", lines)]
+    evidence = [
+        _evidence(row, f"against {row['reference']}, {'all reaches' if row['reach'] == ALL else row['reach']}")
+        for row in part.to_dict("records")
+    ]
+    overall = part[part["reach"] == ALL].to_dict("records")
+    answers = "; ".join(f"against {row['reference']} {_conclusion(row)}, {_difference(row)}" for row in overall)
+    return [Finding("Does super-resolution help?", f"{method} minus bilinear upsampling: {answers}.", evidence)]
 
 
-def _beats(table: pd.DataFrame, labels: dict[str, str]) -> Answer:
+def _products(table: pd.DataFrame, labels: dict[str, str]) -> Finding:
     part = table[(table["domain"] == ALL) & (table["metric"] == "f1") & (table["reach"] == ALL)]
-    lines = [_line(row, f"minus {labels[row['minus']]}, against {row['reference']}") for row in part.to_dict("records")]
-    return Answer(
-        "Is the map better than other products?", f"By F1 at 1 m our map is {_count(part, 'above', 'below')}.", lines
-    )
+    evidence = [
+        _evidence(row, f"minus {labels[row['minus']]}, against {row['reference']}") for row in part.to_dict("records")
+    ]
+    answer = f"F1 at 1 m of this map is {_count(part, 'higher', 'lower')}."
+    return Finding("Is the map more accurate than other products?", answer, evidence)
 
 
-def _where(table: pd.DataFrame, labels: dict[str, str]) -> Answer:
-    """Less is better of the area mapped too much in dense ground; more is better of the small things found."""
-    whole = table[table["reach"] == ALL]
-    dense = whole[(whole["domain"] == DENSE) & (whole["metric"] == "over")]
-    small = whole[whole["domain"].isin(SMALL) & (whole["metric"] == "recall")]
-    lines = [
-        _line(row, f"too much on dense ground, minus {labels[row['minus']]}, against {row['reference']}", good=-1)
+def _dense_and_small(table: pd.DataFrame, labels: dict[str, str]) -> Finding:
+    """Compare the area bias in dense areas (lower is better) and the recall of small objects (higher is better)."""
+    overall = table[table["reach"] == ALL]
+    dense = overall[(overall["domain"] == DENSE) & (overall["metric"] == "area_bias")]
+    small = overall[overall["domain"].isin(SMALL) & (overall["metric"] == "recall")]
+    evidence = [
+        _evidence(row, f"area bias in dense areas, minus {labels[row['minus']]}, against {row['reference']}", better=-1)
         for row in dense.to_dict("records")
     ]
-    lines += [
-        _line(row, f"recall of {_domain(row['domain'])}, minus {labels[row['minus']]}, against {row['reference']}")
-        for row in small.to_dict("records")
-    ]
-    told = (
-        f"Too much on dense ground is {_count(dense, 'less', 'more', good=-1)};"
-        f" of small things what is found is {_count(small, 'more', 'less')}."
+    for row in small.to_dict("records"):
+        domain = ZONES.get(row["domain"], row["domain"])
+        evidence.append(_evidence(row, f"recall of {domain}, minus {labels[row['minus']]}, against {row['reference']}"))
+    answer = (
+        f"Area bias in dense areas is {_count(dense, 'lower', 'higher', better=-1)};"
+        f" recall of small objects is {_count(small, 'higher', 'lower')}."
     )
-    return Answer("Is it so in dense cities and in mountains too?", told, lines)
+    return Finding("Also in dense cities and mountains?", answer, evidence)
 
 
-def _grows(growth: pd.DataFrame, changed: Path | None) -> list[Answer]:
-    kinds = growth.drop_duplicates("city").dropna(subset=["growth"])
-    if kinds.empty:
+def _growth(growth: pd.DataFrame, changes: Path | None) -> list[Finding]:
+    cities = growth.drop_duplicates("city").dropna(subset=["growth"])
+    if cities.empty:
         return []
-    rates = {}
-    if changed is not None and changed.read_text().strip():
-        between = pd.read_csv(changed)
-        between["years"] = between["last"] - between["first"]
-        for row in between.sort_values("years").to_dict("records"):
-            rates[row["city"]] = row
-    lines, told = [], []
-    for row in kinds.to_dict("records"):
-        rate, share = rates.get(row["city"], {}), row["growth_share"]
-        sure = f"{100 * share:.0f} % of draws" if np.isfinite(share) else "by the maps alone"
+    longest = {}
+    if changes is not None and changes.read_text().strip():
+        pairs = pd.read_csv(changes)
+        pairs["years"] = pairs["last"] - pairs["first"]
+        longest = {row["city"]: row for row in pairs.sort_values("years").to_dict("records")}
+    evidence, answers = [], []
+    for row in cities.to_dict("records"):
+        rate, confidence = longest.get(row["city"], {}), row["growth_confidence"]
+        basis = f"{100 * confidence:.0f} % of draws" if np.isfinite(confidence) else "mapped areas only"
         value, lower, upper = (rate.get(f"yearly_percent{end}", np.nan) for end in ("", "_lower", "_upper"))
-        told.append(f"{row['city']} ({row['reach']}) {row['growth']}")
-        lines.append(
-            Line(
-                f"{row['city']}, {row['reach']}: growth, % a year",
-                f"{value:+.1f}" if np.isfinite(value) else "–",
-                f"{lower:+.1f} to {upper:+.1f}" if np.isfinite(lower) else "–",
-                f"{row['growth']}, {sure}",
+        answers.append(f"{row['city']} ({row['reach']}) {row['growth']}")
+        evidence.append(
+            Evidence(
+                f"{row['city']}, {row['reach']}: growth, % per year",
+                number(value, "+.1f"),
+                f"{lower:+.1f} to {upper:+.1f}" if np.isfinite(lower) else DASH,
+                f"{row['growth']}, {basis}",
                 f"{rate['points']:.0f} points" if np.isfinite(rate.get("points", np.nan)) else "",
             )
         )
-    return [Answer("How do the cities grow?", "; ".join(told) + ".", lines)]
+    return [Finding("How do the cities grow?", "; ".join(answers) + ".", evidence)]
 
 
-def _line(row: dict[str, Any], what: str, good: int = 1) -> Line:
-    known = np.isfinite(row["lower"])
-    value = f"{100 * row['difference']:+.1f}" if np.isfinite(row["difference"]) else "–"
-    around = f"{100 * row['lower']:+.1f} to {100 * row['upper']:+.1f}" if known else "–"
-    return Line(what, value, around, _verdict(row, good), f"{row['chips']} chips")
+def _evidence(row: dict[str, Any], label: str, better: int = 1) -> Evidence:
+    interval = f"{100 * row['lower']:+.1f} to {100 * row['upper']:+.1f}" if np.isfinite(row["lower"]) else DASH
+    value = number(row["difference"], "+.1f", 100)
+    return Evidence(label, value, interval, _conclusion(row, better), f"{row['chips']} chips")
 
 
-def _verdict(row: dict[str, Any], good: int = 1) -> str:
+def _conclusion(row: dict[str, Any], better: int = 1) -> str:
+    """Return YES if the difference is significantly positive (negative for better = -1), NO for the opposite."""
     if not np.isfinite(row["lower"]):
-        return OPEN
-    low, high = sorted((good * row["lower"], good * row["upper"]))
-    return YES if low > 0 else NO if high < 0 else OPEN
+        return NOT_SIGNIFICANT
+    lower, upper = sorted((better * row["lower"], better * row["upper"]))
+    return YES if lower > 0 else NO if upper < 0 else NOT_SIGNIFICANT
 
 
-def _points(row: dict[str, Any]) -> str:
-    return f"{100 * row['difference']:+.1f} points ({100 * row['lower']:+.1f} to {100 * row['upper']:+.1f})"
+def _difference(row: dict[str, Any]) -> str:
+    return f"{100 * row['difference']:+.1f} pp (95 % CI {100 * row['lower']:+.1f} to {100 * row['upper']:+.1f})"
 
 
-def _count(table: pd.DataFrame, better: str, worse: str, good: int = 1) -> str:
-    """In how many comparisons it is better, worse, or not told."""
-    verdicts = [_verdict(row, good) for row in table.to_dict("records")]
-    words = {YES: better, NO: worse, OPEN: OPEN}
-    parts = [f"{word} in {verdicts.count(verdict)}" for verdict, word in words.items()]
-    return f"{', '.join(parts)} of {len(verdicts)} comparisons"
-
-
-def _place(reach: str) -> str:
-    return "all reaches" if reach == ALL else reach
-
-
-def _domain(name: str) -> str:
-    return ZONES.get(name, name)
+def _count(table: pd.DataFrame, better_word: str, worse_word: str, better: int = 1) -> str:
+    """Return the number of comparisons with each conclusion."""
+    conclusions = [_conclusion(row, better) for row in table.to_dict("records")]
+    words = {YES: better_word, NO: worse_word, NOT_SIGNIFICANT: "not significantly different"}
+    parts = [f"{word} in {conclusions.count(conclusion)}" for conclusion, word in words.items()]
+    return f"{', '.join(parts)} of {len(conclusions)} comparisons"

@@ -1,4 +1,4 @@
-"""Tables of the report: rows of text, as its template shows them."""
+"""Tables of the report as rows of text."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,60 +11,64 @@ import pandas as pd
 from jointseg.accuracy import figures
 from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.cluster_estimators import MATRIX
-from jointseg.accuracy.sample_size import clusters_for
+from jointseg.accuracy.sample_size import clusters_for_half_width
 from jointseg.accuracy.zones import ZONES
+from jointseg.report.growth import DASH, number
 
+NOT_SIGNIFICANT = "no significant difference"
 SOURCE_AREAS = ("osm", "footprints", "both", "open", "road_on_building", "added", "removed", "unknown")
-WHOLE = "all"  # the row of all tiles in a table of step quality
-_SHOWN = {
+_METRICS = {
     "precision": "Precision",
     "recall": "Recall",
     "f1": "F1",
     "iou": "IoU",
     "overall_accuracy": "Overall accuracy",
-    "edge_f1_2m": "Edges within 2 m, F1",
+    "edge_f1_2m": "Edge F1, 2 m tolerance",
 }
 
 
-def cards(table: Path | None, paired: Path | None, methods: list[str], labels: dict[str, str]) -> list[dict[str, str]]:
-    """The few numbers that sum up the run: F1 of each method and the difference of the first to the others."""
-    if table is None or paired is None:
+def cards(
+    accuracy: Path | None, paired: Path | None, methods: list[str], labels: dict[str, str]
+) -> list[dict[str, str]]:
+    """Return the summary of the run: F1 of each method, F1 of the weakest reach, F1 difference of the first method."""
+    if accuracy is None or paired is None:
         return []
-    whole = _whole(pd.read_csv(table)).set_index("name")
+    table = pd.read_csv(accuracy)
+    overall = _all_reaches(table).set_index("name")
     cards = []
     for name in methods:
-        row = whole.loc[name]
-        around = f"95 %: {100 * row['f1_lower']:.1f} to {100 * row['f1_upper']:.1f}; {row['chips']} held-out chips"
+        row = overall.loc[name]
+        note = f"95 % CI {100 * row['f1_lower']:.1f} to {100 * row['f1_upper']:.1f}; {row['chips']} held-out chips"
         if name == methods[0] and np.isfinite(row["f1_upper"]):
-            more = clusters_for(row["chips"], row["f1_upper"] - row["f1"], 0.01)
-            around += f"; to be sure to a point, about {more:,}"
-        cards.append({"value": f"{100 * row['f1']:.1f}", "what": f"F1, {labels[name].lower()}", "note": around})
-    if len(reaches := _by_reach(pd.read_csv(table), methods[0])) > 1:
+            needed = clusters_for_half_width(row["chips"], row["f1_upper"] - row["f1"], 0.01)
+            note += f"; about {needed:,} for a CI of ±1 percentage point"
+        cards.append({"value": f"{100 * row['f1']:.1f}", "label": f"F1, {labels[name].lower()}", "note": note})
+    if len(reaches := _by_reach(table, methods[0])) > 1:
         best, worst = reaches[0], reaches[-1]
-        around = "; ".join(f"{row['reach']} {100 * row['f1']:.1f}" for row in reaches)
-        what = f"F1 in {worst['reach']}, the weakest reach"
-        cards.append({"value": f"{100 * worst['f1']:.1f}", "what": what, "note": f"{around}; best in {best['reach']}"})
-    gaps = _whole(pd.read_csv(paired))
-    gaps = gaps[gaps["domain"] == ALL]
-    gaps = gaps[(gaps["metric"] == "f1") & gaps["minus"].isin(methods)]
-    for gap in gaps.to_dict("records"):
-        around = f"points of F1; 95 %: {100 * gap['lower']:+.1f} to {100 * gap['upper']:+.1f}, paired by chip"
-        what = f"{gap['name']} minus {gap['minus']}"
-        cards.append({"value": f"{100 * gap['difference']:+.1f}", "what": what, "note": around})
+        note = "; ".join(f"{row['reach']} {100 * row['f1']:.1f}" for row in reaches)
+        label = f"F1 in {worst['reach']}, the weakest reach"
+        cards.append(
+            {"value": f"{100 * worst['f1']:.1f}", "label": label, "note": f"{note}; highest in {best['reach']}"}
+        )
+    differences = _all_reaches(pd.read_csv(paired)).query("domain == @ALL and metric == 'f1' and minus in @methods")
+    for row in differences.to_dict("records"):
+        note = f"F1 difference (pp); 95 % CI {100 * row['lower']:+.1f} to {100 * row['upper']:+.1f}, paired by chip"
+        label = f"{row['name']} minus {row['minus']}"
+        cards.append({"value": f"{100 * row['difference']:+.1f}", "label": label, "note": note})
     return cards
 
 
-def accuracy_tables(table: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """For each reference: a bar chart and rows by reach and map, the best F1 of each reach marked."""
-    if table is None:
+def accuracy_tables(accuracy: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Return for each reference a bar chart and rows by reach and map, with the highest F1 of each reach marked."""
+    if accuracy is None:
         return []
-    every = pd.read_csv(table)
-    supports = [column for column in every if column.startswith("fraction_mae_") and column.endswith("m")]
+    table = pd.read_csv(accuracy)
+    fraction_errors = [name for name in table if name.startswith("fraction_mae_") and name.endswith("m")]
     out = []
-    for reference, part in every.groupby("reference", sort=False):
+    for reference, part in table.groupby("reference", sort=False):
         rows = []
         for reach, group in part.groupby("reach", sort=False):
-            best = group["f1"].max()
+            highest = group["f1"].max()
             for row in group.to_dict("records"):
                 rows.append(
                     {
@@ -72,159 +76,148 @@ def accuracy_tables(table: Path | None, labels: dict[str, str]) -> list[dict[str
                         "map": labels[row["name"]],
                         "year": row["map_year"],
                         "kind": row["kind"],
-                        "best": row["f1"] == best,
-                        "values": [percent(row[m], row[f"{m}_lower"], row[f"{m}_upper"]) for m in [*_SHOWN, *supports]],
-                        "share": f"{100 * row['map_share']:.1f} / {100 * row['reference_share']:.1f}",
-                        "unknown": f"{100 * row['unknown_share']:.2f}",
+                        "highest": row["f1"] == highest,
+                        "values": [metric_percent(row, name) for name in [*_METRICS, *fraction_errors]],
+                        "isa": f"{100 * row['map_fraction']:.1f} / {100 * row['reference_fraction']:.1f}",
+                        "nodata": f"{100 * row['nodata_fraction']:.2f}",
                         "chips": row["chips"],
                         "pixels": f"{row['pixels'] / 1e6:.2f}",
                     }
                 )
-        heads = [*_SHOWN.values(), *[_support_head(name) for name in supports]]
-        chart = figures.accuracy_bars(
-            part, "f1", f"F1 of impervious surface against {reference}, 95 % intervals", labels
-        )
+        heads = [*_METRICS.values(), *[_fraction_error_head(name) for name in fraction_errors]]
+        title = f"F1 of impervious surface against {reference}, 95 % CI"
+        chart = figures.accuracy_bars(part, "f1", title, labels)
         out.append({"reference": reference, "chart": chart, "heads": heads, "rows": rows})
     return out
 
 
-def confusion_tables(table: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """For each reference, the estimated confusion matrix of every map over all reaches, in percent of the ground, and kappa."""
-    if table is None:
+def confusion_rows(accuracy: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the estimated confusion matrix of every map against the labels over all reaches, in percent, and kappa."""
+    if accuracy is None:
         return []
-    every = _whole(pd.read_csv(table))
-    out = []
-    for reference, part in every.groupby("reference", sort=False):
-        rows = []
-        for row in part.to_dict("records"):
-            values = [percent(row[name], row[f"{name}_lower"], row[f"{name}_upper"]) for name in MATRIX]
-            kappa = percent(row["kappa"], row["kappa_lower"], row["kappa_upper"])
-            rows.append(
-                {"map": labels[row["name"]], "kind": row["kind"], "values": [*values, kappa], "chips": row["chips"]}
-            )
-        out.append({"reference": reference, "rows": rows})
-    return out
+    return [
+        {
+            "map": labels[row["name"]],
+            "kind": row["kind"],
+            "values": [metric_percent(row, name) for name in (*MATRIX, "kappa")],
+            "chips": row["chips"],
+        }
+        for row in _all_reaches(pd.read_csv(accuracy)).to_dict("records")
+    ]
 
 
-def domain_tables(parts: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """For each reference, rows by domain and map over all reaches: where a map is good, and where it maps too much."""
-    if parts is None:
+def domain_tables(domains: Path | None, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Return for each reference the accuracy by domain and map over all reaches."""
+    if domains is None:
         return []
-    every = pd.read_csv(parts)
-    every = every[every["reach"] == ALL]
+    table = pd.read_csv(domains)
+    table = table[table["reach"] == ALL]
+    zone_order = list(ZONES)
     out = []
-    for reference, part in every.groupby("reference", sort=False):
-        order = sorted(
+    for reference, part in table.groupby("reference", sort=False):
+        names = sorted(
             part["domain"].unique(),
-            key=lambda name: (name in ZONES, list(ZONES).index(name) if name in ZONES else name),
+            key=lambda name: (name in ZONES, zone_order.index(name) if name in ZONES else name),
         )
-        rows = []
-        for domain in order:
-            for row in part[part["domain"] == domain].to_dict("records"):
-                told = [percent(row[m], row[f"{m}_lower"], row[f"{m}_upper"]) for m in ("precision", "recall", "f1")]
-                over = percent(row["over"], row["over_lower"], row["over_upper"], "+.1f")
-                title = ZONES.get(domain, domain)
-                rows.append(
-                    {
-                        "domain": title,
-                        "map": labels[row["name"]],
-                        "kind": row["kind"],
-                        "values": [*told, over],
-                        "chips": row["chips"],
-                    }
-                )
+        rows = [
+            {
+                "domain": ZONES.get(name, name),
+                "map": labels[row["name"]],
+                "kind": row["kind"],
+                "values": [
+                    *(metric_percent(row, metric) for metric in ("precision", "recall", "f1")),
+                    metric_percent(row, "area_bias", "+.1f"),
+                ],
+                "chips": row["chips"],
+            }
+            for name in names
+            for row in part[part["domain"] == name].to_dict("records")
+        ]
         out.append({"reference": reference, "rows": rows})
     return out
 
 
 def paired_rows(paired: Path | None, labels: dict[str, str]) -> list[dict[str, str]]:
+    """Return the F1 differences of the first method to every other map."""
     if paired is None:
         return []
+    table = pd.read_csv(paired)
     rows = []
-    every = pd.read_csv(paired)
-    for row in every[(every["metric"] == "f1") & (every["domain"] == ALL)].to_dict("records"):
-        known = np.isfinite(row["lower"])
-        verdict = (
-            "" if not known else "above" if row["lower"] > 0 else "below" if row["upper"] < 0 else "not told apart"
-        )
+    for row in table[(table["metric"] == "f1") & (table["domain"] == ALL)].to_dict("records"):
+        has_interval = np.isfinite(row["lower"])
+        conclusion = "higher" if row["lower"] > 0 else "lower" if row["upper"] < 0 else NOT_SIGNIFICANT
         rows.append(
             {
                 "pair": f"{labels[row['name']]} minus {labels[row['minus']]}",
                 "reference": row["reference"],
                 "reach": row["reach"],
-                "difference": f"{100 * row['difference']:+.1f}" if np.isfinite(row["difference"]) else "–",
-                "interval": f"{100 * row['lower']:+.1f} to {100 * row['upper']:+.1f}" if known else "–",
+                "difference": number(row["difference"], "+.1f", 100),
+                "interval": f"{100 * row['lower']:+.1f} to {100 * row['upper']:+.1f}" if has_interval else DASH,
                 "chips": row["chips"],
-                "verdict": verdict,
+                "conclusion": conclusion if has_interval else "",
             }
         )
     return rows
 
 
-def quality_rows(qualities: list[Path]) -> dict[str, Any]:
-    """A row by year of what its composites are worth, and the scenes that could not be registered, by year.
+def quality_rows(quality_tables: list[Path]) -> dict[str, Any]:
+    """Return the quality metrics of each year's composites, and the unregistered scenes by year.
 
     Args:
-        qualities: {year}.csv, as step quality writes them.
+        quality_tables: {year}.csv of step `composite_quality`.
     """
     rows, unregistered = [], []
-    for path in sorted(qualities):
-        every = pd.read_csv(path, dtype={"tile": str, "level": str, "unregistered_scenes": str})
-        whole = every[every["tile"] == WHOLE].iloc[0]
-        bands = [name.removeprefix("drift_") for name in every if name.startswith("drift_")]
+    for path in sorted(quality_tables):
+        table = pd.read_csv(path, dtype={"tile": str, "level": str, "unregistered_scenes": str})
+        row = table[table["tile"] == ALL].iloc[0]
+        bands = [name.removeprefix("drift_") for name in table if name.startswith("drift_")]
         rows.append(
             {
                 "year": path.stem,
-                "level": whole["level"],
-                "tiles": len(every) - 1,
-                "scenes": _cell(whole["scenes"], ".0f"),
-                "known": _cell(100 * whole["valid_fraction"], ".2f"),
-                "looks": f"{_cell(whole['clear_p10'], '.0f')} / {_cell(whole['clear_median'], '.0f')}",
-                "widened": _cell(100 * whole["padded_fraction"], ".2f"),
-                "holes": f"{_cell(whole['nodata_areas'], '.0f')} / {_cell(whole['largest_nodata_km2'], '.2f')}",
-                "registered": f"{_cell(whole['registered'], '.0f')} / {_cell(whole['unregistered'], '.0f')}",
-                "shift": f"{_cell(whole['shift_median_m'], '.1f')} / {_cell(whole['shift_max_m'], '.1f')}",
+                "level": row["level"],
+                "tiles": len(table) - 1,
+                "scenes": number(row["scenes"], ".0f"),
+                "valid": number(row["valid_fraction"], ".2f", 100),
+                "observations": f"{number(row['clear_p10'], '.0f')} / {number(row['clear_median'], '.0f')}",
+                "padded": number(row["padded_fraction"], ".2f", 100),
+                "nodata": f"{number(row['nodata_areas'], '.0f')} / {number(row['largest_nodata_km2'], '.2f')}",
+                "registered": f"{number(row['registered'], '.0f')} / {number(row['unregistered'], '.0f')}",
+                "shift": f"{number(row['shift_median_m'], '.1f')} / {number(row['shift_max_m'], '.1f')}",
                 "bands": [
                     {
                         "band": band,
-                        "residual": _cell(100 * whole[f"residual_{band}"], ".2f"),
-                        "drift": _cell(100 * whole[f"drift_{band}"], "+.2f"),
-                        "spread": _cell(100 * whole[f"spread_{band}"], ".2f"),
+                        "residual": number(row[f"residual_{band}"], ".2f", 100),
+                        "drift": number(row[f"drift_{band}"], "+.2f", 100),
+                        "spread": number(row[f"spread_{band}"], ".2f", 100),
                     }
                     for band in bands
                 ],
             }
         )
-        if isinstance(whole["unregistered_scenes"], str):
-            unregistered.append({"year": path.stem, "scenes": whole["unregistered_scenes"].split()})
+        if isinstance(row["unregistered_scenes"], str):
+            unregistered.append({"year": path.stem, "scenes": row["unregistered_scenes"].split()})
     return {"rows": rows, "unregistered": unregistered} if rows else {}
-
-
-def _cell(value: float, form: str) -> str:
-    """A number as text; a dash where there is none."""
-    return f"{value:{form}}" if np.isfinite(value) else "–"
 
 
 def dataset_rows(
     index: Path | None, samples: Path | None, study_area: Path | None, records: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Chips by reach and split with their ISA share, the sample by stratum, and a map of where it lies.
+    """Return the chips by reach and split with their ISA fraction, the sample by stratum, and a map of the sample.
 
     Args:
-        index: the dataset's index.
-        samples: the sample with its replacement samples.
+        index: index of the dataset.
+        samples: sample with its replacement samples.
         study_area: outlines of the reaches.
-        records: manifests; that of step samples tells what was wanted and found in each stratum.
+        records: manifests; that of step `samples` has the sample size of each stratum.
     """
     if index is None or samples is None or study_area is None:
         return {}
-    frame = gpd.read_parquet(index)
+    chips = gpd.read_parquet(index)
     rows = [
-        {"reach": reach, "split": split, "chips": len(part), "share": f"{100 * part['isa_fraction'].mean():.1f}"}
-        for (reach, split), part in frame.groupby(["reach", "split"], sort=True)
+        {"reach": reach, "split": split, "chips": len(part), "isa": f"{100 * part['isa_fraction'].mean():.1f}"}
+        for (reach, split), part in chips.groupby(["reach", "split"], sort=True)
     ]
-    sample = gpd.read_parquet(samples)
-    chart = figures.sample_map(gpd.read_file(study_area, layer="reaches").geometry, sample)
+    chart = figures.sample_map(gpd.read_file(study_area, layer="reaches").geometry, gpd.read_parquet(samples))
     facts = next((record.get("facts") or {} for record in records if record["rule"] == "samples"), {})
     strata = [
         {
@@ -236,37 +229,38 @@ def dataset_rows(
         for row in facts.get("strata", [])
     ]
     lattice = {name: facts[name] for name in ("gap_m", "window_m", "pitch_m") if name in facts}
-    return {"rows": rows, "map": chart, "chips": len(frame), "strata": strata, **lattice}
+    return {"rows": rows, "map": chart, "chips": len(chips), "strata": strata, **lattice}
 
 
 def source_rows(agreements: Sequence[Path]) -> list[dict[str, str]]:
-    """Areas of buildings by source and what corrections changed, in hectares, a reach each."""
+    """Return the areas of buildings by source and of corrections, hectares, one row per reach."""
     rows = []
     for path in agreements:
-        whole = pd.read_csv(path).iloc[0]
-        areas = {name: f"{whole[f'{name}_m2'] / 1e4:,.2f}" for name in SOURCE_AREAS}
-        rows.append({"reach": path.stem, "iou": _cell(100 * whole["iou"], ".1f"), **areas})
+        total = pd.read_csv(path).iloc[0]
+        areas = {name: f"{total[f'{name}_m2'] / 1e4:,.2f}" for name in SOURCE_AREAS}
+        rows.append({"reach": path.stem, "iou": number(total["iou"], ".1f", 100), **areas})
     return rows
 
 
-def percent(value: float, lower: float, upper: float, form: str = ".1f") -> tuple[str, str]:
-    """A share and its interval in percent, such as ("71.2", "66.0 to 76.1"); a dash where there is none."""
+def metric_percent(row: dict[str, Any], metric: str, spec: str = ".1f") -> tuple[str, str]:
+    """Return a metric of a table row and its interval in percent, such as ("71.2", "66.0 to 76.1"), or a dash."""
+    value, lower, upper = row[metric], row[f"{metric}_lower"], row[f"{metric}_upper"]
     if not np.isfinite(value):
-        return "–", ""
-    around = f"{100 * lower:{form}} to {100 * upper:{form}}" if np.isfinite(lower) else "no interval"
-    return f"{100 * value:{form}}", around
+        return DASH, ""
+    interval = f"{100 * lower:{spec}} to {100 * upper:{spec}}" if np.isfinite(lower) else "no interval"
+    return f"{100 * value:{spec}}", interval
 
 
-def _whole(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the whole area, against the labels."""
-    return scores[(scores["reach"] == ALL) & (scores["reference"] == "labels")]
+def _all_reaches(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of all reaches against the labels."""
+    return table[(table["reach"] == ALL) & (table["reference"] == "labels")]
 
 
-def _by_reach(scores: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """A method's rows by reach against the labels, the best F1 first."""
-    rows = scores[(scores["reach"] != ALL) & (scores["reference"] == "labels") & (scores["name"] == method)]
+def _by_reach(table: pd.DataFrame, method: str) -> list[dict[str, Any]]:
+    """Return a method's rows by reach against the labels, highest F1 first."""
+    rows = table[(table["reach"] != ALL) & (table["reference"] == "labels") & (table["name"] == method)]
     return rows.sort_values("f1", ascending=False).to_dict("records")
 
 
-def _support_head(column: str) -> str:
-    return f"Fraction error at {column.removeprefix('fraction_mae_').removesuffix('m')} m"
+def _fraction_error_head(column: str) -> str:
+    return f"Fraction MAE at {column.removeprefix('fraction_mae_').removesuffix('m')} m"

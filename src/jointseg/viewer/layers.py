@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jointseg.accuracy.product_pixels import Codes
+from jointseg.accuracy.product_pixels import ProductReader
 from jointseg.area import grid
 from jointseg.raster import io as raster_io
 from jointseg.raster.product_codes import nearest_year
@@ -46,7 +46,7 @@ class Layer:
     year: int
     epsg: int
     files: tuple[tuple[Path, raster_io.Bounds], ...]
-    codes: Codes | None = None
+    codes: ProductReader | None = None
 
     @cached_property
     def bounds(self) -> raster_io.Bounds:
@@ -91,7 +91,7 @@ def _product_layers(results: Path, layers: list[Layer]) -> list[Layer]:
         mosaics = results / "accuracy/mosaics" / name / str(file_year)
         years = {file_year} | set(map(int, entry.get("series") or {}))
         for year in sorted(years & {nearest_year(entry, map_year) for map_year in map_years}):
-            codes = Codes.of(mosaics, name, entry, year)
+            codes = ProductReader.from_folder(mosaics, name, entry, year)
             for epsg, bounds in zones.items():
                 key, title = f"product-{name}-{year}-{epsg}", f"{entry['title']}, {year}"
                 products.append(Layer(key, title, PRODUCT, year, epsg, ((mosaics, bounds),), codes))

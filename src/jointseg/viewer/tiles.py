@@ -44,7 +44,7 @@ def render_tile(layer: Layer, level: int, col: int, row: int) -> bytes | None:
     else:
         factor = _OVERSAMPLING if level > 0 else 1
         classes = _read_classes(layer, bounds, SIDE_PX * factor)
-        rgb = figures.share_image(classes, factor)
+        rgb = figures.fraction_image(classes, factor)
         covered = (classes != _OUTSIDE).reshape(SIDE_PX, factor, SIDE_PX, factor).any(axis=(1, 3))
     if not covered.any():
         return None
@@ -59,8 +59,8 @@ def _read_classes(layer: Layer, bounds: raster_io.Bounds, side: int) -> np.ndarr
         assert layer.codes is not None
         res_m = (bounds[2] - bounds[0]) / side
         transform = Affine(res_m, 0, bounds[0], 0, -res_m, bounds[3])
-        codes = layer.codes.on(f"EPSG:{layer.epsg}", transform, (side, side), 0.125)
-        return np.where(codes == 255, _OUTSIDE, layer.codes.classes(codes, layer.title)).astype(np.uint8)
+        codes = layer.codes.read_grid(f"EPSG:{layer.epsg}", transform, (side, side), 0.125)
+        return np.where(codes == 255, _OUTSIDE, layer.codes.classify(codes, layer.title)).astype(np.uint8)
     paths = layer.intersecting(bounds)
     return read_mosaic(paths, bounds, (side, side), (1,), _OUTSIDE, Resampling.nearest, "uint8")[0]
 

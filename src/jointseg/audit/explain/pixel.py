@@ -165,7 +165,7 @@ def composite_pixel(known: TileMap, row: int, col: int) -> tuple[CompositePixel,
 def windows(known: TileMap, x: float, y: float) -> list[ContributingWindow]:
     """The windows that hold a pixel, given by its centre, with the weights by which they are blended."""
     params = known.isa.record["params"]
-    share = lattice.weights(params["window_m"], params["stride_m"])
+    share = lattice.blend_weights(params["window_m"], params["stride_m"])
     west, south = math.floor(x), math.floor(y)
     found = []
     for window in lattice.windows((west, south, west + 1, south + 1), params["window_m"], params["stride_m"]):

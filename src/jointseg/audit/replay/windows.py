@@ -17,10 +17,10 @@ from jointseg.audit.lineage import Lineage
 from jointseg.audit.record_differences import Change
 from jointseg.inference import lattice
 from jointseg.inference.blending import Bounds
-from jointseg.inference.composite_reader import Composites
-from jointseg.inference.predict import Mapper
+from jointseg.inference.composite_reader import CompositeReader
+from jointseg.inference.predict import AreaPredictor
 from jointseg.inference.predictor import Predictor
-from jointseg.inference.products import UNKNOWN
+from jointseg.inference.products import NODATA
 from jointseg.provenance.code_digest import code_digest, code_parts, environment
 from jointseg.provenance.digest import file_digest
 from jointseg.provenance.job_record import recorded_code_parts
@@ -70,7 +70,7 @@ def replay_windows(
     """Computes random blocks of 250 m of random maps again and compares their pixels.
 
     A window of the lattice is computed alone from the ground under it, so the pixels of a block depend on nothing but
-    the windows that touch it (see `inference.engine.results`).
+    the windows that touch it (see `inference.predict.window_results`).
 
     Args:
         count: number of blocks; a map may be drawn twice.
@@ -125,10 +125,10 @@ class _Maps:
         networks = taken["segmentation"][0], taken.get("superres", [None])[0]
         predictor = self._predictor(params["method"], *networks, params.get("precision", "fp32"))
         bounds, then = _draw(taken["isa"][0], place.bounds, drawn)
-        source = Composites(taken["composites"], predictor.bands, taken.get("merged", []))
+        source = CompositeReader(taken["composites"], predictor.bands, taken.get("merged", []))
         with predictor.workers(params["threads"]) as pool:
-            mapper = Mapper(predictor, params["window_m"], params["stride_m"], params["batch"], pool)
-            now = mapper.whole(source, bounds, place.epsg)[0]
+            mapper = AreaPredictor(predictor, params["window_m"], params["stride_m"], params["batch"], pool)
+            now = mapper.predict_area(source, bounds, place.epsg)[0]
         differing = int((now != then).sum())
         changes = self._changes(job, predictor.device)
         outcome = "identical" if not differing else "differs" if not changes else "explained"
@@ -141,7 +141,7 @@ class _Maps:
             bounds,
             sum(1 for _ in lattice.windows(bounds, mapper.window_m, mapper.stride_m)),
             now.size,
-            int((then != UNKNOWN).sum()),
+            int((then != NODATA).sum()),
             differing,
             changes,
             round(time.monotonic() - started, 3),
@@ -172,6 +172,6 @@ def _draw(map_of: Path, bounds: Bounds, drawn: random.Random) -> tuple[Bounds, n
         south = miny + lattice.LR_M * drawn.randint(0, (maxy - miny - side) // lattice.LR_M)
         block = (west, south, west + side, south + side)
         pixels = raster_io.read(map_of, block)[0][0]
-        if (pixels != UNKNOWN).any():
+        if (pixels != NODATA).any():
             break
     return block, pixels

@@ -48,15 +48,15 @@ def run(args: argparse.Namespace) -> int:
     from jointseg.run.console import text_console
 
     config, console = read_config(args.config), text_console()
-    benchmark_page.read(args.out.with_suffix(".json"))
+    benchmark_page.read_records(args.out.with_suffix(".json"))
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as folder:
         presets = read_config(args.of) if args.of else config
-        networks = benchmark.networks(config, args.preset, presets, Path(folder))
-        job = benchmark.job(config, networks, args.tile, args.threads, args.precision)
+        networks = benchmark.select_checkpoints(config, args.preset, presets, Path(folder))
+        job = benchmark.tile_job(config, networks, args.tile, args.threads, args.precision)
         record = benchmark.measure(job, args.rounds, lambda line: console.print(line, style="dim"))
     record |= {"name": args.name or args.preset or config.title, "trained": networks.trained}
     record["date"] = f"{datetime.now(UTC):%Y-%m-%d}"
-    benchmark_page.keep(record, args.out)
+    benchmark_page.add_record(record, args.out)
     ratios = f"{min(record['ratio']):.3f} to {max(record['ratio']):.3f}"
     console.print(f"{record['km2_per_hour']:,.0f} km2 per hour; engine / networks {ratios}")
     console.print(f"written to {args.out} and {args.out.with_suffix('.json')}")

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from jointseg.run import plan
 
     config = read_config(args.config)
-    bench = plan.measurement(benchmark_page.read(args.bench), args.networks, args.bench)
+    bench = plan.measurement(benchmark_page.read_records(args.bench), args.networks, args.bench)
     assumptions = plan.Assumptions(args.scenes or plan.expected_scenes(config), args.mb_s, args.devices)
     years = plan.plan(config, plan.run_tiles(config), assumptions, bench)
     if args.json:

@@ -1,4 +1,4 @@
-"""Made-up composites and tiny networks that map them, for tests of inference."""
+"""Synthetic composites and small networks for inference tests."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def save(path: Path, name: str, kwargs: dict, *, extra: dict | None = None, **no
 
 
 def networks(folder: Path) -> dict[str, Path]:
-    """Checkpoints of tiny random networks; the threshold is their median score, so that both classes appear."""
+    """Write checkpoints of small random networks; the threshold is their median score, so that both classes occur."""
     superres = save(folder / "superres.safetensors", "prog_esrgan", GENERATOR)
     segmentation = save(folder / "segmentation.safetensors", "mask2former", SEGMENTER)
     rng = np.random.default_rng(0)
@@ -43,8 +43,8 @@ def networks(folder: Path) -> dict[str, Path]:
     return {"superres": superres, "segmentation": segmentation}
 
 
-def ground() -> np.ndarray:
-    """uint16 [4, 400, 400]: three bands and `clear`, row 0 in the north; the same for every test."""
+def scene() -> np.ndarray:
+    """Return uint16 [4, 400, 400]: three bands and `clear`, north up; the same for every test."""
     rng = np.random.default_rng(7)
     coarse = rng.integers(400, 2500, (3, 50, 50)).repeat(8, axis=1).repeat(8, axis=2)
     image = (coarse + rng.integers(0, 400, (3, 400, 400))).astype(np.uint16)
@@ -56,37 +56,36 @@ def ground() -> np.ndarray:
 
 
 def composites(folder: Path, size_km: int) -> dict[str, Path]:
-    """The ground cut into tiles of 1, 2 or 4 km."""
-    made = {}
-    picture = ground()
+    """Write the scene as tiles of 1, 2 or 4 km; return their paths by tile."""
+    paths = {}
+    image = scene()
     for east in range(0, 4, size_km):
         for north in range(0, 4, size_km):
             tile = parse_tile(f"50N_E{660 + east:04d}_N{3540 + north:04d}", size_km)
             bottom = 400 - 100 * north
-            part = picture[:, bottom - 100 * size_km : bottom, 100 * east : 100 * (east + size_km)]
-            made[tile.id] = folder / f"{tile.id}.tif"
+            part = image[:, bottom - 100 * size_km : bottom, 100 * east : 100 * (east + size_km)]
+            paths[tile.id] = folder / f"{tile.id}.tif"
             cog.write(
-                made[tile.id],
+                paths[tile.id],
                 part,
                 crs=tile.crs,
                 transform=tile.transform(10),
                 nodata=0,
                 descriptions=("B04", "B03", "B02", "clear"),
             )
-    return made
+    return paths
 
 
-def around(made: dict[str, Path], tile: str, size_km: int) -> list[Path]:
-    here = parse_tile(tile, size_km)
-    near = [made.get(other.id) for other in neighbours(here)]
-    return [made[tile], *(path for path in near if path)]
+def with_neighbours(paths: dict[str, Path], tile: str, size_km: int) -> list[Path]:
+    adjacent = [paths.get(each.id) for each in neighbours(parse_tile(tile, size_km))]
+    return [paths[tile], *(path for path in adjacent if path)]
 
 
-def mapped(
-    folder: Path, paths: list[Path], tile: str, size_km: int, weights: dict[str, Path], **changed: object
+def predict_tile(
+    folder: Path, paths: list[Path], tile: str, size_km: int, weights: dict[str, Path], **overrides: object
 ) -> np.ndarray:
     out = folder / f"{tile}.tif"
-    arguments = {"batch": 2, "threads": 1, "method": "superres", **LATTICE, **weights, **changed}
+    arguments = {"batch": 2, "threads": 1, "method": "superres", **LATTICE, **weights, **overrides}
     if arguments["method"] == "bilinear":
         arguments.pop("superres")
     predict.predict(composites=paths, isa=out, year="2021", tile=tile, tile_km=size_km, **arguments)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A tiny made-up sample for the tests of the accuracy chapter: two reaches, six test chips, maps with known errors."""
+"""A small synthetic sample for accuracy tests: two reaches, six test chips, maps with known errors."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from jointseg.dataset.contract import FRACTION_NODATA, FRACTION_SCALE, ISA_KINDS
 from jointseg.raster import cog
 
 EPSG, SIDE_M, WEST, SOUTH = 32650, 60, 660_000, 3_540_000
-CODES = {0: 40, 1: 50}  # not ISA and ISA in a product such as WorldCover
+CODES = {0: 40, 1: 50}  # codes of non-ISA and ISA in a product such as WorldCover
 ENTRY = {
     "title": "A product",
     "folder": "cover",
@@ -29,25 +29,25 @@ ENTRY = {
 
 
 def lonlat(shape: object) -> object:
-    """A shape of the UTM zone in degrees."""
+    """Return a shape of the UTM zone in degrees."""
     return transform(Transformer.from_crs(EPSG, 4326, always_xy=True).transform, shape)
 
 
 def write(
     path: Path, array: np.ndarray, west: float, north: float, res_m: float = 1, nodata: int | None = None
 ) -> None:
-    """A raster in the zone, [rows, columns] or [bands, rows, columns]."""
+    """Write a raster of the zone, [rows, columns] or [bands, rows, columns]."""
     bands = array if array.ndim == 3 else array[None]
     cog.write(path, bands, crs=f"EPSG:{EPSG}", transform=Affine(res_m, 0, west, 0, -res_m, north), nodata=nodata)
 
 
 def chip_corner(i: int) -> tuple[int, int]:
-    """South-west corner of chip i."""
+    """Return the south-west corner of chip i."""
     return WEST + 100 * i, SOUTH
 
 
 def make(folder: Path) -> dict[str, Path]:
-    """Writes index, chips, predictions of two methods and a product's files; returns their paths."""
+    """Write index, chips, predictions of two methods and a product's files; return their paths."""
     rng = np.random.default_rng(5)
     rows = []
     for i in range(8):
@@ -58,7 +58,7 @@ def make(folder: Path) -> dict[str, Path]:
         label = np.kron(rng.random((6, 6)) < 0.3, np.ones((10, 10))).astype(np.uint8)
         label[0, :5] = 255
         noisy = {
-            share: np.where(rng.random(label.shape) < share, 1 - (label == 1), label == 1) for share in (0.05, 0.2)
+            error: np.where(rng.random(label.shape) < error, 1 - (label == 1), label == 1) for error in (0.05, 0.2)
         }
         chips = folder / "chips" / reach
         write(chips / f"{name}_label.tif", label, west, north, nodata=255)
@@ -69,8 +69,8 @@ def make(folder: Path) -> dict[str, Path]:
         write(chips / f"{name}_hr.tif", rng.integers(300, 3000, (3, SIDE_M, SIDE_M), dtype=np.uint16), west, north)
         write(chips / f"{name}_lr.tif", rng.integers(300, 3000, (3, 6, 6), dtype=np.uint16), west, north, 10)
         if i < 6:
-            for method, share in (("superres", 0.05), ("bilinear", 0.2)):
-                write(folder / "predictions" / method / f"{name}.tif", noisy[share].astype(np.uint8), west, north)
+            for method, error in (("superres", 0.05), ("bilinear", 0.2)):
+                write(folder / "predictions" / method / f"{name}.tif", noisy[error].astype(np.uint8), west, north)
                 sr = rng.integers(300, 3000, (3, SIDE_M, SIDE_M), dtype=np.uint16)
                 write(folder / "images" / method / f"{name}.tif", sr, west, north)
         cover = np.where(label[5::10, 5::10] == 1, CODES[1], CODES[0]).astype(np.uint8)
@@ -95,12 +95,12 @@ def make(folder: Path) -> dict[str, Path]:
         )
     gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(folder / "index.parquet")
     area(folder / "area.gpkg")
-    made = {"index": folder / "index.parquet", "study_area": folder / "area.gpkg"}
-    return made | {"chips": folder / "chips", "products": folder / "products"}
+    paths = {"index": folder / "index.parquet", "study_area": folder / "area.gpkg"}
+    return paths | {"chips": folder / "chips", "products": folder / "products"}
 
 
 def area(path: Path) -> None:
-    """A study area that the chips lie in: one reach of two regions, West of four chips and East of four, and a city of two."""
+    """Write a study area around the chips: one reach with the regions West and East, four chips each, and a city of two chips."""
     west, middle, east = WEST - 20, WEST + 380, WEST + 780
     halves = [
         lonlat(box(*side)) for side in ((west, SOUTH, middle, SOUTH + SIDE_M), (middle, SOUTH, east, SOUTH + SIDE_M))
@@ -115,9 +115,9 @@ def area(path: Path) -> None:
 
 
 def make_with_product(folder: Path) -> dict[str, Path]:
-    """As make; the product also cut to the test chips, in `cover`."""
-    made = make(folder)
-    files = {"files": made["products"], "mosaics": folder / "mosaics/cover/2020", "product": "cover", "entry": ENTRY}
-    reference_products.product_mosaic(**files, study_area=made["study_area"], year="2020")
-    reference_products.product_chips(**files, index=made["index"], rasters=folder / "cover", chip_m=SIDE_M)
-    return made
+    """Do the same as `make`, and resample the product to the test chips, in `cover`."""
+    paths = make(folder)
+    files = {"files": paths["products"], "mosaics": folder / "mosaics/cover/2020", "product": "cover", "entry": ENTRY}
+    reference_products.product_mosaic(**files, study_area=paths["study_area"], year="2020")
+    reference_products.product_chips(**files, index=paths["index"], rasters=folder / "cover", chip_m=SIDE_M)
+    return paths
