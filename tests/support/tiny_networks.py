@@ -1,4 +1,4 @@
-"""Settings of networks that are built and run in milliseconds."""
+"""Settings of networks that take milliseconds to build and run."""
 
 from typing import Any
 

