@@ -24,7 +24,7 @@ def write(path: Path, kwargs: dict[str, Any] = KWARGS) -> Path:
     return path
 
 
-def test_weights_and_header_come_back(path: Path) -> None:
+def test_weights_and_header_are_restored(path: Path) -> None:
     model, header = load(path, "unet_discriminators", NORMALISATION)
     torch.manual_seed(0)
     expected = build("unet_discriminators", **KWARGS).state_dict()
@@ -38,20 +38,20 @@ def test_the_same_weights_give_the_same_bytes(path: Path) -> None:
     assert len({path.read_bytes(), *(write(path.with_name(f"{n}")).read_bytes() for n in range(8))}) == 1
 
 
-def test_others_may_read_it_where_they_may_read_any_file(path: Path) -> None:
+def test_file_permissions_are_the_default(path: Path) -> None:
     plain = path.with_name("plain")
     plain.touch()
     assert path.stat().st_mode == plain.stat().st_mode
 
 
-def test_another_architecture_is_refused(path: Path) -> None:
+def test_another_architecture_is_an_error(path: Path) -> None:
     with pytest.raises(
         DataError, match=r"weights\.safetensors contains a 'unet_discriminators', expected a 'mask2former'"
     ):
         load(path, "mask2former")
 
 
-def test_another_normalisation_is_refused(path: Path) -> None:
+def test_another_normalisation_is_an_error(path: Path) -> None:
     other = {"mean": [0.1, 0.2, 0.31], "std": NORMALISATION["std"]}
     with pytest.raises(DataError, match="trained with normalisation"):
         load(path, "unet_discriminators", other)
@@ -59,25 +59,25 @@ def test_another_normalisation_is_refused(path: Path) -> None:
         load(path, "unet_discriminators", {"mean": [0.1], "std": [0.01]})
 
 
-@pytest.mark.parametrize("kept", [0, 4, 300, -10])
-def test_a_file_cut_short_is_refused(path: Path, kept: int) -> None:
-    path.write_bytes(path.read_bytes()[:kept])
+@pytest.mark.parametrize("size", [0, 4, 300, -10])
+def test_a_truncated_file_is_an_error(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match="cannot be read"):
         load(path, "unet_discriminators")
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         load(tmp_path / "none.safetensors", "prog_esrgan")
 
 
-def test_weights_of_another_size_are_refused(path: Path) -> None:
+def test_weights_of_another_size_are_an_error(path: Path) -> None:
     write(path, {"scales": ["1m"], "features": 4})
     with pytest.raises(DataError, match="do not fit"):
         load(path, "unet_discriminators")
 
 
-def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_package_is_an_error(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
@@ -85,22 +85,24 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "foreign", "prog_esrgan")
 
 
-def test_unknown_architecture_is_named() -> None:
+def test_an_unknown_architecture_is_an_error() -> None:
     with pytest.raises(DataError, match="'vit' is unknown"):
         build("vit")
 
 
 def test_normalisation_is_that_of_the_low_resolution_images() -> None:
-    known = {"mean": [0.1, 0.2, 0.3], "std": [0.2, 0.1, 0.2]}
-    statistics = {"lr": known, "hr": {"mean": [0.3] * 3, "std": [0.4] * 3}}
-    assert normalisation_of(statistics) == known
+    normalisation = {"mean": [0.1, 0.2, 0.3], "std": [0.2, 0.1, 0.2]}
+    statistics = {"lr": normalisation, "hr": {"mean": [0.3] * 3, "std": [0.4] * 3}}
+    assert normalisation_of(statistics) == normalisation
 
 
-def test_merged_dates_are_normalised_as_the_bands_that_they_show() -> None:
-    found = normalisation_of({"lr": {"mean": [1.0, 2.0, 3.0, *range(10, 22)], "std": [4.0, 5.0, 6.0, *range(30, 42)]}})
-    assert found == {"mean": [1.0, 2.0, 3.0] * 5, "std": [4.0, 5.0, 6.0] * 5}
+def test_merged_dates_have_the_normalisation_of_the_composites_bands() -> None:
+    normalisation = normalisation_of(
+        {"lr": {"mean": [1.0, 2.0, 3.0, *range(10, 22)], "std": [4.0, 5.0, 6.0, *range(30, 42)]}}
+    )
+    assert normalisation == {"mean": [1.0, 2.0, 3.0] * 5, "std": [4.0, 5.0, 6.0] * 5}
 
 
-def test_a_band_that_no_chip_knows_is_named() -> None:
+def test_a_band_without_valid_pixels_is_an_error() -> None:
     with pytest.raises(DataError, match="band 2 of the 10 m chips has no valid pixel"):
         normalisation_of({"lr": {"mean": [0.1, None, 0.1], "std": [0.2, None, 0.2]}})

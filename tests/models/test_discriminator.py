@@ -5,7 +5,7 @@ from jointseg.models.discriminator import UNetDiscriminator
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 40)])
-def test_scores_every_pixel(size: tuple[int, int]) -> None:
+def test_one_score_per_pixel(size: tuple[int, int]) -> None:
     assert UNetDiscriminator(features=4)(torch.zeros(2, 3, *size)).shape == (2, 1, *size)
 
 
@@ -17,7 +17,7 @@ def test_inner_convolutions_have_unit_spectral_norm() -> None:
     torch.manual_seed(0)
     network = UNetDiscriminator(features=4).train()
     with torch.no_grad():
-        for _ in range(30):  # each call in training does one power iteration
+        for _ in range(30):  # each forward pass in training mode is one power iteration
             network(torch.zeros(1, 3, 8, 8))
     network.eval()
     for name in (f"conv{n}" for n in range(1, 9)):

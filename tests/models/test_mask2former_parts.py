@@ -15,39 +15,41 @@ PIXELS = sum(height * width for height, width in SHAPES)
 N, QUERIES, HEADS, CHANNELS, POINTS = 2, 31, 3, 8, 4
 
 
-@pytest.mark.parametrize("reach", [0.1, 1.0, 40.0])  # px: readings near their place, and many far beyond the edges
-def test_sums_of_rows_are_the_published_readings(reach: float) -> None:
+@pytest.mark.parametrize(
+    "spread_px", [0.1, 1.0, 40.0]
+)  # standard deviation of the offsets in px: within the image and far beyond the edges
+def test_deformable_sampling_equals_the_published_code(spread_px: float) -> None:
     generator = torch.Generator().manual_seed(0)
     value = torch.randn(N, PIXELS, HEADS, CHANNELS, generator=generator)
     size = torch.tensor([[width, height] for height, width in SHAPES])[:, None]
-    places = torch.rand(N, QUERIES, HEADS, len(SHAPES), POINTS, 2, generator=generator) * size - 0.5
-    places += reach * torch.randn(places.shape, generator=generator)
-    weights = torch.rand(places.shape[:-1], generator=generator)
-    expected = multi_scale_deformable_attention(value, SHAPES, (places + 0.5) / size, weights)
-    found = mask2former_parts.deformable_sampling(value, SHAPES, places, weights)
+    locations = torch.rand(N, QUERIES, HEADS, len(SHAPES), POINTS, 2, generator=generator) * size - 0.5
+    locations += spread_px * torch.randn(locations.shape, generator=generator)
+    weights = torch.rand(locations.shape[:-1], generator=generator)
+    expected = multi_scale_deformable_attention(value, SHAPES, (locations + 0.5) / size, weights)
+    found = mask2former_parts.deformable_sampling(value, SHAPES, locations, weights)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_readings_at_and_around_the_edge() -> None:
+def test_sampling_at_and_around_the_edge() -> None:
     value = torch.full((1, 4, 1, 1), 2.0)
     xs = torch.tensor([-1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 2.0, 2.5])
-    places = torch.stack([xs, torch.zeros(8)], -1)[None, :, None, None, None]
-    found = mask2former_parts.deformable_sampling(value, [(2, 2)], places, torch.ones(1, 8, 1, 1, 1))
+    locations = torch.stack([xs, torch.zeros(8)], -1)[None, :, None, None, None]
+    found = mask2former_parts.deformable_sampling(value, [(2, 2)], locations, torch.ones(1, 8, 1, 1, 1))
     assert found.flatten().tolist() == [0, 0, 1, 2, 2, 1, 0, 0]
 
 
-def test_what_is_no_number_stays_none_and_harms_no_other() -> None:
-    places = torch.zeros(1, 3, 1, 1, 1, 2)
-    places[0, 1] = torch.nan
-    places[0, 2] = torch.inf
+def test_nan_locations_affect_only_their_own_samples() -> None:
+    locations = torch.zeros(1, 3, 1, 1, 1, 2)
+    locations[0, 1] = torch.nan
+    locations[0, 2] = torch.inf
     found = mask2former_parts.deformable_sampling(
-        torch.full((1, 4, 1, 1), 2.0), [(2, 2)], places, torch.ones(1, 3, 1, 1, 1)
+        torch.full((1, 4, 1, 1), 2.0), [(2, 2)], locations, torch.ones(1, 3, 1, 1, 1)
     )
     assert found[0, 0, 0] == 2 and found[0, 1].isnan().all() and found[0, 2, 0] == 0
 
 
 def published(network: Segmenter) -> Segmenter:
-    """A copy with transformers' own parts."""
+    """Return a copy with the modules of transformers."""
     network = copy.deepcopy(network)
     origin = {ours: theirs for theirs, ours in mask2former_parts.REPLACEMENTS.items()}
     found = [module for module in network.modules() if type(module) in origin]
@@ -57,10 +59,10 @@ def published(network: Segmenter) -> Segmenter:
     return network
 
 
-def test_the_parts_change_no_output() -> None:
+def test_the_replacements_change_no_output() -> None:
     torch.manual_seed(0)
     ours = build(**SHIFTED).eval()
-    for weight in ours.parameters():  # the published start leaves the attention nothing to tell apart
+    for weight in ours.parameters():  # the published initialisation gives a uniform attention
         weight.data += 0.05 * torch.randn(weight.shape)
     x = torch.randn(2, 3, 96, 128)
     with torch.inference_mode():
@@ -71,7 +73,7 @@ def test_the_parts_change_no_output() -> None:
     torch.testing.assert_close(ours_masks, theirs.masks_queries_logits, atol=1e-3, rtol=1e-3)
 
 
-def test_gradients_are_those_of_the_published_parts() -> None:
+def test_gradients_equal_those_of_the_published_modules() -> None:
     def gradients(network: Segmenter) -> list[Tensor]:
         output = network.network(x)
         (output.masks_queries_logits.square().mean() + output.class_queries_logits.square().mean()).backward()
@@ -81,6 +83,6 @@ def test_gradients_are_those_of_the_published_parts() -> None:
     ours = build(**SHIFTED).eval()
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
-        ours(x)  # masks of shifted windows that are kept from here must serve a training too
+        ours(x)  # the masks of shifted windows that are cached here must work in training too
     for found, expected in zip(gradients(ours), gradients(published(ours)), strict=True):
         torch.testing.assert_close(found, expected)

@@ -12,16 +12,16 @@ PUBLISHED = {"stage1": {}, "stage2": {"upsampling": "bilinear"}}
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 7), (1, 3)])
-def test_any_size_gives_grids_that_nest(size: tuple[int, int]) -> None:
+def test_shapes_for_any_input_size(size: tuple[int, int]) -> None:
     with torch.inference_mode():
         sr25, sr1 = ProgESRGAN(**GENERATOR)(torch.zeros(1, 3, *size))
     assert sr25.shape == (1, 3, 4 * size[0], 4 * size[1])
     assert sr1.shape == (1, 3, 10 * size[0], 10 * size[1])
 
 
-def test_published_size_is_built_and_runs() -> None:
+def test_network_of_the_published_size_runs() -> None:
     network = ProgESRGAN(**PUBLISHED)
-    # 6 channels instead of 3 enter the second network, which has one convolution less after its trunk
+    # The second network has 6 input channels instead of 3, and one convolution less after its trunk.
     expected = 16_697_987 + (16_697_987 + 3 * 64 * 9 - (64 * 64 * 9 + 64))
     assert sum(weight.numel() for weight in network.parameters()) == expected
     with torch.inference_mode():
@@ -29,25 +29,25 @@ def test_published_size_is_built_and_runs() -> None:
 
 
 def test_without_detail_both_outputs_are_aligned_with_the_input() -> None:
-    """A plane in the ground's coordinates must come out as the same plane: no shift at any of the three grids."""
+    """A plane in map coordinates is the same plane on all three grids, without a shift."""
     network = ProgESRGAN(**GENERATOR)
     for generator in (network.generator1, network.generator2):
         torch.nn.init.zeros_(generator.conv_last.weight)
     east = (torch.arange(12) + 0.5) * 10
-    ground = east.expand(1, 3, 12, 12)
+    plane = east.expand(1, 3, 12, 12)
     with torch.inference_mode():
-        sr25, sr1 = network(ground)
+        sr25, sr1 = network(plane)
     for image, pixel_m in ((sr25, 2.5), (sr1, 1.0)):
         centres = (torch.arange(image.shape[3]) + 0.5) * pixel_m
         inside = (centres > 15) & (centres < 105)
         assert image[0, 0, 0, inside].allclose(centres[inside], atol=1e-4)
 
 
-def test_upsampling_keeps_a_constant() -> None:
+def test_upsampling_preserves_a_constant() -> None:
     assert upsample(torch.full((1, 1, 4, 6), 0.25), 2.5).allclose(torch.full((1, 1, 10, 15), 0.25), atol=1e-6)
 
 
-def test_second_stage_sees_the_sentinel2_image() -> None:
+def test_second_stage_reads_the_sentinel2_image() -> None:
     torch.manual_seed(0)
     network = ProgESRGAN(**GENERATOR)
     sr25, first, second = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
@@ -56,7 +56,7 @@ def test_second_stage_sees_the_sentinel2_image() -> None:
 
 
 @pytest.mark.parametrize("channels", [4, 5])
-def test_further_channels_are_seen_by_both_stages_and_upsampled_by_none(channels: int) -> None:
+def test_both_stages_read_further_channels(channels: int) -> None:
     torch.manual_seed(0)
     network = ProgESRGAN(**GENERATOR, in_channels=channels)
     assert network.generator1.conv_first.weight.shape[1] == channels
@@ -74,15 +74,15 @@ def test_further_channels_are_seen_by_both_stages_and_upsampled_by_none(channels
         assert torch.equal(network(other)[1], network(x)[1])
 
 
-@pytest.mark.parametrize("own", [3, 4])
-def test_merged_dates_are_the_image_that_detail_is_added_to(own: int) -> None:
+@pytest.mark.parametrize("composite_bands", [3, 4])
+def test_detail_is_added_to_the_merged_dates(composite_bands: int) -> None:
     fine = torch.randn(2, 3, 8, 12)
     corners = [fine[:, :, row::2, col::2] for row in (0, 1) for col in (0, 1)]  # nw, ne, sw, se as in bands.MERGED
-    x = torch.cat([torch.randn(2, own, 4, 6), *corners], 1)
-    assert torch.equal(merged_dates_image(x), fine) and merged_dates_image(x[:, :own]) is None
+    x = torch.cat([torch.randn(2, composite_bands, 4, 6), *corners], 1)
+    assert torch.equal(merged_dates_image(x), fine) and merged_dates_image(x[:, :composite_bands]) is None
     torch.manual_seed(0)
-    network = ProgESRGAN(**GENERATOR, in_channels=own + 12)
-    assert network.generator2.conv_first.weight.shape[1] == 4 * (3 + own + 3)
+    network = ProgESRGAN(**GENERATOR, in_channels=composite_bands + 12)
+    assert network.generator2.conv_first.weight.shape[1] == 4 * (3 + composite_bands + 3)
     other = x.clone()
     other[:, -1] += 1
     with torch.inference_mode():
@@ -93,7 +93,7 @@ def test_merged_dates_are_the_image_that_detail_is_added_to(own: int) -> None:
         assert torch.equal(network(x)[0], upsample(fine, 2)) and torch.equal(bilinear_rgb(x, 10), upsample(fine, 5))
 
 
-def test_three_channels_keep_the_shapes_of_older_checkpoints() -> None:
+def test_three_channels_have_the_shapes_of_older_checkpoints() -> None:
     plain, named = ProgESRGAN(**GENERATOR), ProgESRGAN(**GENERATOR, in_channels=3)
     shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (plain, named)]
     assert shapes[0] == shapes[1]
@@ -101,7 +101,7 @@ def test_three_channels_keep_the_shapes_of_older_checkpoints() -> None:
     assert shapes[0]["generator2.conv_first.weight"] == (8, 24, 3, 3)
 
 
-def test_channels_last_changes_nothing_but_speed() -> None:
+def test_channels_last_does_not_change_the_output() -> None:
     torch.manual_seed(0)
     network = ProgESRGAN(**GENERATOR).eval()
     x = torch.randn(2, 3, 6, 8)
@@ -112,7 +112,7 @@ def test_channels_last_changes_nothing_but_speed() -> None:
 
 
 @pytest.mark.parametrize("preset", ["base", "paper"])
-def test_presets_of_the_production_config_are_built_and_run(preset: str) -> None:
+def test_networks_of_the_production_presets_run(preset: str) -> None:
     config = read_config(Path(__file__).parents[2] / "config.yaml")
     assert config.superres is not None
     model = config.superres.presets[preset].model
@@ -121,20 +121,22 @@ def test_presets_of_the_production_config_are_built_and_run(preset: str) -> None
         sr25, sr1 = net(torch.zeros(1, 3, 8, 8))
     assert sr25.shape == (1, 3, 32, 32) and sr1.shape == (1, 3, 80, 80)
     if preset == "paper":
-        # Twice the published network of 16.70 M parameters; stage 2 reads six channels and has one upsampling layer less.
+        # Twice the published 16.70 M parameters; stage 2 has six input channels and one upsampling layer less.
         assert sum(part.numel() for part in net.parameters()) == pytest.approx(2 * 16.70e6, rel=0.005)
 
 
-def test_a_consistent_generator_keeps_the_colours_that_it_is_given() -> None:
+def test_a_consistent_generator_preserves_the_colours_of_the_input() -> None:
     torch.manual_seed(3)
     x = upsample(torch.randn(2, 4, 6, 6), 4)
     plain = ProgESRGAN(**GENERATOR, in_channels=4).eval()
-    kept = ProgESRGAN(**GENERATOR, in_channels=4, consistent=True).eval()
-    kept.load_state_dict(plain.state_dict())
+    consistent = ProgESRGAN(**GENERATOR, in_channels=4, consistent=True).eval()
+    consistent.load_state_dict(plain.state_dict())
     with torch.no_grad():
-        for network in (plain, kept):
+        for network in (plain, consistent):
             network.generator2.conv_last.bias.add_(torch.tensor([0.5, -0.3, 0.1]))
-        away, near = (blur_and_downsample(network(x)[1]) - x[:, :3] for network in (plain, kept))
-    assert away.mean(dim=(0, 2, 3)).abs().max() > 0.3
-    assert near.mean(dim=(0, 2, 3)).abs().max() < 0.01
-    assert near.std() < 0.7 * away.std()
+        plain_error, consistent_error = (
+            blur_and_downsample(network(x)[1]) - x[:, :3] for network in (plain, consistent)
+        )
+    assert plain_error.mean(dim=(0, 2, 3)).abs().max() > 0.3
+    assert consistent_error.mean(dim=(0, 2, 3)).abs().max() < 0.01
+    assert consistent_error.std() < 0.7 * plain_error.std()

@@ -1,4 +1,4 @@
-"""Public ESRGAN weights: state dicts in the published layouts, made here under their published names and shapes."""
+"""Public ESRGAN weights: random state dicts with the published names and shapes."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def convolution(inputs: int, outputs: int) -> dict[str, Tensor]:
 
 
 def published(layout: str, upconvs: int = 2, inputs: int = 3) -> dict[str, Tensor]:
-    """An ESRGAN generator's weights under the names of a layout, written out as the projects define them."""
+    """Return random weights of an ESRGAN generator with the names of a layout."""
     names = {
         "release": {
             "first": "conv_first",
@@ -70,20 +70,20 @@ def tiny(**changes: int) -> RRDBNet:
 
 
 @pytest.mark.parametrize("layout", ["release", "old", "basicsr"])
-def test_every_layout_becomes_the_same_network(layout: str) -> None:
+def test_every_layout_gives_the_same_network(layout: str) -> None:
     torch.manual_seed(0)
     weights = published(layout)
     torch.manual_seed(0)
     expected = published("release")
-    found = to_rrdb_names(weights)
-    assert set(found) == set(expected) == set(tiny().state_dict())
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    tiny().load_state_dict(found)
+    renamed = to_rrdb_names(weights)
+    assert set(renamed) == set(expected) == set(tiny().state_dict())
+    assert all(torch.equal(renamed[name], expected[name]) for name in expected)
+    tiny().load_state_dict(renamed)
 
 
 @pytest.mark.parametrize("layout", ["release", "old", "basicsr"])
-def test_the_published_size_has_its_published_names(layout: str) -> None:
-    """64 features, growth 32, 23 blocks: the names that the files RRDB_ESRGAN_x4 and RealESRGAN_x4plus have."""
+def test_names_of_the_published_size(layout: str) -> None:
+    """64 features, growth 32, 23 blocks, as in the files RRDB_ESRGAN_x4 and RealESRGAN_x4plus."""
     with torch.device("meta"):
         ours = {name: tuple(value.shape) for name, value in RRDBNet().state_dict().items()}
     block = {
@@ -101,17 +101,17 @@ def test_the_published_size_has_its_published_names(layout: str) -> None:
         assert ours[name] == tuple(value.shape)
 
 
-def test_the_old_layout_of_a_x2_network_has_one_upsampling_less() -> None:
+def test_the_old_layout_of_a_x2_network() -> None:
     missing, unexpected = tiny(scale=2).load_state_dict(to_rrdb_names(published("old", upconvs=1)), strict=False)
     assert missing == [] and unexpected == []
 
 
-def test_names_of_several_devices_are_cleaned() -> None:
+def test_the_prefix_of_parallel_training_is_removed() -> None:
     weights = {f"module.{name}": value for name, value in published("release").items()}
     assert set(to_rrdb_names(weights)) == set(tiny().state_dict())
 
 
-def test_averaged_weights_are_taken_from_a_training_file(tmp_path: Path) -> None:
+def test_averaged_weights_have_precedence(tmp_path: Path) -> None:
     plain, averaged = published("basicsr"), published("basicsr")
     torch.save({"params": plain, "params_ema": averaged}, tmp_path / "net.pth")
     assert torch.equal(read_state_dict(tmp_path / "net.pth")["conv_first.weight"], averaged["conv_first.weight"])
@@ -119,20 +119,20 @@ def test_averaged_weights_are_taken_from_a_training_file(tmp_path: Path) -> None
     assert torch.equal(read_state_dict(tmp_path / "plain.pth")["conv_first.weight"], plain["conv_first.weight"])
 
 
-def test_a_file_without_weights_is_named(tmp_path: Path) -> None:
+def test_a_file_without_weights_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     torch.save({"epoch": 3}, tmp_path / "other.pth")
     (tmp_path / "cut.safetensors").write_bytes(b"\x08")
-    for name, words in (("text.pth", "cannot be read"), ("none.pth", "cannot be read"), ("cut.safetensors", "cannot be read"), ("other.pth", "no state dict")):  # fmt: skip
-        with pytest.raises(DataError, match=words):
+    for name, message in (("text.pth", "cannot be read"), ("none.pth", "cannot be read"), ("cut.safetensors", "cannot be read"), ("other.pth", "no state dict")):  # fmt: skip
+        with pytest.raises(DataError, match=message):
             read_state_dict(tmp_path / name)
 
 
 @pytest.mark.parametrize(("inputs", "unshuffle", "scale"), [(3, 1, 4), (4, 1, 4), (4, 2, 2)])
-def test_a_started_network_sees_the_image_as_the_published_one(
+def test_features_of_an_initialised_network_equal_the_published_ones(
     tmp_path: Path, inputs: int, unshuffle: int, scale: int
 ) -> None:
-    """Inside the image, where no border is padded, its features are those of the photograph in 0..1."""
+    """Away from the padded border, its features are those of the photograph in 0..1."""
     weights = published("basicsr", inputs=3 * unshuffle**2)
     save_file(weights, tmp_path / "net.safetensors")
     public, ours = tiny(scale=scale, unshuffle=unshuffle), tiny(in_channels=inputs, scale=scale, unshuffle=unshuffle)
@@ -140,18 +140,18 @@ def test_a_started_network_sees_the_image_as_the_published_one(
     before = ours.conv_last.weight.clone()
     initialise_from_esrgan(ours, tmp_path / "net.safetensors")
     x = torch.randn(1, inputs, 12, 12)
-    mean, std = (torch.tensor(each)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     photograph = x[:, :3] * std + mean
-    fold = nn.PixelUnshuffle(unshuffle)
+    unshuffle_pixels = nn.PixelUnshuffle(unshuffle)
     with torch.inference_mode():
-        expected, found = public.conv_first(fold(photograph)), ours.conv_first(fold(x))
-    assert found[..., 1:-1, 1:-1].allclose(expected[..., 1:-1, 1:-1], atol=1e-5)
+        expected, features = public.conv_first(unshuffle_pixels(photograph)), ours.conv_first(unshuffle_pixels(x))
+    assert features[..., 1:-1, 1:-1].allclose(expected[..., 1:-1, 1:-1], atol=1e-5)
     for name in ("trunk_conv", "upconv1", "HRconv", "RRDB_trunk.1.RDB2.conv3"):
         assert torch.equal(ours.get_submodule(name).weight, public.get_submodule(name).weight)
     assert torch.equal(ours.conv_last.weight, before)
 
 
-def test_stage_1_started_so_is_still_next_to_the_bilinear_image(tmp_path: Path) -> None:
+def test_an_initialised_stage_1_is_near_the_bilinear_image(tmp_path: Path) -> None:
     torch.manual_seed(0)
     size = {"features": FEATURES, "growth": GROWTH, "blocks": BLOCKS}
     network = ProgESRGAN(stage1=size, stage2={**size, "upsampling": "bilinear"})
@@ -162,8 +162,8 @@ def test_stage_1_started_so_is_still_next_to_the_bilinear_image(tmp_path: Path) 
         assert (network.stage1(x) - upsample(x, 4)).abs().mean() < 0.3
 
 
-@pytest.mark.parametrize(("changes", "named"), [({"features": 8}, "conv_first.weight"), ({"blocks": 3}, "RRDB_trunk.2.RDB1")])  # fmt: skip
-def test_weights_of_another_size_are_refused(tmp_path: Path, changes: dict[str, int], named: str) -> None:
+@pytest.mark.parametrize(("changes", "name"), [({"features": 8}, "conv_first.weight"), ({"blocks": 3}, "RRDB_trunk.2.RDB1")])  # fmt: skip
+def test_weights_of_another_size_are_an_error(tmp_path: Path, changes: dict[str, int], name: str) -> None:
     torch.save(published("release"), tmp_path / "net.pth")
-    with pytest.raises(DataError, match=f"has {named}.* of shape"):
+    with pytest.raises(DataError, match=f"has {name}.* of shape"):
         initialise_from_esrgan(tiny(**changes), tmp_path / "net.pth")

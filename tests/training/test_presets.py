@@ -1,4 +1,4 @@
-"""The networks of every preset of the production config, untouched, make a training step in fp32 and in bf16."""
+"""One training step of every preset of the production config, in fp32 and bf16."""
 
 from pathlib import Path
 
@@ -32,27 +32,27 @@ def weights(network: torch.nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_super_resolution_makes_a_step_of_every_kind(preset: str, precision: str) -> None:
-    chosen = CONFIG["superres"]["presets"][preset]
-    training = AdversarialSettings.read(chosen["adversarial"] | {"precision": precision})
+def test_step_of_super_resolution(preset: str, precision: str) -> None:
+    section = CONFIG["superres"]["presets"][preset]
+    training = AdversarialSettings.read(section["adversarial"] | {"precision": precision})
     torch.manual_seed(0)
-    network = ProgESRGAN(**chosen["model"]).to(memory_format=torch.channels_last)
+    network = ProgESRGAN(**section["model"]).to(memory_format=torch.channels_last)
     critics = pair(["2_5m", "1m"], features=training.discriminator_features)
     low = torch.randn(1, 3, SIDE_PX, SIDE_PX).contiguous(memory_format=torch.channels_last)
     high, valid = torch.randn(1, 3, 10 * SIDE_PX, 10 * SIDE_PX), torch.ones(1, 1, 10 * SIDE_PX, 10 * SIDE_PX)
-    descent = Optimiser(torch.optim.Adam(network.parameters(), 1e-4), 1.0)
+    optimiser = Optimiser(torch.optim.Adam(network.parameters(), 1e-4), 1.0)
     before = weights(network)
     with autocast(precision):
         images = [image.float() for image in network(low)]
     first = losses.l1(images[0], *losses.degrade_to_stage1(high, valid)) + losses.l1(images[1], high, valid)
-    assert descent.step(first, 1e-4, 0) and changed(network, before)
+    assert optimiser.step(first, 1e-4, 0) and changed(network, before)
     before = weights(network)
     with autocast(precision):
         images = [image.float() for image in network(low)]
     pairs = adversarial.paired(images, high, valid)
     critics.requires_grad_(False)
     terms = adversarial.generator_terms(pairs, list(critics.values()), load("efficientnet_lite0"), training)
-    assert descent.step(adversarial.weighted_sum(terms, training), 1e-4, 1) and changed(network, before)
+    assert optimiser.step(adversarial.weighted_sum(terms, training), 1e-4, 1) and changed(network, before)
     critics.requires_grad_(True)
     before = weights(critics)
     loss, _ = adversarial.critic_terms(pairs, list(critics.values()), precision)
@@ -61,14 +61,14 @@ def test_super_resolution_makes_a_step_of_every_kind(preset: str, precision: str
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_segmentation_makes_a_step(preset: str, precision: str) -> None:
-    chosen = CONFIG["segmentation"]["presets"][preset]
+def test_step_of_segmentation(preset: str, precision: str) -> None:
+    section = CONFIG["segmentation"]["presets"][preset]
     torch.manual_seed(0)
-    model = mask2former.build(**chosen["model"]).train()
+    model = mask2former.build(**section["model"]).train()
     x, label = torch.randn(1, 3, 64, 64), torch.randint(0, 2, (1, 64, 64), dtype=torch.uint8)
     label[:, :8] = 255
     before = weights(model)
     loss = model.loss(x, label, LossWeights(points=256), [torch.Generator().manual_seed(0)], autocast_dtype(precision))
     assert loss.dtype == torch.float32
-    descent = Optimiser(torch.optim.AdamW(model.parameters(), 1e-4), 1.0)
-    assert descent.step(loss, 1e-4, 0) and changed(model, before)
+    optimiser = Optimiser(torch.optim.AdamW(model.parameters(), 1e-4), 1.0)
+    assert optimiser.step(loss, 1e-4, 0) and changed(model, before)

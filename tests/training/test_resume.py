@@ -1,4 +1,4 @@
-"""A training that is killed at any step and started again ends with the bytes of one that was not."""
+"""A training that is killed and resumed ends with the bytes of an uninterrupted one."""
 
 import json
 import shutil
@@ -16,8 +16,8 @@ from jointseg.provenance import cache_key
 from jointseg.training import determinism, resume
 
 STEPS: dict[str, dict[str, Any]] = {kind: {"steps": 5, "validate_every": 2} for kind in KINDS}
-STEPS["segmentation"]["drop_path"] = 0.3  # what the network draws must not depend on the resume either
-# Keeps its state at every step, and dies at the beginning of the step it is told.
+STEPS["segmentation"]["drop_path"] = 0.3  # random draws of the network must not depend on the resume
+# Saves its state at every step, and kills itself at the beginning of the given step.
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
@@ -25,71 +25,73 @@ sys.path.insert(0, sys.argv[1])
 from support.tiny_training import run
 from jointseg.training import determinism, resume
 resume.SAVE_INTERVAL_S = 0.0
-kind, root, out, start, kept, last, changes = sys.argv[2:]
+kind, root, out, start, state, last, changes = sys.argv[2:]
 seed_step = determinism.seed_step
-def deadly(seed, step):
+def kill(seed, step):
     if step == int(last):
         os.kill(os.getpid(), signal.SIGKILL)
     seed_step(seed, step)
-determinism.seed_step = deadly
-run(kind, Path(root), Path(out), Path(start), state=kept, **json.loads(changes))
+determinism.seed_step = kill
+run(kind, Path(root), Path(out), Path(start), state=state, **json.loads(changes))
 """
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder of the dataset, and one of every training that was not stopped."""
-    made = {"data": tmp_path_factory.mktemp("data")}
-    make(made["data"])
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of the dataset and of one uninterrupted training of every kind."""
+    folders = {"data": tmp_path_factory.mktemp("data")}
+    make(folders["data"])
     for kind in KINDS:
-        made[kind] = tmp_path_factory.mktemp(kind)
-        run(kind, made["data"], made[kind], start(made, kind), **STEPS[kind])
-    return made
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        run(kind, folders["data"], folders[kind], start(folders, kind), **STEPS[kind])
+    return folders
 
 
-def start(made: dict[str, Path], kind: str) -> Path:
-    """The checkpoint that a training begins with; one that is not read where it begins with none."""
+def start(folders: dict[str, Path], kind: str) -> Path:
+    """Return the checkpoint that a training starts from; an unused path if it starts from none."""
     before = {"stage2": "stage1", "adversarial": "stage2"}.get(kind)
-    return made[before] / "model.safetensors" if before else Path("none")
+    return folders[before] / "model.safetensors" if before else Path("none")
 
 
-def killed_at(whole: dict[str, Path], kind: str, out: Path, kept: Path, step: int) -> None:
-    told = [
+def run_killed(uninterrupted: dict[str, Path], kind: str, out: Path, state: Path, step: int) -> None:
+    arguments = [
         Path(__file__).parents[1],
         kind,
-        whole["data"],
+        uninterrupted["data"],
         out,
-        start(whole, kind),
-        kept,
+        start(uninterrupted, kind),
+        state,
         step,
         json.dumps(STEPS[kind]),
     ]
-    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, told)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == -9, done.stderr
-    assert kept.exists() and not any(out.glob("*"))
+    assert state.exists() and not any(out.glob("*"))
 
 
 @pytest.mark.parametrize(
     ("kind", "steps"), [("stage1", [4]), ("stage2", [1]), ("adversarial", [1, 3]), ("segmentation", [3])]
 )
-def test_killed_and_resumed_is_the_same_to_the_byte(
-    whole: dict[str, Path], tmp_path: Path, kind: str, steps: list[int]
+def test_a_killed_and_resumed_training_is_byte_equal(
+    uninterrupted: dict[str, Path], tmp_path: Path, kind: str, steps: list[int]
 ) -> None:
-    kept, out = tmp_path / "state.pt", tmp_path / "out"
+    state, out = tmp_path / "state.pt", tmp_path / "out"
     out.mkdir()
     for step in steps:
-        killed_at(whole, kind, out, kept, step)
-    assert torch.load(kept, weights_only=True)["step"] == steps[-1]
-    run(kind, whole["data"], out, start(whole, kind), state=str(kept), **STEPS[kind])
-    assert {path.name for path in out.iterdir()} == {path.name for path in whole[kind].iterdir()}
+        run_killed(uninterrupted, kind, out, state, step)
+    assert torch.load(state, weights_only=True)["step"] == steps[-1]
+    run(kind, uninterrupted["data"], out, start(uninterrupted, kind), state=str(state), **STEPS[kind])
+    assert {path.name for path in out.iterdir()} == {path.name for path in uninterrupted[kind].iterdir()}
     for path in out.iterdir():
-        assert path.read_bytes() == (whole[kind] / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (uninterrupted[kind] / path.name).read_bytes(), path.name
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.fixture
-def kept(whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The state of a stage-1 training of 5 steps that failed at step 3."""
+def state(uninterrupted: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state file of a stage-1 training of 5 steps that failed at step 3."""
 
     def fail(seed: int, step: int) -> None:
         if step == 3:
@@ -98,45 +100,51 @@ def kept(whole: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(resume, "SAVE_INTERVAL_S", 0.0)
         patch.setattr(determinism, "seed_step", fail)
-        run("stage1", whole["data"], tmp_path / "failed", state=str(tmp_path / "state.pt"), **STEPS["stage1"])
+        run("stage1", uninterrupted["data"], tmp_path / "failed", state=str(tmp_path / "state.pt"), **STEPS["stage1"])
     return tmp_path / "state.pt"
 
 
 @pytest.mark.parametrize("what", ["settings", "inputs", "code", "damaged"])
-def test_what_belongs_to_another_training_is_not_believed(
-    whole: dict[str, Path], kept: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+def test_a_state_of_another_training_is_ignored(
+    uninterrupted: dict[str, Path],
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
 ) -> None:
-    out, data, changes = kept.with_name("out"), whole["data"], dict(STEPS["stage1"])
+    out, data, changes = state.with_name("out"), uninterrupted["data"], dict(STEPS["stage1"])
     if what == "settings":
         changes["learning_rate"] = 2e-3
     elif what == "inputs":
-        data = kept.with_name("data")
-        shutil.copytree(whole["data"], data)
+        data = state.with_name("data")
+        shutil.copytree(uninterrupted["data"], data)
     elif what == "code":
         monkeypatch.setattr(cache_key, "code_digest", lambda module: "another")
     else:
-        kept.write_bytes(kept.read_bytes()[:-100])
-    run("stage1", data, out, state=str(kept), **changes)
+        state.write_bytes(state.read_bytes()[:-100])
+    run("stage1", data, out, state=str(state), **changes)
     assert ("damaged" if what == "damaged" else "other inputs, settings or code") in caplog.text
-    assert ((out / "model.safetensors").read_bytes() == (whole["stage1"] / "model.safetensors").read_bytes()) == (
-        what != "settings"
-    )
+    assert (
+        (out / "model.safetensors").read_bytes() == (uninterrupted["stage1"] / "model.safetensors").read_bytes()
+    ) == (what != "settings")
 
 
-def test_what_is_kept_is_taken_up(whole: dict[str, Path], kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_resumes_from_its_state(
+    uninterrupted: dict[str, Path], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps: list[int] = []
     monkeypatch.setattr(determinism, "seed_step", lambda seed, step: steps.append(step))
-    run("stage1", whole["data"], kept.with_name("out"), state=str(kept), **STEPS["stage1"])
-    assert steps == [3, 4] and not kept.exists()
+    run("stage1", uninterrupted["data"], state.with_name("out"), state=str(state), **STEPS["stage1"])
+    assert steps == [3, 4] and not state.exists()
 
 
-def test_a_state_is_written_when_its_time_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_is_due_after_the_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    own = resume.TrainingState(str(tmp_path / "s.pt"), "jointseg.training.superres", [], {})
-    assert not own.due
+    state = resume.TrainingState(str(tmp_path / "s.pt"), "jointseg.training.superres", [], {})
+    assert not state.due
     clock[0] += resume.SAVE_INTERVAL_S
-    assert own.due
-    own.save({"step": 1})
-    assert not own.due and own.load() == {"step": 1, "key": own.key}
+    assert state.due
+    state.save({"step": 1})
+    assert not state.due and state.load() == {"step": 1, "key": state.key}
     assert not resume.TrainingState(None, "jointseg.training.superres", [], {}).due

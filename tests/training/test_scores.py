@@ -1,4 +1,4 @@
-"""Scores of super-resolution: against independent implementations, and on constructed images."""
+"""Scores of super-resolution compared with independent implementations and on constructed images."""
 
 import math
 
@@ -21,7 +21,7 @@ SIDE = 120
 
 @pytest.fixture
 def high() -> Tensor:
-    """Reflectance of two scenes of 20 m blocks with texture, [2, 3, 120, 120]."""
+    """Reflectance of two images of 20 m blocks with texture, [2, 3, 120, 120]."""
     torch.manual_seed(0)
     blocks = torch.rand(2, 3, SIDE // 20, SIDE // 20).repeat_interleave(20, 2).repeat_interleave(20, 3)
     return 0.05 + 0.2 * blocks + 0.02 * torch.rand(2, 3, SIDE, SIDE)
@@ -36,7 +36,7 @@ def low_of(high: Tensor) -> Tensor:
     return simulate_sentinel2(high, torch.ones_like(high[:, :1]))[0]
 
 
-def test_psnr_counts_known_pixels_alone(high: Tensor, valid: Tensor) -> None:
+def test_psnr_ignores_nodata(high: Tensor, valid: Tensor) -> None:
     sr = high + 0.1
     sr[..., :40, :] += 7
     valid[..., :40, :] = 0
@@ -55,10 +55,10 @@ def test_ssim_agrees_with_scikit_image(high: Tensor, valid: Tensor) -> None:
     assert scores.ssim(sr, high, valid) == pytest.approx(float(np.mean(maps)), abs=1e-6)
 
 
-def test_ssim_looks_at_no_window_with_an_unknown_pixel(high: Tensor, valid: Tensor) -> None:
+def test_ssim_ignores_windows_with_nodata(high: Tensor, valid: Tensor) -> None:
     sr = high + 0.03 * torch.randn_like(high)
-    spoilt = sr.clone()
-    spoilt[:, :, 50:60, 70:75] = 9
+    corrupted = sr.clone()
+    corrupted[:, :, 50:60, 70:75] = 9
     valid[:, :, 50:60, 70:75] = 0
     total, count = 0.0, 0
     offset = np.arange(11) - 5
@@ -79,70 +79,71 @@ def test_ssim_looks_at_no_window_with_an_unknown_pixel(high: Tensor, valid: Tens
             total += ((2 * mx * my + c1) * (2 * vxy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
             count += 1
     sparse = torch.zeros_like(valid)
-    found = []
+    values = []
     for row in range(40, SIDE - 10, 7):
         for col in range(60, SIDE - 10, 7):
             sparse.zero_()
             sparse[:, :, row : row + 11, col : col + 11] = valid[:, :, row : row + 11, col : col + 11]
-            found.append(scores.ssim(spoilt, high, sparse))
-    known = [value for value in found if not math.isnan(value)]
-    assert len(known) == count < len(found)
-    assert np.mean(known) == pytest.approx(total / count, abs=1e-6)
+            values.append(scores.ssim(corrupted, high, sparse))
+    finite = [value for value in values if not math.isnan(value)]
+    assert len(finite) == count < len(values)
+    assert np.mean(finite) == pytest.approx(total / count, abs=1e-6)
     assert math.isnan(scores.ssim(sr[..., :8, :], high[..., :8, :], valid[..., :8, :]))
 
 
-class Twice(Backbone):
-    """Feature maps that can be computed by hand: the image, and its 2 x 2 means."""
+class TwoLayers(Backbone):
+    """Feature maps for manual calculation: the image, and its 2 x 2 means."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [x, nn.functional.avg_pool2d(x, 2)]
 
 
-def test_perceptual_distance_is_that_of_unit_vectors() -> None:
+def test_perceptual_distance_of_unit_vectors() -> None:
     right, up = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     right[:, 0], up[:, 1] = 2, 5
     valid = torch.ones(1, 1, 4, 4)
-    assert scores.perceptual_distance(right, up, valid, Twice()) == pytest.approx(2 + 2)
-    assert scores.perceptual_distance(right, 3 * right, valid, Twice()) == 0
+    assert scores.perceptual_distance(right, up, valid, TwoLayers()) == pytest.approx(2 + 2)
+    assert scores.perceptual_distance(right, 3 * right, valid, TwoLayers()) == 0
     valid[:, :, :, 2:] = 0
     half = torch.where(valid > 0, right, up)
-    assert scores.perceptual_distance(half, right, valid, Twice()) == 0  # what differs is unknown
-    assert scores.perceptual_distance(half, up, valid, Twice()) == pytest.approx(4)
+    assert scores.perceptual_distance(half, right, valid, TwoLayers()) == 0  # they differ at nodata only
+    assert scores.perceptual_distance(half, up, valid, TwoLayers()) == pytest.approx(4)
 
 
-def test_perceptual_distance_tells_lost_texture(high: Tensor, valid: Tensor) -> None:
+def test_perceptual_distance_increases_with_lost_texture(high: Tensor, valid: Tensor) -> None:
     backbone = backbones.load("efficientnet_lite0")
     image = (high - 0.15) / 0.06
-    near = image + 0.05 * torch.randn_like(image)
-    far = upsample(low_of(image), 10)
-    distances = [scores.perceptual_distance(each, image, valid, backbone) for each in (image, near, far)]
+    noisy = image + 0.05 * torch.randn_like(image)
+    blurred = upsample(low_of(image), 10)
+    distances = [scores.perceptual_distance(sr, image, valid, backbone) for sr in (image, noisy, blurred)]
     assert distances[0] == 0 < distances[1] < 0.5 * distances[2]
 
 
-def test_the_sensor_sees_a_gaussian_every_10_m(high: Tensor, valid: Tensor) -> None:
+def test_simulated_sentinel2_is_a_gaussian_every_10_m(high: Tensor, valid: Tensor) -> None:
     valid[0, 0, 30:58, 20:49] = 0
-    seen, known = simulate_sentinel2(high, valid)
+    simulated, simulated_valid = simulate_sentinel2(high, valid)
     rows = resample.gaussian_weights(5.3, 15.6, 4.5, 10, SIDE // 10, SIDE)
     mask = valid[0, 0].numpy() > 0
-    expected, enough = resample.resample_valid(rows, rows, high[0].numpy(), mask)
-    whole = mask.reshape(12, 10, 12, 10).mean((1, 3)) >= 0.5
-    assert np.array_equal(known[0, 0].numpy() > 0, enough & whole) and 0 < (known[0] == 0).sum() < 12
-    both = enough & whole
-    np.testing.assert_allclose(seen[0].numpy()[:, both], expected[:, both], atol=2e-6)
+    expected, weight_valid = resample.resample_valid(rows, rows, high[0].numpy(), mask)
+    area_valid = mask.reshape(12, 10, 12, 10).mean((1, 3)) >= 0.5
+    assert np.array_equal(simulated_valid[0, 0].numpy() > 0, weight_valid & area_valid)
+    assert 0 < (simulated_valid[0] == 0).sum() < 12
+    both = weight_valid & area_valid
+    np.testing.assert_allclose(simulated[0].numpy()[:, both], expected[:, both], atol=2e-6)
     assert simulate_sentinel2(torch.full_like(high, 0.3), torch.ones_like(valid))[0].allclose(torch.tensor(0.3))
 
 
-def test_a_single_unknown_10_m_pixel_is_not_judged(high: Tensor, valid: Tensor) -> None:
+def test_a_nodata_10_m_pixel_is_not_scored(high: Tensor, valid: Tensor) -> None:
     valid[:, :, 30:40, 50:60] = 0
-    known = simulate_sentinel2(high, valid)[1]
-    assert (known == 0).sum() == 2 and not known[:, :, 3, 5].any()
+    mask = simulate_sentinel2(high, valid)[1]
+    assert (mask == 0).sum() == 2 and not mask[:, :, 3, 5].any()
     low = low_of(high)
     clean = scores.consistency(high, low, valid)
     low[:, :, 3, 5] = 7
     assert scores.consistency(high, low, valid) == clean
 
 
-def test_consistency_measures_what_was_changed(high: Tensor, valid: Tensor) -> None:
+def test_consistency_measures_changes_of_the_image(high: Tensor, valid: Tensor) -> None:
     low = low_of(high)
     same = scores.consistency(high, torch.cat((low, low[:, :1]), 1), valid)
     assert same["reflectance"] == 0 and same["spectral"] < 1e-4 and same["colour"] < 1e-6
@@ -156,40 +157,40 @@ def test_consistency_measures_what_was_changed(high: Tensor, valid: Tensor) -> N
     assert all(math.isnan(value) for value in scores.consistency(high, low, 0 * valid).values())
 
 
-def test_a_displaced_image_is_seen_to_be_displaced(valid: Tensor) -> None:
+def test_displacement_of_a_shifted_image(valid: Tensor) -> None:
     torch.manual_seed(1)
-    ground = nn.functional.interpolate(torch.rand(1, 3, 20, 20), (200, 200), mode="bicubic").clamp(0.01) * 0.3
-    low = low_of(ground[..., 40:160, 40:160])
+    surface = nn.functional.interpolate(torch.rand(1, 3, 20, 20), (200, 200), mode="bicubic").clamp(0.01) * 0.3
+    low = low_of(surface[..., 40:160, 40:160])
     valid = valid[:1]
-    assert scores.displacement_m(ground[..., 40:160, 40:160], low, valid) < 0.1
-    assert scores.displacement_m(ground[..., 37:157, 44:164], low, valid) == pytest.approx(5, abs=0.5)
+    assert scores.displacement_m(surface[..., 40:160, 40:160], low, valid) < 0.1
+    assert scores.displacement_m(surface[..., 37:157, 44:164], low, valid) == pytest.approx(5, abs=0.5)
     assert math.isnan(
         scores.displacement_m(torch.full((1, 3, SIDE, SIDE), 0.2), torch.full((1, 3, 12, 12), 0.2), valid)
     )
 
 
-def test_true_detail_is_improvement_and_none_is_omission(high: Tensor, valid: Tensor) -> None:
+def test_true_detail_is_improvement_and_missing_detail_is_omission(high: Tensor, valid: Tensor) -> None:
     low = low_of(high)
     assert scores.correctness(high, high, low, valid) == (1, 0, 0)
     assert scores.correctness(upsample(low, 10), high, low, valid) == (0, 1, 0)
 
 
-def test_made_up_detail_is_hallucination(high: Tensor, valid: Tensor) -> None:
+def test_false_detail_is_hallucination(high: Tensor, valid: Tensor) -> None:
     low = low_of(high)
     random = (upsample(low, 10) * (1 + 2 * torch.rand_like(high))).clamp(0.001)
-    shares = scores.correctness(random, high, low, valid)
-    assert shares.hallucination > 0.9 and sum(shares) == pytest.approx(1)
+    fractions = scores.correctness(random, high, low, valid)
+    assert fractions.hallucination > 0.9 and sum(fractions) == pytest.approx(1)
 
 
-def test_an_image_of_three_parts_has_three_shares(valid: Tensor) -> None:
-    """By hand: LR 0.1, HR 0.3 and the nearest of HR, LR and neither; where all three are alike there is no detail."""
+def test_an_image_of_three_parts_has_three_fractions(valid: Tensor) -> None:
+    """LR is 0.1, HR is 0.3, and SR is near HR, near LR or near neither; pixels with three equal values have no detail."""
     hr, low = torch.full((1, 3, 10, 120), 0.1), torch.full((1, 3, 1, 12), 0.1)
     hr[..., :30] = 0.3
     sr = hr.clone()
     for part, value in enumerate((0.28, 0.11, 0.9)):
         sr[..., 10 * part : 10 * part + 10] = value
-    found = scores.correctness(torch.flip(sr, [3]), torch.flip(hr, [3]), low, valid[:1, :, :10])
-    assert found == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    fractions = scores.correctness(torch.flip(sr, [3]), torch.flip(hr, [3]), low, valid[:1, :, :10])
+    assert fractions == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
     def distance(a: float, b: float) -> float:
         return abs(a - b) / (a + b)
@@ -201,22 +202,22 @@ def test_an_image_of_three_parts_has_three_shares(valid: Tensor) -> None:
         assert three.index(min(three)) == nearest
 
 
-def test_calm_and_unknown_pixels_do_not_count() -> None:
+def test_pixels_without_detail_and_nodata_do_not_count() -> None:
     torch.manual_seed(0)
     hr, low = torch.full((1, 3, 100, 100), 0.2), torch.full((1, 3, 10, 10), 0.2)
     hr[..., :60, :] = 0.3 + 0.2 * torch.rand(60, 100)
     sr = hr.clone()
-    sr[..., 60:, :] += 0.001  # detail that nobody sees
-    known = torch.ones(1, 1, 100, 100)
-    assert scores.correctness(sr, hr, low, known) == (1, 0, 0)
+    sr[..., 60:, :] += 0.001  # below the detail threshold
+    valid = torch.ones(1, 1, 100, 100)
+    assert scores.correctness(sr, hr, low, valid) == (1, 0, 0)
     sr[..., :10, :] = 9.0
-    assert scores.correctness(sr, hr, low, known).hallucination > 0.2
-    known[..., :10, :] = 0
-    assert scores.correctness(sr, hr, low, known) == (1, 0, 0)
-    assert all(math.isnan(share) for share in scores.correctness(sr, hr, low, 0 * known))
+    assert scores.correctness(sr, hr, low, valid).hallucination > 0.2
+    valid[..., :10, :] = 0
+    assert scores.correctness(sr, hr, low, valid) == (1, 0, 0)
+    assert all(math.isnan(fraction) for fraction in scores.correctness(sr, hr, low, 0 * valid))
 
 
-def test_what_was_never_seen_at_10_m_spoils_no_neighbour(high: Tensor, valid: Tensor) -> None:
+def test_nodata_at_10_m_does_not_affect_neighbours(high: Tensor, valid: Tensor) -> None:
     valid[:, :, 30:40, 50:60] = 0
     low = low_of(high)
     clean = scores.correctness(high, high, low, valid)
@@ -237,10 +238,10 @@ def test_all_scores_of_one_image(high: Tensor, valid: Tensor) -> None:
         "omission",
         "hallucination",
     }
-    found = scores.score(high, high, low, valid)
-    assert set(found) == names and found["ssim"] == pytest.approx(1) and found["improvement"] == 1
+    result = scores.score(high, high, low, valid)
+    assert set(result) == names and result["ssim"] == pytest.approx(1) and result["improvement"] == 1
     normalisation = {"mean": [0.15] * 4, "std": [0.06] * 4}
-    more = scores.score(high, high, low, valid, backbone=Twice(), normalisation=normalisation)
-    assert set(more) == names | {"perceptual"} and more["perceptual"] == 0
-    with pytest.raises(DataError, match="beside a 10 m image"):
+    result = scores.score(high, high, low, valid, backbone=TwoLayers(), normalisation=normalisation)
+    assert set(result) == names | {"perceptual"} and result["perceptual"] == 0
+    with pytest.raises(DataError, match="for a 10 m image"):
         scores.score(high, high, low[..., 1:, :], valid)

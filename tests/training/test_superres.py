@@ -1,4 +1,4 @@
-"""Training of the generator: reproducible bytes, falling losses, checkpoints that fit, images for the segmenter."""
+"""Training of the generator: reproducible bytes, decreasing losses, checkpoints, images for the segmenter."""
 
 import csv
 import json
@@ -23,7 +23,6 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 from jointseg.training import adversarial, generator
 from jointseg.training.adversarial import superres_adversarial
-from jointseg.training.patches import Patches
 from jointseg.training.settings import AdversarialSettings
 from jointseg.training.superres import superres_stage1, superres_stage2
 from jointseg.training.superres_chips import superres_chips
@@ -36,17 +35,17 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def trained(dataset: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
-    """The outputs of the three steps, run once after another."""
-    made = {name: outputs(tmp_path_factory.mktemp(name)) for name in ("stage1", "stage2", "adversarial")}
-    made["adversarial"]["discriminators"] = made["adversarial"]["checkpoint"].with_name("discriminators.safetensors")
+    """The outputs of the three steps, run once, one after the other."""
+    files = {name: outputs(tmp_path_factory.mktemp(name)) for name in ("stage1", "stage2", "adversarial")}
+    files["adversarial"]["discriminators"] = files["adversarial"]["checkpoint"].with_name("discriminators.safetensors")
     common = {**dataset, "model": GENERATOR, "seed": 5, "threads": 1}
-    superres_stage1(**common, **made["stage1"], training=L1_TRAINING)
-    superres_stage2(**common, **made["stage2"], training=STAGE2_TRAINING, stage1=made["stage1"]["checkpoint"])
-    superres_adversarial(**common, **made["adversarial"], training=GAN_TRAINING, stage2=made["stage2"]["checkpoint"])
-    return made
+    superres_stage1(**common, **files["stage1"], training=L1_TRAINING)
+    superres_stage2(**common, **files["stage2"], training=STAGE2_TRAINING, stage1=files["stage1"]["checkpoint"])
+    superres_adversarial(**common, **files["adversarial"], training=GAN_TRAINING, stage2=files["stage2"]["checkpoint"])
+    return files
 
 
-def test_stages_write_their_files(trained: dict[str, dict[str, Path]]) -> None:
+def test_steps_write_their_files(trained: dict[str, dict[str, Path]]) -> None:
     for files in trained.values():
         assert all(path.stat().st_size > 0 for path in files.values())
         rows = list(csv.DictReader(files["history"].open()))
@@ -54,7 +53,7 @@ def test_stages_write_their_files(trained: dict[str, dict[str, Path]]) -> None:
         assert all(math.isfinite(float(value)) for row in rows for value in row.values())
 
 
-def test_training_is_reproducible_to_the_byte(
+def test_training_is_byte_reproducible(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
     common = {**dataset, "model": GENERATOR, "seed": 5, "threads": 1}
@@ -71,33 +70,33 @@ def test_training_is_reproducible_to_the_byte(
 def test_another_seed_gives_other_weights(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
-    made = outputs(tmp_path)
-    superres_stage1(**dataset, **made, model=GENERATOR, training=L1_TRAINING, seed=6, threads=1)
-    assert made["checkpoint"].read_bytes() != trained["stage1"]["checkpoint"].read_bytes()
+    files = outputs(tmp_path)
+    superres_stage1(**dataset, **files, model=GENERATOR, training=L1_TRAINING, seed=6, threads=1)
+    assert files["checkpoint"].read_bytes() != trained["stage1"]["checkpoint"].read_bytes()
 
 
-def test_stage_1_starts_from_a_public_generator(
+def test_stage_1_initialised_from_a_public_generator(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
     public = RRDBNet(**STAGE, scale=4).state_dict()
     torch.save({"params_ema": public}, tmp_path / "public.pth")
-    made = outputs(tmp_path)
-    frozen = {**L1_TRAINING, "steps": 1, "learning_rate": 1e-9, "warmup": 0}
-    common = {**dataset, **made, "model": GENERATOR, "training": frozen, "seed": 5, "threads": 1}
+    files = outputs(tmp_path)
+    settings = {**L1_TRAINING, "steps": 1, "learning_rate": 1e-9, "warmup": 0}
+    common = {**dataset, **files, "model": GENERATOR, "training": settings, "seed": 5, "threads": 1}
     superres_stage1(**common, pretrained=tmp_path / "public.pth")
-    found = load_file(made["checkpoint"])
-    assert found["generator1.trunk_conv.weight"].allclose(public["trunk_conv.weight"], atol=1e-6)
-    assert not found["generator1.conv_last.weight"].allclose(public["conv_last.weight"], atol=1e-3)
+    weights = load_file(files["checkpoint"])
+    assert weights["generator1.trunk_conv.weight"].allclose(public["trunk_conv.weight"], atol=1e-6)
+    assert not weights["generator1.conv_last.weight"].allclose(public["conv_last.weight"], atol=1e-3)
     with pytest.raises(DataError, match=r"has conv_first\.weight of shape \(8, 3, 3, 3\), expected \(12, 3, 3, 3\)"):
         superres_stage1(**{**common, "model": {**GENERATOR, "stage1": {**STAGE, "features": 12}}}, pretrained=tmp_path / "public.pth")  # fmt: skip
 
 
-def test_a_generator_of_four_bands_is_sized_by_the_normalisation(tmp_path: Path) -> None:
+def test_the_number_of_bands_is_that_of_the_statistics(tmp_path: Path) -> None:
     dataset = make(tmp_path)
-    told = json.loads(dataset["statistics"].read_text())
-    told["lr"] = {name: [*values, values[0]] for name, values in told["lr"].items()}
-    dataset["statistics"].write_text(json.dumps(told))
+    statistics = json.loads(dataset["statistics"].read_text())
+    statistics["lr"] = {name: [*values, values[0]] for name, values in statistics["lr"].items()}
+    dataset["statistics"].write_text(json.dumps(statistics))
     for path in tmp_path.rglob("*_lr.tif"):
         dn, transform, crs = raster_io.read(path)
         cog.write(path, np.concatenate([dn, dn[:1]]), crs=crs, transform=transform, nodata=0)
@@ -105,7 +104,7 @@ def test_a_generator_of_four_bands_is_sized_by_the_normalisation(tmp_path: Path)
     first, second = outputs(tmp_path / "stage1"), outputs(tmp_path / "stage2")
     superres_stage1(**common, **first, training=L1_TRAINING)
     superres_stage2(**common, **second, training=STAGE2_TRAINING, stage1=first["checkpoint"])
-    network, header = checkpoints.load(second["checkpoint"], "prog_esrgan", told["lr"])
+    network, header = checkpoints.load(second["checkpoint"], "prog_esrgan", statistics["lr"])
     assert header["architecture"]["kwargs"] == {**GENERATOR, "in_channels": 4}
     assert network.generator1.conv_first.weight.shape[1] == 4
     superres_chips(**dataset, images=tmp_path / "images", method="superres", threads=1, superres=second["checkpoint"])
@@ -113,25 +112,25 @@ def test_a_generator_of_four_bands_is_sized_by_the_normalisation(tmp_path: Path)
         assert raster_io.read(path)[0].shape[0] == 3
 
 
-def test_stage2_keeps_frozen_stage1_weights_and_changes_its_own(trained: dict[str, dict[str, Path]]) -> None:
+def test_stage2_changes_only_its_own_weights(trained: dict[str, dict[str, Path]]) -> None:
     before, after = (load_file(trained[name]["checkpoint"]) for name in ("stage1", "stage2"))
     first = [name for name in before if name.startswith("generator1.")]
     assert first and all(torch.equal(before[name], after[name]) for name in first)
     assert not torch.equal(before["generator2.conv_last.weight"], after["generator2.conv_last.weight"])
 
 
-def test_stage2_trains_stage1_too_where_its_loss_has_a_weight(
+def test_stage2_trains_stage1_if_its_loss_has_a_weight(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
-    made = outputs(tmp_path)
+    files = outputs(tmp_path)
     training = {**STAGE2_TRAINING, "stage1_weight": 0.3}
     start = trained["stage1"]["checkpoint"]
-    superres_stage2(**dataset, **made, model=GENERATOR, training=training, seed=5, threads=1, stage1=start)
-    before, after = load_file(start), load_file(made["checkpoint"])
+    superres_stage2(**dataset, **files, model=GENERATOR, training=training, seed=5, threads=1, stage1=start)
+    before, after = load_file(start), load_file(files["checkpoint"])
     assert not torch.equal(before["generator1.conv_last.weight"], after["generator1.conv_last.weight"])
 
 
-def test_both_stages_learn_a_single_chip(dataset: dict[str, Any], tmp_path: Path) -> None:
+def test_both_stages_overfit_one_chip(dataset: dict[str, Any], tmp_path: Path) -> None:
     index = gpd.read_parquet(dataset["index"]).iloc[:1]
     two = gpd.GeoDataFrame(
         [
@@ -162,11 +161,11 @@ def test_both_stages_learn_a_single_chip(dataset: dict[str, Any], tmp_path: Path
     assert facts1["gain_db"] > 1 and facts2["gain_db"] > 1
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused(
+def test_an_unsuitable_checkpoint_is_an_error(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
-    made = outputs(tmp_path)
-    common = {**dataset, **made, "seed": 5, "threads": 1}
+    files = outputs(tmp_path)
+    common = {**dataset, **files, "seed": 5, "threads": 1}
     start = trained["stage1"]["checkpoint"]
     other = {**GENERATOR, "stage1": {**STAGE, "features": 12}}
     with pytest.raises(DataError, match="was built with"):
@@ -181,13 +180,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
         )
     bands = {"mean": [0.2, 0.2, 0.2], "std": [0.04, 0.04, 0.04]}
     (tmp_path / "statistics.json").write_text(json.dumps({"lr": bands}))
-    moved = {**common, "statistics": tmp_path / "statistics.json"}
+    changed = {**common, "statistics": tmp_path / "statistics.json"}
     with pytest.raises(DataError, match="normalisation"):
-        superres_stage2(**moved, model=GENERATOR, training=STAGE2_TRAINING, stage1=start)
-    assert not any(path.exists() for path in made.values())
+        superres_stage2(**changed, model=GENERATOR, training=STAGE2_TRAINING, stage1=start)
+    assert not any(path.exists() for path in files.values())
 
 
-def test_a_patch_larger_than_the_chip_and_an_unknown_precision_are_refused(
+def test_a_patch_larger_than_the_chip_and_an_unknown_precision_are_errors(
     dataset: dict[str, Any], tmp_path: Path
 ) -> None:
     common = {**dataset, **outputs(tmp_path), "model": GENERATOR, "seed": 5, "threads": 1}
@@ -207,7 +206,7 @@ def test_bf16_trains_close_to_fp32(dataset: dict[str, Any], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["stage1", "stage2", "adversarial"])
-def test_shifts_are_forgiven_from_a_whole_pixel_of_the_grid_on(
+def test_shifts_lower_the_loss_from_one_pixel_of_the_grid(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path, kind: str
 ) -> None:
     start = trained["stage2" if kind == "adversarial" else "stage1"]["checkpoint"]
@@ -219,23 +218,7 @@ def test_shifts_are_forgiven_from_a_whole_pixel_of_the_grid_on(
     assert losses[0.0] == losses[0.9] != losses[5.0]
 
 
-def test_patches_are_aligned_at_both_scales(dataset: dict[str, Any]) -> None:
-    plain = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
-    patches = Patches(dataset["index"], dataset["chips"][0].parent, "train", plain)
-    low, high, valid = patches.batch(0, 0, range(6), 4)
-    assert low.shape == (6, 3, 4, 4) and high.shape == (6, 3, 40, 40) and bool(valid.all())
-    torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=1.1e-4)
-
-
-def test_ground_never_seen_clear_is_not_learnt_from(dataset: dict[str, Any]) -> None:
-    plain = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
-    patches = Patches(dataset["index"], dataset["chips"][0].parent, "test", plain)
-    low, _, valid = patches.full_chip(patches.ids[0])
-    assert low[0, :, 0, 0].tolist() == [0.0, 0.0, 0.0]
-    assert not valid[0, 0, :10, :10].any() and valid.sum() == (CHIP_PX * 10) ** 2 - 100
-
-
-def test_no_gain_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_if_the_network_is_not_better_than_bilinear(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         generator.validation_gain({"psnr_1m": 31.0, "bilinear_1m": 30.0})
     assert not caplog.records
@@ -244,12 +227,12 @@ def test_no_gain_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     assert "not better than bilinear" in caplog.text
 
 
-def test_discriminators_are_both_in_one_file(trained: dict[str, dict[str, Path]]) -> None:
+def test_both_discriminators_are_in_one_file(trained: dict[str, dict[str, Path]]) -> None:
     names = load_file(trained["adversarial"]["discriminators"])
     assert {name.split(".")[0] for name in names} == {"2_5m", "1m"}
 
 
-def test_generator_total_weighs_each_term_and_scale() -> None:
+def test_weighted_sum_of_terms_and_scales() -> None:
     names = [f"{kind}_{scale}" for scale in ("2.5m", "1m") for kind in ("l1", "perceptual", "adversarial")]
     terms = {name: torch.tensor(1.0) for name in names}
     weights = {"l1": 1.0, "perceptual": 0.5, "adversarial": 0.25, "stage1_weight": 0.1}
@@ -276,29 +259,29 @@ def test_bilinear_image_between_two_pixel_centres(dataset: dict[str, Any], tmp_p
     superres_chips(**dataset, images=tmp_path / "images", method="bilinear", threads=1)
     low = raster_io.read(dataset["chips"][0] / "reach-0000_lr.tif")[0].astype(float)
     image = raster_io.read(tmp_path / "images" / "reach-0000.tif")[0]
-    # The 1 m pixel 9 lies 0.45 of a 10 m pixel right of the centre of pixel 0, and rows 0-4 are above any centre.
+    # The 1 m pixel 9 is 0.45 of a 10 m pixel right of the centre of pixel 0; rows 0-4 are above any centre.
     np.testing.assert_allclose(image[:, 0, 9], 0.55 * low[:, 0, 0] + 0.45 * low[:, 0, 1], atol=0.51)
 
 
-def test_images_refuse_a_checkpoint_that_cannot_make_them(
+def test_an_invalid_method_or_checkpoint_of_images_is_an_error(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
     common = {**dataset, "images": tmp_path / "images", "threads": 1}
     for method, path in (("superres", None), ("bilinear", trained["stage2"]["checkpoint"]), ("cubic", None)):
-        with pytest.raises(DataError, match="no other method"):
+        with pytest.raises(DataError, match="use 'superres' with a checkpoint or 'bilinear' without one"):
             superres_chips(**common, method=method, superres=path)
     with pytest.raises(DataError, match=r"2\.5 m only"):
         superres_chips(**common, method="superres", superres=trained["stage1"]["checkpoint"])
     assert not (tmp_path / "images").exists()
 
 
-def test_checkpoint_header_tells_what_was_trained(trained: dict[str, dict[str, Path]]) -> None:
+def test_checkpoint_header_has_stage_and_chips(trained: dict[str, dict[str, Path]]) -> None:
     for stage, name in enumerate(("stage1", "stage2", "adversarial"), start=1):
         _, header = checkpoints.load(trained[name]["checkpoint"], "prog_esrgan")
         assert header["trained"]["stage"] == stage and header["trained"]["train_chips"] == 3
 
 
-def test_the_perceptual_backbone_is_that_of_the_settings(
+def test_the_perceptual_backbone_is_read_from_the_settings(
     dataset: dict[str, Any], trained: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
     root, start = dataset["index"].parent, trained["stage2"]["checkpoint"]

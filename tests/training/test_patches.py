@@ -1,4 +1,4 @@
-"""Batches are prefetched in order; a sample depends only on seed, step and index."""
+"""Patches are aligned and augmented reproducibly; batches are prefetched in order."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from affine import Affine
-from support.tiny_training import make
+from support.tiny_training import CHIP_PX, make
 
 from jointseg.raster import cog
 from jointseg.raster.bands import merged_from_5m, merged_to_5m
@@ -98,3 +98,18 @@ def test_every_symmetry_and_chip_is_drawn(patches: Patches) -> None:
     patches.jitter = 0.0
     unique = {patches.patch(np.random.default_rng([0, 0, index]), 8)[0].tobytes() for index in range(200)}
     assert len(unique) == 3 * 8
+
+
+def test_patches_are_aligned_at_both_scales(tmp_path: Path) -> None:
+    patches = Patches(make(tmp_path)["index"], tmp_path / "chips", "train", IDENTITY)
+    low, high, valid = patches.batch(0, 0, range(6), 4)
+    assert low.shape == (6, 3, 4, 4) and high.shape == (6, 3, 40, 40) and bool(valid.all())
+    torch.testing.assert_close(torch.nn.functional.avg_pool2d(high, 10), low, rtol=0, atol=1.1e-4)
+
+
+def test_pixels_without_clear_observation_are_not_trained(tmp_path: Path) -> None:
+    data = make(tmp_path)
+    patches = Patches(data["index"], data["chips"][0].parent, "test", IDENTITY)
+    low, _, valid = patches.full_chip(patches.ids[0])
+    assert low[0, :, 0, 0].tolist() == [0.0, 0.0, 0.0]
+    assert not valid[0, 0, :10, :10].any() and valid.sum() == (CHIP_PX * 10) ** 2 - 100
