@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# A Slurm cluster of one node, this machine, to try the profile:
+# A single-node Slurm cluster on this machine, to test the profile:
 #   profiles/slurm/loopback.sh start      (as root; needs slurm-wlm and munge: apt-get install slurm-wlm munge)
 #   jointseg run examples/synthetic/config.yaml $(profiles/slurm/loopback.sh options)
 #   profiles/slurm/loopback.sh stop
 set -euo pipefail
 readonly CONF=/etc/slurm/slurm.conf SPOOL=/var/spool/jointseg-slurm LOGS=/var/log/jointseg-slurm
-readonly MARK="# Made by JointSeg's profiles/slurm/loopback.sh."
+readonly MARK="# Written by JointSeg's profiles/slurm/loopback.sh."
 
 die() { echo "loopback.sh: $*" >&2; exit 1; }
 
-need() {
-  [[ $(id -u) == 0 ]] || die "starting and stopping Slurm's daemons needs root"
-  for each in munged slurmctld slurmd squeue; do
-    command -v "$each" >/dev/null || die "$each is not installed (Debian: apt-get install slurm-wlm munge)"
+check_requirements() {
+  [[ $(id -u) == 0 ]] || die "starting and stopping the Slurm daemons requires root"
+  for program in munged slurmctld slurmd squeue; do
+    command -v "$program" >/dev/null || die "$program is not installed (Debian: apt-get install slurm-wlm munge)"
   done
-  [[ ! -e $CONF ]] || grep -qF "$MARK" "$CONF" || die "$CONF is not of this script; this machine has a Slurm already"
+  [[ ! -e $CONF ]] || grep -qF "$MARK" "$CONF" || die "$CONF was not written by this script; this machine already has a Slurm installation"
 }
 
-# No accounting and no control groups: neither systemd nor a database is needed.
+# Without accounting and control groups, neither systemd nor a database is required.
 configure() {
   local host memory
   host=$(hostname -s)
@@ -51,28 +51,28 @@ END
 }
 
 start() {
-  need
-  pgrep -x slurmctld >/dev/null && die "slurmctld runs already"
+  check_requirements
+  pgrep -x slurmctld >/dev/null && die "slurmctld is already running"
   configure
   mkdir -p /run/munge && chown munge: /run/munge
   [[ -e /etc/munge/munge.key ]] || mungekey --create
   pgrep -x munged >/dev/null || munged --force 2>/dev/null
-  # -c: what an earlier cluster of this script left is not wanted. Daemons of their own, not of this shell.
+  # -c discards the state of an earlier cluster; setsid detaches the daemons from this shell.
   setsid slurmctld -c </dev/null >/dev/null 2>&1
   setsid slurmd </dev/null >/dev/null 2>&1
   for _ in $(seq 60); do
     if sinfo -h -o %T 2>/dev/null | grep -qE '^(idle|mixed|allocated)'; then
-      echo "Slurm runs on $(hostname -s) with $(nproc) CPUs; its logs are in $LOGS"
+      echo "Slurm is running on $(hostname -s) with $(nproc) CPUs; logs: $LOGS"
       return
     fi
     sleep 0.5
   done
   tail -n 5 "$LOGS"/*.log >&2
-  die "the node did not come up within 30 s"
+  die "the node did not start within 30 s"
 }
 
 stop() {
-  need
+  check_requirements
   scancel --user=root 2>/dev/null || true
   pkill -x slurmd || true
   pkill -x slurmctld || true
@@ -84,11 +84,11 @@ stop() {
   rm -rf "$SPOOL" "$LOGS" "$CONF"
 }
 
-# Without accounting jobs are looked up by squeue, and need no account; a CPU in the place of GPUs; short waits; no group
-# larger than this machine, for it would wait for ever.
+# Job status by squeue, because there is no accounting; CPUs instead of GPUs; short delays; a limit on the cores of a group,
+# because a group that is larger than this machine never starts.
 options() {
-  # --set-resources takes all words up to the next option: not the last one.
-  echo --profile slurm --set-resources isa:gpu=0 --slurm-no-account --slurm-status-command squeue \
+  # --set-resources reads all words up to the next option, so that it must not be last.
+  echo --profile slurm --set-resources predict:gpu=0 --slurm-no-account --slurm-status-command squeue \
     --slurm-init-seconds-before-status-checks 2 --seconds-between-status-checks 2 --latency-wait 5 --cores "$(nproc)"
 }
 

@@ -1,4 +1,4 @@
-"""Which networks the flow trains and maps with, by the config: the plan of Snakemake, without a job being run."""
+"""Networks that the workflow trains and maps with, by config; from dry runs of Snakemake."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ TARGETS = [f"results/synthetic/{name}" for name in ("isa/2021/50N_E0660_N3540.ti
 
 
 def networks(folder: Path, change: dict[str, Any], superres: dict[str, Any]) -> dict[str, set[str]]:
-    """The weights that each job of the plan reads, by rule and method."""
+    """Return the checkpoints that each planned job reads, by rule and method."""
     config = yaml.safe_load((ROOT / "examples/synthetic/config.yaml").read_text()) | change
     config["superres"] |= superres
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -30,8 +30,8 @@ def networks(folder: Path, change: dict[str, Any], superres: dict[str, Any]) -> 
         str(ROOT / "Snakefile"),
     ]
     command += ["--directory", str(folder), "--configfile", "config.yaml", "--cores", "1", "--", *TARGETS]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
     plan = json.loads((folder / "plan.json").read_text())
     return {
         "/".join([job["rule"], *job["wildcards"].values()][: 2 if "method" in job["wildcards"] else 1]): {
@@ -41,7 +41,7 @@ def networks(folder: Path, change: dict[str, Any], superres: dict[str, Any]) -> 
     }
 
 
-def test_by_default_the_adversarial_generator_maps(tmp_path: Path) -> None:
+def test_adversarial_generator_maps_by_default(tmp_path: Path) -> None:
     plan = networks(tmp_path, {}, {})
     assert plan["predict"] == {"superres/adversarial.safetensors", "segmentation/superres.safetensors"}
     assert plan["superres_chips/superres"] == {"superres/adversarial.safetensors"}
@@ -49,7 +49,7 @@ def test_by_default_the_adversarial_generator_maps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", ["stage2", "adversarial"])
-def test_the_joint_pair_maps_where_it_is_chosen(tmp_path: Path, start: str) -> None:
+def test_jointly_trained_networks_map_if_final_is_joint(tmp_path: Path, start: str) -> None:
     plan = networks(tmp_path, {"joint": {**JOINT, "start": start}}, {"final": "joint", "pretrained": "net.pth"})
     assert plan["predict"] == {"superres/joint.safetensors", "segmentation/joint.safetensors"}
     assert plan["joint"] == {f"superres/{start}.safetensors", "segmentation/superres.safetensors"}
@@ -59,7 +59,7 @@ def test_the_joint_pair_maps_where_it_is_chosen(tmp_path: Path, start: str) -> N
     assert ("superres_adversarial" in plan) is (start == "adversarial")
 
 
-def test_stage_2_may_map_without_the_adversarial_step(tmp_path: Path) -> None:
+def test_final_stage2_skips_the_adversarial_step(tmp_path: Path) -> None:
     plan = networks(tmp_path, {}, {"final": "stage2"})
     assert plan["predict"] == {"superres/stage2.safetensors", "segmentation/superres.safetensors"}
     assert plan["superres_chips/superres"] == {"superres/stage2.safetensors"}

@@ -1,4 +1,4 @@
-"""Every rule says what it does, where it logs, what it runs in, and matches the step of its name."""
+"""Every rule has all directives and passes the parameters of the step with its name."""
 
 import importlib
 import inspect
@@ -15,9 +15,12 @@ from support.rule_text import RULES, block
 
 from jointseg.provenance.job_record import RECORD_PARAMS
 from jointseg.run import steps
+from jointseg.training.job import NetworkJob
+from jointseg.training.joint import JointJob
+from jointseg.training.segmentation import SegmentationJob
 
 ROOT = Path(__file__).parents[2]
-# Inputs that a function of the rule adds where the config asks for them.
+# Inputs that a function adds depending on the config.
 UNPACKED = re.compile(r"unpack\(|\*\*\w")
 
 
@@ -26,7 +29,17 @@ def names(rule: str, directive: str) -> set[str]:
     return set(re.findall(rf"^ {{{indent}}}(\w+)=", block(rule, directive), re.M))
 
 
-def test_every_step_has_its_rule_and_every_rule_its_step():
+def step_parameters(rule: str) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a step; those of a training step include the fields of its job."""
+    function = getattr(importlib.import_module(steps.module(rule)), rule)
+    parameters = dict(inspect.signature(function).parameters)
+    if parameters.pop("job", None):
+        job = {"segmentation": SegmentationJob, "joint": JointJob}.get(rule, NetworkJob)
+        parameters |= inspect.signature(job).parameters
+    return parameters
+
+
+def test_rules_and_steps_have_the_same_names():
     assert set(RULES) == set(steps.STEPS)
 
 
@@ -40,31 +53,30 @@ def test_rule_has_every_directive(rule):
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_rule_gives_the_step_what_it_takes(rule):
-    function = getattr(importlib.import_module(steps.module(rule)), rule)
-    takes = inspect.signature(function).parameters
-    given = set.union(*(names(rule, directive) for directive in ("input", "output", "params"))) - {
+def test_rule_passes_the_parameters_of_its_step(rule):
+    parameters = step_parameters(rule)
+    passed = set.union(*(names(rule, directive) for directive in ("input", "output", "params"))) - {
         "manifest",
         *RECORD_PARAMS,
     }
-    given |= set(re.findall(r"\{\{(\w+)\}\}", block(rule, "output")))
-    needed = {name for name, parameter in takes.items() if parameter.default is parameter.empty}
-    assert given <= set(takes), "names that the step does not know"
-    assert UNPACKED.search(block(rule, "input")) or needed <= given, "names that the step needs"
+    passed |= set(re.findall(r"\{\{(\w+)\}\}", block(rule, "output")))
+    required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+    assert passed <= set(parameters), "the step has no such parameter"
+    assert UNPACKED.search(block(rule, "input")) or required <= passed, "a parameter of the step is missing"
 
 
-def test_merged_dates_are_an_output_only_where_the_config_asks_for_them(tmp_path):
+def test_merged_dates_are_an_output_only_if_the_config_enables_them(tmp_path):
     target = "results/synthetic/sentinel2/merged/2017/50N_E0660_N3540.tif"
     for folder in ("rules", "envs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "Snakefile", tmp_path)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     config = yaml.safe_load((ROOT / "examples/synthetic/config.yaml").read_text())
-    told = {}
+    results = {}
     for dates in (0, 2):
         config["sentinel2"]["merged_dates"] = dates
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "snakemake", "-n", "--configfile", "config.yaml", "--cores", "1", target],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
@@ -72,8 +84,8 @@ def test_merged_dates_are_an_output_only_where_the_config_asks_for_them(tmp_path
             text=True,
             check=False,
         )
-        told[dates] = done.returncode, done.stdout + done.stderr
-    assert told[0][0] != 0 and "MissingRuleException" in told[0][1]
-    assert told[2][0] == 0, told[2][1]
-    # The other year's composite is made from the map year's, whose dates are merged in the same job.
-    assert re.search(r"^composite +2$", told[2][1], re.M), told[2][1]
+        results[dates] = process.returncode, process.stdout + process.stderr
+    assert results[0][0] != 0 and "MissingRuleException" in results[0][1]
+    assert results[2][0] == 0, results[2][1]
+    # The composite of the other year needs that of the map year, and the same job merges the dates.
+    assert re.search(r"^composite +2$", results[2][1], re.M), results[2][1]

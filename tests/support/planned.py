@@ -1,14 +1,14 @@
-"""What a dry run of Snakemake says, as numbers."""
+"""Job counts from the output of a Snakemake dry run."""
 
 
-def planned_jobs(said: str) -> dict[str, int]:
-    """Of what a dry run says: how many jobs of each rule would run, the target left out."""
-    lines = said.splitlines()
-    found = {}
+def planned_jobs(output: str) -> dict[str, int]:
+    """Return the number of planned jobs by rule, without the rule `all`."""
+    lines = output.splitlines()
+    counts = {}
     for start in (i for i, line in enumerate(lines) if line.startswith("job ") and "count" in line):
         for line in lines[start + 2 :]:
             if not line.strip() or line.startswith("total"):
                 break
             rule, count = line.split()[:2]
-            found[rule] = int(count)
-    return {rule: count for rule, count in found.items() if rule != "all"}
+            counts[rule] = int(count)
+    return {rule: count for rule, count in counts.items() if rule != "all"}

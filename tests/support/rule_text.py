@@ -1,4 +1,4 @@
-"""The rules of the workflow as text."""
+"""Source text of the workflow rules."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ RULES = {
 
 
 def block(rule: str, directive: str) -> str:
+    """Return the text of a directive of a rule; "" if the rule does not have it."""
     indent, body = RULES[rule]
-    found = re.search(rf"^ {{{indent + 4}}}{directive}:(.*?)(?=^ {{{indent + 4}}}\S|\Z)", body, re.M | re.S)
-    return found[1] if found else ""
+    match = re.search(rf"^ {{{indent + 4}}}{directive}:(.*?)(?=^ {{{indent + 4}}}\S|\Z)", body, re.M | re.S)
+    return match[1] if match else ""
