@@ -1,4 +1,4 @@
-"""Ways to map a scene with two networks, of `predictors.py`."""
+"""Ways to map a scene with two networks, for `predictors.py`."""
 
 import dataclasses
 import resource
@@ -10,141 +10,89 @@ from typing import Any, NamedTuple
 import numpy as np
 import rasterio
 import torch
+from predictor_networks import SCALE, Chain, Image, IsaByBrightness, NearestUpsampling, published
 from rasterio.windows import Window
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jointseg.area import grid
 from jointseg.inference import benchmark
 from jointseg.inference import predict as ours
 from jointseg.inference.composite_reader import CompositeReader
 from jointseg.inference.predictor import REFLECTANCE_PER_DN, Predictor
-from jointseg.models.mask2former import CLASSES
-from jointseg.models.mask2former_parts import REPLACEMENTS
 from jointseg.models.prog_esrgan import segmenter_input
 from jointseg.raster import io as raster_io
 from jointseg.raster.bands import RGB
 
-SCALE = 10
-TILE_PX, OVERLAP_PX = 48, 4  # of the straightforward way, 10 m pixels: as the engine's windows
-CHUNK_PX, CHUNK_OVERLAP_PX, OPENSR_OVERLAP_PX = 128, 32, 8  # the public projects' own
+TILE_PX, OVERLAP_PX = 48, 4  # of the plain sliding window, in 10 m pixels: those of the engine's windows
+CHUNK_PX, CHUNK_OVERLAP_PX, OPENSR_OVERLAP_PX = 128, 32, 8  # defaults of the public projects
 
 Images = Callable[[int, int], np.ndarray]
 
 
 class Task(NamedTuple):
-    """What one process does.
+    """Work of one process.
 
     Attributes:
         work: tile and networks.
         out: folder for its files.
-        repeats: whether networks that repeat pixels stand in for the real ones.
+        interpolate: replace the networks by interpolation, to measure memory.
     """
 
     work: benchmark.BenchmarkJob
     out: Path
-    repeats: bool
+    interpolate: bool
 
 
-class Image(nn.Module):
-    """Both stages as one module: reflectance [n, bands, h, w] -> reflectance [n, 3, 10h, 10w]."""
-
-    factor = SCALE
-
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.generator = predictor.generator
-        self.mean, self.std = (nn.Parameter(value, requires_grad=False) for value in (predictor.mean, predictor.std))
-
-    @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
-        return self.sharpened(self.normalised(x)) * self.std[: len(RGB)] + self.mean[: len(RGB)]
-
-    def normalised(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-
-    def sharpened(self, x: Tensor) -> Tensor:
-        return self.generator(x)[1]  # type: ignore[misc]
-
-
-class Chain(Image):
-    """Both networks as one module: reflectance [n, bands, h, w] -> probability [n, 1, 10h, 10w]."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__(predictor)
-        self.segmenter = predictor.segmenter
-
-    @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.normalised(x)
-        seen = segmenter_input(self.sharpened(x), x, self.segmenter.channels)  # type: ignore[union-attr, arg-type]
-        return self.segmenter(seen.contiguous(memory_format=torch.channels_last))  # type: ignore[misc]
-
-
-class Repeat(nn.Module):
-    """Stands in for a generator: a picture of the right size."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        image = F.interpolate(x[:, : len(RGB)], scale_factor=SCALE, mode="nearest")
-        return image, image
-
-
-class Brightness(nn.Module):
-    """Stands in for a segmenter."""
-
-    channels = len(RGB)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x[:, :1].sigmoid()
-
-
-def _measured(task: Task, run: Callable[[Predictor], Any]) -> tuple[dict[str, float], Any]:
-    """Seconds and megabytes of `run`, and what it gives."""
+def _measure(task: Task, run: Callable[[Predictor], Any]) -> tuple[dict[str, float], Any]:
+    """Return seconds and megabytes of `run`, and its result."""
     torch.set_num_threads(task.work.threads)
     load = Predictor.load
 
-    def stood_in(*arguments: Any) -> Predictor:
+    def load_replaced(*arguments: Any) -> Predictor:
         predictor = load(*arguments)
-        if task.repeats:
-            predictor.generator, predictor.segmenter, predictor.channels = Repeat(), Brightness(), len(RGB)
+        if task.interpolate:
+            predictor.generator, predictor.segmenter, predictor.channels = (
+                NearestUpsampling(),
+                IsaByBrightness(),
+                len(RGB),
+            )
         return predictor
 
-    Predictor.load = stood_in  # type: ignore[method-assign, assignment]
+    Predictor.load = load_replaced  # type: ignore[method-assign, assignment]
     predictor = Predictor.load("superres", task.work.segmentation, task.work.superres)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    made = run(predictor)
+    result = run(predictor)
     seconds = time.perf_counter() - started
-    return {"s": seconds, "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}, made
+    return {"s": seconds, "mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}, result
 
 
 def _engine(task: Task, precision: str) -> dict[str, float]:
-    """Ours; the seams are those of a second pass that also keeps the probability."""
+    """The engine of this package; the seams are measured in a second pass that also writes the probability."""
     work = dataclasses.replace(task.work, precision=precision)  # type: ignore[arg-type]
-    told, _ = _measured(task, lambda _: work.run(task.out / "isa.tif"))
-    if task.repeats:
-        return told
+    metrics, _ = _measure(task, lambda _: work.run(task.out / "isa.tif"))
+    if task.interpolate:
+        return metrics
     arguments = {name: getattr(work, name) for name in work.__annotations__}
     ours.predict(**arguments, method="superres", isa=task.out / "isa.tif", probability=task.out / "p.tif")
     stored = raster_io.read(task.out / "p.tif")[0][0]
     minx, _, _, maxy = grid.parse_tile(work.tile, work.tile_km).bounds
     edges = [
-        (side, [place for place in range(1, stored.shape[0]) if _ends(first + sign * place, work)])
-        for side, first, sign in ((0, maxy, -1), (1, minx, 1))
+        (axis, [index for index in range(1, stored.shape[0]) if _is_window_edge(first + sign * index, work)])
+        for axis, first, sign in ((0, maxy, -1), (1, minx, 1))
     ]
-    return told | {"seams": seams(np.where(stored == 255, np.nan, stored / 250), dict(edges))}
+    return metrics | {"seams": seams(np.where(stored == 255, np.nan, stored / 250), dict(edges))}
 
 
-def _ends(metres: int, work: benchmark.BenchmarkJob) -> bool:
-    """Whether a window begins or ends there."""
+def _is_window_edge(metres: int, work: benchmark.BenchmarkJob) -> bool:
+    """Return whether a window starts or ends at this coordinate."""
     return metres % work.stride_m in (0, work.window_m % work.stride_m)
 
 
-def plain(task: Task, step: int) -> dict[str, float]:
-    """Writes super-resolved tiles, reads them, segments each, averages in float arrays. `step` in 10 m pixels."""
+def sliding_window(task: Task, step: int) -> dict[str, float]:
+    """Write super-resolved tiles, read and segment them, and average in float arrays. `step` is in 10 m pixels."""
 
     def run(predictor: Predictor) -> np.ndarray:
-        dn, known = _ground(task, predictor)
+        dn, known = _read_composite(task, predictor)
         corners = _corners(dn.shape[1], step)
         for row, col in corners:
             low = np.s_[row : row + TILE_PX, col : col + TILE_PX]
@@ -156,83 +104,66 @@ def plain(task: Task, step: int) -> dict[str, float]:
 
         return _segment(task, predictor, dn, image, step)
 
-    told, probability = _measured(task, run)
-    return told | {"seams": _seams_of_tiles(probability, step)}
+    metrics, probability = _measure(task, run)
+    return metrics | {"seams": _seams_of_tiles(probability, step)}
 
 
-def _ground(task: Task, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
-    place = grid.parse_tile(task.work.tile, task.work.tile_km)
-    return CompositeReader(task.work.composites[:1], predictor.bands).read(place.bounds)
+def _read_composite(task: Task, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
+    tile = grid.parse_tile(task.work.tile, task.work.tile_km)
+    return CompositeReader(task.work.composites[:1], predictor.bands).read(tile.bounds)
 
 
 def _segment(task: Task, predictor: Predictor, dn: np.ndarray, image: Images, step: int) -> np.ndarray:
-    """Segments the 1 m image tile by tile, averages what overlaps, writes the map; gives the probability."""
-    forward = predictor.segmenter if task.repeats else published(predictor.segmenter)  # type: ignore[arg-type]
+    """Segment the 1 m image by tiles, average overlaps, write the map, and return the probability."""
+    forward = predictor.segmenter if task.interpolate else published(predictor.segmenter)  # type: ignore[arg-type]
     side = dn.shape[1] * SCALE
     total, weight = np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)
     for row, col in _corners(dn.shape[1], step):
         low = dn[:, row : row + TILE_PX, col : col + TILE_PX].astype(np.float32) * REFLECTANCE_PER_DN
         x = ((torch.from_numpy(low) - predictor.mean) / predictor.std)[None]
-        seen = (torch.from_numpy(image(row, col)) - predictor.mean[: len(RGB)]) / predictor.std[: len(RGB)]
+        rgb = (torch.from_numpy(image(row, col)) - predictor.mean[: len(RGB)]) / predictor.std[: len(RGB)]
         with torch.inference_mode():
-            found = forward(segmenter_input(seen[None], x, predictor.channels))[0, 0].numpy()  # type: ignore[misc]
+            tile = forward(segmenter_input(rgb[None], x, predictor.channels))[0, 0].numpy()  # type: ignore[misc]
         rows, cols = (slice(n * SCALE, (n + TILE_PX) * SCALE) for n in (row, col))
-        total[rows, cols] += found
+        total[rows, cols] += tile
         weight[rows, cols] += 1
     probability = total / weight
     _write(task.out / "isa.tif", (probability >= predictor.threshold).astype(np.uint8)[None])
     return probability
 
 
-def published(segmenter: nn.Module) -> Callable[[Tensor], Tensor]:
-    """transformers' own forward, and its post-processing: masks of all queries at full size, summed over queries."""
-    origin = {own: theirs for theirs, own in REPLACEMENTS.items()}
-    for module in segmenter.modules():
-        module.__class__ = origin.get(type(module), type(module))
-
-    def probability(seen: Tensor) -> Tensor:
-        padded = segmenter.pad(seen)  # type: ignore[operator]
-        found = segmenter.network(pixel_values=padded)  # type: ignore[operator]
-        masks = F.interpolate(found.masks_queries_logits, padded.shape[2:], mode="bilinear", align_corners=False)
-        classes = found.class_queries_logits.softmax(2)[..., :CLASSES]
-        shares = torch.einsum("nqc,nqhw->nchw", classes, masks.sigmoid())[..., : seen.shape[2], : seen.shape[3]]
-        return shares[:, 1:] / shares.sum(1, keepdim=True)
-
-    return probability
-
-
 def _corners(side: int, step: int) -> list[tuple[int, int]]:
-    places = starts(side, TILE_PX, step)
-    return [(row, col) for row in places for col in places]
+    origins = starts(side, TILE_PX, step)
+    return [(row, col) for row in origins for col in origins]
 
 
 def starts(side: int, window: int, step: int) -> list[int]:
-    """Where windows begin that cover a side, the last one moved back inside."""
+    """Return the first pixels of windows that cover a side; the last window ends at the edge."""
     return sorted({min(n, side - window) for n in range(0, side, step)})
 
 
-def sen2sr(task: Task, whole: bool) -> dict[str, float]:
-    """SEN2SR's predict_large for the image, or with both networks as one module."""
+def sen2sr(task: Task, chain: bool) -> dict[str, float]:
+    """Run SEN2SR's predict_large for the image, or with both networks as one module."""
     from sen2sr.utils import predict_large
 
     def run(predictor: Predictor) -> np.ndarray:
-        dn, _ = _ground(task, predictor)
+        dn, _ = _read_composite(task, predictor)
         x = torch.from_numpy(dn.astype(np.float32)) * REFLECTANCE_PER_DN
-        made = predict_large(x, (Chain if whole else Image)(predictor), overlap=CHUNK_OVERLAP_PX).numpy()
-        if whole:
-            _write(task.out / "isa.tif", (made >= predictor.threshold).astype(np.uint8))
-            return made[0]
-        _write(task.out / "image.tif", made)
+        result = predict_large(x, (Chain if chain else Image)(predictor), overlap=CHUNK_OVERLAP_PX).numpy()
+        if chain:
+            _write(task.out / "isa.tif", (result >= predictor.threshold).astype(np.uint8))
+            return result[0]
+        _write(task.out / "image.tif", result)
         return _segment(task, predictor, dn, _reader(task.out / "image.tif", 1), TILE_PX - OVERLAP_PX)
 
-    told, probability = _measured(task, run)
-    at = starts(probability.shape[0] // SCALE, CHUNK_PX, CHUNK_PX - CHUNK_OVERLAP_PX)
-    lines = [(n + CHUNK_OVERLAP_PX // 2) * SCALE for n in at if n]
-    return told | {"seams": seams(probability, {0: lines, 1: lines}) if whole else _seams_of_tiles(probability)}
+    metrics, probability = _measure(task, run)
+    origins = starts(probability.shape[0] // SCALE, CHUNK_PX, CHUNK_PX - CHUNK_OVERLAP_PX)
+    lines = [(n + CHUNK_OVERLAP_PX // 2) * SCALE for n in origins if n]
+    return metrics | {"seams": seams(probability, {0: lines, 1: lines}) if chain else _seams_of_tiles(probability)}
 
 
-def opensr(task: Task, whole: bool) -> dict[str, float]:
-    """The same with opensr-utils' large_file_processing, which writes reflectance, or probability, x 10000 as uint16."""
+def opensr(task: Task, chain: bool) -> dict[str, float]:
+    """Run opensr-utils' large_file_processing, which writes reflectance, or probability, x 10000 as uint16."""
     from opensr_utils import large_file_processing
 
     source = task.out / "in.tif"
@@ -243,28 +174,28 @@ def opensr(task: Task, whole: bool) -> dict[str, float]:
         to.write(array)
 
     def run(predictor: Predictor) -> np.ndarray:
-        made = task.out / "made.tif"
+        output = task.out / "made.tif"
         job = large_file_processing(
-            str(source), model=(Chain if whole else Image)(predictor), window_size=(CHUNK_PX, CHUNK_PX), factor=SCALE,
-            overlap=OPENSR_OVERLAP_PX, device="cpu", batch_size=1, output_path=str(made), output_units="normalized",
+            str(source), model=(Chain if chain else Image)(predictor), window_size=(CHUNK_PX, CHUNK_PX), factor=SCALE,
+            overlap=OPENSR_OVERLAP_PX, device="cpu", batch_size=1, output_path=str(output), output_units="normalized",
         )  # fmt: skip
         job.run()
-        if not whole:
-            dn, _ = _ground(task, predictor)
-            return _segment(task, predictor, dn, _reader(made, REFLECTANCE_PER_DN), TILE_PX - OVERLAP_PX)
-        with rasterio.open(made) as file:
+        if not chain:
+            dn, _ = _read_composite(task, predictor)
+            return _segment(task, predictor, dn, _reader(output, REFLECTANCE_PER_DN), TILE_PX - OVERLAP_PX)
+        with rasterio.open(output) as file:
             probability = file.read(1) * np.float32(REFLECTANCE_PER_DN)
         _write(task.out / "isa.tif", (probability >= predictor.threshold).astype(np.uint8)[None])
         return probability
 
-    told, probability = _measured(task, run)
-    at = starts(probability.shape[0] // SCALE, CHUNK_PX, CHUNK_PX - OPENSR_OVERLAP_PX)
-    lines = sorted({n * SCALE for n in at if n} | {(n + CHUNK_PX) * SCALE for n in at[:-1]})
-    return told | {"seams": seams(probability, {0: lines, 1: lines}) if whole else _seams_of_tiles(probability)}
+    metrics, probability = _measure(task, run)
+    origins = starts(probability.shape[0] // SCALE, CHUNK_PX, CHUNK_PX - OPENSR_OVERLAP_PX)
+    lines = sorted({n * SCALE for n in origins if n} | {(n + CHUNK_PX) * SCALE for n in origins[:-1]})
+    return metrics | {"seams": seams(probability, {0: lines, 1: lines}) if chain else _seams_of_tiles(probability)}
 
 
 def _reader(path: Path, scale: float) -> Images:
-    """Tiles of a raster of the whole scene."""
+    """Return the reader of tiles of a raster of the scene."""
     side = TILE_PX * SCALE
 
     def image(row: int, col: int) -> np.ndarray:
@@ -275,18 +206,23 @@ def _reader(path: Path, scale: float) -> Images:
 
 
 def _seams_of_tiles(probability: np.ndarray, step: int = TILE_PX - OVERLAP_PX) -> float:
-    at = [n * SCALE for n in starts(len(probability) // SCALE, TILE_PX, step)]
-    lines = sorted({*at, *(n + TILE_PX * SCALE for n in at)} - {0, len(probability)})
+    origins = [n * SCALE for n in starts(len(probability) // SCALE, TILE_PX, step)]
+    lines = sorted({*origins, *(n + TILE_PX * SCALE for n in origins)} - {0, len(probability)})
     return seams(probability, {0: lines, 1: lines})
 
 
 def seams(probability: np.ndarray, lines: dict[int, list[int]]) -> float:
-    """Mean step of the probability across the lines over the mean step elsewhere. NaN is unknown."""
+    """Return the mean absolute difference of neighbouring probabilities across the lines, divided by that elsewhere.
+
+    Args:
+        probability: [h, w], NaN at nodata.
+        lines: by axis, the pixels before which a line is.
+    """
     across, elsewhere = [], []
-    for axis, places in lines.items():
+    for axis, indices in lines.items():
         steps = np.abs(np.diff(probability, axis=axis))
         marked = np.zeros(steps.shape[axis], bool)
-        marked[[place - 1 for place in places if 0 < place <= len(marked)]] = True
+        marked[[index - 1 for index in indices if 0 < index <= len(marked)]] = True
         across.append(np.compress(marked, steps, axis=axis).ravel())
         elsewhere.append(np.compress(~marked, steps, axis=axis).ravel())
     return float(np.nanmean(np.concatenate(across)) / np.nanmean(np.concatenate(elsewhere)))
@@ -300,15 +236,15 @@ def _write(path: Path, image: np.ndarray) -> None:
 
 ENGINE = "`jointseg` engine"
 PUBLIC = {
-    "SEN2SR `predict_large`, then tiles segmented": lambda task: sen2sr(task, whole=False),
-    "opensr-utils, then tiles segmented": lambda task: opensr(task, whole=False),
-    "SEN2SR `predict_large`, both networks as one": lambda task: sen2sr(task, whole=True),
-    "opensr-utils, both networks as one": lambda task: opensr(task, whole=True),
+    "SEN2SR `predict_large`, then tiles segmented": lambda task: sen2sr(task, chain=False),
+    "opensr-utils, then tiles segmented": lambda task: opensr(task, chain=False),
+    "SEN2SR `predict_large`, both networks as one": lambda task: sen2sr(task, chain=True),
+    "opensr-utils, both networks as one": lambda task: opensr(task, chain=True),
 }
 WAYS: dict[str, Callable[[Task], dict[str, float]]] = {
     ENGINE: lambda task: _engine(task, "fp32"),
-    "the same, bf16": lambda task: _engine(task, "bf16"),
-    "straightforward, the engine's overlap": lambda task: plain(task, TILE_PX - OVERLAP_PX),
-    "straightforward, overlap of half a window": lambda task: plain(task, TILE_PX // 2),
+    "`jointseg` engine, bf16": lambda task: _engine(task, "bf16"),
+    "sliding window, the engine's overlap": lambda task: sliding_window(task, TILE_PX - OVERLAP_PX),
+    "sliding window, overlap of half a window": lambda task: sliding_window(task, TILE_PX // 2),
     **PUBLIC,
 }
