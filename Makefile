@@ -1,7 +1,7 @@
-# make demo   the whole flow on a made-up valley and on a real Sentinel-2 scene, then where to look
-# make test   the test suite
-# make checkpoint, make ablation   train again what checkpoints/ and docs/ablation/ hold (half an hour; hours)
-# make lint   formatters, linters, type checker, Snakemake's own lint
+# make demo   run the workflow on the synthetic scene and on a real Sentinel-2 scene
+# make test   run the tests
+# make checkpoint, make ablation   retrain checkpoints/ (half an hour), rebuild docs/ablation/ (hours)
+# make lint   formatters, linters, type checker, Snakemake's lint
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 install: $(VENV)/installed gdal
 
-# torch goes first and alone: resolved together with the rest, a newer build of several GB may be chosen.
+# Install torch first: resolved together with the other packages, pip may choose a build of several GB.
 $(VENV)/installed: requirements.lock pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "JointSeg needs Python 3.11 as python3"; exit 1; }
 	@python3 -c 'import ensurepip' 2>/dev/null || { [ $$(id -u) = 0 ] && $(APT) update -qq && $(APT) install -y -qq python3-venv; } \
@@ -29,14 +29,15 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 gdal:
 	@command -v gdalbuildvrt >/dev/null || { [ $$(id -u) = 0 ] && $(APT) update -qq && $(APT) install -y -qq gdal-bin >/dev/null; } \
-	  || { echo "GDAL's command-line tools are missing; install them (Debian: apt-get install gdal-bin) and run again"; exit 1; }
+	  || { echo "the GDAL command-line tools are missing; install them (Debian: apt-get install gdal-bin) and rerun make"; exit 1; }
 
 demo: install
 	jointseg run $(SCENE)
 	jointseg run $(SYNTHETIC)
 	@echo
-	@echo "Look at  results/synthetic/report/index.html      maps, tables, growth and the flow, with the real scene at its end"
-	@echo "         results/eastern_shore/report/index.html  the real Sentinel-2 scene alone"
+	@echo "Reports  results/synthetic/report/index.html      synthetic scene: maps, accuracy, growth; real scene at the end"
+	@echo "         results/eastern_shore/report/index.html  real Sentinel-2 scene"
+	@echo "Viewer   $(BIN)/jointseg serve results/synthetic"
 	@echo "Audit    $(BIN)/jointseg audit verify results/synthetic"
 
 test: install
@@ -63,12 +64,12 @@ docs: install
 checkpoint: install
 	jointseg run examples/checkpoint/config.yaml
 	mkdir -p checkpoints/small
-	for each in superres/stage2 segmentation/superres; do \
-	  cp $(TRAINED)/$$each.safetensors checkpoints/small/$${each%/*}.safetensors && \
-	  cp $(TRAINED)/$$each.png checkpoints/small/$${each%/*}.png && \
-	  cp $(TRAINED)/release/models/$${each/\//-}.md checkpoints/small/$${each%/*}.md || exit 1; done
+	for step in superres/stage2 segmentation/superres; do \
+	  cp $(TRAINED)/$$step.safetensors checkpoints/small/$${step%/*}.safetensors && \
+	  cp $(TRAINED)/$$step.png checkpoints/small/$${step%/*}.png && \
+	  cp $(TRAINED)/release/models/$${step/\//-}.md checkpoints/small/$${step%/*}.md || exit 1; done
 
-# The panels of real textures show pictures of others, so they stay in results/.
+# The panels of real textures contain images of third parties, so they stay in results/.
 ablation: install
 	jointseg run examples/ablation/config.yaml ablations
 	for data in dataset textures; do \

@@ -68,6 +68,21 @@ def test_an_input_folder_of_the_flow_is_named_by_its_hash():
     assert (taken.name, taken.sha256, taken.files) == ("maps", made.sha256, None)
 
 
+def test_a_step_gets_the_requests_that_the_scheduler_assigns_to_the_job():
+    passed = []
+
+    def predict(*, isa, year, tile, parallel_requests):
+        passed.append(parallel_requests)
+        isa.write_text("x")
+
+    given = out_job()
+    given.resources = {"parallel_requests": 5, "mem_mb": 100}
+    with quiet():
+        run_job(given, predict)
+    assert passed == [5]
+    assert "parallel_requests" not in json.loads(next(Path("r").rglob("manifests/**/*.json")).read_text())["params"]
+
+
 def test_an_input_folder_from_outside_is_listed():
     Path("jilin1").mkdir()
     Path("jilin1/scene.tif").write_text("pixels")

@@ -36,7 +36,8 @@ def test_profile_refers_to_existing_rules(name):
     assert groups == {entry.partition("=")[0] for entry in profile.get("group-components", [])}
     # All profiles have the same rerun triggers and the same limit of requests.
     assert profile["rerun-triggers"] == ["mtime", "params", "input"]
-    assert f"requests={PROFILE_REQUESTS}" in profile["resources"]
+    assert f"parallel_requests={PROFILE_REQUESTS}" in profile["resources"]
+    assert "parallel_requests=" in block("composite", "resources")
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "slurm"])
@@ -52,3 +53,4 @@ def test_loopback_script_prints_usage_and_options():
     assert usage.returncode == 2 and "start" in usage.stdout and "stop" in usage.stdout
     options = subprocess.run([script, "options"], capture_output=True, text=True, check=True).stdout
     assert options.startswith("--profile slurm --set-resources ") and not options.rstrip().endswith("=0")
+    assert {word.partition(":")[0] for word in options.split() if ":" in word} <= set(RULES)

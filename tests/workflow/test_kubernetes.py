@@ -1,22 +1,22 @@
-"""The flow in pods that share nothing but a store: the same bytes as on this machine. Pods fetch packages: needs an index."""
+"""The workflow in pods that share only an object store yields equal bytes. Pods install packages: needs a package index."""
 
 import pytest
-from support.flow_run import final, hashes
 from support.loopback_kubernetes import IN_PODS, kubernetes_server
 from support.loopback_s3 import object_store_server
+from support.run_folder import comparable, hashes
 
 pytestmark = pytest.mark.slow
 
 
-def test_composites_of_pods_are_the_same(flow, tmp_path_factory):
+def test_composites_from_pods_are_equal(finished, tmp_path_factory):
     root = tmp_path_factory.mktemp("pods")
-    with object_store_server() as shared, kubernetes_server(root, flow.root) as cluster:
-        machine = flow.beside(tmp_path_factory.mktemp("kubernetes"), shared.environment | cluster.environment)
+    with object_store_server() as store, kubernetes_server(root, finished.root) as cluster:
+        machine = finished.copy(tmp_path_factory.mktemp("kubernetes"), store.environment | cluster.environment)
         done = machine.jointseg("run", "mini.yaml", *IN_PODS, "all_composites")
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-        found, expected = final(shared.hashes(flow.results.relative_to(flow.root).as_posix())), hashes(flow.results)
-        assert len([path for path in found if path.startswith("sentinel2/composites/")]) == 6
-        assert {path for path, digest in found.items() if expected.get(path) != digest} == set()
+        stored, expected = comparable(store.hashes(finished.results_name)), hashes(finished.results)
+        assert len([path for path in stored if path.startswith("sentinel2/composites/")]) == 6
+        assert {path for path, digest in stored.items() if expected.get(path) != digest} == set()
         assert not list(machine.results.rglob("*.tif")) and cluster.secrets == {}
-        # Lists of scenes and composites travelled together: fewer pods than jobs of the flow.
+        # Scene lists and composites are grouped: fewer pods than jobs.
         assert 3 < len(cluster.submitted) < 16

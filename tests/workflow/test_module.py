@@ -1,4 +1,4 @@
-"""The workflow as a module of another one; a year and a city more by one line."""
+"""The workflow as a module of another one."""
 
 import json
 import os
@@ -31,18 +31,18 @@ rule summary:
 
 
 @pytest.fixture
-def other(flow, tmp_path):
-    """Another workflow in a folder of its own that imports this one; its config holds this one's."""
-    config = yaml.safe_load(flow.config.read_text()) | {"results": "maps/results"}
+def other(finished, tmp_path):
+    """Folder and `snakemake` of another workflow that imports this one, with the config of this one in its config."""
+    config = yaml.safe_load(finished.config.read_text()) | {"results": "maps/results"}
     text = yaml.safe_dump({"maps": config}, sort_keys=False).replace("results/synthetic", "maps/results")
     (tmp_path / "config.yaml").write_text(text)
-    (tmp_path / "Snakefile").write_text(OTHER.format(home=flow.root))
+    (tmp_path / "Snakefile").write_text(OTHER.format(home=finished.root))
 
     def snakemake(*arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", "snakemake", "--configfile", "config.yaml", "--cores", "2", *arguments],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(flow.root / "src")},
+            env=os.environ | {"PYTHONPATH": str(finished.root / "src")},
             capture_output=True,
             text=True,
             check=False,
@@ -51,20 +51,20 @@ def other(flow, tmp_path):
     return tmp_path, snakemake
 
 
-def test_as_a_module_it_makes_the_same_files(flow, other):
+def test_module_builds_equal_files(finished, other):
     root, snakemake = other
     done = snakemake("summary.txt", "maps_all_scenes")
     assert done.returncode == 0, done.stdout + done.stderr
-    made = root / "maps/results"
+    results = root / "maps/results"
     assert "maps/results/grid/tiles.geojson" in (root / "summary.txt").read_text()
     for path in ("grid/tiles.geojson", "sources/elevation.tif"):
-        assert (made / path).read_bytes() == (flow.results / path).read_bytes(), path
-    assert {json.loads(path.read_text())["rule"] for path in made.glob("manifests/**/*.json")} == {
+        assert (results / path).read_bytes() == (finished.results / path).read_bytes(), path
+    assert {json.loads(path.read_text())["rule"] for path in results.glob("manifests/**/*.json")} == {
         *("synthetic", "study_area", "grid", "scenes")
     }
-    audit = flow.jointseg("audit", "verify", str(made))
+    audit = finished.jointseg("audit", "verify", str(results))
     assert audit.returncode == 0, audit.stdout
-    # All of it can be planned from there, under the other names.
-    whole = snakemake("-n", "maps_all")
-    assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert "maps_release" in whole.stdout and "maps_isa " in whole.stdout
+    # The complete workflow can be planned from the other one, with prefixed rule names.
+    plan = snakemake("-n", "maps_all")
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert "maps_release" in plan.stdout and "maps_predict " in plan.stdout

@@ -1,4 +1,4 @@
-"""Every command of docs/runbook.md, run in order on a finished run, under the names that this has."""
+"""Every command of the runbook, run in order on a finished run, with its names replaced by those of this run."""
 
 import os
 import re
@@ -9,30 +9,30 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs/runbook.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/runbook.md"
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.M | re.S) for line in block.splitlines()
 ]
 
 
 @pytest.fixture(scope="module")
-def shell(flow, tmp_path_factory):
-    """The folder of the run, its config called as in the runbook, and the runbook's years and places in the run's words."""
-    shutil.copy(flow.config, flow.root / "config.yaml")
-    tile = sorted(flow.results.glob("isa/2017/*.tif"))[0].stem
-    words = {"results/yreb": str(flow.results.relative_to(flow.root)), "2023": "2017", "TILE": tile}
+def shell(finished, tmp_path_factory):
+    """Runs a command of the page in the folder of the run."""
+    shutil.copy(finished.config, finished.root / "config.yaml")
+    tile = sorted(finished.results.glob("isa/2017/*.tif"))[0].stem
+    replacements = {"results/yreb": finished.results_name, "2023": "2017", "TILE": tile}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PYTHONPATH": str(flow.root / "src"), "NO_COLOR": "1", "PATH": path}
+    environment = os.environ | {"PYTHONPATH": str(finished.root / "src"), "NO_COLOR": "1", "PATH": path}
 
     def run(line: str) -> subprocess.CompletedProcess:
-        for word, own in words.items():
-            line = line.replace(word, own)
+        for word, replacement in replacements.items():
+            line = line.replace(word, replacement)
         return subprocess.run(
-            line, shell=True, cwd=flow.root, env=environment, capture_output=True, text=True, check=False
+            line, shell=True, cwd=finished.root, env=environment, capture_output=True, text=True, check=False
         )
 
     yield run
-    (flow.root / "config.yaml").unlink()
+    (finished.root / "config.yaml").unlink()
 
 
 def test_the_runbook_has_commands():
@@ -40,11 +40,11 @@ def test_the_runbook_has_commands():
 
 
 def numbered() -> list:
-    """The commands by number; those that make things again are slow."""
-    made = [line.startswith("rm ") or (line.startswith("jointseg run ") and " -n" not in line) for line in COMMANDS]
+    """Return the indices of the commands; those that rebuild files are slow."""
+    rebuild = [line.startswith("rm ") or (line.startswith("jointseg run ") and " -n" not in line) for line in COMMANDS]
     return [
-        pytest.param(number, id=f"{number}: {line}", marks=[pytest.mark.slow] if makes else [])
-        for number, (line, makes) in enumerate(zip(COMMANDS, made))
+        pytest.param(number, id=f"{number}: {line}", marks=[pytest.mark.slow] if slow else [])
+        for number, (line, slow) in enumerate(zip(COMMANDS, rebuild))
     ]
 
 

@@ -37,7 +37,7 @@ def run_job(snakemake: Any, function: Step) -> None:
     """Runs the step `function` for one job and writes the manifest beside its outputs.
 
     Every named input, output, wildcard and param is passed by keyword; paths as Path or list[Path], an empty
-    input only where the step has no default for it; and the resource `requests`, where the step takes it. `code`, `environment` and the output `manifest` belong to the record.
+    input only where the step has no default for it; and the resource `parallel_requests`, where the step takes it. `code`, `environment` and the output `manifest` belong to the record.
 
     Args:
         snakemake: the object that Snakemake gives to scripts.
@@ -199,9 +199,9 @@ def _accepted(function: Step, inputs: dict[str, Path | list[Path]]) -> dict[str,
 def _granted(snakemake: Any, function: Step) -> dict[str, int]:
     """How many requests at a time the job may make, for a step that asks; no params, for it changes no result."""
     granted = getattr(snakemake, "resources", None)
-    if "requests" not in inspect.signature(function).parameters or granted is None:
+    if "parallel_requests" not in inspect.signature(function).parameters or granted is None:
         return {}
-    return {"requests": int(granted["requests"])}
+    return {"parallel_requests": int(granted["parallel_requests"])}
 
 
 def json_value(value: Any) -> Any:

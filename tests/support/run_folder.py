@@ -1,4 +1,4 @@
-"""A copy of the repository with a small config, in which whole runs are made."""
+"""A copy of the repository with a small config, for whole runs."""
 
 import os
 import shutil
@@ -13,21 +13,26 @@ from support.planned import planned_jobs
 from jointseg.audit.verify import UNDECLARED
 from jointseg.provenance.digest import TIMESTAMP, tree_digest
 
-NOT_FINAL = (*UNDECLARED, "manifests")
+NOT_COMPARED = (*UNDECLARED, "manifests")  # folders of results that differ between equal runs
 ROOT = Path(__file__).parents[2]
 COPIED = ["Snakefile", "rules", "src", "profiles", "envs", "docs", "pyproject.toml", "requirements.lock", "examples"]
+CONFIG = "mini.yaml"
 
 
-class Flow:
-    """A folder with the repository's code and a config, in which Snakemake runs."""
+class RunFolder:
+    """A folder with the code of the repository and the config mini.yaml, in which commands are run."""
 
-    def __init__(self, root: Path, more: dict[str, str] | None = None) -> None:
-        """A folder with the code, and the config mini.yaml; `more` goes into the environment of what runs there."""
-        self.root, self.config, self.more = root, root / "mini.yaml", more or {}
+    def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
+        """Args:
+        root: folder with code and config.
+        environment: additional environment variables of the commands.
+        """
+        self.root, self.config, self.environment = root, root / CONFIG, environment or {}
         self.results = root / yaml.safe_load(self.config.read_text())["results"]
+        self.results_name = self.results.relative_to(root).as_posix()
 
     def _call(self, command: list[str]) -> subprocess.CompletedProcess:
-        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "NO_COLOR": "1", **self.more}
+        environment = os.environ | {"PYTHONPATH": str(self.root / "src"), "NO_COLOR": "1", **self.environment}
         return subprocess.run(
             command,
             cwd=self.root,
@@ -46,19 +51,19 @@ class Flow:
         return self._call([sys.executable, "-m", "jointseg.cli.main", *arguments])
 
     def jobs_to_run(self, *arguments: str) -> dict[str, int]:
-        """How many jobs of each rule a dry run would run, the target left out."""
+        """Return the number of jobs by rule that a dry run lists, without the target rule."""
         done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return planned_jobs(done.stdout + done.stderr)
 
-    def beside(self, root: Path, more: dict[str, str] | None = None) -> "Flow":
-        """The same code and config in another folder, with nothing made."""
+    def copy(self, root: Path, environment: dict[str, str] | None = None) -> "RunFolder":
+        """Return a folder with the same code and config, without results."""
         copy_code(self.root, root)
-        shutil.copy(self.config, root / self.config.name)
-        return Flow(root, more)
+        shutil.copy(self.config, root / CONFIG)
+        return RunFolder(root, environment)
 
-    def variant(self, name: str, change: Callable[[dict], None]) -> Path:
-        """A config file beside the first one, with a change made to it."""
+    def changed_config(self, name: str, change: Callable[[dict], None]) -> Path:
+        """Write a changed config beside the first one."""
         config = yaml.safe_load(self.config.read_text())
         change(config)
         path = self.root / f"{name}.yaml"
@@ -66,8 +71,16 @@ class Flow:
         return path
 
 
-def mini(config: dict) -> dict:
-    """The synthetic scene's config at a size that runs in a minute or two: what is shown is the flow, not the maps."""
+def create_run_folder(root: Path) -> RunFolder:
+    """Copy the code and write mini.yaml, without running anything."""
+    copy_code(ROOT, root)
+    config = mini_config(yaml.safe_load((ROOT / "examples/synthetic/config.yaml").read_text()))
+    (root / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
+    return RunFolder(root)
+
+
+def mini_config(config: dict) -> dict:
+    """Shrink the config of the synthetic scene to a run of one or two minutes, for tests of the workflow, not of maps."""
     config["synthetic"] = {"reach_km": 2, "dates_per_year": 4}
     config |= {"tile_km": 2, "years": [2017, 2021]}
     config["dataset"] |= {"count": 45, "block_m": 700}
@@ -83,22 +96,23 @@ def mini(config: dict) -> dict:
 
 
 def hashes(results: Path) -> dict[str, str]:
-    """sha256 of every final output of a results folder, by its path in it."""
+    """Return the sha256 of every comparable output of a results folder by its path."""
     entries = tree_digest(results)[0] if results.exists() else []
-    return final({entry.path: entry.sha256 for entry in entries})
+    return comparable({entry.path: entry.sha256 for entry in entries})
 
 
-def final(found: dict[str, str]) -> dict[str, str]:
-    """What a run made for good: no records of runs."""
+def comparable(hashes_by_path: dict[str, str]) -> dict[str, str]:
+    """Drop the files that differ between equal runs, such as logs and manifests."""
     return {
         path: digest
-        for path, digest in found.items()
-        if path.partition("/")[0] not in NOT_FINAL and not path.endswith(TIMESTAMP)
+        for path, digest in hashes_by_path.items()
+        if path.partition("/")[0] not in NOT_COMPARED and not path.endswith(TIMESTAMP)
     }
 
 
 def copy_code(source: Path, target: Path) -> None:
-    """What a run is made by, without what was made."""
+    """Copy code, examples and documentation, without results."""
+    target.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
-        each = source / name
-        (shutil.copytree if each.is_dir() else shutil.copy)(each, target / name)
+        path = source / name
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, target / name)

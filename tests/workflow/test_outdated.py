@@ -1,4 +1,4 @@
-"""`jointseg audit stale` names the jobs that `snakemake -n` would run, and what made them stale."""
+"""`jointseg audit outdated` lists the jobs of `snakemake -n`, and the change that outdates them."""
 
 import ast
 import json
@@ -16,9 +16,9 @@ from jointseg.provenance.code_digest import code_parts
 from jointseg.provenance.syntax import MODULE_LEVEL
 from jointseg.run import steps
 
-EDITS = 30
-IN_CI = 5
-# A config key by its place, another value, and the name under which the step takes it.
+COUNT = 30
+FAST_EDITS = 5  # the others are slow tests
+# Config key, another value, and the name of the step's parameter.
 SETTINGS = [
     ("sentinel2.max_cloud_percent", 70, "max_cloud_percent"),
     ("sentinel2.mask_dilation_m", 30, "mask_dilation_m"),
@@ -46,7 +46,7 @@ OUTPUTS = [
 
 @contextmanager
 def replaced(path: Path, content: bytes) -> Iterator[None]:
-    """A file with other content; afterwards it is as before, its times included."""
+    """Replace the content of a file, and restore it with its times afterwards."""
     before, status = path.read_bytes(), path.stat()
     path.write_bytes(content)
     try:
@@ -57,24 +57,24 @@ def replaced(path: Path, content: bytes) -> Iterator[None]:
 
 
 @contextmanager
-def setting(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
-    place, value, name = chance.choice(SETTINGS)
+def changed_setting(finished, chance: random.Random) -> Iterator[tuple[str, str]]:
+    key, value, name = chance.choice(SETTINGS)
 
     def change(config: dict) -> None:
-        *outer, last = place.split(".")
-        for key in outer:
-            config = config.setdefault(key, {})
+        *sections, last = key.split(".")
+        for section in sections:
+            config = config.setdefault(section, {})
         config[last] = value
 
-    edited = flow.variant("edited", change)
-    with replaced(flow.config, edited.read_bytes()):
+    edited = finished.changed_config("edited", change)
+    with replaced(finished.config, edited.read_bytes()):
         yield "setting", name
 
 
 @contextmanager
-def code(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
-    """One more statement in a random function that some step uses."""
-    source = flow.root / "src"
+def changed_code(finished, chance: random.Random) -> Iterator[tuple[str, str]]:
+    """Add a statement to a random function that a step uses."""
+    source = finished.root / "src"
     parts = code_parts(steps.module(chance.choice(sorted(steps.STEPS))), source)
     module, part = chance.choice(
         [(module, part) for module, found in sorted(parts.items()) for part in sorted(found) if is_function(part)]
@@ -82,7 +82,7 @@ def code(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
     path = source.joinpath(*module.split(".")).with_suffix(".py")
     body: list[ast.stmt] = ast.parse(path.read_text()).body
     for name in part.split("."):
-        node = [each for each in body if getattr(each, "name", "") == name][-1]
+        node = [child for child in body if getattr(child, "name", "") == name][-1]
         body = node.body
     lines = path.read_text().splitlines(keepends=True)
     lines.insert(body[-1].lineno - 1, " " * body[-1].col_offset + "pass\n")
@@ -100,8 +100,8 @@ def is_function(part: str) -> bool:
 
 
 @contextmanager
-def package(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
-    lock, name = flow.root / "requirements.lock", chance.choice(PACKAGES)
+def changed_package(finished, chance: random.Random) -> Iterator[tuple[str, str]]:
+    lock, name = finished.root / "requirements.lock", chance.choice(PACKAGES)
     edited, count = re.subn(rf"(?m)^{name}==.*$", f"{name}==99.1", lock.read_text())
     assert count == 1
     with replaced(lock, edited.encode()):
@@ -109,39 +109,39 @@ def package(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def content(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
-    path = flow.results / chance.choice(INPUTS)
+def changed_input(finished, chance: random.Random) -> Iterator[tuple[str, str]]:
+    path = finished.results / chance.choice(INPUTS)
     with replaced(path, path.read_bytes() + b" "):
-        yield "input", path.relative_to(flow.root).as_posix()
+        yield "input", path.relative_to(finished.root).as_posix()
 
 
 @contextmanager
-def gone(flow, chance: random.Random) -> Iterator[tuple[str, str]]:
-    path = chance.choice(sorted(flow.results.glob(chance.choice(OUTPUTS))))
-    aside = flow.root / "aside"
+def deleted_output(finished, chance: random.Random) -> Iterator[tuple[str, str]]:
+    path = chance.choice(sorted(finished.results.glob(chance.choice(OUTPUTS))))
+    aside = finished.root / "aside"
     path.rename(aside)
     try:
-        yield "output", path.relative_to(flow.root).as_posix()
+        yield "output", path.relative_to(finished.root).as_posix()
     finally:
         aside.rename(path)
 
 
-KINDS: list[Callable] = [setting, code, package, content, gone]
+EDITS: list[Callable] = [changed_setting, changed_code, changed_package, changed_input, deleted_output]
 
 
-def test_nothing_is_stale_after_a_run(flow):
-    done = flow.jointseg("audit", "stale", "mini.yaml")
-    assert done.returncode == 0 and "nothing is stale" in done.stdout
+def test_everything_is_up_to_date_after_a_run(finished):
+    done = finished.jointseg("audit", "outdated", "mini.yaml")
+    assert done.returncode == 0 and "everything is up to date" in done.stdout
 
 
 @pytest.mark.parametrize(
-    "number", [pytest.param(n, marks=[] if n < IN_CI else [pytest.mark.slow]) for n in range(EDITS)]
+    "number", [pytest.param(n, marks=[] if n < FAST_EDITS else [pytest.mark.slow]) for n in range(COUNT)]
 )
-def test_the_jobs_are_those_of_a_dry_run(flow, number):
+def test_jobs_are_those_of_a_dry_run(finished, number):
     chance = random.Random(number)
-    with KINDS[number % len(KINDS)](flow, chance) as (kind, what):
-        expected = flow.jobs_to_run()
-        done = flow.jointseg("audit", "stale", "mini.yaml", "--json")
+    with EDITS[number % len(EDITS)](finished, chance) as (kind, what):
+        expected = finished.jobs_to_run()
+        done = finished.jointseg("audit", "outdated", "mini.yaml", "--json")
     assert done.returncode == bool(expected), done.stderr
     plan = json.loads(done.stdout)
     jobs = plan["jobs"]
@@ -150,7 +150,6 @@ def test_the_jobs_are_those_of_a_dry_run(flow, number):
     causes = {(change["kind"], change["what"]) for job in jobs for change in job["changes"]}
     assert expected, (kind, what)
     assert (kind, what) in causes, causes
-    # Nothing else is blamed: one edit was made.
-    assert {each for each, _ in causes} == {kind}, causes
+    assert {cause for cause, _ in causes} == {kind}, causes
     assert all(job["changes"] or job["follows"] for job in jobs)
     assert plan["unmeasured"] == 0 and sum(plan["hours"].values()) > 0
