@@ -18,7 +18,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.textures import simulated_dates, source_images
 from jointseg.textures.chips import split_chips, textures
 
-COLOURS = {"FF0000": "building", "00FF00": "road", "0000FF": "none", "000000": "unknown"}
+COLOURS = {"FF0000": "building", "00FF00": "road", "0000FF": "none", "000000": "unlabelled"}
 ENTRY: dict[str, Any] = {"images": "i*.png", "labels": "l*.png", "columns": 2}
 SPLITS = {"train": 0.5, "validation": 0.25, "test": 0.25}
 

@@ -191,10 +191,8 @@ class Textures(Section):
     areas: list[TextureArea] = Field(min_length=1, description="Areas; each is divided into one part per split.")
     colours: dict[
         Annotated[str, Field(pattern="^[0-9A-F]{6}$")],
-        Literal["none", "unknown", "road", "building", "airport", "plaza", "sports", "industrial"],
-    ] = Field(
-        description="Class of each label colour, RRGGBB: a kind of ISA, none (not impervious) or unknown (unlabelled)."
-    )
+        Literal["none", "unlabelled", "road", "building", "airport", "plaza", "sports", "industrial"],
+    ] = Field(description="Class of each label colour, RRGGBB: a kind of ISA, none (not impervious) or unlabelled.")
     splits: Splits = Splits()
     buffer_m: Annotated[int, Field(ge=0, multiple_of=10)] = Field(
         100, description="Width of the unused strip between the parts, m."

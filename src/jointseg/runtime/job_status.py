@@ -1,6 +1,6 @@
 """Status of the jobs of a run: small JSON files that the jobs write and `jointseg run` and `jointseg status` read.
 
-The files lie in the results folder, which all machines of a run share. A run empties the folder when it starts. Each
+The files are in the results folder, which all machines of a run share. A run empties the folder when it starts. Each
 process writes HOST-PID.job (rule and start) and HOST-PID.json (progress), each failed job HASH.failed.
 """
 

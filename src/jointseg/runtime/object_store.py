@@ -58,7 +58,7 @@ def configure(settings: Any) -> str:
 
 
 def remove_local_copies(results: str) -> None:
-    """Remove the local copies of result files that a killed run left: Snakemake takes them for write-protected.
+    """Remove the local copies of result files that a killed run left: Snakemake treats them as write-protected.
 
     Partial maps and trainings stay. Call it only in a run that holds the lock of the results folder.
 

@@ -1,4 +1,4 @@
-"""Rendering of the Jinja templates that lie beside the modules that use them."""
+"""Rendering of the Jinja templates in the folders of the modules that use them."""
 
 from pathlib import Path
 from typing import Any

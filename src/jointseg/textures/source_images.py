@@ -36,7 +36,7 @@ def read_area(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> A
     Args:
         folder: root of the patterns.
         entry: images and labels (patterns, sorted by name), columns (tiles in a row of the mosaic).
-        colours: label colour "RRGGBB" -> kind of ISA, "none" (not impervious) or "unknown" (unlabelled).
+        colours: label colour "RRGGBB" -> kind of ISA, "none" (not impervious) or "unlabelled".
 
     Raises:
         DataError: no image, different numbers of images and labels, an undefined colour, or labels of another size.
@@ -67,7 +67,7 @@ def _read_rgb(path: Path) -> np.ndarray:
 
 def _read_kinds(path: Path, colours: dict[str, str]) -> np.ndarray:
     """Read a label image: int8 [h, w], 0 not impervious, 1 + index in ISA_KINDS, -1 unlabelled."""
-    codes = {"none": 0, "unknown": UNLABELLED_KIND} | {kind: code for code, kind in enumerate(ISA_KINDS, 1)}
+    codes = {"none": 0, "unlabelled": UNLABELLED_KIND} | {kind: code for code, kind in enumerate(ISA_KINDS, 1)}
     rgb = _read_rgb(path).astype(np.uint32)
     packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
     out = np.full(packed.shape, UNDEFINED_KIND, np.int8)
