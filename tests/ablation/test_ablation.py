@@ -20,7 +20,7 @@ from jointseg.ablation.generators import ablation_generator
 from jointseg.ablation.summary import ablation
 from jointseg.ablation.variant import ablation_variant
 from jointseg.ablation.variants import BAND_SETS, INITIAL_GENERATOR, VARIANTS
-from jointseg.accuracy.cluster_estimators import difference, f1
+from jointseg.accuracy.cluster_estimators import f1, metric_difference
 from jointseg.accuracy.zones import zone_masks
 from jointseg.config import networks
 from jointseg.models.prog_esrgan import upsample
@@ -254,7 +254,7 @@ def test_gap_closed_and_difference():
     mine = float(np.real(f1(totals["variant"].astype(complex))))
     joined = np.concatenate(list(totals.values())).astype(complex)
     assert np.real(gap_closed(f1)(joined)) == pytest.approx((mine - low) / (high - low))
-    assert np.real(difference(f1)(joined[:8])) == pytest.approx(mine - low)
+    assert np.real(metric_difference(f1)(joined[:8])) == pytest.approx(mine - low)
 
 
 def draw_counts(rng: np.random.Generator, seeds: int, chips: int, sd_chip: float, sd_seed: float) -> np.ndarray:
@@ -295,5 +295,5 @@ def test_differences_are_paired_by_common_seeds(tmp_path):
         files[variant, seed] = path
     counts = tables.Counts(files, tested, ["r"])
     assert counts.seeds("bilinear", "hr") == [2] and counts.variants == ["bilinear", "hr"]
-    estimate = counts.estimate(["hr", "bilinear"], "labels", "all", "all", difference(f1))
+    estimate = counts.estimate(["hr", "bilinear"], "labels", "all", "all", metric_difference(f1))
     assert estimate.value == pytest.approx(0)
