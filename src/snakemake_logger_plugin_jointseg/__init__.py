@@ -67,7 +67,7 @@ class LogHandler(LogHandlerBase):
 
 
 def event_fields(record: LogRecord) -> dict[str, Any] | None:
-    """Return the JSON object of a log record, or None for records that nobody reads."""
+    """Return the JSON object of a log record, or None for records that are not needed."""
     event = getattr(record, "event", None)
     if event in _FIELDS:
         return {"event": str(event), **_FIELDS[event](record)}
@@ -90,7 +90,7 @@ _FIELDS: dict[LogEvent, Callable[[Any], dict[str, Any]]] = {
     LogEvent.RUN_INFO: lambda record: {"jobs_by_rule": record.stats},
     LogEvent.JOB_INFO: lambda record: {"job": record.jobid, "rule": record.rule_name, "message": record.rule_msg},
     LogEvent.JOB_FINISHED: lambda record: {"job": record.job_id},
-    # A group's error precedes one of each of its jobs, which say no more.
+    # The error of a group comes before one error per job of the group, without a message.
     LogEvent.JOB_ERROR: lambda record: {
         **_job_error(vars(record)),
         "message": record.rule_msg,

@@ -1,8 +1,9 @@
-"""Rule name -> step function, nothing else."""
+"""Step functions of the rules."""
 
 import importlib
 from typing import Any
 
+# Rule, and the module that contains the function of the same name.
 STEPS = {
     "synthetic": "synthetic.scene",
     "label_points": "synthetic.label_points",
@@ -50,17 +51,17 @@ STEPS = {
 
 
 def module(rule: str) -> str:
-    """Full name of the module that holds a rule's step function."""
+    """Return the full name of the module of a rule's step function."""
     return f"jointseg.{STEPS[rule]}"
 
 
 def run(snakemake: Any) -> None:
-    """Runs the step function of a Snakemake job's rule and writes the job's manifest."""
+    """Run the step function of a Snakemake job, and write the job's manifest."""
     from jointseg.provenance.job_record import run_job
     from jointseg.provenance.manifest import rule_of
     from jointseg.runtime import object_store
 
     object_store.enter_local_copy()
-    # Where the workflow is a module of another, its rules have other names there.
+    # A workflow that imports this one as a module may rename its rules.
     snakemake.rule = rule_of(object_store.workflow_path(snakemake.output.manifest))
     run_job(snakemake, getattr(importlib.import_module(module(snakemake.rule)), snakemake.rule))
