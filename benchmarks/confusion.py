@@ -1,14 +1,15 @@
-"""Confusion of two maps of a large city: streamed by `accuracy.tally`, beside a plain loop over blocks.
+"""Confusion matrix of two maps of a large city: streaming by `accuracy.block_counts` against a plain loop over blocks.
 
     python benchmarks/confusion.py > benchmarks/confusion.md                  # 70 km x 70 km, 4.9e9 pixels, 2 GB of disk
     python benchmarks/confusion.py --km 20 > benchmarks/confusion.md
 
-The maps are made up: towns, roads and specks, in the files' own form (COG, blocks of 512 px, DEFLATE). Each way runs in a
-process of its own, in turn; all read the same two files, which lie in the system's cache after the first round.
+The maps are simulated (towns, roads and speckle) in the format of the products: COG, blocks of 512 px, DEFLATE. Each
+method runs in its own process, in alternating order; all read the same two files, which are in the page cache after the
+first round.
 
-- `jointseg`: `tally.confusion` in threads;
-- reading alone: the same blocks read in the same threads, and nothing counted, which is what the disk and DEFLATE allow;
-- a plain loop: rasterio, block by block of the file, numpy's bincount.
+- `jointseg`: `block_counts.confusion` in threads;
+- reading only: the same blocks read in the same threads without counting, the limit set by disk and DEFLATE;
+- plain loop: rasterio, block by block, with numpy's bincount.
 """
 
 import argparse
@@ -33,112 +34,114 @@ from scipy import ndimage
 from jointseg.accuracy import block_counts
 from jointseg.provenance import machine
 
-PATCH = 2560  # px of ground that is drawn and repeated, turned and mirrored
-WAYS = ("`jointseg`", "reading alone", "plain loop")
+PATCH = 2560  # px; the maps repeat one patch, rotated and mirrored
+METHODS = ("`jointseg`", "reading only", "plain loop")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--km", type=int, default=70, help="side of the city (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where the maps are written (default: a temporary folder)")
-    parser.add_argument("--work", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.work:
-        print(json.dumps(measured(given.work[0], Path(given.work[1]), given.threads)))
+    parser.add_argument(
+        "--threads", type=int, default=2, help="threads of the first two methods (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each method (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="folder for the maps (default: a temporary folder)")
+    parser.add_argument("--work", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        print(json.dumps(measure(arguments.work[0], Path(arguments.work[1]), arguments.threads)))
         return
-    with tempfile.TemporaryDirectory(dir=given.folder, prefix="jointseg-confusion-") as name:
+    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="jointseg-confusion-") as name:
         folder = Path(name)
-        sizes = [made(folder / f"{kind}.tif", given.km, seed) for seed, kind in enumerate(("map", "reference"))]
-        found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-        for number in range(given.rounds):
-            for way in WAYS if number % 2 == 0 else reversed(WAYS):
-                print(f"round {number + 1}: {way}", file=sys.stderr)
-                command = [sys.executable, __file__, "--threads", str(given.threads), "--work", way, str(folder)]
+        sizes = [
+            write_map(folder / f"{kind}.tif", arguments.km, seed) for seed, kind in enumerate(("map", "reference"))
+        ]
+        results: dict[str, list[dict]] = {method: [] for method in METHODS}
+        for number in range(arguments.rounds):
+            for method in METHODS if number % 2 == 0 else reversed(METHODS):
+                print(f"round {number + 1}: {method}", file=sys.stderr)
+                command = [sys.executable, __file__, "--threads", str(arguments.threads), "--work", method, str(folder)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                found[way].append(json.loads(done.stdout.splitlines()[-1]))
-    tables = {str(each["table"]) for way in ("`jointseg`", "plain loop") for each in found[way]}
+                results[method].append(json.loads(done.stdout.splitlines()[-1]))
+    tables = {str(result["table"]) for method in ("`jointseg`", "plain loop") for result in results[method]}
     assert len(tables) == 1, tables
-    tell(found, sizes, given)
+    print_report(results, sizes, arguments)
 
 
-def made(path: Path, km: int, seed: int) -> int:
-    """Writes a map; its size in bytes."""
-    rng = np.random.default_rng(7)  # one ground for both
+def write_map(path: Path, km: int, seed: int) -> int:
+    """Write a map and return its size in bytes."""
+    rng = np.random.default_rng(7)  # both maps have the same towns and roads
     towns = ndimage.zoom(rng.normal(size=(20, 20)), PATCH / 20, order=1) > 1.1
     roads = np.zeros((PATCH, PATCH), bool)
-    for place in rng.integers(0, PATCH - 8, 12):
-        roads[place : place + 7], roads[:, place : place + 6] = True, True
-    ground = towns & (ndimage.zoom(rng.random((256, 256)), PATCH / 256, order=0) > 0.3) | roads
+    for start in rng.integers(0, PATCH - 8, 12):
+        roads[start : start + 7], roads[:, start : start + 6] = True, True
+    truth = towns & (ndimage.zoom(rng.random((256, 256)), PATCH / 256, order=0) > 0.3) | roads
     rng = np.random.default_rng(seed)
-    # Edges of buildings and specks of a few metres: as many bytes a pixel as the maps of the synthetic scene have.
-    flips = ndimage.zoom(rng.random((PATCH // 2, PATCH // 2)), 2, order=0) < 0.01
-    patch = (ground ^ flips).astype(np.uint8)
+    # Errors of a few metres give the files as many bytes per pixel as the maps of the synthetic scene.
+    errors = ndimage.zoom(rng.random((PATCH // 2, PATCH // 2)), 2, order=0) < 0.01
+    patch = (truth ^ errors).astype(np.uint8)
     patch[:40, :300] = 255
     side = km * 1000
     profile = {"driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": "uint8", "nodata": 255}
     profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "BIGTIFF": "IF_SAFER"}
-    at = {"crs": "EPSG:32650", "transform": from_origin(600_000, 3_600_000, 1, 1)}
-    turned = [np.rot90(each, turn) for each in (patch, patch[:, ::-1]) for turn in range(4)]
-    with rasterio.open(path, "w", **profile, **at, num_threads=os.cpu_count()) as to:
+    profile |= {"crs": "EPSG:32650", "transform": from_origin(600_000, 3_600_000, 1, 1)}
+    variants = [np.rot90(mirrored, turn) for mirrored in (patch, patch[:, ::-1]) for turn in range(4)]
+    with rasterio.open(path, "w", **profile, num_threads=os.cpu_count()) as to:
         for row in range(0, side, PATCH):
             for col in range(0, side, PATCH):
                 window = rasterio.windows.Window(col, row, min(PATCH, side - col), min(PATCH, side - row))
-                part = turned[(row // PATCH * 3 + col // PATCH * 5) % 8]
+                part = variants[(row // PATCH * 3 + col // PATCH * 5) % 8]
                 to.write(part[: window.height, : window.width], 1, window=window)
     return path.stat().st_size
 
 
-def measured(way: str, folder: Path, threads: int) -> dict[str, object]:
-    mapped, reference = paths = [folder / "map.tif", folder / "reference.tif"]
+def measure(method: str, folder: Path, threads: int) -> dict[str, object]:
+    """Run one method and return seconds, peak memory in MB and the matrix."""
+    paths = [folder / "map.tif", folder / "reference.tif"]
     started = time.perf_counter()
     table: list[list[int]] = []
-    if way == "`jointseg`":
-        table = block_counts.confusion(mapped, reference, threads).tolist()
-    elif way == "reading alone":
+    if method == "`jointseg`":
+        table = block_counts.confusion(*paths, threads).tolist()
+    elif method == "reading only":
         for _ in block_counts.map_blocks(paths, lambda block: None, threads, "reading"):
             pass
     else:
-        table = plain(mapped, reference)
+        table = plain_confusion(*paths)
     seconds = time.perf_counter() - started
-    return {
-        "s": seconds,
-        "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "table": table,
-    }
+    return {"s": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "table": table}
 
 
-def plain(mapped: Path, reference: Path) -> list[list[int]]:
-    """Block by block of the file."""
+def plain_confusion(mapped: Path, reference: Path) -> list[list[int]]:
+    """Count the pairs of classes block by block."""
     counts = np.zeros(9, np.int64)
-    place = np.full(256, 2, np.uint8)
-    place[:2] = 0, 1
-    with rasterio.open(mapped) as one, rasterio.open(reference) as other:
-        for _, window in one.block_windows(1):
-            pair = 3 * place[one.read(1, window=window)] + place[other.read(1, window=window)]
+    index = np.full(256, 2, np.uint8)
+    index[:2] = 0, 1
+    with rasterio.open(mapped) as first, rasterio.open(reference) as second:
+        for _, window in first.block_windows(1):
+            pair = 3 * index[first.read(1, window=window)] + index[second.read(1, window=window)]
             counts += np.bincount(pair.ravel(), minlength=9)
     return counts.reshape(3, 3).tolist()
 
 
-def tell(found: dict[str, list[dict[str, float]]], sizes: list[int], given: argparse.Namespace) -> None:
-    pixels = (given.km * 1000) ** 2
-    print("# Confusion of two maps\n")
+def print_report(results: dict[str, list[dict]], sizes: list[int], arguments: argparse.Namespace) -> None:
+    pixels = (arguments.km * 1000) ** 2
+    print("# Confusion matrix of two maps\n")
     print(
-        f"Made by `python benchmarks/confusion.py --km {given.km}`; {datetime.now(UTC):%Y-%m-%d}; {machine.processor()}, "
-        f"{given.threads} threads (the loop: one), Python {platform.python_version()}, numpy {version('numpy')}, rasterio "
-        f"{version('rasterio')}, GDAL {rasterio.__gdal_version__}. {pixels / 1e9:.2f}e9 pixels, files of "
-        f"{sizes[0] / 2**20:.0f} and {sizes[1] / 2**20:.0f} MB; medians of {given.rounds} rounds in which the ways took turns, "
-        "ratios of each round's own with their range. All ways that count count the same.\n"
+        f"Generated by `python benchmarks/confusion.py --km {arguments.km}`; {datetime.now(UTC):%Y-%m-%d}; "
+        f"{machine.processor()}, {arguments.threads} threads (plain loop: one), Python {platform.python_version()}, "
+        f"numpy {version('numpy')}, rasterio {version('rasterio')}, GDAL {rasterio.__gdal_version__}. "
+        f"{pixels / 1e9:.2f}e9 pixels, files of {sizes[0] / 2**20:.0f} and {sizes[1] / 2**20:.0f} MB; medians of "
+        f"{arguments.rounds} rounds with alternating order, speedups within each round with their range. All matrices are "
+        "equal.\n"
     )
-    print("| way | s | million pixels a second | times as fast as the loop | peak memory of the process, MB |")
+    print("| method | s | million pixels per second | speedup over the plain loop | peak memory of the process, MB |")
     print("|---|---:|---:|---:|---:|")
-    for way, each in found.items():
-        ratios = [loop["s"] / one["s"] for one, loop in zip(each, found["plain loop"])]
-        seconds = statistics.median(one["s"] for one in each)
+    for method, rounds in results.items():
+        speedups = [loop["s"] / result["s"] for result, loop in zip(rounds, results["plain loop"])]
+        seconds = statistics.median(result["s"] for result in rounds)
         print(
-            f"| {way} | {seconds:.1f} | {pixels / seconds / 1e6:,.0f} | {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) | {statistics.median(one['mb'] for one in each):,.0f} |"
+            f"| {method} | {seconds:.1f} | {pixels / seconds / 1e6:,.0f} | {statistics.median(speedups):.2f} "
+            f"({min(speedups):.2f} to {max(speedups):.2f}) | {statistics.median(result['mb'] for result in rounds):,.0f} |"
         )
 
 

@@ -1,11 +1,11 @@
-"""How often the truth lies in the stated intervals: areas, growth and accuracy of the synthetic scene's cities, sampled many times.
+"""Coverage of the 95 % intervals of areas, growth and accuracy, from many samples of the cities of the synthetic scene.
 
     jointseg run examples/synthetic/config.yaml
     python benchmarks/coverage.py examples/synthetic/config.yaml > benchmarks/coverage.md
 
-For every seed the points of each city are drawn anew (step `change_sample`), told from the truth (step `interpret`), and
-estimated from (accuracy/change.py), all as in the flow; the truth is counted on the same ground, pixel by pixel. A 95 % interval
-should hold it in 19 of 20 samples.
+For each seed the points of each city are drawn (step `change_sample`), labelled from the truth (step `label_points`) and
+estimates computed (accuracy/change.py), all as in the workflow. The truth is counted pixel by pixel over the same area. A
+95 % interval should contain it in 19 of 20 samples.
 """
 
 import argparse
@@ -29,109 +29,108 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.progress import track
 from jointseg.synthetic.label_points import label_points
 
+Samples = dict[tuple[str, str], list[tuple[Estimate, float]]]  # reach, quantity -> estimate and truth of each sample
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="of a finished synthetic")
-    parser.add_argument("--seeds", type=int, default=20)
-    given = parser.parse_args()
-    chosen = read_config(given.config)
-    results, years, points = Path(chosen.results), sorted(chosen.years), chosen.accuracy.growth_points
-    found: dict[tuple[str, str], list[tuple[Estimate, float]]] = defaultdict(list)
-    for city, reach in chosen.study_area.city_reach.items():
+    parser.add_argument("config", type=Path, help="config of a finished run of the synthetic scene")
+    parser.add_argument("--seeds", type=int, default=20, help="samples of each city (default: %(default)s)")
+    arguments = parser.parse_args()
+    config = read_config(arguments.config)
+    results, years, points = Path(config.results), sorted(config.years), config.accuracy.growth_points
+    truth_folder = results / "sources/truth"
+    samples: Samples = defaultdict(list)
+    for city, reach in config.study_area.city_reach.items():
         maps = [results / f"mosaics/{year}/{city}.tif" for year in years]
-        real = truth(maps, results / "sources/truth", reach, years)
-        for seed in track(range(given.seeds), f"samples of {city}", given.seeds, "sample"):
-            with tempfile.TemporaryDirectory() as name:
-                made = estimates(Path(name), maps, results / "sources/truth", city, reach, years, points, seed)
-            for what, estimate in made.items():
-                found[reach, what].append((estimate, real[what]))
-    tell(found, given, points, list(chosen.study_area.reaches))
+        truth = true_values(maps, truth_folder, reach, years)
+        for seed in track(range(arguments.seeds), f"samples of {city}", arguments.seeds, "sample"):
+            with tempfile.TemporaryDirectory() as folder:
+                estimates = sample_estimates(Path(folder), maps, truth_folder, city, reach, years, points, seed)
+            for quantity, estimate in estimates.items():
+                samples[reach, quantity].append((estimate, truth[quantity]))
+    print_report(samples, arguments, points, list(config.study_area.reaches))
 
 
-def estimates(
-    folder: Path, maps: list[Path], real: Path, city: str, reach: str, years: list[int], points: int, seed: int
+def sample_estimates(
+    folder: Path, maps: list[Path], truth: Path, city: str, reach: str, years: list[int], points: int, seed: int
 ) -> dict[str, Estimate]:
-    """What one sample of a city says."""
+    """Draw and label one sample of a city, and return the estimate of each quantity."""
     paths = {name: folder / f"{name}.csv" for name in ("strata", "design", "points")}
+    labels = folder / "labels.csv"
     change_sample(mosaics=maps, city=city, years=years, number=points, seed=seed, threads=2, **paths)
-    label_points(points=paths["points"], truth=real, reference=folder / "told.csv", city=city, reach=reach, years=years)
-    told = read_interpreted(paths["strata"], paths["design"], folder / "told.csv", maps, years)
+    label_points(points=paths["points"], truth=truth, reference=labels, city=city, reach=reach, years=years)
+    sample = read_interpreted(paths["strata"], paths["design"], labels, maps, years)
     first, last = years[0], years[-1]
-    out = {f"area {year}, km2": told.area(year) for year in years}
-    out["growth, km2"] = told.growth(first, last)
-    out["growth, % a year"] = told.yearly_percent(first, last)
-    scores = {f"of the map of {last}": told.accuracy(last), "of what is new": told.accuracy_of_gain(first, last)}
-    for what, each in scores.items():
-        out |= {f"{name}'s accuracy {what}": each[f"{name}s"] for name in ("user", "producer")}
+    out = {f"area {year}, km2": sample.area(year) for year in years}
+    out["growth, km2"] = sample.growth(first, last)
+    out["growth, % per year"] = sample.yearly_percent(first, last)
+    scores = {f"of the map of {last}": sample.accuracy(last), "of ISA gain": sample.accuracy_of_gain(first, last)}
+    for quantity, score in scores.items():
+        out |= {f"{name}'s accuracy {quantity}": score[f"{name}s"] for name in ("user", "producer")}
     return out
 
 
-def truth(maps: list[Path], folder: Path, reach: str, years: list[int]) -> dict[str, float]:
-    """The same, counted on all ground that every map knows."""
+def true_values(maps: list[Path], folder: Path, reach: str, years: list[int]) -> dict[str, float]:
+    """Return the true value of each quantity over the pixels that are valid in all maps."""
     planes, bounds, transform = [], None, None
     for path in maps:
         values, transform, crs = raster_io.read(path)
         planes.append(values[0])
         rows, cols = values.shape[1:]
         bounds = (transform.c, transform.f - rows, transform.c + cols, transform.f)
-    known = np.logical_and.reduce([plane != NODATA for plane in planes])
-    mapped = {year: plane[known] == 1 for year, plane in zip(years, planes)}
-    real = {year: raster_io.read(folder / f"{year}/{reach}.tif", bounds)[0][0][known] == 1 for year in years}
-    y, x = np.nonzero(known)
+    valid = np.logical_and.reduce([plane != NODATA for plane in planes])
+    mapped = {year: plane[valid] == 1 for year, plane in zip(years, planes)}
+    true = {year: raster_io.read(folder / f"{year}/{reach}.tif", bounds)[0][0][valid] == 1 for year in years}
+    y, x = np.nonzero(valid)
     scale = grid.area_scale(int(crs.split(":")[1]), transform.c + x.mean(), transform.f - y.mean())
     first, last = years[0], years[-1]
-    area = {year: plane.sum() / 1e6 / float(scale) for year, plane in real.items()}
+    area = {year: plane.sum() / 1e6 / float(scale) for year, plane in true.items()}
     out = {f"area {year}, km2": area[year] for year in years}
     out["growth, km2"] = area[last] - area[first]
-    out["growth, % a year"] = 100 * ((area[last] / area[first]) ** (1 / (last - first)) - 1)
+    out["growth, % per year"] = 100 * ((area[last] / area[first]) ** (1 / (last - first)) - 1)
     pairs = {
-        f"of the map of {last}": (mapped[last], real[last]),
-        "of what is new": (mapped[last] & ~mapped[first], real[last] & ~real[first]),
+        f"of the map of {last}": (mapped[last], true[last]),
+        "of ISA gain": (mapped[last] & ~mapped[first], true[last] & ~true[first]),
     }
-    for what, (ours, theirs) in pairs.items():
-        out[f"user's accuracy {what}"] = float(theirs[ours].mean())
-        out[f"producer's accuracy {what}"] = float(ours[theirs].mean())
+    for quantity, (on_map, in_truth) in pairs.items():
+        out[f"user's accuracy {quantity}"] = float(in_truth[on_map].mean())
+        out[f"producer's accuracy {quantity}"] = float(on_map[in_truth].mean())
     return out
 
 
-def tell(
-    found: dict[tuple[str, str], list[tuple[Estimate, float]]],
-    given: argparse.Namespace,
-    points: int,
-    reaches: list[str],
-) -> None:
-    held = {key: [each.lower <= real <= each.upper for each, real in rows] for key, rows in found.items()}
-    every = [inside for rows in held.values() for inside in rows]
-    print("# Intervals and the truth\n")
+def print_report(samples: Samples, arguments: argparse.Namespace, points: int, reaches: list[str]) -> None:
+    covered = {key: [each.lower <= truth <= each.upper for each, truth in rows] for key, rows in samples.items()}
+    total = [inside for rows in covered.values() for inside in rows]
+    print("# Coverage of the intervals\n")
     print(
-        f"Made by `python benchmarks/coverage.py {given.config} --seeds {given.seeds}`; {datetime.now(UTC):%Y-%m-%d};"
-        f" {machine.processor()}, Python {platform.python_version()}, numpy {version('numpy')}. {given.seeds} samples of"
-        f" {points} points in each city; of each quantity: the truth, in how many samples the 95 % interval holds it, the mean"
-        " error with the error that as many samples would have by chance (standard errors of the mean), and the mean half-width.\n"
+        f"Generated by `python benchmarks/coverage.py {arguments.config} --seeds {arguments.seeds}`; "
+        f"{datetime.now(UTC):%Y-%m-%d}; {machine.processor()}, Python {platform.python_version()}, numpy {version('numpy')}. "
+        f"{arguments.seeds} samples of {points} points in each city. For each quantity: the truth, the number of samples whose "
+        "95 % interval contains it, the mean error with its standard error, and the mean half-width of the intervals.\n"
     )
-    low, high = stats.binom.interval(0.95, given.seeds, 0.95)
+    low, high = stats.binom.interval(0.95, arguments.seeds, 0.95)
     print(
-        f"The truth lies in **{sum(every)} of {len(every)}** intervals ({100 * np.mean(every):.1f} %); by reach "
-        + ", ".join(f"{reach} {share(held, reach)}" for reach in reaches)
-        + f". Of {given.seeds} samples an interval that keeps its word holds it in {low:.0f} to {high:.0f} (19 times of 20)."
-        " Quantities of one sample are not independent of each other.\n"
+        f"**{sum(total)} of {len(total)}** intervals contain the truth ({100 * np.mean(total):.1f} %); by reach "
+        + ", ".join(f"{reach} {count_covered(covered, reach)}" for reach in reaches)
+        + f". With nominal coverage {low:.0f} to {high:.0f} of {arguments.seeds} samples contain it (95 % range)."
+        " The quantities of one sample are not independent.\n"
     )
-    print("| reach | quantity | truth | held | mean error (by chance) | half-width |\n|---|---|---:|---:|---:|---:|")
-    for (reach, what), rows in found.items():
-        real = rows[0][1]
-        errors = np.array([each.value - real for each, _ in rows])
+    print("| reach | quantity | truth | covered | mean error (SE) | half-width |\n|---|---|---:|---:|---:|---:|")
+    for (reach, quantity), rows in samples.items():
+        truth = rows[0][1]
+        errors = np.array([each.value - truth for each, _ in rows])
         half = float(np.mean([each.upper - each.value for each, _ in rows]))
-        chance = errors.std(ddof=1) / len(errors) ** 0.5
+        standard_error = errors.std(ddof=1) / len(errors) ** 0.5
         print(
-            f"| {reach} | {what} | {real:.3f} | {sum(held[reach, what])} of {len(rows)} |"
-            f" {errors.mean():+.4f} ({chance:.4f}) | {half:.3f} |"
+            f"| {reach} | {quantity} | {truth:.3f} | {sum(covered[reach, quantity])} of {len(rows)} |"
+            f" {errors.mean():+.4f} ({standard_error:.4f}) | {half:.3f} |"
         )
 
 
-def share(held: dict[tuple[str, str], list[bool]], reach: str) -> str:
-    every = [inside for (place, _), rows in held.items() if place == reach for inside in rows]
-    return f"{sum(every)} of {len(every)}"
+def count_covered(covered: dict[tuple[str, str], list[bool]], reach: str) -> str:
+    of_reach = [inside for (name, _), rows in covered.items() if name == reach for inside in rows]
+    return f"{sum(of_reach)} of {len(of_reach)}"
 
 
 if __name__ == "__main__":

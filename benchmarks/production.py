@@ -1,4 +1,4 @@
-"""The production config over an area of one's own, and its files without their content: for what is asked of plans alone."""
+"""The production config over a test area with empty files, for checks and measurements of planning."""
 
 import itertools
 import json
@@ -14,15 +14,15 @@ from shapely import box
 ROOT = Path(__file__).resolve().parents[1]
 REACHES = {"upstream": ["west"], "midstream": ["middle"], "downstream": ["east"]}
 RESULTS = "results"
-# Makes the files of every job of a plan, as empty as they may be and a millisecond younger than what they are made from, with
-# Snakemake's record of each: its own --touch takes 70 ms a job.
-_FILL = """
+# Creates the outputs of all jobs of a plan as empty files, one millisecond newer than their inputs, and Snakemake's
+# records of them. Snakemake's own --touch takes 70 ms per job.
+_CREATE_OUTPUTS = """
 import asyncio, os, sys, time
 from pathlib import Path
 from jointseg.audit.dry_run import plan_workflow
 
-async def fill(dag):
-    then = time.time()
+async def create(dag):
+    start = time.time()
     for level, jobs in enumerate(dag.toposorted()):
         for job in jobs:
             for output in job.output:
@@ -32,24 +32,27 @@ async def fill(dag):
                     file = path / ".snakemake_timestamp"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch()
-                for each in {file, path}:
-                    os.utime(each, (then + level / 1000, then + level / 1000))
+                for target in {file, path}:
+                    os.utime(target, (start + level / 1000, start + level / 1000))
         dag.workflow.iocache.clear()
         for job in jobs:
             await dag.workflow.persistence.finished(job)
 
-asyncio.run(fill(plan_workflow(sys.argv[1:])))
+asyncio.run(create(plan_workflow(sys.argv[1:])))
 """
 
 
 def prepare(folder: Path, tile_km: int, bounds: tuple[float, float, float, float], city_degrees: float) -> int:
-    """Outlines, config, the inputs that must be there, and the grid; the number of tiles of the map year.
+    """Write study area, config.yaml and empty source files, and generate the grid.
 
     Args:
-        folder: an empty folder; its config.yaml is the production's.
+        folder: an empty folder.
         tile_km: side of a tile.
-        bounds: west, south, east, north, degrees; a third of it is a reach.
+        bounds: west, south, east, north in degrees; each reach is a third of the width.
         city_degrees: side of each of the six cities.
+
+    Returns:
+        Number of tiles of the map year.
     """
     west, south, east, north = bounds
     edges = [west + (east - west) * part / 3 for part in range(4)]
@@ -64,31 +67,31 @@ def prepare(folder: Path, tile_km: int, bounds: tuple[float, float, float, float
         boxes[city] = [left, bottom, left + city_degrees, bottom + city_degrees]
     config["study_area"] |= {"regions": "regions.geojson", "cities": None, "city_boxes": boxes, "reaches": REACHES}
     config |= {"tile_km": tile_km, "results": RESULTS}
-    write(folder, config)
-    for place in ("jilin1", "corrections", "products", "osm", "footprints"):
-        (folder / "data" / place).mkdir(parents=True)
-    for place in (config["dataset"]["osm"], config["dataset"]["footprints"]):
-        (folder / place).touch()
+    write_config(folder, config)
+    for name in ("jilin1", "corrections", "products", "osm", "footprints"):
+        (folder / "data" / name).mkdir(parents=True)
+    for path in (config["dataset"]["osm"], config["dataset"]["footprints"]):
+        (folder / path).touch()
     tiles = f"{RESULTS}/grid/tiles.geojson"
-    check(snakemake(tiles), folder)
+    run(snakemake_command(tiles), folder)
     return len(json.loads((folder / tiles).read_text())["features"])
 
 
-def write(folder: Path, config: dict) -> None:
+def write_config(folder: Path, config: dict) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
-def fill(folder: Path) -> None:
-    """Every file of the flow, empty, with Snakemake's own records of them."""
-    check([sys.executable, "-c", _FILL, *_arguments(), "-n"], folder)
+def create_outputs(folder: Path) -> None:
+    """Create all files of the workflow, empty, with Snakemake's records of them."""
+    run([sys.executable, "-c", _CREATE_OUTPUTS, *_arguments(), "-n"], folder)
 
 
-def snakemake(*more: str) -> list[str]:
-    return [sys.executable, "-m", "snakemake", *_arguments(), *more]
+def snakemake_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", *_arguments(), *arguments]
 
 
-def check(command: list[str], folder: Path) -> str:
-    """What a command says. Exits where it fails."""
+def run(command: list[str], folder: Path) -> str:
+    """Run a command and return its output; exit if it fails."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-3000:]}")

@@ -19,7 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A completed production run, with empty files."""
     folder = tmp_path_factory.mktemp("production")
     production.prepare(folder, 100, (104.0, 29.0, 110.0, 31.0), 0.2)
-    production.fill(folder)
+    production.create_outputs(folder)
     return folder
 
 
@@ -31,8 +31,8 @@ def plan_after(run: Path):
     def plan(change: Callable[[dict], None]) -> dict[str, int]:
         config = yaml.safe_load(before)
         change(config)
-        production.write(run, config)
-        return planned_jobs(production.check(production.snakemake("-n"), run))
+        production.write_config(run, config)
+        return planned_jobs(production.run(production.snakemake_command("-n"), run))
 
     yield plan
     (run / "config.yaml").write_text(before)
@@ -64,8 +64,8 @@ def test_a_new_city_maps_its_tiles_in_the_other_years(run, plan_after):
     # The tiles of the city are unknown until the grid is rebuilt: before, the plan contains all jobs.
     plan_after(change)
     before = {year: mapped(run, year) for year in (2017, 2021)}
-    production.check(production.snakemake("results/grid/tiles.geojson"), run)
-    output = production.check(production.snakemake("-n"), run)
+    production.run(production.snakemake_command("results/grid/tiles.geojson"), run)
+    output = production.run(production.snakemake_command("-n"), run)
     jobs = planned_jobs(output)
     assert jobs["mosaic"] == 7 * 4 and not {*TRAINING, "reaches", "reach_grid"} & set(jobs)
     # Three other years: in the map year, the tile is already mapped. Adjacent maps are rebuilt with the new neighbour.
