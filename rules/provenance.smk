@@ -1,9 +1,13 @@
 from jointseg.provenance.digest import file_digest
 
-# The files that are the workflow, the Snakefile first, and their digests: where they lie does not matter, so a run from a
-# frozen copy and one from the checkout are the same.
-HOME = Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent
-FLOW = ["Snakefile", *(f"rules/{path.name}" for path in sorted(HOME.glob("rules/*.smk"))), "rules/step.py"]
+# Workflow files, the Snakefile first. The release records their checksums without locations, so a run from a snapshot and a
+# run from the checkout have the same params.
+WORKFLOW_ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=False)).parent
+WORKFLOW_FILES = [
+    "Snakefile",
+    *(f"rules/{path.name}" for path in sorted(WORKFLOW_ROOT.glob("rules/*.smk"))),
+    "rules/step.py",
+]
 
 
 rule release:
@@ -29,7 +33,7 @@ rule release:
         mem_mb=per_attempt(2000),
         runtime=per_attempt(120),
     params:
-        workflow={name: file_digest(HOME / name) for name in FLOW},
+        workflow={name: file_digest(WORKFLOW_ROOT / name) for name in WORKFLOW_FILES},
         settings=C.model_dump(mode="json"),
         code=code("release"),
         environment=packages("release"),

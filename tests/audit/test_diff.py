@@ -1,4 +1,4 @@
-"""Two runs that differ in one thing: the comparison names the thing and what came of it, and nothing else."""
+"""Comparison of two runs that differ in one condition: it reports this condition and its consequences only."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from jointseg.audit.diff.causes import NOT_REPRODUCIBLE
 from jointseg.audit.diff.files import compare_files
 from jointseg.audit.diff.map import compare
 from jointseg.audit.diff.runs import Report, diff
-from jointseg.cli.commands import diff as verb
+from jointseg.cli.commands import diff as diff_command
 from jointseg.provenance.manifest import sealed
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
@@ -29,85 +29,84 @@ def run(tmp_path, monkeypatch):
 
 
 def changes(report: Report, job: str) -> list[tuple[str, str, str, str, str]]:
-    """(job where the runs part, kind, what, A, B) behind a job."""
+    """(diverging job, kind, what, A, B) of the divergences of a job."""
     divergences = next(each for each in report.jobs if each.job == job).divergences
     return [
-        (parting.job, change.kind, change.what, change.before, change.after)
-        for parting in divergences
-        for change in parting.changes
+        (divergence.job, change.kind, change.what, change.before, change.after)
+        for divergence in divergences
+        for change in divergence.changes
     ]
 
 
 def edit(results: Path, name: str, **entries) -> None:
-    """Writes a manifest with other entries."""
+    """Replace entries of a manifest."""
     file = results / f"manifests/{name}.json"
-    written = json.loads(file.read_bytes()) | entries
-    written.pop("seal")
-    file.write_text(sealed(written))
+    record = json.loads(file.read_bytes()) | entries
+    record.pop("seal")
+    file.write_text(sealed(record))
 
 
-def test_the_same_run_made_again_elsewhere_is_the_same(run):
+def test_identical_run_in_another_folder(run):
     report = diff(run, make("elsewhere/b"))
     assert (report.jobs, report.identical_jobs, report.changed_records) == ([], 4, [])
     assert report.as_json()["clean"] is True
 
 
-def test_a_setting_is_named_by_its_nested_key_with_both_values(run):
+def test_setting_is_named_by_its_dotted_key_with_both_values(run):
     report = diff(run, make("results/b", level=4))
     assert [job.job for job in report.jobs] == ["assess", "chips", "predict/2021"]
     for job in ("assess", "chips", "predict/2021"):
         assert changes(report, job) == [("predict/2021", "setting", "model.level", "3", "4")]
     files = {each.path: each.difference.summary for job in report.jobs for each in job.files}
     assert list(files) == ["accuracy.csv", "dataset/chips/east/a.tif", "isa/2021.tif"]
-    assert files["isa/2021.tif"] == "2400 of 1440000 pixels (0.0017 of them), 0->1 2400"
+    assert files["isa/2021.tif"] == "2400 of 1440000 pixels (fraction 0.0017), 0->1 2400"
     assert "1 of 2 rows differ" in files["accuracy.csv"] and "pixels" in files["accuracy.csv"]
 
 
-def test_a_seed_is_called_a_seed(run):
+def test_seed_has_its_own_kind(run):
     report = diff(run, make("results/b", seed=8))
     assert changes(report, "predict/2021") == [("predict/2021", "seed", "seed", "7", "8")]
 
 
-def test_a_scene_that_came_and_the_file_it_came_with(run):
+def test_added_scene_and_added_file(run):
     Path("archive2").mkdir()
     Path("archive2/S2C").write_text("S2C")
     report = diff(run, make("results/b", archive="archive2"))
     assert set(changes(report, "assess")) == {
         ("scenes", "scene", "S2C", "", "listed"),
-        ("scenes", "input", "archive archive", "there", ""),
-        ("scenes", "input", "archive archive2", "", "there"),
+        ("scenes", "input", "archive archive", "exists", ""),
+        ("scenes", "input", "archive archive2", "", "exists"),
     }
 
 
-def test_a_file_of_an_input_from_outside(run):
+def test_file_of_an_external_input(run):
     shutil.copytree("archive", "other/archive")
     Path("other/archive/S2B").write_text("other bytes")
     report = diff(run, make("results/b", archive="other/archive"))
-    # The list of scenes holds names only, so its bytes are the same: told of, but no difference.
+    # The scene list contains names only, so it is identical: a changed record, but no difference.
     assert report.jobs == []
-    (otherwise,) = report.changed_records
-    assert otherwise.job == "scenes"
-    assert [(change.kind, change.what) for change in otherwise.changes] == [("input", "archive archive/S2B")]
+    (changed,) = report.changed_records
+    assert changed.job == "scenes"
+    assert [(change.kind, change.what) for change in changed.changes] == [("input", "archive archive/S2B")]
 
 
-def test_code_is_named_by_function_where_its_parts_were_kept(run):
+def test_code_is_named_by_function_if_its_parts_were_recorded(run):
     other = make("results/b", level=4)
-    written = json.loads((other / "manifests/predict/2021.json").read_bytes())
-    kept = other / f".jointseg/code/{written['code']}.json"
-    parts = json.loads(kept.read_bytes())
+    record = json.loads((other / "manifests/predict/2021.json").read_bytes())
+    parts = json.loads((other / f".jointseg/code/{record['code']}.json").read_bytes())
     parts["support.audit_flow"]["isa"] = "0" * 12
     (other / ".jointseg/code/c0de.json").write_text(json.dumps(parts))
     edit(other, "predict/2021", code="c0de")
     assert ("predict/2021", "code", "support.audit_flow:isa", "", "changed") in changes(diff(run, other), "assess")
     (other / ".jointseg/code/c0de.json").unlink()
-    told = [change for change in changes(diff(run, other), "predict/2021") if change[1] == "code"]
-    assert told == [("predict/2021", "code", "support.audit_flow:isa", written["code"][:12], "c0de")]
+    found = [change for change in changes(diff(run, other), "predict/2021") if change[1] == "code"]
+    assert found == [("predict/2021", "code", "support.audit_flow:isa", record["code"][:12], "c0de")]
 
 
-def test_a_package_and_a_record_that_differs_without_other_bytes(run):
+def test_package_version_without_different_output(run):
     other = make("results/b")
-    written = json.loads((other / "manifests/predict/2021.json").read_bytes())
-    edit(other, "predict/2021", environment=written["environment"] | {"numpy": "0.1"})
+    record = json.loads((other / "manifests/predict/2021.json").read_bytes())
+    edit(other, "predict/2021", environment=record["environment"] | {"numpy": "0.1"})
     report = diff(run, other)
     assert report.jobs == []
     assert [(each.job, each.changes[0].what, each.changes[0].after) for each in report.changed_records] == [
@@ -115,7 +114,7 @@ def test_a_package_and_a_record_that_differs_without_other_bytes(run):
     ]
 
 
-def test_other_bytes_of_the_same_are_not_reproducible_here(run, monkeypatch):
+def test_different_output_under_same_conditions_is_not_reproducible(run, monkeypatch):
     monkeypatch.setenv(NOISE, "9")
     report = diff(run, make("results/b"))
     found = changes(report, "predict/2021")
@@ -124,7 +123,7 @@ def test_other_bytes_of_the_same_are_not_reproducible_here(run, monkeypatch):
     assert "python" in before and "numpy" in after
 
 
-def test_a_job_of_one_run_only(run):
+def test_job_of_one_run_only(run):
     other = make("results/b")
     for path in ("manifests/assess.json", "accuracy.csv"):
         (other / path).unlink()
@@ -132,13 +131,13 @@ def test_a_job_of_one_run_only(run):
     assert (job.job, job.side, [each.side for each in job.files]) == ("assess", "A", ["A"])
 
 
-def test_picture_of_a_difference_is_small_and_red_where_it_lies(run, tmp_path):
+def test_image_of_a_difference_is_small_and_red_at_the_difference(run, tmp_path):
     diff(run, make("results/b", level=40), maps=tmp_path / "maps")
-    picture = tmp_path / "maps/isa-2021.tif.png"
-    assert picture.stat().st_size < 1_000_000
-    image = np.asarray(Image.open(picture)).astype(int)
+    image_file = tmp_path / "maps/isa-2021.tif.png"
+    assert image_file.stat().st_size < 1_000_000
+    image = np.asarray(Image.open(image_file)).astype(int)
     red = image[..., 0] - image[..., 1] > 50
-    # Rows 6 to 80 of 1200 differ; a cell of the picture is 3 pixels.
+    # Rows 6 to 80 of 1200 differ; a cell of the image is 3 pixels.
     assert red[2:26].all() and not red[27:].any() and not red[:1].any()
 
 
@@ -147,7 +146,7 @@ def write(path: Path, array: np.ndarray, west: float = 0) -> Path:
     return path
 
 
-def test_rasters_by_band_over_block_edges(tmp_path):
+def test_rasters_by_band_across_blocks(tmp_path):
     one = np.zeros((2, 30, 4100), dtype=np.uint16)
     one[0] = 100
     other = one.copy()
@@ -160,14 +159,14 @@ def test_rasters_by_band_over_block_edges(tmp_path):
     assert found.classes == []
 
 
-def test_rasters_of_another_grid_or_size_are_said_to_be_so(tmp_path):
+def test_rasters_of_different_grid_or_size(tmp_path):
     array = np.ones((1, 20, 20), dtype=np.uint8)
-    here = write(tmp_path / "a.tif", array)
-    assert "another place" in compare(here, write(tmp_path / "b.tif", array, west=10)).summary()
-    assert "another size" in compare(here, write(tmp_path / "c.tif", array[:, :10])).summary()
+    first = write(tmp_path / "a.tif", array)
+    assert "different position" in compare(first, write(tmp_path / "b.tif", array, west=10)).summary()
+    assert "different size" in compare(first, write(tmp_path / "c.tif", array[:, :10])).summary()
 
 
-def test_nan_is_nan(tmp_path):
+def test_nan_equals_nan(tmp_path):
     array = np.full((1, 20, 20), np.nan, dtype=np.float32)
     other = array.copy()
     other[0, 0, 0] = 1
@@ -176,35 +175,35 @@ def test_nan_is_nan(tmp_path):
     assert "1 of 400 pixels" in found.summary()
 
 
-def test_tables_json_and_bytes(tmp_path):
+def test_tables_json_and_other_files(tmp_path):
     table = pd.DataFrame({"sample_id": ["x", "y", "z"], "shift": [1.0, None, 3.0], "split": ["a", "b", "c"]})
     other = table.iloc[::-1].assign(split=["c", "b", "q"])
     table.to_parquet(tmp_path / "a.parquet")
     other.to_parquet(tmp_path / "b.parquet")
     words = compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet").summary
-    assert words == "1 of 3 rows differ, the first is x; in columns split"
+    assert words == "1 of 3 rows differ, first x; columns split"
     other.iloc[:2].drop(columns="shift").to_parquet(tmp_path / "c.parquet")
     words = compare_files(tmp_path / "a.parquet", tmp_path / "c.parquet").summary
     assert "columns only in A: shift" in words and "1 rows only in A" in words
     (tmp_path / "a.json").write_text('{"mean": [1, 2], "n": {"train": 3}}')
     (tmp_path / "b.json").write_text('{"mean": [1, 2], "n": {"train": 4}}')
-    assert compare_files(tmp_path / "a.json", tmp_path / "b.json").summary == "other at n.train"
-    assert "is not there" in compare_files(tmp_path / "a.json", tmp_path / "none.json").summary
+    assert compare_files(tmp_path / "a.json", tmp_path / "b.json").summary == "different values at n.train"
+    assert "missing file" in compare_files(tmp_path / "a.json", tmp_path / "none.json").summary
     (tmp_path / "bad.json").write_text("{")
     assert "cannot be compared as json" in compare_files(tmp_path / "a.json", tmp_path / "bad.json").summary
 
 
-def test_verb_prints_tables_and_json(run, capsys):
-    verbs = argparse.ArgumentParser().add_subparsers()
-    verb.add(verbs)
-    parse = verbs.choices["diff"].parse_args
+def test_command_prints_tables_and_json(run, capsys):
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    diff_command.add(subparsers)
+    parse = subparsers.choices["diff"].parse_args
     other = make("results/b", level=4)
-    assert verb.run(parse([str(run), str(other)])) == 1
-    told = capsys.readouterr().out
-    assert "model.level" in told and "0->1 2400" in told
-    assert verb.run(parse([str(run), str(other), "--json"])) == 1
-    read = json.loads(capsys.readouterr().out)
-    assert read["jobs"][2]["files"][0]["difference"]["raster"]["classes"] == [[0, 1, 2400]]
-    assert verb.run(parse([str(run), str(run)])) == 0
+    assert diff_command.run(parse([str(run), str(other)])) == 1
+    output = capsys.readouterr().out
+    assert "model.level" in output and "0->1 2400" in output
+    assert diff_command.run(parse([str(run), str(other), "--json"])) == 1
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["jobs"][2]["files"][0]["difference"]["raster"]["classes"] == [[0, 1, 2400]]
+    assert diff_command.run(parse([str(run), str(run)])) == 0
     with pytest.raises(DataError, match="no folder named manifests"):
-        verb.run(parse([str(run), "archive"]))
+        diff_command.run(parse([str(run), "archive"]))

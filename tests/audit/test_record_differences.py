@@ -1,4 +1,4 @@
-"""Differences between two records of a job are named by key, function and package."""
+"""Differences between two manifests of a job by key, function and package."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from jointseg.audit.record_differences import Change, code_changes, setting_chan
 from jointseg.provenance.code_digest import locate
 
 
-def test_settings_are_named_by_dotted_keys() -> None:
+def test_setting_changes_have_dotted_keys() -> None:
     before = {"training": {"steps": 3, "loss": {"l1": 1.0}}, "old": [1, 2], "same": None}
     after = {"training": {"steps": 4, "loss": {"l1": 1.0}}, "new": "x", "same": None}
     assert setting_changes(before, after) == [
@@ -16,20 +16,20 @@ def test_settings_are_named_by_dotted_keys() -> None:
     ]
 
 
-def test_versions_are_named_by_package() -> None:
+def test_version_changes_by_package() -> None:
     assert version_changes({"torch": "1", "numpy": "2"}, {"torch": "1.1", "numpy": "2"}) == [
         Change("package", "torch", "1", "1.1")
     ]
 
 
-def test_code_is_named_by_function() -> None:
-    before = {"a.b": {"f": "1", "C.m": "2", "gone": "3"}, "a.old": {"(module)": "4"}}
+def test_code_changes_by_function() -> None:
+    before = {"a.b": {"f": "1", "C.m": "2", "old": "3"}, "a.old": {"(module)": "4"}}
     after = {"a.b": {"f": "9", "C.m": "2", "new": "5"}}
     assert [(change.what, change.after) for change in code_changes(before, after)] == [
         ("a.b:f", "changed"),
-        ("a.b:gone", "gone"),
-        ("a.b:new", "new"),
-        ("a.old:(module)", "gone"),
+        ("a.b:new", "added"),
+        ("a.b:old", "removed"),
+        ("a.old:(module)", "removed"),
     ]
     assert code_changes(None, after)[0].before == "not recorded"
 
@@ -38,12 +38,12 @@ def test_code_is_named_by_function() -> None:
     ("part", "starts"),
     [("Change", "class Change"), ("code_changes", "def code_changes"), ("(module)", '"""')],
 )
-def test_a_part_is_found_in_its_file(part: str, starts: str) -> None:
+def test_locate_part(part: str, starts: str) -> None:
     found = locate("jointseg.audit.record_differences", part)
     assert found is not None
     assert found[0].read_text().splitlines()[found[1] - 1].startswith(starts)
 
 
-def test_a_part_that_is_gone_is_not_found() -> None:
+def test_locate_missing_part() -> None:
     assert locate("jointseg.audit.record_differences", "absent") is None
     assert locate("jointseg.absent", "f") is None

@@ -1,4 +1,4 @@
-"""The release history: the tree hash, the chain, signatures, and what is not released."""
+"""The release history: tree hash, chain, signatures and unreleased changes."""
 
 import argparse
 import fcntl
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 from support.provenance_flow import make
-from support.tampering import edit, told
+from support.tampering import edit, findings
 
 from jointseg.audit import merkle, releases, signature
 from jointseg.audit.signature import AllowedSigners
 from jointseg.audit.verify import verify_results
 from jointseg.cli.commands import add_subcommands, verify
-from jointseg.cli.commands import release as verb
+from jointseg.cli.commands import release as release_command
 from jointseg.provenance.manifest import is_sealed, sealed
 from jointseg.run import lock
 from jointseg.runtime.errors import DataError
 
-# The leaves and roots with which implementations of Certificate Transparency are tested.
+# Test vectors of Certificate Transparency implementations.
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = [
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -58,10 +58,10 @@ def released(results: Path, key: Path | None = None, message: str = "") -> relea
 
 
 def call(*arguments: object) -> int:
-    """The verbs `verify` and `release`."""
+    """Call the command `verify` or `release`."""
     parser = argparse.ArgumentParser()
     verbs = add_subcommands(parser)
-    verb.add(verbs)
+    release_command.add(verbs)
     verify.add(verbs)
     given = parser.parse_args(list(map(str, arguments)))
     return given.handler(given)
@@ -73,158 +73,160 @@ def test_tree_hash_of_rfc_6962(count):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 33, 100])
-def test_tree_hash_as_the_rfc_defines_it(count):
-    def defined(leaves: list[bytes]) -> bytes:
+def test_tree_hash_equals_recursive_definition(count):
+    def recursive_hash(leaves: list[bytes]) -> bytes:
         if len(leaves) == 1:
             return sha256(b"\0" + leaves[0]).digest()
         split = 1
         while split * 2 < len(leaves):
             split *= 2
-        return sha256(b"\1" + defined(leaves[:split]) + defined(leaves[split:])).digest()
+        return sha256(b"\1" + recursive_hash(leaves[:split]) + recursive_hash(leaves[split:])).digest()
 
     leaves = [str(number).encode() for number in range(count)]
-    assert merkle.tree_hash(leaves) == defined(leaves)
+    assert merkle.tree_hash(leaves) == recursive_hash(leaves)
 
 
-def test_a_root_is_of_paths_and_hashes():
+def test_root_depends_on_paths_and_hashes():
     own = merkle.root({"b": "1", "a": "2"})
     assert own == merkle.root({"a": "2", "b": "1"}) == merkle.tree_hash([b"a\x002", b"b\x001"]).hex()
     assert own != merkle.root({"a": "1", "b": "2"})
 
 
-def test_a_release(results):
+def test_release_records_manifests_and_previous_release(results):
     first = released(results, message="the first")
     assert first.file == results / "releases/0001.json" and is_sealed(first.file.read_bytes())
-    written = json.loads(first.file.read_text())
+    record = json.loads(first.file.read_text())
     files = {path.relative_to(results).as_posix(): path.read_bytes() for path in results.glob("manifests/**/*.json")}
-    assert written["leaves"] == {path: sha256(content).hexdigest() for path, content in files.items()}
-    assert written["root"] == merkle.root(written["leaves"])
-    assert (written["number"], written["message"], written["previous"]) == (1, "the first", None)
+    assert record["leaves"] == {path: sha256(content).hexdigest() for path, content in files.items()}
+    assert record["root"] == merkle.root(record["leaves"])
+    assert (record["number"], record["message"], record["previous"]) == (1, "the first", None)
     second = released(results)
     digest = sha256(first.file.read_bytes()).hexdigest()
     assert second.record["previous"] == {"file": "0001.json", "sha256": digest}
     report = verify_results(results)
     assert report.findings == [] and report.release.number == 2
-    assert report.release.as_json()["change"] == {"added": [], "changed": [], "gone": []}
+    assert report.release.as_json()["changes"] == {"added": [], "changed": [], "removed": []}
 
 
-def test_manifests_since_the_last_release(results):
+def test_changes_since_the_last_release(results):
     released(results)
     (results / "manifests/maps/a.json").rename(results / "manifests/maps/b.json")
-    edit(results / "manifests/maps/b.json", lambda written: written["wildcards"].update(tile="b"), sealed)
-    edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
+    edit(results / "manifests/maps/b.json", lambda record: record["wildcards"].update(tile="b"), sealed)
+    edit(results / "manifests/total.json", lambda record: record["params"].update(more=1), sealed)
     report = verify_results(results)
     assert [(finding.kind, finding.path) for finding in report.findings] == [
         ("unreleased", "manifests/maps/a.json"),
         ("unreleased", "manifests/total.json"),
     ]
-    assert report.release.change.added == ["manifests/maps/b.json"]
+    assert report.release.changes.added == ["manifests/maps/b.json"]
     second = released(results).record["since"]
-    assert second == {"added": 1, "changed": ["manifests/total.json"], "gone": ["manifests/maps/a.json"]}
-    assert told(results) == []
+    assert second == {"added": 1, "changed": ["manifests/total.json"], "removed": ["manifests/maps/a.json"]}
+    assert findings(results) == []
 
 
 def rewrite(file: Path, seal=sealed, **changes) -> None:
-    written = json.loads(file.read_text())
-    written.pop("seal")
-    file.write_text(seal(written | changes))
+    record = json.loads(file.read_text())
+    record.pop("seal")
+    file.write_text(seal(record | changes))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_release_rewritten_and_sealed_again(results, number):
+def test_edited_release_with_new_seal(results, number):
     for _ in range(3):
         released(results)
     file = results / f"releases/{number:04d}.json"
     rewrite(file, root="0" * 64)
-    assert told(results) == [("edited", f"releases/{number:04d}.json", "")]
+    assert findings(results) == [("edited", f"releases/{number:04d}.json", "")]
     rewrite(file, leaves={}, root=merkle.root({}))
-    # No later release names the last one: only a signature, or its root kept elsewhere, would tell.
-    assert told(results) == ([("edited", f"releases/{number:04d}.json", "")] if number < 3 else [])
+    # No later release refers to the last one; only a signature or its published root reveals the change.
+    assert findings(results) == ([("edited", f"releases/{number:04d}.json", "")] if number < 3 else [])
 
 
-def test_a_release_of_another_number(results):
+def test_release_with_wrong_number(results):
     for _ in range(2):
         released(results)
     rewrite(results / "releases/0002.json", number=7)
-    assert told(results) == [("edited", "releases/0002.json", "")]
+    assert findings(results) == [("edited", "releases/0002.json", "")]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": "jointseg/release/1"}', "[" * 100_000])
-def test_a_broken_release(results, text):
+def test_unreadable_release(results, text):
     released(results).file.write_text(text)
     report = verify_results(results)
     assert [(finding.kind, finding.path) for finding in report.findings] == [("unreadable", "releases/0001.json")]
-    assert report.release.change is None and report.as_json()["release"]["change"] is None
+    assert report.release.changes is None and report.as_json()["release"]["changes"] is None
 
 
-def test_a_release_that_is_gone(results):
+def test_missing_release_and_unexpected_file(results):
     for _ in range(3):
         released(results)
     (results / "releases/0002.json").unlink()
     (results / "releases/note.txt").write_text("note")
-    assert told(results) == [("missing", "releases/0002.json", ""), ("undeclared", "releases/note.txt", "")]
+    assert findings(results) == [("missing", "releases/0002.json", ""), ("undeclared", "releases/note.txt", "")]
 
 
-def test_a_history_cut_at_its_end_is_known_by_a_root_kept_elsewhere(results, capsys):
+def test_published_root_detects_truncated_history(results, capsys):
     first = released(results)
-    edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
+    edit(results / "manifests/total.json", lambda record: record["params"].update(more=1), sealed)
     last = released(results)
     roots = [each.record["root"] for each in (first, last)]
-    assert roots[0] != roots[1] and told(results, root=roots[0]) == told(results, root=roots[1]) == []
+    assert roots[0] != roots[1] and findings(results, root=roots[0]) == findings(results, root=roots[1]) == []
     last.file.unlink()
-    edit(results / "manifests/total.json", lambda written: written["params"].pop("more"), sealed)
-    assert told(results) == []
-    assert told(results, root=roots[1]) == [("missing", "releases", "")]
+    edit(results / "manifests/total.json", lambda record: record["params"].pop("more"), sealed)
+    assert findings(results) == []
+    assert findings(results, root=roots[1]) == [("missing", "releases", "")]
     with pytest.raises(SystemExit):
         call("verify", results, "--root", "5f1c")
     assert "'5f1c' is not a root" in capsys.readouterr().err
     assert call("verify", results, "--root", roots[1].upper()) == 1
 
 
-def test_a_signed_release(results, keys):
+def test_signed_release(results, keys):
     released(results, keys["alice"])
     report = verify_results(results)
-    (good,) = report.release.signatures
-    assert report.findings == [] and good["signer"] is None
-    assert good["key"] == signature.fingerprint(keys["alice"]) and good["key"].startswith("SHA256:")
-    for who in (None, "alice@example.org", "bob@example.org"):
-        report = verify_results(results, signers=AllowedSigners(keys["signers"], who))
+    (valid,) = report.release.signatures
+    assert report.findings == [] and valid["signer"] is None
+    assert valid["key"] == signature.fingerprint(keys["alice"]) and valid["key"].startswith("SHA256:")
+    for signer in (None, "alice@example.org", "bob@example.org"):
+        report = verify_results(results, signers=AllowedSigners(keys["signers"], signer))
         assert report.findings == []
-        assert report.release.signatures[0]["signer"] == (who or "alice@example.org")
-    assert told(results, signers=AllowedSigners(keys["signers"], "eve@example.org")) == [
+        assert report.release.signatures[0]["signer"] == (signer or "alice@example.org")
+    assert findings(results, signers=AllowedSigners(keys["signers"], "eve@example.org")) == [
         ("bad_signature", "releases/0001.json.sig", "")
     ]
 
 
-def test_a_signature_by_somebody_else(results, keys):
+def test_signature_by_another_key(results, keys):
     first = released(results, keys["mallory"])
-    assert told(results) == []
-    assert told(results, signers=AllowedSigners(keys["signers"])) == [("bad_signature", "releases/0001.json.sig", "")]
+    assert findings(results) == []
+    assert findings(results, signers=AllowedSigners(keys["signers"])) == [
+        ("bad_signature", "releases/0001.json.sig", "")
+    ]
     rewrite(first.file, message="as if by alice", key=signature.fingerprint(keys["alice"]))
-    assert told(results) == [("bad_signature", "releases/0001.json.sig", "")]  # signed before it was rewritten
-    first.signed.write_bytes(signature.sign(first.file.read_bytes(), keys["mallory"]))
-    assert told(results) == [("bad_signature", "releases/0001.json.sig", "")]  # it names another key
+    assert findings(results) == [("bad_signature", "releases/0001.json.sig", "")]  # signed before the edit
+    first.signature_file.write_bytes(signature.sign(first.file.read_bytes(), keys["mallory"]))
+    assert findings(results) == [("bad_signature", "releases/0001.json.sig", "")]  # the release has another key
 
 
-def test_an_unsigned_release(results, keys):
+def test_unsigned_release(results, keys):
     released(results)
-    assert told(results) == []
-    assert told(results, signers=AllowedSigners(keys["signers"])) == [("unsigned", "releases/0001.json", "")]
+    assert findings(results) == []
+    assert findings(results, signers=AllowedSigners(keys["signers"])) == [("unsigned", "releases/0001.json", "")]
 
 
-def test_a_history_that_is_gone(results, keys):
-    assert told(results, signers=AllowedSigners(keys["signers"])) == [("unsigned", "releases", "")]
+def test_missing_history(results, keys):
+    assert findings(results, signers=AllowedSigners(keys["signers"])) == [("unsigned", "releases", "")]
 
 
-def test_a_signature_that_is_gone(results, keys):
-    released(results, keys["alice"]).signed.unlink()
-    assert told(results) == [("unsigned", "releases/0001.json", "")]
+def test_missing_signature(results, keys):
+    released(results, keys["alice"]).signature_file.unlink()
+    assert findings(results) == [("unsigned", "releases/0001.json", "")]
 
 
-def test_white_space_in_a_signature_counts(results, keys):
-    signed = released(results, keys["alice"]).signed
-    signed.write_bytes(signed.read_bytes().replace(b"\n", b"\v", 2).replace(b"\v", b"\n", 1))
-    assert told(results) == [("bad_signature", "releases/0001.json.sig", "")]
+def test_white_space_in_signature_is_significant(results, keys):
+    file = released(results, keys["alice"]).signature_file
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\v", 2).replace(b"\v", b"\n", 1))
+    assert findings(results) == [("bad_signature", "releases/0001.json.sig", "")]
 
 
 def test_without_ssh_keygen(results, keys, monkeypatch):
@@ -232,61 +234,61 @@ def test_without_ssh_keygen(results, keys, monkeypatch):
     monkeypatch.setattr(signature, "TOOL", "no-such-tool")
     report = verify_results(results)
     assert report.findings == [] and report.release.unchecked == 1 and report.release.signatures == []
-    with pytest.raises(DataError, match="there is no no-such-tool on this machine"):
+    with pytest.raises(DataError, match="no-such-tool is not installed"):
         verify_results(results, signers=AllowedSigners(keys["signers"]))
     with pytest.raises(DataError, match="install OpenSSH"):
         released(results, keys["alice"])
 
 
-def test_what_is_not_a_key(results, tmp_path):
+def test_invalid_key_and_missing_signers_file(results, tmp_path):
     (tmp_path / "note").write_text("note")
-    with pytest.raises(DataError, match="is not an SSH key"):
+    with pytest.raises(DataError, match="cannot read the SSH key"):
         released(results, tmp_path / "note")
     with pytest.raises(DataError, match="allowed signers"):
         verify_results(results, signers=AllowedSigners(tmp_path / "nowhere"))
     assert not (results / "releases/0001.json").exists()
 
 
-def test_the_verb(results, keys, capsys):
+def test_commands_release_and_verify(results, keys, capsys):
     assert call("release", results, "--key", keys["alice"], "--message", "first") == 0
-    said = capsys.readouterr().out
-    assert "releases/0001.json: 2 manifests, 3 files" in said and signature.fingerprint(keys["alice"]) in said
-    edit(results / "manifests/total.json", lambda written: written["params"].update(more=1), sealed)
+    output = capsys.readouterr().out
+    assert "releases/0001.json: 2 manifests, 3 files" in output and signature.fingerprint(keys["alice"]) in output
+    edit(results / "manifests/total.json", lambda record: record["params"].update(more=1), sealed)
     assert call("verify", results) == 1
     assert "unreleased" in capsys.readouterr().out
     assert call("release", results) == 0
-    said = capsys.readouterr().out
-    assert "since 0001.json: 0 added, 1 changed, 0 removed" in said and "changed manifests/total.json" in said
+    output = capsys.readouterr().out
+    assert "since 0001.json: 0 added, 1 changed, 0 removed" in output and "changed manifests/total.json" in output
     assert call("release", results, "--json") == 0
-    written = json.loads(capsys.readouterr().out)["released"]
-    assert written["file"] == "releases/0003.json" and written["previous"]["file"] == "0002.json"
+    record = json.loads(capsys.readouterr().out)["released"]
+    assert record["file"] == "releases/0003.json" and record["previous"]["file"] == "0002.json"
     assert call("verify", results, "--allowed-signers", keys["signers"], "--signer", "alice@example.org") == 1
-    said = capsys.readouterr().out
-    assert "alice@example.org" in said and said.count("it was never signed") == 2
+    output = capsys.readouterr().out
+    assert "alice@example.org" in output and output.count("it was never signed") == 2
     with pytest.raises(DataError, match="needs --allowed-signers"):
         call("verify", results, "--signer", "alice@example.org")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_nothing_is_released_while_something_is_wrong(results, capsys, form):
+def test_release_is_refused_with_findings(results, capsys, form):
     (results / "total.txt").write_text("something else")
     assert call("release", results, *form) == 1
-    said = capsys.readouterr()
-    assert "changed" in said.out and "nothing was released" in said.err
+    captured = capsys.readouterr()
+    assert "changed" in captured.out and "nothing was released" in captured.err
     assert not (results / "releases").exists()
 
 
-def test_nothing_is_released_while_a_run_works(results):
+def test_release_is_refused_during_a_run(results):
     path = results / lock.NAME
     path.parent.mkdir(exist_ok=True)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(lock.InUseError, match="a run works in"):
+        with pytest.raises(lock.InUseError, match="a run uses"):
             call("release", results)
     assert call("release", results) == 0
 
 
-def test_an_interrupted_release(results, capsys, monkeypatch):
+def test_interrupted_release(results, capsys, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Jobs of a toy run done again from their manifests: what is reproduced, what is not, and why."""
+"""Replay of the jobs of a toy run: outcomes and their reasons."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from jointseg.audit.lineage import Lineage
 from jointseg.audit.prune import delete, find_prunable
 from jointseg.audit.replay.job import reads_network, takes_list
 from jointseg.audit.replay.sample import Replay, replay_jobs, sample_jobs
-from jointseg.cli.commands import replay as verb
+from jointseg.cli.commands import replay as replay_command
 from jointseg.provenance.manifest import read, sealed
 from jointseg.runtime.errors import DataError
 
@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
     return make("results/a")
 
 
-def again(results: Path, *names: str, **options) -> list[Replay]:
+def replay(results: Path, *names: str, **options) -> list[Replay]:
     lineage = Lineage(results)
     scratch = Path("scratch")
     scratch.mkdir(exist_ok=True)
@@ -32,86 +32,86 @@ def again(results: Path, *names: str, **options) -> list[Replay]:
 
 
 def edit(results: Path, name: str, **entries) -> None:
-    """Writes a manifest with other entries."""
+    """Replace entries of a manifest."""
     file = results / f"manifests/{name}.json"
-    written = json.loads(file.read_bytes()) | entries
-    written.pop("seal")
-    file.write_text(sealed(written))
+    record = json.loads(file.read_bytes()) | entries
+    record.pop("seal")
+    file.write_text(sealed(record))
 
 
-def before(results: Path) -> dict[str, bytes]:
+def contents(results: Path) -> dict[str, bytes]:
     return {path.as_posix(): path.read_bytes() for path in sorted(results.rglob("*")) if path.is_file()}
 
 
-def test_every_job_of_a_moved_run_is_reproduced_and_nothing_of_it_touched(run, tmp_path):
+def test_moved_run_is_reproduced_and_not_modified(run, tmp_path):
     shutil.move(run, tmp_path / "moved")
-    held = before(Path("moved"))
-    done = again(Path("moved"), "scenes", "predict/2021", "chips", "assess")
+    original = contents(Path("moved"))
+    done = replay(Path("moved"), "scenes", "predict/2021", "chips", "assess")
     assert [(each.outcome, each.detail, each.files) for each in done] == [
         ("identical", "", 1),
         ("identical", "", 1),
         ("identical", "", 2),
         ("identical", "", 1),
     ]
-    assert before(Path("moved")) == held
+    assert contents(Path("moved")) == original
 
 
-def test_a_run_with_absolute_paths_is_reproduced_beside_it(tmp_path, monkeypatch):
+def test_run_with_absolute_paths_is_reproduced_in_the_sandbox(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     results = make((tmp_path / "results/a").as_posix(), archive=(tmp_path / "archive").as_posix())
-    held = before(results)
-    assert [each.outcome for each in again(results, "scenes", "predict/2021", "assess")] == ["identical"] * 3
-    assert before(results) == held
+    original = contents(results)
+    assert [each.outcome for each in replay(results, "scenes", "predict/2021", "assess")] == ["identical"] * 3
+    assert contents(results) == original
 
 
-def test_other_bytes_under_the_same_conditions_are_a_finding(run, monkeypatch):
+def test_different_bytes_under_the_same_conditions_are_a_finding(run, monkeypatch):
     monkeypatch.setenv(NOISE, "12")
-    (done,) = again(run, "predict/2021", keep=True)
+    (done,) = replay(run, "predict/2021", keep=True)
     assert (done.outcome, done.differing, done.changes) == ("differs", 1, [])
     assert done.detail.startswith("isa/2021.tif: 12 of 1440000 pixels")
-    assert done.kept is not None and Path(done.kept, "isa/2021.tif").is_file()
+    assert done.kept_in is not None and Path(done.kept_in, "isa/2021.tif").is_file()
 
 
-def test_a_difference_under_other_conditions_is_explained_or_within_the_tolerance(run, monkeypatch):
+def test_difference_under_different_conditions_is_explained_or_tolerated(run, monkeypatch):
     monkeypatch.setenv(NOISE, "12")
     device = json.loads((run / "manifests/predict/2021.json").read_bytes())["device"]
     edit(run, "predict/2021", device=device | {"processor": "another"})
-    (done,) = again(run, "predict/2021")
+    (done,) = replay(run, "predict/2021")
     assert done.outcome == "explained" and [change.kind for change in done.changes] == ["device"]
-    assert again(run, "predict/2021", tolerance=1e-5)[0].outcome == "tolerated"
-    assert again(run, "predict/2021", tolerance=1e-6)[0].outcome == "explained"
+    assert replay(run, "predict/2021", tolerance=1e-5)[0].outcome == "tolerated"
+    assert replay(run, "predict/2021", tolerance=1e-6)[0].outcome == "explained"
 
 
-def test_an_input_that_changed_or_went_is_named(run):
+def test_changed_and_missing_inputs_are_impossible(run):
     Path("archive/S2A").write_text("other")
     (run / "isa/2021.tif").unlink()
-    scenes, chips = again(run, "scenes", "chips")
+    scenes, chips = replay(run, "scenes", "chips")
     assert scenes.outcome == chips.outcome == "impossible"
-    assert "input archive changed" in scenes.detail
-    assert chips.detail == "input results/a/isa/2021.tif is not there"
+    assert "input archive has changed" in scenes.detail
+    assert chips.detail == "input results/a/isa/2021.tif does not exist"
 
 
-def test_an_input_that_was_pruned_is_said_to_be(run):
+def test_pruned_input_is_named(run):
     delete(run, find_prunable(run))
-    (done,) = again(run, "assess")
+    (done,) = replay(run, "assess")
     assert done.outcome == "impossible" and "dataset/chips/east was pruned" in done.detail
 
 
-def test_a_step_that_fails_now_is_a_finding(run):
+def test_failing_step_is_a_finding(run):
     edit(run, "predict/2021", params={"model": {}, "seed": 7})
-    (done,) = again(run, "predict/2021")
+    (done,) = replay(run, "predict/2021")
     assert done.outcome == "failed" and "KeyError: 'level'" in done.detail
 
 
-def test_jobs_that_read_the_network_are_skipped_unless_asked_for(run):
+def test_jobs_that_use_the_network_are_skipped_by_default(run):
     params = {"source": {"kind": "stac", "url": "https://example.org"}}
     edit(run, "scenes", params=params)
     assert reads_network(read(run / "manifests/scenes.json")) and not reads_network(read(run / "manifests/chips.json"))
-    assert again(run, "scenes")[0].outcome == "skipped"
-    assert again(run, "scenes", network=True)[0].outcome == "failed"  # the toy step takes no source
+    assert replay(run, "scenes")[0].outcome == "skipped"
+    assert replay(run, "scenes", network=True)[0].outcome == "failed"  # the toy step has no parameter `source`
 
 
-def test_sample_takes_every_rule_before_a_second_job_of_one(run):
+def test_sample_draws_every_rule_before_a_second_job(run):
     for year in range(2001, 2011):
         file = run / f"manifests/predict/{year}.json"
         shutil.copy(run / "manifests/predict/2021.json", file)
@@ -127,7 +127,7 @@ def test_sample_takes_every_rule_before_a_second_job_of_one(run):
         sample_jobs(lineage, 1, 0, ["mosaic"])
 
 
-def test_lists_are_told_from_single_paths_by_the_annotation():
+def test_takes_list():
     def step(*, one: Path, maybe: Path | None = None, many: list[Path], some: Sequence[Path], rest: list[Path] | None):
         raise AssertionError
 
@@ -141,19 +141,19 @@ def test_lists_are_told_from_single_paths_by_the_annotation():
     ]
 
 
-def test_verb_tells_and_leaves_no_scratch_behind(run, capsys, monkeypatch, tmp_path):
+def test_command_prints_outcomes_and_removes_the_scratch_folder(run, capsys, monkeypatch, tmp_path):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    verbs = argparse.ArgumentParser().add_subparsers()
-    verb.add(verbs)
-    parse = verbs.choices["replay"].parse_args
-    assert verb.run(parse([str(run), "--sample", "all", "--rule", "chips", "--json"])) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["counts"] == {"identical": 1} and told["clean"] is True
+    subparsers = argparse.ArgumentParser().add_subparsers()
+    replay_command.add(subparsers)
+    parse = subparsers.choices["replay"].parse_args
+    assert replay_command.run(parse([str(run), "--sample", "all", "--rule", "chips", "--json"])) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["counts"] == {"identical": 1} and output["clean"] is True
     assert list((tmp_path / "tmp").iterdir()) == []
     monkeypatch.setenv(NOISE, "3")
-    assert verb.run(parse([str(run), "--rule", "predict", "--keep"])) == 1
-    told = capsys.readouterr().out
-    assert "3 of 1440000 pixels" in told and "differs" in told
+    assert replay_command.run(parse([str(run), "--rule", "predict", "--keep"])) == 1
+    output = capsys.readouterr().out
+    assert "3 of 1440000 pixels" in output and "differs" in output
     (scratch,) = (tmp_path / "tmp").iterdir()
     assert [path.name for path in scratch.rglob("*.tif")] == ["2021.tif"]

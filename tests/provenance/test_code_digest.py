@@ -30,7 +30,7 @@ def run(x):
     "toy/late.py": "value = 3\n",
     "toy/aside.py": "from toy.floor import base\n",
     "toy/page.html.j2": "<p>{{ x }}</p>\n",
-    "toy/unnamed.txt": "nobody names this\n",
+    "toy/unused.txt": "not referenced\n",
 }
 
 
@@ -43,18 +43,18 @@ def package(tmp_path):
     return tmp_path
 
 
-def fresh(source: Path, target: str = "toy.step") -> str:
-    for remembered in (
+def digest(source: Path, target: str = "toy.step") -> str:
+    for cached_function in (
         code.code_digest,
         code._module,
         code._file_of,
         code._is_trivial,
-        code.read,
+        code.parse_source,
         code._all_data_files,
         code._closure,
         code._locked,
     ):
-        remembered.cache_clear()
+        cached_function.cache_clear()
     return code.code_digest(target, source)
 
 
@@ -74,13 +74,13 @@ def edit(path: Path, old: str, new: str) -> None:
         ("toy/__init__.py", '"1"', '"2"'),
         ("toy/deep/__init__.py", "Nothing", "Still nothing"),
         ("toy/aside.py", "base", "Bad"),
-        ("toy/unnamed.txt", "nobody", "still nobody"),
+        ("toy/unused.txt", "not referenced", "still not referenced"),
     ],
 )
-def test_what_runs_no_differently_keeps_the_digest(package, name, old, new):
-    before = fresh(package)
+def test_irrelevant_edit_keeps_digest(package, name, old, new):
+    before = digest(package)
     edit(package / name, old, new)
-    assert fresh(package) == before
+    assert digest(package) == before
 
 
 @pytest.mark.parametrize(
@@ -95,69 +95,73 @@ def test_what_runs_no_differently_keeps_the_digest(package, name, old, new):
         ("toy/deep/__init__.py", '"""Nothing."""', "from toy import aside"),
     ],
 )
-def test_what_runs_differently_changes_the_digest(package, name, old, new):
-    before = fresh(package)
+def test_relevant_edit_changes_digest(package, name, old, new):
+    before = digest(package)
     edit(package / name, old, new)
-    assert fresh(package) != before
+    assert digest(package) != before
 
 
-def test_a_function_named_after_the_module_means_the_module(package):
-    assert fresh(package, "toy.step:run") == code.code_digest("toy.step", package)
+def test_function_suffix_of_target_is_ignored(package):
+    assert digest(package, "toy.step:run") == code.code_digest("toy.step", package)
 
 
-def test_a_module_that_is_not_there_is_named(package):
+def test_error_names_missing_module(package):
     with pytest.raises(DataError, match=r"toy\.absent"):
-        fresh(package, "toy.absent")
+        digest(package, "toy.absent")
 
 
-def test_a_step_depends_on_nothing_above_it():
-    above = {"settings", "cli", "verbs", "audit"}
+def test_steps_do_not_import_higher_layers():
+    higher_layers = {"audit", "viewer", "cli"}
     for rule in steps.STEPS:
         used = code._closure(steps.module(rule), code.SOURCE)
-        assert not above & {part for name in used for part in name.split(".")[1:2]}, rule
+        assert not higher_layers & {part for name in used for part in name.split(".")[1:2]}, rule
 
 
-def test_the_digest_needs_the_standard_library_only():
+def test_code_digest_imports_standard_library_only():
     code = (
         "import sys, jointseg.provenance.code_digest; sys.exit(bool({'numpy', 'rasterio', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_parts_name_what_changed(package):
+def test_code_parts_name_changed_functions_and_data_files(package):
     before = code.code_parts("toy.step", package)
     edit(package / "toy/floor.py", "x + 1", "x + 2")
     edit(package / "toy/late.py", "value = 3", "value = 4")
     edit(package / "toy/page.html.j2", "<p>", "<b>")
-    fresh(package)
+    digest(package)
     after = code.code_parts("toy.step", package)
     assert before.keys() == after.keys()
     changed = {(name, part) for name in after for part in after[name] if before[name].get(part) != after[name][part]}
     assert changed == {("toy.floor", "base"), ("toy.late", MODULE_LEVEL), ("toy.step", "page.html.j2")}
 
 
-def test_methods_are_parts_of_their_own(package):
+def test_methods_have_separate_parts(package):
     (package / "toy/errors.py").write_text(
-        "class Bad(Exception):\n    limit = 3\n\n    def say(self):\n        return 1\n"
+        "class Bad(Exception):\n    limit = 3\n\n    def message(self):\n        return 1\n"
     )
     before = code.code_parts("toy.errors", package)["toy.errors"]
     edit(package / "toy/errors.py", "return 1", "return 2")
-    fresh(package)
+    digest(package)
     after = code.code_parts("toy.errors", package)["toy.errors"]
-    assert set(after) == {"Bad", "Bad.say"} and before["Bad"] == after["Bad"] and before["Bad.say"] != after["Bad.say"]
+    assert (
+        set(after) == {"Bad", "Bad.message"}
+        and before["Bad"] == after["Bad"]
+        and before["Bad.message"] != after["Bad.message"]
+    )
 
 
-def test_the_environment_is_what_the_lock_file_says_of_imported_packages(package):
+def test_environment_contains_locked_versions_of_imported_packages(package):
     edit(package / "toy/late.py", "value = 3", "import yaml, rich\nfrom some_pkg.inner import x\nvalue = 3")
     (package.parent / code.LOCK_FILE).write_text(
         "# toy\nPyYAML==6.0\nsome-pkg==1.2+cpu ; python_version>'3'\nrich==1\nother==2\n"
     )
-    fresh(package)
+    digest(package)
     assert code.environment("toy.step", package) == {"PyYAML": "6.0", "some-pkg": "1.2+cpu"}
     assert code.environment("toy.aside", package) == {}
 
 
-def test_every_package_that_a_step_imports_is_in_the_lock_file():
+def test_lock_file_contains_every_imported_package():
     for rule in steps.STEPS:
         for name in code._closure(steps.module(rule), code.SOURCE):
             for package in code._module(name, code.SOURCE).packages:

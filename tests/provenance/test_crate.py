@@ -1,4 +1,4 @@
-"""The RO-Crate of a release, read back by the library that others read it with."""
+"""The RO-Crate of a release, read with the library `rocrate`."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from rocrate.rocrate import ROCrate
 from support.provenance_release import TILE
 
-from jointseg.provenance import crate as written
+from jointseg.provenance import crate as crate_module
 from jointseg.provenance.digest import file_digest
 
 
@@ -15,8 +15,8 @@ def crate(released) -> ROCrate:
     return ROCrate(released)
 
 
-def test_it_tells_which_job_made_what(crate):
-    action = crate.get(f"#isa/2021/{TILE}")
+def test_action_links_job_inputs_and_outputs(crate):
+    action = crate.get(f"#predict/2021/{TILE}")
     assert action.type == "CreateAction"
     assert action["result"]["name"] == f"isa/2021/{TILE}.tif"
     assert [entity["name"] for entity in action["object"]] == [
@@ -24,11 +24,11 @@ def test_it_tells_which_job_made_what(crate):
         "superres.safetensors",
         "segmentation/superres.safetensors",
     ]
-    assert action["instrument"]["name"] == "provenance_release:isa"
+    assert action["instrument"]["name"] == "support.provenance_release:isa"
     assert len(crate.root_dataset["mentions"]) == 1 + 10  # the run and its jobs
 
 
-def test_its_main_entity_is_the_workflow(crate, released):
+def test_main_entity_is_the_workflow(crate, released):
     main = crate.mainEntity
     assert main.id == "workflow/Snakefile"
     assert {"File", "SoftwareSourceCode", "ComputationalWorkflow"} == set(main.type)
@@ -37,8 +37,8 @@ def test_its_main_entity_is_the_workflow(crate, released):
     assert "workflow/rules/common.smk" in {part.id for part in main["hasPart"]}
 
 
-def test_the_run_leads_from_what_came_from_outside_to_the_maps(crate):
-    run = crate.get(written.RUN)
+def test_run_links_external_inputs_to_maps(crate):
+    run = crate.get(crate_module.RUN)
     assert run["instrument"].id == "workflow/Snakefile"
     assert {entity["name"] for entity in run["object"]} == {"archive", "config.yaml", "superres.safetensors"}
     assert {entity["name"] for entity in run["result"]} == {
@@ -47,13 +47,13 @@ def test_the_run_leads_from_what_came_from_outside_to_the_maps(crate):
     }
 
 
-def test_its_files_are_what_it_says(crate, released):
+def test_files_have_their_checksums(crate, released):
     files = [entity for entity in crate.data_entities if "File" in entity.type]
     assert {"README.md", "catalog.json", "provenance.intoto.json"} <= {entity.id for entity in files}
     for entity in files:
         assert entity["sha256"] == file_digest(released / entity.id), entity.id
 
 
-def test_it_knows_the_term_that_its_version_lacks(released):
+def test_context_defines_sha256(released):
     context = json.loads((released / "ro-crate-metadata.json").read_text())["@context"]
-    assert context == ["https://w3id.org/ro/crate/1.1/context", written.TERMS]
+    assert context == ["https://w3id.org/ro/crate/1.1/context", crate_module.TERMS]

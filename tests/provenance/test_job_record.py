@@ -1,4 +1,4 @@
-"""One job: how the step is called, what the manifest says, what a failing job leaves."""
+"""Execution of one job: the call of the step, the manifest, and the state after a failure."""
 
 import hashlib
 import json
@@ -30,9 +30,9 @@ def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def fails(given, step) -> int:
+def exit_status(job, step) -> int:
     with quiet(), pytest.raises(SystemExit) as stop:
-        run_job(given, step)
+        run_job(job, step)
     return stop.value.code
 
 
@@ -42,57 +42,57 @@ def out_job(**more):
     )
 
 
-def test_the_manifest_tells_the_call():
+def test_manifest_records_the_call():
     make()
-    written = json.loads(Path("results/toy/manifests/maps/a.json").read_text())
-    assert (written["rule"], written["wildcards"], written["params"]) == ("maps", {"tile": "a"}, {"factor": 2})
-    assert written["facts"] == {"tile": "a"}
-    assert written["results"] == "results/toy"
-    assert written["inputs"] == [{"name": "source", "path": "source.txt", "size": 10, "sha256": sha("the source")}]
-    (output,) = written["outputs"]
+    record = json.loads(Path("results/toy/manifests/maps/a.json").read_text())
+    assert (record["rule"], record["wildcards"], record["params"]) == ("maps", {"tile": "a"}, {"factor": 2})
+    assert record["facts"] == {"tile": "a"}
+    assert record["results"] == "results/toy"
+    assert record["inputs"] == [{"name": "source", "path": "source.txt", "size": 10, "sha256": sha("the source")}]
+    (output,) = record["outputs"]
     files = [
         {"path": "one.txt", "sha256": sha("one"), "size": 3},
         {"path": "sub/two.txt", "sha256": sha("two"), "size": 3},
     ]
     assert (output["path"], output["files"], output["size"]) == ("results/toy/maps/a", files, 6)
     assert output["sha256"] == sha(f"{sha('one')}  one.txt\n{sha('two')}  sub/two.txt\n")
-    assert len(written["code"]) == 64
-    assert written["started"] <= written["finished"]
-    assert written["versions"]["numpy"] == np.__version__
+    assert len(record["code"]) == 64
+    assert record["started"] <= record["finished"]
+    assert record["versions"]["numpy"] == np.__version__
 
 
-def test_an_input_folder_of_the_flow_is_named_by_its_hash():
+def test_input_folder_of_the_run_has_checksum_only():
     make()
-    (made,) = read(Path("results/toy/manifests/maps/a.json")).outputs
-    (taken,) = read(Path("results/toy/manifests/total.json")).inputs
-    assert (taken.name, taken.sha256, taken.files) == ("maps", made.sha256, None)
+    (output,) = read(Path("results/toy/manifests/maps/a.json")).outputs
+    (artefact,) = read(Path("results/toy/manifests/total.json")).inputs
+    assert (artefact.name, artefact.sha256, artefact.files) == ("maps", output.sha256, None)
 
 
-def test_a_step_gets_the_requests_that_the_scheduler_assigns_to_the_job():
+def test_step_gets_the_parallel_requests_of_the_job():
     passed = []
 
     def predict(*, isa, year, tile, parallel_requests):
         passed.append(parallel_requests)
         isa.write_text("x")
 
-    given = out_job()
-    given.resources = {"parallel_requests": 5, "mem_mb": 100}
+    job_with_resources = out_job()
+    job_with_resources.resources = {"parallel_requests": 5, "mem_mb": 100}
     with quiet():
-        run_job(given, predict)
+        run_job(job_with_resources, predict)
     assert passed == [5]
     assert "parallel_requests" not in json.loads(next(Path("r").rglob("manifests/**/*.json")).read_text())["params"]
 
 
-def test_an_input_folder_from_outside_is_listed():
+def test_external_input_folder_has_file_list():
     Path("jilin1").mkdir()
     Path("jilin1/scene.tif").write_text("pixels")
     with quiet():
         run_job(out_job(inputs={"jilin1": "jilin1"}), lambda *, jilin1, isa, year, tile: isa.write_text("x") and None)
-    (taken,) = read(Path("r/manifests/predict/2021/50N_E0660_N3540.json")).inputs
-    assert [(entry.path, entry.sha256) for entry in taken.files or ()] == [("scene.tif", sha("pixels"))]
+    (artefact,) = read(Path("r/manifests/predict/2021/50N_E0660_N3540.json")).inputs
+    assert [(entry.path, entry.sha256) for entry in artefact.files or ()] == [("scene.tif", sha("pixels"))]
 
 
-def test_wildcards_come_as_text_and_an_empty_list_without_default_stays():
+def test_wildcards_are_strings_and_empty_list_without_default_is_passed():
     seen = {}
 
     def step(*, isa, year, tile, products, truth=None):
@@ -104,7 +104,7 @@ def test_wildcards_come_as_text_and_an_empty_list_without_default_stays():
     assert seen == {"year": "2021", "tile": "50N_E0660_N3540", "products": [], "truth": None}
 
 
-def test_facts_of_numpy_and_not_a_number_are_plain():
+def test_facts_with_numpy_values_and_nan_are_json():
     def step(*, isa, year, tile):
         isa.write_text("x")
         return {"loss": np.float32(0.5), "nan": float("nan"), "ids": ("a", Path("b/c")), 3: np.int64(7)}
@@ -115,90 +115,90 @@ def test_facts_of_numpy_and_not_a_number_are_plain():
     assert facts == {"loss": 0.5, "nan": None, "ids": ["a", "b/c"], "3": 7}
 
 
-def test_bad_input_is_one_line_and_leaves_no_output(capfd):
+def test_bad_input_prints_one_line_and_removes_output(capfd):
     def step(*, isa, year, tile):
         isa.write_text("half")
         raise DataError("band B03 is missing in x.tif;\n expected B04, B03, B02")
 
-    assert fails(out_job(), step) == 1
-    said = capfd.readouterr().err
+    assert exit_status(out_job(), step) == 1
+    message = capfd.readouterr().err
     expected = "rule predict [year=2021 tile=50N_E0660_N3540]: band B03 is missing in x.tif; expected B04, B03, B02\n"
-    assert said == expected
+    assert message == expected
     assert not Path("r/isa.txt").exists()
     assert not Path("r/manifests/predict/2021/50N_E0660_N3540.json").exists()
-    assert "Traceback" in Path("r/logs/isa/2021/50N_E0660_N3540.log").read_text()
+    assert "Traceback" in Path("r/logs/predict/2021/50N_E0660_N3540.log").read_text()
 
 
-def test_a_defect_names_its_log(capfd):
+def test_unexpected_error_names_the_log(capfd):
     def step(*, isa, year, tile):
         raise ZeroDivisionError("division by zero")
 
-    assert fails(out_job(), step) == 1
-    said = capfd.readouterr().err
-    assert "ZeroDivisionError: division by zero (see r/logs/isa/2021/50N_E0660_N3540.log)" in said
-    assert said.count("\n") == 1
+    assert exit_status(out_job(), step) == 1
+    message = capfd.readouterr().err
+    assert "ZeroDivisionError: division by zero (see r/logs/predict/2021/50N_E0660_N3540.log)" in message
+    assert message.count("\n") == 1
 
 
-def test_a_step_that_makes_nothing_is_an_error(capfd):
-    assert fails(out_job(), lambda *, isa, year, tile: None) == 1
-    assert "returned without making r/isa.txt" in capfd.readouterr().err
+def test_missing_output_is_an_error(capfd):
+    assert exit_status(out_job(), lambda *, isa, year, tile: None) == 1
+    assert "returned without writing r/isa.txt" in capfd.readouterr().err
 
 
-def test_an_input_changed_during_the_job_is_an_error(capfd):
+def test_input_changed_during_the_job_is_an_error(capfd):
     Path("in.txt").write_text("before")
 
     def step(*, scenes, isa, year, tile):
         isa.write_text("x")
         scenes.write_text("after!")
 
-    assert fails(out_job(inputs={"scenes": "in.txt"}), step) == 1
+    assert exit_status(out_job(inputs={"scenes": "in.txt"}), step) == 1
     assert "in.txt changed while the job read it" in capfd.readouterr().err
 
 
-def test_leftovers_of_a_killed_job_are_removed():
+def test_partial_files_of_a_killed_job_are_removed():
     Path("r").mkdir()
-    left = Path("r/.part-99999-isa.txt")
-    left.write_text("half")
+    partial = Path("r/.part-99999-isa.txt")
+    partial.write_text("half")
     with quiet():
         run_job(out_job(), lambda *, isa, year, tile: isa.write_text("x") and None)
-    assert not left.exists()
+    assert not partial.exists()
 
 
-def test_a_running_job_is_announced(monkeypatch, workdir):
+def test_running_job_has_a_status_file(monkeypatch, workdir):
     monkeypatch.setenv(job_status.ENV_VARIABLE, str(workdir / "progress"))
-    note = job_status.process_file(".job")
+    status_file = job_status.process_file(".job")
 
     def step(*, isa, year, tile):
-        assert json.loads(note.read_text())["job"] == "isa [year=2021 tile=50N_E0660_N3540]"
+        assert json.loads(status_file.read_text())["job"] == "predict [year=2021 tile=50N_E0660_N3540]"
         isa.write_text("x")
 
     with quiet():
         run_job(out_job(), step)
-    assert not note.exists()
+    assert not status_file.exists()
 
 
-def test_why_a_job_failed_is_kept_until_it_is_done(monkeypatch, workdir):
+def test_failure_is_recorded_until_the_job_succeeds(monkeypatch, workdir):
     monkeypatch.setenv(job_status.ENV_VARIABLE, str(workdir / "progress"))
-    made = []
+    calls = []
 
     def step(*, isa, year, tile):
-        made.append(isa)
-        if len(made) < 3:
+        calls.append(isa)
+        if len(calls) < 3:
             raise RuntimeError("no luck\nat all")
         isa.write_text("x")
 
-    name = "isa [year=2021 tile=50N_E0660_N3540]"
+    name = "predict [year=2021 tile=50N_E0660_N3540]"
     for _ in range(2):
-        assert fails(out_job(), step) == 1
+        assert exit_status(out_job(), step) == 1
         (failure,) = job_status.read_failures(workdir / "progress")
         assert (failure.job, failure.rule, failure.cause) == (name, "predict", job_status.ERROR)
         assert failure.reason.startswith("RuntimeError: no luck at all (see ") and failure.log.endswith(".log")
     with quiet():
         run_job(out_job(), step)
-    assert job_status.read_failures(workdir / "progress") == [] and len(made) == 3
+    assert job_status.read_failures(workdir / "progress") == [] and len(calls) == 3
 
 
-def test_sigterm_cleans_up(workdir):
+def test_sigterm_removes_partial_files(workdir):
     tests = Path(__file__).parents[1]
     (workdir / "child.py").write_text(
         "import sys, time\n"
@@ -217,12 +217,12 @@ def test_sigterm_cleans_up(workdir):
     ) as child:
         assert child.stdout and child.stdout.readline() == "ready\n"
         child.send_signal(signal.SIGTERM)
-        assert "rule predict: stopped before it was done" in child.communicate()[1]
+        assert "rule predict: stopped before it finished" in child.communicate()[1]
     assert child.returncode == 128 + signal.SIGTERM
     assert [path for path in Path("r").iterdir() if path.is_file()] == []
 
 
-def test_a_remembered_hash_is_not_trusted_to_a_changed_file(workdir):
+def test_hash_cache_detects_changed_file_with_same_mtime(workdir):
     path = workdir / "file"
     cache = HashCache(workdir / "hashes.sqlite")
     path.write_text("aaaa")
@@ -234,7 +234,7 @@ def test_a_remembered_hash_is_not_trusted_to_a_changed_file(workdir):
     assert cache.file(path).sha256 == sha("bbbb")
 
 
-def test_an_unchanged_file_is_hashed_once(workdir, monkeypatch):
+def test_unchanged_file_is_hashed_once(workdir, monkeypatch):
     path = workdir / "file"
     path.write_text("aaaa")
     HashCache(workdir / "hashes.sqlite").file(path)
@@ -242,21 +242,21 @@ def test_an_unchanged_file_is_hashed_once(workdir, monkeypatch):
     assert HashCache(workdir / "hashes.sqlite").file(path).sha256 == sha("aaaa")
 
 
-def test_a_damaged_memory_of_hashes_costs_time_only(workdir):
+def test_damaged_hash_cache_is_ignored(workdir):
     base = workdir / "hashes.sqlite"
-    base.write_bytes(b"not a database, and long enough to be taken for one by nobody" * 20)
+    base.write_bytes(b"not a database, but longer than the header of one" * 20)
     path = workdir / "file"
     path.write_text("aaaa")
     assert HashCache(base).file(path).sha256 == sha("aaaa")
 
 
-def test_the_results_folder_of_a_manifest():
+def test_results_of():
     assert results_of(Path("results/manifests/predict/2021/a.json")) == Path("results")
     with pytest.raises(DataError, match="manifests"):
         results_of(Path("results/isa.json"))
 
 
-def test_atomic_names_are_those_that_a_job_clears(workdir):
+def test_remove_partial_files_matches_names_of_atomic_write(workdir):
     with atomic_write(workdir / "isa.txt") as part:
         part.write_text("x")
         remove_partial_files(workdir / "isa.txt")

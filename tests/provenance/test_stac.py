@@ -1,6 +1,6 @@
-"""The STAC catalogue of a release, by the core schemas and by what the extensions document of their fields.
+"""The STAC catalogue of a release, checked against the core schemas and the specifications of the extensions.
 
-The extensions publish their schemas on the web only, so what is asked of the fields used here stands below.
+The extensions publish their schemas on the web only, so the requirements for the fields used here are repeated below.
 """
 
 import copy
@@ -15,7 +15,7 @@ import pytest
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from support.provenance_release import TILE
 
-TEXT, NUMBER, WHOLE = {"type": "string", "minLength": 1}, {"type": "number"}, {"type": "integer", "minimum": 0}
+TEXT, NUMBER, COUNT = {"type": "string", "minLength": 1}, {"type": "number"}, {"type": "integer", "minimum": 0}
 CLASS = {
     "required": ["value", "name"],
     "properties": {
@@ -23,7 +23,7 @@ CLASS = {
         "name": {"type": "string", "pattern": "^[0-9A-Za-z-_]+$"},
         "description": TEXT,
         "nodata": {"type": "boolean"},
-        "count": WHOLE,
+        "count": COUNT,
         "percentage": {"type": "number", "minimum": 0, "maximum": 100},
     },
     "additionalProperties": False,
@@ -38,7 +38,7 @@ ASSET = {
     "required": ["file:checksum", "file:size", "data_type", "nodata", "raster:spatial_resolution", "bands"],
     "properties": {
         "file:checksum": CHECKSUM,
-        "file:size": WHOLE,
+        "file:size": COUNT,
         "data_type": {"const": "uint8"},
         "nodata": {"const": 255},
         "raster:spatial_resolution": {"type": "number", "exclusiveMinimum": 0},
@@ -53,20 +53,22 @@ PROPERTIES = {
     "properties": {
         "proj:code": {"type": "string", "pattern": "^EPSG:[0-9]+$"},
         "proj:bbox": {"type": "array", "minItems": 4, "maxItems": 4, "items": NUMBER},
-        "proj:shape": {"type": "array", "minItems": 2, "maxItems": 2, "items": WHOLE},
+        "proj:shape": {"type": "array", "minItems": 2, "maxItems": 2, "items": COUNT},
         "proj:transform": {"type": "array", "minItems": 6, "maxItems": 6, "items": NUMBER},
         "processing:software": {"type": "object", "minProperties": 1, "additionalProperties": TEXT},
         "processing:lineage": TEXT,
         "processing:level": {"enum": ["RAW", "L0", "L1", "L1A", "L1B", "L1C", "L2", "L2A", "L3", "L4"]},
         "processing:version": TEXT,
     },
-    "propertyNames": {"not": {"enum": ["processing:datetime", "created", "updated"]}},  # they would tell when
+    "propertyNames": {
+        "not": {"enum": ["processing:datetime", "created", "updated"]}
+    },  # times would make releases irreproducible
 }
 ITEM = {
     "properties": {
         "properties": PROPERTIES,
         "assets": {"required": ["map"], "additionalProperties": ASSET},
-        "links": {"items": {"properties": {"file:checksum": CHECKSUM, "file:size": WHOLE}}},
+        "links": {"items": {"properties": {"file:checksum": CHECKSUM, "file:size": COUNT}}},
     },
 }
 COLLECTION = {
@@ -87,22 +89,22 @@ def items(released) -> dict[str, pystac.Item]:
     return {item.id: item for item in catalogue.get_items(recursive=True)}
 
 
-def test_it_is_valid_by_the_core_schemas(released):
+def test_catalogue_is_valid_stac(released):
     validator = JsonSchemaSTACValidator()
     catalogue = pystac.Catalog.from_file(released / "catalog.json")
-    every = [catalogue, *catalogue.get_collections(), *catalogue.get_items(recursive=True)]
-    assert len(every) == 1 + 2 + 4
-    for each in every:
-        validator.validate_core(each.to_dict(), each.STAC_OBJECT_TYPE, "1.1.0")
+    objects = [catalogue, *catalogue.get_collections(), *catalogue.get_items(recursive=True)]
+    assert len(objects) == 1 + 2 + 4
+    for stac_object in objects:
+        validator.validate_core(stac_object.to_dict(), stac_object.STAC_OBJECT_TYPE, "1.1.0")
 
 
-def test_the_fields_of_the_extensions_are_as_documented(released):
-    kinds = {"Feature": ITEM, "Collection": COLLECTION}
+def test_extension_fields_match_their_specification(released):
+    schemas = {"Feature": ITEM, "Collection": COLLECTION}
     found = [json.loads(path.read_text()) for path in released.rglob("*.json")]
-    checked = [each for each in found if each.get("type") in kinds]
+    checked = [each for each in found if each.get("type") in schemas]
     assert len(checked) == 6
     for each in checked:
-        jsonschema.Draft7Validator(kinds[each["type"]]).validate(each)
+        jsonschema.Draft7Validator(schemas[each["type"]]).validate(each)
         used = {name.partition(":")[0] for name in _names(each)} & {
             "classification",
             "file",
@@ -111,11 +113,11 @@ def test_the_fields_of_the_extensions_are_as_documented(released):
             "raster",
         }
         declared = {url.split("/")[3].replace("projection", "proj") for url in each["stac_extensions"]}
-        assert used == declared, "an extension is declared where its fields are used, and only there"
+        assert used == declared, "declared extensions must equal used extensions"
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("keys", "value"),
     [
         (("properties", "proj:shape"), [2]),
         (("properties", "processing:software"), {"jointseg": 1}),
@@ -124,17 +126,17 @@ def test_the_fields_of_the_extensions_are_as_documented(released):
         (("assets", "map", "classification:classes", 0, "name"), "not impervious"),
     ],
 )
-def test_the_checks_notice_a_wrong_field(released, place, value):
+def test_schemas_reject_invalid_fields(released, keys, value):
     (path,) = released.glob(f"isa/*2021*{TILE}/*.json")
-    spoilt: Any = copy.deepcopy(json.loads(path.read_text()))
-    inner = spoilt
-    for step in place[:-1]:
-        inner = inner[step]
-    inner[place[-1]] = value
-    assert not jsonschema.Draft7Validator(ITEM).is_valid(spoilt)
+    invalid: Any = copy.deepcopy(json.loads(path.read_text()))
+    inner = invalid
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    assert not jsonschema.Draft7Validator(ITEM).is_valid(invalid)
 
 
-def test_an_item_describes_its_map(released, items):
+def test_item_describes_its_map(released, items):
     assert sorted(items) == [
         f"isa-2021-{TILE}",
         f"isa-2023-{TILE}",
@@ -155,16 +157,16 @@ def test_an_item_describes_its_map(released, items):
     assert item.bbox == pytest.approx([118.69, 32.02, 118.69, 32.02], abs=0.02)
 
 
-def test_unknown_pixels_are_counted_and_stay_out_of_the_mean(items):
+def test_nodata_pixels_are_counted_and_excluded_from_the_mean(items):
     fields = items[f"isa-2021-{TILE}"].assets["map"].extra_fields
     classes = {each["value"]: (each["count"], each["percentage"]) for each in fields["classification:classes"]}
     assert classes == {0: (1, 25.0), 1: (2, 50.0), 255: (1, 25.0)}
     assert fields["statistics"] == {"minimum": 0, "maximum": 1, "mean": 0.666667, "count": 3, "valid_percent": 75.0}
 
 
-def test_an_item_names_what_it_was_made_from(released, items):
+def test_item_links_its_inputs(released, items):
     links = {link.title: link for link in items[f"isa-2021-{TILE}"].get_links("derived_from")}
-    assert sorted(links) == ["composites", "segmentation"]  # the other network lies outside the run
+    assert sorted(links) == ["composites", "segmentation"]  # the other network is not in the results folder
     composite = Path(links["composites"].get_absolute_href() or "").resolve()
     assert composite == released.parent / f"sentinel2/composites/2021/{TILE}.tif"
     assert links["composites"].extra_fields["file:checksum"][4:] == hashlib.sha256(composite.read_bytes()).hexdigest()

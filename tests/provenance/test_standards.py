@@ -1,7 +1,7 @@
-"""The release, read by what others wrote to check such files: the RO-Crate validator and the messages of in-toto.
+"""The release, checked with the RO-Crate validator and the protobuf messages of in-toto.
 
-The validator asks the web for the JSON-LD context of RO-Crate 1.1. It gets the one of 1.3 that `rocrate` brings along,
-with the four Bioschemas terms as 1.1 has them: these are all in which the two differ for the terms of a release.
+The validator requests the JSON-LD context of RO-Crate 1.1 from the web. The tests serve the context of 1.3 from the package
+`rocrate` instead, with the four Bioschemas terms of 1.1: the only terms of a release in which the versions differ.
 """
 
 import importlib.resources
@@ -33,8 +33,8 @@ TERMS = {
 PROFILES = ["ro-crate-1.1", "process-run-crate-0.5", "workflow-ro-crate-1.0", "workflow-run-crate-0.5"]
 
 
-class _Shelf(HTTPAdapter):
-    """Answers every request with one document."""
+class _StaticAdapter(HTTPAdapter):
+    """Respond to every request with the same document."""
 
     def __init__(self, document: bytes) -> None:
         super().__init__()
@@ -48,18 +48,18 @@ class _Shelf(HTTPAdapter):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
-    """A cache of the validator that holds the context."""
+    """HTTP cache of the validator with the JSON-LD context."""
     document = json.loads(importlib.resources.files("rocrate").joinpath("data/ro-crate.jsonld").read_text())
     document["@context"] |= TERMS
     path = tmp_path_factory.mktemp("cache") / "http"
     with CachedSession(cache_name=str(path), backend="sqlite", expire_after=-1) as session:
-        session.mount(CONTEXT, _Shelf(json.dumps(document).encode()))
+        session.mount(CONTEXT, _StaticAdapter(json.dumps(document).encode()))
         session.get(CONTEXT)
     return path
 
 
 def issues(crate: Path, profile: str, cache: Path) -> list[str]:
-    """What a crate lacks that a profile requires."""
+    """Violations of the requirements of a profile."""
     settings = services.ValidationSettings(
         rocrate_uri=str(crate),
         profile_identifier=profile,
@@ -71,11 +71,11 @@ def issues(crate: Path, profile: str, cache: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_crate_has_what_its_profiles_require(released, cache, profile):
+def test_crate_is_valid_for_profile(released, cache, profile):
     assert issues(released, profile, cache) == []
 
 
-def test_the_validator_notices_a_run_without_its_workflow(released, cache, tmp_path):
+def test_validator_rejects_run_without_workflow(released, cache, tmp_path):
     crate = json.loads((released / "ro-crate-metadata.json").read_text())
     crate["@graph"] = [each for each in crate["@graph"] if each["@id"] != "#run"]
     root = next(each for each in crate["@graph"] if each["@id"] == "./")
@@ -84,11 +84,11 @@ def test_the_validator_notices_a_run_without_its_workflow(released, cache, tmp_p
     assert any("mainEntity as its instrument" in each for each in issues(tmp_path, PROFILES[-1], cache))
 
 
-def test_the_statement_is_one_of_in_toto(released):
-    written = json.loads((released / "provenance.intoto.json").read_text())
-    Statement.copy_from_pb(ParseDict(written, Message())).validate()
-    provenance = ParseDict(written["predicate"], Provenance())
+def test_statement_is_valid_in_toto(released):
+    statement = json.loads((released / "provenance.intoto.json").read_text())
+    Statement.copy_from_pb(ParseDict(statement, Message())).validate()
+    provenance = ParseDict(statement["predicate"], Provenance())
     assert provenance.build_definition.build_type and provenance.run_details.builder.id
-    assert f"isa/2021/{TILE}.tif" in {each["name"] for each in written["subject"]}
+    assert f"isa/2021/{TILE}.tif" in {each["name"] for each in statement["subject"]}
     with pytest.raises(ParseError):
-        ParseDict({**written["predicate"], "started": "2030"}, Provenance())
+        ParseDict({**statement["predicate"], "started": "2030"}, Provenance())

@@ -1,4 +1,4 @@
-"""The in-toto statement of a release, by what in-toto and SLSA ask of one."""
+"""The in-toto statement of a release, checked against the requirements of in-toto and SLSA."""
 
 import copy
 import json
@@ -74,39 +74,39 @@ def read(results) -> dict[str, Any]:
     return json.loads((publish(results) / "provenance.intoto.json").read_text())
 
 
-def test_it_is_a_statement_with_slsa_provenance(results):
+def test_statement_matches_schema(results):
     statement = read(results)
     jsonschema.Draft7Validator(STATEMENT).validate(statement)
-    for place in ("subject", "predicateType"):
-        lacking = copy.deepcopy(statement)
-        del lacking[place]
-        assert not jsonschema.Draft7Validator(STATEMENT).is_valid(lacking)
+    for key in ("subject", "predicateType"):
+        incomplete = copy.deepcopy(statement)
+        del incomplete[key]
+        assert not jsonschema.Draft7Validator(STATEMENT).is_valid(incomplete)
 
 
-def test_its_subjects_are_the_maps(results):
+def test_subjects_are_the_maps(results):
     subjects = {each["name"]: each["digest"]["sha256"] for each in read(results)["subject"]}
     maps = [path for kind in ("isa", "mosaics") for path in (results / kind).rglob("*.tif")]
     assert subjects == {path.relative_to(results).as_posix(): file_digest(path) for path in maps}
     assert f"isa/2021/{TILE}.tif" in subjects
 
 
-def test_its_dependencies_are_what_came_from_outside(results, tmp_path):
+def test_dependencies_are_external_inputs(results, tmp_path):
     definition = read(results)["predicate"]["buildDefinition"]
     found = {each["name"]: each["digest"] for each in definition["resolvedDependencies"]}
     assert found["archive"] == {"sha256sumTree": tree_digest(tmp_path / "archive")[1]}
     assert found["superres.safetensors"] == {"sha256": file_digest(tmp_path / "given/superres.safetensors")}
     for parameter in definition["externalParameters"].values():
         assert found[parameter] == {"sha256": file_digest(results / "release" / parameter)}
-    assert not any(TILE in name for name in found), "what the run made itself is no dependency"
+    assert not any(TILE in name for name in found), "outputs of the run are no dependencies"
 
 
-def test_its_invocation_changes_with_what_was_done_and_not_with_when(results):
+def test_invocation_id_depends_on_content_not_on_time(results):
     def invocation() -> str:
         return read(results)["predicate"]["runDetails"]["metadata"]["invocationId"]
 
     first, path = invocation(), results / f"manifests/predict/2021/{TILE}.json"
-    written = json.loads(path.read_text())
-    path.write_text(json.dumps(written | {"finished": "2030-01-01T00:00:00Z", "host": "other"}))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"finished": "2030-01-01T00:00:00Z", "host": "other"}))
     assert invocation() == first
-    path.write_text(json.dumps(written | {"params": {"batch": 3}}))
+    path.write_text(json.dumps(record | {"params": {"batch": 3}}))
     assert invocation() != first

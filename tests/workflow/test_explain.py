@@ -62,7 +62,7 @@ def test_tile_pixel_and_value(run):
         assert (pixel.row_10m, pixel.col_10m, pixel.epsg) == (row // 10, col // 10, EPSG)
         with rasterio.open(results / f"isa/{year}/{name}.tif") as source:
             assert pixel.isa == next(source.sample([(x + 0.5, y + 0.5)]))[0]
-        assert pixel.value == {0: "not impervious", 1: "impervious", 255: "unknown"}[pixel.isa]
+        assert pixel.value == {0: "not impervious", 1: "impervious", 255: "nodata"}[pixel.isa]
 
 
 def test_reaches_and_cities(run):

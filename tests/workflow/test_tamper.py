@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from support.tampering import edit, flip_many, told
+from support.tampering import edit, findings, flip_many
 
 from jointseg.audit import releases
 from jointseg.audit.verify import verify_results
@@ -81,7 +81,7 @@ def test_swapped_tiles_with_kept_dates(results):
     first, second = one.read_bytes(), two.read_bytes()
     replace(one, second)
     replace(two, first)
-    assert [(kind, path) for kind, path, _ in told(results)] == [
+    assert [(kind, path) for kind, path, _ in findings(results)] == [
         ("swapped", f"isa/2021/{one.name}"),
         ("swapped", f"isa/2021/{two.name}"),
     ]
@@ -95,7 +95,7 @@ def test_changed_file_with_an_edited_manifest(results):
     manifest = results / f"manifests/predict/2021/{tile.stem}.json"
     replace(manifest, manifest.read_bytes())  # breaks the hard link
     edit(manifest, lambda written: written["outputs"][0].update(sha256=file_digest(tile)), sealed)
-    found = told(results)
+    found = findings(results)
     assert ("unreleased", f"manifests/predict/2021/{tile.stem}.json", "") in found
     # Manifests of jobs that read the tile or the manifest have its original checksum.
     inside = {f"isa/2021/{tile.name}", f"manifests/predict/2021/{tile.stem}.json"}
@@ -106,6 +106,6 @@ def test_edited_params_in_a_resealed_manifest(results):
     manifest = results / "manifests/segmentation/superres.json"
     replace(manifest, manifest.read_bytes())
     edit(manifest, lambda written: written["params"].update(seed=12345), sealed)
-    found = told(results)
+    found = findings(results)
     assert ("unreleased", "manifests/segmentation/superres.json", "") in found
     assert {path for _, path, _ in found} == {"manifests/segmentation/superres.json"}

@@ -1,4 +1,4 @@
-"""What descends from a file, by the paths in the manifests."""
+"""Outputs that are derived from given files, according to the manifests."""
 
 from collections import defaultdict
 from pathlib import PurePosixPath
@@ -7,32 +7,35 @@ from jointseg.provenance.manifest import Manifest
 
 
 def descendants(manifests: list[Manifest], files: set[str]) -> set[str]:
-    """Outputs, as jobs declare them, of every job that took one of the files, or took what such a job made, and so on.
+    """Return the declared outputs of all jobs that use one of the files, directly or through other jobs.
 
-    A job that took a folder took every file in it; one that took a file took part of the folder that holds it.
+    A job that uses a folder uses every file in it. A job that uses a file also depends on the folder that contains it.
+
+    Args:
+        files: paths in the results folder.
     """
-    takers: dict[str, list[Manifest]] = defaultdict(list)
-    inner_takers: dict[str, list[Manifest]] = defaultdict(list)  # by every folder above an input
+    users: dict[str, list[Manifest]] = defaultdict(list)
+    users_below: dict[str, list[Manifest]] = defaultdict(list)  # by every folder above an input
     for manifest in manifests if files else ():
-        for taken in manifest.inputs:
-            if (inside := manifest.relative_path(taken.path)) is not None:
-                takers[inside].append(manifest)
-                for above in _above(inside):
-                    inner_takers[above].append(manifest)
-    found: set[str] = set()
+        for artefact in manifest.inputs:
+            if (path := manifest.relative_path(artefact.path)) is not None:
+                users[path].append(manifest)
+                for folder in _folders_above(path):
+                    users_below[folder].append(manifest)
+    derived: set[str] = set()
     seen: set[str] = set()
-    waiting = list(files)
-    while waiting:
-        path = waiting.pop()
-        jobs = [*takers[path], *inner_takers[path], *(job for above in _above(path) for job in takers[above])]
+    queue = list(files)
+    while queue:
+        path = queue.pop()
+        jobs = [*users[path], *users_below[path], *(job for folder in _folders_above(path) for job in users[folder])]
         for job in jobs:
             if job.name not in seen:
                 seen.add(job.name)
-                made = [inside for inside, _ in job.declared_outputs()]
-                found.update(made)
-                waiting += made
-    return found
+                outputs = [output for output, _ in job.declared_outputs()]
+                derived.update(outputs)
+                queue += outputs
+    return derived
 
 
-def _above(path: str) -> list[str]:
-    return [each.as_posix() for each in PurePosixPath(path).parents][:-1]
+def _folders_above(path: str) -> list[str]:
+    return [folder.as_posix() for folder in PurePosixPath(path).parents][:-1]

@@ -1,8 +1,8 @@
-"""What Snakemake would run, as JSON: a program of its own, since Snakemake keeps state in its process.
+"""Snakemake's plan as JSON, computed in a separate process because Snakemake keeps global state.
 
     python -m jointseg.audit.dry_run FILE -n --configfile config.yaml ...
 
-Everything after FILE goes to Snakemake, so that it plans exactly as on its own command line, profile included.
+The arguments after FILE are passed to Snakemake, so the plan equals that of its own command line, profile included.
 """
 
 import json
@@ -16,7 +16,7 @@ from jointseg.provenance.job_record import json_value
 
 
 def main(arguments: list[str]) -> int:
-    """Plans the flow and writes the jobs that would run to FILE; returns Snakemake's exit status."""
+    """Plan the workflow and write the jobs that would run to FILE; return Snakemake's exit status."""
     dag = plan_workflow(arguments[1:])
     if dag is None:
         return 1
@@ -25,29 +25,30 @@ def main(arguments: list[str]) -> int:
 
 
 def plan_workflow(arguments: list[str]) -> Any | None:
-    """Snakemake's plan for a command line; None where it fails."""
-    found: list[Any] = []
+    """Return Snakemake's job graph for a command line, None if planning fails."""
+    dags: list[Any] = []
     execute = api.DAGApi.execute_workflow
 
-    def remember(self: api.DAGApi, *given: Any, **named: Any) -> None:
-        execute(self, *given, **named)
-        found.append(self.workflow_api._workflow.dag)
+    def keep_dag(self: api.DAGApi, *args: Any, **kwargs: Any) -> None:
+        execute(self, *args, **kwargs)
+        dags.append(self.workflow_api._workflow.dag)
 
-    # The command line has no option to hand out its plan.
-    api.DAGApi.execute_workflow = remember
+    # Snakemake's command line has no option to return its plan.
+    api.DAGApi.execute_workflow = keep_dag
     parser, parsed = cli.parse_args(arguments)
-    done = cli.args_to_api(parsed, parser)
-    return found[0] if done and found else None
+    succeeded = cli.args_to_api(parsed, parser)
+    return dags[0] if succeeded and dags else None
 
 
 def _plan(dag: Any) -> dict[str, Any]:
-    """Jobs that would run, and whether a checkpoint among them may add more."""
+    """The jobs that would run, and whether a checkpoint among them may add more."""
     jobs = [job for job in dag.needrun_jobs(exclude_finished=False) if not job.rule.norun]
     return {"jobs": [_job(dag, job) for job in jobs], "open": any(job.rule.is_checkpoint for job in jobs)}
 
 
 def _job(dag: Any, job: Any) -> dict[str, Any]:
     reason = dag.reason(job)
+    upstream = [parent for parent in dag.dependencies[job] if dag.needrun(parent)]
     return {
         "rule": job.rule.name,
         "wildcards": {name: str(value) for name, value in job.wildcards_dict.items()},
@@ -57,7 +58,7 @@ def _job(dag: Any, job: Any) -> dict[str, Any]:
         "missing": sorted(map(str, reason.missing_output)),
         "incomplete": sorted(map(str, reason.incomplete_output)),
         "updated": sorted(map(str, reason.updated_input - reason.updated_input_run)),
-        "after": sorted({str(each.output.get("manifest", "")) for each in dag.dependencies[job] if dag.needrun(each)}),
+        "after": sorted({str(parent.output.get("manifest", "")) for parent in upstream}),
         "reasons": list(reason.get_names()),
     }
 

@@ -1,4 +1,4 @@
-"""Finds and hashes many files at the speed of the machine, and remembers how far it came."""
+"""Parallel hashing of all files of a folder, with resume after an interruption."""
 
 import os
 import sqlite3
@@ -16,16 +16,16 @@ from jointseg.provenance.digest import CHUNK_BYTES, TIMESTAMP
 from jointseg.provenance.hash_cache import SETTLE_SECONDS
 from jointseg.runtime.errors import DataError
 
-# Small files go to a thread many at a time: handing one over costs more than hashing it.
+# Small files are submitted in batches: submitting one takes longer than hashing it.
 BATCH_FILES, BATCH_BYTES = 64, 8 << 20
-KEEP_SECONDS = 1.0
+SAVE_INTERVAL_S = 1.0
 _TABLE = """create table if not exists hashes (path text primary key, size integer, mtime_ns integer,
     ctime_ns integer, inode integer, sha256 text) without rowid"""
 
 
 @dataclass(frozen=True)
 class HashedFile:
-    """One file that was read: its sha256 in hexadecimal, its size in bytes and its date; or why it was not read."""
+    """One file: sha256 as hexadecimal digits, size in bytes and modification time; or the reason why it was not read."""
 
     sha256: str
     size: int = 0
@@ -34,35 +34,40 @@ class HashedFile:
 
 
 class HashingPass:
-    """What one pass over a results folder has hashed so far, in a file that outlives a kill and not the pass.
+    """State of one pass over a results folder: the files hashed so far, in a file that exists only during the pass.
 
-    It is written once a second, so that a short pass leaves no trace, and where it cannot be written, such as in a
-    folder that may only be read, the pass goes on without.
+    The state is saved once per second, so a short pass writes no file. If it cannot be saved, for example in a read-only
+    folder, the pass continues without it.
+
+    Attributes:
+        path: the state file.
+        saved: rows (size, mtime_ns, ctime_ns, inode, sha256) of the interrupted pass, by path.
+        resumed: number of files whose saved checksum was used.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
-        """Starts a pass at the file `path`, or goes on with the one that was interrupted."""
+        """Start a pass with the state file `path`, or resume the interrupted one."""
         self.path = path
-        self.known: dict[str, tuple] = {}
-        self.believed = 0  # files of which the interrupted pass had told
+        self.saved: dict[str, tuple] = {}
+        self.resumed = 0
         self._rows: list[tuple] = []
-        self._kept = time.monotonic()
+        self._last_save = time.monotonic()
         with suppress(OSError, sqlite3.DatabaseError):
             if resume and path.is_file():
                 with sqlite3.connect(path) as base:
-                    self.known = {row[0]: row[1:] for row in base.execute("select * from hashes")}
+                    self.saved = {row[0]: row[1:] for row in base.execute("select * from hashes")}
                 base.close()
             else:
                 path.unlink(missing_ok=True)
 
-    def keep(self, rows: list[tuple]) -> None:
-        """Takes rows of (path, size, mtime_ns, ctime_ns, inode, sha256) in, and writes them now and then."""
+    def add(self, rows: list[tuple]) -> None:
+        """Add rows (path, size, mtime_ns, ctime_ns, inode, sha256) and save them at intervals."""
         self._rows += rows
-        if time.monotonic() - self._kept > KEEP_SECONDS:
-            self.write()
+        if time.monotonic() - self._last_save > SAVE_INTERVAL_S:
+            self.save()
 
-    def write(self) -> None:
-        """Writes what has not been written yet."""
+    def save(self) -> None:
+        """Save the rows added since the last save."""
         with suppress(OSError, sqlite3.DatabaseError):
             if self._rows:
                 self.path.parent.mkdir(exist_ok=True)
@@ -70,98 +75,98 @@ class HashingPass:
                     base.execute(_TABLE)
                     base.executemany("insert or replace into hashes values (?, ?, ?, ?, ?, ?)", self._rows)
                 base.close()
-        self._rows, self._kept = [], time.monotonic()
+        self._rows, self._last_save = [], time.monotonic()
 
-    def end(self) -> None:
-        """Forgets the pass: it is over."""
+    def finish(self) -> None:
+        """Delete the state file."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
-            self.path.parent.rmdir()  # only when nothing else is in it
+            self.path.parent.rmdir()  # only if empty
 
 
-def scan(folder: Path, left_out: tuple[str, ...] = ()) -> dict[str, int]:
-    """Sizes in bytes of all files below a folder, by path in it; Snakemake's own time stamps are left out.
+def scan(folder: Path, excluded: tuple[str, ...] = ()) -> dict[str, int]:
+    """Return the sizes in bytes of all files below a folder, by path in it, without Snakemake's timestamp files.
 
-    Links to folders are followed, as they are when a job is recorded.
+    Links to folders are followed, as in `provenance.digest.tree_files`.
 
     Args:
         folder: the folder.
-        left_out: names of folders directly in it that are not looked into.
+        excluded: names of top-level folders to skip.
     """
-    found: dict[str, int] = {}
-    waiting, entered = [""], set()
-    while waiting:
-        inside = waiting.pop()
+    sizes: dict[str, int] = {}
+    queue, entered = [""], set()
+    while queue:
+        parent = queue.pop()
         try:
-            entries = list(os.scandir(folder / inside))
+            entries = list(os.scandir(folder / parent))
         except OSError as error:
-            raise DataError(f"{folder / inside} cannot be read: {error.strerror}; ask for access to it") from error
+            raise DataError(f"cannot read {folder / parent}: {error.strerror}; check its permissions") from error
         for entry in entries:
             if entry.is_dir():
                 real = os.path.realpath(entry) if entry.is_symlink() else None
-                if (inside or entry.name not in left_out) and (real is None or real not in entered):
+                if (parent or entry.name not in excluded) and (real is None or real not in entered):
                     entered.add(real)
-                    waiting.append(f"{inside}{entry.name}/")
+                    queue.append(f"{parent}{entry.name}/")
             elif entry.name != TIMESTAMP:
                 dangling = entry.is_symlink() and not os.path.exists(entry)
-                found[inside + entry.name] = entry.stat(follow_symlinks=not dangling).st_size
-    return found
+                sizes[parent + entry.name] = entry.stat(follow_symlinks=not dangling).st_size
+    return sizes
 
 
 def hash_files(
     root: Path,
     sizes: dict[str, int],
-    done: HashingPass,
+    state: HashingPass,
     workers: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, HashedFile]:
-    """Hashes files with threads, the largest first, so that all threads end together.
+    """Hash files with threads, the largest first to balance the load.
 
     Args:
         root: the folder of the files.
-        sizes: their sizes in bytes, by path in the folder.
-        done: what the pass has hashed already and need not be hashed again.
-        workers: threads; one a CPU when None.
+        sizes: file sizes in bytes, by path in the folder.
+        state: the pass; files that it has already hashed are skipped.
+        workers: number of threads; one per CPU if None.
         advance: called, from any thread, with the number of bytes just hashed.
     """
-    found = _resumed(root, sizes, done)
-    advance(sum(each.size for each in found.values()))
+    found = _resumed(root, sizes, state)
+    advance(sum(file.size for file in found.values()))
     stop = Event()
     pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)))
     try:
-        waiting = [path for path in sizes if path not in found]
-        tasks = [pool.submit(_hash_batch, root, batch, advance, stop) for batch in _batches(waiting, sizes)]
+        remaining = [path for path in sizes if path not in found]
+        tasks = [pool.submit(_hash_batch, root, batch, advance, stop) for batch in _batches(remaining, sizes)]
         for task in as_completed(tasks):
             hashed, rows = task.result()
             found |= hashed
-            done.keep(rows)
+            state.add(rows)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-        done.write()
+        state.save()
     return found
 
 
-def _resumed(root: Path, sizes: dict[str, int], done: HashingPass) -> dict[str, HashedFile]:
+def _resumed(root: Path, sizes: dict[str, int], state: HashingPass) -> dict[str, HashedFile]:
     found = {}
-    for path in sizes.keys() & done.known.keys():
-        *key, digest = done.known[path]
+    for path in sizes.keys() & state.saved.keys():
+        *key, digest = state.saved[path]
         with suppress(OSError):
             if tuple(key) == _key(os.stat(root / path)):
                 found[path] = HashedFile(digest, key[0], key[1])
-    done.believed = len(found)
+    state.resumed = len(found)
     return found
 
 
 def _batches(paths: list[str], sizes: dict[str, int]) -> Iterator[list[str]]:
     batch: list[str] = []
-    room = BATCH_BYTES
+    free_bytes = BATCH_BYTES
     for path in sorted(paths, key=lambda path: (-sizes[path], path)):
-        if batch and (len(batch) == BATCH_FILES or sizes[path] > room):
+        if batch and (len(batch) == BATCH_FILES or sizes[path] > free_bytes):
             yield batch
-            batch, room = [], BATCH_BYTES
+            batch, free_bytes = [], BATCH_BYTES
         batch.append(path)
-        room -= sizes[path]
+        free_bytes -= sizes[path]
     if batch:
         yield batch
 
@@ -169,7 +174,7 @@ def _batches(paths: list[str], sizes: dict[str, int]) -> Iterator[list[str]]:
 def _hash_batch(
     root: Path, paths: list[str], advance: Callable[[int], None], stop: Event
 ) -> tuple[dict[str, HashedFile], list[tuple]]:
-    """The files of a batch, and rows on those that a resumed pass may believe."""
+    """The files of a batch, and rows of those whose checksum a resumed pass may use."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
     found: dict[str, HashedFile] = {}
     rows: list[tuple] = []
@@ -178,7 +183,7 @@ def _hash_batch(
             break
         try:
             found[path], row = _hash(f"{root}/{path}", buffer, advance, stop)
-        except OSError as error:  # one bad sector is a finding, not the end of the audit
+        except OSError as error:  # reported as a finding
             found[path] = HashedFile("", error=f"cannot be read: {error.strerror}")
         else:
             rows += [(path, *row)] if row else []
@@ -189,7 +194,7 @@ def _hash(
     path: str, buffer: memoryview, advance: Callable[[int], None], stop: Event
 ) -> tuple[HashedFile, tuple | None]:
     started = time.time_ns()
-    # Without waiting for a writer, had somebody put a pipe there.
+    # O_NONBLOCK: opening a named pipe must not block.
     with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):

@@ -1,4 +1,4 @@
-"""The manifests of a results folder as a graph: who made a file, and out of what."""
+"""The manifests of a results folder as a graph: for each file its producer and the inputs of the producer."""
 
 import os
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ class Parent:
     """One input of a job.
 
     Attributes:
-        artefact: what the job says it took.
-        path: where it lies now.
-        maker: the job that made it, None for an input that no known job made.
-        same: whether the maker's manifest gives it the hash that the job took.
+        artefact: the input as recorded by the job.
+        path: current path of the input.
+        producer: the job that produced it, None for an external input.
+        matches: whether the checksum recorded by the producer equals the one recorded by the job.
     """
 
     artefact: Artefact
@@ -28,123 +28,120 @@ class Parent:
     matches: bool
 
 
-@dataclass(frozen=True)
-class _Output:
-    artefact: Artefact
-    producer: Manifest
-
-
 class Lineage:
     """The jobs of a results folder, linked by their files.
 
     Attributes:
-        results: the folder; it may have been moved since it was made.
-        manifests: by name, such as "isa/2021/50N_E0660_N3540".
+        results: the results folder; it may have been moved since the run.
+        manifests: by name, such as "predict/2021/50N_E0660_N3540".
     """
 
     def __init__(self, results: Path) -> None:
-        """Reads every manifest. Raises DataError when there is none, or one that is not whole."""
+        """Read every manifest. Raises DataError if there is none or one is incomplete."""
         folder = results / FOLDER
         if not folder.is_dir():
-            raise DataError(f"{results} has no folder named {FOLDER}; give the results folder of a run")
+            raise DataError(f"{results} has no folder named {FOLDER}; pass the results folder of a run")
         self.results = results
-        files = sorted(Path(here, name) for here, _, names in os.walk(folder) for name in names if name[-5:] == ".json")
+        files = sorted(
+            Path(parent, name) for parent, _, names in os.walk(folder) for name in names if name.endswith(".json")
+        )
         found = (parse(file, content) for file, content in zip(files, read_contents(files)))
         self.manifests = {manifest.name: manifest for manifest in found}
         if not self.manifests:
-            raise DataError(f"{folder} holds no manifest; give the results folder of a run")
-        self._elsewhere: dict[Path, Lineage | None] = {}
+            raise DataError(f"{folder} contains no manifest; pass the results folder of a run")
+        self._other_runs: dict[Path, Lineage | None] = {}
 
     @cached_property
-    def _outputs(self) -> dict[str, _Output]:
-        """Declared outputs by their path in the results folder."""
+    def _outputs(self) -> dict[str, tuple[Artefact, Manifest]]:
+        """Declared outputs and their producers by path in the results folder."""
         return {
-            inside: _Output(artefact, manifest)
+            path: (artefact, manifest)
             for manifest in self.manifests.values()
-            for inside, artefact in manifest.declared_outputs()
+            for path, artefact in manifest.declared_outputs()
         }
 
     def job(self, rule: str, **wildcards: object) -> Manifest:
-        """The manifest of one job. Raises DataError when the run has none."""
+        """Return the manifest of one job. Raises DataError if the run has none."""
         wanted = {name: str(value) for name, value in wildcards.items()}
         for manifest in self.manifests.values():
             if manifest.rule == rule and manifest.record["wildcards"] == wanted:
                 return manifest
-        asked = " ".join(f"{name}={value}" for name, value in wanted.items())
-        raise DataError(f"{self.results} has no manifest of rule {rule} {asked}".rstrip() + "; run it first")
+        label = " ".join([rule, *(f"{name}={value}" for name, value in wanted.items())])
+        raise DataError(f"{self.results} has no manifest of rule {label}; run it first")
 
-    def find_output(self, inside: str) -> tuple[Artefact, Manifest] | None:
-        """The declared output that is, or holds, a path in the results folder, and its job."""
-        place = PurePosixPath(inside)
-        for each in (place, *place.parents):
-            if found := self._outputs.get(each.as_posix()):
-                return found.artefact, found.producer
+    def find_output(self, path: str) -> tuple[Artefact, Manifest] | None:
+        """Return the declared output that is, or contains, a path in the results folder, and its producer."""
+        candidate = PurePosixPath(path)
+        for output in (candidate, *candidate.parents):
+            if found := self._outputs.get(output.as_posix()):
+                return found
         return None
 
     def parents(self, manifest: Manifest) -> list[Parent]:
-        """The inputs of a job, in its order; those made by another run are looked up in that run's manifests."""
-        return [self._parent(manifest, taken) for taken in manifest.inputs]
+        """Return the inputs of a job in recorded order; inputs from other runs have their producer in that run."""
+        return [self._parent(manifest, artefact) for artefact in manifest.inputs]
 
     def ancestors(self, manifest: Manifest) -> Iterator[Manifest]:
-        """Every job behind a job, of this run and of others, nearest first, each once."""
-        seen, waiting = {manifest.file}, [manifest]
-        while waiting:
-            here = waiting.pop(0)
-            for parent in self.lineage_of(here).parents(here):
+        """Yield every job that a job depends on, in this run and in others, nearest first, each once."""
+        seen, queue = {manifest.file}, [manifest]
+        while queue:
+            job = queue.pop(0)
+            for parent in self.lineage_of(job).parents(job):
                 if parent.producer is not None and parent.producer.file not in seen:
                     seen.add(parent.producer.file)
-                    waiting.append(parent.producer)
+                    queue.append(parent.producer)
                     yield parent.producer
 
     def path(self, manifest: Manifest, recorded: str) -> Path:
-        """Where a path that a manifest names lies now, had the working directory moved along with the results."""
-        inside = manifest.relative_path(recorded)
-        if inside is not None:
-            return self.results / inside
-        home = PurePosixPath(manifest.record["results"])
-        here = self.results.resolve()
-        if not home.is_absolute() and here.parts[-len(home.parts) :] == home.parts:
-            return Path(os.path.relpath(Path(*here.parts[: -len(home.parts)], recorded)))
+        """Return the current path of a recorded path, assuming the working directory moved with the results."""
+        relative = manifest.relative_path(recorded)
+        if relative is not None:
+            return self.results / relative
+        recorded_results = PurePosixPath(manifest.record["results"])
+        results = self.results.resolve()
+        depth = len(recorded_results.parts)
+        if not recorded_results.is_absolute() and results.parts[-depth:] == recorded_results.parts:
+            return Path(os.path.relpath(Path(*results.parts[:-depth], recorded)))
         return Path(recorded)
 
     def find_lineage(self, path: Path) -> "Lineage | None":
-        """The run in whose results folder a path lies, None where it lies in none."""
+        """Return the run whose results folder contains a path, None if there is none."""
         for folder in path.absolute().parents:
             if (folder / FOLDER).is_dir():
-                if folder not in self._elsewhere:
-                    known = Lineage(folder)
-                    known._elsewhere = self._elsewhere
-                    self._elsewhere[folder] = known
-                return self._elsewhere[folder]
+                if folder not in self._other_runs:
+                    lineage = Lineage(folder)
+                    lineage._other_runs = self._other_runs
+                    self._other_runs[folder] = lineage
+                return self._other_runs[folder]
         return None
 
     def lineage_of(self, manifest: Manifest) -> "Lineage":
-        """The run that a manifest belongs to: this one, or another that made one of its inputs."""
+        """Return the run of a manifest: this one, or another that produced one of its inputs."""
         own = manifest.file.is_relative_to(self.results)
         return self if own else self.find_lineage(manifest.file) or self
 
-    def _parent(self, manifest: Manifest, taken: Artefact) -> Parent:
-        path = self.path(manifest, taken.path)
-        inside = manifest.relative_path(taken.path)
-        if inside is not None and (name := _job_of(inside)) in self.manifests:
-            whole = self.manifests[name].file.read_bytes()
-            return Parent(taken, path, self.manifests[name], sha256(whole).hexdigest() == taken.sha256)
-        made = self.find_output(inside) if inside is not None else None
-        if made is None and inside is None and (other := self.find_lineage(path)) is not None:
-            made = other.find_output(path.absolute().relative_to(other.results).as_posix())
-        if made is None:
-            return Parent(taken, path, None, False)
-        artefact, maker = made
-        own = PurePosixPath(taken.path).name == PurePosixPath(artefact.path).name
-        return Parent(taken, path, maker, artefact.sha256 == taken.sha256 if own else _holds(artefact, taken))
+    def _parent(self, manifest: Manifest, artefact: Artefact) -> Parent:
+        path = self.path(manifest, artefact.path)
+        relative = manifest.relative_path(artefact.path)
+        if relative is not None and (name := _job_of_manifest(relative)) in self.manifests:
+            content = self.manifests[name].file.read_bytes()
+            return Parent(artefact, path, self.manifests[name], sha256(content).hexdigest() == artefact.sha256)
+        found = self.find_output(relative) if relative is not None else None
+        if found is None and relative is None and (other := self.find_lineage(path)) is not None:
+            found = other.find_output(path.absolute().relative_to(other.results).as_posix())
+        if found is None:
+            return Parent(artefact, path, None, False)
+        output, producer = found
+        same_name = PurePosixPath(artefact.path).name == PurePosixPath(output.path).name
+        matches = output.sha256 == artefact.sha256 if same_name else _contains(output, artefact)
+        return Parent(artefact, path, producer, matches)
 
 
-def _job_of(inside: str) -> str:
-    """The name of the job whose manifest lies at a path in the results folder, "" for any other file."""
-    place = PurePosixPath(inside)
-    return place.relative_to(FOLDER).with_suffix("").as_posix() if place.is_relative_to(FOLDER) else ""
+def _job_of_manifest(path: str) -> str:
+    """Job name of a manifest path in the results folder, "" for any other file."""
+    file = PurePosixPath(path)
+    return file.relative_to(FOLDER).with_suffix("").as_posix() if file.is_relative_to(FOLDER) else ""
 
 
-def _holds(folder: Artefact, taken: Artefact) -> bool:
-    """Whether a declared folder lists a file of the hash that was taken."""
-    return any(entry.sha256 == taken.sha256 for entry in folder.files or ())
+def _contains(folder: Artefact, artefact: Artefact) -> bool:
+    return any(entry.sha256 == artefact.sha256 for entry in folder.files or ())

@@ -6,18 +6,18 @@ LEAF, NODE = b"\x00", b"\x01"
 
 
 def root(leaves: dict[str, str]) -> str:
-    """The root, in hexadecimal, over files given as sha256 (hexadecimal) by path.
+    """Return the root hash, as hexadecimal digits, of files given as sha256 (hexadecimal) by path.
 
-    Leaves are sorted by path; the content of a leaf is the path, a zero byte and the sha256 as 64 hexadecimal digits.
+    Leaves are sorted by path. A leaf consists of the path, a zero byte and the sha256 as 64 hexadecimal digits.
     """
     return tree_hash([f"{path}\0{digest}".encode() for path, digest in sorted(leaves.items())]).hex()
 
 
 def tree_hash(contents: list[bytes]) -> bytes:
-    """The Merkle tree hash of a list of leaves, 32 bytes.
+    """Return the Merkle tree hash of a list of leaves, 32 bytes.
 
-    RFC 6962 splits a list at the largest power of two below its length. Hashing neighbours in pairs and moving
-    the odd last one up unchanged gives the same tree.
+    RFC 6962 splits a list at the largest power of two below its length. Hashing neighbours in pairs, and promoting an
+    odd last node unchanged, gives the same tree.
     """
     level = [sha256(LEAF + content).digest() for content in contents]
     if not level:

@@ -1,7 +1,7 @@
-"""What may be deleted of a run so that all that stays can still be verified and explained, and deleting it.
+"""Deletion of intermediate files of a finished run; the remaining files can still be verified and explained.
 
-What a finished run needs no more, can make again from its manifests, and only it reads, may go. `pruned.json` says
-what went, with the hash by which it is known when it is made again.
+A file is prunable if a finished run no longer needs it, can rebuild it from its manifests, and nothing outside the run reads
+it. `pruned.json` lists the deleted files with their checksums.
 """
 
 import json
@@ -24,41 +24,39 @@ SCHEMA = "jointseg/pruned/1"
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of file that may go: the outputs that are of it, as (rule, name), and what is lost without."""
+    """One kind of prunable file: the outputs of this kind as (rule, name), and what is unavailable without them."""
 
     outputs: tuple[tuple[str, str], ...]
     lost: str
 
 
-# All else stays: the maps, mosaics, report, release, tables, checkpoints, scene lists, composites, the dataset's index,
-# pairs and labels, the sources, every manifest and .jointseg.
+# All other files are kept: maps, mosaics, report, release, tables, checkpoints, scene lists, composites, index, pairs and
+# labels of the dataset, sources, manifests and .jointseg.
 KINDS = {
     "chips": _Kind(
         (("chips", "chips"),),
-        "training again, replays of training, assess and report, and anything that shows a chip",
+        "retraining, replays of training, assess and report, and displays of chips",
     ),
-    "images": _Kind(
-        (("superres_chips", "images"),), "training the segmentation again, replays of segmentation and report"
-    ),
+    "images": _Kind((("superres_chips", "images"),), "retraining the segmentation, replays of segmentation and report"),
     "predictions": _Kind(
         (("map_chips", "predictions"), ("predict_chips", "predictions")),
-        "assessing accuracy again, replays of assess and report",
+        "rerunning the accuracy assessment, replays of assess and report",
     ),
     "products": _Kind(
-        (("product_chips", "rasters"),), "assessing the reference products again, replays of assess and report"
+        (("product_chips", "rasters"),), "rerunning the assessment of reference products, replays of assess and report"
     ),
     "previews": _Kind(
-        (("preview", "rgb"), ("preview", "figure")), "the pictures beside the report, which holds copies of them"
+        (("preview", "rgb"), ("preview", "figure")), "the image files of the report, which contains copies of them"
     ),
-    "logs": _Kind((), "what the jobs told while they ran; made again only by running them all"),
-    "benchmarks": _Kind((), "Snakemake's measurements; the manifests keep seconds and memory"),
+    "logs": _Kind((), "the log messages of the jobs; only a complete rerun rebuilds them"),
+    "benchmarks": _Kind((), "Snakemake's measurements; manifests contain duration and memory"),
 }
-FOLDERS = ("logs", "benchmarks")  # kinds that no job declares
+FOLDERS = ("logs", "benchmarks")  # kinds that are not declared outputs
 
 
 @dataclass(frozen=True)
 class PrunableFile:
-    """One file that may go, or went: its path in the results folder, and the job that made it ("" for logs)."""
+    """One prunable or pruned file: its path in the results folder and its producer ("" for logs and benchmarks)."""
 
     path: str
     sha256: str
@@ -69,14 +67,14 @@ class PrunableFile:
 
 @dataclass(frozen=True)
 class PrunableKind:
-    """One kind of file and what deleting it means.
+    """One kind of prunable file and the consequences of deleting it.
 
     Attributes:
-        files: those that are there now.
-        lost: what cannot be done until they are made again.
-        seconds: recorded for making them, all their jobs together; None where no job makes them.
-        missing: inputs of their jobs that are not there, without which they cannot be made again.
-        first: kinds that must be made again before them, when those are deleted too.
+        files: the existing files.
+        lost: what is unavailable until they are rebuilt.
+        seconds: recorded duration of all their jobs; None if no job produces them.
+        missing: inputs of their jobs that do not exist, so that the files cannot be rebuilt.
+        prerequisites: kinds that must be rebuilt first if they are deleted too.
     """
 
     kind: str
@@ -84,56 +82,56 @@ class PrunableKind:
     lost: str
     seconds: float | None
     missing: list[str] = field(default_factory=list)
-    first: list[str] = field(default_factory=list)
+    prerequisites: list[str] = field(default_factory=list)
 
     @property
     def bytes(self) -> int:
-        return sum(each.size for each in self.files)
+        return sum(file.size for file in self.files)
 
     def as_json(self) -> dict[str, Any]:
-        told = asdict(self) | {"bytes": self.bytes, "files": len(self.files)}
-        return told | {"folders": sorted({each.path.rpartition("/")[0] for each in self.files})}
+        payload = asdict(self) | {"bytes": self.bytes, "files": len(self.files)}
+        return payload | {"folders": sorted({file.path.rpartition("/")[0] for file in self.files})}
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """What was deleted, and what was left because it is not what its manifest says."""
+    """Deleted files, and paths of files that were skipped because they differ from their manifest."""
 
     files: list[PrunableFile]
-    left: list[str]
+    skipped: list[str]
 
 
 def pruned_paths(results: Path) -> set[str]:
-    """Paths in a results folder of the files that were deleted on purpose, made again since or not.
+    """Return the paths in a results folder of all pruned files, including those rebuilt since.
 
-    Raises DataError when the list is not what its seal says.
+    Raises DataError if the list was edited.
     """
-    return {each["path"] for each in _listed(results)}
+    return {entry["path"] for entry in _read_list(results)}
 
 
 def find_prunable(results: Path, keep: Collection[str] = ()) -> list[PrunableKind]:
-    """What may be deleted, by kind; kinds without a file are left out.
+    """Return the prunable files by kind, without empty kinds.
 
     Args:
-        keep: kinds to leave out.
+        keep: kinds to exclude.
 
-    Raises DataError for a kind that there is not.
+    Raises DataError for an unknown kind.
     """
-    for each in keep:
-        if each not in KINDS:
-            raise DataError(f"there is no kind {each!r} to keep; the kinds are {', '.join(KINDS)}")
+    for name in keep:
+        if name not in KINDS:
+            raise DataError(f"unknown kind {name!r} to keep; the kinds are {', '.join(KINDS)}")
     lineage = Lineage(results)
-    makers = {name: _makers(lineage, kind) for name, kind in KINDS.items()}
+    producers = {name: _producers(lineage, kind) for name, kind in KINDS.items()}
     found = []
     for name, kind in KINDS.items():
-        files = _loose(results, name) if name in FOLDERS else _declared(results, makers[name], name)
+        files = _files_in(results, name) if name in FOLDERS else _declared(results, producers[name], name)
         if name in keep or not files:
             continue
-        jobs = {manifest.name: manifest for manifest, _ in makers[name]}
-        missing, first = _needs(lineage, jobs, makers)
-        seconds = None if name in FOLDERS else sum(each.record.get("seconds", 0.0) for each in jobs.values())
+        jobs = {manifest.name: manifest for manifest, _ in producers[name]}
+        missing, needed = _requirements(lineage, jobs, producers)
+        seconds = None if name in FOLDERS else sum(job.record.get("seconds", 0.0) for job in jobs.values())
         found.append(
-            PrunableKind(name, files, kind.lost, seconds, missing, [each for each in first if each not in keep])
+            PrunableKind(name, files, kind.lost, seconds, missing, [kind for kind in needed if kind not in keep])
         )
     return found
 
@@ -141,31 +139,30 @@ def find_prunable(results: Path, keep: Collection[str] = ()) -> list[PrunableKin
 def delete(
     results: Path, kinds: list[PrunableKind], advance: Callable[[PrunableFile], None] = lambda file: None
 ) -> Deletion:
-    """Writes the list of what goes, then deletes it; a file that is not what its manifest says stays.
+    """Write the list of files to delete, then delete them.
 
-    So do kinds that cannot be made again because an input of their jobs is gone.
-
-    Killed half-way, it leaves files that are on the list and still there; run again, it goes on.
+    Files that differ from their manifest, and kinds that cannot be rebuilt, are skipped. After an interruption, some listed
+    files still exist; a rerun deletes them.
 
     Args:
-        advance: called for each file once it is deleted or left.
+        advance: called for each deleted file.
     """
-    going, left = [], []
-    for each in (file for kind in kinds if not kind.missing for file in kind.files):
-        if each.producer and file_digest(results / each.path) != each.sha256:
-            left.append(each.path)
+    selected, skipped = [], []
+    for file in (file for kind in kinds if not kind.missing for file in kind.files):
+        if file.producer and file_digest(results / file.path) != file.sha256:
+            skipped.append(file.path)
         else:
-            going.append(each)
-    _list(results, going)
-    for each in going:
-        (results / each.path).unlink()
-        advance(each)
-    for folder in sorted({(results / each.path).parent for each in going}, reverse=True):
-        _leave(results, folder)
-    return Deletion(going, sorted(left))
+            selected.append(file)
+    _extend_list(results, selected)
+    for file in selected:
+        (results / file.path).unlink()
+        advance(file)
+    for folder in sorted({(results / file.path).parent for file in selected}, reverse=True):
+        _remove_empty_folders(results, folder)
+    return Deletion(selected, sorted(skipped))
 
 
-def _makers(lineage: Lineage, kind: _Kind) -> list[tuple[Manifest, Artefact]]:
+def _producers(lineage: Lineage, kind: _Kind) -> list[tuple[Manifest, Artefact]]:
     return [
         (manifest, output)
         for _, manifest in sorted(lineage.manifests.items())
@@ -174,77 +171,79 @@ def _makers(lineage: Lineage, kind: _Kind) -> list[tuple[Manifest, Artefact]]:
     ]
 
 
-def _declared(results: Path, makers: list[tuple[Manifest, Artefact]], kind: str) -> list[PrunableFile]:
-    """The declared files of a kind that are there."""
+def _declared(results: Path, producers: list[tuple[Manifest, Artefact]], kind: str) -> list[PrunableFile]:
+    """Existing declared files of a kind."""
     found = []
-    for manifest, output in makers:
-        inside = manifest.relative_path(output.path)
-        for entry in () if inside is None else output.entries(inside):
+    for manifest, output in producers:
+        path = manifest.relative_path(output.path)
+        for entry in () if path is None else output.entries(path):
             if (results / entry.path).is_file():
                 found.append(PrunableFile(entry.path, entry.sha256, entry.size, manifest.name, kind))
     return found
 
 
-def _loose(results: Path, kind: str) -> list[PrunableFile]:
+def _files_in(results: Path, kind: str) -> list[PrunableFile]:
     paths = sorted(path for path in (results / kind).rglob("*") if path.is_file())
     return [PrunableFile(path.relative_to(results).as_posix(), "", path.stat().st_size, "", kind) for path in paths]
 
 
-def _needs(
-    lineage: Lineage, jobs: dict[str, Manifest], makers: dict[str, list[tuple[Manifest, Artefact]]]
+def _requirements(
+    lineage: Lineage, jobs: dict[str, Manifest], producers: dict[str, list[tuple[Manifest, Artefact]]]
 ) -> tuple[list[str], list[str]]:
-    """Inputs of jobs that are gone and not prunable, and the prunable kinds among their inputs."""
-    made = {
-        manifest.relative_path(output.path): (name, manifest) for name in makers for manifest, output in makers[name]
+    """Missing inputs of jobs that are not prunable, and the prunable kinds among their inputs."""
+    prunable = {
+        manifest.relative_path(output.path): (kind, manifest)
+        for kind, outputs in producers.items()
+        for manifest, output in outputs
     }
-    missing, first = set(), set()
-    waiting = list(jobs.values())
-    while waiting:
-        manifest = waiting.pop()
-        for taken in manifest.inputs:
-            there = lineage.path(manifest, taken.path).exists()
-            inside = manifest.relative_path(taken.path)
-            if inside in made:
-                kind, maker = made[inside]
-                first.add(kind)
-                if not there:  # pruned before: it must be made again first
-                    waiting.append(maker)
-            elif not there:
-                missing.add(taken.path)
-    return sorted(missing), sorted(first)
+    missing, needed = set(), set()
+    queue = list(jobs.values())
+    while queue:
+        manifest = queue.pop()
+        for artefact in manifest.inputs:
+            exists = lineage.path(manifest, artefact.path).exists()
+            path = manifest.relative_path(artefact.path)
+            if path in prunable:
+                kind, producer = prunable[path]
+                needed.add(kind)
+                if not exists:  # pruned earlier, so its own inputs are needed too
+                    queue.append(producer)
+            elif not exists:
+                missing.add(artefact.path)
+    return sorted(missing), sorted(needed)
 
 
-def _listed(results: Path) -> list[dict[str, Any]]:
+def _read_list(results: Path) -> list[dict[str, Any]]:
     path = results / PRUNED_LIST
     if not path.is_file():
         return []
     content = path.read_bytes()
     if not is_sealed(content):
-        raise DataError(f"{path} is not what its seal says: it was edited or cut; restore it")
+        raise DataError(f"{path} was edited or truncated: its seal does not match its content; restore it")
     return json.loads(content)["files"]
 
 
-def _list(results: Path, going: list[PrunableFile]) -> None:
-    """Adds files to the list of what was deleted; the disk has it before the first of them goes."""
-    if not going:
+def _extend_list(results: Path, files: list[PrunableFile]) -> None:
+    """Add files to the list of pruned files and sync it to disk before any of them is deleted."""
+    if not files:
         return
     date = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    entries = {each["path"]: each for each in _listed(results)}
-    entries |= {each.path: asdict(each) | {"date": date} for each in going}
-    with atomic_write(results / PRUNED_LIST) as part, open(part, "w", encoding="utf-8") as file:
-        file.write(sealed({"schema": SCHEMA, "files": [entries[path] for path in sorted(entries)]}))
-        file.flush()
-        os.fsync(file.fileno())
-    descriptor = os.open(results, os.O_RDONLY)  # the new name too
+    entries = {entry["path"]: entry for entry in _read_list(results)}
+    entries |= {file.path: asdict(file) | {"date": date} for file in files}
+    with atomic_write(results / PRUNED_LIST) as part, open(part, "w", encoding="utf-8") as stream:
+        stream.write(sealed({"schema": SCHEMA, "files": [entries[path] for path in sorted(entries)]}))
+        stream.flush()
+        os.fsync(stream.fileno())
+    descriptor = os.open(results, os.O_RDONLY)  # the directory entry
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _leave(results: Path, folder: Path) -> None:
-    """Removes folders that are empty now, so that Snakemake sees that they are gone."""
-    while folder != results and folder.is_dir() and {each.name for each in folder.iterdir()} <= {TIMESTAMP}:
+def _remove_empty_folders(results: Path, folder: Path) -> None:
+    """Remove empty folders, so that Snakemake detects missing folder outputs."""
+    while folder != results and folder.is_dir() and {path.name for path in folder.iterdir()} <= {TIMESTAMP}:
         (folder / TIMESTAMP).unlink(missing_ok=True)
         folder.rmdir()
         folder = folder.parent

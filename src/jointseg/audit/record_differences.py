@@ -1,4 +1,4 @@
-"""What differs between two records of a job: settings, code by function, package versions."""
+"""Differences between two manifests of a job: settings, code by function, package versions."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ class Change:
     Attributes:
         kind: "setting", "code", "package", "input", ...
         what: the key, `module:function`, package or path.
-        before, after: values as text, "" where there is none.
+        before, after: values as text, "" if absent.
     """
 
     kind: str
@@ -25,38 +25,38 @@ class Change:
 
 
 def setting_changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
-    """Settings with another value, nested keys joined by dots."""
+    """Return the settings whose value differs; nested keys are joined by dots."""
     return [Change("setting", key, _text(old), _text(new)) for key, old, new in _leaves("", before, after)]
 
 
 def version_changes(before: dict[str, str], after: dict[str, str]) -> list[Change]:
-    """Packages with another version, or that are used on one side only."""
+    """Return the packages whose version differs or that are on one side only."""
     return [Change("package", key, _text(old), _text(new)) for key, old, new in _leaves("", before, after)]
 
 
 def code_changes(before: dict[str, dict[str, str]] | None, after: dict[str, dict[str, str]] | None) -> list[Change]:
-    """Functions, methods, data files and rests of modules that differ, as `module:function`.
+    """Return the functions, methods, data files and module-level code that differ, as `module:part`.
 
     Args:
-        before, after: as provenance.code.code_parts gives them, None where it was not kept.
+        before, after: from `provenance.code_digest.code_parts`, None if not recorded.
     """
     if before is None or after is None:
-        return [Change("code", "some function", "not recorded", "another digest")]
+        return [Change("code", "unknown function", "not recorded", "other digest")]
     changes = []
     for module in sorted(before.keys() | after.keys()):
         old, new = before.get(module, {}), after.get(module, {})
         for part in sorted(old.keys() | new.keys()):
             if old.get(part) != new.get(part):
-                word = "new" if part not in old else "gone" if part not in new else "changed"
-                changes.append(Change("code", f"{module}:{part}", "", word))
+                status = "added" if part not in old else "removed" if part not in new else "changed"
+                changes.append(Change("code", f"{module}:{part}", "", status))
     return changes
 
 
 def _leaves(key: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted(before.keys() | after.keys()):
-            place = f"{key}.{name}" if key else name
-            yield from _leaves(place, before.get(name, _ABSENT), after.get(name, _ABSENT))
+            nested = f"{key}.{name}" if key else name
+            yield from _leaves(nested, before.get(name, _ABSENT), after.get(name, _ABSENT))
     elif before != after:
         yield key, before, after
 

@@ -1,4 +1,4 @@
-"""The release history of a results folder: each release holds the sha256 of every manifest and of the release before."""
+"""Release history of a results folder: a release contains the sha256 of every manifest and of the previous release."""
 
 import fcntl
 import json
@@ -15,6 +15,7 @@ from jointseg.audit import merkle, signature
 from jointseg.audit.signature import AllowedSigners
 from jointseg.provenance.manifest import is_sealed, sealed
 from jointseg.run import lock
+from jointseg.runtime.files import atomic_write
 
 SCHEMA = "jointseg/release/1"
 FOLDER = "releases"  # in a results folder
@@ -22,7 +23,7 @@ _KEYS = {"number", "date", "message", "previous", "root", "leaves", "key"}
 
 
 class Defect(NamedTuple):
-    """What is wrong with a release: a kind of audit.verify.KINDS, the file in the results folder, and how."""
+    """A defect of the release history: a kind of audit.verify.KINDS, the path in the results folder, a description."""
 
     kind: str
     path: str
@@ -31,7 +32,7 @@ class Defect(NamedTuple):
 
 @dataclass(frozen=True)
 class Release:
-    """A release as read back. `written` is None when it cannot be read; `detail` then says why."""
+    """A release that was read from its file; `record` is None if it is invalid, with the reason in `detail`."""
 
     number: int
     file: Path
@@ -41,12 +42,11 @@ class Release:
 
     @property
     def path(self) -> str:
-        """Its path in the results folder."""
+        """Path in the results folder."""
         return f"{FOLDER}/{self.file.name}"
 
     @property
-    def signed(self) -> Path:
-        """Where its signature lies, if it has one."""
+    def signature_file(self) -> Path:
         return self.file.with_name(f"{self.file.name}.sig")
 
     @cached_property
@@ -54,13 +54,13 @@ class Release:
         return sha256(self.content).hexdigest()
 
     def summary(self) -> dict[str, Any]:
-        """What it says, without the leaves, with its path and its sha256."""
-        said = {key: value for key, value in (self.record or {}).items() if key != "leaves"}
-        return {**said, "file": self.path, "sha256": self.digest}
+        """Return the record without the leaves, with path and sha256."""
+        entries = {key: value for key, value in (self.record or {}).items() if key != "leaves"}
+        return {**entries, "file": self.path, "sha256": self.digest}
 
 
 class ManifestChanges(NamedTuple):
-    """How manifests differ from those of a release: their paths in the results folder, sorted."""
+    """Manifests that differ from those of a release: sorted paths in the results folder."""
 
     added: list[str]
     changed: list[str]
@@ -69,11 +69,11 @@ class ManifestChanges(NamedTuple):
 
 @dataclass
 class ReleaseStatus:
-    """The last release, and how the manifests of today differ from it (None where the release has a flaw).
+    """The last release and the changes of manifests since (None if the release has a defect).
 
     Attributes:
-        signatures: those that hold, by release: {"release", "key", "signer"}; signer None where no signers were given.
-        unchecked: signatures that nobody checked, for want of ssh-keygen.
+        signatures: valid signatures: {"release", "key", "signer"}; signer is None if no signers were passed.
+        unchecked: number of signatures that were not checked because ssh-keygen is not installed.
     """
 
     file: str
@@ -90,7 +90,7 @@ class ReleaseStatus:
 
 
 def compare(leaves: dict[str, str], hashes: dict[str, str]) -> ManifestChanges:
-    """How manifests, given as sha256 by path, differ from the leaves of a release."""
+    """Compare manifests, as sha256 by path, with the leaves of a release."""
     return ManifestChanges(
         sorted(hashes.keys() - leaves.keys()),
         sorted(path for path in hashes.keys() & leaves.keys() if hashes[path] != leaves[path]),
@@ -99,25 +99,27 @@ def compare(leaves: dict[str, str], hashes: dict[str, str]) -> ManifestChanges:
 
 
 def history(results: Path) -> list[Release]:
-    """The releases of a results folder in order, also those that cannot be read."""
-    found = [file for file in (results / FOLDER).glob("*.json") if _number(file) and file.is_file()]
-    return [_read(file) for file in sorted(found, key=_number)]
+    """Return all releases of a results folder in order, including invalid ones."""
+    files = [file for file in (results / FOLDER).glob("*.json") if _number(file) and file.is_file()]
+    return [_read(file) for file in sorted(files, key=_number)]
 
 
 def write(results: Path, hashes: dict[str, str], message: str, key: Path | None) -> Release:
-    """Writes the next release over manifests, given as sha256 by path in the results folder.
+    """Write the next release of the manifests, given as sha256 by path in the results folder.
 
-    The manifests must have been verified, and so must the releases before. What differs from the last release is
-    told in the new one. Raises DataError when it cannot be signed, InUseError when a run works in the folder.
+    The caller must have verified the manifests and the earlier releases. The release lists the changes since the last
+    one.
+
+    Raises:
+        DataError: the release cannot be signed.
+        InUseError: a run uses the folder.
     """
-    from jointseg.runtime.files import atomic_write
-
     refuse_if_in_use(results)
-    before = history(results)
-    last = before[-1] if before else None
+    earlier = history(results)
+    last = earlier[-1] if earlier else None
     changes = compare((last.record or {})["leaves"] if last else {}, hashes)
     number = last.number + 1 if last else 1
-    written = {
+    record = {
         "schema": SCHEMA,
         "number": number,
         "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -128,70 +130,70 @@ def write(results: Path, hashes: dict[str, str], message: str, key: Path | None)
         "root": merkle.root(hashes),
         "leaves": hashes,
     }
-    content = sealed(written).encode()
+    content = sealed(record).encode()
     file = results / FOLDER / f"{number:04d}.json"
-    release = Release(number, file, content, written)
+    release = Release(number, file, content, record)
     file.parent.mkdir(exist_ok=True)
     if key:
-        signed = signature.sign(content, key)
-        with atomic_write(release.signed) as part:
-            part.write_bytes(signed)
+        text = signature.sign(content, key)
+        with atomic_write(release.signature_file) as part:
+            part.write_bytes(text)
     with atomic_write(file) as part:
         part.write_bytes(content)
     return release
 
 
 def refuse_if_in_use(results: Path) -> None:
-    """Raises InUseError while a run works in a results folder."""
+    """Raise InUseError if a run uses a results folder."""
     with suppress(FileNotFoundError), open(results / lock.NAME, "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise lock.InUseError(f"a run works in {results}; wait for it to end or stop it") from None
+            raise lock.InUseError(f"a run uses {results}; wait until it ends or stop it") from None
 
 
 def check(
-    results: Path, hashes: dict[str, str], flawed: set[str], signers: AllowedSigners | None, root: str | None = None
+    results: Path,
+    hashes: dict[str, str],
+    with_findings: set[str],
+    signers: AllowedSigners | None,
+    root: str | None = None,
 ) -> tuple[list[Defect], ReleaseStatus | None]:
-    """Checks every release, their chain and their signatures, and compares the last one with the manifests.
+    """Check all releases, their chain and signatures, and compare the last release with the manifests.
 
     Args:
         results: the results folder.
-        hashes: sha256 of every manifest of today, by path in the results folder.
-        flawed: manifests of which something was found already, so that nothing is told twice.
-        signers: whose signatures count; without, a signature needs only hold for the key in it.
-        root: of a release that must be there, as somebody kept it elsewhere.
+        hashes: sha256 of every manifest, by path in the results folder.
+        with_findings: manifests that already have a finding and are not reported again.
+        signers: accepted signers; None accepts any key with a valid signature.
+        root: root hash of a release that must exist.
     """
     found = history(results)
-    flaws = [*_strangers(results, found), *_gaps(found), *_cut(found, root)]
-    own = [_flaw(release) for release in found]
+    defects = [*_unexpected_files(results, found), *_gaps(found), *_missing_root(found, root)]
+    own = [_defect(release) for release in found]
     for index, release in enumerate(found[1:], start=1):
-        # Of a broken link the earlier release is to blame, unless the later one is known to be wrong.
+        # A broken link is attributed to the earlier release, unless the later one has a defect itself.
         if own[index] is None and own[index - 1] is None:
-            own[index - 1] = _unlinked(found[index - 1], release)
-    flaws += [flaw for flaw in own if flaw]
+            own[index - 1] = _broken_link(found[index - 1], release)
+    defects += [defect for defect in own if defect]
     if not found:
-        return [
-            *flaws,
-            *([Defect("unsigned", FOLDER, "there is no release that anybody signed")] if signers else []),
-        ], None
+        return [*defects, *([Defect("unsigned", FOLDER, "there is no signed release")] if signers else [])], None
     last = found[-1]
-    said = last.record or {}
-    whole = own[-1] is None
-    changes = compare(said["leaves"], hashes) if whole else None
-    standing = ReleaseStatus(last.path, last.number, said.get("date", ""), said.get("root", ""), changes, [])
-    for release, flaw in zip(found, own):
-        if flaw is None:
-            flaws += _signature(release, signers, standing)
+    record = last.record or {}
+    changes = compare(record["leaves"], hashes) if own[-1] is None else None
+    status = ReleaseStatus(last.path, last.number, record.get("date", ""), record.get("root", ""), changes, [])
+    for release, defect in zip(found, own):
+        if defect is None:
+            defects += _check_signature(release, signers, status)
     if changes:
-        name = f"release {last.number}"
-        flaws += [Defect("unreleased", path, f"other than in {name}") for path in changes.changed if path not in flawed]
-        flaws += [Defect("unreleased", path, f"in {name}, gone since") for path in changes.removed]
-    return flaws, standing
+        changed = [path for path in changes.changed if path not in with_findings]
+        defects += [Defect("unreleased", path, f"differs from release {last.number}") for path in changed]
+        defects += [Defect("unreleased", path, f"removed since release {last.number}") for path in changes.removed]
+    return defects, status
 
 
 def _number(file: Path) -> int:
-    """The number of a release by its name, 0 for any other file."""
+    """Release number of a file name, 0 for any other file."""
     name = file.name.removesuffix(".json")
     return int(name) if name.isascii() and name.isdigit() and file.name == f"{int(name):04d}.json" else 0
 
@@ -199,73 +201,75 @@ def _number(file: Path) -> int:
 def _read(file: Path) -> Release:
     content = file.read_bytes()
     try:
-        written = json.loads(content)
-        lacking = _KEYS - written.keys() if written["schema"] == SCHEMA else {f"schema {SCHEMA}"}
-        if lacking or not isinstance(written["leaves"], dict):
-            return Release(_number(file), file, content, None, f"not a release: {', '.join(sorted(lacking))} missing")
+        record = json.loads(content)
+        missing = _KEYS - record.keys() if record["schema"] == SCHEMA else {f"schema {SCHEMA}"}
+        if missing or not isinstance(record["leaves"], dict):
+            return Release(_number(file), file, content, None, f"not a release: {', '.join(sorted(missing))} missing")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Release(_number(file), file, content, None, f"not a release ({type(error).__name__}: {error})")
-    return Release(_number(file), file, content, written)
+    return Release(_number(file), file, content, record)
 
 
-def _flaw(release: Release) -> Defect | None:
-    """What is wrong with a release by itself."""
+def _defect(release: Release) -> Defect | None:
+    """A defect that is visible in the release itself."""
     if release.record is None:
         return Defect("unreadable", release.path, release.detail)
     if not is_sealed(release.content):
-        return Defect("edited", release.path, "its seal does not hold")
+        return Defect("edited", release.path, "its seal does not match its content")
     if release.record["number"] != release.number:
-        return Defect("edited", release.path, f"it says that it is release {release.record['number']}")
+        return Defect("edited", release.path, f"its number is {release.record['number']}")
     if merkle.root(release.record["leaves"]) != release.record["root"]:
-        return Defect("edited", release.path, "its root is not that of its leaves")
+        return Defect("edited", release.path, "its root does not match its leaves")
     return None
 
 
-def _unlinked(earlier: Release, later: Release) -> Defect | None:
-    said = (later.record or {})["previous"]
-    if said == {"file": earlier.file.name, "sha256": earlier.digest} or later.number != earlier.number + 1:
+def _broken_link(earlier: Release, later: Release) -> Defect | None:
+    previous = (later.record or {})["previous"]
+    if previous == {"file": earlier.file.name, "sha256": earlier.digest} or later.number != earlier.number + 1:
         return None
-    return Defect("edited", earlier.path, f"it is not the one that release {later.number} names")
+    return Defect("edited", earlier.path, f"it is not the release that release {later.number} refers to")
 
 
 def _gaps(found: list[Release]) -> list[Defect]:
     last = found[-1].number if found else 0
-    gone = sorted(set(range(1, last)) - {release.number for release in found})
-    return [Defect("missing", f"{FOLDER}/{number:04d}.json", f"release {last} is there") for number in gone]
+    missing = sorted(set(range(1, last)) - {release.number for release in found})
+    return [Defect("missing", f"{FOLDER}/{number:04d}.json", f"release {last} exists") for number in missing]
 
 
-def _cut(found: list[Release], root: str | None) -> list[Defect]:
-    """What says that a release is not there whose root somebody kept: the history was cut at its end, or replaced."""
+def _missing_root(found: list[Release], root: str | None) -> list[Defect]:
+    """A defect if no release has an expected root: the history was truncated or replaced."""
     if root is None or any((release.record or {}).get("root") == root for release in found):
         return []
     return [Defect("missing", FOLDER, f"no release has the root {root}; restore the history")]
 
 
-def _strangers(results: Path, found: list[Release]) -> list[Defect]:
-    known = {file.name for release in found for file in (release.file, release.signed)}
+def _unexpected_files(results: Path, found: list[Release]) -> list[Defect]:
+    expected = {file.name for release in found for file in (release.file, release.signature_file)}
     folder = results / FOLDER
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    return [Defect("undeclared", f"{FOLDER}/{name}", "not a release; delete it") for name in names if name not in known]
+    return [
+        Defect("undeclared", f"{FOLDER}/{name}", "not a release; delete it") for name in names if name not in expected
+    ]
 
 
-def _signature(release: Release, signers: AllowedSigners | None, standing: ReleaseStatus) -> list[Defect]:
-    """Checks the signature of a release; one that holds is noted in `standing`."""
-    inside, key = f"{release.path}.sig", (release.record or {})["key"]
-    if not release.signed.is_file():
+def _check_signature(release: Release, signers: AllowedSigners | None, status: ReleaseStatus) -> list[Defect]:
+    """Check the signature of a release and add it to `status` if it is valid."""
+    path, key = f"{release.path}.sig", (release.record or {})["key"]
+    if not release.signature_file.is_file():
         if key is None and signers is None:
             return []
-        why = f"it was signed with {key}, and the signature is gone" if key else "it was never signed"
-        return [Defect("unsigned", release.path, why)]
+        reason = f"it was signed with {key}, but the signature is missing" if key else "it was never signed"
+        return [Defect("unsigned", release.path, reason)]
     try:
-        good = signature.check(release.content, release.signed, signers)
+        valid = signature.check(release.content, release.signature_file, signers)
     except signature.ToolMissingError:
         if signers:
             raise
-        standing.unchecked += 1
+        status.unchecked += 1
         return []
     except signature.BadSignatureError as error:
-        return [Defect("bad_signature", inside, f"the signature {error}")]
-    if good.key != key:
-        return [Defect("bad_signature", inside, f"the signature is by {good.key}, the release says {key or 'nobody'}")]
-    standing.signatures.append({"release": release.path, **asdict(good)})
+        return [Defect("bad_signature", path, f"the signature {error}")]
+    if valid.key != key:
+        return [Defect("bad_signature", path, f"the signature is by {valid.key}, the release has {key or 'no key'}")]
+    status.signatures.append({"release": release.path, **asdict(valid)})
     return []

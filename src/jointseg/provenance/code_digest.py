@@ -1,6 +1,6 @@
-"""Digests of code: what a step is made of, so that a change of it makes its jobs stale, and nothing else does.
+"""Code digests: a job is outdated if the code of its step, or code that the step imports, has changed.
 
-Only the standard library is imported here: the Snakefile asks for code digests each time it is read.
+This module imports only the standard library, because the Snakefile computes code digests whenever it is parsed.
 """
 
 import ast
@@ -16,9 +16,9 @@ from jointseg.provenance.digest import file_digest
 from jointseg.provenance.syntax import DEFINITIONS, MODULE_LEVEL, PART_DIGITS, is_string, parse_source, parts_of
 from jointseg.runtime.errors import DataError
 
-SOURCE = Path(__file__).resolve().parents[2]  # the folder that holds the package
+SOURCE = Path(__file__).resolve().parents[2]  # the folder that contains the package
 LOCK_FILE = "requirements.lock"
-# Packages whose import has another name.
+# Distribution names of packages that are imported under another name.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "ee": "earthengine-api",
@@ -28,19 +28,19 @@ DISTRIBUTIONS = {
     "odc.stac": "odc-stac",
     "yaml": "PyYAML",
 }
-DISPLAY_ONLY = {"rich"}  # draws progress bars and tables; no pixel depends on it
+DISPLAY_ONLY = {"rich"}  # progress bars and tables; no result depends on it
 
 
 @cache
 def code_digest(target: str, source: Path = SOURCE) -> str:
-    """sha256 over a module and everything of its own package that it imports, directly or not.
+    """Return a sha256 over a module and all modules of its package that it imports, directly or indirectly.
 
-    Comments, docstrings, blank lines and formatting do not count; a data file (template, table) in the
-    module's folder counts when the module names it in a string.
+    Comments, docstrings, blank lines and formatting are excluded. A data file (template, table) in the folder of a module
+    is included if its name is a string literal of the module.
 
     Args:
-        target: "package.module", or "package.module:function" as steps are written.
-        source: the folder that holds the package.
+        target: "package.module" or "package.module:function".
+        source: the folder that contains the package.
     """
     whole = hashlib.sha256()
     for name in _closure(target, source):
@@ -49,17 +49,17 @@ def code_digest(target: str, source: Path = SOURCE) -> str:
 
 
 def code_parts(target: str, source: Path = SOURCE) -> dict[str, dict[str, str]]:
-    """What a code digest is made of: short digests of every function, method and data file, by module.
+    """Return the parts of a code digest: short digests of every function, method and data file, by module.
 
-    What stands outside functions is called `(module)`, what stands outside the methods of a class by its name.
+    Module-level code has the key `(module)`. Code of a class outside its methods has the name of the class as key.
     """
     return {name: dict(_module(name, source).parts) for name in _closure(target, source)}
 
 
 def environment(target: str, source: Path = SOURCE) -> dict[str, str]:
-    """Versions, by the lock file, of the packages that a module and what it imports of its own package import.
+    """Return the locked versions of all third-party packages that a module imports, directly or indirectly.
 
-    The lock file lies beside the folder that holds the package; without one nothing is known.
+    The lock file is beside the folder `source`. Without a lock file the result is empty.
     """
     locked = _locked(source.parent / LOCK_FILE)
     names = {name for module in _closure(target, source) for name in _module(module, source).packages}
@@ -67,7 +67,7 @@ def environment(target: str, source: Path = SOURCE) -> dict[str, str]:
 
 
 def locate(module: str, part: str, source: Path = SOURCE) -> tuple[Path, int] | None:
-    """File and line, from 1, where a part that `code_parts` names begins; None where it is no longer there."""
+    """Return file and first line (from 1) of a part of `code_parts`, None if the part no longer exists."""
     file = _file_of(module, source)
     if file is None:
         return None
@@ -86,7 +86,7 @@ def locate(module: str, part: str, source: Path = SOURCE) -> tuple[Path, int] | 
 
 @dataclass(frozen=True)
 class _Module:
-    """One module: its digest, what it imports of its own package, other packages, and the digests of its parts."""
+    """One module: its digest, imports from its own package, third-party packages, and the digests of its parts."""
 
     digest: str
     imports: frozenset[str]
@@ -96,15 +96,15 @@ class _Module:
 
 @cache
 def _closure(target: str, source: Path) -> tuple[str, ...]:
-    """A module and everything of its own package that it imports, directly or not, sorted."""
+    """A module and all modules of its package that it imports, directly or indirectly, sorted."""
     start = target.partition(":")[0]
     if _file_of(start, source) is None:
-        raise DataError(f"there is no module {start} below {source}; correct the name of the step")
-    waiting, seen = [start], {start}
-    while waiting:
-        for name in _module(waiting.pop(), source).imports - seen:
+        raise DataError(f"no module {start} in {source}; correct the name of the step")
+    queue, seen = [start], {start}
+    while queue:
+        for name in _module(queue.pop(), source).imports - seen:
             seen.add(name)
-            waiting.append(name)
+            queue.append(name)
     return tuple(sorted(seen))
 
 
@@ -112,25 +112,25 @@ def _closure(target: str, source: Path) -> tuple[str, ...]:
 def _module(name: str, source: Path) -> _Module:
     path = _file_of(name, source)
     assert path is not None
-    reading = parse_source(path)
-    whole = hashlib.sha256("\n".join(reading.tokens).encode())
-    parts = parts_of(reading.tree)
-    for data in _data_files(path.parent, reading.texts):
-        own, digest = data.relative_to(path.parent).as_posix(), file_digest(data)
-        whole.update(f"\n{own} {digest}".encode())
-        parts[own] = digest[:PART_DIGITS]
+    parsed = parse_source(path)
+    whole = hashlib.sha256("\n".join(parsed.tokens).encode())
+    parts = parts_of(parsed.tree)
+    for data in _data_files(path.parent, parsed.strings):
+        relative, digest = data.relative_to(path.parent).as_posix(), file_digest(data)
+        whole.update(f"\n{relative} {digest}".encode())
+        parts[relative] = digest[:PART_DIGITS]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    found = {each for node in reading.imports for each in _imports(node, package, name.partition(".")[0], source)}
-    found.add(name)
-    # Importing a.b.c runs a and a.b first; most of them hold nothing.
-    wanted = {each for one in found for each in (one, *_parents(one))} - {name}
-    needed = frozenset(each for each in wanted if not _is_trivial(each, source))
-    packages = frozenset(_packages(reading.imports, name.partition(".")[0]))
-    return _Module(whole.hexdigest(), needed, packages, tuple(sorted(parts.items())))
+    imported = {module for node in parsed.imports for module in _imports(node, package, name.partition(".")[0], source)}
+    imported.add(name)
+    # Importing a.b.c runs a and a.b first; most of them are empty.
+    executed = {module for target in imported for module in (target, *_parents(target))} - {name}
+    relevant = frozenset(module for module in executed if not _is_trivial(module, source))
+    packages = frozenset(_packages(parsed.imports, name.partition(".")[0]))
+    return _Module(whole.hexdigest(), relevant, packages, tuple(sorted(parts.items())))
 
 
 def _packages(imports: list[ast.AST], top: str) -> Iterator[str]:
-    """Names, as in a lock file, of the packages that import statements name; those that only show are left out."""
+    """Distribution names, as in a lock file, of imported third-party packages, without DISPLAY_ONLY."""
     for node in imports:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -138,13 +138,13 @@ def _packages(imports: list[ast.AST], top: str) -> Iterator[str]:
         for name in names:
             first = name.partition(".")[0]
             if first != top and first not in sys.stdlib_module_names and first not in DISPLAY_ONLY:
-                known = [DISTRIBUTIONS[each] for each in (*_parents(name), name) if each in DISTRIBUTIONS]
-                yield known[-1] if known else first.replace("_", "-")
+                renamed = [DISTRIBUTIONS[key] for key in (*_parents(name), name) if key in DISTRIBUTIONS]
+                yield renamed[-1] if renamed else first.replace("_", "-")
 
 
 @cache
 def _locked(lock: Path) -> dict[str, str]:
-    """Versions by package, of the lines name==version of a lock file."""
+    """Versions by package from the lines name==version of a lock file."""
     lines = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else []
     pinned = [line.partition(";")[0].partition("==") for line in lines if "==" in line and not line.startswith("#")]
     return {_normal(name.strip()): found.strip() for name, _, found in pinned}
@@ -170,13 +170,13 @@ def _file_of(name: str, source: Path) -> Path | None:
 
 @cache
 def _is_trivial(name: str, source: Path) -> bool:
-    """Whether `name` has no file (a folder without __init__) or is an __init__ that does nothing."""
+    """Whether `name` has no file (a folder without __init__) or is an empty __init__."""
     path = _file_of(name, source)
     return path is None or (path.name == "__init__.py" and parse_source(path).tokens == ["Module", ")"])
 
 
 def _imports(node: ast.AST, package: str, top: str, source: Path) -> Iterator[str]:
-    """Modules of the package `top` that a statement inside `package` imports."""
+    """Modules of the package `top` that a statement in `package` imports."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names if alias.name.split(".")[0] == top)
     elif isinstance(node, ast.ImportFrom):
@@ -197,13 +197,13 @@ def _imports(node: ast.AST, package: str, top: str, source: Path) -> Iterator[st
             yield name
 
 
-def _data_files(folder: Path, texts: set[str]) -> list[Path]:
-    """Files of the module's folder, sub-packages and Python left out, that one of `texts` names."""
+def _data_files(folder: Path, strings: set[str]) -> list[Path]:
+    """Data files of the module's folder, without sub-packages and Python files, whose name is in `strings`."""
     named = []
     for path in _all_data_files(folder):
-        own = path.relative_to(folder)
-        names = {path.name, *(parent.as_posix() for parent in (own, *own.parents[:-1]))}
-        if names & texts:
+        relative = path.relative_to(folder)
+        names = {path.name, *(parent.as_posix() for parent in (relative, *relative.parents[:-1]))}
+        if names & strings:
             named.append(path)
     return named
 
@@ -211,9 +211,9 @@ def _data_files(folder: Path, texts: set[str]) -> list[Path]:
 @cache
 def _all_data_files(folder: Path) -> list[Path]:
     found: list[Path] = []
-    for here, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder):
         folders[:] = [
-            name for name in folders if name != "__pycache__" and not Path(here, name, "__init__.py").is_file()
+            name for name in folders if name != "__pycache__" and not Path(parent, name, "__init__.py").is_file()
         ]
-        found += [Path(here, name) for name in files if not name.endswith((".py", ".pyc"))]
+        found += [Path(parent, name) for name in files if not name.endswith((".py", ".pyc"))]
     return sorted(found)

@@ -1,4 +1,4 @@
-"""The release as an RO-Crate of the profile Workflow Run Crate: the workflow, its run, every job and every file."""
+"""The release as an RO-Crate of the profile Workflow Run Crate: workflow, run, jobs and files."""
 
 import json
 import warnings
@@ -12,13 +12,13 @@ from jointseg.provenance.digest import file_digest
 from jointseg.provenance.manifest import Artefact, Manifest
 from jointseg.provenance.release_contents import Run, without_credentials
 
-VERSION = "1.1"  # of RO-Crate: the one that the profiles below stand on
+VERSION = "1.1"  # of RO-Crate, as required by the profiles below
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": "Process Run Crate",
     "https://w3id.org/ro/wfrun/workflow/0.5": "Workflow Run Crate",
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": "Workflow RO-Crate",
 }
-# RO-Crate 1.1 has no term for this hash; Workflow Run Crate has.
+# RO-Crate 1.1 has no term for sha256; Workflow Run Crate defines one.
 TERMS = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
 LICENCE = "No licence is stated for the maps; the sources keep their own, see README.md"
 FORMATS = {
@@ -42,27 +42,30 @@ RUN = "#run"
 
 
 def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
-    """Writes ro-crate-metadata.json.
+    """Write ro-crate-metadata.json.
 
     Args:
-        part: the release folder, with its other files but the checksums in it.
-        run: what is released.
-        workflow: files of the workflow by their place in the release; the first is the main one.
+        part: the release folder; all its files except the checksums must exist.
+        run: the run to release.
+        workflow: workflow files by path in the release; the first is the main one.
     """
     crate = ROCrate(version=VERSION)
-    crate.name, crate.description = run.title, f"{run.title}: 1-m impervious surface maps, and how each file was made"
+    crate.name, crate.description = (
+        run.title,
+        f"{run.title}: 1-m impervious surface maps and the provenance of each file",
+    )
     crate.datePublished, crate.license = f"{run.years[-1]}-12-31", LICENCE
     crate.metadata.extra_terms = TERMS
     with warnings.catch_warnings():
-        # The files lie beside the crate, which the library takes for an oversight.
+        # The files are outside the crate folder, about which the library warns.
         warnings.filterwarnings("ignore", message="No source for")
         main = _workflow(crate, run, workflow)
-        entities = {inside: _entity(crate, inside, made.artefact) for inside, made in run.outputs.items()}
+        entities = {path: _entity(crate, path, output.artefact) for path, output in run.outputs.items()}
         page = {"name": run.report, **_file(run.results / run.report)}
         entities[run.report] = crate.add_file(dest_path=f"../{run.report}", properties=page)
         for path in sorted([*part.glob("*.*"), *part.glob("models/*")]):
-            place = path.relative_to(part).as_posix()
-            crate.add_file(dest_path=place, properties={"name": place, **_file(path)})
+            name = path.relative_to(part).as_posix()
+            crate.add_file(dest_path=name, properties={"name": name, **_file(path)})
     crate.get("README.md")["about"] = crate.root_dataset
     crate.root_dataset["conformsTo"] = [
         crate.get(identifier)
@@ -73,39 +76,39 @@ def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
     ]
     actions = [_action(crate, run, manifest, entities) for manifest in run.jobs.values()]
     crate.root_dataset["mentions"] = [_run(crate, run, main, workflow, entities), *actions]
-    written = json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False)
-    (part / "ro-crate-metadata.json").write_text(written + "\n", encoding="utf-8")
+    text = json.dumps(crate.metadata.generate(), indent=1, sort_keys=True, ensure_ascii=False)
+    (part / "ro-crate-metadata.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _workflow(crate: ROCrate, run: Run, workflow: dict[str, Path]) -> Any:
-    """The main workflow, its parts, and the settings it was run with."""
+    """Add the workflow files and the settings; return the main workflow."""
     engine, version = (", ".join(run.versions(name)) or "unknown" for name in ("snakemake", "jointseg"))
     main: Any = None
-    for place, path in workflow.items():
-        properties: dict[str, Any] = {"name": place.removeprefix("workflow/"), **_file(path)}
+    for name, path in workflow.items():
+        properties: dict[str, Any] = {"name": name.removeprefix("workflow/"), **_file(path)}
         if main is None:
-            about = "The flow: every rule that made a file of this release"
+            about = "The workflow with the rules that produced the files of this release"
             described = {**properties, "description": about, "version": version}
-            main = crate.add_workflow(dest_path=place, properties=described, main=True, lang="snakemake")
+            main = crate.add_workflow(dest_path=name, properties=described, main=True, lang="snakemake")
             main["programmingLanguage"]["version"] = engine
             continue
-        is_code = place.endswith((".smk", ".py"))
+        is_code = name.endswith((".smk", ".py"))
         kind = {"@type": ["File", "SoftwareSourceCode"], "version": version} if is_code else {}
-        part = crate.add_file(dest_path=place, properties={**properties, **kind})
+        part = crate.add_file(dest_path=name, properties={**properties, **kind})
         if is_code:
             main.append_to("hasPart", part)
     return main
 
 
 def _run(crate: ROCrate, run: Run, main: Any, workflow: dict[str, Path], entities: dict[str, Any]) -> Any:
-    """The execution of the whole workflow: from what came from outside to the maps and the report."""
-    settings = [crate.get(place) for place in workflow if place.endswith(".yaml")]
-    taken = [_outside(crate, one) for one in run.outside().values()]
-    maps = [entities[made.path] for members in run.maps.values() for made in members]
+    """The execution of the workflow, from external inputs to maps and report."""
+    settings = [crate.get(name) for name in workflow if name.endswith(".yaml")]
+    inputs = [_external(crate, artefact) for artefact in run.external_inputs().values()]
+    maps = [entities[output.path] for members in run.maps.values() for output in members]
     return crate.add_action(
         main,
         identifier=RUN,
-        object=_unique([*settings, *taken]),
+        object=_unique([*settings, *inputs]),
         result=_unique([*maps, entities[run.report]]),
         properties={
             "name": f"Run of the workflow: {run.title}",
@@ -123,54 +126,53 @@ def _format(name: str) -> str:
     return FORMATS.get(Path(name).suffix, OTHER_FORMAT)
 
 
-def _entity(crate: ROCrate, inside: str, artefact: Artefact) -> Any:
-    properties = {"name": inside, "contentSize": str(artefact.size), "sha256": artefact.sha256}
+def _entity(crate: ROCrate, path: str, artefact: Artefact) -> Any:
+    properties = {"name": path, "contentSize": str(artefact.size), "sha256": artefact.sha256}
     if artefact.files is None:
-        properties["encodingFormat"] = _format(inside)
-        return crate.add_file(dest_path=f"../{inside}", properties=properties)
-    return crate.add_dataset(dest_path=f"../{inside}", properties=properties)
+        properties["encodingFormat"] = _format(path)
+        return crate.add_file(dest_path=f"../{path}", properties=properties)
+    return crate.add_dataset(dest_path=f"../{path}", properties=properties)
 
 
 def _action(crate: ROCrate, run: Run, manifest: Manifest, entities: dict[str, Any]) -> Any:
-    written = manifest.record
-    code_id = f"#{written['step']}-{written['code'][:12]}"
+    record = manifest.record
+    code_id = f"#{record['step']}-{record['code'][:12]}"
     code = crate.get(code_id) or crate.add_jsonld(
         {
             "@id": code_id,
             "@type": "SoftwareApplication",
-            "name": written["step"],
-            "identifier": f"sha256:{written['code']}",
-            "softwareVersion": (written["commit"] or "no commit") + ("-dirty" if written["dirty"] else ""),
+            "name": record["step"],
+            "identifier": f"sha256:{record['code']}",
+            "softwareVersion": (record["commit"] or "no commit") + ("-dirty" if record["dirty"] else ""),
         }
     )
-    makers = [(each, run.producer(manifest, each)) for each in manifest.materials]
-    taken = [entities[made.path] if made else _outside(crate, each) for each, made in makers]
-    result = [
-        entities[inside] for each in manifest.outputs if (inside := manifest.relative_path(each.path)) in entities
-    ]
-    wildcards = " ".join(f"{name}={value}" for name, value in sorted(written["wildcards"].items()))
+    producers = [(artefact, run.producer(manifest, artefact)) for artefact in manifest.materials]
+    inputs = [entities[output.path] if output else _external(crate, artefact) for artefact, output in producers]
+    paths = [manifest.relative_path(artefact.path) for artefact in manifest.outputs]
+    outputs = [entities[path] for path in paths if path in entities]
+    wildcards = " ".join(f"{name}={value}" for name, value in sorted(record["wildcards"].items()))
     return crate.add_action(
         code,
         identifier=f"#{manifest.name}",
-        object=_unique(taken),
-        result=_unique(result),
+        object=_unique(inputs),
+        result=_unique(outputs),
         properties={
             "name": f"{manifest.rule} {wildcards}".strip(),
-            "description": json.dumps(without_credentials(written["params"]), sort_keys=True),
+            "description": json.dumps(without_credentials(record["params"]), sort_keys=True),
             "actionStatus": COMPLETED,
         },
     )
 
 
-def _outside(crate: ROCrate, taken: Artefact) -> Any:
-    """An input that no job made: named, with its hash, not part of the crate."""
-    identifier = f"#input-{taken.sha256}"
+def _external(crate: ROCrate, artefact: Artefact) -> Any:
+    """An external input, by name and checksum; it is not part of the crate."""
+    identifier = f"#input-{artefact.sha256}"
     return crate.get(identifier) or crate.add_jsonld(
-        {"@id": identifier, "@type": "CreativeWork", "name": Path(taken.path).name, "sha256": taken.sha256}
+        {"@id": identifier, "@type": "CreativeWork", "name": Path(artefact.path).name, "sha256": artefact.sha256}
     )
 
 
 def _unique(entities: Iterable[Any]) -> Any:
-    """Each entity once; one alone without a list around it, as RO-Crate asks for."""
+    """Distinct entities; a single entity without a list, as RO-Crate requires."""
     found = list({entity.id: entity for entity in entities}.values())
     return found[0] if len(found) == 1 else found

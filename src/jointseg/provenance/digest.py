@@ -1,4 +1,4 @@
-"""Digests of files and folders: what a manifest says that something was."""
+"""Checksums of files and folders."""
 
 import hashlib
 import os
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
-# Snakemake writes this into every output folder after the job, with the time in it.
+# Snakemake writes this file, which contains the time, into every output folder.
 TIMESTAMP = ".snakemake_timestamp"
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal; memory does not grow with the file."""
+    """Return the sha256 of a file as hexadecimal digits; memory is independent of the file size."""
     with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, lambda: hashlib.sha256(usedforsecurity=False)).hexdigest()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a folder: its posix path in the folder, its size in bytes and its sha256."""
+    """One file of a folder: POSIX path in the folder, size in bytes and sha256."""
 
     path: str
     size: int
@@ -28,21 +28,24 @@ class Entry:
 
 
 def tree_files(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted by its posix path in it; Snakemake's own time stamp is left out."""
+    """Return every file below a folder, sorted by its POSIX path in it, without Snakemake's timestamp file."""
     found = [
-        Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names if name != TIMESTAMP
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name != TIMESTAMP
     ]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def tree_hash(entries: Iterable[Entry]) -> str:
-    """One sha256 for a folder: that of the text which `sha256sum` prints for its files, sorted by path."""
+    """Return the checksum of a folder: the sha256 of what `sha256sum` prints for its files, sorted by path."""
     lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in sorted(entries, key=lambda entry: entry.path))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def tree_digest(folder: Path, workers: int | None = None) -> tuple[list[Entry], str]:
-    """The files of a folder, sorted by path, and one sha256 for all of them."""
+    """Return the entries of a folder, sorted by path, and its checksum (see `tree_hash`)."""
     files = tree_files(folder)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         digests = list(pool.map(file_digest, files))

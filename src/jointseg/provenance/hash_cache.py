@@ -1,4 +1,4 @@
-"""Remembered hashes of files that did not change, so that no job hashes again what another one hashed."""
+"""A cache of file checksums that all jobs of a run share, so that each unchanged file is hashed once."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ from jointseg.runtime.errors import DataError
 
 log = logging.getLogger(__name__)
 
-# A file written again within one tick of the kernel's clock keeps its times; until they are this old, a hash
-# is not to be trusted to them.
+# A file rewritten within one tick of the kernel's clock keeps its timestamps, so a checksum is cached only once they
+# are this old.
 SETTLE_SECONDS = 0.02
 LOCK_SECONDS = 30
 _TABLE = """create table if not exists hashes (path text primary key, size integer, mtime_ns integer,
@@ -22,9 +22,9 @@ _Key = tuple[int, int, int, int]
 
 
 class HashCache:
-    """sha256 of files, by path, size, times and inode, kept in one SQLite file that many jobs share.
+    """sha256 of files by path, size, timestamps and inode, in one SQLite file.
 
-    It serves the recording of jobs; an audit never believes it.
+    Jobs use it to write manifests. An audit does not use it: size and timestamps can be forged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,57 +32,57 @@ class HashCache:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def file(self, path: Path) -> Entry:
-        """The entry of one file, named by the path given. Raises DataError when it changes meanwhile."""
+        """Return the entry of one file, with the path as passed. Raises DataError if the file changes while it is read."""
         return self.files([path])[0]
 
     def tree(self, folder: Path) -> list[Entry]:
-        """The entries of all files below a folder, named by their paths in it, sorted."""
+        """Return the sorted entries of all files below a folder, with paths in the folder."""
         found = self.files(tree_files(folder))
         return [Entry(Path(entry.path).relative_to(folder).as_posix(), entry.size, entry.sha256) for entry in found]
 
     def digest(self, path: Path) -> str:
-        """The hash of a file or folder, as a manifest tells it."""
+        """Return the checksum of a file or folder, as in a manifest."""
         return tree_hash(self.tree(path)) if path.is_dir() else self.file(path).sha256
 
     def files(self, paths: list[Path]) -> list[Entry]:
-        """The entries of many files in one go."""
+        """Return the entries of several files with one query of the cache."""
         keys = [_key(path) for path in paths]
-        known = self._known(paths)
+        cached = self._cached(paths)
         entries: list[Entry] = []
         fresh: list[tuple] = []
         for path, key in zip(paths, keys):
-            kept = known.get(str(path.absolute()))
-            if kept and kept[:4] == key:
-                entries.append(Entry(path.as_posix(), key[0], kept[4]))
+            row = cached.get(str(path.absolute()))
+            if row and row[:4] == key:
+                entries.append(Entry(path.as_posix(), key[0], row[4]))
                 continue
             _settle(key)
             digest = file_digest(path)
             if _key(path) != key:
-                raise DataError(f"{path} changed while it was read; wait for whoever writes it and run again")
+                raise DataError(f"{path} changed while it was read; rerun when no other process writes it")
             entries.append(Entry(path.as_posix(), key[0], digest))
             fresh.append((str(path.absolute()), *key, digest))
-        self._keep(fresh)
+        self._store(fresh)
         return entries
 
-    def _known(self, paths: list[Path]) -> dict[str, tuple]:
+    def _cached(self, paths: list[Path]) -> dict[str, tuple]:
         names = [str(path.absolute()) for path in paths]
-        question = "select path, size, mtime_ns, ctime_ns, inode, sha256 from hashes where path = ?"
+        query = "select path, size, mtime_ns, ctime_ns, inode, sha256 from hashes where path = ?"
         try:
             with closing(self._open()) as base:
-                rows = (base.execute(question, (name,)).fetchone() for name in names)
+                rows = (base.execute(query, (name,)).fetchone() for name in names)
                 return {row[0]: row[1:] for row in rows if row}
         except sqlite3.DatabaseError as error:
-            log.warning("remembered hashes in %s cannot be read (%s): all files are hashed", self.path, error)
+            log.warning("cannot read the hash cache %s (%s); all files are hashed", self.path, error)
             return {}
 
-    def _keep(self, fresh: list[tuple]) -> None:
+    def _store(self, fresh: list[tuple]) -> None:
         if not fresh:
             return
         try:
             with closing(self._open()) as base, base:
                 base.executemany("insert or replace into hashes values (?, ?, ?, ?, ?, ?)", fresh)
         except sqlite3.DatabaseError as error:
-            log.warning("hashes cannot be remembered in %s (%s)", self.path, error)
+            log.warning("cannot write the hash cache %s (%s)", self.path, error)
 
     def _open(self) -> sqlite3.Connection:
         base = sqlite3.connect(self.path, timeout=LOCK_SECONDS)

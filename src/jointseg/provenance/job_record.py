@@ -1,4 +1,4 @@
-"""Runs one job of the flow: calls the step, reports errors in one line, writes the manifest."""
+"""Execution of one workflow job: call the step, report an error in one line, write the manifest."""
 
 import getpass
 import inspect
@@ -28,48 +28,56 @@ from jointseg.runtime.files import atomic_write, remove_partial_files, remove_pa
 
 log = logging.getLogger(__name__)
 
-STATE_FOLDER = ".jointseg"  # in a results folder: the lock, remembered hashes, progress of running jobs
-RECORD_PARAMS = {"code", "environment"}  # params that tell Snakemake what made a job stale; no step takes them
+STATE_FOLDER = ".jointseg"  # in a results folder: lock, hash cache, state of running jobs
+RECORD_PARAMS = {
+    "code",
+    "environment",
+}  # params by which Snakemake detects outdated jobs; no step has them as parameters
 Step = Callable[..., dict[str, Any] | None]
 
 
 def run_job(snakemake: Any, function: Step) -> None:
-    """Runs the step `function` for one job and writes the manifest beside its outputs.
+    """Run the step `function` for one job and write its manifest.
 
-    Every named input, output, wildcard and param is passed by keyword; paths as Path or list[Path], an empty
-    input only where the step has no default for it; and the resource `parallel_requests`, where the step takes it. `code`, `environment` and the output `manifest` belong to the record.
+    Every named input, output, wildcard and param is passed by keyword. Paths are passed as Path or list[Path]. An empty
+    input is passed only if the step has no default for it. The resource `parallel_requests` is passed if the step has such a
+    parameter. The params `code` and `environment` and the output `manifest` are for the record and are not passed.
 
     Args:
-        snakemake: the object that Snakemake gives to scripts.
+        snakemake: the object that Snakemake provides to scripts.
         function: the step.
 
     Raises:
-        SystemExit: with status 1 when the step fails; its outputs are then removed, one line on standard error
-            says why, and the log of the rule has the rest. A job that Snakemake starts again, although it refused its
-            input before in the same run, says the same at once.
+        SystemExit: with status 1 if the step fails. Its outputs are removed, one line on standard error contains the
+            reason, and the log of the rule contains the traceback. A job that failed on its input earlier in the same
+            run fails at once with the same message.
     """
     job = _label(snakemake)
-    kept = str(object_store.workflow_path(snakemake.log[0])) if len(snakemake.log) else ""
-    signal.signal(signal.SIGTERM, _terminated)
-    before = job_status.read_failure(job)
-    if before is not None and before.cause == job_status.INPUT:
-        _fail(snakemake, before, 1)
+    log_path = str(object_store.workflow_path(snakemake.log[0])) if len(snakemake.log) else ""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    earlier = job_status.read_failure(job)
+    if earlier is not None and earlier.cause == job_status.INPUT:
+        _fail(snakemake, earlier, 1)
     try:
-        _log_to(snakemake.log)
-        with _announced(job):
+        _configure_logging(snakemake.log)
+        with _running_job_file(job):
             _run(snakemake, function)
         job_status.clear_failure(job)
     except DataError as error:
         log.exception("bad input")
         cause = job_status.TRANSIENT if isinstance(error, TransientError) else job_status.INPUT
-        _fail(snakemake, job_status.Failure(job, str(error), kept, cause), 1)
+        _fail(snakemake, job_status.Failure(job, str(error), log_path, cause), 1)
     except Exception as error:
         log.exception("the step failed")
-        where = f" (see {kept})" if kept else ""
-        _fail(snakemake, job_status.Failure(job, f"{type(error).__name__}: {error}{where}", kept, job_status.ERROR), 1)
+        see_log = f" (see {log_path})" if log_path else ""
+        _fail(
+            snakemake,
+            job_status.Failure(job, f"{type(error).__name__}: {error}{see_log}", log_path, job_status.ERROR),
+            1,
+        )
     except (KeyboardInterrupt, SystemExit) as stop:
         status = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else stop.code
-        failure = job_status.Failure(job, "stopped before it was done", kept, job_status.STOPPED)
+        failure = job_status.Failure(job, "stopped before it finished", log_path, job_status.STOPPED)
         _fail(snakemake, failure, status if isinstance(status, int) else 1)
 
 
@@ -87,22 +95,26 @@ def _run(snakemake: Any, function: Step) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         remove_partial_files(output)
 
-    taken = _artefacts(inputs, hashes)
+    recorded_inputs = _artefacts(inputs, hashes)
     started = datetime.now(UTC)
     clock = time.monotonic()
     facts = function(
-        **_accepted(function, inputs), **named_outputs, **wildcards, **params, **_granted(snakemake, function)
+        **_accepted_inputs(function, inputs),
+        **named_outputs,
+        **wildcards,
+        **params,
+        **_request_limit(snakemake, function),
     )
     seconds = time.monotonic() - clock
     for path in _flat(named_outputs):
         if not path.exists():
-            raise DataError(f"the step {function.__module__}.{function.__name__} returned without making {path}")
-    changed = [each["path"] for each, now in zip(taken, _artefacts(inputs, hashes)) if each != now]
+            raise DataError(f"the step {function.__module__}.{function.__name__} returned without writing {path}")
+    changed = [before["path"] for before, now in zip(recorded_inputs, _artefacts(inputs, hashes)) if before != now]
     if changed:
-        raise DataError(f"{', '.join(changed)} changed while the job read it; run again once nothing writes there")
+        raise DataError(f"{', '.join(changed)} changed while the job read it; rerun when no other process writes it")
 
-    module, source = function.__module__, _source(function)
-    _keep_parts(results, module, source)
+    module, source = function.__module__, _source_folder(function)
+    _save_code_parts(results, module, source)
     _write(
         manifest,
         {
@@ -111,7 +123,7 @@ def _run(snakemake: Any, function: Step) -> None:
             "results": results.as_posix(),
             "wildcards": wildcards,
             "params": params,
-            "inputs": [_unlisted(each, results) for each in taken],
+            "inputs": [_without_file_list(each, results) for each in recorded_inputs],
             "outputs": _artefacts(named_outputs, hashes),
             "facts": facts or {},
             "step": f"{function.__module__}:{function.__name__}",
@@ -134,20 +146,20 @@ def _label(snakemake: Any) -> str:
     return snakemake.rule + (f" [{wildcards}]" if wildcards else "")
 
 
-def _log_to(names: Any) -> None:
+def _configure_logging(names: Any) -> None:
     handlers: list[logging.Handler] = [logging.NullHandler()]
     if len(names):
         log_file = object_store.workflow_path(names[0])
         log_file.parent.mkdir(parents=True, exist_ok=True)
         handlers = [logging.FileHandler(log_file, mode="w", encoding="utf-8")]
-    logging.raiseExceptions = False  # on a full disk the one line on standard error is what is left to say
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=handlers, force=True)
+    logging.raiseExceptions = False  # on a full disk, standard error still gets its line
+    line_format = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line_format, handlers=handlers, force=True)
     logging.captureWarnings(True)
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    # As an exception, so that every file being written is cleaned up on the way out.
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    # An exception, so that context managers remove partly written files.
     raise SystemExit(128 + number)
 
 
@@ -161,17 +173,17 @@ def _fail(snakemake: Any, failure: job_status.Failure, status: int) -> NoReturn:
 
 
 @contextmanager
-def _announced(job: str) -> Iterator[None]:
-    """Tells `jointseg run` which job this process is, beside the state of its bars."""
-    note = job_status.process_file(".job")
-    if note is None:
+def _running_job_file(job: str) -> Iterator[None]:
+    """Write which job this process runs, for the progress display of `jointseg run`."""
+    status_file = job_status.process_file(".job")
+    if status_file is None:
         yield
         return
-    job_status.write_json(note, {"job": job, "started": time.time()})
+    job_status.write_json(status_file, {"job": job, "started": time.time()})
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
+        status_file.unlink(missing_ok=True)
 
 
 def _paths(value: Any) -> Path | list[Path]:
@@ -186,8 +198,8 @@ def _flat(named: dict[str, Path | list[Path]]) -> list[Path]:
     return [path for value in named.values() for path in (value if isinstance(value, list) else [value])]
 
 
-def _accepted(function: Step, inputs: dict[str, Path | list[Path]]) -> dict[str, Path | list[Path]]:
-    """The inputs without those that the config leaves out: empty, and with a default in the step."""
+def _accepted_inputs(function: Step, inputs: dict[str, Path | list[Path]]) -> dict[str, Path | list[Path]]:
+    """Inputs without those that are empty and have a default in the step."""
     parameters = inspect.signature(function).parameters
     return {
         name: value
@@ -196,16 +208,16 @@ def _accepted(function: Step, inputs: dict[str, Path | list[Path]]) -> dict[str,
     }
 
 
-def _granted(snakemake: Any, function: Step) -> dict[str, int]:
-    """How many requests at a time the job may make, for a step that asks; no params, for it changes no result."""
-    granted = getattr(snakemake, "resources", None)
-    if "parallel_requests" not in inspect.signature(function).parameters or granted is None:
+def _request_limit(snakemake: Any, function: Step) -> dict[str, int]:
+    """The resource `parallel_requests` (concurrent parallel_requests), if the step has such a parameter. It does not change results."""
+    resources = getattr(snakemake, "resources", None)
+    if "parallel_requests" not in inspect.signature(function).parameters or resources is None:
         return {}
-    return {"parallel_requests": int(granted["parallel_requests"])}
+    return {"parallel_requests": int(resources["parallel_requests"])}
 
 
 def json_value(value: Any) -> Any:
-    """A value that JSON can hold: numpy scalars as numbers, paths as text, what is not finite as null."""
+    """Return a JSON-serialisable value: numpy scalars as numbers, paths as strings, NaN and infinity as None."""
     if isinstance(value, dict):
         return {str(key): json_value(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -220,22 +232,22 @@ def json_value(value: Any) -> Any:
 
 
 def _artefacts(named: dict[str, Path | list[Path]], hashes: HashCache) -> list[dict[str, Any]]:
-    """What a manifest says of inputs or outputs."""
+    """Manifest entries of inputs or outputs."""
     return [
-        {"name": name, "path": path.as_posix(), **_hashed(path, hashes)}
+        {"name": name, "path": path.as_posix(), **_checksum(path, hashes)}
         for name, value in named.items()
         for path in _flat({name: value})
     ]
 
 
-def _unlisted(artefact: dict[str, Any], results: Path) -> dict[str, Any]:
-    """An input without the list of its files when the job that made the folder has listed them already."""
+def _without_file_list(artefact: dict[str, Any], results: Path) -> dict[str, Any]:
+    """An input without its file list if it is in the results folder: the manifest of its producer has the list."""
     if Path(artefact["path"]).is_relative_to(results):
         return {key: value for key, value in artefact.items() if key != "files"}
     return artefact
 
 
-def _hashed(path: Path, hashes: HashCache) -> dict[str, Any]:
+def _checksum(path: Path, hashes: HashCache) -> dict[str, Any]:
     if not path.is_dir():
         entry = hashes.file(path) if path.exists() else remote_input.recorded_entry(path)
         return {"sha256": entry.sha256, "size": entry.size}
@@ -248,28 +260,28 @@ def _hashed(path: Path, hashes: HashCache) -> dict[str, Any]:
 
 
 def recorded_code_parts(results: Path, digest: str) -> dict[str, dict[str, str]] | None:
-    """What a code digest of a run is made of, as `code_parts` gave it then; None where the run did not keep it."""
-    kept = _parts_file(results, digest)
-    return json.loads(kept.read_bytes()) if kept.is_file() else None
+    """Return the `code_parts` behind a code digest of a run; None if the run did not save them."""
+    file = _parts_file(results, digest)
+    return json.loads(file.read_bytes()) if file.is_file() else None
 
 
-def _source(function: Step) -> Path:
-    """The folder from which the step's module is imported."""
+def _source_folder(function: Step) -> Path:
+    """Folder from which the module of the step is imported."""
     file = Path(inspect.getfile(function)).resolve()
     return file.parents[len(function.__module__.split(".")) - 1 + (file.name == "__init__.py")]
 
 
-def _write(path: Path, written: dict[str, Any]) -> None:
+def _write(path: Path, record: dict[str, Any]) -> None:
     with atomic_write(path) as part:
-        part.write_text(sealed(json_value(written)), encoding="utf-8")
+        part.write_text(sealed(json_value(record)), encoding="utf-8")
 
 
-def _keep_parts(results: Path, module: str, source: Path) -> None:
-    """Keeps what a code digest is made of, once, so that a later audit can name the function that changed."""
-    kept = _parts_file(results, code_digest(module, source))
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(kept) as part:
+def _save_code_parts(results: Path, module: str, source: Path) -> None:
+    """Save the parts of a code digest once, so that a later audit can name the changed function."""
+    file = _parts_file(results, code_digest(module, source))
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as part:
             part.write_text(json.dumps(code_parts(module, source), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

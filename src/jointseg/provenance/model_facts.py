@@ -1,4 +1,4 @@
-"""What a model card tells: of a checkpoint's own header, the job that trained it, and its test."""
+"""Content of a model card: header of the checkpoint, training job and test scores."""
 
 import json
 from collections import Counter
@@ -13,23 +13,23 @@ from jointseg.provenance.manifest import Manifest
 from jointseg.provenance.release_contents import Output, Run, flatten
 from jointseg.runtime.errors import DataError
 
-HEADER = "jointseg"  # as models.checkpoint writes it; without torch here
+HEADER = "jointseg"  # equals models.checkpoint.HEADER, without importing torch
 VERSIONS = ("python", "torch", "transformers", "numpy")
 
 
 def card_context(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """Everything that the template of a model card shows.
+    """Return the values of the model card template.
 
     Args:
         checkpoint: a safetensors file of this package.
-        run: what is released.
-        scores: rows of the table of accuracy; those of the method that this network was trained for are shown.
+        run: the run to release.
+        scores: rows of the accuracy table; the card contains those of the method that the network was trained for.
 
     Raises:
-        DataError: when the file is no checkpoint of this package.
+        DataError: the file is not a checkpoint of this package.
     """
-    header, shapes, kinds = _read(checkpoint)
-    made = run.outputs.get(_inside(checkpoint, run.results))
+    header, shapes, dtypes = _read(checkpoint)
+    output = run.outputs.get(_path_in_results(checkpoint, run.results))
     trained = header["trained"]
     method = trained.get("method")
     return {
@@ -38,86 +38,86 @@ def card_context(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> di
         "sha256": file_digest(checkpoint),
         "bytes": checkpoint.stat().st_size,
         "architecture": header["architecture"]["name"],
-        "form": _lines(header["architecture"]["kwargs"]),
+        "architecture_settings": _lines(header["architecture"]["kwargs"]),
         "parameters": _parameters(shapes),
-        "kinds": ", ".join(kinds),
+        "dtypes": ", ".join(dtypes),
         "normalisation": header["normalisation"],
         "trained": _lines(trained),
-        "job": _job(made.manifest) if made else None,
+        "job": _job(output.manifest) if output else None,
         "about": (run.settings.get("weights") or {}).get("about", ""),
         "scores": [row for row in scores if row["kind"] == "method" and row["name"] == method],
-        **_data(run, made),
+        **_training_data(run, output),
     }
 
 
-def _inside(checkpoint: Path, results: Path) -> str:
+def _path_in_results(checkpoint: Path, results: Path) -> str:
     return checkpoint.relative_to(results).as_posix() if checkpoint.is_relative_to(results) else ""
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]], list[str]]:
-    """Header, shapes by tensor and number types of a checkpoint; weights stay on the disk."""
+    """Header, shape of each tensor and data types of a checkpoint, without loading the weights."""
     try:
         with safe_open(path, framework="np") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             slices = {name: file.get_slice(name) for name in sorted(file.keys())}
-            shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
-            kinds = sorted({each.get_dtype() for each in slices.values()})
+            shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
+            dtypes = sorted({tensor.get_dtype() for tensor in slices.values()})
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"checkpoint {path} cannot be read ({error}); delete it and train it again") from error
+        raise DataError(f"checkpoint {path} cannot be read ({error}); delete it and retrain it") from error
     for key in ("architecture", "normalisation", "trained"):
         if key not in header:
             raise DataError(f"checkpoint {path} has no '{key}' in its header; it was not written by this package")
-    return header, shapes, kinds
+    return header, shapes, dtypes
 
 
 def _parameters(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str]]:
-    """Numbers stored, by the first two parts of a tensor's name where there is one branch only, and in all."""
+    """Number of stored values by first component of the tensor name (two components if all share the first), and total."""
     depth = 1 if len({name.partition(".")[0] for name in shapes}) > 1 else 2
     counted: Counter[str] = Counter()
     for name, shape in shapes.items():
         counted[".".join(name.split(".")[:depth])] += prod(shape)
     rows = [(part, f"{count:,}") for part, count in sorted(counted.items())]
-    return [*rows, ("in all", f"{counted.total():,}")]
+    return [*rows, ("total", f"{counted.total():,}")]
 
 
 def _job(manifest: Manifest) -> dict[str, Any]:
-    """The training job. Its processor's name and its times stay out: they are of a machine, not of the network."""
-    written = manifest.record
-    device = written["device"] or {}
+    """The training job, without processor name and times: they describe the machine, not the network."""
+    record = manifest.record
+    device = record["device"] or {}
     return {
         "name": manifest.name,
-        "step": written["step"],
-        "code": written["code"],
-        "commit": written["commit"],
-        "dirty": written["dirty"],
-        "params": _lines(written["params"]),
-        "facts": _lines(written["facts"]),
+        "step": record["step"],
+        "code": record["code"],
+        "commit": record["commit"],
+        "dirty": record["dirty"],
+        "params": _lines(record["params"]),
+        "facts": _lines(record["facts"]),
         "device": device.get("cuda") or "CPU",
-        "versions": {name: written["versions"][name] for name in VERSIONS if name in written["versions"]},
-        "inputs": [{"name": each.name, "path": each.path, "sha256": each.sha256} for each in manifest.inputs],
+        "versions": {name: record["versions"][name] for name in VERSIONS if name in record["versions"]},
+        "inputs": [{"name": file.name, "path": file.path, "sha256": file.sha256} for file in manifest.inputs],
     }
 
 
-def _data(run: Run, made: Output | None) -> dict[str, Any]:
-    """What a network trained in this run was trained on; nothing is known here of one made elsewhere."""
-    datasets = run.of("dataset") if made else []
+def _training_data(run: Run, output: Output | None) -> dict[str, Any]:
+    """Training data of a network that this run trained; empty for a network from outside the run."""
+    datasets = run.jobs_of("dataset") if output else []
     facts = datasets[0].record["facts"] if datasets else {}
-    samples = run.of("samples") if datasets else []
+    samples = run.jobs_of("samples") if datasets else []
     reaches = samples[0].record["facts"].get("splits", {}) if samples else {}
     chips = facts.get("chips", {})
-    shares = facts.get("isa_fraction", {})
+    fractions = facts.get("isa_fraction", {})
     settings = run.settings
     return {
         "chips": [
-            (name, chips[name], f"{100 * shares[name]:.1f}" if name in shares else "–") for name in sorted(chips)
+            (name, chips[name], f"{100 * fractions[name]:.1f}" if name in fractions else "–") for name in sorted(chips)
         ],
         "reaches": sorted(reaches.items()),
         "map_year": settings["map_year"],
-        "made_up": settings.get("synthetic") is not None,
+        "synthetic": settings.get("synthetic") is not None,
         "bands": settings["sentinel2"]["bands"],
         "chip_m": (settings.get("dataset") or {}).get("chip_m"),
     }
 
 
 def _lines(value: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, f"{each:.6g}" if isinstance(each, float) else str(each)) for name, each in flatten(value)]
+    return [(name, f"{item:.6g}" if isinstance(item, float) else str(item)) for name, item in flatten(value)]

@@ -1,6 +1,6 @@
-"""The release: catalogue, crate, statement, cards and checksums, all made from manifests and files.
+"""The release: STAC catalogue, RO-Crate, in-toto statement, cards and checksums, derived from manifests and files.
 
-Nothing in it tells when or where a job ran, so the same maps make the same bytes.
+It contains no times and hosts, so the same maps give the same bytes.
 """
 
 import logging
@@ -35,58 +35,59 @@ def release(
     settings: dict[str, Any],
     accuracy: Path | None = None,
 ) -> dict[str, Any]:
-    """Writes the release folder.
+    """Write the release folder.
 
     Args:
-        manifests: the manifests of all jobs behind the maps.
-        isa: 1-m ISA tiles, at .../{year}/{tile}.tif.
-        mosaics: ISA mosaics of cities, at .../{year}/{city}.tif.
+        manifests: manifests of all jobs that the maps depend on.
+        isa: 1-m ISA tiles, .../{year}/{tile}.tif.
+        mosaics: ISA mosaics of cities, .../{year}/{city}.tif.
         report: the HTML report.
         growth: the table of the cities' areas.
-        checkpoints: the networks that made the maps.
-        catalogue: the folder to make. Maps stay where they are; it points at them.
-        workflow: sha256 of the workflow's files by their place beside the package: the Snakefile, then what it includes.
+        checkpoints: the networks that the maps were predicted with.
+        catalogue: the folder to write. Maps are not copied; the catalogue links to them.
+        workflow: sha256 of the workflow files by path relative to the repository: the Snakefile, then its includes.
         settings: all settings of the run as plain values.
-        accuracy: the table of accuracy; None for a run that has no test chips.
+        accuracy: the accuracy table; None for a run without test chips.
 
     Raises:
-        DataError: for a map without manifest, of another size than its manifest says or with other codes than
-            0, 1 and 255, for a checkpoint that this package did not write, and for a file of the workflow that is another.
+        DataError: a map has no manifest, a size that differs from its manifest or codes other than 0, 1 and 255; a
+            checkpoint was not written by this package; or a workflow file has changed since the run.
     """
     results = catalogue.parent
     run = load_run(manifests, {"isa": isa, "mosaics": mosaics}, report, results, settings)
     with atomic_write(catalogue) as part:
         part.mkdir()
-        flow = _copy_workflow(part, workflow, run)
+        copies = _copy_workflow(part, workflow, run)
         stac.write(part, run)
-        statement.write(part, run, flow)
+        statement.write(part, run, copies)
         cards.write(part, run, checkpoints, accuracy, growth)
-        crate.write(part, run, flow)  # it tells of all before it
+        crate.write(part, run, copies)  # lists the files written so far
         _write_checksums(part, run)
     log.info("released %d tiles and %d mosaics of %d jobs", len(isa), len(mosaics), len(run.jobs))
     return {"tiles": len(isa), "mosaics": len(mosaics), "jobs": len(run.jobs), "digest": run.digest}
 
 
 def _copy_workflow(part: Path, files: dict[str, str], run: Run) -> dict[str, Path]:
-    """Copies the workflow and writes the settings; the copies by their place in the release, the main one first."""
+    """Copy the workflow and write the settings; return the copies by path in the release, the Snakefile first."""
     copies = {}
     for name, digest in files.items():
-        place, file = f"{WORKFLOW}/{name}", SOURCE.parent / name
+        file = SOURCE.parent / name
         if not file.is_file() or file_digest(file) != digest:
-            raise DataError(f"{file} is not the {name} of this run; run the Snakefile that lies beside the package")
-        copies[place] = part / place
-        copies[place].parent.mkdir(parents=True, exist_ok=True)
-        copies[place].write_bytes(file.read_bytes())
+            raise DataError(f"{file} is not the {name} of this run; run the Snakefile beside the package")
+        copy = part / WORKFLOW / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+        copies[f"{WORKFLOW}/{name}"] = copy
     copies[CONFIG] = part / CONFIG
     copies[CONFIG].write_text(yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return copies
 
 
 def _write_checksums(part: Path, run: Run) -> None:
-    """Every declared file, the report and the release itself, as `sha256sum -c` reads it."""
+    """Checksums of every declared file, the report and the release, in the format of `sha256sum -c`."""
     lines = {f"../{run.report}": file_digest(run.results / run.report)}
-    for each in run.outputs.values():
-        lines |= {entry.path: entry.sha256 for entry in each.artefact.entries(f"../{each.path}")}
+    for output in run.outputs.values():
+        lines |= {entry.path: entry.sha256 for entry in output.artefact.entries(f"../{output.path}")}
     lines |= {path.relative_to(part).as_posix(): file_digest(path) for path in part.rglob("*") if path.is_file()}
     text = "".join(f"{digest}  {path}\n" for path, digest in sorted(lines.items()))
     (part / CHECKSUMS).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a release tells of: the jobs of a run, what they made, the maps released and what is on them."""
+"""Content of a release: the jobs of a run, their outputs, the released maps and the area of each class."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ from jointseg.provenance.manifest import Artefact, Manifest, read
 from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 
-READERS = 4  # threads that count pixels; as many as the rule `release` asks for
-# The pixel codes of a map.
+READERS = 4  # threads that count pixels; equals the threads of the rule `release`
+# Pixel codes of a map.
 NOT_ISA, ISA, NODATA = 0, 1, 255
-PRIVATE = {"service_account"}  # settings that name a credential
+CREDENTIALS = {"service_account"}  # settings that name a credential
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file or folder that a job made: its place in the results folder and the job's manifest."""
+    """An output file or folder: its path in the results folder and the manifest of its producer."""
 
     path: str
     artefact: Artefact
@@ -33,28 +33,28 @@ class Output:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What is on a map: pixels and ground area, km2, by code (0, 1, 255)."""
+    """Pixels and area (km2) of a map by pixel code (0, 1, 255)."""
 
     pixels: dict[int, int]
     km2: dict[int, float]
 
     @property
-    def known(self) -> int:
+    def valid(self) -> int:
         return self.pixels[NOT_ISA] + self.pixels[ISA]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run to be released.
+    """A run to release.
 
     Attributes:
-        results: its results folder.
-        settings: its settings as plain values, without those that name a credential.
-        jobs: the manifests of the jobs behind the maps, by name.
-        made: what these jobs made, by place in the results folder.
+        results: the results folder.
+        settings: settings as plain values, without those that name a credential.
+        jobs: manifests of the jobs that the maps depend on, by name.
+        outputs: outputs of these jobs, by path in the results folder.
         maps: the released maps of each collection, `isa` and `mosaics`.
-        covers: what is on each map, by place.
-        report: the place of the HTML report.
+        coverage: pixels and area of each map, by path.
+        report: path of the HTML report in the results folder.
     """
 
     results: Path
@@ -62,7 +62,7 @@ class Run:
     jobs: dict[str, Manifest]
     outputs: dict[str, Output]
     maps: dict[str, list[Output]]
-    covers: dict[str, Coverage]
+    coverage: dict[str, Coverage]
     report: str
 
     @property
@@ -75,81 +75,80 @@ class Run:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over code, parameters, inputs and outputs of all jobs; times and places do not count."""
+        """sha256 over code, parameters, inputs and outputs of all jobs, without times and locations."""
         whole = hashlib.sha256()
         for job in self.jobs.values():
-            files = [[each.name, each.path, each.sha256] for each in (*job.materials, *job.outputs)]
+            files = [[file.name, file.path, file.sha256] for file in (*job.materials, *job.outputs)]
             line = [job.name, job.record["code"], job.record["params"], sorted(files)]
             whole.update(f"{json.dumps(line, sort_keys=True)}\n".encode())
         return whole.hexdigest()
 
-    def producer(self, manifest: Manifest, taken: Artefact) -> Output | None:
-        """The job of this run that made an input of another, None for what came from outside."""
-        return self.outputs.get(manifest.relative_path(taken.path) or "")
+    def producer(self, manifest: Manifest, artefact: Artefact) -> Output | None:
+        """Return the output of this run that is an input of a job, None for an external input."""
+        return self.outputs.get(manifest.relative_path(artefact.path) or "")
 
-    def outside(self) -> dict[str, Artefact]:
-        """What the jobs took that no job of this run made, by sha256."""
-        taken = [(each, one) for each in self.jobs.values() for one in each.materials]
-        found = {one.sha256: one for each, one in taken if self.producer(each, one) is None}
+    def external_inputs(self) -> dict[str, Artefact]:
+        """Return the inputs that no job of this run produced, by sha256."""
+        inputs = [(job, artefact) for job in self.jobs.values() for artefact in job.materials]
+        found = {artefact.sha256: artefact for job, artefact in inputs if self.producer(job, artefact) is None}
         return dict(sorted(found.items(), key=lambda item: (item[1].path, item[0])))
 
-    def of(self, rule: str) -> list[Manifest]:
+    def jobs_of(self, rule: str) -> list[Manifest]:
         return [job for job in self.jobs.values() if job.rule == rule]
 
-    def said(self, key: str) -> list[Any]:
-        """The different values of a manifest entry, such as `commit`, over all jobs."""
+    def distinct(self, key: str) -> list[Any]:
+        """Return the distinct values of a manifest entry, such as `commit`, over all jobs."""
         found = {json.dumps(job.record.get(key), sort_keys=True) for job in self.jobs.values()}
-        return [json.loads(each) for each in sorted(found)]
+        return [json.loads(value) for value in sorted(found)]
 
     def versions(self, package: str) -> list[str]:
-        """The different versions of a package, or of Python, that the jobs ran with."""
-        return sorted({each[package] for each in self.said("versions") if each and package in each})
+        """Return the distinct versions of a package, or of Python, over all jobs."""
+        return sorted({versions[package] for versions in self.distinct("versions") if versions and package in versions})
 
 
 def load_run(
     manifests: list[Path], maps: dict[str, list[Path]], report: Path, results: Path, settings: dict[str, Any]
 ) -> Run:
-    """Reads the manifests and the maps. Raises DataError for a map that is not what its manifest says."""
-    read_ones = sorted((read(path) for path in manifests), key=lambda each: each.name)
-    made = {inside: Output(inside, output, each) for each in read_ones for inside, output in each.declared_outputs()}
-    found = {name: [_found(path, made, results) for path in sorted(paths)] for name, paths in maps.items()}
-    places = [each.path for members in found.values() for each in members]
+    """Read the manifests and the maps. Raises DataError if a map does not match its manifest."""
+    jobs = sorted((read(path) for path in manifests), key=lambda job: job.name)
+    outputs = {path: Output(path, artefact, job) for job in jobs for path, artefact in job.declared_outputs()}
+    members = {name: [_find_map(path, outputs, results) for path in sorted(paths)] for name, paths in maps.items()}
+    paths = [output.path for outputs_of in members.values() for output in outputs_of]
     with ThreadPoolExecutor(READERS) as pool:
-        covers = dict(zip(places, pool.map(lambda place: _cover(results / place), places)))
-    jobs = {each.name: each for each in read_ones}
-    return Run(
-        results, without_credentials(settings), jobs, made, found, covers, report.relative_to(results).as_posix()
-    )
+        coverage = dict(zip(paths, pool.map(lambda path: _coverage(results / path), paths)))
+    by_name = {job.name: job for job in jobs}
+    public = without_credentials(settings)
+    return Run(results, public, by_name, outputs, members, coverage, report.relative_to(results).as_posix())
 
 
 def without_credentials(value: Any) -> Any:
-    """Settings without those that name a credential."""
+    """Return settings without those that name a credential."""
     if isinstance(value, dict):
-        return {key: without_credentials(each) for key, each in value.items() if key not in PRIVATE}
+        return {key: without_credentials(item) for key, item in value.items() if key not in CREDENTIALS}
     return value
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings or facts as lines of one name and one value: {"a": {"b": 1}} is a.b, 1."""
-    for key, each in value.items():
-        if isinstance(each, dict):
-            yield from flatten(each, f"{prefix}{key}.")
+    """Yield (dotted name, value) of nested settings or facts: {"a": {"b": 1}} yields ("a.b", 1)."""
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from flatten(item, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", each
+            yield f"{prefix}{key}", item
 
 
-def _found(path: Path, made: dict[str, Output], results: Path) -> Output:
-    found = made.get(path.relative_to(results).as_posix())
+def _find_map(path: Path, outputs: dict[str, Output], results: Path) -> Output:
+    found = outputs.get(path.relative_to(results).as_posix())
     if found is None:
-        raise DataError(f"no manifest given to the release tells who made {path}; run its job again")
+        raise DataError(f"no manifest of this release declares {path} as output; rerun its job")
     size = path.stat().st_size
     if size != found.artefact.size:
-        raise DataError(f"{path} has {size} bytes, its manifest says {found.artefact.size}; delete it and run again")
+        raise DataError(f"{path} has {size} bytes, its manifest has {found.artefact.size}; delete it and rerun its job")
     return found
 
 
-def _cover(path: Path) -> Coverage:
-    """Counts a map block by block. The UTM scale is taken at the middle of each block."""
+def _coverage(path: Path) -> Coverage:
+    """Pixels and area of a map, block by block, with the UTM scale factor at the centre of each block."""
     codes = (NOT_ISA, ISA, NODATA)
     pixels, km2 = dict.fromkeys(codes, 0), dict.fromkeys(codes, 0.0)
     with raster_io.open_raster(path) as source:
@@ -158,12 +157,12 @@ def _cover(path: Path) -> Coverage:
         for _, window in source.block_windows(1):
             block = source.read(1, window=window)
             x, y = source.transform @ (window.col_off + window.width / 2, window.row_off + window.height / 2)
-            ground_km2 = pixel_km2 / float(grid.area_scale(epsg, x, y))
+            true_km2 = pixel_km2 / float(grid.area_scale(epsg, x, y))
             for code in codes:
                 count = int(np.count_nonzero(block == code))
                 pixels[code] += count
-                km2[code] += count * ground_km2
-        strange = source.width * source.height - sum(pixels.values())
-    if strange:
-        raise DataError(f"{path} holds {strange} pixels that are none of 0, 1 and 255; run its job again")
+                km2[code] += count * true_km2
+        invalid = source.width * source.height - sum(pixels.values())
+    if invalid:
+        raise DataError(f"{path} has {invalid} pixels with codes other than 0, 1 and 255; rerun its job")
     return Coverage(pixels, km2)

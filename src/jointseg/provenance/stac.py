@@ -1,4 +1,4 @@
-"""The release as a STAC 1.1 catalogue: a collection of tiles, one of cities, an item a map."""
+"""The release as a STAC 1.1 catalogue: one collection of tiles, one of city mosaics, one item per map."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -19,33 +19,38 @@ COLLECTION_EXTENSIONS = [_SCHEMA.format(name) for name in _NAMES if not name.sta
 CLASSES: list[dict[str, Any]] = [
     {"value": NOT_ISA, "name": "not-impervious", "description": "Not impervious"},
     {"value": ISA, "name": "impervious", "description": "Impervious surface"},
-    {"value": NODATA, "name": "unknown", "description": "Never seen clear, or outside", "nodata": True},
+    {
+        "value": NODATA,
+        "name": "nodata",
+        "description": "No clear observation, or outside the tile's UTM zone",
+        "nodata": True,
+    },
 ]
 DESCRIPTIONS = {
-    "isa": "1-m impervious surface, one item a tile and year",
-    "mosaics": "The same, one item a city and year",
+    "isa": "1-m impervious surface, one item per tile and year",
+    "mosaics": "1-m impervious surface, one item per city and year",
 }
-LEVEL = "L4"  # what a model made of lower levels
+LEVEL = "L4"  # model output derived from lower levels
 SOFTWARE = ("jointseg", "torch", "transformers", "rasterio", "gdal (rasterio)")
 _RESOLUTION = "raster:spatial_resolution"
 _PIXELS = {"data_type": "uint8", "nodata": NODATA, "raster:sampling": "area"}
-# An item lies at release/collection/item/item.json: three folders below the results, two below the release.
+# Relative links from release/COLLECTION/ITEM/ITEM.json.
 RESULTS, RELEASE = "../../..", "../.."
 
 
 def write(part: Path, run: Run) -> None:
-    """Writes catalog.json and all below it into a folder."""
+    """Write catalog.json, the collections and the items into a folder."""
     root = pystac.Catalog("jointseg", f"{run.title}: 1-m impervious surface", title=run.title)
     root.add_link(pystac.Link("describedby", "./README.md", media_type="text/markdown", title="Data card"))
     items: dict[str, pystac.Item] = {}
     for name, members in run.maps.items():
         if not members:
             continue
-        items |= {made.path: _item(name, made, run) for made in members}
-        root.add_child(_collection(name, [items[made.path] for made in members], run))
+        items |= {output.path: _item(name, output, run) for output in members}
+        root.add_child(_collection(name, [items[output.path] for output in members], run))
     for members in run.maps.values():
-        for made in members:
-            _link_parents(items, made, run)
+        for output in members:
+            _link_parents(items, output)
     root.normalize_hrefs(part.as_posix())
     root.save(pystac.CatalogType.SELF_CONTAINED)
 
@@ -72,17 +77,17 @@ def _collection(name: str, items: list[pystac.Item], run: Run) -> pystac.Collect
         stac_extensions=COLLECTION_EXTENSIONS,
         summaries=pystac.Summaries(summaries),
     )
-    form = {"type": COG, "roles": ["data"], "title": "Map", **_PIXELS, "classification:classes": CLASSES}
-    collection.extra_fields["item_assets"] = {"map": form}
+    item_asset = {"type": COG, "roles": ["data"], "title": "Map", **_PIXELS, "classification:classes": CLASSES}
+    collection.extra_fields["item_assets"] = {"map": item_asset}
     card = pystac.Link("describedby", "../README.md", media_type="text/markdown", title="Data card")
     collection.add_link(card)
     collection.add_items(items)
     return collection
 
 
-def _item(collection: str, made: Output, run: Run) -> pystac.Item:
-    path = run.results / made.path
-    year, place = path.parent.name, path.stem
+def _item(collection: str, output: Output, run: Run) -> pystac.Item:
+    path = run.results / output.path
+    year, name = path.parent.name, path.stem
     with raster_io.open_raster(path) as source:
         crs, bounds, shape, transform = source.crs, source.bounds, source.shape, source.transform
     corners = [(bounds.left, bounds.bottom), (bounds.right, bounds.bottom), (bounds.right, bounds.top)]
@@ -90,83 +95,79 @@ def _item(collection: str, made: Output, run: Run) -> pystac.Item:
     geometry = transform_geom(crs, "EPSG:4326", {"type": "Polygon", "coordinates": [ring]}, precision=7)
     bbox = [round(edge, 7) for edge in transform_bounds(crs, "EPSG:4326", *bounds)]
     properties = {
-        "title": f"{place}, {year}",
+        "title": f"{name}, {year}",
         "start_datetime": f"{year}-01-01T00:00:00Z",
         "end_datetime": f"{year}-12-31T23:59:59Z",
         "proj:code": crs.to_string(),
         "proj:bbox": list(bounds),
         "proj:shape": list(shape),
         "proj:transform": list(transform)[:6],
-        **_processing(made),
-        "jointseg:code": made.manifest.record["code"],
+        **_processing(output),
+        "jointseg:code": output.manifest.record["code"],
     }
-    item = pystac.Item(f"{collection}-{year}-{place}", geometry, bbox, None, properties, stac_extensions=EXTENSIONS)
-    cover = run.covers[made.path]
+    item = pystac.Item(f"{collection}-{year}-{name}", geometry, bbox, None, properties, stac_extensions=EXTENSIONS)
+    coverage = run.coverage[output.path]
     fields = {
-        "file:size": made.artefact.size,
-        "file:checksum": _multihash(made.artefact.sha256),
+        "file:size": output.artefact.size,
+        "file:checksum": _multihash(output.artefact.sha256),
         "bands": [{"name": "isa", "description": "Impervious surface, by the codes of the classes"}],
         **_PIXELS,
         _RESOLUTION: abs(transform.a),
-        "classification:classes": _counted(cover),
+        "classification:classes": _class_counts(coverage),
     }
-    if cover.known:
-        fields["statistics"] = _statistics(cover)
-    asset = pystac.Asset(f"{RESULTS}/{made.path}", title="Map", media_type=COG, roles=["data"], extra_fields=fields)
+    if coverage.valid:
+        fields["statistics"] = _statistics(coverage)
+    asset = pystac.Asset(f"{RESULTS}/{output.path}", title="Map", media_type=COG, roles=["data"], extra_fields=fields)
     item.add_asset("map", asset)
     crate = f"{RELEASE}/ro-crate-metadata.json"
     item.add_link(pystac.Link("processing-execution", crate, media_type="application/ld+json", title="RO-Crate"))
     return item
 
 
-def _processing(made: Output) -> dict[str, Any]:
-    """The fields of the processing extension, as far as they are known; no time, no facility."""
-    written = made.manifest.record
-    versions = {name: written["versions"][name] for name in SOFTWARE if name in written["versions"]}
-    counted = Counter(taken.name for taken in made.manifest.inputs)
-    taken = ", ".join(f"{count} {name}" if count > 1 else name for name, count in sorted(counted.items()))
-    commit = f", commit {written['commit']}{' with changes' if written['dirty'] else ''}" if written["commit"] else ""
-    lineage = f"Rule {made.manifest.rule}, step {written['step']}, code {written['code'][:12]}{commit}; from {taken}."
-    told = {"processing:lineage": lineage, "processing:level": LEVEL, "processing:software": versions}
+def _processing(output: Output) -> dict[str, Any]:
+    """Fields of the processing extension, without time and facility."""
+    record = output.manifest.record
+    versions = {name: record["versions"][name] for name in SOFTWARE if name in record["versions"]}
+    counts = Counter(artefact.name for artefact in output.manifest.inputs)
+    inputs = ", ".join(f"{count} {name}" if count > 1 else name for name, count in sorted(counts.items()))
+    commit = f", commit {record['commit']}{' with changes' if record['dirty'] else ''}" if record["commit"] else ""
+    lineage = f"Rule {output.manifest.rule}, step {record['step']}, code {record['code'][:12]}{commit}; from {inputs}."
+    fields = {"processing:lineage": lineage, "processing:level": LEVEL, "processing:software": versions}
     if "jointseg" in versions:
-        told["processing:version"] = versions["jointseg"]
-    return told
+        fields["processing:version"] = versions["jointseg"]
+    return fields
 
 
-def _counted(cover: Coverage) -> list[dict[str, Any]]:
-    whole = sum(cover.pixels.values())
+def _class_counts(coverage: Coverage) -> list[dict[str, Any]]:
+    total = sum(coverage.pixels.values())
+    counts = [coverage.pixels[each["value"]] for each in CLASSES]
     return [
-        {**each, "count": cover.pixels[each["value"]], "percentage": _rounded(100 * cover.pixels[each["value"]], whole)}
-        for each in CLASSES
+        {**each, "count": count, "percentage": round(100 * count / total, 6)} for each, count in zip(CLASSES, counts)
     ]
 
 
-def _statistics(cover: Coverage) -> dict[str, Any]:
-    """STAC statistics of the known pixels: the mean is the share of impervious surface."""
-    present = [code for code in (NOT_ISA, ISA) if cover.pixels[code]]
+def _statistics(coverage: Coverage) -> dict[str, Any]:
+    """STAC statistics of the valid pixels; the mean is the fraction of impervious surface."""
+    present = [code for code in (NOT_ISA, ISA) if coverage.pixels[code]]
     return {
         "minimum": min(present),
         "maximum": max(present),
-        "mean": _rounded(cover.pixels[ISA], cover.known),
-        "count": cover.known,
-        "valid_percent": _rounded(100 * cover.known, sum(cover.pixels.values())),
+        "mean": round(coverage.pixels[ISA] / coverage.valid, 6),
+        "count": coverage.valid,
+        "valid_percent": round(100 * coverage.valid / sum(coverage.pixels.values()), 6),
     }
 
 
-def _rounded(part: float, whole: float) -> float:
-    return round(part / whole, 6)
-
-
-def _link_parents(items: dict[str, pystac.Item], made: Output, run: Run) -> None:
-    """What a map was made from: items of this catalogue, and other files of the run with their checksums."""
-    item = items[made.path]
-    for taken in made.manifest.inputs:
-        inside = made.manifest.relative_path(taken.path)
-        if inside in items:
-            item.add_link(pystac.Link("derived_from", items[inside], media_type="application/geo+json"))
-        elif inside is not None:
-            extra = {"file:size": taken.size, "file:checksum": _multihash(taken.sha256)}
-            item.add_link(pystac.Link("derived_from", f"{RESULTS}/{inside}", title=taken.name, extra_fields=extra))
+def _link_parents(items: dict[str, pystac.Item], output: Output) -> None:
+    """Link a map to its inputs: items of this catalogue, and other files of the run with their checksums."""
+    item = items[output.path]
+    for artefact in output.manifest.inputs:
+        path = output.manifest.relative_path(artefact.path)
+        if path in items:
+            item.add_link(pystac.Link("derived_from", items[path], media_type="application/geo+json"))
+        elif path is not None:
+            extra = {"file:size": artefact.size, "file:checksum": _multihash(artefact.sha256)}
+            item.add_link(pystac.Link("derived_from", f"{RESULTS}/{path}", title=artefact.name, extra_fields=extra))
 
 
 def _multihash(sha256: str) -> str:

@@ -1,4 +1,4 @@
-"""The release as an in-toto statement with SLSA provenance: which maps, made how, out of what."""
+"""The release as an in-toto statement with SLSA provenance: the maps, the workflow and its external inputs."""
 
 import json
 from pathlib import Path
@@ -10,18 +10,18 @@ from jointseg.provenance.release_contents import Run
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
-# What these two mean is told in docs/provenance.md. Who ran the flow is for a signature to say, not for its output.
+# docs/provenance.md defines both. The output of a run cannot attest who ran it; a signature can.
 BUILD_TYPE = "urn:jointseg:snakemake-run:1"
 BUILDER = "urn:jointseg:unattested-builder:1"
 TREE = "sha256sumTree"  # of a folder: sha256 of what `sha256sum` prints for its files, sorted by path
 
 
 def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
-    """Writes provenance.intoto.json; arguments as those of `crate.write`."""
-    subjects = [made for members in run.maps.values() for made in members]
+    """Write provenance.intoto.json; for the arguments see `crate.write`."""
+    maps = [output for members in run.maps.values() for output in members]
     statement = {
         "_type": STATEMENT,
-        "subject": [{"name": made.path, "digest": {"sha256": made.artefact.sha256}} for made in subjects],
+        "subject": [{"name": output.path, "digest": {"sha256": output.artefact.sha256}} for output in maps],
         "predicateType": PREDICATE,
         "predicate": {"buildDefinition": _definition(run, workflow), "runDetails": _details(run)},
     }
@@ -30,45 +30,46 @@ def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
 
 
 def _definition(run: Run, workflow: dict[str, Path]) -> dict[str, Any]:
-    code: dict[str, list[str]] = {}
+    code: dict[str, set[str]] = {}
     packages: dict[str, str] = {}
     for job in run.jobs.values():
-        digests = code.setdefault(job.rule, [])
-        if job.record["code"] not in digests:
-            digests.append(job.record["code"])
+        code.setdefault(job.rule, set()).add(job.record["code"])
         packages |= job.record.get("environment") or {}
-    settings = next(place for place in workflow if place.endswith(".yaml"))
+    settings = next(name for name in workflow if name.endswith(".yaml"))
     return {
         "buildType": BUILD_TYPE,
         "externalParameters": {"workflow": next(iter(workflow)), "configuration": settings},
-        "internalParameters": {"code": {rule: sorted(found) for rule, found in code.items()}, "packages": packages},
+        "internalParameters": {"code": {rule: sorted(digests) for rule, digests in code.items()}, "packages": packages},
         "resolvedDependencies": [
-            *({"name": place, "digest": {"sha256": file_digest(path)}} for place, path in workflow.items()),
+            *({"name": name, "digest": {"sha256": file_digest(path)}} for name, path in workflow.items()),
             *_source(run),
-            *(_dependency(one) for one in run.outside().values()),
+            *(_dependency(artefact) for artefact in run.external_inputs().values()),
         ],
     }
 
 
 def _source(run: Run) -> list[dict[str, Any]]:
-    """The commits and lock files of the repository by which the jobs were run."""
+    """The commits and lock files that the jobs ran with."""
     commits = {(job.record["commit"], bool(job.record["dirty"])) for job in run.jobs.values()}
     found: list[dict[str, Any]] = [
         {"name": "repository", "digest": {"gitCommit": commit}, "annotations": {"changed": dirty}}
-        for commit, dirty in sorted(each for each in commits if each[0])
+        for commit, dirty in sorted(item for item in commits if item[0])
     ]
-    locks = [each for each in run.said("lock") if each]
+    locks = [lock for lock in run.distinct("lock") if lock]
     return found + [{"name": lock["file"], "digest": {"sha256": lock["sha256"]}} for lock in locks]
 
 
-def _dependency(taken: Artefact) -> dict[str, Any]:
-    """An input from outside; the full path is the business of the machine that read it."""
-    algorithm = "sha256" if taken.files is None else TREE
-    return {"name": Path(taken.path).name, "digest": {algorithm: taken.sha256}, "annotations": {"bytes": taken.size}}
+def _dependency(artefact: Artefact) -> dict[str, Any]:
+    """An external input by its file name; its full path is specific to the machine that read it."""
+    return {
+        "name": Path(artefact.path).name,
+        "digest": {"sha256" if artefact.files is None else TREE: artefact.sha256},
+        "annotations": {"bytes": artefact.size},
+    }
 
 
 def _details(run: Run) -> dict[str, Any]:
     found = {name: run.versions(name) for name in ("jointseg", "snakemake", "python")}
     version = {name: ", ".join(versions) for name, versions in found.items() if versions}
-    # The id is made of content: the same flow over the same inputs is the same invocation.
+    # The id depends on content only: the same workflow with the same inputs is the same invocation.
     return {"builder": {"id": BUILDER, "version": version}, "metadata": {"invocationId": f"sha256:{run.digest}"}}

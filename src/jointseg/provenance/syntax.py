@@ -1,4 +1,4 @@
-"""Python source as what counts of it: syntax without comments, docstrings and formatting."""
+"""Normalised Python syntax: source code without comments, docstrings and formatting, for code digests."""
 
 import ast
 import hashlib
@@ -9,38 +9,45 @@ from pathlib import Path
 MODULE_LEVEL = "(module)"
 PART_DIGITS = 12
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_UNSAID = frozenset({"ctx", "kind", "type_comment"})
+_IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment"})
 _DOCUMENTED = (ast.Module, *DEFINITIONS)
 
 
 @dataclass(frozen=True)
 class ParsedSource:
-    """What counts of one source file: its syntax, also as text, its strings, its import statements."""
+    """One parsed source file.
+
+    Attributes:
+        tree: the syntax tree.
+        tokens: the tree as normalised tokens.
+        strings: string literals.
+        imports: import statements and calls (for `import_module`).
+    """
 
     tree: ast.Module
     tokens: list[str]
-    texts: set[str]
+    strings: set[str]
     imports: list[ast.AST]
 
 
 @cache
 def parse_source(path: Path) -> ParsedSource:
     tree = ast.parse(path.read_bytes(), filename=str(path))
-    if path.name == "__init__.py":  # a new version number alone changes no result
+    if path.name == "__init__.py":  # the version number does not affect results
         tree.body = [line for line in tree.body if not _assigns_version(line)]
-    reading = ParsedSource(tree, [], set(), [])
-    _walk(tree, reading)
-    return reading
+    parsed = ParsedSource(tree, [], set(), [])
+    _walk(tree, parsed)
+    return parsed
 
 
 def _walk(value: object, into: ParsedSource) -> None:
-    """Notes a piece of a syntax tree; docstrings and the fields that Python versions disagree on stay out."""
+    """Append a subtree to `into`, without docstrings and fields that differ between Python versions."""
     tokens = into.tokens
     if isinstance(value, ast.AST):
         tokens.append(value.__class__.__name__)
         for field in value._fields:
             part = getattr(value, field, None)
-            if field in _UNSAID or part is None or part == []:
+            if field in _IGNORED_FIELDS or part is None or part == []:
                 continue
             if field == "body" and isinstance(value, _DOCUMENTED) and _is_docstring(part[0]):
                 part = part[1:]
@@ -59,7 +66,7 @@ def _walk(value: object, into: ParsedSource) -> None:
     else:
         tokens.append(repr(value))
         if isinstance(value, str):
-            into.texts.add(value)
+            into.strings.add(value)
 
 
 def _is_docstring(line: ast.stmt) -> bool:
@@ -77,25 +84,23 @@ def is_string(node: ast.AST) -> bool:
 
 
 def parts_of(tree: ast.Module) -> dict[str, str]:
-    """Short digests of the functions and methods of a module, and of what is left around them."""
+    """Return short digests of the functions, methods, class bodies and module-level code of a module."""
     tokens: dict[str, list[str]] = {}
 
-    def note(node: ast.AST, place: str) -> None:
-        reading = ParsedSource(tree, [], set(), [])
-        _walk(node, reading)
-        tokens.setdefault(place, []).extend(reading.tokens)
+    def add(node: ast.AST, part: str) -> None:
+        parsed = ParsedSource(tree, [], set(), [])
+        _walk(node, parsed)
+        tokens.setdefault(part, []).extend(parsed.tokens)
 
     for line in tree.body:
         if isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef):
-            note(line, line.name)
+            add(line, line.name)
         elif isinstance(line, ast.ClassDef):
-            methods = [each for each in line.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+            methods = [node for node in line.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
             for method in methods:
-                note(method, f"{line.name}.{method.name}")
-            rest = [each for each in line.body if each not in methods]
-            note(ast.ClassDef(line.name, line.bases, line.keywords, rest, line.decorator_list), line.name)
+                add(method, f"{line.name}.{method.name}")
+            rest = [node for node in line.body if node not in methods]
+            add(ast.ClassDef(line.name, line.bases, line.keywords, rest, line.decorator_list), line.name)
         elif not isinstance(line, ast.Expr) or not is_string(line.value):
-            note(line, MODULE_LEVEL)
-    return {
-        place: hashlib.sha256("\n".join(found).encode()).hexdigest()[:PART_DIGITS] for place, found in tokens.items()
-    }
+            add(line, MODULE_LEVEL)
+    return {part: hashlib.sha256("\n".join(found).encode()).hexdigest()[:PART_DIGITS] for part, found in tokens.items()}

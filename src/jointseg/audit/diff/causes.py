@@ -1,4 +1,4 @@
-"""Why two runs differ: the first jobs at which they part, and all in which the two records of a job differ."""
+"""Causes of differences between two runs: the first jobs at which they diverge, and what differs in their manifests."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,49 +11,49 @@ from jointseg.provenance.digest import Entry
 from jointseg.provenance.job_record import recorded_code_parts
 from jointseg.provenance.manifest import FOLDER, Manifest
 
-NOT_REPRODUCIBLE = "not reproducible here"
+NOT_REPRODUCIBLE = "not reproducible"
 KINDS = {
-    "scene": "a Sentinel-2 scene came or went",
-    "input": "an input came or went, or one from outside the run is another",
-    "setting": "a setting has another value",
-    "seed": "the seed is another",
-    "code": "a function, method or data file that the step uses is another",
-    "package": "another version of a package",
-    "threads": "another number of threads",
-    "device": "another processor or GPU",
-    "commit": "another commit of the repository",
-    "folder": "the results folder has another name",
-    NOT_REPRODUCIBLE: "the same inputs, settings, code and packages, yet other bytes",
+    "scene": "a Sentinel-2 scene was added or removed",
+    "input": "an input was added or removed, or an external input differs",
+    "setting": "a setting differs",
+    "seed": "the seed differs",
+    "code": "a function, method or data file of the step differs",
+    "package": "a package version differs",
+    "threads": "the number of threads differs",
+    "device": "the processor or GPU differs",
+    "commit": "the commit of the repository differs",
+    "folder": "the name of the results folder differs",
+    NOT_REPRODUCIBLE: "different output with the same inputs, settings, code and packages",
 }
-# What decides the bytes that a job makes; the rest may do so only through rounding, or by being printed.
-DECIDES = {"scene", "input", "setting", "seed", "code", "package"}
-# Differ from run to run of the same job.
+# Kinds that determine the output of a job. The others can affect it only through rounding or if they are printed.
+DETERMINING = {"scene", "input", "setting", "seed", "code", "package"}
+# Entries that differ between runs of the same job.
 _TIMES = {"host", "user", "started", "finished", "seconds", "user_seconds", "system_seconds", "peak_memory_bytes"}
-_UNSAID = {*_TIMES, "seal", "results", "inputs", "outputs"}
-Written = dict[str, Any]
+_IGNORED = {*_TIMES, "seal", "results", "inputs", "outputs"}
+Record = dict[str, Any]
 Parts = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """A job at which two runs part, and all in which its two records differ."""
+    """A job at which two runs diverge, and all differences between its two manifests."""
 
     job: str
     changes: list[Change]
 
 
 def declared_files(manifest: Manifest | None) -> dict[str, Entry]:
-    """Every file that a job declares in its results folder, by its path in it."""
-    made = manifest.declared_outputs() if manifest else ()
-    return {entry.path: entry for base, output in made for entry in output.entries(base)}
+    """Return every declared output file by its path in the results folder."""
+    outputs = manifest.declared_outputs() if manifest else ()
+    return {entry.path: entry for path, output in outputs for entry in output.entries(path)}
 
 
-def condition_changes(before: Written, after: Written, parts: tuple[Parts | None, Parts | None]) -> list[Change]:
-    """In what two records of a job differ that is neither input nor setting: code, packages, device, threads.
+def condition_changes(before: Record, after: Record, parts: tuple[Parts | None, Parts | None]) -> list[Change]:
+    """Compare the conditions of two manifests of a job: code, packages, device, threads and commit.
 
     Args:
-        before, after: the manifests' content.
-        parts: what their code digests are made of, None where it was not kept.
+        before, after: content of the manifests.
+        parts: their `code_parts`, None if not recorded.
     """
     changes = []
     if before["code"] != after["code"]:
@@ -61,30 +61,30 @@ def condition_changes(before: Written, after: Written, parts: tuple[Parts | None
             changes.append(Change("code", before["step"], before["code"][:12], after["code"][:12]))
         else:
             changes += code_changes(*parts)
-    versions = [each.get("versions", {}) | each.get("environment", {}) for each in (before, after)]
-    shared = versions[0].keys() & versions[1].keys() - {"jointseg"}  # what is loaded beside does not matter
-    changes += version_changes(*({name: each[name] for name in shared} for each in versions))
-    devices = [each.get("device", {}) for each in (before, after)]
+    versions = [record.get("versions", {}) | record.get("environment", {}) for record in (before, after)]
+    shared = versions[0].keys() & versions[1].keys() - {"jointseg"}  # other loaded packages are irrelevant
+    changes += version_changes(*({name: version[name] for name in shared} for version in versions))
+    devices = [record.get("device", {}) for record in (before, after)]
     for key in ("machine", "processor", "cuda", "torch_threads"):
         old, new = (device.get(key) for device in devices)
         if old != new and (key in devices[0] and key in devices[1]):
             changes.append(Change("threads" if key == "torch_threads" else "device", key, f"{old}", f"{new}"))
-    commits = [f"{each.get('commit')}{' with changes' if each.get('dirty') else ''}" for each in (before, after)]
+    commits = [f"{record.get('commit')}{' with changes' if record.get('dirty') else ''}" for record in (before, after)]
     if commits[0] != commits[1]:
         changes.append(Change("commit", "repository", *commits))
     return changes
 
 
 class RunPair:
-    """Two runs, job by job."""
+    """Two runs, compared job by job."""
 
     def __init__(self, a: Lineage, b: Lineage) -> None:
         self.a, self.b = a, b
         self._changes: dict[str, list[Change]] = {}
-        self._partings: dict[str, list[Divergence]] = {}
+        self._divergences: dict[str, list[Divergence]] = {}
 
     def changes(self, name: str) -> list[Change]:
-        """In what the two records of a job differ, but for times, host, and inputs that jobs made."""
+        """Return the differences between the two manifests of a job, except times, host and outputs of other jobs."""
         if name not in self._changes:
             one, other = self.a.manifests[name], self.b.manifests[name]
             changes = _scenes(one.record, other.record) + self._inputs(name)
@@ -92,92 +92,93 @@ class RunPair:
                 last = change.what.rpartition(".")[2]
                 kind = last if last in ("seed", "threads") else "setting"
                 changes.append(Change(kind, change.what, change.before, change.after))
-            codes = tuple(
-                recorded_code_parts(run.results, each.record["code"]) for run, each in ((self.a, one), (self.b, other))
+            parts = (
+                recorded_code_parts(self.a.results, one.record["code"]),
+                recorded_code_parts(self.b.results, other.record["code"]),
             )
-            changes += condition_changes(one.record, other.record, codes)  # type: ignore[arg-type]
-            self._changes[name] = changes
+            self._changes[name] = changes + condition_changes(one.record, other.record, parts)
         return self._changes[name]
 
     def divergences(self, name: str) -> list[Divergence]:
-        """The first jobs behind a job, itself included, at which the runs part.
+        """Return the first jobs, among a job and its ancestors, at which the runs diverge.
 
-        A job none of whose inputs from other jobs differ is where they part. Further on the way only jobs are named
-        that would part the runs by themselves.
+        The runs diverge at a job whose inputs from other jobs are all identical. Downstream of it, a job is listed only if
+        it has a determining difference of its own.
         """
-        if name in self._partings:
-            return self._partings[name]
-        self._partings[name] = []  # no job is behind itself; a record that says so must not end this
-        makers = self._differing(name)
-        found = {parting.job: parting for maker in makers for parting in self.divergences(maker)}
+        if name in self._divergences:
+            return self._divergences[name]
+        self._divergences[name] = []  # ends the recursion if manifests contain a cycle
+        producers = self._differing_producers(name)
+        found = {each.job: each for producer in producers for each in self.divergences(producer)}
         changes = self.changes(name)
-        if not makers:
-            found[name] = Divergence(name, changes + self._here(name))
-        elif any(change.kind in DECIDES for change in changes):
+        if not producers:
+            found[name] = Divergence(name, changes + self._unexplained(name))
+        elif any(change.kind in DETERMINING for change in changes):
             found[name] = Divergence(name, changes)
-        self._partings[name] = list(found.values())
-        return self._partings[name]
+        self._divergences[name] = list(found.values())
+        return self._divergences[name]
 
-    def _here(self, name: str) -> list[Change]:
-        """What to say of a job that made other bytes of the same."""
+    def _unexplained(self, name: str) -> list[Change]:
+        """The change NOT_REPRODUCIBLE if the outputs of a job differ without a determining difference."""
         one, other = self.a.manifests[name], self.b.manifests[name]
-        if declared_files(one) == declared_files(other) or any(change.kind in DECIDES for change in self.changes(name)):
+        changes = self.changes(name)
+        if declared_files(one) == declared_files(other) or any(change.kind in DETERMINING for change in changes):
             return []
-        if one.record["results"] != other.record["results"] and not self.changes(name):
-            return [
-                Change("folder", "results", one.record["results"], other.record["results"]),
-                Change(NOT_REPRODUCIBLE, name, _machine(one), _machine(other)),
-            ]
-        return [Change(NOT_REPRODUCIBLE, name, _machine(one), _machine(other))]
+        found = [Change(NOT_REPRODUCIBLE, name, _machine(one), _machine(other))]
+        if one.record["results"] != other.record["results"] and not changes:
+            found.insert(0, Change("folder", "results", one.record["results"], other.record["results"]))
+        return found
 
-    def _differing(self, name: str) -> list[str]:
-        """Jobs of both runs that made inputs of a job which differ."""
-        before, after = (_made(run.parents(run.manifests[name]), run.manifests[name]) for run in (self.a, self.b))
-        found = []
-        for place in before.keys() & after.keys():
-            one, other = before[place], after[place]
+    def _differing_producers(self, name: str) -> list[str]:
+        """Jobs of both runs whose outputs are inputs of a job and differ."""
+        before, after = (_produced(run.parents(run.manifests[name]), run.manifests[name]) for run in (self.a, self.b))
+        found = set()
+        for key in before.keys() & after.keys():
+            one, other = before[key], after[key]
             same = one.artefact.sha256 == other.artefact.sha256
-            if place[1].startswith(f"{FOLDER}/"):
-                same = self._alike(one, other)
+            if key[1].startswith(f"{FOLDER}/"):
+                same = _equivalent(one, other)
             if not same and one.producer and other.producer and one.producer.name == other.producer.name:
-                found.append(one.producer.name)
-        return sorted(set(found))
-
-    def _alike(self, one: Parent, other: Parent) -> bool:
-        """Whether two manifests that a job took say the same, but for times and places."""
-        if one.producer is None or other.producer is None:
-            return False
-        return _canonical(one.producer) == _canonical(other.producer)
+                found.add(one.producer.name)
+        return sorted(found)
 
     def _inputs(self, name: str) -> list[Change]:
-        """Inputs that came or went, and inputs from outside that are another."""
-        sides = []
-        for run in (self.a, self.b):
-            manifest = run.manifests[name]
-            sides.append({_place(parent, manifest): parent for parent in run.parents(manifest)})
-        before, after = sides
+        """Inputs that were added or removed, and external inputs that differ."""
+        before, after = (
+            {_key(parent, run.manifests[name]): parent for parent in run.parents(run.manifests[name])}
+            for run in (self.a, self.b)
+        )
         changes = []
-        for place in sorted(before.keys() | after.keys()):
-            what = f"{place[0]} {place[1]}"
-            if place not in after or place not in before:
-                sign = ("there", "") if place in before else ("", "there")
-                changes.append(Change("input", what, *sign))
+        for key in sorted(before.keys() | after.keys()):
+            what = f"{key[0]} {key[1]}"
+            if key not in after or key not in before:
+                values = ("exists", "") if key in before else ("", "exists")
+                changes.append(Change("input", what, *values))
                 continue
-            makers = before[place].producer, after[place].producer
-            if makers[0] is None or makers[1] is None:
-                changes += _outside(what, before[place], after[place])
-            elif makers[0].name != makers[1].name:
-                changes.append(Change("input", what, f"by {makers[0].name}", f"by {makers[1].name}"))
+            producers = before[key].producer, after[key].producer
+            if producers[0] is None or producers[1] is None:
+                changes += _external(what, before[key], after[key])
+            elif producers[0].name != producers[1].name:
+                changes.append(Change("input", what, f"by {producers[0].name}", f"by {producers[1].name}"))
         return changes
 
 
-def _outside(what: str, one: Parent, other: Parent) -> list[Change]:
-    """How an input that no job made differs: for folders, which of its files."""
+def _equivalent(one: Parent, other: Parent) -> bool:
+    """Whether two input manifests are equal except for times and locations."""
+    if one.producer is None or other.producer is None:
+        return False
+    return _canonical(one.producer) == _canonical(other.producer)
+
+
+def _external(what: str, one: Parent, other: Parent) -> list[Change]:
+    """Differences of an external input; for a folder by file."""
     if one.artefact.sha256 == other.artefact.sha256:
         return []
     if one.artefact.files is None or other.artefact.files is None:
         return [Change("input", what, one.artefact.sha256[:12], other.artefact.sha256[:12])]
-    before, after = ({entry.path: entry.sha256[:12] for entry in each.artefact.files or ()} for each in (one, other))
+    before, after = (
+        {entry.path: entry.sha256[:12] for entry in parent.artefact.files or ()} for parent in (one, other)
+    )
     return [
         Change("input", f"{what}/{path}", before.get(path, ""), after.get(path, ""))
         for path in sorted(before.keys() | after.keys())
@@ -185,60 +186,60 @@ def _outside(what: str, one: Parent, other: Parent) -> list[Change]:
     ]
 
 
-def _place(parent: Parent, manifest: Manifest) -> tuple[str, str]:
-    """Name of an input, and its path in the results folder, or its own name where it lies elsewhere."""
-    inside = manifest.relative_path(parent.artefact.path)
-    return parent.artefact.name, inside if inside is not None else Path(parent.artefact.path).name
+def _key(parent: Parent, manifest: Manifest) -> tuple[str, str]:
+    """Name of an input, and its path in the results folder or, for an external input, its file name."""
+    path = manifest.relative_path(parent.artefact.path)
+    return parent.artefact.name, path if path is not None else Path(parent.artefact.path).name
 
 
-def _made(parents: Iterable[Parent], manifest: Manifest) -> dict[tuple[str, str], Parent]:
+def _produced(parents: Iterable[Parent], manifest: Manifest) -> dict[tuple[str, str], Parent]:
     return {
-        _place(parent, manifest): parent
+        _key(parent, manifest): parent
         for parent in parents
         if parent.producer is not None and manifest.relative_path(parent.artefact.path) is not None
     }
 
 
-def _scenes(before: Written, after: Written) -> list[Change]:
-    old, new = (each["facts"].get("scenes") for each in (before, after))
+def _scenes(before: Record, after: Record) -> list[Change]:
+    old, new = (record["facts"].get("scenes") for record in (before, after))
     if not isinstance(old, list) or not isinstance(new, list):
         return []
-    gone = [Change("scene", str(scene), "listed", "") for scene in old if scene not in new]
-    return gone + [Change("scene", str(scene), "", "listed") for scene in new if scene not in old]
+    removed = [Change("scene", str(scene), "listed", "") for scene in old if scene not in new]
+    return removed + [Change("scene", str(scene), "", "listed") for scene in new if scene not in old]
 
 
-def _settings(manifest: Manifest) -> Written:
-    return _placeless(manifest.record["params"], manifest)
+def _settings(manifest: Manifest) -> Record:
+    return _without_location(manifest.record["params"], manifest)
 
 
-def _placeless(value: Any, manifest: Manifest) -> Any:
-    """A value with the paths in the results folder as seen from there, so that the name of the folder is no change."""
+def _without_location(value: Any, manifest: Manifest) -> Any:
+    """A value with paths relative to the results folder, so that the name of the folder is not a difference."""
     if isinstance(value, dict):
-        return {_placeless(key, manifest): _placeless(each, manifest) for key, each in value.items()}
+        return {_without_location(key, manifest): _without_location(item, manifest) for key, item in value.items()}
     if isinstance(value, list):
-        return [_placeless(each, manifest) for each in value]
-    if isinstance(value, str) and (inside := manifest.relative_path(value)) is not None:
-        return f"(results)/{inside}"
+        return [_without_location(item, manifest) for item in value]
+    if isinstance(value, str) and (path := manifest.relative_path(value)) is not None:
+        return f"(results)/{path}"
     return value
 
 
 def _canonical(manifest: Manifest) -> Any:
-    """What a manifest says, but for times, places and the bytes of other manifests."""
-    said = {key: value for key, value in manifest.record.items() if key not in _UNSAID}
-    said["device"] = {key: value for key, value in said.get("device", {}).items() if key != "cpus"}
+    """Content of a manifest without times, locations and the checksums of other manifests."""
+    record = {key: value for key, value in manifest.record.items() if key not in _IGNORED}
+    record["device"] = {key: value for key, value in record.get("device", {}).items() if key != "cpus"}
     for key, artefacts in (("inputs", manifest.inputs), ("outputs", manifest.outputs)):
-        said[key] = [(each.name, each.path, "" if f"/{FOLDER}/" in each.path else each.sha256) for each in artefacts]
-        said[key] = [[name, *_placeless([path, sha], manifest)] for name, path, sha in said[key]]
-    return _placeless(said, manifest)
+        record[key] = [
+            [file.name, *_without_location([file.path, "" if f"/{FOLDER}/" in file.path else file.sha256], manifest)]
+            for file in artefacts
+        ]
+    return _without_location(record, manifest)
 
 
 def _machine(manifest: Manifest) -> str:
-    """Device, threads and the main versions of a job, in a line."""
+    """Device, threads and main package versions of a job in one line."""
     device, versions = manifest.record.get("device", {}), manifest.record.get("versions", {})
     parts = [manifest.device]
     if "torch_threads" in device:
-        parts.append(f"{device['torch_threads']} threads of torch")
-    parts += [
-        f"{name} {versions[name]}" for name in ("python", "torch", "numpy", "gdal (rasterio)") if name in versions
-    ]
-    return ", ".join(parts)
+        parts.append(f"{device['torch_threads']} torch threads")
+    main = ("python", "torch", "numpy", "gdal (rasterio)")
+    return ", ".join([*parts, *(f"{name} {versions[name]}" for name in main if name in versions)])

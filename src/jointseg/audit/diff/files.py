@@ -1,4 +1,4 @@
-"""How two versions of a file differ, in a line: rasters by pixels, tables by rows and columns, JSON by keys."""
+"""Comparison of two versions of a file: rasters by pixels, tables by rows and columns, JSON by keys."""
 
 import json
 from collections.abc import Callable
@@ -15,30 +15,30 @@ from jointseg.runtime.errors import DataError
 
 MAX_NAMES = 6
 RASTERS = (".tif", ".tiff")
-KEY = "sample_id"  # names the rows of the dataset's tables
+KEY = "sample_id"  # row key of the dataset's tables
 
 
 @dataclass(frozen=True)
 class FileComparison:
-    """How two files differ: in words, and (of rasters) in figures."""
+    """Difference between two files: a summary in one line and, for rasters, statistics."""
 
     summary: str
     raster: maps.RasterDiff | None = None
 
 
-def compare_files(first: Path, second: Path, picture: Path | None = None) -> FileComparison:
-    """Compares two files by what their suffix says that they are.
+def compare_files(first: Path, second: Path, image: Path | None = None) -> FileComparison:
+    """Compare two files by content, according to their suffix.
 
     Args:
-        picture: a PNG to write where two rasters differ.
+        image: PNG file for the differences of two rasters.
     """
-    gone = [str(path) for path in (first, second) if not path.is_file()]
-    if gone:
-        return FileComparison(f"{' and '.join(gone)} is not there to be compared")
+    missing = [str(path) for path in (first, second) if not path.is_file()]
+    if missing:
+        return FileComparison(f"missing file: {', '.join(missing)}")
     kind = first.suffix.lower()
     try:
         if kind in RASTERS:
-            found = maps.compare(first, second, picture)
+            found = maps.compare(first, second, image)
             return FileComparison(found.summary(), found)
         return FileComparison(_READERS[kind](first, second) if kind in _READERS else _bytes(first, second))
     except (DataError, ValueError, KeyError, OSError) as error:
@@ -46,23 +46,23 @@ def compare_files(first: Path, second: Path, picture: Path | None = None) -> Fil
 
 
 def _bytes(first: Path, second: Path) -> str:
-    return f"other bytes, {first.stat().st_size} and {second.stat().st_size} of them"
+    return f"different content, {first.stat().st_size} and {second.stat().st_size} bytes"
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
 def _json(first: Path, second: Path) -> str:
     changes = setting_changes(*({"": json.loads(path.read_bytes())} for path in (first, second)))
-    keys = [change.what.removeprefix(".") or "all of it" for change in changes]
-    return f"other at {_some(keys)}" if keys else "the same content in other bytes"
+    keys = [change.what.removeprefix(".") or "(root)" for change in changes]
+    return f"different values at {_first_names(keys)}" if keys else "same values, different bytes"
 
 
 def _tables(one: pd.DataFrame, other: pd.DataFrame) -> str:
-    """Columns and rows that differ; rows are matched by sample_id where both have it, else by their place."""
+    """Differing columns and rows; rows are matched by sample_id if both tables have it, else by index."""
     parts = [
-        f"columns only in {name}: {_some(columns)}"
+        f"columns only in {name}: {_first_names(columns)}"
         for name, columns in (("A", _without(one, other)), ("B", _without(other, one)))
         if columns
     ]
@@ -82,10 +82,10 @@ def _tables(one: pd.DataFrame, other: pd.DataFrame) -> str:
     columns = [str(column) for column in changed.columns[changed.any()]]
     if columns:
         rows = changed.index[changed.any(axis=1)]
-        parts.append(f"{len(rows)} of {len(shared)} rows differ, the first is {rows[0]}; in columns {_some(columns)}")
+        parts.append(f"{len(rows)} of {len(shared)} rows differ, first {rows[0]}; columns {_first_names(columns)}")
     if not parts and list(one.index) != list(other.index):
-        parts.append("the same rows in another order")
-    return "; ".join(parts) or "the same rows in other bytes"
+        parts.append("same rows, different order")
+    return "; ".join(parts) or "same rows, different bytes"
 
 
 def _without(table: pd.DataFrame, other: pd.DataFrame) -> list[str]:
@@ -102,7 +102,7 @@ def _tensors(first: Path, second: Path) -> str:
     from safetensors import safe_open
 
     with safe_open(first, "pt") as one, safe_open(second, "pt") as other:
-        parts = [] if one.metadata() == other.metadata() else ["another header"]
+        parts = [] if one.metadata() == other.metadata() else ["different header"]
         shared = sorted(set(one.keys()) & set(other.keys()))
         if odd := len(set(one.keys()) ^ set(other.keys())):
             parts.append(f"{odd} tensors on one side only")
@@ -116,7 +116,7 @@ def _tensors(first: Path, second: Path) -> str:
                 largest = max(largest, float((a - b).abs().max()))
     if changed:
         parts.append(f"{changed} of {len(shared)} tensors differ, by at most {largest:.3g}")
-    return "; ".join(parts) or "the same tensors in other bytes"
+    return "; ".join(parts) or "same tensors, different bytes"
 
 
 _READERS: dict[str, Callable[[Path, Path], str]] = {

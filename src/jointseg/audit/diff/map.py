@@ -1,4 +1,4 @@
-"""How two rasters differ: pixels, sizes of differences, classes, and where; read block by block."""
+"""Comparison of two rasters block by block: differing pixels, largest differences, classes and extent."""
 
 import warnings
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.files import atomic_write
 
 BLOCK_PX = 2048
-# 3 bytes a pixel: such a picture stays below 1 MB even where it cannot be compressed at all.
-PICTURE_PX = 560
-CLASSES_TOLD = 9
+# At 3 bytes per pixel, the image is smaller than 1 MB even if it cannot be compressed.
+IMAGE_PX = 560
+MAX_CLASSES = 9
 _RED = np.array([225, 20, 30], dtype=np.float32)
 
 
 @dataclass
 class Band:
-    """One band: pixels that differ, and the largest difference (None where only one side is a number)."""
+    """One band: number of differing pixels, and the largest difference (None if one side is NaN everywhere)."""
 
     name: str
     differing: int = 0
@@ -33,14 +33,14 @@ class Band:
 
 @dataclass
 class RasterDiff:
-    """How two rasters differ.
+    """Differences between two rasters.
 
     Attributes:
-        grid: why they cannot be compared pixel by pixel, "" where they can; then the rest is empty.
-        pixels: of one band.
-        differing: pixels that differ in some band.
-        classes: of single-band bytes: (value in A, value in B, pixels), the most frequent first.
-        bounds: (minx, miny, maxx, maxy) around all differences, in the rasters' CRS.
+        grid: reason why the pixels cannot be compared, "" if they can; otherwise the other attributes are empty.
+        pixels: number of pixels of one band.
+        differing: number of pixels that differ in at least one band.
+        classes: for single-band uint8 rasters: (value in A, value in B, pixels), the most frequent first.
+        bounds: (minx, miny, maxx, maxy) of all differences in the CRS of the rasters.
     """
 
     grid: str = ""
@@ -51,22 +51,22 @@ class RasterDiff:
     bounds: tuple[float, float, float, float] | None = None
 
     @property
-    def share(self) -> float:
-        """Share of the pixels that differ, 0 to 1."""
+    def fraction(self) -> float:
+        """Fraction of differing pixels, 0 to 1."""
         return self.differing / self.pixels if self.pixels else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "share": self.share}
+        return {**asdict(self), "fraction": self.fraction}
 
     def summary(self) -> str:
-        """The difference in one line."""
+        """Return the differences in one line."""
         if self.grid:
             return self.grid
         if not self.differing:
-            return "the same pixels in other bytes"
-        parts = [f"{self.differing} of {self.pixels} pixels ({self.share:.2g} of them)"]
+            return "same pixels, different bytes"
+        parts = [f"{self.differing} of {self.pixels} pixels (fraction {self.fraction:.2g})"]
         if self.classes:
-            parts += [f"{old}->{new} {count}" for old, new, count in self.classes[:CLASSES_TOLD]]
+            parts += [f"{old}->{new} {count}" for old, new, count in self.classes[:MAX_CLASSES]]
         else:
             parts += [
                 f"{band.name} {band.differing}, by at most {band.largest:g}" for band in self.bands if band.largest
@@ -74,24 +74,26 @@ class RasterDiff:
         return ", ".join(parts)
 
 
-def compare(first: Path, second: Path, picture: Path | None = None) -> RasterDiff:
-    """Compares two rasters; memory holds one block of each, whatever their size.
+def compare(first: Path, second: Path, image: Path | None = None) -> RasterDiff:
+    """Compare two rasters; memory is limited to one block of each.
 
     Args:
-        first, second: rasters; of other size, place, bands or type they are only said to be so.
-        picture: a PNG to write, at most 560 pixels a side: the share of differing pixels in red over grey.
+        first, second: rasters; if size, position, bands or data type differ, the result contains only this fact.
+        image: PNG file of at most 560 pixels per side: the first band in grey, the fraction of differing pixels in red.
     """
-    with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning):  # the chips' images lie nowhere
-        return _compare(first, second, picture)
+    with warnings.catch_warnings(
+        action="ignore", category=NotGeoreferencedWarning
+    ):  # images of chips are not georeferenced
+        return _compare(first, second, image)
 
 
-def _compare(first: Path, second: Path, picture: Path | None) -> RasterDiff:
+def _compare(first: Path, second: Path, image: Path | None) -> RasterDiff:
     with raster_io.open_raster(first) as a, raster_io.open_raster(second) as b:
-        if other := _other_grid(a, b):
-            return RasterDiff(other)
+        if grid := _grid_difference(a, b):
+            return RasterDiff(grid)
         found = RasterDiff(pixels=a.width * a.height, bands=[Band(_name(a, band)) for band in a.indexes])
         pairs = np.zeros(1 << 16, dtype=np.int64) if a.count == 1 and a.dtypes[0] == "uint8" else None
-        step = -(-max(a.width, a.height) // PICTURE_PX)
+        step = -(-max(a.width, a.height) // IMAGE_PX)
         coarse = np.zeros((-(-a.height // step), -(-a.width // step)), dtype=np.int64)
         top_left, bottom_right = np.array([a.height, a.width]), np.zeros(2, dtype=np.int64)
         for window in _windows(a, step):
@@ -112,22 +114,22 @@ def _compare(first: Path, second: Path, picture: Path | None) -> RasterDiff:
         if found.differing:
             (west, north), (east, south) = (a.transform @ (int(x), int(y)) for y, x in (top_left, bottom_right))
             found.bounds = west, south, east, north
-        if picture is not None and found.differing:
-            _draw(a, coarse, step, picture)
+        if image is not None and found.differing:
+            _draw(a, coarse, step, image)
         return found
 
 
-def _other_grid(a: rasterio.DatasetReader, b: rasterio.DatasetReader) -> str:
-    """In which of their shapes two rasters differ, "" when they lie on one grid."""
+def _grid_difference(a: rasterio.DatasetReader, b: rasterio.DatasetReader) -> str:
+    """The first difference between the grids of two rasters, "" if they are equal."""
     for what, one, other in (
         ("size", (a.width, a.height), (b.width, b.height)),
         ("CRS", str(a.crs), str(b.crs)),
-        ("place", tuple(a.transform)[:6], tuple(b.transform)[:6]),
+        ("position", tuple(a.transform)[:6], tuple(b.transform)[:6]),
         ("number of bands", a.count, b.count),
         ("type", a.dtypes, b.dtypes),
     ):
         if one != other:
-            return f"another {what}: {one} and {other}"
+            return f"different {what}: {one} and {other}"
     return ""
 
 
@@ -136,14 +138,14 @@ def _name(source: rasterio.DatasetReader, band: int) -> str:
 
 
 def _windows(source: rasterio.DatasetReader, step: int) -> Iterator[Window]:
-    side = -(-BLOCK_PX // step) * step  # whole cells of the picture
+    side = -(-BLOCK_PX // step) * step  # whole cells of the image
     for row in range(0, source.height, side):
         for col in range(0, source.width, side):
             yield Window(col, row, min(side, source.width - col), min(side, source.height - row))
 
 
 def _block(one: np.ndarray, other: np.ndarray, found: RasterDiff, pairs: np.ndarray | None) -> np.ndarray:
-    """Adds one block to what was found; bool [rows, columns] of pixels that differ."""
+    """Add one block to `found`; return the mask of differing pixels, bool [rows, columns]."""
     differs = one != other
     if one.dtype.kind == "f":
         differs &= ~(np.isnan(one) & np.isnan(other))
@@ -160,14 +162,14 @@ def _block(one: np.ndarray, other: np.ndarray, found: RasterDiff, pairs: np.ndar
     return differs.any(axis=0)
 
 
-def _draw(source: rasterio.DatasetReader, coarse: np.ndarray, step: int, picture: Path) -> None:
-    """The first band in grey, and in red where pixels differ, so that a single pixel can still be seen."""
+def _draw(source: rasterio.DatasetReader, coarse: np.ndarray, step: int, image: Path) -> None:
+    """Write the first band in grey with differing cells in red, at least half opaque so that single pixels show."""
     grey = source.read(1, out_shape=coarse.shape).astype(np.float32)
-    known = np.isfinite(grey) if source.nodata is None else np.isfinite(grey) & (grey != source.nodata)
-    low, high = np.percentile(grey[known], (2, 98)) if known.any() else (0, 1)
-    shade = np.where(known, 60 + 170 * np.clip((grey - low) / max(high - low, 1e-9), 0, 1), 20)
-    share = np.clip(coarse / step**2, 0, 1)[..., None]
-    weight = np.where(share > 0, 0.5 + 0.5 * share, 0)
-    image = shade[..., None] * (1 - weight) + _RED * weight
-    with atomic_write(picture) as part:
-        Image.fromarray(image.astype(np.uint8)).save(part, format="PNG", optimize=True)
+    valid = np.isfinite(grey) if source.nodata is None else np.isfinite(grey) & (grey != source.nodata)
+    low, high = np.percentile(grey[valid], (2, 98)) if valid.any() else (0, 1)
+    shade = np.where(valid, 60 + 170 * np.clip((grey - low) / max(high - low, 1e-9), 0, 1), 20)
+    fraction = np.clip(coarse / step**2, 0, 1)[..., None]
+    weight = np.where(fraction > 0, 0.5 + 0.5 * fraction, 0)
+    pixels = shade[..., None] * (1 - weight) + _RED * weight
+    with atomic_write(image) as part:
+        Image.fromarray(pixels.astype(np.uint8)).save(part, format="PNG", optimize=True)

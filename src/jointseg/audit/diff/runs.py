@@ -1,4 +1,4 @@
-"""Which files of two runs differ, and for each the first job behind it at which the runs part, and in what."""
+"""Comparison of two runs: files that differ, and for each the first job at which the runs diverge and its differences."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ from jointseg.audit.lineage import Lineage
 
 @dataclass(frozen=True)
 class FileDiff:
-    """One file that differs: its path in the results folders, on which side it is ("A", "B", "both"), and how."""
+    """One file that differs: its path in the results folders, the side that has it ("A", "B" or "both"), and how."""
 
     path: str
     side: str
@@ -25,8 +25,8 @@ class JobDiff:
 
     Attributes:
         side: the run that has the job: "A", "B" or "both".
-        total: number of files that the job made.
-        divergences: the jobs behind it, and perhaps itself, at which the runs part; the first come first.
+        total: number of files that the job produced.
+        divergences: the first jobs, among the job and its ancestors, at which the runs diverge.
     """
 
     job: str
@@ -38,12 +38,12 @@ class JobDiff:
 
 @dataclass
 class Report:
-    """What a comparison of two runs saw.
+    """Result of a comparison of two runs.
 
     Attributes:
-        jobs: those with files that differ.
-        same: jobs whose files are the same bytes in both.
-        otherwise: of those, the ones whose records differ in more than times and place.
+        jobs: jobs with differing files.
+        identical_jobs: number of jobs with identical files.
+        changed_records: of those, the jobs whose manifests differ in more than times and locations.
     """
 
     a: str
@@ -53,12 +53,12 @@ class Report:
     changed_records: list[Divergence] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        found = asdict(self)
-        for job, told in zip(self.jobs, found["jobs"]):
-            for each, file in zip(job.files, told["files"]):
-                if each.difference is not None and each.difference.raster is not None:
-                    file["difference"]["raster"] = each.difference.raster.as_json()
-        return found | {"clean": not self.jobs}
+        payload = asdict(self)
+        for job, job_payload in zip(self.jobs, payload["jobs"]):
+            for file, file_payload in zip(job.files, job_payload["files"]):
+                if file.difference is not None and file.difference.raster is not None:
+                    file_payload["difference"]["raster"] = file.difference.raster.as_json()
+        return payload | {"clean": not self.jobs}
 
 
 def diff(
@@ -68,38 +68,43 @@ def diff(
     on_start: Callable[[int], None] = lambda total: None,
     advance: Callable[[], None] = lambda: None,
 ) -> Report:
-    """Compares two runs by their manifests, and the files that differ by what is in them.
+    """Compare two runs by their manifests, and differing files by content.
 
     Args:
-        a, b: results folders; jobs are matched by the names of their manifests, files by their paths in the folders.
-        maps: a folder for a picture of each raster that differs.
+        a, b: results folders; jobs are matched by manifest name, files by path in the folder.
+        maps: a folder for an image of each raster that differs.
         on_start: called once with the number of files to compare.
-        advance: called for each file compared.
+        advance: called for each compared file.
     """
     pair = RunPair(Lineage(a), Lineage(b))
     report = Report(a.as_posix(), b.as_posix())
     for name in sorted(pair.a.manifests.keys() | pair.b.manifests.keys()):
-        one, other = pair.a.manifests.get(name), pair.b.manifests.get(name)
-        before, after = declared_files(one), declared_files(other)
-        found = []
-        for path in sorted(before.keys() | after.keys()):
-            if path not in after or path not in before:
-                found.append(FileDiff(path, "A" if path in before else "B"))
-            elif before[path].sha256 != after[path].sha256:
-                found.append(FileDiff(path, "both"))
-        if found:
-            side = "both" if one and other else "A" if one else "B"
-            divergences = pair.divergences(name) if side == "both" else []
-            report.jobs.append(JobDiff(name, side, found, len(before.keys() | after.keys()), divergences))
-        elif one and other:
-            report.identical_jobs += 1
-            if changes := pair.changes(name):
-                report.changed_records.append(Divergence(name, changes))
-    on_start(sum(each.side == "both" for job in report.jobs for each in job.files))
+        _compare_job(pair, name, report)
+    on_start(sum(file.side == "both" for job in report.jobs for file in job.files))
     for job in report.jobs:
-        for place, each in enumerate(job.files):
-            if each.side == "both":
-                picture = maps / f"{each.path.replace('/', '-')}.png" if maps else None
-                job.files[place] = FileDiff(each.path, "both", compare_files(a / each.path, b / each.path, picture))
+        for index, file in enumerate(job.files):
+            if file.side == "both":
+                image = maps / f"{file.path.replace('/', '-')}.png" if maps else None
+                job.files[index] = FileDiff(file.path, "both", compare_files(a / file.path, b / file.path, image))
                 advance()
     return report
+
+
+def _compare_job(pair: RunPair, name: str, report: Report) -> None:
+    """Add the comparison of one job by checksums to the report."""
+    one, other = pair.a.manifests.get(name), pair.b.manifests.get(name)
+    before, after = declared_files(one), declared_files(other)
+    differing = []
+    for path in sorted(before.keys() | after.keys()):
+        if path not in after or path not in before:
+            differing.append(FileDiff(path, "A" if path in before else "B"))
+        elif before[path].sha256 != after[path].sha256:
+            differing.append(FileDiff(path, "both"))
+    if differing:
+        side = "both" if one and other else "A" if one else "B"
+        divergences = pair.divergences(name) if side == "both" else []
+        report.jobs.append(JobDiff(name, side, differing, len(before.keys() | after.keys()), divergences))
+    elif one and other:
+        report.identical_jobs += 1
+        if changes := pair.changes(name):
+            report.changed_records.append(Divergence(name, changes))

@@ -1,4 +1,4 @@
-"""The chips, Jilin-1 scenes and labels that networks were trained on, near one pixel."""
+"""Training chips, Jilin-1 scenes and labels near one pixel."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +19,13 @@ from jointseg.provenance.manifest import Manifest
 NEAREST = 3
 FAR_M = 100_000.0
 GLOBE = Geod(ellps="WGS84")
-# Inputs of the labels job that say where to label, not what is there.
-_LINKS = ("samples", "pairs")
+# Inputs of the labels job that are not sources of labels.
+_NOT_SOURCES = ("samples", "pairs")
 
 
 @dataclass(frozen=True)
 class Chip:
-    """A chip of the dataset: its south-western corner in metres, and its distance from the pixel's centre, 0 inside."""
+    """A chip of the dataset: south-western corner in metres, and distance to the pixel's centre, 0 inside."""
 
     sample_id: str
     split: str
@@ -41,9 +41,9 @@ class Dataset:
     """The chips that the networks were trained on.
 
     Attributes:
-        splits: number of chips.
-        covering: chips that the pixel lies in.
-        nearest: by split, the nearest chips.
+        splits: number of chips by split.
+        covering: chips that contain the pixel.
+        nearest: nearest chips by split.
     """
 
     path: str
@@ -57,7 +57,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Pair:
-    """A sample that a Jilin-1 scene was found for; `distance_m` as for chips."""
+    """A sample that is paired with a Jilin-1 scene; `distance_m` as for chips."""
 
     sample_id: str
     scene: str
@@ -82,11 +82,11 @@ class Reach:
     """Jilin-1 scenes and labels of one reach of the pixel.
 
     Attributes:
-        scenes: Jilin-1 scenes paired in the reach.
-        skipped: scenes that could not be paired, and why.
-        statuses: number of samples by what came of them.
-        pairs: the nearest ones.
-        sources: what the labels were made from.
+        scenes: Jilin-1 scenes that are paired in the reach.
+        skipped: scenes that could not be paired, with the reason.
+        statuses: number of samples by pairing status.
+        pairs: the nearest pairs.
+        sources: sources of the labels.
         polygons: number of label polygons by source and action.
     """
 
@@ -101,16 +101,16 @@ class Reach:
 
 
 class Index:
-    """The index of chips that a training job took.
+    """The chip index of a training job.
 
     Attributes:
-        taker: the training job.
-        path: where the index lies now.
-        sha256: what it had when it was taken.
+        training_job: manifest of the training job.
+        path: current path of the index.
+        sha256: checksum that the training job recorded.
     """
 
-    def __init__(self, lineage: Lineage, taker: Manifest, path: Path, sha256: str) -> None:
-        self._lineage, self.taker, self.path, self.sha256 = lineage, taker, path, sha256
+    def __init__(self, lineage: Lineage, training_job: Manifest, path: Path, sha256: str) -> None:
+        self._lineage, self.training_job, self.path, self.sha256 = lineage, training_job, path, sha256
 
     @cached_property
     def _chips(self) -> gpd.GeoDataFrame:
@@ -118,7 +118,7 @@ class Index:
 
     @cached_property
     def side_m(self) -> int:
-        """Side of the chips, read off the outline of the first."""
+        """Side length of the chips, from the outline of the first one."""
         first = self._chips.iloc[0]
         to_utm = grid.transformer("EPSG:4326", f"EPSG:{first.epsg}")
         east, _ = to_utm.transform(*shapely.get_coordinates(first.geometry).T)
@@ -126,46 +126,48 @@ class Index:
 
     @cached_property
     def _by_reach(self) -> dict[tuple[str, str], Manifest]:
-        """The jobs behind the index by rule and reach."""
+        """Jobs that the index depends on, by rule and reach."""
         found = {}
-        for job in self._lineage.ancestors(self.taker):
+        for job in self._lineage.ancestors(self.training_job):
             if reach := job.record["wildcards"].get("reach"):
                 found[job.rule, reach] = job
         return found
 
     @cached_property
     def _unusable(self) -> dict[str, str]:
-        """The delivered scenes that no chip can be paired with, and why."""
-        jobs = self._lineage.ancestors(self.taker)
+        """Delivered scenes that cannot be paired, with the reason."""
+        jobs = self._lineage.ancestors(self.training_job)
         return next((job.record["facts"]["refused"] for job in jobs if job.rule == "deliveries"), {})
 
     @property
     def reaches(self) -> list[str]:
-        """Names of the reaches that have chips."""
+        """Names of the reaches with chips."""
         return sorted(reach for rule, reach in self._by_reach if rule == "pairing")
 
     def around(self, lon: float, lat: float) -> Dataset:
-        """The dataset around one place."""
+        """Return the dataset with the chips nearest to a location."""
         chips = self._chips
-        near = chips.assign(distance_m=distances(chips, self.side_m, lon, lat)).sort_values(["distance_m", "sample_id"])
-        by_split = {split: near[near["split"] == split] for split in SPLITS}
+        ordered = chips.assign(distance_m=distances(chips, self.side_m, lon, lat)).sort_values(
+            ["distance_m", "sample_id"]
+        )
+        by_split = {split: ordered[ordered["split"] == split] for split in SPLITS}
         return Dataset(
             path=display_path(self._lineage, self.path),
             sha256=self.sha256,
-            run=run_name(self._lineage, self.taker),
+            run=run_name(self._lineage, self.training_job),
             chip_m=self.side_m,
             splits={split: len(rows) for split, rows in by_split.items()},
-            covering=_listed(near[near["distance_m"] == 0]),
-            nearest={split: _listed(rows.head(NEAREST)) for split, rows in by_split.items()},
+            covering=_chip_list(ordered[ordered["distance_m"] == 0]),
+            nearest={split: _chip_list(rows.head(NEAREST)) for split, rows in by_split.items()},
         )
 
     def reach(self, name: str, lon: float, lat: float) -> Reach | None:
-        """Jilin-1 scenes and labels of a reach, with the pairs nearest to a place; None when no chip lies there."""
+        """Return Jilin-1 scenes and labels of a reach with the pairs nearest to a location; None without chips."""
         pairing, labels = self._by_reach.get(("pairing", name)), self._by_reach.get(("labels", name))
         if pairing is None:
             return None
-        home, facts = self._lineage.lineage_of(pairing), pairing.record["facts"]
-        sources = [] if labels is None else [each for each in home.parents(labels) if each.artefact.name not in _LINKS]
+        lineage, facts = self._lineage.lineage_of(pairing), pairing.record["facts"]
+        inputs = [] if labels is None else lineage.parents(labels)
         return Reach(
             reach=name,
             run=run_name(self._lineage, pairing),
@@ -174,19 +176,18 @@ class Index:
             statuses=facts["statuses"],
             pairs=self._pairs(name, lon, lat),
             sources=[
-                Source(
-                    each.artefact.name, display_path(self._lineage, each.path), each.artefact.sha256, each.artefact.size
-                )
-                for each in sources
+                Source(file.name, display_path(self._lineage, path), file.sha256, file.size)
+                for file, path in ((parent.artefact, parent.path) for parent in inputs)
+                if file.name not in _NOT_SOURCES
             ],
             polygons={} if labels is None else labels.record["facts"]["polygons"],
         )
 
     def _pairs(self, name: str, lon: float, lat: float) -> list[Pair]:
         if name not in self._paired:
-            self._paired[name] = _accepted(self._lineage.lineage_of(self.taker), self._by_reach["pairing", name])
+            self._paired[name] = _accepted(self._lineage.lineage_of(self.training_job), self._by_reach["pairing", name])
         table = self._paired[name]
-        near = table.assign(distance_m=distances(table, self.side_m, lon, lat))
+        ordered = table.assign(distance_m=distances(table, self.side_m, lon, lat))
         return [
             Pair(
                 sample_id=row.sample_id,
@@ -196,7 +197,7 @@ class Index:
                 registration_correlation=round(row.registration_correlation, 4),
                 distance_m=round(row.distance_m, 1),
             )
-            for row in near.sort_values(["distance_m", "sample_id"]).head(NEAREST).itertuples()
+            for row in ordered.sort_values(["distance_m", "sample_id"]).head(NEAREST).itertuples()
         ]
 
     @cached_property
@@ -205,38 +206,38 @@ class Index:
 
 
 def distances(squares: pd.DataFrame, side_m: int, lon: float, lat: float) -> np.ndarray:
-    """Metres, float64 [rows], from a place to squares (epsg, minx, miny) of their UTM zones; 0 inside.
+    """Return the distances in metres, float64 [rows], from a location to squares (epsg, minx, miny); 0 inside.
 
-    In the zone of each square; over more than FAR_M, where that does not hold, along the geodesic to its corner.
+    Distances up to FAR_M are computed in the UTM zone of the square, larger ones along the geodesic to its corner.
     """
     out = np.empty(len(squares))
     for epsg in squares["epsg"].unique():
-        here = (squares["epsg"] == epsg).to_numpy()
+        in_zone = (squares["epsg"] == epsg).to_numpy()
         x, y = grid.transformer("EPSG:4326", f"EPSG:{epsg}").transform(lon, lat)
-        west, south = (squares.loc[here, name].to_numpy(dtype=float) for name in ("minx", "miny"))
-        beside = np.maximum(np.maximum(west - x, x - west - side_m), 0)
-        above = np.maximum(np.maximum(south - y, y - south - side_m), 0)
-        apart = np.hypot(beside, above)
-        if (far := ~(apart < FAR_M)).any():
-            back = grid.transformer(f"EPSG:{epsg}", "EPSG:4326")
-            lons, lats = back.transform(west[far], south[far])
-            apart[far] = GLOBE.inv(np.full(lons.shape, lon), np.full(lats.shape, lat), lons, lats)[2]
-        out[here] = apart
+        west, south = (squares.loc[in_zone, name].to_numpy(dtype=float) for name in ("minx", "miny"))
+        dx = np.maximum(np.maximum(west - x, x - west - side_m), 0)
+        dy = np.maximum(np.maximum(south - y, y - south - side_m), 0)
+        distance = np.hypot(dx, dy)
+        if (far := ~(distance < FAR_M)).any():
+            to_degrees = grid.transformer(f"EPSG:{epsg}", "EPSG:4326")
+            lons, lats = to_degrees.transform(west[far], south[far])
+            distance[far] = GLOBE.inv(np.full(lons.shape, lon), np.full(lats.shape, lat), lons, lats)[2]
+        out[in_zone] = distance
     return out
 
 
-def _listed(rows: pd.DataFrame) -> list[Chip]:
+def _chip_list(rows: pd.DataFrame) -> list[Chip]:
     return [
         Chip(row.sample_id, row.split, row.reach, int(row.epsg), int(row.minx), int(row.miny), round(row.distance_m, 1))
         for row in rows.itertuples()
     ]
 
 
-def _accepted(home: Lineage, pairing: Manifest) -> pd.DataFrame:
-    """Samples with an accepted pair: their place, scene, date, shift and correlation; empty when a table is gone."""
-    paths = {each.name: home.path(pairing, each.path) for each in (*pairing.inputs, *pairing.outputs)}
+def _accepted(lineage: Lineage, pairing: Manifest) -> pd.DataFrame:
+    """Samples with an accepted pair: location, scene, date, shift and quality; empty if a table is missing."""
+    paths = {file.name: lineage.path(pairing, file.path) for file in (*pairing.inputs, *pairing.outputs)}
     if not (paths["samples"].is_file() and paths["pairs"].is_file()):
         return pd.DataFrame({"sample_id": [], "epsg": [], "minx": [], "miny": []})
     paired = pd.read_parquet(paths["pairs"])
-    places = pd.read_parquet(paths["samples"], columns=["sample_id", "epsg", "minx", "miny"])
-    return paired[paired["status"] == "ok"].merge(places, on="sample_id")
+    locations = pd.read_parquet(paths["samples"], columns=["sample_id", "epsg", "minx", "miny"])
+    return paired[paired["status"] == "ok"].merge(locations, on="sample_id")

@@ -1,4 +1,4 @@
-"""The jobs behind one map: what each ran on, and where their manifests do not agree any more."""
+"""Jobs that a map depends on, and inconsistencies between their manifests."""
 
 import os
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from jointseg.provenance.manifest import Manifest, is_sealed
 
 @dataclass(frozen=True)
 class Job:
-    """One job, as its manifest tells it.
+    """Summary of one job from its manifest.
 
     Attributes:
-        name: of the manifest, such as "isa/2021/50N_E0660_N3540".
-        run: the results folder that its manifest lies in now.
-        versions: of MAIN_PACKAGES, as far as the job had loaded them.
+        name: name of the manifest, such as "predict/2021/50N_E0660_N3540".
+        run: current results folder of the manifest.
+        versions: of those of MAIN_PACKAGES that the job had loaded.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True, order=True)
 class Disagreement:
-    """What is not as a manifest says: the job that is in doubt, the path, and what is wrong with it."""
+    """A file that differs from its manifest: the affected job, the path and a description."""
 
     job: str
     path: str
@@ -50,20 +50,19 @@ class Disagreement:
 
 
 def run_name(lineage: Lineage, manifest: Manifest) -> str:
-    """The results folder of a manifest as one would type it here."""
-    home = lineage.lineage_of(manifest)
-    return home.results.as_posix() if home is lineage else os.path.relpath(home.results)
+    """Return the results folder of a manifest, relative to the working directory for another run."""
+    own = lineage.lineage_of(manifest)
+    return own.results.as_posix() if own is lineage else os.path.relpath(own.results)
 
 
 def display_path(lineage: Lineage, path: Path) -> str:
-    """A path as one would type it here, also one of another run."""
+    """Return a path for display, relative to the working directory for another run."""
     if path.is_absolute() and not path.is_relative_to(lineage.results):
         return os.path.relpath(path)
     return path.as_posix()
 
 
 def job_summary(lineage: Lineage, manifest: Manifest) -> Job:
-    """What a manifest says of its run."""
     record: dict[str, Any] = manifest.record
     device = record.get("device") or {}
     versions = record.get("versions") or {}
@@ -90,20 +89,19 @@ def job_summary(lineage: Lineage, manifest: Manifest) -> Job:
 
 
 def find_disagreements(lineage: Lineage, jobs: list[Manifest]) -> list[Disagreement]:
-    """Inputs of jobs that are not what their makers' manifests say, and manifests that are not what was sealed."""
+    """Return inputs that differ from the manifest of their producer, and manifests that were edited."""
     found = []
     for manifest in jobs:
         content = manifest.file.read_bytes()
         if "seal" in manifest.record and not is_sealed(content):
-            found.append(
-                Disagreement(manifest.name, manifest.file.as_posix(), "the manifest was edited after the job wrote it")
-            )
+            edited = "the manifest was edited after the job wrote it"
+            found.append(Disagreement(manifest.name, manifest.file.as_posix(), edited))
         for parent in lineage.lineage_of(manifest).parents(manifest):
-            inside = manifest.relative_path(parent.artefact.path)
-            if parent.producer is None and inside is not None:
-                detail = f"no manifest tells who made this input; {manifest.name} took {parent.artefact.sha256[:12]}"
+            path = manifest.relative_path(parent.artefact.path)
+            if parent.producer is None and path is not None:
+                detail = f"no manifest declares this input of {manifest.name}, sha256 {parent.artefact.sha256[:12]}"
             elif parent.producer is not None and not parent.matches:
-                detail = f"{manifest.name} took another version of it than {parent.producer.name} says that it made"
+                detail = f"{manifest.name} used a version that differs from the manifest of {parent.producer.name}"
             else:
                 continue
             found.append(Disagreement(manifest.name, display_path(lineage, parent.path), detail))

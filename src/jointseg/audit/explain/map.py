@@ -1,4 +1,4 @@
-"""One map of a tile and a year with all that is behind it, before a pixel is asked for."""
+"""One map (tile and year) with everything it depends on, shared by the explanations of its pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +15,18 @@ from jointseg.runtime.errors import DataError
 
 @dataclass(frozen=True)
 class TileMap:
-    """What is known of one map.
+    """A map and its provenance.
 
     Attributes:
-        isa, composite: manifests of the map and of the tile's own composite.
-        isa_path, composite_path: where the rasters lie now.
-        composites: by tile, those that the map was made from.
-        reference: the input of the composite, None where the year is not normalised.
-        jobs: of the whole ancestry, nearest first.
-        doubts: disagreements along the ancestry, and of the files that an explanation reads.
+        isa, composite: manifests of the map and of the composite of its tile.
+        isa_path, composite_path: current paths of the rasters.
+        composites: paths of all composites that the map was predicted from, by tile.
+        reference: the reference composite of the normalisation, None without normalisation.
+        jobs: all jobs that the map depends on, nearest first.
+        disagreements: among the ancestors, and of the files that an explanation reads.
     """
 
-    place: Tile
+    tile: Tile
     isa: Manifest
     composite: Manifest
     isa_path: Path
@@ -39,66 +39,60 @@ class TileMap:
     disagreements: list[Disagreement]
 
 
-def load(lineage: Lineage, place: Tile, year: int) -> TileMap:
-    """Reads what is behind a map. DataError when there is none, or no manifest for it or for its composite."""
-    isa = _job_of_map(lineage, place, year)
+def load(lineage: Lineage, tile: Tile, year: int) -> TileMap:
+    """Read the provenance of a map. Raises DataError if the map, its manifest or that of its composite is missing."""
+    isa = _map_job(lineage, tile, year)
     parents = lineage.parents(isa)
     composites = [parent for parent in parents if parent.artefact.name == "composites"]
-    own = next(parent for parent in composites if parent.path.stem == place.id)
+    own = next(parent for parent in composites if parent.path.stem == tile.id)
     if own.producer is None:
-        raise DataError(f"{own.path} has no manifest that tells who made it; run its job again")
-    made = own.producer
+        raise DataError(f"no manifest declares {own.path} as output; rerun its job")
+    composite = own.producer
     jobs = [isa, *lineage.ancestors(isa)]
     networks = Networks(lineage, isa)
-    behind = {parent.artefact.name: parent for parent in lineage.parents(made)}
+    inputs = {parent.artefact.name: parent for parent in lineage.parents(composite)}
     isa_path = lineage.path(isa, isa.outputs[0].path)
     read = [(isa.name, isa_path, isa.outputs[0].sha256)]
     read += [(isa.name, parent.path, parent.artefact.sha256) for parent in parents if parent not in composites]
     read += [(isa.name, own.path, own.artefact.sha256)]
-    read += [
-        (made.name, behind[name].path, behind[name].artefact.sha256)
-        for name in ("scenes", "reference")
-        if name in behind
-    ]
-    read += [(index.taker.name, index.path, index.sha256) for index in networks.indexes.values()]
-    doubts = [doubt for job, path, sha256 in read for doubt in _changed(lineage, job, path, sha256)]
+    for name in ("scenes", "reference"):
+        if name in inputs:
+            read.append((composite.name, inputs[name].path, inputs[name].artefact.sha256))
+    read += [(index.training_job.name, index.path, index.sha256) for index in networks.indexes.values()]
+    changed = [found for job, path, sha256 in read for found in _check_file(lineage, job, path, sha256)]
     return TileMap(
-        place=place,
+        tile=tile,
         isa=isa,
-        composite=made,
+        composite=composite,
         isa_path=isa_path,
         composite_path=own.path,
         composites={parent.path.stem: parent.path for parent in composites},
-        reference=behind.get("reference"),
-        scenes=CompositeScenes(lineage, made),
+        reference=inputs.get("reference"),
+        scenes=CompositeScenes(lineage, composite),
         networks=networks,
         jobs=[job_summary(lineage, job) for job in jobs],
-        disagreements=[*find_disagreements(lineage, jobs), *doubts],
+        disagreements=[*find_disagreements(lineage, jobs), *changed],
     )
 
 
-def _job_of_map(lineage: Lineage, place: Tile, year: int) -> Manifest:
-    """The job that mapped a tile in a year."""
-    wanted = {"year": str(year), "tile": place.id}
-    maps = [each for each in lineage.manifests.values() if each.rule == "predict"]
+def _map_job(lineage: Lineage, tile: Tile, year: int) -> Manifest:
+    wildcards = {"year": str(year), "tile": tile.id}
+    maps = [manifest for manifest in lineage.manifests.values() if manifest.rule == "predict"]
     for manifest in maps:
-        if manifest.record["wildcards"] == wanted:
+        if manifest.record["wildcards"] == wildcards:
             return manifest
-    if (stray := lineage.results / "isa" / str(year) / f"{place.id}.tif").exists():
-        raise DataError(f"{stray} has no manifest that tells who made it; run its job again")
-    here = sorted({each.record["wildcards"]["year"] for each in maps if each.record["wildcards"]["tile"] == place.id})
-    mapped = f"it is mapped in {', '.join(here)}" if here else "it is mapped in no year"
-    raise DataError(f"{lineage.results} has no map of tile {place.id} in {year}; {mapped}")
+    if (path := lineage.results / "isa" / str(year) / f"{tile.id}.tif").exists():
+        raise DataError(f"no manifest declares {path} as output; rerun its job")
+    years = sorted({job.record["wildcards"]["year"] for job in maps if job.record["wildcards"]["tile"] == tile.id})
+    raise DataError(
+        f"{lineage.results} has no map of tile {tile.id} for {year}; available years: {', '.join(years) or 'none'}"
+    )
 
 
-def _changed(lineage: Lineage, job: str, path: Path, sha256: str) -> list[Disagreement]:
-    """What is wrong with a file that an explanation reads."""
+def _check_file(lineage: Lineage, job: str, path: Path, sha256: str) -> list[Disagreement]:
+    """Disagreement of a file that an explanation reads with the record of a job."""
     if not path.is_file():
-        return [Disagreement(job, display_path(lineage, path), f"it is not there any more; {job} had {sha256[:12]}")]
+        return [Disagreement(job, display_path(lineage, path), f"it does not exist; {job} has sha256 {sha256[:12]}")]
     if file_digest(path) != sha256:
-        return [
-            Disagreement(
-                job, display_path(lineage, path), f"its bytes are not those that {job} had: it was changed since"
-            )
-        ]
+        return [Disagreement(job, display_path(lineage, path), f"it was changed after {job}: its checksum differs")]
     return []

@@ -1,4 +1,4 @@
-"""The checkpoints that a map was made with, and the training behind them."""
+"""The checkpoints that a map was predicted with, and their training jobs."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from jointseg.provenance.manifest import Manifest
 
 @dataclass(frozen=True)
 class Training:
-    """A training job behind a checkpoint; `device` is the GPU, or the processor where there was none."""
+    """A training job of a checkpoint; `device` is the GPU, or the processor if it used no GPU."""
 
     job: str
     run: str
@@ -31,16 +31,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that the map was made with.
+    """A checkpoint that the map was predicted with.
 
     Attributes:
         name: "superres" or "segmentation".
-        sha256: of the file that the job took.
-        maker: the job that made it, None where no known job did.
-        agrees: whether the maker's manifest gives it that hash; None without a maker.
-        trained: what the file's own header tells of its training, where no known job made it.
-        trainings: the training jobs behind it, nearest first.
-        dataset: the index of the chips it was trained on.
+        sha256: checksum that the map's job recorded.
+        producer: the job that produced it, None for an external checkpoint.
+        matches: whether the manifest of the producer has the same checksum; None without a producer.
+        trained: training record of the checkpoint header, for an external checkpoint.
+        trainings: the training jobs that it depends on, nearest first.
+        dataset: path of the index of its training chips.
     """
 
     name: str
@@ -49,45 +49,47 @@ class Checkpoint:
     size: int
     producer: str | None
     run: str | None
-    agrees: bool | None
+    matches: bool | None
     trained: dict[str, Any] | None
     trainings: list[Training]
     dataset: str | None
 
 
 class Networks:
-    """The networks behind one map.
+    """The networks of one map.
 
     Attributes:
-        checkpoints: that the job took.
-        indexes: by path, the indexes of chips that their training took.
+        checkpoints: the checkpoints that the map was predicted with.
+        indexes: the chip indexes that they were trained with, by path.
     """
 
     def __init__(self, lineage: Lineage, isa: Manifest) -> None:
         self._lineage = lineage
         self.indexes: dict[str, Index] = {}
-        parents = [each for each in lineage.parents(isa) if each.artefact.name in ("superres", "segmentation")]
-        self.checkpoints = [self._checkpoint(parent) for parent in parents]
+        names = ("superres", "segmentation")
+        self.checkpoints = [
+            self._checkpoint(parent) for parent in lineage.parents(isa) if parent.artefact.name in names
+        ]
 
     def _checkpoint(self, parent: Parent) -> Checkpoint:
-        maker, taken = parent.producer, parent.artefact
-        behind = [] if maker is None else [maker, *self._lineage.ancestors(maker)]
-        trainings = [each for each in behind if "training" in each.record["params"]]
+        producer, artefact = parent.producer, parent.artefact
+        jobs = [] if producer is None else [producer, *self._lineage.ancestors(producer)]
+        trainings = [job for job in jobs if "training" in job.record["params"]]
         return Checkpoint(
-            name=taken.name,
+            name=artefact.name,
             path=display_path(self._lineage, parent.path),
-            sha256=taken.sha256,
-            size=taken.size,
-            producer=None if maker is None else maker.name,
-            run=None if maker is None else run_name(self._lineage, maker),
-            agrees=None if maker is None else parent.matches,
-            trained=_header(parent.path) if maker is None else None,
-            trainings=[self._training(each) for each in trainings],
+            sha256=artefact.sha256,
+            size=artefact.size,
+            producer=None if producer is None else producer.name,
+            run=None if producer is None else run_name(self._lineage, producer),
+            matches=None if producer is None else parent.matches,
+            trained=_header(parent.path) if producer is None else None,
+            trainings=[self._training(job) for job in trainings],
             dataset=self._index_of(trainings[0]) if trainings else None,
         )
 
     def _index_of(self, training: Manifest) -> str | None:
-        """The path of the index that a training job took."""
+        """Path of the chip index of a training job."""
         for parent in self._lineage.lineage_of(training).parents(training):
             if parent.artefact.name == "index":
                 path = display_path(self._lineage, parent.path)
@@ -97,23 +99,23 @@ class Networks:
         return None
 
     def _training(self, manifest: Manifest) -> Training:
-        written, device = manifest.record, manifest.record.get("device") or {}
+        record, device = manifest.record, manifest.record.get("device") or {}
         return Training(
             job=manifest.name,
             run=run_name(self._lineage, manifest),
             rule=manifest.rule,
-            steps=written["params"]["training"]["steps"],
-            seed=written["params"].get("seed"),
-            threads=written["params"].get("threads"),
+            steps=record["params"]["training"]["steps"],
+            seed=record["params"].get("seed"),
+            threads=record["params"].get("threads"),
             device=device.get("cuda") or device.get("processor"),
-            seconds=written.get("seconds"),
-            finished=written.get("finished"),
-            facts=written["facts"],
+            seconds=record.get("seconds"),
+            finished=record.get("finished"),
+            facts=record["facts"],
         )
 
 
 def _header(checkpoint: Path) -> dict[str, Any] | None:
-    """What a checkpoint's header tells of its training; None when it cannot be read or is another's."""
+    """Training record of a checkpoint header; None if it cannot be read or is not from this package."""
     try:
         with safe_open(checkpoint, framework="numpy") as file:
             return json.loads((file.metadata() or {})["jointseg"])["trained"]

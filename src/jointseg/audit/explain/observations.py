@@ -1,4 +1,4 @@
-"""What each Sentinel-2 scene of a composite saw at one 10 m pixel, by the very code that made the composite."""
+"""Observations of each Sentinel-2 scene of a composite at one 10 m pixel, computed with the code of the composite."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,7 +26,7 @@ from jointseg.sentinel2.readers import open_reader
 from jointseg.sentinel2.scene import Scene
 from jointseg.sentinel2.scene_windows import NO_SHIFT, RES_M, Bounds
 
-# What the classes mean, by the mask that tells them.
+# Class names by type of cloud mask.
 CLASS_NAMES = {
     "SCL": {
         0: "no data",
@@ -43,28 +43,28 @@ CLASS_NAMES = {
         11: "snow or ice",
     },
     "CLASSI": {7: "no cloud", 9: "opaque cloud", 10: "cirrus", 11: "snow or ice"},
-    "CS": {0: "no data", 7: "no cloud", 9: "cloud by its score"},
+    "CS": {0: "no data", 7: "no cloud", 9: "cloud by score"},
     "S2C": {0: "no data", 3: "cloud shadow", 7: "no cloud", 9: "cloud"},
 }
 
 
 @dataclass(frozen=True)
 class SceneObservation:
-    """One scene of the frozen list, and whether it was clear at the pixel.
+    """The observation of one scene of the scene list at the pixel.
 
     Attributes:
-        number: place in the list, from 1.
-        clear: None where the scenes could not be read again.
-        used: whether it went into the composite; a clear look of the widened season may not be needed.
-        why: "no data", "saturated", "edge", "masked", "buffer", "pass" (a granule before it in the list shows the same
-            pass), or None for a clear look.
-        scene_class: the class at the pixel; for "buffer" that of the nearest dropped pixel.
-        distance_m: to that pixel's centre, for "buffer".
-        detail: all that in words.
-        values: reflectance x 10000 by band, as it went into the composite.
-        shift: what registered the scene: x_m, y_m, usable, why, ...; None where dates are not registered.
-        lines: by band, the line that brought the scene to the reference: band, kind, gain, offset_dn, ...
-        taken: whether the medoid took this look; None for other methods.
+        number: position in the scene list, from 1.
+        clear: whether it is clear; None if the scenes could not be read.
+        used: whether the composite uses it; clear observations of the padded season may be unused.
+        reason: why it is not clear: "no data", "saturated", "edge", "masked", "buffer", or "pass" (an earlier granule of
+            the list has the same pass); None if it is clear.
+        scene_class: class of the pixel; for "buffer" the class of the nearest masked pixel.
+        distance_m: distance to the centre of that pixel, for "buffer".
+        detail: description of reason, class and distance.
+        values: reflectance x 10000 by band, as used in the composite.
+        shift: result of the registration (x_m, y_m, usable, ...); None without registration.
+        lines: normalisation by band (band, kind, gain, offset_dn, ...); None without normalisation.
+        selected: whether the medoid selected it; None for other methods.
     """
 
     number: int
@@ -91,114 +91,121 @@ class SceneObservation:
 
 @dataclass(frozen=True)
 class PixelStack:
-    """What the scenes saw in bounds.
+    """Observations of all scenes within bounds.
 
     Attributes:
-        stack: uint16 [scenes, bands, rows, columns], reflectance x 10000, brought to the reference.
+        stack: uint16 [scenes, bands, rows, columns], normalised reflectance x 10000.
         clear: bool [scenes, rows, columns].
-        used: bool [scenes, rows, columns], clear and needed.
-        seen: of each scene by itself.
+        used: bool [scenes, rows, columns], clear and used in the composite.
+        observations: one per scene.
     """
 
     stack: np.ndarray
     clear: np.ndarray
     used: np.ndarray
-    seen: list[Observation]
+    observations: list[Observation]
 
 
 class CompositeScenes:
-    """The scenes behind one composite.
+    """The scenes of one composite.
 
     Attributes:
-        listed: of the frozen list.
-        lines: by scene id, the fits of the normalisation; empty where there was none.
-        shifts: by scene id, what registered it; empty where dates are not registered.
-        unread: why the scene files cannot be read any more, None while they can.
-        damaged: whether that is because a file of the archive is not what the list says.
+        params: params of the composite's job.
+        scenes: the scene list.
+        lines: normalisation fits by scene id; empty without normalisation.
+        shifts: registration results by scene id; empty without registration.
+        read_error: why the scene files cannot be read; None if they can.
+        damaged: whether the reason is a file of the archive that differs from the scene list.
     """
 
-    def __init__(self, lineage: Lineage, made: Manifest) -> None:
-        """Reads the list; `made` is the manifest of the composite. DataError when the list is not there."""
-        self.params: dict[str, Any] = made.record["params"]
-        paths = {each.name: lineage.path(made, each.path) for each in made.inputs}
+    def __init__(self, lineage: Lineage, job: Manifest) -> None:
+        """Read the scene list of a composite's job. Raises DataError if the list does not exist."""
+        self.params: dict[str, Any] = job.record["params"]
+        paths = {artefact.name: lineage.path(job, artefact.path) for artefact in job.inputs}
         if not paths["scenes"].is_file():
-            raise DataError(f"{paths['scenes']}, the scene list of {made.name}, is not there; restore it")
-        self.listed = scene_list.load_scenes(paths["scenes"])
-        self.tile = parse_tile(made.record["wildcards"]["tile"], self.params["tile_km"])
+            raise DataError(f"the scene list {paths['scenes']} of {job.name} does not exist; restore it")
+        self.scenes = scene_list.load_scenes(paths["scenes"])
+        self.tile = parse_tile(job.record["wildcards"]["tile"], self.params["tile_km"])
         self.lines = {
-            name: [normalise.Fit(**line) for line in lines]
-            for name, lines in made.record["facts"].get("normalisation", {}).items()
+            scene_id: [normalise.Fit(**line) for line in lines]
+            for scene_id, lines in job.record["facts"].get("normalisation", {}).items()
         }
-        self.shifts: dict[str, dict[str, Any]] = made.record["facts"].get("registration", {})
+        self.shifts: dict[str, dict[str, Any]] = job.record["facts"].get("registration", {})
         self.read_error: str | None = None
         self.damaged = False
         self._reader = self._open(paths.get("archive"))
 
     def _open(self, archive: Path | None) -> SceneReader | None:
-        source, kept = self.params["source"], self.params["source"]["kind"] == "archive"
-        there = False
+        source, local = self.params["source"], self.params["source"]["kind"] == "archive"
+        opened = False
         try:
-            reader = open_reader(source, archive, self.tile, self.listed[0].level)
-            there = kept
-            if kept:
-                self._observer(reader, self.tile.bounds).check()
+            reader = open_reader(source, archive, self.tile, self.scenes[0].level)
+            opened = local
+            if local:
+                self._observation_reader(reader, self.tile.bounds).check()
         except (DataError, OSError, RasterioError, requests.RequestException) as error:
-            self._lost(error, there)
+            self._set_error(error, opened)
             return None
         return reader
 
-    def _observer(self, reader: SceneReader, area: Bounds) -> ObservationReader:
-        params, shifts = self.params, [self.shifts.get(scene.id) for scene in self.listed]
-        # A run of an earlier version did not know every rule, and did as the defaults do.
-        rules = {each.name for each in fields(MaskSettings)} & params.keys()
-        clearness = MaskSettings(**{name: params[name] for name in sorted(rules)})
-        moved = [(shift["x_m"], shift["y_m"]) if shift else NO_SHIFT for shift in shifts]
-        return ObservationReader(reader, self.listed, params["bands"], clearness, area, moved)
+    def _observation_reader(self, reader: SceneReader, area: Bounds) -> ObservationReader:
+        shifts = [self.shifts.get(scene.id) for scene in self.scenes]
+        # Settings that an older run did not record have their default.
+        names = {setting.name for setting in fields(MaskSettings)} & self.params.keys()
+        settings = MaskSettings(**{name: self.params[name] for name in sorted(names)})
+        shifts_m = [(shift["x_m"], shift["y_m"]) if shift else NO_SHIFT for shift in shifts]
+        return ObservationReader(reader, self.scenes, self.params["bands"], settings, area, shifts_m)
 
-    def _lost(self, error: Exception, damaged: bool) -> None:
+    def _set_error(self, error: Exception, damaged: bool) -> None:
         self.read_error, self.damaged = str(error) or type(error).__name__, damaged
 
-    def see(self, bounds: Bounds) -> PixelStack | None:
-        """What the scenes saw in bounds on the 10 m lattice; None, and `unread` says why, when they cannot be read."""
+    def read(self, bounds: Bounds) -> PixelStack | None:
+        """Read the observations within bounds on the 10 m lattice; return None and set `read_error` on failure."""
         if self._reader is None:
             return None
-        seen: dict[int, Observation] = {}
+        observations: dict[int, Observation] = {}
         try:
-            stack, clear = self._observer(self._reader, bounds).read(bounds, seen.__setitem__)
+            reader = self._observation_reader(self._reader, bounds)
+            stack, clear = reader.read(bounds, observations.__setitem__)
         except (DataError, OSError, RasterioError, requests.RequestException) as error:
             self._reader = None
-            self._lost(error, self.params["source"]["kind"] == "archive")
+            self._set_error(error, self.params["source"]["kind"] == "archive")
             return None
         if self.lines:
-            adjusted = [normalise.apply_fits(layer, self.lines[scene.id]) for scene, layer in zip(self.listed, stack)]
+            adjusted = [normalise.apply_fits(layer, self.lines[scene.id]) for scene, layer in zip(self.scenes, stack)]
             stack = np.stack(adjusted)
-        used, _ = select_observations(clear, self.listed, max(self.params["min_clear_observations"], 1))
-        return PixelStack(stack, clear, used, [seen[number] for number in range(len(self.listed))])
+        used, _ = select_observations(clear, self.scenes, max(self.params["min_clear_observations"], 1))
+        return PixelStack(stack, clear, used, [observations[number] for number in range(len(self.scenes))])
 
-    def combined(self, sight: PixelStack) -> np.ndarray:
-        """The composite of what was seen, uint16 [bands + 1 to 3, rows, columns]."""
+    def composite(self, pixels: PixelStack) -> np.ndarray:
+        """Return the composite of observations, uint16 [bands + 1 to 3, rows, columns]."""
         params = self.params
         return compositing.combine(
-            sight.stack, sight.clear, self.listed, params["method"], params["min_clear_observations"]
+            pixels.stack, pixels.clear, self.scenes, params["method"], params["min_clear_observations"]
         )
 
-    def observations(self, sight: PixelStack | None, taken: int | None) -> list[SceneObservation]:
-        """Every scene of the list at one pixel.
+    def observations(self, pixels: PixelStack | None, selected: int | None) -> list[SceneObservation]:
+        """Return the observation of every scene of the list at one pixel.
 
         Args:
-            sight: at that pixel; None where the scenes could not be read.
-            taken: place in the list of the look that the medoid took, 0 for none; None for other methods.
+            pixels: observations at the pixel; None if the scenes could not be read.
+            selected: position in the list of the scene that the medoid selected, 0 for none; None for other methods.
         """
-        return [self._look(number, scene, sight, taken) for number, scene in enumerate(self.listed)]
+        return [self._observation(number, scene, pixels, selected) for number, scene in enumerate(self.scenes)]
 
-    def _look(self, number: int, scene: Scene, sight: PixelStack | None, taken: int | None) -> SceneObservation:
-        clear = used = why = place = distance = values = None
-        if sight is not None:
-            seen = sight.seen[number]
-            clear, used = bool(sight.clear[number, 0, 0]), bool(sight.used[number, 0, 0])
-            if seen.valid[0, 0]:
-                values = {name: int(value) for name, value in zip(self.params["bands"], sight.stack[number, :, 0, 0])}
-            why, place, distance = (None, _class_at(seen), None) if clear else self._why(seen)
+    def _observation(
+        self, number: int, scene: Scene, pixels: PixelStack | None, selected: int | None
+    ) -> SceneObservation:
+        clear = used = reason = scene_class = distance = values = None
+        if pixels is not None:
+            observation = pixels.observations[number]
+            clear, used = bool(pixels.clear[number, 0, 0]), bool(pixels.used[number, 0, 0])
+            if observation.valid[0, 0]:
+                values = {name: int(value) for name, value in zip(self.params["bands"], pixels.stack[number, :, 0, 0])}
+            if clear:
+                scene_class = _class_at(observation)
+            else:
+                reason, scene_class, distance = self._reason(observation)
         return SceneObservation(
             number=number + 1,
             id=scene.id,
@@ -212,60 +219,65 @@ class CompositeScenes:
             mask=scene.mask,
             clear=clear,
             used=used,
-            reason=why,
-            scene_class=place,
+            reason=reason,
+            scene_class=scene_class,
             distance_m=distance,
-            detail=_words(scene, clear, used, why, place, distance),
+            detail=_describe(scene, clear, used, reason, scene_class, distance),
             values=values,
             shift=self.shifts.get(scene.id),
             lines=[line.record() for line in self.lines[scene.id]] if self.lines else None,
-            selected=None if taken is None else number + 1 == taken,
+            selected=None if selected is None else number + 1 == selected,
         )
 
-    def _why(self, seen: Observation) -> tuple[str, int | None, float | None]:
-        """Why a look is not clear, the class that says so, and how far off that is."""
-        if seen.saturated[0, 0]:
+    def _reason(self, observation: Observation) -> tuple[str, int | None, float | None]:
+        """Reason why an observation is not clear, the masked class and the distance to it in metres."""
+        if observation.saturated[0, 0]:
             return "saturated", None, None
-        if not seen.valid[0, 0]:
+        if not observation.valid[0, 0]:
             return "no data", None, None
-        if not seen.inside_swath[0, 0]:
+        if not observation.inside_swath[0, 0]:
             return "edge", None, None
-        if seen.clear[0, 0]:
+        if observation.clear[0, 0]:
             return "pass", None, None
-        found, drop = seen.scene_classes, self.params["scl_mask_classes"]
-        assert found is not None  # without a mask, whatever holds data is clear
-        middle = found.shape[0] // 2
-        if found[middle, middle] in drop:
-            return "masked", int(found[middle, middle]), None
-        rows, cols = np.nonzero(np.isin(found, [value for value in drop if value != clouds.NO_DATA]))
-        apart = np.hypot(rows - middle, cols - middle)
-        near = int(apart.argmin())
-        return "buffer", int(found[rows[near], cols[near]]), round(float(apart[near]) * RES_M, 1)
+        classes, masked = observation.scene_classes, self.params["scl_mask_classes"]
+        assert classes is not None  # without a mask, every valid pixel is clear
+        middle = classes.shape[0] // 2
+        if classes[middle, middle] in masked:
+            return "masked", int(classes[middle, middle]), None
+        rows, cols = np.nonzero(np.isin(classes, [value for value in masked if value != clouds.NO_DATA]))
+        distances = np.hypot(rows - middle, cols - middle)
+        nearest = int(distances.argmin())
+        return "buffer", int(classes[rows[nearest], cols[nearest]]), round(float(distances[nearest]) * RES_M, 1)
 
 
-def _class_at(seen: Observation) -> int | None:
-    """The class of the pixel itself, in the middle of what was read of the mask."""
-    found = seen.scene_classes
-    return None if found is None else int(found[found.shape[0] // 2, found.shape[1] // 2])
+def _class_at(observation: Observation) -> int | None:
+    """Class of the pixel, which is in the middle of the mask that was read."""
+    classes = observation.scene_classes
+    return None if classes is None else int(classes[classes.shape[0] // 2, classes.shape[1] // 2])
 
 
-def _words(
-    scene: Scene, clear: bool | None, used: bool | None, why: str | None, place: int | None, distance: float | None
+def _describe(
+    scene: Scene,
+    clear: bool | None,
+    used: bool | None,
+    reason: str | None,
+    scene_class: int | None,
+    distance: float | None,
 ) -> str:
-    known = "" if place is None else CLASS_NAMES[scene.mask or ""].get(place, "unknown class")
-    named = f"{known} ({scene.mask} {place})" if scene.mask == "SCL" else f"{known} ({scene.mask})"
     if clear is None:
-        return "not read again"
+        return "not read"
+    name = "" if scene_class is None else CLASS_NAMES[scene.mask or ""].get(scene_class, "unknown class")
+    labelled = f"{name} ({scene.mask} {scene_class})" if scene.mask == "SCL" else f"{name} ({scene.mask})"
     if clear:
-        said = named if known else "no cloud mask in this scene"
-        return said if used else f"{said}; not needed, the season has enough looks"
-    if why == "masked":
-        return f"masked: {named}"
-    if why == "buffer":
-        return f"only {distance:g} m from {named}"
+        description = labelled if name else "no cloud mask in this scene"
+        return description if used else f"{description}; not used, the season has enough clear observations"
+    if reason == "masked":
+        return f"masked: {labelled}"
+    if reason == "buffer":
+        return f"only {distance:g} m from {labelled}"
     return {
-        "no data": "outside the scene, or no data there",
+        "no data": "no data, or outside the scene",
         "saturated": "saturated",
-        "edge": "too near to the edge of the granule or the orbit",
-        "pass": "the same pass is in an earlier scene of the list",
-    }[why or ""]
+        "edge": "too close to the edge of the granule or the swath",
+        "pass": "an earlier scene of the list has the same pass",
+    }[reason or ""]

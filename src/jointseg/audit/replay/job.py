@@ -1,7 +1,7 @@
-"""Does one recorded job again in a world of its own: links to its inputs at their recorded paths, and its outputs.
+"""Replay of one recorded job in a sandbox: a folder with links to its inputs at their recorded paths.
 
-The steps are given the paths that the manifest names, relative to a scratch folder in the place of the working
-directory of the run, so that what they write of paths is what the run wrote.
+A folder of the sandbox replaces the working directory of the run. The step gets the recorded paths relative to it, so paths
+that the step writes to its outputs are the same as in the run.
 """
 
 import inspect
@@ -24,53 +24,52 @@ from jointseg.provenance.manifest import FOLDER, Artefact, Manifest, read
 from jointseg.runtime import job_status
 from jointseg.runtime.errors import DataError
 
-# Folders between the scratch folder and the one that stands for the working directory: as many ".." may a recorded
-# path begin with.
+# Nesting depth of the working directory in the sandbox; recorded paths may start with as many "..".
 DEPTH = 8
-# What Snakemake sets to the threads of a rule for its jobs.
+# Variables that Snakemake sets to the number of threads of a rule.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class StepFailedError(Exception):
-    """The step ended with an error."""
+    """The step failed."""
 
 
 class Sandbox:
-    """A scratch folder in which jobs are done again, one after another."""
+    """A scratch folder in which jobs are rerun, one after another."""
 
     def __init__(self, scratch: Path, lineage: Lineage) -> None:
         self.lineage = lineage
         self.scratch = scratch.resolve()
-        self._root = self.scratch / "world"
-        self._home = self._root.joinpath(*["in"] * DEPTH)
-        self._kept = self.scratch / "remembered"
+        self._root = self.scratch / "sandbox"
+        self._workdir = self._root.joinpath(*["in"] * DEPTH)
+        self._state = self.scratch / "state"
 
     def replay(self, manifest: Manifest) -> Manifest:
-        """Does a job again and returns its new manifest; `path` tells where its outputs lie, until the next job.
+        """Rerun a job and return its new manifest. `path` returns the location of its outputs until the next job.
 
         Raises:
-            DataError: an input is gone or was changed, or a path cannot be rebuilt in the scratch folder.
-            FailedError: the step failed; the message is its own.
+            DataError: an input is missing or has changed, or a path cannot be reproduced in the sandbox.
+            StepFailedError: the step failed; the message is that of the step.
         """
         self._clear(manifest)
-        # Folders before what lies in them.
-        for taken in sorted(manifest.inputs, key=lambda taken: len(PurePosixPath(taken.path).parts)):
-            self._link(manifest, taken)
+        # Folders before their content.
+        for artefact in sorted(manifest.inputs, key=lambda artefact: len(PurePosixPath(artefact.path).parts)):
+            self._link(manifest, artefact)
         call = {
             "rule": manifest.rule,
             "step": manifest.record["step"],
             "wildcards": manifest.record["wildcards"],
             "params": manifest.record["params"],
-            "inputs": self._listed((taken.name, self._given(manifest, taken.path)) for taken in manifest.inputs),
-            "outputs": self._listed((made.name, self._free(manifest, made.path)) for made in manifest.outputs),
-            "manifest": self._given(manifest, f"{manifest.record['results']}/{FOLDER}/{manifest.name}.json"),
+            "inputs": _grouped((file.name, self._sandbox_path(manifest, file.path)) for file in manifest.inputs),
+            "outputs": _grouped((file.name, self._output_path(manifest, file.path)) for file in manifest.outputs),
+            "manifest": self._sandbox_path(manifest, f"{manifest.record['results']}/{FOLDER}/{manifest.name}.json"),
             "log": (self.scratch / "log").as_posix(),
         }
-        asked = self.scratch / "call.json"
-        asked.write_text(json.dumps(call))
+        call_file = self.scratch / "call.json"
+        call_file.write_text(json.dumps(call))
         done = subprocess.run(
-            [sys.executable, "-m", __name__, str(asked)],
-            cwd=self._home,
+            [sys.executable, "-m", __name__, str(call_file)],
+            cwd=self._workdir,
             env=_environment(manifest),
             capture_output=True,
             text=True,
@@ -80,106 +79,107 @@ class Sandbox:
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise StepFailedError(lines[-1])
-        return read(self._home / call["manifest"])
+        return read(self._workdir / call["manifest"])
 
     def path(self, manifest: Manifest, recorded: str) -> Path:
-        """Where the replayed job has a path that the manifest names."""
-        return self._home / self._given(manifest, recorded)
+        """Return the location in the sandbox of a recorded path."""
+        return self._workdir / self._sandbox_path(manifest, recorded)
 
-    def code(self, digest: str) -> dict[str, dict[str, str]] | None:
-        """What the code digest of a replayed job is made of."""
-        kept = self._kept / "code" / f"{digest}.json"
-        return json.loads(kept.read_bytes()) if kept.is_file() else None
+    def code_parts(self, digest: str) -> dict[str, dict[str, str]] | None:
+        """Return the `code_parts` of a replayed job, None if not recorded."""
+        file = self._state / "code" / f"{digest}.json"
+        return json.loads(file.read_bytes()) if file.is_file() else None
 
     def _clear(self, manifest: Manifest) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
-        self._kept.mkdir(parents=True, exist_ok=True)
-        self._home.mkdir(parents=True)
-        # The hashes of inputs that several jobs take are remembered.
+        self._state.mkdir(parents=True, exist_ok=True)
+        self._workdir.mkdir(parents=True)
+        # The cache of checksums is shared by all jobs.
         link = self.path(manifest, manifest.record["results"]) / STATE_FOLDER
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(self._kept)
+        link.symlink_to(self._state)
 
-    def _given(self, manifest: Manifest, recorded: str) -> str:
-        """A recorded path as the step is given it: the same, but for absolute paths in the results folder."""
+    def _sandbox_path(self, manifest: Manifest, recorded: str) -> str:
+        """A recorded path as passed to the step: unchanged, except absolute paths in the results folder."""
         path = PurePosixPath(recorded)
         if path.is_absolute():
-            inside = manifest.relative_path(recorded) is not None
-            return (self._root / path.relative_to("/")).as_posix() if inside else recorded
-        if not Path(os.path.normpath(self._home / path)).is_relative_to(self._root):
-            raise DataError(f"{recorded} lies more than {DEPTH} folders above the working directory of the run")
+            in_results = manifest.relative_path(recorded) is not None
+            return (self._root / path.relative_to("/")).as_posix() if in_results else recorded
+        if not Path(os.path.normpath(self._workdir / path)).is_relative_to(self._root):
+            raise DataError(f"{recorded} is more than {DEPTH} folders above the working directory of the run")
         return recorded
 
-    def _free(self, manifest: Manifest, recorded: str) -> str:
-        """An output's path, which must not lead out of the world."""
-        given = self._given(manifest, recorded)
-        place = Path(os.path.normpath(self._home / given))
-        if not place.is_relative_to(self._root) or not place.resolve().is_relative_to(self._root):
-            raise DataError(f"output {recorded} lies outside the results folder or in a folder that the job reads")
-        return given
+    def _output_path(self, manifest: Manifest, recorded: str) -> str:
+        """The path of an output, which must be in the sandbox."""
+        path = self._sandbox_path(manifest, recorded)
+        target = Path(os.path.normpath(self._workdir / path))
+        if not target.is_relative_to(self._root) or not target.resolve().is_relative_to(self._root):
+            raise DataError(f"output {recorded} is outside the results folder or in a folder that the job reads")
+        return path
 
-    def _link(self, manifest: Manifest, taken: Artefact) -> None:
-        """Links an input into the world and sees to it that it is what the job took."""
-        path = self.lineage.path(manifest, taken.path)
+    def _link(self, manifest: Manifest, artefact: Artefact) -> None:
+        """Link an input into the sandbox and check its checksum."""
+        path = self.lineage.path(manifest, artefact.path)
         if not path.exists():
-            raise DataError(f"input {taken.path} is not there")
-        there = Path(os.path.normpath(self._home / self._given(manifest, taken.path)))
-        if there != path and not there.exists():
-            there.parent.mkdir(parents=True, exist_ok=True)
-            there.symlink_to(path.resolve())
-        digest = HashCache(self._kept / "hashes.sqlite").digest(there)
-        if digest != taken.sha256:
-            raise DataError(f"input {taken.path} changed: sha256 {digest[:12]}, the job took {taken.sha256[:12]}")
+            raise DataError(f"input {artefact.path} does not exist")
+        link = Path(os.path.normpath(self._workdir / self._sandbox_path(manifest, artefact.path)))
+        if link != path and not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+        digest = HashCache(self._state / "hashes.sqlite").digest(link)
+        if digest != artefact.sha256:
+            raise DataError(f"input {artefact.path} has changed: sha256 {digest[:12]}, recorded {artefact.sha256[:12]}")
 
-    @staticmethod
-    def _listed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for name, path in pairs:
-            found.setdefault(name, []).append(path)
-        return found
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Paths by input or output name."""
+    groups: dict[str, list[str]] = {}
+    for name, path in pairs:
+        groups.setdefault(name, []).append(path)
+    return groups
 
 
 def reads_network(manifest: Manifest) -> bool:
-    """Whether a job reads pixels or lists of scenes from the network."""
+    """Return whether a job reads pixels or scene lists from the network."""
     source = manifest.record["params"].get("source")
     return isinstance(source, dict) and source.get("kind") in ("earthengine", "stac")
 
 
 def takes_list(function: Any, name: str) -> bool:
-    """Whether a step declares a parameter as a list or sequence of paths rather than one path, or None."""
+    """Return whether a step annotates a parameter as a list or sequence of paths, not as a single path."""
     hint = typing.get_type_hints(function).get(name)
     return any(typing.get_origin(kind) in (list, Sequence) for kind in (hint, *typing.get_args(hint)))
 
 
 def _environment(manifest: Manifest) -> dict[str, str]:
-    """As the job had it: threads, and this process's modules."""
+    """Environment variables: the recorded number of threads, and the module path of this process."""
     threads = manifest.record["device"].get("torch_threads") or manifest.record["params"].get("threads") or 1
-    modules = os.pathsep.join(str(Path(place).resolve()) for place in sys.path)
+    modules = os.pathsep.join(str(Path(folder).resolve()) for folder in sys.path)
     environment = {key: value for key, value in os.environ.items() if key != job_status.ENV_VARIABLE}
     return environment | dict.fromkeys(THREADS, str(threads)) | {"PYTHONPATH": modules}
 
 
 class _Named(dict[str, Any]):
-    """Names and values as Snakemake hands them to scripts: iterated by value."""
+    """Named values as Snakemake passes them to scripts: iteration yields values."""
 
     def __iter__(self) -> Any:
         return iter(self.values())
 
 
-def _call(asked: Path) -> None:
-    """Calls the step as its job did, and writes a manifest; runs in a process of its own."""
-    call = json.loads(asked.read_text())
+def _call_step(call_file: Path) -> None:
+    """Call the step with the recorded arguments and write a manifest; runs in a separate process."""
+    call = json.loads(call_file.read_text())
     module, _, name = call["step"].partition(":")
     function = getattr(import_module(module), name)
     paths = {
-        key: {each: found if takes_list(function, each) else found[0] for each, found in call[key].items()}
+        key: {name: found if takes_list(function, name) else found[0] for name, found in call[key].items()}
         for key in ("inputs", "outputs")
     }
-    known = paths["inputs"].keys() | paths["outputs"].keys() | call["wildcards"].keys() | call["params"].keys()
-    for each, parameter in inspect.signature(function).parameters.items():
-        # A manifest does not name inputs that were left empty.
-        if each not in known and parameter.default is inspect.Parameter.empty:
-            paths["inputs"][each] = []
+    recorded = paths["inputs"].keys() | paths["outputs"].keys() | call["wildcards"].keys() | call["params"].keys()
+    for name, parameter in inspect.signature(function).parameters.items():
+        # A manifest does not contain empty inputs.
+        if name not in recorded and parameter.default is inspect.Parameter.empty:
+            paths["inputs"][name] = []
     job = SimpleNamespace(
         rule=call["rule"],
         input=_Named(paths["inputs"]),
@@ -192,4 +192,4 @@ def _call(asked: Path) -> None:
 
 
 if __name__ == "__main__":  # worker processes of a step import this file too
-    _call(Path(sys.argv[1]))
+    _call_step(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Are the results of a run reproduced: jobs, and blocks of maps, computed again and compared byte by byte."""
+"""Replay of recorded jobs: rerun a sample of jobs in a sandbox and compare their outputs byte by byte."""
 
 import random
 import shutil
@@ -11,6 +11,7 @@ from typing import Any
 from jointseg.audit.diff.causes import condition_changes, declared_files
 from jointseg.audit.diff.files import RASTERS, compare_files
 from jointseg.audit.lineage import Lineage
+from jointseg.audit.prune import pruned_paths
 from jointseg.audit.record_differences import Change
 from jointseg.audit.replay.job import Sandbox, StepFailedError, reads_network
 from jointseg.provenance.code_digest import code_digest
@@ -19,30 +20,31 @@ from jointseg.provenance.manifest import Manifest
 from jointseg.runtime.errors import DataError
 
 OUTCOMES = {
-    "identical": "the same bytes",
-    "tolerated": "other pixels within the tolerance, under other conditions",
-    "explained": "other bytes, made under other conditions: another device, package version or code",
-    "differs": "other bytes under the same conditions",
-    "failed": "the step failed under the conditions under which it once succeeded",
+    "identical": "identical bytes",
+    "tolerated": "pixel differences within the tolerance, under different conditions",
+    "explained": "different bytes under different conditions: device, package version or code",
+    "differs": "different bytes under the same conditions",
+    "failed": "the step failed under the conditions under which it succeeded before",
     "impossible": "cannot be replayed",
-    "skipped": "reads from the network; replayed with --network",
+    "skipped": "uses the network; use --network to replay it",
 }
 FINDINGS = ("differs", "failed")
-# Conditions that may change bytes; the commit is told, but what counts of it is the code digest.
-_EXPLAIN = ("code", "package", "device", "threads")
+# Conditions that may change bytes. The commit is reported, but the code digest covers its relevant part.
+_EXPLAINING = ("code", "package", "device", "threads")
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One job done again.
+    """Result of one replayed job.
 
     Attributes:
         job: name of its manifest.
         outcome: see OUTCOMES.
-        detail: why, or the first file that differs and how.
-        files: number of its files; `differing` of them are other bytes.
-        changes: what is not as it was recorded: code, packages, device.
-        seconds, recorded_seconds: of the step, now and then.
+        detail: the reason, or the first differing file and its difference.
+        files: number of its files; `differing` of them have different bytes.
+        changes: conditions that differ from the recorded ones: code, packages, device.
+        seconds, recorded_seconds: duration of the step in the replay and in the run.
+        kept_in: folder of the kept outputs, None if none were kept.
     """
 
     job: str
@@ -58,20 +60,20 @@ class Replay:
 
 
 def as_json(results: Path, replays: list[Any]) -> dict[str, Any]:
-    """Outcomes and their counts with stable keys."""
-    counts = Counter(each.outcome for each in replays)
+    """Return outcomes and their counts."""
+    counts = Counter(replay.outcome for replay in replays)
     return {
         "results": results.as_posix(),
-        "replays": [asdict(each) for each in replays],
+        "replays": [asdict(replay) for replay in replays],
         "counts": dict(sorted(counts.items())),
         "clean": not any(counts[outcome] for outcome in FINDINGS),
     }
 
 
 def sample_jobs(lineage: Lineage, count: int | None, seed: int, rules: Collection[str] = ()) -> list[Manifest]:
-    """Jobs to replay: a random one of every rule before a second one of any, rules in random order; all when None.
+    """Draw jobs to replay, rules in random order: one random job per rule, then a second one, and so on; all if None.
 
-    Raises DataError for a rule that the run does not have.
+    Raises DataError if the run has no job of one of `rules`.
     """
     by_rule: dict[str, list[Manifest]] = {}
     for name in sorted(lineage.manifests):
@@ -79,12 +81,12 @@ def sample_jobs(lineage: Lineage, count: int | None, seed: int, rules: Collectio
         by_rule.setdefault(manifest.rule, []).append(manifest)
     for rule in rules:
         if rule not in by_rule:
-            raise DataError(f"no job of rule {rule} in {lineage.results}; it has {', '.join(sorted(by_rule))}")
-    drawn = random.Random(seed)
+            raise DataError(f"no job of rule {rule} in {lineage.results}; its rules are {', '.join(sorted(by_rule))}")
+    rng = random.Random(seed)
     queues = [by_rule[rule] for rule in sorted(by_rule) if not rules or rule in rules]
-    drawn.shuffle(queues)
+    rng.shuffle(queues)
     for queue in queues:
-        drawn.shuffle(queue)
+        rng.shuffle(queue)
     order = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     return order[:count]
 
@@ -97,70 +99,69 @@ def replay_jobs(
     tolerance: float = 0.0,
     network: bool = False,
     keep: bool = False,
-    on_result: Callable[[Replay], None] = lambda replayed: None,
+    on_result: Callable[[Replay], None] = lambda replay: None,
 ) -> list[Replay]:
-    """Does jobs again in a scratch folder and compares what they make with what the run's manifests say.
+    """Rerun jobs in a scratch folder and compare their outputs with the manifests of the run.
 
     Args:
-        scratch: a folder for outputs; the results are read only.
-        tolerance: share of the pixels of a raster, 0 to 1, that may differ when the conditions do.
-        network: whether to do jobs that read from the network.
-        keep: whether to keep, in the scratch folder, outputs that differ.
-        told: called with each outcome.
+        scratch: a folder for outputs; the results folder is not modified.
+        tolerance: fraction of the pixels of a raster, 0 to 1, that may differ under different conditions.
+        network: whether to replay jobs that use the network.
+        keep: whether to keep differing outputs in the scratch folder.
+        on_result: called with each result.
     """
     sandbox = Sandbox(scratch, lineage)
-    done = []
+    replays = []
     for manifest in jobs:
         if reads_network(manifest) and not network:
-            found = Replay(manifest.name, manifest.rule, "skipped", "reads from the network")
+            result = Replay(manifest.name, manifest.rule, "skipped", "uses the network")
         else:
-            found = _one(sandbox, manifest, tolerance, keep)
-        done.append(found)
-        on_result(found)
-    return done
+            result = _replay(sandbox, manifest, tolerance, keep)
+        replays.append(result)
+        on_result(result)
+    return replays
 
 
-def _one(sandbox: Sandbox, manifest: Manifest, tolerance: float, keep: bool) -> Replay:
-    then = manifest.record.get("seconds")
-    about: dict[str, Any] = {"job": manifest.name, "rule": manifest.rule, "recorded_seconds": then}
+def _replay(sandbox: Sandbox, manifest: Manifest, tolerance: float, keep: bool) -> Replay:
+    seconds = manifest.record.get("seconds")
+    common: dict[str, Any] = {"job": manifest.name, "rule": manifest.rule, "recorded_seconds": seconds}
     try:
         fresh = sandbox.replay(manifest)
     except DataError as error:
-        return Replay(**about, outcome="impossible", detail=_reason(sandbox.lineage, manifest, str(error)))
+        return Replay(**common, outcome="impossible", detail=_reason(sandbox.lineage, manifest, str(error)))
     except StepFailedError as error:
-        changes = _other_code(manifest)
-        return Replay(**about, outcome="impossible" if changes else "failed", detail=str(error), changes=changes)
-    parts = recorded_code_parts(sandbox.lineage.results, manifest.record["code"]), sandbox.code(fresh.record["code"])
-    about |= {"seconds": fresh.record["seconds"], "changes": condition_changes(manifest.record, fresh.record, parts)}
+        changes = _code_change(manifest)
+        return Replay(**common, outcome="impossible" if changes else "failed", detail=str(error), changes=changes)
+    results = sandbox.lineage.results
+    parts = recorded_code_parts(results, manifest.record["code"]), sandbox.code_parts(fresh.record["code"])
+    common |= {"seconds": fresh.record["seconds"], "changes": condition_changes(manifest.record, fresh.record, parts)}
     before, after = declared_files(manifest), declared_files(fresh)
-    other = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
-    about |= {"files": len(before), "differing": len(other)}
-    if not other:
-        return Replay(**about, outcome="identical")
+    differing = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
+    common |= {"files": len(before), "differing": len(differing)}
+    if not differing:
+        return Replay(**common, outcome="identical")
     folder = sandbox.path(manifest, manifest.record["results"])
-    detail, tolerated = _details(sandbox.lineage.results, folder, other, tolerance)
+    detail, tolerated = _compare(results, folder, differing, tolerance)
     if keep:
-        about["kept_in"] = _keep(folder, other, sandbox.scratch / "kept" / manifest.name)
-    explained = any(change.kind in _EXPLAIN for change in about["changes"])
+        common["kept_in"] = _keep(folder, differing, sandbox.scratch / "kept" / manifest.name)
+    explained = any(change.kind in _EXPLAINING for change in common["changes"])
     outcome = "differs" if not explained else "tolerated" if tolerated else "explained"
-    return Replay(**about, outcome=outcome, detail=detail)
+    return Replay(**common, outcome=outcome, detail=detail)
 
 
-def _details(results: Path, folder: Path, other: list[str], tolerance: float) -> tuple[str, bool]:
-    """The first file that differs and how; whether all of them are rasters that differ within the tolerance."""
-    detail = f"{other[0]}: {compare_files(results / other[0], folder / other[0]).summary}"
-    tolerated = tolerance > 0
-    for path in other:
-        if not tolerated:
-            break
-        seen = compare_files(results / path, folder / path) if path.endswith(RASTERS) else None
-        raster = seen.raster if seen else None
-        tolerated = raster is not None and not raster.grid and raster.share <= tolerance
-    return detail, tolerated
+def _compare(results: Path, folder: Path, differing: list[str], tolerance: float) -> tuple[str, bool]:
+    """The difference of the first file, and whether all differing files are rasters within the tolerance."""
+    detail = f"{differing[0]}: {compare_files(results / differing[0], folder / differing[0]).summary}"
+    return detail, tolerance > 0 and all(_is_tolerated(results / path, folder / path, tolerance) for path in differing)
 
 
-def _keep(folder: Path, other: list[str], kept: Path) -> str:
-    for path in other:
+def _is_tolerated(recorded: Path, fresh: Path, tolerance: float) -> bool:
+    raster = compare_files(recorded, fresh).raster if recorded.name.endswith(RASTERS) else None
+    return raster is not None and not raster.grid and raster.fraction <= tolerance
+
+
+def _keep(folder: Path, differing: list[str], kept: Path) -> str:
+    for path in differing:
         if (folder / path).is_file():
             (kept / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder / path, kept / path)
@@ -168,24 +169,22 @@ def _keep(folder: Path, other: list[str], kept: Path) -> str:
 
 
 def _reason(lineage: Lineage, manifest: Manifest, error: str) -> str:
-    """Why a job cannot be replayed; an input that was deleted on purpose is said to be pruned."""
-    from jointseg.audit.prune import pruned_paths
-
-    gone = pruned_paths(lineage.results)
-    for taken in manifest.inputs:
-        inside = manifest.relative_path(taken.path)
-        if inside is not None and any(path == inside or path.startswith(f"{inside}/") for path in gone):
-            return f"{error}; {inside} was pruned: `jointseg run` makes it again"
+    """The reason why a job cannot be replayed, with a hint if an input was pruned."""
+    pruned = pruned_paths(lineage.results)
+    for artefact in manifest.inputs:
+        path = manifest.relative_path(artefact.path)
+        if path is not None and any(name == path or name.startswith(f"{path}/") for name in pruned):
+            return f"{error}; {path} was pruned: `jointseg run` rebuilds it"
     return error
 
 
-def _other_code(manifest: Manifest) -> list[Change]:
-    """Whether a step of this package that failed has another code now, or none any more."""
-    step, then = manifest.record["step"], manifest.record["code"]
+def _code_change(manifest: Manifest) -> list[Change]:
+    """The code change of a failed step of this package, empty if its code is unchanged."""
+    step, recorded = manifest.record["step"], manifest.record["code"]
     if step.partition(".")[0] != __name__.partition(".")[0]:
         return []
     try:
-        now = code_digest(step)
+        current = code_digest(step)
     except DataError:
-        now = "none"
-    return [] if now == then else [Change("code", step, then[:12], now[:12])]
+        current = "none"
+    return [] if current == recorded else [Change("code", step, recorded[:12], current[:12])]

@@ -1,4 +1,4 @@
-"""Random blocks of 1-m maps computed again: only the windows of the lattice that touch a block."""
+"""Replay of random blocks of 1-m maps: recompute only the lattice windows that intersect a block."""
 
 import random
 import time
@@ -31,20 +31,20 @@ from jointseg.runtime.errors import DataError
 
 RULE = "predict"
 BLOCK_M = 250
-DRAWS = 20  # to find a block with something known in it
+DRAWS = 20  # attempts to draw a block with valid pixels
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of a map computed again.
+    """One recomputed block of a map.
 
     Attributes:
-        job: name of the map's manifest.
-        outcome: as of a replayed job: identical, tolerated, explained, differs, impossible.
-        bounds: (minx, miny, maxx, maxy), metres of the map's zone.
-        windows: lattice windows that were computed for it.
-        pixels, known, differing: 1-m pixels of the block, those that the map knows, those that came out otherwise.
-        changes: what is not as it was recorded.
+        job: name of the manifest of the map.
+        outcome: identical, tolerated, explained, differs or impossible, as for a replayed job.
+        bounds: (minx, miny, maxx, maxy) in metres of the UTM zone.
+        windows: number of lattice windows that were computed.
+        pixels, valid, differing: number of 1-m pixels of the block, of valid ones in the map, and of differing ones.
+        changes: conditions that differ from the recorded ones.
     """
 
     job: str
@@ -67,90 +67,89 @@ def replay_windows(
     tolerance: float = 0.0,
     on_result: Callable[[Block], None] = lambda block: None,
 ) -> list[Block]:
-    """Computes random blocks of 250 m of random maps again and compares their pixels.
+    """Recompute random blocks of 250 m of random maps and compare their pixels.
 
-    A window of the lattice is computed alone from the ground under it, so the pixels of a block depend on nothing but
-    the windows that touch it (see `inference.predict.window_results`).
+    A lattice window is computed from the composites within it, so the pixels of a block depend only on the windows that
+    intersect it (see `inference.predict.window_results`).
 
     Args:
         count: number of blocks; a map may be drawn twice.
-        tolerance: share of a block's pixels that may differ when the conditions do.
-        told: called with each block.
+        tolerance: fraction of a block's pixels that may differ under different conditions.
+        on_result: called with each block.
 
-    Raises DataError when the run has no map.
+    Raises DataError if the run has no map.
     """
     jobs = [manifest for _, manifest in sorted(lineage.manifests.items()) if manifest.rule == RULE]
     if not jobs:
-        raise DataError(f"{lineage.results} has no job of rule {RULE}, so no map to compute blocks of")
-    drawn = random.Random(seed)
-    maps = _Maps(lineage)
+        raise DataError(f"{lineage.results} has no job of rule {RULE} and therefore no map")
+    rng = random.Random(seed)
+    maps = _MapReplayer(lineage)
     blocks = []
     for _ in range(count):
-        blocks.append(maps.replay(drawn.choice(jobs), drawn, tolerance))
+        blocks.append(maps.replay(rng.choice(jobs), rng, tolerance))
         on_result(blocks[-1])
     return blocks
 
 
-class _Maps:
-    """The maps of a run, with what was read for one block kept for the next."""
+class _MapReplayer:
+    """Recomputes blocks of the maps of a run; checksums and networks are cached between blocks."""
 
     def __init__(self, lineage: Lineage) -> None:
         self.lineage = lineage
         self._digest = lru_cache(maxsize=None)(file_digest)
         self._predictor = lru_cache(maxsize=2)(Predictor.load)
 
-    def replay(self, job: Manifest, drawn: random.Random, tolerance: float) -> Block:
-        """One random block of one map."""
+    def replay(self, job: Manifest, rng: random.Random, tolerance: float) -> Block:
+        """Recompute one random block of one map."""
         try:
-            taken = self._taken(job)
-            return self._block(job, taken, drawn, tolerance)
+            return self._block(job, self._files(job), rng, tolerance)
         except DataError as error:
             return Block(job.name, "impossible", str(error))
 
-    def _taken(self, job: Manifest) -> dict[str, list[Path]]:
-        """Inputs and the map by name, all seen to be what the manifest says."""
-        taken: dict[str, list[Path]] = {}
-        for each in (*job.inputs, *job.outputs):
-            path = self.lineage.path(job, each.path)
+    def _files(self, job: Manifest) -> dict[str, list[Path]]:
+        """Inputs and the map by name, after a check of their checksums."""
+        files: dict[str, list[Path]] = {}
+        for file in (*job.inputs, *job.outputs):
+            path = self.lineage.path(job, file.path)
             if not path.is_file():
-                raise DataError(f"{each.path} is not there")
-            if self._digest(path) != each.sha256:
-                raise DataError(f"{each.path} changed: sha256 {self._digest(path)[:12]}, recorded {each.sha256[:12]}")
-            taken.setdefault(each.name, []).append(path)
-        return taken
+                raise DataError(f"{file.path} does not exist")
+            if self._digest(path) != file.sha256:
+                raise DataError(f"{file.path} changed: sha256 {self._digest(path)[:12]}, recorded {file.sha256[:12]}")
+            files.setdefault(file.name, []).append(path)
+        return files
 
-    def _block(self, job: Manifest, taken: dict[str, list[Path]], drawn: random.Random, tolerance: float) -> Block:
+    def _block(self, job: Manifest, files: dict[str, list[Path]], rng: random.Random, tolerance: float) -> Block:
         params, started = job.record["params"], time.monotonic()
-        place = grid.parse_tile(job.record["wildcards"]["tile"], params["tile_km"])
-        networks = taken["segmentation"][0], taken.get("superres", [None])[0]
+        tile = grid.parse_tile(job.record["wildcards"]["tile"], params["tile_km"])
+        networks = files["segmentation"][0], files.get("superres", [None])[0]
         predictor = self._predictor(params["method"], *networks, params.get("precision", "fp32"))
-        bounds, then = _draw(taken["isa"][0], place.bounds, drawn)
-        source = CompositeReader(taken["composites"], predictor.bands, taken.get("merged", []))
+        bounds, recorded = _draw_block(files["isa"][0], tile.bounds, rng)
+        source = CompositeReader(files["composites"], predictor.bands, files.get("merged", []))
         with predictor.workers(params["threads"]) as pool:
             mapper = AreaPredictor(predictor, params["window_m"], params["stride_m"], params["batch"], pool)
-            now = mapper.predict_area(source, bounds, place.epsg)[0]
-        differing = int((now != then).sum())
+            computed = mapper.predict_area(source, bounds, tile.epsg)[0]
+        differing = int((computed != recorded).sum())
         changes = self._changes(job, predictor.device)
         outcome = "identical" if not differing else "differs" if not changes else "explained"
-        if outcome == "explained" and differing <= tolerance * now.size:
+        if outcome == "explained" and differing <= tolerance * computed.size:
             outcome = "tolerated"
         return Block(
             job.name,
             outcome,
-            f"{differing} of {now.size} pixels differ" if differing else "",
+            f"{differing} of {computed.size} pixels differ" if differing else "",
             bounds,
             sum(1 for _ in lattice.windows(bounds, mapper.window_m, mapper.stride_m)),
-            now.size,
-            int((then != NODATA).sum()),
+            computed.size,
+            int((recorded != NODATA).sum()),
             differing,
             changes,
             round(time.monotonic() - started, 3),
         )
 
     def _changes(self, job: Manifest, device: torch.device) -> list[Change]:
-        """In what the conditions of now are not those of the record."""
+        """Differences between the current and the recorded conditions."""
         step = job.record["step"]
-        now: dict[str, Any] = {
+        current: dict[str, Any] = {
             "step": step,
             "code": code_digest(step),
             "environment": environment(step) if job.record.get("environment") else {},
@@ -160,16 +159,16 @@ class _Maps:
             },
         }
         parts = recorded_code_parts(self.lineage.results, job.record["code"]), code_parts(step)
-        return [change for change in condition_changes(job.record, now, parts) if change.kind != "commit"]
+        return [change for change in condition_changes(job.record, current, parts) if change.kind != "commit"]
 
 
-def _draw(map_of: Path, bounds: Bounds, drawn: random.Random) -> tuple[Bounds, np.ndarray]:
-    """A random block on the 10 m lattice, and the map's pixels in it; where it can, one with something known."""
+def _draw_block(map_of: Path, bounds: Bounds, rng: random.Random) -> tuple[Bounds, np.ndarray]:
+    """A random block on the 10 m lattice and the map's pixels in it, preferably with valid pixels."""
     minx, miny, maxx, maxy = bounds
     side = min(BLOCK_M, maxx - minx)
     for _ in range(DRAWS):
-        west = minx + lattice.LR_M * drawn.randint(0, (maxx - minx - side) // lattice.LR_M)
-        south = miny + lattice.LR_M * drawn.randint(0, (maxy - miny - side) // lattice.LR_M)
+        west = minx + lattice.LR_M * rng.randint(0, (maxx - minx - side) // lattice.LR_M)
+        south = miny + lattice.LR_M * rng.randint(0, (maxy - miny - side) // lattice.LR_M)
         block = (west, south, west + side, south + side)
         pixels = raster_io.read(map_of, block)[0][0]
         if (pixels != NODATA).any():

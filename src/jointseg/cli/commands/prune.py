@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         with lock.hold(args.results, ["jointseg", "audit", "prune"]), progress:
             task = progress.add_task("deleting", total=_deletable_bytes(kinds))
             done = delete(args.results, kinds, lambda file: progress.advance(task, file.size))
-    left = done.left if done else []
+    left = done.skipped if done else []
     if args.json:
         report = {
             "results": args.results.as_posix(),
@@ -93,7 +93,7 @@ def _print_report(kinds: list[Any], done: Any) -> None:
     else:
         freed = sum(file.size for file in done.files) / 1e6
         console.print(f"{freed:.1f} MB in {len(done.files)} files deleted; {PRUNED_LIST} lists them")
-        for path in done.left:
+        for path in done.skipped:
             console.print(f"skipped: {path} differs from its manifest")
     console.print(REBUILD)
 
@@ -103,4 +103,4 @@ def _rebuild_needs(kind: Any) -> str:
         return "not rebuilt"
     if kind.missing:
         return f"impossible, so it stays: {', '.join(kind.missing[:3])} is missing"
-    return f"rebuild {', '.join(kind.first)} first" if kind.first else "all inputs exist"
+    return f"rebuild {', '.join(kind.prerequisites)} first" if kind.prerequisites else "all inputs exist"
