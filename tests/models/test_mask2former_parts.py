@@ -26,35 +26,35 @@ def test_deformable_sampling_equals_the_published_code(spread_px: float) -> None
     locations += spread_px * torch.randn(locations.shape, generator=generator)
     weights = torch.rand(locations.shape[:-1], generator=generator)
     expected = multi_scale_deformable_attention(value, SHAPES, (locations + 0.5) / size, weights)
-    found = mask2former_parts.deformable_sampling(value, SHAPES, locations, weights)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    result = mask2former_parts.deformable_sampling(value, SHAPES, locations, weights)
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_sampling_at_and_around_the_edge() -> None:
     value = torch.full((1, 4, 1, 1), 2.0)
     xs = torch.tensor([-1.5, -1.0, -0.5, 0.0, 1.0, 1.5, 2.0, 2.5])
     locations = torch.stack([xs, torch.zeros(8)], -1)[None, :, None, None, None]
-    found = mask2former_parts.deformable_sampling(value, [(2, 2)], locations, torch.ones(1, 8, 1, 1, 1))
-    assert found.flatten().tolist() == [0, 0, 1, 2, 2, 1, 0, 0]
+    result = mask2former_parts.deformable_sampling(value, [(2, 2)], locations, torch.ones(1, 8, 1, 1, 1))
+    assert result.flatten().tolist() == [0, 0, 1, 2, 2, 1, 0, 0]
 
 
 def test_nan_locations_affect_only_their_own_samples() -> None:
     locations = torch.zeros(1, 3, 1, 1, 1, 2)
     locations[0, 1] = torch.nan
     locations[0, 2] = torch.inf
-    found = mask2former_parts.deformable_sampling(
+    result = mask2former_parts.deformable_sampling(
         torch.full((1, 4, 1, 1), 2.0), [(2, 2)], locations, torch.ones(1, 3, 1, 1, 1)
     )
-    assert found[0, 0, 0] == 2 and found[0, 1].isnan().all() and found[0, 2, 0] == 0
+    assert result[0, 0, 0] == 2 and result[0, 1].isnan().all() and result[0, 2, 0] == 0
 
 
 def published(network: Segmenter) -> Segmenter:
     """Return a copy with the modules of transformers."""
     network = copy.deepcopy(network)
     origin = {ours: theirs for theirs, ours in mask2former_parts.REPLACEMENTS.items()}
-    found = [module for module in network.modules() if type(module) in origin]
-    assert {type(module) for module in found} == set(origin)
-    for module in found:
+    result = [module for module in network.modules() if type(module) in origin]
+    assert {type(module) for module in result} == set(origin)
+    for module in result:
         module.__class__ = origin[type(module)]
     return network
 
@@ -84,5 +84,5 @@ def test_gradients_equal_those_of_the_published_modules() -> None:
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         ours(x)  # the masks of shifted windows that are cached here must work in training too
-    for found, expected in zip(gradients(ours), gradients(published(ours)), strict=True):
-        torch.testing.assert_close(found, expected)
+    for result, expected in zip(gradients(ours), gradients(published(ours)), strict=True):
+        torch.testing.assert_close(result, expected)

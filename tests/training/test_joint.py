@@ -127,7 +127,7 @@ def test_a_resumed_training_ends_with_the_same_bytes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(states, "SAVE_INTERVAL_S", 0.0)
-    run(folder, tmp_path / "whole", steps=3)
+    run(folder, tmp_path / "uninterrupted", steps=3)
     steps, loss_terms = [], joints.loss_terms
 
     def stop(*arguments: Any) -> dict[str, torch.Tensor]:
@@ -140,14 +140,14 @@ def test_a_resumed_training_ends_with_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(joints, "loss_terms", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(folder, tmp_path / "parts", state=state, steps=3)
+            run(folder, tmp_path / "resumed", state=state, steps=3)
     assert Path(state).exists()
     with monkeypatch.context() as patch:
         patch.setattr(joints, "loss_terms", lambda *arguments: (steps.append(1), loss_terms(*arguments))[1])
-        run(folder, tmp_path / "parts", state=state, steps=3)
+        run(folder, tmp_path / "resumed", state=state, steps=3)
     assert len(steps) == 4 and not Path(state).exists()
     for file in ("generator.safetensors", "segmenter.safetensors", "joint.csv", "joint.png"):
-        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+        assert (tmp_path / "uninterrupted" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes(), file
 
 
 def test_bf16_trains_both_networks(folder: Path, tmp_path: Path) -> None:

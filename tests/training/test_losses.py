@@ -14,11 +14,11 @@ from jointseg.training import losses
 
 
 def test_l1_ignores_nodata_which_has_no_gradient() -> None:
-    made = torch.tensor([[[[1.0, 100.0]]]], requires_grad=True)
-    loss = losses.l1(made, torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0]]]]))
+    prediction = torch.tensor([[[[1.0, 100.0]]]], requires_grad=True)
+    loss = losses.l1(prediction, torch.tensor([[[[3.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0]]]]))
     loss.backward()
     assert loss.item() == 2.0
-    assert made.grad is not None and made.grad.tolist() == [[[[-1.0, 0.0]]]]
+    assert prediction.grad is not None and prediction.grad.tolist() == [[[[-1.0, 0.0]]]]
 
 
 def test_l1_without_valid_pixels_is_zero() -> None:
@@ -37,29 +37,29 @@ def shifted_pair(seed: int, shifts: list[tuple[int, int]], side: int = 24) -> tu
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=1, max_size=4), st.integers(0, 999))
 def test_l1_is_zero_for_any_shift_up_to_the_largest(shifts: list[tuple[int, int]], seed: int) -> None:
-    made, true = shifted_pair(seed, shifts)
-    valid = torch.ones_like(true[:, :1])
-    assert losses.l1(made, true, valid, 2).item() == 0
+    prediction, target = shifted_pair(seed, shifts)
+    valid = torch.ones_like(target[:, :1])
+    assert losses.l1(prediction, target, valid, 2).item() == 0
     # The mean absolute difference of two noise images is 1.13; at least one of four samples is shifted.
-    assert (losses.l1(made, true, valid).item() > 0.2) == any(shift != (0, 0) for shift in shifts)
+    assert (losses.l1(prediction, target, valid).item() > 0.2) == any(shift != (0, 0) for shift in shifts)
 
 
 def test_l1_is_positive_for_a_larger_shift() -> None:
-    made, true = shifted_pair(0, [(0, 3)])
-    assert losses.l1(made, true, torch.ones_like(true[:, :1]), 2).item() > 0.5
+    prediction, target = shifted_pair(0, [(0, 3)])
+    assert losses.l1(prediction, target, torch.ones_like(target[:, :1]), 2).item() > 0.5
 
 
 def test_the_best_shift_depends_on_valid_pixels_and_has_the_gradient() -> None:
-    made, true = shifted_pair(1, [(0, 0), (2, -1)])
-    made = (made + 0.1).requires_grad_()
-    valid = torch.ones_like(true[:, :1])
-    true[0, :, 12:], valid[0, :, 12:] = 50.0, 0  # nodata must not influence the shift
-    loss = losses.l1(made, true, valid, 2)
+    prediction, target = shifted_pair(1, [(0, 0), (2, -1)])
+    prediction = (prediction + 0.1).requires_grad_()
+    valid = torch.ones_like(target[:, :1])
+    target[0, :, 12:], valid[0, :, 12:] = 50.0, 0  # nodata must not influence the shift
+    loss = losses.l1(prediction, target, valid, 2)
     loss.backward()
     assert loss.item() == pytest.approx(0.1, abs=1e-5)
     number = (10 * 20 + 20 * 20) * 3  # margins of 2 px are cut
-    assert made.grad is not None
-    grad = made.grad
+    assert prediction.grad is not None
+    grad = prediction.grad
     torch.testing.assert_close(grad[0, :, 2:12, 2:-2], torch.full((3, 10, 20), 1 / number))
     torch.testing.assert_close(grad[1, :, 4:, 1:-3], torch.full((3, 20, 20), 1 / number))
     assert not grad[0, :, 12:].any() and not grad[1, :, :4].any() and grad.count_nonzero() == number

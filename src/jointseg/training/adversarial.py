@@ -80,7 +80,7 @@ def _train(
         lambda average: generator.validate(average, 3, data.validation, settings.validation_chips),
         generator.panel_drawer(3, data, CURVES),
         images=generator.IMAGES,
-        others={"discriminators": critics},
+        auxiliary={"discriminators": critics},
     )
 
     def advance(step: int, batch: Batch) -> dict[str, float] | None:

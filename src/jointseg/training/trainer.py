@@ -42,7 +42,7 @@ class Trainer(Generic[M]):
         validate: averaged network -> metrics for the history.
         panel: (averaged network, history) -> learning curves above images of fixed validation chips.
         images: names of the first elements of a batch, whose normalisation is checked.
-        others: networks by name that are trained with `network`.
+        auxiliary: networks by name that are trained with `network`.
 
     Attributes:
         average: moving average of the network's weights.
@@ -62,11 +62,11 @@ class Trainer(Generic[M]):
         validate: Callable[[M], dict[str, float]],
         panel: Callable[[M, History], Figure],
         images: tuple[str, ...] = (),
-        others: dict[str, nn.Module] | None = None,
+        auxiliary: dict[str, nn.Module] | None = None,
     ) -> None:
         self.name, self.network, self.optimisers, self.options = name, network, optimisers, run
         self.settings, self.state, self.validate, self.panel = run.settings, run.state, validate, panel
-        self.networks: dict[str, nn.Module] = {"network": network, **(others or {})}
+        self.networks: dict[str, nn.Module] = {"network": network, **(auxiliary or {})}
         processes = distributed.get_world_size()
         indices = range(distributed.get_rank(), self.settings.batch, processes)
         if not indices:
