@@ -76,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
     with lock.hold(results, ["jointseg", "run", str(args.config), *args.rest]) as held:
         lock.remove_stale_locks(held, results)
         job_status.reset(folder)
-        event_file.write_text("")
         log.parent.mkdir(parents=True, exist_ok=True)
         command, environment = _prepare(args, results)
+        event_file.write_text("")
         environment |= {job_status.ENV_VARIABLE: str(folder.absolute()), "PYTHONUNBUFFERED": "1"}
         command[3:3] = ["--logger", "jointseg", "--logger-jointseg-path", str(event_file.absolute())]
         # A shell starts background processes with SIGINT ignored, and their children inherit it: TERM, which becomes
