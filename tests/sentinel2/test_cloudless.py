@@ -89,17 +89,17 @@ def to_dn(reflectance, offset_dn=-1000):
 
 
 def test_model_separates_cloud_from_land():
-    made = cloud_probability(paint(land(2, 2), slice(0, 1), slice(None), WHITE))
-    assert made.dtype == np.float32
-    assert (made[0] > 0.9).all() and (made[1] < 0.1).all()
+    output = cloud_probability(paint(land(2, 2), slice(0, 1), slice(None), WHITE))
+    assert output.dtype == np.float32
+    assert (output[0] > 0.9).all() and (output[1] < 0.1).all()
 
 
 def test_nodata_cells_have_no_probability_and_no_class():
     scene = land(4, 4)
     scene[3, 1, 2] = np.nan
     assert np.isnan(cloud_probability(scene))[1, 2] and np.isnan(cloud_probability(scene)).sum() == 1
-    found = cell_classes(scene, SCENE.sun)
-    assert found[1, 2] == NO_DATA and (found == UNCLASSIFIED).sum() == 15
+    classes = cell_classes(scene, SCENE.sun)
+    assert classes[1, 2] == NO_DATA and (classes == UNCLASSIFIED).sum() == 15
     assert (cell_classes(np.full((10, 3, 3), np.nan, dtype=np.float32), None) == NO_DATA).all()
 
 
@@ -108,15 +108,15 @@ def test_cells_are_means_of_their_valid_pixels():
     dn[:, :, 3:6] = 3000
     dn[4, :2, :3] = 0  # nodata in one band is nodata in all
     dn[:, :, 6:12] = 0
-    made = cell_reflectance(dn, -1000, 1e-4)
-    assert made.dtype == np.float32 and made.shape == (10, 1, 3)
-    assert made[:, 0, 0] == pytest.approx((12 * 0.1 + 18 * 0.2) / 30)
-    assert np.isnan(made[:, 0, 1]).all() and made[:, 0, 2] == pytest.approx(0.1)
+    output = cell_reflectance(dn, -1000, 1e-4)
+    assert output.dtype == np.float32 and output.shape == (10, 1, 3)
+    assert output[:, 0, 0] == pytest.approx((12 * 0.1 + 18 * 0.2) / 30)
+    assert np.isnan(output[:, 0, 1]).all() and output[:, 0, 2] == pytest.approx(0.1)
 
 
 def test_clouds_are_dilated_by_one_cell_and_single_cells_are_not_cloud():
-    found = cell_classes(cloudy(), None) == CLOUD
-    assert found[42:49, 42:49].sum() == found.sum() and found[42:49, 43:48].all() and found[43:48, 42:49].all()
+    classes = cell_classes(cloudy(), None) == CLOUD
+    assert classes[42:49, 42:49].sum() == classes.sum() and classes[42:49, 43:48].all() and classes[43:48, 42:49].all()
     assert not (cell_classes(paint(land(), slice(40, 41), slice(40, 41), WHITE), None) == CLOUD).any()
 
 
@@ -146,8 +146,8 @@ def test_only_dark_land_is_shadow():
         scene = paint(cloudy(), slice(10, 40), slice(10, 80), value)
         assert not (cell_classes(scene, (180.0, 40.0)) == SHADOW).any()
     scene = paint(cloudy(), slice(25, 30), slice(43, 48), SHADED)
-    found = cell_classes(scene, (180.0, 40.0)) == SHADOW
-    assert found[25:30, 43:48].all() and found.sum() == 25 + 4 * 5  # and their neighbours
+    classes = cell_classes(scene, (180.0, 40.0)) == SHADOW
+    assert classes[25:30, 43:48].all() and classes.sum() == 25 + 4 * 5  # and their neighbours
     assert not (cell_classes(scene, (0.0, 40.0)) == SHADOW).any()
     assert not (cell_classes(paint(land(), slice(25, 30), slice(43, 48), SHADED), (180.0, 40.0)) == SHADOW).any()
 
@@ -203,20 +203,20 @@ def test_classes_do_not_depend_on_the_bounds():
         (west + 5_010, north - 9_130, west + 7_090, north - 4_990),
         (west + 7_090, north - 9_130, west + 7_100, north - 9_120),
     ]:
-        found = classify_scene(reader, SCENE, bounds, (0.0, 0.0)).at(bounds)
+        classes = classify_scene(reader, SCENE, bounds, (0.0, 0.0)).at(bounds)
         rows = slice((north - bounds[3]) // 10, (north - bounds[1]) // 10)
         cols = slice((bounds[0] - west) // 10, (bounds[2] - west) // 10)
-        assert found.dtype == np.uint8
-        assert (found == expected[rows, cols]).all()
+        assert classes.dtype == np.uint8
+        assert (classes == expected[rows, cols]).all()
     assert reader.read_pixels <= 300 * (1200 + 2 * HALO_M // 10)
 
 
 def test_bounds_outside_the_classified_area_are_an_error():
-    made = ClassifiedCells(np.arange(4, dtype=np.uint8).reshape(2, 2), 600, 1200)
-    assert made.at((650, 1130, 670, 1150)).tolist() == [[0, 1], [2, 3]]
+    output = ClassifiedCells(np.arange(4, dtype=np.uint8).reshape(2, 2), 600, 1200)
+    assert output.at((650, 1130, 670, 1150)).tolist() == [[0, 1], [2, 3]]
     for bounds in ((590, 1100, 700, 1200), (600, 1100, 730, 1200), (600, 1070, 700, 1200), (600, 1100, 700, 1210)):
         with pytest.raises(DataError, match="classify a larger area"):
-            made.at(bounds)
+            output.at(bounds)
 
 
 def test_wrong_offset_is_an_error_before_classification():
@@ -236,8 +236,8 @@ def test_real_clear_scene_stays_clear():
     assets = {band: Asset(f"s2_{band}.jp2") for band in CLOUDLESS_BANDS}
     scene = replace(SCENE, epsg=32618, offset_dn=0, assets=assets, sun=None)
     bounds = (442_000, 4_167_000, 448_000, 4_173_000)
-    found = classify_scene(FileReader(root, 32618), scene, bounds, (0.0, 0.0)).at(bounds)
-    assert (found == UNCLASSIFIED).mean() > 0.999
+    classes = classify_scene(FileReader(root, 32618), scene, bounds, (0.0, 0.0)).at(bounds)
+    assert (classes == UNCLASSIFIED).mean() > 0.999
 
 
 def test_another_model_file_is_an_error(monkeypatch):

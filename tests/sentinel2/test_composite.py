@@ -181,16 +181,16 @@ def test_pixels_outside_the_scene_are_nodata(tmp_path):
     assert (array[0, :70, 50:] == 800).all()
 
 
-def build_damaged(tmp_path, spoil, *, before=True, **scene):
+def build_damaged(tmp_path, damage, *, before=True, **scene):
     """Build a composite of one scene whose archive is damaged before or after the scene list is written."""
     root = tmp_path / "archive"
     item(root, "S", scene.pop("assets", rgb(800) | {"SCL": scl()}), **scene)
     catalogue(root)
     if before:
-        spoil(root)
+        damage(root)
     scenes(scenes=tmp_path / "s.json", archive=root, **listing())
     if not before:
-        spoil(root)
+        damage(root)
     composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", archive=root, **compositing())
 
 
@@ -242,11 +242,11 @@ def test_invalid_method_is_an_error(tmp_path):
 def write_year(root, transform, seed, change=None):
     """Write one clear scene of a textured surface with `transform` applied to its reflectance x 10000."""
     rng = np.random.default_rng(5)
-    ground = rng.gamma(4, 250, (3, SIDE, SIDE))
+    surface = rng.gamma(4, 250, (3, SIDE, SIDE))
     if change is not None:
-        ground[:, change] += 3000
-    seen = transform(ground) + np.random.default_rng(seed).normal(0, 15, ground.shape)
-    bands = {key: np.rint(layer + 1000).astype(np.uint16) for key, layer in zip(("B04", "B03", "B02"), seen)}
+        surface[:, change] += 3000
+    reflectance = transform(surface) + np.random.default_rng(seed).normal(0, 15, surface.shape)
+    bands = {key: np.rint(layer + 1000).astype(np.uint16) for key, layer in zip(("B04", "B03", "B02"), reflectance)}
     item(root, "S", bands | {"SCL": scl()})
     return root
 
@@ -254,9 +254,9 @@ def write_year(root, transform, seed, change=None):
 def test_scene_is_normalised_to_the_base_year(tmp_path):
     changed = np.zeros((SIDE, SIDE), dtype=bool)
     changed[:30, :50] = True  # 15 % of the area was built over
-    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda ground: ground + 200, 1), "base")
+    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda surface: surface + 200, 1), "base")
     gains = np.array([0.8, 0.9, 1.1])[:, None, None]
-    other = write_year(tmp_path / "other", lambda ground: (ground + 200) * gains + 300, 2, changed)
+    other = write_year(tmp_path / "other", lambda surface: (surface + 200) * gains + 300, 2, changed)
     unadjusted, _ = build(tmp_path, other, "plain")
     adjusted, facts = build(tmp_path, other, "adjusted", reference=tmp_path / "base.tif")
     for line, gain in zip(facts["normalisation"]["S"], gains.ravel()):
@@ -277,8 +277,8 @@ def test_scene_is_normalised_to_the_base_year(tmp_path):
 
 def test_haze_on_one_date_leaves_no_edge(tmp_path, monkeypatch):
     """Two dates, one hazy; clouds in the other leave only the hazy one in half of the tile."""
-    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda ground: ground, 1), "base")
-    root = write_year(tmp_path / "other", lambda ground: ground, 2)
+    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda surface: surface, 1), "base")
+    root = write_year(tmp_path / "other", lambda surface: surface, 2)
     hazy = {}
     for key in ("B04", "B03", "B02"):
         hazy[key] = np.rint((read(root / f"S/{key}.tif")[0][0] - 1000.0) * 0.7 + 1500).astype(np.uint16)
@@ -299,8 +299,8 @@ def test_haze_on_one_date_leaves_no_edge(tmp_path, monkeypatch):
 
 
 def test_scene_with_too_few_pixels_shares_the_line_of_the_others(tmp_path):
-    build(tmp_path, write_year(tmp_path / "base", lambda ground: ground, 1), "base")
-    root = write_year(tmp_path / "other", lambda ground: ground * 0.8, 2)
+    build(tmp_path, write_year(tmp_path / "base", lambda surface: surface, 1), "base")
+    root = write_year(tmp_path / "other", lambda surface: surface * 0.8, 2)
     classes = scl()[0]
     classes[:, 2:] = 9
     item(root, "T", rgb(800) | {"SCL": (classes, {"res_m": 20})}, when="2021-08-01T00:00:00Z")
@@ -340,11 +340,11 @@ def test_cloud_score_classes():
 
 def test_dark_objects_determine_the_haze_of_each_band():
     rng = np.random.default_rng(1)
-    ground = rng.integers(100, 3000, (2, 60, 60))
-    ground[:, :2] = 100  # deep shade
-    hazy = (ground + np.array([250, 700])[:, None, None]).astype(np.uint16)
+    surface = rng.integers(100, 3000, (2, 60, 60))
+    surface[:, :2] = 100  # deep shade
+    hazy = (surface + np.array([250, 700])[:, None, None]).astype(np.uint16)
     lines = normalise.dark_object_fits(hazy, np.ones((60, 60), bool), ["B04", "B02"])
     assert [line.offset_dn for line in lines] == [-250, -700]
-    assert (normalise.apply_fits(hazy, lines) == ground).all()
+    assert (normalise.apply_fits(hazy, lines) == surface).all()
     few = normalise.dark_object_fits(hazy, np.zeros((60, 60), bool), ["B04", "B02"])
     assert [line.kind for line in few] == ["none", "none"]

@@ -50,10 +50,10 @@ def composite(path, tile, year, values, clear, season=None, **tags):
 def years(tmp_path):
     """Two tiles of 2019 and of the base year; the first of 2019 has nodata, padded pixels, and a drift."""
     rng = np.random.default_rng(5)
-    ground = rng.integers(500, 3000, (2, 2, SIDE, SIDE))
+    surface = rng.integers(500, 3000, (2, 2, SIDE, SIDE))
     plenty = np.full((SIDE, SIDE), 6)
-    base = [composite(tmp_path, tile, "2021", there, plenty) for tile, there in zip((ONE, TWO), ground)]
-    now = ground + np.array([40, -25])[None, :, None, None] + rng.normal(0, 20, ground.shape).round().astype(int)
+    base = [composite(tmp_path, tile, "2021", values, plenty) for tile, values in zip((ONE, TWO), surface)]
+    now = surface + np.array([40, -25])[None, :, None, None] + rng.normal(0, 20, surface.shape).round().astype(int)
     now[0, :, :, 80:] += 1500  # a fifth of the tile was built up
     clear, season = plenty.copy(), np.ones_like(plenty)
     clear[:10], clear[10:20, :10], season[90:] = 2, 0, 2

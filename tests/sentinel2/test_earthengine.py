@@ -137,7 +137,7 @@ def test_random_errors_change_no_byte_and_only_their_own_requests_are_retried(se
     faultless, whole = server.requests.copy(), (tmp_path / "remote.tif").read_bytes()
     assert faultless["computePixels"] == 3 * 2 * 25
     server.requests.clear()
-    server.faults = Faults(share=0.3, kinds=(*FAULTY_RESPONSES, CLOSE), seed=1)
+    server.faults = Faults(fraction=0.3, kinds=(*FAULTY_RESPONSES, CLOSE), seed=1)
     remote(server, tmp_path, parallel_requests=4)
     assert (tmp_path / "remote.tif").read_bytes() == whole
     assert len(server.faults.injected) == len(FAULTY_RESPONSES) + 1

@@ -37,9 +37,9 @@ def test_zero_shift_and_constant_images(array):
 
 
 def test_constant_offset_is_preserved(array):
-    plain = shift_subpixel(array + 2000, 0.37, 0.61)
-    assert (shift_subpixel(array + 3000, 0.37, 0.61) - plain == 1000).mean() == 1 - (
-        (plain == 1) | (plain == 65534)
+    expected = shift_subpixel(array + 2000, 0.37, 0.61)
+    assert (shift_subpixel(array + 3000, 0.37, 0.61) - expected == 1000).mean() == 1 - (
+        (expected == 1) | (expected == 65534)
     ).mean()
 
 
@@ -52,12 +52,12 @@ def test_window_equals_the_whole_image(array):
 def test_no_ringing_beside_nodata_and_saturated_pixels(array, value):
     damaged = array.copy()
     damaged[:, 20, 15] = value
-    out, plain = shift_subpixel(damaged, 0.3, 0.6), shift_subpixel(array, 0.3, 0.6)
-    near = np.zeros((40, 30), bool)
-    near[20 - TAPS + 1 : 21, 15 - TAPS + 1 : 16] = True
-    assert (out[:, ~near] == plain[:, ~near]).all()
+    out, expected = shift_subpixel(damaged, 0.3, 0.6), shift_subpixel(array, 0.3, 0.6)
+    affected = np.zeros((40, 30), bool)
+    affected[20 - TAPS + 1 : 21, 15 - TAPS + 1 : 16] = True
+    assert (out[:, ~affected] == expected[:, ~affected]).all()
     # The nearest of the taps: the third row (0.3), the fourth column (0.6).
-    assert (out[:, near] == damaged[:, 2:42, 3:33][:, near]).all() and (out[:, 18, 12] == value).all()
+    assert (out[:, affected] == damaged[:, 2:42, 3:33][:, affected]).all() and (out[:, 18, 12] == value).all()
 
 
 def test_sharper_than_cubic_convolution():

@@ -33,9 +33,9 @@ def simulate_date(fine, east, south, side):
     """Return the 10 m pixels of a date with an offset in metres, uint16 [side + 8, side + 8], with a halo of 4."""
     at = PAD + 10 * np.arange(-4, side + 4) + 4.5
     points = np.meshgrid(at + south, at + east, indexing="ij")
-    seen = map_coordinates(gaussian_filter(fine, BLUR_M), points, order=1)
-    noise = np.random.default_rng(round(1000 + 7 * east + 13 * south)).normal(0, 3, seen.shape)
-    return np.rint(seen + noise).astype(np.uint16)
+    pixels = map_coordinates(gaussian_filter(fine, BLUR_M), points, order=1)
+    noise = np.random.default_rng(round(1000 + 7 * east + 13 * south)).normal(0, 3, pixels.shape)
+    return np.rint(pixels + noise).astype(np.uint16)
 
 
 def dates(offsets):
@@ -120,14 +120,14 @@ def write_archive(folder, offsets, clouded=()):
     """Write one scene per offset, of the same surface, and the scene list."""
     fine = surface(10 * SIDE + 2 * PAD + 100)
     for number, (east, south) in enumerate(offsets):
-        seen = simulate_date(fine, east, south, SIDE)[4:-4, 4:-4] + np.uint16(1000)
+        pixels = simulate_date(fine, east, south, SIDE)[4:-4, 4:-4] + np.uint16(1000)
         mask = scl()[0].copy()
         if number in clouded:
             mask[:10, :25] = 9
         item(
             folder / "archive",
             f"date{number}",
-            dict.fromkeys(BANDS, seen) | {"SCL": (mask, {"res_m": 20})},
+            dict.fromkeys(BANDS, pixels) | {"SCL": (mask, {"res_m": 20})},
             when=f"2021-0{5 + number}-01T02:50:00Z",
             **{"sat:relative_orbit": 1},
         )

@@ -78,10 +78,10 @@ def test_probabilities_equal_those_of_the_authors(reflectance):
 def test_clouds_of_the_five_scenes(reflectance):
     """Compare with Sentinel Hub's masks: two overcast dates, three clear ones."""
     dn = whole_cells(np.rint(reflectance * 1e4).astype(np.uint16))
-    found = np.array([cell_classes(cell_reflectance(cloudless_bands(scene), 0, 1e-4), None) for scene in dn]) == CLOUD
-    found = found.repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
+    cloud = np.array([cell_classes(cell_reflectance(cloudless_bands(scene), 0, 1e-4), None) for scene in dn]) == CLOUD
+    cloud = cloud.repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
     truth = patch("mask/CLM")[date_indices()] == 1
-    precision, recall, _ = scores("five scenes", found, truth)
+    precision, recall, _ = scores("five scenes", cloud, truth)
     assert truth[OVERCAST].all() and not truth[CLEAR].any()
     assert precision == 1 and recall > 0.99
 
@@ -91,11 +91,11 @@ def test_clouds_of_68_dates(dates, floors):
     """Start from the authors' probabilities, as the dates have no bands: cell means, threshold, dilation."""
     probabilities, truth = whole_cells(patch("data/CLP_S2C")), patch("mask/CLM") == 1
     means = np.nanmean(probabilities.reshape(len(probabilities), 17, CELL_PX, 17, CELL_PX), axis=(2, 4))
-    found = np.array([cloud_cells(mean) for mean in means]).repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
+    cloud = np.array([cloud_cells(mean) for mean in means]).repeat(CELL_PX, 1).repeat(CELL_PX, 2)[:, :100, :100]
     fraction = truth.mean(axis=(1, 2))
     used = (fraction > 0.02) & (fraction < 0.98) if dates == "partly cloudy" else fraction >= 0
     assert used.sum() == {"all": 68, "partly cloudy": 19}[dates]
-    for score, floor in zip(scores(f"{used.sum()} dates ({dates})", found[used], truth[used]), floors):
+    for score, floor in zip(scores(f"{used.sum()} dates ({dates})", cloud[used], truth[used]), floors):
         assert score > floor
 
 
@@ -127,28 +127,28 @@ def build_composite(root, method):
         scl_mask_classes=[0, 1, 3, 8, 9, 10],
         mask_dilation_m=40,
     )
-    made = read(root / "c.tif")[0].astype(int)
-    return {scene.mask for scene in load_scenes(root / "list.json")}, made[:3], made[3]
+    image = read(root / "c.tif")[0].astype(int)
+    return {scene.mask for scene in load_scenes(root / "list.json")}, image[:3], image[3]
 
 
 @pytest.mark.parametrize("method", ["median", "medoid"])
 def test_overcast_dates_do_not_affect_the_composite(tmp_path, reflectance, method):
     """The composite of all five dates equals that of the three clear ones in nearly every pixel."""
     dn = np.rint(reflectance[:, [BANDS.index(band) for band in RGB]] * 1e4)
-    masks, made, clear = build_composite(write_archive(tmp_path, reflectance, BANDS), method)
+    masks, image, clear = build_composite(write_archive(tmp_path, reflectance, BANDS), method)
     assert masks == {"S2C"}
     assert (clear >= 3).all() and (clear == 3).mean() > 0.98
-    off = np.abs(made - np.median(dn[CLEAR], axis=0))
+    off = np.abs(image - np.median(dn[CLEAR], axis=0))
     print(
         f"{method}: valid {(clear > 0).mean():.2%}, three observations {(clear == 3).mean():.2%}, off {off.mean():.1f} DN"
     )
     assert off[:, clear == 3].max() == 0 if method == "median" else off.mean() < 60
-    assert ((made >= dn[CLEAR].min(axis=0)) & (made <= dn[CLEAR].max(axis=0)))[:, clear == 3].all()
+    assert ((image >= dn[CLEAR].min(axis=0)) & (image <= dn[CLEAR].max(axis=0)))[:, clear == 3].all()
 
 
 def test_without_the_bands_of_s2cloudless_clouds_remain(tmp_path, reflectance):
     """With only the visible bands the dates have no mask: cloud makes the median of five brighter."""
     dn = np.rint(reflectance[:, [BANDS.index(band) for band in RGB]] * 1e4)
-    masks, made, clear = build_composite(write_archive(tmp_path, reflectance, RGB), "median")
+    masks, image, clear = build_composite(write_archive(tmp_path, reflectance, RGB), "median")
     assert masks == {None} and (clear == 5).all()
-    assert (made - np.median(dn[CLEAR], axis=0)).mean() > 20
+    assert (image - np.median(dn[CLEAR], axis=0)).mean() > 20

@@ -41,7 +41,7 @@ class CountingReader(FileReader):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Three scenes of 2021 and one of 2019 that cover the tile, which is read in several strips."""
+    """Three scenes of 2021 and earthengine_estimate of 2019 that cover the tile, which is read in several strips."""
     for module in (compositor, request_estimate):
         monkeypatch.setattr(module, "REMOTE_ROWS", 30)
     root = tmp_path / "archive"
@@ -68,12 +68,12 @@ def test_estimate_equals_the_requests_of_the_step(root, tmp_path, monkeypatch, r
         write_scene_list(root, tmp_path / "base.json")
         composite(scenes=tmp_path / "base.json", composite=tmp_path / "base.tif", archive=root, **compositing())
         more |= {"reference": tmp_path / "base.tif"}
-    scenes_of_list = write_scene_list(root, tmp_path / "s.json", year)
+    scene_list = write_scene_list(root, tmp_path / "s.json", year)
     arguments = compositing(source=SERVER, year=year, response_cache=str(tmp_path / "responses"), **more)
     composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **arguments)
     counted = estimate_composite(
         parse_tile(TILE, TILE_KM),
-        masks(scenes_of_list),
+        masks(scene_list),
         BANDS,
         "earthengine",
         swath_edge_buffer_m=20,
@@ -81,26 +81,26 @@ def test_estimate_equals_the_requests_of_the_step(root, tmp_path, monkeypatch, r
         coregister=registered,
     )
     assert counted == RequestEstimate(reader.requests, reader.bytes)
-    assert counted.requests >= len(scenes_of_list) * 2 * 4
+    assert counted.requests >= len(scene_list) * 2 * 4
 
 
 def test_scenes_without_mask_request_only_bands(root, tmp_path):
-    scenes_of_list = write_scene_list(root, tmp_path / "s.json")
+    scene_list = write_scene_list(root, tmp_path / "s.json")
     tile = parse_tile(TILE, TILE_KM)
-    whole = estimate_composite(
-        tile, masks(scenes_of_list), BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+    with_mask = estimate_composite(
+        tile, masks(scene_list), BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
     )
-    bare = [None for _ in scenes_of_list]
+    no_masks = [None for _ in scene_list]
     assert (
         estimate_composite(
-            tile, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+            tile, no_masks, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
         ).requests
         * 2
-        == whole.requests
+        == with_mask.requests
     )
     assert (
         estimate_composite(
-            tile, bare, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
+            tile, no_masks, BANDS, "earthengine", swath_edge_buffer_m=0, mask_dilation_m=0, coregister=False
         ).bytes
         == 3 * 3 * 2 * 100**2
     )
@@ -111,25 +111,28 @@ def masks(scenes):
 
 
 def test_stac_source_requests_one_window_per_file(root, tmp_path):
-    scenes_of_list = write_scene_list(root, tmp_path / "s.json")
+    scene_list = write_scene_list(root, tmp_path / "s.json")
     tile = parse_tile(TILE, TILE_KM)
-    one, other = (
+    earthengine_estimate, stac_estimate = (
         estimate_composite(
-            tile, masks(scenes_of_list), BANDS, kind, swath_edge_buffer_m=10, mask_dilation_m=20, coregister=True
+            tile, masks(scene_list), BANDS, kind, swath_edge_buffer_m=10, mask_dilation_m=20, coregister=True
         )
         for kind in ("earthengine", "stac")
     )
-    assert other.bytes == one.bytes and other.requests == 2 * one.requests
+    assert (
+        stac_estimate.bytes == earthengine_estimate.bytes
+        and stac_estimate.requests == 2 * earthengine_estimate.requests
+    )
 
 
 def test_s2cloudless_requests_ten_bands_once():
     tile = parse_tile(TILE, TILE_KM)
-    bare, full = (
+    no_masks, full = (
         estimate_composite(tile, [mask], BANDS, "stac", swath_edge_buffer_m=0, mask_dilation_m=40, coregister=True)
         for mask in (None, "S2C")
     )
     side = 100 + 2 * (4 + HALO_M // 10)
-    assert full == bare + RequestEstimate(10, 10 * 2 * side**2)
+    assert full == no_masks + RequestEstimate(10, 10 * 2 * side**2)
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (61, 60), (33, 200), (200, 33)])
@@ -153,7 +156,7 @@ def test_requests_of_a_block_and_of_a_full_tile():
 
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
-    """The working folder of a run over three tiles: in 2021 one has a composite, one a scene list and one nothing."""
+    """The working folder of a run over three tiles: in 2021 earthengine_estimate has a composite, earthengine_estimate a scene list and earthengine_estimate nothing."""
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load(SYNTHETIC.read_text())
     config |= {"results": "results/r", "tile_km": TILE_KM, "years": [2019, 2021]}
@@ -171,13 +174,13 @@ def run(root, tmp_path, monkeypatch):
     write_scene_list(root, results / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
     text = (results / "sentinel2" / "scenes" / "2021" / f"{TILE}.json").read_text()
     (results / "sentinel2" / "scenes" / "2021" / "50N_E0661_N3540.json").write_text(text)
-    made = results / "sentinel2" / "composites" / "2021" / "50N_E0661_N3540.tif"
-    made.parent.mkdir(parents=True)
-    made.touch()
-    kept = results / ".jointseg" / "responses" / "2021" / TILE
-    kept.mkdir(parents=True)
+    composite_path = results / "sentinel2" / "composites" / "2021" / "50N_E0661_N3540.tif"
+    composite_path.parent.mkdir(parents=True)
+    composite_path.touch()
+    cache_folder = results / ".jointseg" / "responses" / "2021" / TILE
+    cache_folder.mkdir(parents=True)
     for name in ("one", "two", ".part-1-three"):
-        (kept / name).touch()
+        (cache_folder / name).touch()
     return tmp_path
 
 
@@ -187,10 +190,10 @@ def command_json(capsys, *more):
 
 
 def test_command_counts_by_year(run, capsys):
-    scenes_of_list = load_scenes(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
+    scene_list = load_scenes(run / "results" / "r" / "sentinel2" / "scenes" / "2021" / f"{TILE}.json")
     counted = estimate_composite(
         parse_tile(TILE, TILE_KM),
-        masks(scenes_of_list),
+        masks(scene_list),
         BANDS,
         "earthengine",
         swath_edge_buffer_m=20,
@@ -234,19 +237,19 @@ def test_archive_source_needs_no_requests(run, capsys):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (lambda run: (run / "config.yaml").write_text("results: x\n"), "the config is not valid"),
         (lambda run: (run / "results/r/grid/tiles.geojson").unlink(), "--until grid"),
         (lambda run: (run / "config.yaml").unlink(), "config.yaml does not exist"),
     ],
 )
-def test_invalid_config_or_missing_grid_is_an_error(run, capsys, spoil, message):
-    spoil(run)
+def test_invalid_config_or_missing_grid_is_an_error(run, capsys, damage, message):
+    damage(run)
     assert main(["estimate", "requests", "config.yaml"]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_year_of_another_run_is_an_error(run, capsys):
     assert main(["estimate", "requests", "config.yaml", "--year", "2020"]) == 2
-    assert "year 2020 is not in the config; choose one of 2019, 2021" in capsys.readouterr().err
+    assert "year 2020 is not in the config; choose earthengine_estimate of 2019, 2021" in capsys.readouterr().err

@@ -172,8 +172,8 @@ def test_killed_job_resumes_with_the_missing_requests(root, tmp_path, monkeypatc
         composite(scenes=listed, composite=tmp_path / "whole.tif", **arguments)
         requests = server.requests[verb]
         server.faults = Faults(always=SLOW, slow_s=0.03)
-        given = [str(listed), str(tmp_path / "again.tif"), repr(arguments | {"response_cache": str(folder)})]
-        job = subprocess.Popen([sys.executable, "-c", CHILD, *given], start_new_session=True)
+        job_arguments = [str(listed), str(tmp_path / "again.tif"), repr(arguments | {"response_cache": str(folder)})]
+        job = subprocess.Popen([sys.executable, "-c", CHILD, *job_arguments], start_new_session=True)
         deadline = time.monotonic() + 40
         while len(complete_files(folder)) < 20 and job.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -116,12 +116,16 @@ def test_three_sources_give_the_same_raster_of_a_synthetic_scene(tmp_path, year,
         "method": "medoid",
     }
     with StacServer(root, page=2).serving() as api, EarthEngineServer(root).serving() as engine:
-        far, whole = build(tmp_path / "stac.tif", source(api), None, criteria, **changes)
-        assert api.requests["/search"] == 2 and len(far) == (4 if level == "L2A" else 3)
+        remote_scenes, whole = build(tmp_path / "stac.tif", source(api), None, criteria, **changes)
+        assert api.requests["/search"] == 2 and len(remote_scenes) == (4 if level == "L2A" else 3)
         kind = {"kind": "earthengine", "project": "p", "url": engine.url}
         scored, same = build(tmp_path / "engine.tif", kind, None, criteria, **changes)
-    near, local = build(tmp_path / "local.tif", {"kind": "archive"}, root, criteria, **changes)
-    assert [scene["id"] for scene in near] == [scene["id"] for scene in far] == [scene["id"] for scene in scored]
+    local_scenes, local = build(tmp_path / "local.tif", {"kind": "archive"}, root, criteria, **changes)
+    assert (
+        [scene["id"] for scene in local_scenes]
+        == [scene["id"] for scene in remote_scenes]
+        == [scene["id"] for scene in scored]
+    )
     assert {scene["mask"] for scene in scored} == {"SCL" if level == "L2A" else "CS"}
     assert whole == same == local
 
@@ -133,12 +137,12 @@ def test_neighbouring_zones_and_shifts_give_the_same_pixels_as_files(tmp_path, s
     bounds = (WEST + 200, 3_540_100, WEST + 930, 3_540_770)
     with StacServer(root).serving() as api:
         scenes(scenes=tmp_path / "s.json", **listing(source=source(api)))
-        far = {each.id: each for each in load_scenes(tmp_path / "s.json")}[scene]
-        near = {each.id: each for each in archives.find_scenes(root)}[scene]
+        remote_scenes = {each.id: each for each in load_scenes(tmp_path / "s.json")}[scene]
+        local_scenes = {each.id: each for each in archives.find_scenes(root)}[scene]
         reader = stac.StacReader(source(api), EPSG, "L2A")
         for keys in (["B04", "B03", "B02"], ["SCL"]):
-            own = FileReader(root, EPSG).read(near, keys, bounds, shift_m)
-            assert (reader.read(far, keys, bounds, shift_m) == own).all() and own.any()
+            expected = FileReader(root, EPSG).read(local_scenes, keys, bounds, shift_m)
+            assert (reader.read(remote_scenes, keys, bounds, shift_m) == expected).all() and expected.any()
 
 
 def test_random_errors_change_no_byte_and_cost_few_requests(tmp_path, monkeypatch):
@@ -150,9 +154,9 @@ def test_random_errors_change_no_byte_and_cost_few_requests(tmp_path, monkeypatc
         classes = rng.choice(np.array([4, 9], np.uint8), (side // 2, side // 2), p=[0.8, 0.2])
         item(tmp_path / "archive", name, noise | {"SCL": (classes, cut | {"res_m": 20})}, when=f"{when}T02:50:00Z")
     root, requests, whole = catalogue(tmp_path / "archive"), [], []
-    for share in (0.0, 0.3):
+    for fraction in (0.0, 0.3):
         # One server each: GDAL caches responses by URL.
-        with StacServer(root, Faults(share=share, kinds=(429, 500, 503, CUT, CLOSE), seed=3)).serving() as server:
+        with StacServer(root, Faults(fraction=fraction, kinds=(429, 500, 503, CUT, CLOSE), seed=3)).serving() as server:
             whole.append(remote(server, tmp_path, listed={"tile_km": 4}, parallel_requests=4)[1])
             requests.append(server.requests.total())
     assert whole[0] == whole[1] == build(tmp_path / "local.tif", {"kind": "archive"}, root, {"tile_km": 4})[1]

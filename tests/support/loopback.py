@@ -23,7 +23,7 @@ class Faults:
 
     Attributes:
         first: faults of the first requests, in order; None is no fault.
-        share: fraction of the requests with a random fault; the n-th request depends only on `seed`.
+        fraction: of requests with a random fault; the n-th request depends only on `seed`.
         kinds: of the random faults.
         always: fault of every request.
         slow_s: delay of a slow response.
@@ -31,7 +31,7 @@ class Faults:
     """
 
     first: list[Fault | None] = field(default_factory=list)
-    share: float = 0.0
+    fraction: float = 0.0
     kinds: tuple[Fault, ...] = (429, 500, 503, CUT)
     seed: int = 0
     always: Fault | None = None
@@ -44,7 +44,7 @@ class Faults:
     def next(self) -> Fault | None:
         with self._lock:
             fault = self.always or (self.first.pop(0) if self.first else None)
-            if self.share and fault is None and self._rng.random() < self.share:
+            if self.fraction and fault is None and self._rng.random() < self.fraction:
                 fault = self._rng.choice(self.kinds)
             if fault is not None:
                 self.injected[fault] += 1

@@ -59,21 +59,21 @@ def write_synthetic_archive(root: Path) -> Path:
     """Write the products of a synthetic scene over a textured surface: four of L2A in 2021, three of L1C in 2017."""
     frame = Frame(1000, 11)
     rng = frame.rng(1)
-    looks: dict[int, list[Sentinel2Acquisition]] = {2017: [], 2021: []}
+    acquisitions_by_year: dict[int, list[Sentinel2Acquisition]] = {2017: [], 2021: []}
     for year, level, baseline, offset in ((2017, "L1C", "02.05", 0), (2021, "L2A", "05.00", 1000)):
         for number in range(3 if level == "L1C" else 4):
             when = datetime(year, 5 + number, 3 + 5 * number, 2, 50, 59, tzinfo=UTC)
-            share = 0.12 * (number % 3)
-            looks[year].append(
-                Sentinel2Acquisition(when, level, "S2A", 132, baseline, offset, share, (0.0, 0.0), number == 2)
+            cloud_fraction = 0.12 * (number % 3)
+            acquisitions_by_year[year].append(
+                Sentinel2Acquisition(when, level, "S2A", 132, baseline, offset, cloud_fraction, (0.0, 0.0), number == 2)
             )
     rows, cols = frame.reach_m // 10, frame.width_m // 10
-    ground = np.stack([0.12 + 0.04 * _texture(rng, rows, cols) for _ in range(4)])
+    surface_bands = np.stack([0.12 + 0.04 * _texture(rng, rows, cols) for _ in range(4)])
     surface = {
-        year: [np.clip(ground * rng.uniform(0.9, 1.1), 0.02, 0.9).astype(np.float32) for _ in acquisitions]
-        for year, acquisitions in looks.items()
+        year: [np.clip(surface_bands * rng.uniform(0.9, 1.1), 0.02, 0.9).astype(np.float32) for _ in acquisitions]
+        for year, acquisitions in acquisitions_by_year.items()
     }
-    sentinel2_archive.write_archive(root, frame, looks, surface)
+    sentinel2_archive.write_archive(root, frame, acquisitions_by_year, surface)
     return root
 
 
