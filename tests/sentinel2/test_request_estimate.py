@@ -41,7 +41,7 @@ class CountingReader(FileReader):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Three scenes of 2021 and earthengine_estimate of 2019 that cover the tile, which is read in several strips."""
+    """Three scenes of 2021 and one of 2019 that cover the tile, which is read in several strips."""
     for module in (compositor, request_estimate):
         monkeypatch.setattr(module, "REMOTE_ROWS", 30)
     root = tmp_path / "archive"
@@ -156,7 +156,7 @@ def test_requests_of_a_block_and_of_a_full_tile():
 
 @pytest.fixture
 def run(root, tmp_path, monkeypatch):
-    """The working folder of a run over three tiles: in 2021 earthengine_estimate has a composite, earthengine_estimate a scene list and earthengine_estimate nothing."""
+    """The working folder of a run over three tiles: in 2021 one has a composite, one a scene list and one nothing."""
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load(SYNTHETIC.read_text())
     config |= {"results": "results/r", "tile_km": TILE_KM, "years": [2019, 2021]}
@@ -252,4 +252,4 @@ def test_invalid_config_or_missing_grid_is_an_error(run, capsys, damage, message
 
 def test_year_of_another_run_is_an_error(run, capsys):
     assert main(["estimate", "requests", "config.yaml", "--year", "2020"]) == 2
-    assert "year 2020 is not in the config; choose earthengine_estimate of 2019, 2021" in capsys.readouterr().err
+    assert "year 2020 is not in the config; choose one of 2019, 2021" in capsys.readouterr().err
