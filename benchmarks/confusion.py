@@ -97,16 +97,16 @@ def write_map(path: Path, km: int, seed: int) -> int:
 
 def measure(method: str, folder: Path, threads: int) -> dict[str, object]:
     """Run one method and return seconds, peak memory in MB and the matrix."""
-    paths = [folder / "map.tif", folder / "reference.tif"]
+    mapped, reference = paths = [folder / "map.tif", folder / "reference.tif"]
     started = time.perf_counter()
     table: list[list[int]] = []
     if method == "`jointseg`":
-        table = block_counts.confusion(*paths, threads).tolist()
+        table = block_counts.confusion(mapped, reference, threads).tolist()
     elif method == "reading only":
         for _ in block_counts.map_blocks(paths, lambda block: None, threads, "reading"):
             pass
     else:
-        table = plain_confusion(*paths)
+        table = plain_confusion(mapped, reference)
     seconds = time.perf_counter() - started
     return {"s": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "table": table}
 

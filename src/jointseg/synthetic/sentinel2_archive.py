@@ -63,17 +63,13 @@ def write_archive(
     frame: Frame,
     acquisitions: dict[int, list[Sentinel2Acquisition]],
     surface: dict[int, list[np.ndarray]],
-) -> dict[str, float]:
+) -> None:
     """Write catalogue, collections, items and rasters.
 
     Args:
         surface: year -> surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m.
-
-    Returns:
-        Product id -> cloud cover, %.
     """
     catalog = pystac.Catalog("sentinel-2-valley", "Sentinel-2 products over the valley, as downloaded")
-    percent: dict[str, float] = {}
     items_of: dict[str, list[pystac.Item]] = {}
     for year, dates in sorted(acquisitions.items()):
         for number, (acquisition, visibility) in enumerate(zip(dates, visibilities(frame, year, dates))):
@@ -82,7 +78,6 @@ def write_archive(
             home = folder / collection / acquisition.id
             item = _product(home, frame, acquisition, visibility, surface[year][number], rng)
             items_of.setdefault(collection, []).append(item)
-            percent[acquisition.id] = item.properties["eo:cloud_cover"]
     for name, items in sorted(items_of.items()):
         catalog.add_child(_collection(name, items))
     catalog.normalize_hrefs(str(folder))
@@ -90,7 +85,6 @@ def write_archive(
         for asset in item.assets.values():
             asset.href = f"./{Path(asset.href).name}"
     catalog.save(catalog_type=pystac.CatalogType.SELF_CONTAINED, dest_href=str(folder))
-    return percent
 
 
 def _collection(name: str, items: list[pystac.Item]) -> pystac.Collection:
