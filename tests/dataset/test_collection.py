@@ -70,7 +70,7 @@ def test_the_digest_is_that_of_the_content_alone(made: Path, tmp_path: Path) -> 
 def test_a_file_outside_the_folder_is_refused(made: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(made, tmp_path / "dataset"))
     (copy / "samples.parquet").rename(tmp_path / "samples.parquet")
-    with pytest.raises(DataError, match=r"samples.parquet does not lie in the folder of the dataset"):
+    with pytest.raises(DataError, match=r"samples.parquet is not in the folder of the dataset"):
         seal(copy, samples=tmp_path / "samples.parquet")
 
 
@@ -107,7 +107,7 @@ def test_shares_are_told_by_reach_and_split(made: Path) -> None:
     assert facts["chips"] == {"train": 6, "validation": 3, "test": 3}
     card = (made / "card.md").read_text()
     assert f"| up | 3 | {train['isa_fraction'].mean():.3f} |" in card
-    assert "| up | low quality | 1 |" in card
+    assert "| up | low correlation | 1 |" in card
     assert not re.search(r"\bnan\b|None|\{\{|\{%", card)
 
 

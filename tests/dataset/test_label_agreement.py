@@ -181,7 +181,7 @@ def test_a_person_s_word_is_kept(world: Path) -> None:
     assert (old[house] == 1).all() and (new[house] == 0).all()
     assert (new[court] == 255).sum() == 1200 and (fraction[0][court] == 65535).sum() >= 1200
     table, _, _ = compare(world, "again.parquet", "second")
-    assert (table.loc["all", "removed_m2"], table.loc["all", "unknown_m2"]) == pytest.approx((900, 1200), abs=1)
+    assert (table.loc["all", "removed_m2"], table.loc["all", "unlabelled_m2"]) == pytest.approx((900, 1200), abs=1)
     assert table.loc["all", "open_m2"] == 0
 
 
@@ -216,7 +216,7 @@ def test_every_polygon_tells_where_it_is_from(world: Path) -> None:
 def test_a_picture_of_another_size_is_named(world: Path) -> None:
     drawn = {"imagePath": "up-0003.png", "imageWidth": 320, "imageHeight": 320, "shapes": []}
     (world / "corrections/big.json").write_text(json.dumps(drawn))
-    with pytest.raises(DataError, match=r"big\.json was drawn on \(320, 320\) px but up-0003 has 160 x 160"):
+    with pytest.raises(DataError, match=r"big\.json was drawn on \(320, 320\) px but up-0003 has \(160, 160\)"):
         label(world, "labels.parquet")
 
 

@@ -32,7 +32,7 @@ def test_what_covers_ground_is_read(tmp_path: Path) -> None:
     assert (drawing.stem, drawing.size) == ("scene", (100, 80))
     assert (first.action, first.polygon.area) == ("add", 8)
     assert (second.action, second.polygon.bounds) == ("remove", (1, 2, 5, 7))
-    assert third.action == "unknown" and third.polygon.area == pytest.approx(25 * np.pi)
+    assert third.action == "unlabelled" and third.polygon.area == pytest.approx(25 * np.pi)
     assert third.polygon.centroid.distance(shapely.Point(50, 40)) < 1e-9
 
 
@@ -45,7 +45,7 @@ def test_a_mask_is_the_outline_of_its_pixels(tmp_path: Path) -> None:
     mask = {"label": "isa", "shape_type": "mask", "points": [[10, 20], [14, 23]], "mask": text}
     (shape,) = labelme.read(write(tmp_path / "a.json", [mask])).shapes
     assert shape.polygon.equals(shapely.union_all([shapely.box(11, 20, 15, 21), shapely.box(13, 22, 14, 24)]))
-    with pytest.raises(DataError, match="mask that is no PNG"):
+    with pytest.raises(DataError, match="mask that is not a PNG"):
         labelme.read(write(tmp_path / "a.json", [mask | {"mask": "bm90aGluZw=="}]))
 
 
@@ -53,12 +53,12 @@ def test_a_mask_is_the_outline_of_its_pixels(tmp_path: Path) -> None:
     ("shape", "words"),
     [
         (TRIANGLE | {"label": "roof"}, "shape 0 has the label 'roof'; expected one of isa"),
-        (TRIANGLE | {"shape_type": "linestrip"}, "is a linestrip of 3 points, which covers no ground; draw a polygon"),
+        (TRIANGLE | {"shape_type": "linestrip"}, "is a linestrip of 3 points, which has no area; draw a polygon"),
         (TRIANGLE | {"shape_type": "point", "points": [[0, 0]]}, "is a point of 1 points"),
         (TRIANGLE | {"points": [[0, 0], [4, 0]]}, "is a polygon of 2 points"),
-        (TRIANGLE | {"points": [[0, 0], [4, 4], [8, 8]]}, "covers no ground"),
-        (TRIANGLE | {"shape_type": "circle", "points": [[3, 3], [3, 3]]}, "covers no ground"),
-        (TRIANGLE | {"points": [[0, 0, 0], [1, "x"]]}, "no pairs of numbers"),
+        (TRIANGLE | {"points": [[0, 0], [4, 4], [8, 8]]}, "has no area"),
+        (TRIANGLE | {"shape_type": "circle", "points": [[3, 3], [3, 3]]}, "has no area"),
+        (TRIANGLE | {"points": [[0, 0, 0], [1, "x"]]}, "not pairs of numbers"),
     ],
 )
 def test_shapes_that_are_no_correction_are_named(tmp_path: Path, shape: dict, words: str) -> None:

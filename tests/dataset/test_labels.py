@@ -4,7 +4,7 @@ import numpy as np
 import shapely
 from affine import Affine
 
-from jointseg.dataset.labels import pixels_to_zone
+from jointseg.dataset.corrections import pixels_to_zone
 
 
 def test_a_correction_lands_where_the_registered_scene_shows_it() -> None:

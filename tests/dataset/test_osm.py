@@ -227,7 +227,7 @@ def test_lawns_are_taken_from_larger_areas_only() -> None:
 
 
 def test_industrial_ground_is_hardened_near_what_it_serves() -> None:
-    estate = feature("industrial", 0, 0, 400, 100, ground=True)
+    estate = feature("industrial", 0, 0, 400, 100, is_land_use=True)
     shed = feature("building", 0, 0, 20, 100)
     assert areas([estate]) == {}
     assert areas([estate, shed]) == pytest.approx({"industrial": 50 * 100, "building": 2000})

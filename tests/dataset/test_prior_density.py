@@ -77,7 +77,7 @@ def test_pieces_change_nothing_and_leave_out_what_is_far_from_the_reaches(
 ) -> None:
     inputs = make(tmp_path, codes())
     whole = run(tmp_path, inputs)
-    monkeypatch.setattr(module, "PIECE_PX", 20)
+    monkeypatch.setattr(module, "WINDOW_PX", 20)
     assert (run(tmp_path, inputs) == whole).all()
     corner = make(tmp_path, codes(), shapely.box(WEST, NORTH - 10 * STEP, WEST + 10 * STEP, NORTH))
     part = run(tmp_path, corner)
@@ -98,5 +98,5 @@ def test_a_code_that_is_not_listed_and_a_product_elsewhere_are_named(tmp_path: P
     inputs = make(tmp_path, codes())
     with pytest.raises(DataError, match="product cover, rows from 0: code 10 is not in its table entry"):
         run(tmp_path, inputs, not_isa={"codes": [20]})
-    with pytest.raises(DataError, match="product cover shows nothing of the reaches"):
+    with pytest.raises(DataError, match="product cover has no valid pixel in the reaches"):
         run(tmp_path, make(tmp_path, codes(), shapely.box(10, 10, 11, 11)))

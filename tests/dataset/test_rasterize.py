@@ -93,7 +93,7 @@ def test_removed_ground_is_taken_from_all_bands_and_unknown_is_never_zero() -> N
     rows = [
         ("building", "add", shapely.box(0, 0, 4, 4)),
         ("correction", "remove", shapely.box(0, 0, 2, 2.25)),
-        ("correction", "unknown", shapely.box(3.5, 0, 8, 0.5)),
+        ("correction", "unlabelled", shapely.box(3.5, 0, 8, 0.5)),
     ]
     found = parts(rows, 10)
     assert found["building"][2, :5].tolist() == [7500, 7500, 10_000, 10_000, 0]
@@ -117,7 +117,7 @@ def test_pixels_by_centre_and_by_area_tell_the_same() -> None:
 
 def test_adding_comes_before_removing_and_the_unknown_last() -> None:
     strips = [shapely.box(a, 0, b, 10) for a, b in ((5, 9), (2, 6), (0, 8))]
-    rows = [("road", action, strip) for action, strip in zip(("unknown", "remove", "add"), strips)]
+    rows = [("road", action, strip) for action, strip in zip(("unlabelled", "remove", "add"), strips)]
     assert rasterize_labels(table(rows), EPSG, CORNER, 10)[4].tolist() == [1, 1, 0, 0, 0, 255, 255, 255, 255, 0]
 
 

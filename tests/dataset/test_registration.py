@@ -70,8 +70,8 @@ def test_known_shifts_come_back(x: int, y: int, seed: int) -> None:
 def test_fractions_of_a_metre_come_back(x: float, y: float, seed: int) -> None:
     lr, scene = views(seed, (x, y), noise=0.004)
     one = attempt("a", lr, scene)
-    start, _ = registration.find_peak(registration.correlation_surface(lr, one.known, one.smooth, MARGIN, REACH))
-    place = registration.refine_shift(lr, one.known, one.smooth, MARGIN, start, REACH)
+    start, _ = registration.find_peak(registration.correlation_surface(lr, one.valid, one.smooth, MARGIN, REACH))
+    place = registration.refine_shift(lr, one.valid, one.smooth, MARGIN, start, REACH)
     assert np.hypot(place.shift_m[0] - x, place.shift_m[1] - y) < 0.2
     assert place.sd_m < 0.2
 
@@ -87,7 +87,7 @@ def test_the_standard_deviation_is_what_it_says() -> None:
     off, said = [], []
     for _ in range(40):
         noisy = lr + rng.normal(0, 0.01, lr.shape).astype(np.float32)
-        place = registration.refine_shift(noisy, one.known, one.smooth, MARGIN, (3.3, -2.6), REACH)
+        place = registration.refine_shift(noisy, one.valid, one.smooth, MARGIN, (3.3, -2.6), REACH)
         off.append((place.shift_m[0] - 3.3, place.shift_m[1] + 2.6))
         said.append(place.sd_m)
     # Changed fields are the same in all draws: what they add is said, but does not vary.
@@ -100,9 +100,9 @@ def test_flat_ground_has_no_sure_place() -> None:
     lr = (0.1 + rng.normal(0, 0.003, (3, SIDE, SIDE))).astype(np.float32)
     _, scene = views(1, (0, 0))
     one = attempt("flat", lr, scene * 0 + 800 + rng.normal(0, 20, scene.shape).astype(np.float32))
-    assert scene_registration_qc.featureless(lr, one.known)
-    assert not scene_registration_qc.featureless(views(1, (0, 0))[0], one.known)
-    place = registration.refine_shift(lr, one.known, one.smooth, MARGIN, (0.0, 0.0), REACH)
+    assert scene_registration_qc.featureless(lr, one.valid)
+    assert not scene_registration_qc.featureless(views(1, (0, 0))[0], one.valid)
+    place = registration.refine_shift(lr, one.valid, one.smooth, MARGIN, (0.0, 0.0), REACH)
     assert not place.sd_m <= scene_registration_qc.MAX_SHIFT_SD_M
 
 
@@ -114,7 +114,7 @@ def clean() -> list[tuple[np.ndarray, np.ndarray]]:
 def test_chips_of_a_scene_share_its_place(clean: list) -> None:
     verdicts = scene_registration_qc.register_chips([attempt(str(n), *pair) for n, pair in enumerate(clean)], 14, 0.5)
     assert {verdict.status for verdict in verdicts} == {"ok"}
-    places = {verdict.place for verdict in verdicts}
+    places = {verdict.shift for verdict in verdicts}
     assert len(places) == 1
     assert np.hypot(*np.subtract(places.pop().shift_m, (4.3, -5.7))) < 0.1
 
@@ -126,9 +126,9 @@ def test_few_chips_tried_later_take_the_place_that_their_scene_has_shown(clean: 
     )
     later = scene_registration_qc.register_chips([attempt("9", *clean[9])], 14, 0.5, learnt)
     assert later[0].status == "ok"
-    assert np.hypot(*np.subtract(later[0].place.shift_m, first[0].place.shift_m)) < 0.05
+    assert np.hypot(*np.subtract(later[0].shift.shift_m, first[0].shift.shift_m)) < 0.05
     assert (
-        scene_registration_qc.register_chips([attempt("9", *clean[9])], 14, 0.5)[0].place.sd_m < 0.1
+        scene_registration_qc.register_chips([attempt("9", *clean[9])], 14, 0.5)[0].shift.sd_m < 0.1
     )  # alone: its own
 
 
@@ -150,7 +150,7 @@ def test_clouds_and_floods_are_told_from_clear_ground(clean: list, seed: int) ->
     verdicts = scene_registration_qc.register_chips(attempts, 14, 0.5)
     assert [verdict.status for verdict in verdicts] == drawn
     assert all(
-        np.hypot(*np.subtract(verdict.place.shift_m, (4.3, -5.7))) < 0.3
+        np.hypot(*np.subtract(verdict.shift.shift_m, (4.3, -5.7))) < 0.3
         for verdict in verdicts
         if verdict.status == "ok"
     )

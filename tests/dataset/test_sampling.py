@@ -17,7 +17,6 @@ from jointseg.area.tiles import grid as tiling
 from jointseg.dataset.candidates import (
     CHIP_GAP_M,
     Lattice,
-    SamplingArea,
     border_width_m,
     draw_candidates,
     gap_m,
@@ -27,6 +26,7 @@ from jointseg.dataset.candidates import (
 )
 from jointseg.dataset.prior_density import PriorDensity
 from jointseg.dataset.sampling import samples
+from jointseg.dataset.sampling_area import SamplingArea
 from jointseg.dataset.two_phase_sampling import Design, draw_sample, plan_sampling
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
@@ -286,11 +286,11 @@ def test_2000_draws_agree_with_their_probabilities(two: dict[str, Path]) -> None
         ({"block_m": 1005}, "block_m is 1005"),
         ({"allocation": "even"}, "allocation is 'even'"),
         ({"splits": {"train": 0.6, "validation": 0.2, "test": 0.3}}, "add up to 1"),
-        ({"splits": {"train": 1, "validation": 0, "test": 0}}, "need a share above 0"),
-        ({"points": 5}, "leave fewer than 2 for a stratum"),
-        ({"block_m": 400_000}, "reach .*: . blocks hold chips but 3 splits want one"),
-        ({"density_classes": None}, "density classes need the raster"),
-        ({"allocation": "fixed", "counts": {"up": 9}}, "must name either reach down or its strata"),
+        ({"splits": {"train": 1, "validation": 0, "test": 0}}, "need a fraction above 0"),
+        ({"points": 5}, "fewer than 2 per stratum"),
+        ({"block_m": 400_000}, "reach .*: . blocks contain chips, but 3 splits need one each"),
+        ({"density_classes": None}, "density classes and the raster"),
+        ({"allocation": "fixed", "counts": {"up": 9}}, "must contain either reach down or its strata"),
     ],
 )
 def test_bad_parameters_are_named(tmp_path: Path, two: dict[str, Path], change: dict, words: str) -> None:
@@ -305,7 +305,7 @@ def test_a_reach_with_no_room_for_a_chip_is_named(tmp_path: Path) -> None:
     for feature in tiles["features"]:
         feature["properties"]["reaches"] = ["down"]
     inputs["tiles"].write_text(json.dumps(tiles))
-    with pytest.raises(DataError, match=r"reaches \['up'\] have no room for a chip of 320 m"):
+    with pytest.raises(DataError, match=r"reaches \['up'\] have no position for a chip of 320 m"):
         run(tmp_path, inputs)
 
 
@@ -315,7 +315,7 @@ def test_too_few_candidates_are_told_with_a_remedy(
     table = run(tmp_path, two, points=2000)
     assert not table["replacement"].any() and 800 < len(table) < 2000
     assert "too few candidates for the sample: " in caplog.text and "lower dataset.spacing_m" in caplog.text
-    assert "too few candidates for the reserves: " in caplog.text
+    assert "too few candidates for the replacement samples: " in caplog.text
     caplog.clear()
     run(tmp_path, two)
     assert not caplog.text
@@ -350,7 +350,7 @@ def test_one_side_of_a_border_keeps_its_candidates(two: dict[str, Path]) -> None
         found, factor = draw_candidates(ground, plan_sampling(ground, design).lattice, border, seed)
         ((pair, keeper),) = retaining_zones(ground.zones, seed).items()
         assert pair == (50, 51)
-        near = near_border(50, pair, found.lon, found.lat, border)
+        near = near_border(pair, found.lon, found.lat, border)
         assert set(found.epsg[near]) == {32600 + keeper}
         assert (factor == np.where(near, 0.5, 1)).all()
         kept.add(keeper)

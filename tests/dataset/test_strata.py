@@ -27,14 +27,14 @@ def test_an_allocation_keeps_its_bounds_and_its_sum(sizes: list, how: str, total
     made = strata(sizes)
     found = allocate(made, total, how, {})
     for stratum in made:
-        assert min(MIN_SAMPLES, stratum.number) <= found[stratum.name] <= stratum.number
-    there = sum(stratum.number for stratum in made)
+        assert min(MIN_SAMPLES, stratum.candidates) <= found[stratum.name] <= stratum.candidates
+    there = sum(stratum.candidates for stratum in made)
     if how == "equal":
         reaches = {stratum.reach for stratum in made}
         for reach in reaches:
             mine = [stratum for stratum in made if stratum.reach == reach]
             got = sum(found[stratum.name] for stratum in mine)
-            room = sum(stratum.number for stratum in mine)
+            room = sum(stratum.candidates for stratum in mine)
             assert got in (min(room, total // len(reaches)), min(room, -(-total // len(reaches))))
     else:
         assert sum(found.values()) == min(total, there)
@@ -43,10 +43,10 @@ def test_an_allocation_keeps_its_bounds_and_its_sum(sizes: list, how: str, total
 @given(SIZES, st.integers(60, 3000))
 def test_proportional_shares_are_within_one(sizes: list, total: int) -> None:
     made = strata(sizes)
-    there = sum(stratum.number for stratum in made)
-    if total < there and all(total * stratum.number / there >= MIN_SAMPLES for stratum in made):
+    there = sum(stratum.candidates for stratum in made)
+    if total < there and all(total * stratum.candidates / there >= MIN_SAMPLES for stratum in made):
         found = allocate(made, total, "proportional", {})
-        assert all(abs(found[stratum.name] - total * stratum.number / there) < 1 for stratum in made)
+        assert all(abs(found[stratum.name] - total * stratum.candidates / there) < 1 for stratum in made)
 
 
 def test_neyman_and_roots_are_those_of_the_formulas() -> None:
@@ -70,10 +70,10 @@ def test_what_one_stratum_has_no_room_for_goes_to_the_others() -> None:
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"a": 9, "a/1": 5}, "must name either reach a or its strata"),
-        ({"a/1": 5}, "does not name a/2"),
-        ({"a": 9, "c": 5}, "names c; strata and reaches are a, a/1, a/2"),
-        ({"a": 3}, "3 points leave fewer than 2 for a stratum of a/1, a/2"),
+        ({"a": 9, "a/1": 5}, "must contain either reach a or its strata"),
+        ({"a/1": 5}, "lacks a/2"),
+        ({"a": 9, "c": 5}, "contains c; expected strata or reaches: a, a/1, a/2"),
+        ({"a": 3}, "3 samples are fewer than 2 per stratum for a/1, a/2"),
     ],
 )
 def test_counts_that_do_not_fit_the_strata_are_named(counts: dict[str, int], words: str) -> None:
@@ -117,7 +117,7 @@ def test_three_blocks_serve_three_splits_and_two_do_not() -> None:
     for seed in range(50):
         found = assign_blocks({"a": (3,), "b": (1,), "c": (2,)}, SHARES, np.random.default_rng(seed))
         assert sorted(found.values()) == sorted(SPLITS)
-    with pytest.raises(DataError, match="2 blocks hold chips but 3 splits want one; lower block_m"):
+    with pytest.raises(DataError, match="2 blocks contain chips, but 3 splits need one each; lower block_m"):
         assign_blocks({"a": (3,), "b": (1,)}, SHARES, np.random.default_rng(0))
 
 
@@ -142,16 +142,16 @@ def sample() -> gpd.GeoDataFrame:
 @pytest.mark.parametrize(
     ("column", "values", "words"),
     [
-        ("sample_id", ["up-0001", "up-0001"], "sample_id breaks"),
+        ("sample_id", ["up-0001", "up-0001"], "sample_id violates"),
         ("rank", [1, 3], "ranks of a stratum are 1, 2"),
-        ("replacement", [True, False], "reserves come after the sample"),
-        ("inclusion_probability", [0.1, 1.2], "inclusion_probability breaks .* found 1.2"),
-        ("inclusion_probability", [0.1, 0.0], "inclusion_probability breaks"),
-        ("split", ["train", "test"], "a block has one split"),
-        ("split", ["train", "dev"], "split breaks .* found dev"),
-        ("minx", [660000.0, 660005.0], "minx breaks .*10 m lattice"),
-        ("epsg", np.array([32650, 4326], dtype=np.int32), "epsg breaks"),
-        ("tile", ["50N_E0660_N3540", "x"], "tile breaks"),
+        ("replacement", [True, False], "replacement samples follow the main sample"),
+        ("inclusion_probability", [0.1, 1.2], "inclusion_probability violates .* found 1.2"),
+        ("inclusion_probability", [0.1, 0.0], "inclusion_probability violates"),
+        ("split", ["train", "test"], "one split per block"),
+        ("split", ["train", "dev"], "split violates .* found dev"),
+        ("minx", [660000.0, 660005.0], "minx violates .*10 m lattice"),
+        ("epsg", np.array([32650, 4326], dtype=np.int32), "epsg violates"),
+        ("tile", ["50N_E0660_N3540", "x"], "tile violates"),
     ],
 )
 def test_a_table_that_breaks_its_schema_is_named(column: str, values: list, words: str) -> None:
@@ -161,7 +161,7 @@ def test_a_table_that_breaks_its_schema_is_named(column: str, values: list, word
 
 
 def test_a_table_in_another_crs_or_with_another_column_is_named() -> None:
-    with pytest.raises(DataError, match="not in EPSG:4326"):
+    with pytest.raises(DataError, match="expected EPSG:4326"):
         table_schemas.validate(sample().to_crs(32650), table_schemas.SAMPLES, "samples.parquet")
-    with pytest.raises(DataError, match=r"samples\.parquet: the table breaks its contract"):
+    with pytest.raises(DataError, match=r"samples\.parquet: the table violates its schema"):
         table_schemas.validate(sample().assign(more=1), table_schemas.SAMPLES, "samples.parquet")

@@ -112,7 +112,7 @@ EVERYWHERE = (slice(None),)
 CHIP_FAULTS: dict[str, tuple[Plant, set[str]]] = {
     "a file removed": (lambda folder, chip: file_of(folder, chip, "hr").unlink(), {"file-missing"}),
     "a file of text": (lambda folder, chip: file_of(folder, chip, "lr").write_text("moved"), {"file-unreadable"}),
-    "a file cut short": (cut, {"file-short"}),
+    "a file cut short": (cut, {"file-truncated"}),
     "a GeoTIFF that is no COG": (rewrite(driver="GTiff", TILED="YES", BLOCKXSIZE=512, BLOCKYSIZE=512), {"cog"}),
     "blocks of 128": (rewrite(BLOCKSIZE=128), {"block-size"}),
     "LZW": (rewrite(COMPRESS="LZW"), {"compression"}),
@@ -125,20 +125,20 @@ CHIP_FAULTS: dict[str, tuple[Plant, set[str]]] = {
     "another zone": (painted("hr", crs="EPSG:32651"), {"crs"}),
     "half a pixel off": (shifted("hr", 0.5), {"lattice"}),
     "ten metres off": (shifted("label", 10), {"grid"}),
-    "all files elsewhere": (lambda folder, chip: move(folder, chip, 10, 0, tables=False), {"place"}),
-    "a band unknown": (painted("hr", with_values((1,), 0)), {"all-unknown"}),
-    "unknown in one band": (painted("hr", with_values((1, slice(0, 3)), 0)), {"part-unknown"}),
+    "all files elsewhere": (lambda folder, chip: move(folder, chip, 10, 0, tables=False), {"position"}),
+    "a band unknown": (painted("hr", with_values((1,), 0)), {"all-nodata"}),
+    "unknown in one band": (painted("hr", with_values((1, slice(0, 3)), 0)), {"partial-nodata"}),
     "a flat band": (painted("hr", with_values((2,), 900)), {"constant"}),
     "reflectance x 100000": (painted("hr", lambda array: array * np.uint16(10)), {"range"}),
     "digital numbers of 1 bit": (painted("lr", lambda array: (array // 600 + 1).astype(np.uint16)), {"range"}),
     "clipped": (painted("hr", clip), {"clipped"}),
     "10 m east": (painted("hr", lambda array: np.roll(array, 10, axis=2)), {"misaligned"}),
     "8 m north, 4 m west": (painted("hr", lambda array: np.roll(array, (-8, -4), axis=(1, 2))), {"misaligned"}),
-    "upside down": (painted("hr", lambda array: array[:, ::-1]), {"unlike"}),
-    "noise": (painted("hr", noise), {"unlike"}),
+    "upside down": (painted("hr", lambda array: array[:, ::-1]), {"uncorrelated"}),
+    "noise": (painted("hr", noise), {"uncorrelated"}),
     "a code of 7": (painted("label", with_values((0, slice(0, 2), slice(0, 2)), 7)), {"label-code"}),
-    "an unknown label": (unlabel, {"label-unknown"}),
-    "a wrong share": (lambda folder, chip: edit(folder, chip, isa_fraction=0.01), {"isa-share"}),
+    "an unknown label": (unlabel, {"label-empty"}),
+    "a wrong share": (lambda folder, chip: edit(folder, chip, isa_fraction=0.01), {"isa-fraction"}),
     "a fraction of 20000": (painted("fraction", with_values((2, 4), 20_000)), {"fraction-range"}),
     "a kind above all": (painted("fraction", with_values((3, 4), 10_000)), {"fraction-kinds"}),
     "no fractions": (painted("fraction", with_values(EVERYWHERE, 0)), {"fraction-label"}),
@@ -285,7 +285,7 @@ DATASET_FAULTS: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] =
         lambda folder: rows(folder, lambda table: pd.concat([table, table.iloc[11:]])),
         {("id-duplicate", "up-0006")},
     ),
-    "two chips at one place": (on_another, {("place-duplicate", "up-0002"), ("place", "up-0002")}),
+    "two chips at one place": (on_another, {("position-duplicate", "up-0002"), ("position", "up-0002")}),
     "rows shuffled": (lambda folder: rows(folder, lambda table: table.iloc[::-1]), {("id-order", "up-0005")}),
     "another reach": (
         reseal("up-0003", reach="down", tables="index samples"),
@@ -294,7 +294,7 @@ DATASET_FAULTS: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] =
     "another path": (at_another_path, {("path", "up-0001")}),
     "a corner off the lattice": (
         reseal("low-0001", minx=659_997.0),
-        {("corner", "low-0001"), ("place", "low-0001"), ("outline", "low-0001")},
+        {("corner", "low-0001"), ("position", "low-0001"), ("outline", "low-0001")},
     ),
     "an outline elsewhere": (
         lambda folder: reseal("up-0001", geometry=square(row_of(folder, "up-0001"), 30))(folder),
@@ -316,7 +316,7 @@ DATASET_FAULTS: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] =
         lambda folder: edit(folder, "up-0001", "pairs", status="low correlation") or resum(folder),
         {("pair", "up-0001")},
     ),
-    "a file of nobody": (another_file, {("file-superfluous", "")}),
+    "a file of nobody": (another_file, {("file-unlisted", "")}),
     "splits 70 m apart": (moved("low-0005", -70, 0), {("leakage", "low-0005"), ("spacing", "low-0005")}),
     "splits that overlap": (moved("up-0005", -200, 0), {("leakage", "low-0005")}),
     "chips that overlap": (moved("low-0001", 0, 200), {("overlap", "low-0001")}),
@@ -324,7 +324,7 @@ DATASET_FAULTS: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] =
     "a block in two splits": (reseal("low-0002", split="validation"), {("block-split", "low-0002")}),
     "no validation": (reseal(*VALIDATION, split="train"), {("split-empty", "")}),
     "splits unlike each other": (all_built, {("split-balance", "")}),
-    "a picture twice, across splits": (copied, {("copy", "up-0005")}),
+    "a picture twice, across splits": (copied, {("duplicate-image", "up-0005")}),
     "no sources": (removed("sources.json"), {("document-missing", "")}),
     "no checksums": (removed("checksums.sha256"), {("document-missing", "")}),
     "no labels": (removed("labels"), {("document-missing", "")}),
@@ -340,7 +340,7 @@ DATASET_FAULTS: dict[str, tuple[Callable[[Path], None], set[tuple[str, str]]]] =
     "a card changed": (told("card.md", "Licences", "Rights", sums=False), {("checksum", "")}),
     "labels changed since": (
         relabelled,
-        {(each, "up-0001") for each in ("checksum", "isa-share", "fraction-label")} | {("statistics", "")},
+        {(each, "up-0001") for each in ("checksum", "isa-fraction", "fraction-label")} | {("statistics", "")},
     ),
     "another mean": (told("statistics.json", '"mean": [\n      0.', '"mean": [\n      1.'), {("statistics", "")}),
     "another count": (told("statistics.json", '"train": 6', '"train": 7'), {("statistics", "")}),
@@ -373,10 +373,10 @@ def test_every_check_has_its_planted_fault() -> None:
 
 def test_what_is_no_dataset_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "letter.txt").write_text("Dear reader")
-    with pytest.raises(DataError, match=r"is no dataset: it holds neither index.parquet nor chips/"):
+    with pytest.raises(DataError, match=r"is not a dataset: it contains neither index.parquet nor chips/"):
         check(tmp_path)
     assert main(["dataset", "check", str(tmp_path / "letter.txt")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_the_number_of_workers_changes_nothing(copy: Path) -> None:
@@ -396,11 +396,11 @@ def test_the_verb_tells_faults_and_exits_with_1(copy: Path, clean: Path, capsys:
         "file": "chips/up/up-0004_hr.tif",
         "value": "No such file or directory",
         "expected": "a raster",
-        "remedy": "make the chips again, or restore the file",
+        "remedy": "rerun step `chips`, or restore the file",
     }
     assert main(["dataset", "check", str(copy)]) == 1
     out = capsys.readouterr().out
-    assert "1 file-missing: a file that the index names is not there; make the chips again" in out
+    assert "1 file-missing: a file of the index is missing; rerun step `chips`" in out
     assert "12 chips, 47 files" in out
     assert main(["dataset", "check", "--list"]) == 0
     listed = capsys.readouterr().out

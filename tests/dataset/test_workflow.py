@@ -360,7 +360,7 @@ def test_each_scene_tried_in_vain_is_kept_with_its_reason(valley: Path, made: Pa
 def test_chips_are_the_same_for_any_number_of_workers_and_scenes_are_read_once(
     valley: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jointseg.dataset.chips.CHIPS_A_WORKER", 6)
+    monkeypatch.setattr("jointseg.dataset.chips.CHIPS_PER_WORKER", 6)
     facts = run_chips(valley, made, chips=tmp_path / "chips/up", index=tmp_path / "index.parquet", workers=2)
     assert facts["chips"] == 12
     assert all(0 < share <= 1 for share in facts["read"].values())
@@ -468,7 +468,7 @@ def test_the_same_inputs_give_the_same_bytes(valley: Path, made: Path, tmp_path:
 
 
 def test_a_missing_band_is_named(valley: Path, made: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="B08 missing"):
+    with pytest.raises(DataError, match="they lack B08"):
         run_chips(valley, made, chips=tmp_path / "chips/up", index=tmp_path / "i.parquet", bands=[*BANDS, "B08"])
     assert not (tmp_path / "chips/up").exists()
 
@@ -541,7 +541,7 @@ def test_statistics_card_and_check_know_every_band(richer: Path) -> None:
     item = json.loads(next((richer / "items").rglob("*.json")).read_text())
     assert [band["name"] for band in item["assets"]["lr"]["bands"]] == facts["bands"]
     named = {finding.check for finding in check(richer).findings}
-    assert not named & {"band-count", "band-names", "part-unknown", "all-unknown", "statistics", "card", "stac"}, named
+    assert not named & {"band-count", "band-names", "partial-nodata", "all-nodata", "statistics", "card", "stac"}, named
 
 
 def test_readers_fill_merged_dates_from_the_composite(richer: Path) -> None:
@@ -564,5 +564,5 @@ def test_merged_dates_of_another_form_are_refused(valley: Path, richer: Path, tm
     write(tmp_path / "merged.tif", np.ones((12, 120, 120), np.uint16), WEST, NORTH, 10, descriptions=["x"] * 12)
     inputs = {"composites": [richer / "composites/t.tif"], "pairs": richer / "pairs/up.parquet"}
     inputs |= {"labels": richer / "labels/up.parquet", "merged": [tmp_path / "merged.tif"]}
-    with pytest.raises(DataError, match=r"merged\.tif has bands .* make the composites again"):
+    with pytest.raises(DataError, match=r"merged\.tif has bands .* rebuild the composites"):
         run_chips(valley, tmp_path, **inputs)

@@ -167,7 +167,7 @@ def write_inputs(folder: Path) -> dict[str, Any]:
     for name in ("cover", "truth"):
         (folder / "Town" / f"2021_{name}.png").write_bytes((folder / "panel.png").read_bytes())
     (folder / "upstream.csv").write_text(
-        "sample_id,osm_m2,footprints_m2,both_m2,open_m2,road_on_building_m2,added_m2,removed_m2,unknown_m2,iou\n"
+        "sample_id,osm_m2,footprints_m2,both_m2,open_m2,road_on_building_m2,added_m2,removed_m2,unlabelled_m2,iou\n"
         "all,20000,25000.4,15000,12345,60,700,0,0,0.5\nupstream-0001,20000,25000.4,15000,12345,60,700,0,0,0.5\n"
     )
     for year, lines in QUALITY.items():

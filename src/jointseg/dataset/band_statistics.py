@@ -1,4 +1,4 @@
-"""Mean and standard deviation of integer images, exact: the same whatever the order and the number of workers."""
+"""Exact mean and standard deviation of integer images, independent of the order and the number of workers."""
 
 from math import isqrt
 
@@ -6,30 +6,30 @@ import numpy as np
 
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 
-BandSums = tuple[tuple[int, int, int], ...]  # of each band: known pixels, their sum, the sum of their squares
+BandSums = tuple[tuple[int, int, int], ...]  # per band: valid pixels, their sum, the sum of their squares
 _DIGITS = 8
 
 
 def band_sums(dn: np.ndarray) -> BandSums:
-    """The sums of each band of an image, uint16 [bands, rows, columns]; 0 is unknown and adds nothing."""
+    """Return the sums per band of an image, uint16 [bands, rows, columns]; 0 is nodata and adds nothing."""
     flat = dn.reshape(len(dn), -1).astype(np.int64)
     return tuple((int(np.count_nonzero(band)), int(band.sum()), int(band @ band)) for band in flat)
 
 
 class BandStatistics:
-    """Running sums by band as integers without bound."""
+    """Running sums per band, as integers of arbitrary size."""
 
     def __init__(self) -> None:
         self.bands: list[list[int]] = []
 
-    def add(self, part: BandSums) -> None:
-        self.bands = self.bands or [[0, 0, 0] for _ in part]
-        for band, more in zip(self.bands, part, strict=True):
-            for at, value in enumerate(more):
-                band[at] += value
+    def add(self, sums: BandSums) -> None:
+        self.bands = self.bands or [[0, 0, 0] for _ in sums]
+        for totals, added in zip(self.bands, sums, strict=True):
+            for i, value in enumerate(added):
+                totals[i] += value
 
     def summary(self) -> dict[str, list]:
-        """{"mean", "std", "pixels"} a band, reflectance to 8 digits; null where no pixel is known."""
+        """Return {"mean", "std", "pixels"} per band, in reflectance rounded to 8 digits; None without valid pixels."""
         return {
             "mean": [_mean(band) for band in self.bands],
             "std": [_std(band) for band in self.bands],
@@ -46,6 +46,6 @@ def _std(band: list[int]) -> float | None:
     count, total, square = band
     if not count:
         return None
-    # The variance times count squared is a whole number: nothing cancels.
+    # The variance times count squared is an integer: no cancellation.
     scaled = count * square - total**2
     return round(isqrt(scaled * 10**8) / 10**4 / count * REFLECTANCE_PER_DN, _DIGITS)

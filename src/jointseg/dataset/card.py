@@ -1,4 +1,4 @@
-"""The dataset card: what the dataset is, in a page."""
+"""The dataset card: a one-page description of the dataset."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
 def render(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) -> str:
-    """The card as Markdown, with the header that Hugging Face reads.
+    """Return the card as Markdown, with the metadata header of Hugging Face.
 
     Args:
         table: the index.
         facts: the statistics.
-        pairs: one table a reach, named by it.
+        pairs: one table per reach, named after it.
     """
     return templates.render(
         _TEMPLATE,
@@ -30,7 +30,7 @@ def render(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]
             "facts": facts,
             "size": next((name for limit, name in _SIZES if len(table) < limit), "n>100K"),
             "years": ", ".join(map(str, sorted(table["s2_year"].unique()))),
-            "kinds": CHIP_RASTERS,
+            "rasters": CHIP_RASTERS,
             "columns": {name: column.meaning for name, column in COLUMNS.items() if name in table},
             "splits": SPLITS,
             "rows": _rows(facts),
@@ -42,12 +42,12 @@ def render(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]
 
 
 def _rows(facts: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    none = {"chips": 0, "isa_fraction": None}
-    rows = {reach: [by_split.get(split, none) for split in SPLITS] for reach, by_split in facts["reaches"].items()}
-    whole = [
+    empty = {"chips": 0, "isa_fraction": None}
+    rows = {reach: [by_split.get(split, empty) for split in SPLITS] for reach, by_split in facts["reaches"].items()}
+    total = [
         {"chips": facts["chips"].get(split, 0), "isa_fraction": facts["isa_fraction"].get(split)} for split in SPLITS
     ]
-    return rows | {"all": whole}
+    return rows | {"all": total}
 
 
 def _outcomes(pairs: Sequence[Path]) -> Iterator[tuple[str, str, int]]:
@@ -64,12 +64,12 @@ def _scenes(table: gpd.GeoDataFrame) -> Iterator[dict[str, Any]]:
             "date": rows["hr_date"].iloc[0],
             "east": rows["shift_x_m"].median(),
             "north": rows["shift_y_m"].median(),
-            "registration_correlation": rows["registration_correlation"].median(),
+            "correlation": rows["registration_correlation"].median(),
         }
 
 
 def _cells(facts: dict[str, Any], kind: str) -> list[str]:
-    """Mean and standard deviation under the bands of the 10 m images; empty where an image lacks one."""
+    """Return mean and standard deviation per band of the 10 m images; empty for bands that the image lacks."""
     cells = [
         f"{mean:.4f} +- {std:.4f}" if mean is not None else "-"
         for mean, std in zip(facts[kind]["mean"], facts[kind]["std"])

@@ -1,4 +1,4 @@
-"""Reads the chips of a split into memory as plain arrays."""
+"""Reader of the chips of a split as arrays."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from jointseg.runtime.errors import DataError
 
 @dataclass(frozen=True)
 class ChipArrays:
-    """One chip on one grid: north-up arrays that start at the same upper left corner.
+    """One chip as north-up arrays with a common upper left corner.
 
     Attributes:
-        lr: float32 [bands, h, w], 10 m reflectance of the composite, NaN where it is unknown; then of the merged dates,
-            where the dataset has them, filled from the composite (see `bands.filled`).
-        hr: float32 [bands, 10 h, 10 w], 1 m reflectance, NaN where it is unknown.
-        label: uint8 [10 h, 10 w], 0 not impervious, 1 impervious, 255 unknown.
+        lr: float32 [bands, h, w], 10 m reflectance of the composite, NaN for nodata; then of the merged dates, if the
+            dataset has them, filled from the composite (see `bands.filled`).
+        hr: float32 [bands, 10 h, 10 w], 1 m reflectance, NaN for nodata.
+        label: uint8 [10 h, 10 w], 0 not impervious, 1 impervious, 255 unlabelled.
     """
 
     lr: np.ndarray
@@ -29,16 +29,16 @@ class ChipArrays:
 
 
 class ChipDataset:
-    """Chips of one split (or of all), in the order of their ids.
+    """Chips of one split (or of all), sorted by id.
 
     Args:
         index: index.parquet, or the table read from it.
-        root: the folder that the index's paths start from.
+        root: the folder that the paths in the index are relative to.
         split: "train", "validation", "test", or None for all.
-        keep: whether read chips stay in memory (as integers: 7 bytes a 1 m pixel).
-        bands: how many bands of the 10 m image to give, those of `bands.of_count`; None for all that it has.
+        cache: keep chips in memory (as integers: 7 bytes per 1 m pixel).
+        bands: number of bands of the 10 m image to return, see `bands.of_count`; None for all.
 
-    Raises DataError for an unknown split, or one that has no chips.
+    Raises DataError for an invalid split, or a split without chips.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ChipDataset:
         root: Path,
         split: str | None = None,
         *,
-        keep: bool = True,
+        cache: bool = True,
         bands: int | None = None,
     ) -> None:
         table = index if isinstance(index, pd.DataFrame) else pd.read_parquet(index)
@@ -56,18 +56,18 @@ class ChipDataset:
                 raise DataError(f"split {split!r} is not one of {', '.join(SPLITS)}")
             table = table[table["split"] == split]
         if table.empty:
-            raise DataError(f"the index holds no chip of split {split!r}; draw more samples or change the splits")
+            raise DataError(f"the index contains no chip of split {split!r}; draw more samples or change the splits")
         self.root = Path(root)
         self.table = table.set_index("sample_id", drop=False).sort_index()
         self.ids: list[str] = list(self.table.index)
-        self._keep, self._bands = keep, bands
-        self._kept: dict[str, tuple[np.ndarray, ...]] = {}
+        self._cache: dict[str, tuple[np.ndarray, ...]] | None = {} if cache else None
+        self._bands = bands
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, sample_id: str, window: tuple[int, int, int] | None = None) -> ChipArrays:
-        """The chip of an id, or a square of it; DataError when a file is missing, damaged or of another size.
+        """Return a chip, or a square of it; raises DataError if a file is missing, damaged or of the wrong size.
 
         Args:
             window: first row, first column and side of the square in 10 m pixels.
@@ -81,24 +81,24 @@ class ChipDataset:
         return ChipArrays(_reflectance(lr), _reflectance(hr), label[0])
 
     def size(self, sample_id: str) -> tuple[int, int]:
-        """Rows and columns of a chip in 10 m pixels."""
+        """Return the rows and columns of a chip in 10 m pixels."""
         rows, cols = self._arrays(sample_id)[0].shape[1:]
         return rows, cols
 
     def _arrays(self, sample_id: str) -> tuple[np.ndarray, ...]:
-        if sample_id in self._kept:
-            return self._kept[sample_id]
+        if self._cache and sample_id in self._cache:
+            return self._cache[sample_id]
         row = self.table.loc[sample_id]
         arrays = tuple(raster_io.read(self.root / row[name])[0] for name in ("lr", "hr", "label"))
         lr, hr, label = (array.shape[1:] for array in arrays)
         if not (lr[0] * 10, lr[1] * 10) == hr == label:
             raise DataError(
                 f"chip {sample_id} has 10 m, 1 m and label sizes {lr}, {hr} and {label} px; "
-                f"expected h x w, 10 h x 10 w twice; make the chips again"
+                "expected h x w, 10 h x 10 w twice; rerun step `chips`"
             )
         arrays = (fill_merged(arrays[0], self._bands), *arrays[1:])
-        if self._keep:
-            self._kept[sample_id] = arrays
+        if self._cache is not None:
+            self._cache[sample_id] = arrays
         return arrays
 
 

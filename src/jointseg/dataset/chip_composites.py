@@ -1,4 +1,4 @@
-"""Reads the composites under a chip, whatever their zones and tiles."""
+"""Reader of the composites under a chip, across zones and tiles."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,43 +16,44 @@ CLEAR = "clear"
 
 
 class Composites:
-    """Composites of one year, a mosaic for every UTM zone."""
+    """Composites of one year with their merged dates, if any: one mosaic per UTM zone."""
 
     def __init__(self, paths: Sequence[Path], merged: Sequence[Path] = ()) -> None:
-        """The composites, and the merged dates beside them where there are any."""
         self._mosaics, self._merged = _by_zone(paths), _by_zone(merged)
         for mosaic in self._merged.values():
             if mosaic.descriptions != MERGED_BANDS:
                 raise DataError(
-                    f"{mosaic.paths[0]} has bands {mosaic.descriptions}, merged dates have {MERGED_BANDS}; make the "
-                    "composites again"
+                    f"{mosaic.paths[0]} has bands {mosaic.descriptions}; expected the merged dates {MERGED_BANDS}; rebuild the "
+                    "composites"
                 )
 
     def read(self, epsg: int, bounds: raster_io.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(uint16 [bands, h, w] reflectance x 10000, bool [h, w] known) of the composite, of bounds on the 10 m lattice.
+        """Return (uint16 [bands, h, w] reflectance x 10000, bool [h, w] valid) for bounds on the 10 m lattice.
 
-        Raises DataError when the zone, a band or the band of clear observations is missing.
+        Raises DataError if the zone, a band or the band of clear observations is missing.
         """
         values, _ = self.chip(epsg, bounds, bands)
         return values[: len(bands)], np.all(values[: len(bands)] > 0, axis=0)
 
     def chip(self, epsg: int, bounds: raster_io.Bounds, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """As `read`, 0 where unknown, then the merged dates; and the number of clear observations, uint16 [h, w]."""
+        """Return `read`'s bands, 0 for nodata, then the merged dates; and uint16 [h, w] clear observations."""
         if epsg not in self._mosaics:
-            raise DataError(f"no composite lies in EPSG:{epsg}; its tiles are missing among the composites")
+            raise DataError(f"no composite is in EPSG:{epsg}; add the composites of its tiles")
         mosaic = self._mosaics[epsg]
         missing = [name for name in (*bands, CLEAR) if name not in mosaic.descriptions]
         if missing:
-            raise DataError(f"composites of EPSG:{epsg} have bands {mosaic.descriptions}; {', '.join(missing)} missing")
+            raise DataError(
+                f"composites of EPSG:{epsg} have bands {mosaic.descriptions}; they lack {', '.join(missing)}"
+            )
         numbers = [mosaic.descriptions.index(name) + 1 for name in (*bands, CLEAR)]
         values = mosaic.read(bounds, numbers)
-        known = (values[-1] > 0) & (values[:-1] > 0).all(axis=0)
+        valid = (values[-1] > 0) & (values[:-1] > 0).all(axis=0)
         image = [values[:-1]]
         if self._merged:
             if epsg not in self._merged:
-                raise DataError(f"no merged dates lie in EPSG:{epsg}; make those of the composites' tiles")
+                raise DataError(f"no merged dates are in EPSG:{epsg}; build the merged dates of the composites' tiles")
             image.append(self._merged[epsg].read(bounds))
-        return np.where(known, np.concatenate(image), 0), values[-1]
+        return np.where(valid, np.concatenate(image), 0), values[-1]
 
 
 def _by_zone(paths: Sequence[Path]) -> dict[int, Mosaic]:
@@ -61,6 +62,6 @@ def _by_zone(paths: Sequence[Path]) -> dict[int, Mosaic]:
         with raster_io.open_raster(path) as source:
             code = source.crs.to_epsg() if isinstance(source.crs, rasterio.crs.CRS) else None
         if code is None:
-            raise DataError(f"{path} has no EPSG code; composites are in a UTM zone")
+            raise DataError(f"{path} has no EPSG code; expected a composite in a UTM zone")
         by_zone[code].append(path)
-    return {code: Mosaic(some) for code, some in by_zone.items()}
+    return {code: Mosaic(zone_paths) for code, zone_paths in by_zone.items()}

@@ -1,4 +1,4 @@
-"""Joins the reaches into one dataset: index, statistics, card, sources, STAC collection and checksums."""
+"""Step `dataset`: the reaches joined into one dataset: index, statistics, card, sources, STAC collection, checksums."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
 
-READERS = 4  # threads that read chips; as many as the rule `dataset` asks for
+READERS = 4  # threads that read chips; the `threads` of the rule `dataset`
 
 
 def dataset(
@@ -46,26 +46,27 @@ def dataset(
     chip_m: int,
     spacing_m: float,
 ) -> dict[str, Any]:
-    """Writes what makes the folder of `index` a dataset that can be copied and read by itself.
+    """Write the files that make the folder of `index` a self-contained dataset.
 
-    index.parquet holds all reaches. statistics.json has means and standard deviations per band over the known pixels
-    of the train split, in reflectance, for the 10 m and the 1 m images; the share of ISA and the number of chips by
-    split and reach. Each chip is read once, by threads, and sums are integers: no order changes a digit.
+    index.parquet contains all reaches. statistics.json contains, for the 10 m and the 1 m images, means and standard
+    deviations per band over the valid pixels of the train split, in reflectance; and the ISA fraction and the number of
+    chips per split and reach. Each chip is read once, by threads; sums are integers, so that the order of reading has
+    no effect.
 
-    `content_sha256` in statistics, card and collection is the sha256 over the sorted checksums of chips and
-    tables. No file tells a time or a place of the run.
+    `content_sha256` in statistics, card and collection is the sha256 over the sorted checksums of chips and tables. No
+    file depends on the time or the paths of the run.
 
     Args:
-        indexes, pairs, labels: one a reach, named by it.
-        chips: one folder a reach, all in the folder `chips` beside the index.
+        indexes, pairs, labels: one per reach, named after it.
+        chips: one folder per reach, in the folder `chips` beside the index.
         manifests: of the jobs that made the dataset, and of those that made its sources (see `sources`).
-        stac_items: folder of the STAC items, one a chip.
-        version: of the dataset, as the config says.
+        stac_items: folder of the STAC items, one per chip.
+        version: of the dataset, from the config.
         chip_m: side of a chip.
-        spacing_m: smallest distance between two centres.
+        spacing_m: minimum distance between two centres.
 
-    Raises DataError when a chip's file is missing or cannot be read, a sample is in two indexes, or a file does not
-    lie in the folder of the index.
+    Raises DataError if a chip's file is missing or cannot be read, if a sample is in two indexes, or if a file is outside
+    the folder of the index.
     """
     root = Path(index).parent
     table = pd.concat([gpd.read_parquet(path) for path in sorted(indexes)], ignore_index=True)
@@ -75,11 +76,11 @@ def dataset(
         table.to_parquet(part)
     with atomic_write(sources) as part:
         part.write_text(_json(sources_of(manifests, pairs)), encoding="utf-8")
-    read = _read(table, root / "chips")
+    contents = _read_chips(table, root / "chips")
     tables = [Path(path) for path in (*indexes, samples, *pairs, *labels, index)]
-    content = [*_entries(tables, root), *(Entry(f"chips/{name}", *each) for name, each in read.files.items())]
-    facts = {"version": version, "content_sha256": content_digest(content), "chip_m": chip_m, "spacing_m": spacing_m}
-    facts |= {**read.moments, "bands": read.bands, **split_summary(table)}
+    entries = [*_entries(tables, root), *(Entry(f"chips/{name}", *file) for name, file in contents.files.items())]
+    facts = {"version": version, "content_sha256": content_digest(entries), "chip_m": chip_m, "spacing_m": spacing_m}
+    facts |= {**contents.statistics, "bands": contents.bands, **split_summary(table)}
     with atomic_write(statistics) as part:
         part.write_text(_json(facts), encoding="utf-8")
     with atomic_write(card) as part:
@@ -88,24 +89,24 @@ def dataset(
         part.write_text(stac.collection(table, facts), encoding="utf-8")
     with atomic_write(stac_items) as folder:
         folder.mkdir()
-        files = {name: Entry(name, *each) for name, each in read.files.items()}
-        stac.write_items(folder, table, files, read.bands, chip_m)
+        files = {name: Entry(name, *file) for name, file in contents.files.items()}
+        stac.write_items(folder, table, files, contents.bands, chip_m)
     with atomic_write(checksums) as part:
-        written = [statistics, card, sources, collection, *Path(stac_items).rglob("*.json")]
-        every = sorted([*content, *_entries(written, root)], key=lambda entry: entry.path)
-        part.write_text("".join(f"{entry.sha256}  {entry.path}\n" for entry in every), encoding="utf-8")
+        documents = [statistics, card, sources, collection, *Path(stac_items).rglob("*.json")]
+        listed = sorted([*entries, *_entries(documents, root)], key=lambda entry: entry.path)
+        part.write_text("".join(f"{entry.sha256}  {entry.path}\n" for entry in listed), encoding="utf-8")
     return {"version": version, "content_sha256": facts["content_sha256"], **split_summary(table)}
 
 
 def content_digest(entries: Iterable[Entry]) -> str:
-    """The sha256 over the sorted checksums of chips and tables; the documents, which tell it, do not count."""
+    """Return the sha256 over the sorted checksums of chips and tables, without the documents, which contain it."""
     return tree_hash(entry for entry in entries if entry.path.endswith((".tif", ".parquet")))
 
 
 def split_summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Chips and mean share of ISA by split, and by reach and split; null where no chip has a labelled pixel."""
+    """Return chips and mean ISA fraction per split, and per reach and split; None if no chip has a labelled pixel."""
     reaches = {
-        reach: {split: {"chips": len(there), "isa_fraction": _mean(there)} for split, there in rows.groupby("split")}
+        reach: {split: {"chips": len(part), "isa_fraction": _mean(part)} for split, part in rows.groupby("split")}
         for reach, rows in table.groupby("reach", sort=True)
     }
     by_split = {split: table[table["split"] == split] for split in SPLITS if (table["split"] == split).any()}
@@ -122,59 +123,59 @@ def _mean(rows: pd.DataFrame) -> float | None:
 
 
 @dataclass
-class _Read:
-    """What reading every chip once has told: size and sha256 by path, moments by kind, bands of the 10 m images."""
+class _ChipContents:
+    """Size and sha256 by path, statistics by kind, and bands of the 10 m images, from one reading of all chips."""
 
     files: dict[str, tuple[int, str]]
-    moments: dict[str, dict[str, list]]
+    statistics: dict[str, dict[str, list]]
     bands: list[str]
 
 
-def _read(table: pd.DataFrame, root: Path) -> _Read:
-    wanted = [
+def _read_chips(table: pd.DataFrame, root: Path) -> _ChipContents:
+    rasters = [
         (root / row[kind], row[kind], kind if row["split"] == "train" and kind in ("lr", "hr") else "")
         for row in table[[*CHIP_RASTERS, "split"]].to_dict("records")
         for kind in CHIP_RASTERS
     ]
     files: dict[str, tuple[int, str]] = {}
-    moments = {"lr": BandStatistics(), "hr": BandStatistics()}
-    read = map_ahead(lambda each: _file(each[0], bool(each[2])), wanted, READERS)
-    for (_, name, kind), (size, digest, part) in zip(track(wanted, "files of the chips", unit="file"), read):
+    statistics = {"lr": BandStatistics(), "hr": BandStatistics()}
+    read = map_ahead(lambda raster: _read_file(raster[0], bool(raster[2])), rasters, READERS)
+    for (_, name, kind), (size, digest, sums) in zip(track(rasters, "files of the chips", unit="file"), read):
         files[name] = (size, digest)
         if kind:
-            moments[kind].add(part)
+            statistics[kind].add(sums)
     with raster_io.open_raster(root / table["lr"].iloc[0]) as source:
         bands = list(source.descriptions)
-    return _Read(files, {kind: each.summary() for kind, each in moments.items()}, bands)
+    return _ChipContents(files, {kind: totals.summary() for kind, totals in statistics.items()}, bands)
 
 
-def _file(path: Path, summed: bool) -> tuple[int, str, BandSums]:
-    """Size, sha256 and, where asked, the sums of a raster, from one reading of its bytes."""
+def _read_file(path: Path, with_sums: bool) -> tuple[int, str, BandSums]:
+    """Return size, sha256 and, if requested, the band sums of a raster, from one reading of its bytes."""
     content = path.read_bytes()
-    part: BandSums = ()
-    if summed:
+    sums: BandSums = ()
+    if with_sums:
         try:
             with MemoryFile(content) as memory, memory.open() as source:
-                part = band_sums(source.read())
+                sums = band_sums(source.read())
         except RasterioError as error:
-            raise DataError(f"{path} cannot be read as a raster ({error}); make the chips again") from error
-    return len(content), sha256(content).hexdigest(), part
+            raise DataError(f"{path} cannot be read as a raster ({error}); rerun step `chips`") from error
+    return len(content), sha256(content).hexdigest(), sums
 
 
 def _check_files(table: pd.DataFrame, chips: Sequence[Path], root: Path) -> None:
-    if strange := [str(folder) for folder in chips if Path(folder).parent != root]:
-        raise DataError(f"the folder of chips {strange[0]} does not lie in {root}, beside the index")
-    there = {f"{Path(folder).name}/{path.name}" for folder in chips for path in Path(folder).iterdir()}
-    named = {path for kind in CHIP_RASTERS for path in table[kind]}
-    if missing := sorted(named - there):
+    if outside := [str(folder) for folder in chips if Path(folder).parent != root]:
+        raise DataError(f"the folder of chips {outside[0]} is not in {root}, beside the index")
+    present = {f"{Path(folder).name}/{path.name}" for folder in chips for path in Path(folder).iterdir()}
+    indexed = {path for kind in CHIP_RASTERS for path in table[kind]}
+    if missing := sorted(indexed - present):
         raise DataError(f"{len(missing)} chip files of the index are missing under {root}, the first {missing[0]}")
     if table["sample_id"].duplicated().any():
         raise DataError(f"sample {table['sample_id'][table['sample_id'].duplicated()].iloc[0]} is in two indexes")
 
 
 def _entries(paths: Sequence[Path], root: Path) -> list[Entry]:
-    if strange := [str(path) for path in paths if not path.is_relative_to(root)]:
-        raise DataError(f"{strange[0]} does not lie in the folder of the dataset, {root}")
+    if outside := [str(path) for path in paths if not path.is_relative_to(root)]:
+        raise DataError(f"{outside[0]} is not in the folder of the dataset, {root}")
     return [Entry(path.relative_to(root).as_posix(), path.stat().st_size, file_digest(path)) for path in paths]
 
 

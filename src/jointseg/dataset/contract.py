@@ -1,4 +1,4 @@
-"""What a chip's files are: the one place that the writer of the documents, the readers and the check agree on."""
+"""The contract of a chip's rasters, shared by writers, readers and the validation."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,22 +14,22 @@ SPLITS = ("train", "validation", "test")
 REFLECTANCE_PER_DN = 1e-4
 UNLABELLED, FRACTION_NODATA, FRACTION_SCALE = 255, 65_535, 10_000
 LATTICE_M = 10
-# Of the 1 m images, and of the composites that they are matched to.
+# Bands of the 1 m images, and of the composites that they are matched to.
 HR_BANDS = RGB
-# Kinds of ISA, the bands of the fractions after the first, which is all of it.
+# Kinds of ISA: the bands of the fraction raster after the first, which is total ISA.
 ISA_KINDS = ("road", "building", "airport", "plaza", "sports", "industrial")
 
 
 @dataclass(frozen=True)
 class ChipRaster:
-    """One of a chip's rasters.
+    """The format of one of a chip's rasters.
 
     Attributes:
-        title: what it shows.
+        title: description of the content.
         pixel_m: side of a pixel.
         dtype: numpy name of the type.
-        nodata: the value of unknown pixels.
-        bands: names of the bands; None for those that the config asks for, () for one band without a name.
+        nodata: the nodata value.
+        bands: names of the bands; None for the bands of the config, () for one band without a name.
     """
 
     title: str
@@ -39,16 +39,16 @@ class ChipRaster:
     bands: tuple[str, ...] | None
 
     def transform(self, minx: float, miny: float, chip_m: float) -> Affine:
-        """The transform of a chip with this south-west corner."""
+        """Return the transform of a chip with this south-west corner."""
         return Affine(self.pixel_m, 0, minx, 0, -self.pixel_m, miny + chip_m)
 
 
 CHIP_RASTERS = {
     "lr": ChipRaster("10 m Sentinel-2 composite, reflectance x 10000", 10, "uint16", 0, None),
     "hr": ChipRaster("1 m Jilin-1 image, reflectance x 10000", 1, "uint16", 0, HR_BANDS),
-    "label": ChipRaster("1 m label: 0 not impervious, 1 impervious, 255 unknown", 1, "uint8", UNLABELLED, ()),
+    "label": ChipRaster("1 m label: 0 not impervious, 1 impervious, 255 unlabelled", 1, "uint8", UNLABELLED, ()),
     "fraction": ChipRaster(
-        "1 m covered area by kind, parts of 10,000", 1, "uint16", FRACTION_NODATA, ("isa", *ISA_KINDS)
+        "1 m impervious fraction by kind, parts of 10,000", 1, "uint16", FRACTION_NODATA, ("isa", *ISA_KINDS)
     ),
 }
 
@@ -57,15 +57,15 @@ U = TypeVar("U")
 
 
 def map_ahead(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
-    """function(item) of every item, in their order, by threads that are at most two items each ahead of the caller."""
-    left = iter(items)
+    """Yield function(item) in the order of the items, from threads that run at most two items each ahead."""
+    remaining = iter(items)
     with ThreadPoolExecutor(workers) as pool:
-        begun = [pool.submit(function, item) for item in islice(left, 2 * workers)]
+        running = [pool.submit(function, item) for item in islice(remaining, 2 * workers)]
         try:
-            while begun:
-                done = begun.pop(0).result()
-                begun += [pool.submit(function, item) for item in islice(left, 1)]
-                yield done
+            while running:
+                result = running.pop(0).result()
+                running += [pool.submit(function, item) for item in islice(remaining, 1)]
+                yield result
         finally:
-            for each in begun:
-                each.cancel()
+            for future in running:
+                future.cancel()

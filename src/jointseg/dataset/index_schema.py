@@ -1,4 +1,4 @@
-"""The columns of the index: what each holds, its type and what it may be."""
+"""Columns of the index: meaning, type and permitted values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ class Column:
     """A column of the index.
 
     Attributes:
-        meaning: for a reader.
+        meaning: description of the column.
         dtype: "text", "bool", "int" or "float".
-        between: the smallest and the largest value; None where anything goes.
-        among: the values it may have; () where anything goes.
-        pattern: a regular expression that a text matches as a whole.
-        example: of such a text.
-        nullable: whether it may be missing (NaN).
+        between: minimum and maximum; None for no limits.
+        among: permitted values; () for all.
+        pattern: regular expression that the entire text must match.
+        example: a text that matches the pattern.
+        nullable: whether the value may be missing (NaN).
     """
 
     meaning: str
@@ -39,41 +39,43 @@ _TINY = float(np.nextafter(0, 1))
 
 COLUMNS = {
     "sample_id": Column("reach and number of the sample", "text", pattern=r".+-\d{4,}", example="upstream-0001"),
-    "reach": Column("the reach it lies in", "text"),
-    "stratum": Column("the stratum it was drawn from: the reach, or reach/density class", "text"),
-    "replacement": Column("whether it makes up for a sample that could not be paired", "bool"),
+    "reach": Column("name of the reach", "text"),
+    "stratum": Column("stratum: the reach, or reach/density class", "text"),
+    "replacement": Column("whether it replaces a sample that could not be paired", "bool"),
     "inclusion_probability": Column(
-        "the chance of a point of its ground to fall in a chip of the sample", "float", (_TINY, 1)
+        "probability that a point of its area falls in a chip of the sample", "float", (_TINY, 1)
     ),
     "split": Column("train, validation or test", "text", among=SPLITS),
-    "block": Column("the block of ground that went to this split as a whole", "text"),
-    "tile": Column("the tile of the grid", "text", pattern=TILE_ID.pattern, example="50N_E0660_N3540"),
-    "epsg": Column("its UTM zone", "int"),
+    "block": Column("spatial block; all chips of a block are in one split", "text"),
+    "tile": Column("tile of the grid", "text", pattern=TILE_ID.pattern, example="50N_E0660_N3540"),
+    "epsg": Column("UTM zone, EPSG code", "int"),
     "minx": Column("western edge, UTM m", "float"),
     "miny": Column("southern edge, UTM m", "float"),
-    "scene_id": Column("the Jilin-1 scene of the 1 m image", "text"),
-    "s2_year": Column("the year of the 10 m composite", "int", (2015, 2100)),
-    "shift_x_m": Column("metres the scene was moved east", "float", (-100, 100)),
-    "shift_y_m": Column("metres the scene was moved north", "float", (-100, 100)),
+    "scene_id": Column("Jilin-1 scene of the 1 m image", "text"),
+    "s2_year": Column("year of the 10 m composite", "int", (2015, 2100)),
+    "shift_x_m": Column("registration shift of the scene to the east, m", "float", (-100, 100)),
+    "shift_y_m": Column("registration shift of the scene to the north, m", "float", (-100, 100)),
     "shift_sd_m": Column("standard deviation of the shift along an axis, m", "float", (0, 100)),
-    "registration_correlation": Column("agreement of the two images after registration, at most 1", "float", (0, 1)),
-    "cloud_percent": Column("cloud in the whole scene, by the vendor", "float", (0, 100), nullable=True),
+    "registration_correlation": Column(
+        "structural agreement of the two images after registration, 0 to 1", "float", (0, 1)
+    ),
+    "cloud_percent": Column("cloud in the entire scene, from the vendor", "float", (0, 100), nullable=True),
     "view_angle": Column("view angle of the scene, degrees", "float", (-90, 90), nullable=True),
     "sun_elevation": Column("elevation of the sun, degrees", "float", (-90, 90), nullable=True),
-    "hr_date": Column("when the scene was taken, UTC", "text", pattern=_DATE, example="2022-06-23T02:46:20Z"),
-    "isa_fraction": Column("share of impervious pixels among the labelled ones", "float", (0, 1), nullable=True),
-    "clear_min": Column("fewest clear looks of the composite in the chip", "float", (0, 65535), nullable=True),
-    "clear_median": Column("median number of clear looks", "float", (0, 65535), nullable=True),
-    "lr": Column("the 10 m image, below chips/", "text"),
-    "hr": Column("the 1 m image", "text"),
-    "label": Column("the label by pixel centre", "text"),
-    "fraction": Column("the covered area of every pixel", "text"),
+    "hr_date": Column("acquisition time of the scene, UTC", "text", pattern=_DATE, example="2022-06-23T02:46:20Z"),
+    "isa_fraction": Column("fraction of impervious pixels among the labelled pixels", "float", (0, 1), nullable=True),
+    "clear_min": Column("minimum number of clear observations of the composite", "float", (0, 65535), nullable=True),
+    "clear_median": Column("median number of clear observations", "float", (0, 65535), nullable=True),
+    "lr": Column("10 m image, path relative to chips/", "text"),
+    "hr": Column("1 m image", "text"),
+    "label": Column("label by pixel centre", "text"),
+    "fraction": Column("impervious fraction of every pixel", "text"),
 }
 
 
 def schema(names: Sequence[str] = tuple(COLUMNS)) -> Any:
-    """The pandera schema of an index with these columns."""
-    import pandera.pandas as pa  # takes a second: only who checks should wait
+    """Return the pandera schema of an index with these columns."""
+    import pandera.pandas as pa  # the import takes a second; only the validation needs it
 
     types = {
         "text": pd.api.types.is_string_dtype,

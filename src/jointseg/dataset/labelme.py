@@ -1,6 +1,6 @@
-"""Labelme files: corrections drawn on pictures of Jilin-1 scenes or of chips, read and written.
+"""Reader and writer of Labelme files: corrections drawn on images of Jilin-1 scenes or of chips.
 
-Coordinates are pixels of the picture: x right, y down, (0, 0) the upper left corner of its upper left pixel.
+Coordinates are pixels of the image: x right, y down, (0, 0) the upper left corner of its upper left pixel.
 """
 
 import base64
@@ -14,11 +14,11 @@ import shapely
 from PIL import Image, UnidentifiedImageError
 from rasterio.features import shapes as outlines
 
-from jointseg.dataset.polygons import parts_of, valid
+from jointseg.dataset.polygons import make_valid, polygon_parts
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
-# What the label texts of the shapes do to a chip's label; case and spaces aside.
+# Action of each label text; case, spaces and hyphens are ignored.
 ACTIONS = {
     "isa": "add",
     "impervious": "add",
@@ -26,16 +26,17 @@ ACTIONS = {
     "not_isa": "remove",
     "not_impervious": "remove",
     "remove": "remove",
-    "unknown": "unknown",
-    "ignore": "unknown",
+    "unlabelled": "unlabelled",
+    "unknown": "unlabelled",
+    "ignore": "unlabelled",
 }
 VERSION = "5.5.0"
-CORNERS = 128  # of the polygon that stands for a circle
+CIRCLE_CORNERS = 128  # of the polygon that replaces a circle
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape of a drawing, as a valid polygon in pixels."""
+    """A shape of an annotation, as a valid polygon in pixels."""
 
     label: str
     polygon: shapely.Geometry
@@ -45,13 +46,13 @@ class Shape:
 
     @property
     def action(self) -> str:
-        """add, remove or unknown."""
-        return ACTIONS[_plain(self.label)]
+        """add, remove or unlabelled."""
+        return ACTIONS[_normalise(self.label)]
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What was drawn on one picture; its width and height in pixels."""
+    """The shapes drawn on one image; `size` is its width and height in pixels."""
 
     image: str
     size: tuple[int, int]
@@ -59,36 +60,36 @@ class Annotation:
 
     @property
     def stem(self) -> str:
-        """Name of the picture without folder and suffix; both kinds of slash part folders."""
+        """Name of the image without folder and suffix; both kinds of slash separate folders."""
         return Path(self.image.replace("\\", "/")).stem
 
 
 def read(path: Path) -> Annotation:
-    """The polygons, rectangles, circles and masks of a Labelme file.
+    """Read the polygons, rectangles, circles and masks of a Labelme file.
 
-    A circle becomes a polygon of the same area; a mask the outline of its pixels.
+    A circle becomes a polygon of the same area, a mask the outline of its pixels.
 
-    Raises DataError for a file that is no Labelme file, an unknown label, or a shape without area.
+    Raises DataError for a file that is not a Labelme file, an unexpected label, or a shape without area.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         image = str(content["imagePath"])
         size = (int(content["imageWidth"]), int(content["imageHeight"]))
-        found = [dict(shape) for shape in content["shapes"]]
+        shapes = [dict(shape) for shape in content["shapes"]]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a Labelme file ({error!r}); export it again from Labelme") from None
-    return Annotation(image, size, [_shape(f"{path} shape {number}", shape) for number, shape in enumerate(found)])
+    return Annotation(image, size, [_shape(f"{path} shape {number}", shape) for number, shape in enumerate(shapes)])
 
 
-def write(path: Path, drawing: Annotation) -> None:
-    """Writes a Labelme file whose shapes cover what the drawing's cover.
+def write(path: Path, annotation: Annotation) -> None:
+    """Write a Labelme file whose shapes cover the same area as the annotation's.
 
-    Labelme's polygons are in one piece and without holes: others are cut into several, which share a `group_id`.
+    Labelme polygons have one part and no holes: other polygons are cut into parts with a common `group_id`.
     """
-    used = [shape.group_id for shape in drawing.shapes if shape.group_id is not None]
+    used = [shape.group_id for shape in annotation.shapes if shape.group_id is not None]
     free = max(used, default=0) + 1
     entries = []
-    for shape in drawing.shapes:
+    for shape in annotation.shapes:
         pieces = without_holes(shape.polygon)
         group = shape.group_id
         if group is None and len(pieces) > 1:
@@ -110,21 +111,21 @@ def write(path: Path, drawing: Annotation) -> None:
         "version": VERSION,
         "flags": {},
         "shapes": entries,
-        "imagePath": drawing.image,
+        "imagePath": annotation.image,
         "imageData": None,
-        "imageHeight": drawing.size[1],
-        "imageWidth": drawing.size[0],
+        "imageHeight": annotation.size[1],
+        "imageWidth": annotation.size[0],
     }
     with atomic_write(path) as part:
         part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def without_holes(polygon: shapely.Geometry) -> list[shapely.Polygon]:
-    """Polygons without holes that cover the same ground: cut from top to bottom through every hole."""
-    waiting = list(parts_of(polygon))
+    """Return polygons without holes that cover the same area, by vertical cuts through every hole."""
+    remaining = list(polygon_parts(polygon))
     done = []
-    while waiting:
-        part = waiting.pop(0)
+    while remaining:
+        part = remaining.pop(0)
         if not part.interiors:
             done.append(part)
             continue
@@ -132,17 +133,20 @@ def without_holes(polygon: shapely.Geometry) -> list[shapely.Polygon]:
         left, _, right, _ = part.interiors[0].bounds
         middle = (left + right) / 2
         halves = (shapely.box(west, south, middle, north), shapely.box(middle, south, east, north))
-        waiting = [*(piece for half in halves for piece in parts_of(shapely.intersection(part, half))), *waiting]
+        remaining = [
+            *(piece for half in halves for piece in polygon_parts(shapely.intersection(part, half))),
+            *remaining,
+        ]
     return done
 
 
-def _plain(label: object) -> str:
+def _normalise(label: object) -> str:
     return str(label).strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def _shape(name: str, shape: dict) -> Shape:
     label = shape.get("label", "")
-    if _plain(label) not in ACTIONS:
+    if _normalise(label) not in ACTIONS:
         raise DataError(f"{name} has the label {label!r}; expected one of {', '.join(ACTIONS)}")
     group, flags = shape.get("group_id"), shape.get("flags") or {}
     return Shape(str(label), _polygon(name, shape), group, shape.get("description") or "", dict(flags))
@@ -153,32 +157,32 @@ def _polygon(name: str, shape: dict) -> shapely.Geometry:
     try:
         points = np.asarray(shape.get("points", []), dtype=np.float64).reshape(-1, 2)
     except (TypeError, ValueError):
-        raise DataError(f"{name} has points that are no pairs of numbers; export it again from Labelme") from None
+        raise DataError(f"{name} has points that are not pairs of numbers; export it again from Labelme") from None
     polygon = shapely.Polygon()
     if kind == "rectangle" and len(points) == 2:
         polygon = shapely.box(*points.min(axis=0), *points.max(axis=0))
     elif kind == "circle" and len(points) == 2:
-        turn = 2 * np.pi / CORNERS
+        turn = 2 * np.pi / CIRCLE_CORNERS
         radius = np.hypot(*(points[1] - points[0])) * np.sqrt(turn / np.sin(turn))
-        at = turn * np.arange(CORNERS)
-        polygon = shapely.Polygon(points[0] + radius * np.column_stack([np.cos(at), np.sin(at)]))
+        angle = turn * np.arange(CIRCLE_CORNERS)
+        polygon = shapely.Polygon(points[0] + radius * np.column_stack([np.cos(angle), np.sin(angle)]))
     elif kind == "mask" and len(points) == 2:
         polygon = _outline(name, shape.get("mask"), points.min(axis=0))
     elif kind in ("polygon", "oriented_rectangle") and len(points) >= 3:
-        polygon = valid([shapely.Polygon(points)])[0]
+        polygon = make_valid([shapely.Polygon(points)])[0]
     if not polygon.area:
         raise DataError(
-            f"{name} is a {kind} of {len(points)} points, which covers no ground; draw a polygon, rectangle or circle"
+            f"{name} is a {kind} of {len(points)} points, which has no area; draw a polygon, rectangle or circle"
         )
     return polygon
 
 
 def _outline(name: str, mask: object, corner: np.ndarray) -> shapely.Geometry:
-    """The pixels of a mask, a PNG in base64 whose upper left pixel is at `corner`."""
+    """Return the outline of a mask, a PNG in base64 whose upper left pixel is at `corner`."""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(str(mask), validate=True))) as picture:
-            filled = np.asarray(picture.convert("L")) > 0
+        with Image.open(io.BytesIO(base64.b64decode(str(mask), validate=True))) as image:
+            covered = np.asarray(image.convert("L")) > 0
     except (ValueError, UnidentifiedImageError):
-        raise DataError(f"{name} has a mask that is no PNG; export it again from Labelme") from None
-    parts = [shapely.geometry.shape(part) for part, _ in outlines(filled.astype(np.uint8), mask=filled)]
+        raise DataError(f"{name} has a mask that is not a PNG; export it again from Labelme") from None
+    parts = [shapely.geometry.shape(part) for part, _ in outlines(covered.astype(np.uint8), mask=covered)]
     return shapely.transform(shapely.union_all(parts), lambda points: points + np.floor(corner))

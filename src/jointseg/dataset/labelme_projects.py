@@ -1,4 +1,4 @@
-"""Labelme projects for a person: the picture of a chip and the polygons to decide on."""
+"""Labelme projects for manual review: the image of a chip and the disputed polygons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,7 @@ from jointseg.runtime.files import atomic_write
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A polygon on which sources contradict each other, in metres of the chip's zone.
-
-    Attributes:
-        source: who says that there is something.
-    """
+    """A polygon on which label sources disagree, in metres of the chip's zone; `source` is the one that maps it."""
 
     sample_id: str
     kind: str
@@ -30,24 +26,24 @@ class Disagreement:
 
 
 def write_projects(
-    folder: Path, chips: Path, places: pd.DataFrame, doubts: Sequence[Disagreement], chip_m: int
+    folder: Path, chips: Path, samples: pd.DataFrame, disagreements: Sequence[Disagreement], chip_m: int
 ) -> None:
-    """ID.png and ID.json of each chip: its 1 m image, and polygons that the label counts as ISA with some doubt.
+    """Write ID.png, the 1 m image, and ID.json, the disputed polygons that the label counts as ISA, of each chip.
 
-    They are labelled `isa`, as the label has them: a file that goes to the corrections as it stands changes no pixel and
-    settles the doubt; a person decides otherwise by changing a label to `not_isa` or `unknown`.
+    The polygons are labelled `isa`, like the label: copied unchanged to the corrections, the file changes no pixel and
+    settles the disagreement. To decide otherwise, a reviewer changes a label to `not_isa` or `unlabelled`.
 
     Args:
         chips: the reach's folder of chips.
-        places: `sample_id`, `minx`, `miny` of the chips to write.
+        samples: `sample_id`, `minx`, `miny` of the chips to write.
     """
     with atomic_write(folder) as part:
         part.mkdir()
-        for place in places.itertuples():
-            west, north = place.minx, place.miny + chip_m
-            image, _, _ = raster_io.read(chips / f"{place.sample_id}_hr.tif")
-            Image.fromarray(percentile_stretch(image)[0]).save(part / f"{place.sample_id}.png")
-            own = sorted((one for one in doubts if one.sample_id == place.sample_id), key=lambda one: -one.polygon.area)
+        for sample in samples.itertuples():
+            west, north = sample.minx, sample.miny + chip_m
+            image, _, _ = raster_io.read(chips / f"{sample.sample_id}_hr.tif")
+            Image.fromarray(percentile_stretch(image)[0]).save(part / f"{sample.sample_id}.png")
+            disputed = [one for one in disagreements if one.sample_id == sample.sample_id]
             shapes = [
                 labelme.Shape(
                     "isa",
@@ -56,7 +52,7 @@ def write_projects(
                     ),
                     description=f"{one.kind}: {one.source}, {one.polygon.area:.0f} m2",
                 )
-                for one in own
+                for one in sorted(disputed, key=lambda one: -one.polygon.area)
             ]
-            drawing = labelme.Annotation(f"{place.sample_id}.png", (chip_m, chip_m), shapes)
-            labelme.write(part / f"{place.sample_id}.json", drawing)
+            annotation = labelme.Annotation(f"{sample.sample_id}.png", (chip_m, chip_m), shapes)
+            labelme.write(part / f"{sample.sample_id}.json", annotation)

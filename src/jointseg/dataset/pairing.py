@@ -1,10 +1,10 @@
-"""Pairs every sample with the best high-resolution scene that registers on the composite."""
+"""Step `pairing`: the best high-resolution scene that registers to the composite, for every sample."""
 
 import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from jointseg.runtime.progress import Bar, bar
 
 log = logging.getLogger(__name__)
 
-# Largest share of a chip that may be unknown in the composite, and in the scene.
-UNKNOWN_LR, UNKNOWN_HR = 0.5, 0.02
-NOWHERE = RegistrationShift((math.nan, math.nan), math.nan)
+# Largest nodata fraction of a chip in the composite, and in the scene.
+MAX_LR_NODATA, MAX_HR_NODATA = 0.5, 0.02
+NO_SHIFT = RegistrationShift((math.nan, math.nan), math.nan)
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is recorded of a sample; `status` is "ok" or why it was rejected."""
+    """The outcome of a sample with a scene; `status` is "ok" or the reason of the rejection."""
 
     status: str
     scene: Scene | None = None
-    place: RegistrationShift = NOWHERE
-    quality: float = math.nan
+    shift: RegistrationShift = NO_SHIFT
+    correlation: float = math.nan
 
 
 def pairing(
@@ -66,32 +66,32 @@ def pairing(
     min_correlation: float,
     max_cloud_percent: float,
 ) -> dict[str, Any]:
-    """Finds for every sample of a reach the scene, its shift and how well it agrees with the composite.
+    """Find a scene for every sample of a reach, with its shift and its agreement with the composite.
 
-    Scenes that hold the whole chip are tried from the best on (`scenes.candidates`) until one is accepted.
-    shift_x_m and shift_y_m are to be added to a scene's coordinates, shift_sd_m is their standard deviation along an
-    axis, gain_B04 and so on bring its digital numbers to the composite. A sample that no scene passes for stays in
-    the table with the reason of its first scene as `status`, and `rejected` lists each scene that was tried in vain
-    with its reason. For each such sample the next reserve of its stratum is tried, in the order of rank; reserves
-    that were not needed are not in the table.
+    Scenes that cover the chip are tried best first (`scenes.candidate_scenes`) until one is accepted. Columns of the
+    table: shift_x_m and shift_y_m are added to a scene's coordinates, shift_sd_m is their standard deviation along an
+    axis, gain_B04 and so on scale its digital numbers to the composite's reflectance. A sample without an accepted
+    scene stays in the table with the rejection of its first scene as `status`; `rejected` lists every rejected scene
+    with its reason. For each such sample, the next replacement sample of its stratum is tried, in the order of rank;
+    unused replacement samples are not in the table.
 
     Args:
-        samples: with `stratum`, `rank` and `reserve`.
+        samples: with `stratum`, `rank` and `replacement`.
         deliveries: index of the scenes in the folder jilin1.
         chip_m: side of a chip.
         year, season: of the composites.
-        max_shift_m: a registration that finds more is not believed.
-        min_correlation: smallest agreement (0..1, `radiometry.agreement`) of the registered, radiometrically fitted
-            scene with the composite.
-        max_cloud_percent: scenes cloudier by their metadata are not tried.
+        max_shift_m: chips with a larger shift are rejected.
+        min_correlation: minimum agreement (0..1, `radiometric_match.structural_agreement`) of the registered and
+            radiometrically matched scene with the composite.
+        max_cloud_percent: scenes with more cloud in their metadata are not tried.
 
-    Raises DataError when the reach has no samples, or not one pair is accepted.
+    Raises DataError if the reach has no samples, or if no pair is accepted.
     """
     table = gpd.read_parquet(samples)
     table = table[table["reach"] == reach]
     if table.empty:
         raise DataError(f"{samples} has no samples of reach {reach!r}")
-    work = _Work(
+    pairer = _Pairer(
         jilin1,
         load(deliveries),
         Composites(composites),
@@ -101,168 +101,159 @@ def pairing(
         min_correlation,
         max_cloud_percent,
     )
-    main, reserves = _queues(table, chip_m)
+    main, replacements = _queues(table, chip_m)
     wanted = Counter(sample.stratum for sample in main)
-    with bar(f"pairing {reach}", len(main), "chip") as shown:
-        tried, batch = [], main
-        have: Counter[str] = Counter()
+    tried: list[Sample] = []
+    accepted: Counter[str] = Counter()
+    with bar(f"pairing {reach}", len(main), "chip") as progress:
+        batch = main
         while batch:
-            work.run(batch, shown)
+            pairer.run(batch, progress)
             tried += batch
-            have = Counter(sample.stratum for sample in tried if sample.id in work.accepted)
+            accepted = Counter(sample.stratum for sample in tried if sample.id in pairer.accepted)
             batch = [
-                reserves[stratum].pop(0)
+                replacements[stratum].pop(0)
                 for stratum in sorted(wanted)
-                for _ in range(min(wanted[stratum] - have[stratum], len(reserves[stratum])))
+                for _ in range(min(wanted[stratum] - accepted[stratum], len(replacements[stratum])))
             ]
-    statuses = dict(sorted(Counter(work.pair(sample).status for sample in tried).items()))
+    statuses = dict(sorted(Counter(pairer.pair(sample).status for sample in tried).items()))
     log.info("%s: %s", reach, statuses)
-    if not work.accepted:
-        raise DataError(f"no sample of reach {reach} could be paired: {statuses}; see the deliveries in {jilin1}")
+    if not pairer.accepted:
+        raise DataError(f"no sample of reach {reach} could be paired: {statuses}; check the deliveries in {jilin1}")
     with atomic_write(pairs) as part:
-        _frame(sorted(tried, key=lambda sample: sample.id), work, year).to_parquet(part)
-    first = {sample.id for sample in main}
-    replaced = Counter(s.stratum for s in tried if s.id in work.accepted and s.id not in first)
+        _table(sorted(tried, key=lambda sample: sample.id), pairer, year).to_parquet(part)
+    main_ids = {sample.id for sample in main}
+    replaced = Counter(s.stratum for s in tried if s.id in pairer.accepted and s.id not in main_ids)
     return {
         "statuses": statuses,
-        "scenes": sorted({pair.scene.id for pair in work.accepted.values() if pair.scene}),
+        "scenes": sorted({pair.scene.id for pair in pairer.accepted.values() if pair.scene}),
         "replaced": dict(sorted(replaced.items())),
-        "lacking": {
-            stratum: wanted[stratum] - have[stratum] for stratum in sorted(wanted) if wanted[stratum] > have[stratum]
-        },
+        "missing": {name: count - accepted[name] for name, count in sorted(wanted.items()) if count > accepted[name]},
     }
 
 
 def _queues(table: pd.DataFrame, chip_m: int) -> tuple[list[Sample], dict[str, list[Sample]]]:
-    """The main samples, and the reserves of each stratum in the order of their rank."""
+    """Return the main samples, and the replacement samples of each stratum in the order of their rank."""
     main: list[Sample] = []
-    reserves: dict[str, list[Sample]] = defaultdict(list)
+    replacements: dict[str, list[Sample]] = defaultdict(list)
     for row in table.sort_values(["stratum", "rank", "sample_id"]).itertuples():
         bounds = (row.minx, row.miny, row.minx + chip_m, row.miny + chip_m)
         sample = Sample(row.sample_id, row.stratum, int(row.epsg), bounds)
-        (reserves[row.stratum] if row.replacement else main).append(sample)
-    return main, reserves
+        (replacements[row.stratum] if row.replacement else main).append(sample)
+    return main, replacements
 
 
-class _Work:
-    """The samples tried so far, and what their scenes have told."""
+@dataclass
+class _Pairer:
+    """The inputs of the pairing, and the accepted and rejected pairs so far."""
 
-    def __init__(
-        self,
-        folder: Path,
-        scenes: list[Scene],
-        mosaics: Composites,
-        year: int,
-        middle: int,
-        max_shift_m: float,
-        min_correlation: float,
-        max_cloud_percent: float,
-    ) -> None:
-        self._folder, self._scenes, self._mosaics = folder, scenes, mosaics
-        self._year, self._middle = year, middle
-        self._max_shift_m, self._min_quality, self._max_cloud = max_shift_m, min_correlation, max_cloud_percent
-        self._learnt: dict[str, SceneRecord] = defaultdict(SceneRecord)
-        self._pixels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-        self.accepted: dict[str, Pair] = {}
-        self.refused: dict[str, list[Pair]] = defaultdict(list)
+    folder: Path
+    scenes: list[Scene]
+    composites: Composites
+    year: int
+    mid_season: int
+    max_shift_m: float
+    min_correlation: float
+    max_cloud_percent: float
+    accepted: dict[str, Pair] = field(default_factory=dict)
+    rejected: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
+    _records: dict[str, SceneRecord] = field(default_factory=lambda: defaultdict(SceneRecord))
+    _pixels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=lambda: defaultdict(list))
 
     def pair(self, sample: Sample) -> Pair:
-        return self.accepted.get(sample.id) or self.refused[sample.id][0]
+        return self.accepted.get(sample.id) or self.rejected[sample.id][0]
 
     def gains(self) -> dict[str, np.ndarray]:
-        """Reflectance per digital number of each scene, over all chips that it was accepted for."""
+        """Return the reflectance per digital number of each scene, over all of its accepted chips."""
         return {scene_id: scene_registration_qc.fit_scene(pixels).gain for scene_id, pixels in self._pixels.items()}
 
-    def run(self, samples: Iterable[Sample], shown: Bar) -> None:
-        """Tries every sample with its scenes, best first, the chips of one scene together."""
-        waiting: dict[str, tuple[Sample, list[Scene]]] = {}
+    def run(self, samples: Iterable[Sample], progress: Bar) -> None:
+        """Try the scenes of every sample, best first; the chips of one scene are registered together."""
+        pending: dict[str, tuple[Sample, list[Scene]]] = {}
         too_cloudy: dict[str, list[Pair]] = {}
         for sample in samples:
-            holding = candidate_scenes(self._scenes, sample.epsg, sample.bounds, self._year, self._middle)
-            # Cloud that the metadata do not tell is no reason to leave a scene out: it shows in the image.
-            cloudy = [scene for scene in holding if scene.cloud_percent > self._max_cloud]
+            covering = candidate_scenes(self.scenes, sample.epsg, sample.bounds, self.year, self.mid_season)
+            # Scenes without a cloud percentage are tried: quality control detects cloud in the image.
+            cloudy = [scene for scene in covering if scene.cloud_percent > self.max_cloud_percent]
             too_cloudy[sample.id] = [Pair("scene too cloudy", scene) for scene in cloudy]
-            if clear := [scene for scene in holding if scene not in cloudy]:
-                waiting[sample.id] = (sample, clear)
+            if clear := [scene for scene in covering if scene not in cloudy]:
+                pending[sample.id] = (sample, clear)
             else:
-                shown.advance()
-                if not holding:
-                    self.refused[sample.id].append(Pair("no scene holds the chip"))
-        while waiting:
+                progress.advance()
+                if not covering:
+                    self.rejected[sample.id].append(Pair("no scene covers the chip"))
+        while pending:
             by_scene: dict[str, list[Sample]] = defaultdict(list)
-            first = {left[0].id: left[0] for _, left in waiting.values()}
-            for sample, left in waiting.values():
-                by_scene[left[0].id].append(sample)
+            next_scenes = {scenes[0].id: scenes[0] for _, scenes in pending.values()}
+            for sample, scenes in pending.values():
+                by_scene[scenes[0].id].append(sample)
             for scene_id in sorted(by_scene):
-                self._try(first[scene_id], by_scene[scene_id])
-                ended = [s.id for s in by_scene[scene_id] if s.id in self.accepted or len(waiting[s.id][1]) == 1]
-                shown.advance(len(ended))
-            waiting = {
-                key: (sample, left[1:])
-                for key, (sample, left) in waiting.items()
-                if key not in self.accepted and len(left) > 1
+                self._try(next_scenes[scene_id], by_scene[scene_id])
+                done = [s.id for s in by_scene[scene_id] if s.id in self.accepted or len(pending[s.id][1]) == 1]
+                progress.advance(len(done))
+            pending = {
+                sample_id: (sample, scenes[1:])
+                for sample_id, (sample, scenes) in pending.items()
+                if sample_id not in self.accepted and len(scenes) > 1
             }
         for sample_id, pairs in too_cloudy.items():
-            self.refused[sample_id] += pairs
+            self.rejected[sample_id] += pairs
 
     def _try(self, scene: Scene, samples: list[Sample]) -> None:
-        attempts = []
-        for sample, found in self._load(scene, samples):
-            if isinstance(found, str):
-                self.refused[sample.id].append(Pair(found, scene))
+        loaded = []
+        for sample, images in self._load(scene, samples):
+            if isinstance(images, str):
+                self.rejected[sample.id].append(Pair(images, scene))
             else:
-                attempts.append(found)
-        attempts.sort(key=lambda attempt: attempt.sample_id)
-        learnt = self._learnt[scene.id]
-        verdicts = (
-            scene_registration_qc.register_chips(attempts, self._max_shift_m, self._min_quality, learnt)
-            if attempts
-            else []
+                loaded.append(images)
+        if not loaded:
+            return
+        loaded.sort(key=lambda images: images.sample_id)
+        results = scene_registration_qc.register_chips(
+            loaded, self.max_shift_m, self.min_correlation, self._records[scene.id]
         )
-        for one, verdict in zip(attempts, verdicts):
-            pair = Pair(verdict.status, scene, verdict.place, verdict.quality)
-            if verdict.status == "ok":
-                self.accepted[one.sample_id] = pair
-                self._pixels[scene.id].append((verdict.image[:, one.known], one.lr[:, one.known]))
+        for images, result in zip(loaded, results):
+            pair = Pair(result.status, scene, result.shift, result.correlation)
+            if result.status == "ok":
+                self.accepted[images.sample_id] = pair
+                self._pixels[scene.id].append((result.image[:, images.valid], images.lr[:, images.valid]))
             else:
-                self.refused[one.sample_id].append(pair)
+                self.rejected[images.sample_id].append(pair)
 
     def _load(self, scene: Scene, samples: list[Sample]) -> Iterator[tuple[Sample, ChipScenePair | str]]:
-        """Each sample with both of its images, or with why they cannot be registered; the scene is read once."""
+        """Yield each sample with its two images, or with the reason why they cannot be registered."""
         margin_m = (
-            scene_registration_qc.search_radius_m(self._max_shift_m) + registration.RATIO + registration.PSF_MARGIN_M
+            scene_registration_qc.search_radius_m(self.max_shift_m) + registration.RATIO + registration.PSF_MARGIN_M
         )
         inner = slice(margin_m, -margin_m)
         composites: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        wanted: list[tuple[Sample, WindowRequest]] = []
+        requests: list[tuple[Sample, WindowRequest]] = []
         for sample in samples:
-            dn, known = self._mosaics.read(sample.epsg, sample.bounds, HR_BANDS)
+            dn, valid = self.composites.read(sample.epsg, sample.bounds, HR_BANDS)
             lr = dn.astype(np.float32) * np.float32(REFLECTANCE_PER_DN)
-            if known.mean() < 1 - UNKNOWN_LR:
-                yield sample, "composite unknown"
-            elif scene_registration_qc.featureless(lr, known):
+            if valid.mean() < 1 - MAX_LR_NODATA:
+                yield sample, "composite nodata"
+            elif scene_registration_qc.featureless(lr, valid):
                 yield sample, "featureless"
             else:
                 west, south, east, north = sample.bounds
-                around = (west - margin_m, south - margin_m, east + margin_m, north + margin_m)
-                composites[sample.id] = lr, known
-                wanted.append((sample, WindowRequest(sample.epsg, around)))
-        for number, raw in SceneReader(self._folder, scene).windows([one for _, one in wanted]):
-            sample, one = wanted[number]
-            values, seen = resample_to_1m(raw, one)
-            if seen[inner, inner].mean() < 1 - UNKNOWN_HR:
-                yield sample, "scene has no data"
+                bounds = (west - margin_m, south - margin_m, east + margin_m, north + margin_m)
+                composites[sample.id] = lr, valid
+                requests.append((sample, WindowRequest(sample.epsg, bounds)))
+        for number, window in SceneReader(self.folder, scene).windows([request for _, request in requests]):
+            sample, request = requests[number]
+            values, valid = resample_to_1m(window, request)
+            if valid[inner, inner].mean() < 1 - MAX_HR_NODATA:
+                yield sample, "scene nodata"
             else:
-                yield (
-                    sample,
-                    ChipScenePair(sample.id, *composites[sample.id], registration.blur(values, seen), margin_m),
-                )
+                smooth = registration.blur(values, valid)
+                yield sample, ChipScenePair(sample.id, *composites[sample.id], smooth, margin_m)
 
 
-def _frame(samples: Sequence[Sample], work: _Work, year: int) -> pd.DataFrame:
-    pairs = [work.pair(sample) for sample in samples]
+def _table(samples: Sequence[Sample], pairer: _Pairer, year: int) -> pd.DataFrame:
+    pairs = [pairer.pair(sample) for sample in samples]
     scenes = [pair.scene for pair in pairs]
-    gains = work.gains()
+    gains = pairer.gains()
     frame = pd.DataFrame(
         {
             "sample_id": [sample.id for sample in samples],
@@ -271,21 +262,21 @@ def _frame(samples: Sequence[Sample], work: _Work, year: int) -> pd.DataFrame:
             "path": [scene.path if scene else None for scene in scenes],
             "date": [scene.time.strftime("%Y-%m-%dT%H:%M:%SZ") if scene else None for scene in scenes],
             "s2_year": year,
-            "shift_x_m": [round(pair.place.shift_m[0], 2) for pair in pairs],
-            "shift_y_m": [round(pair.place.shift_m[1], 2) for pair in pairs],
-            "shift_sd_m": [round(pair.place.sd_m, 2) for pair in pairs],
-            "registration_correlation": [pair.quality for pair in pairs],
+            "shift_x_m": [round(pair.shift.shift_m[0], 2) for pair in pairs],
+            "shift_y_m": [round(pair.shift.shift_m[1], 2) for pair in pairs],
+            "shift_sd_m": [round(pair.shift.sd_m, 2) for pair in pairs],
+            "registration_correlation": [pair.correlation for pair in pairs],
         }
     )
-    for fact in ("cloud_percent", "view_angle", "sun_elevation"):
-        frame[fact] = [float(getattr(scene, fact)) if scene else math.nan for scene in scenes]
+    for name in ("cloud_percent", "view_angle", "sun_elevation"):
+        frame[name] = [float(getattr(scene, name)) if scene else math.nan for scene in scenes]
     for number, band in enumerate(HR_BANDS):
         frame[f"gain_{band}"] = [
             float(f"{gains[pair.scene.id][number]:.6g}") if pair.status == "ok" and pair.scene else math.nan
             for pair in pairs
         ]
     frame["rejected"] = [
-        "; ".join(f"{pair.scene.id}: {pair.status}" for pair in work.refused.get(sample.id, []) if pair.scene)
+        "; ".join(f"{pair.scene.id}: {pair.status}" for pair in pairer.rejected.get(sample.id, []) if pair.scene)
         for sample in samples
     ]
     return frame

@@ -1,4 +1,4 @@
-"""Geometry as ground: polygons alone, valid."""
+"""Valid polygons and polygon parts of geometries."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ import numpy as np
 import shapely
 
 
-def valid(geometries: Sequence[shapely.Geometry]) -> np.ndarray:
-    """Valid polygons of the same ground, an array of objects; what collapses to a line is left empty."""
+def make_valid(geometries: Sequence[shapely.Geometry]) -> np.ndarray:
+    """Return valid geometries of the same area, an array of objects; polygons that collapse to a line become empty."""
     out = np.array(geometries, dtype=object)
-    wrong = ~shapely.is_valid(out)
-    out[wrong] = shapely.make_valid(out[wrong], method="structure", keep_collapsed=False)
+    invalid = ~shapely.is_valid(out)
+    out[invalid] = shapely.make_valid(out[invalid], method="structure", keep_collapsed=False)
     return out
 
 
-def parts_of(geometry: shapely.Geometry) -> np.ndarray:
-    """The polygons of a geometry; lines and points, which overlays leave where areas touch, are no ground."""
+def polygon_parts(geometry: shapely.Geometry) -> np.ndarray:
+    """Return the polygons of a geometry, without the lines and points of overlays where areas touch."""
     parts = shapely.get_parts(shapely.get_parts(geometry))
     return parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]

@@ -1,4 +1,4 @@
-"""Providers of high-resolution scenes: how each names its deliveries, and what the names and metadata tell."""
+"""Providers of high-resolution scenes: parsing of the names and metadata of their deliveries."""
 
 import logging
 import re
@@ -24,15 +24,15 @@ class Provider:
 
     Attributes:
         name: of the provider.
-        pattern: regular expression of a folder's name or a file's stem, with the named group `time` and, where the
-            names tell them, `satellite`, `sensor`, `level` and `spectral`.
+        pattern: regular expression of a folder's name or a file's stem, with the named group `time` and, if the
+            names contain them, `satellite`, `sensor`, `level` and `spectral`.
         time_format: of the group `time`, as in `datetime.strptime`.
-        utc_offset_h: hours that times in names and metadata are ahead of UTC, unless they name their zone.
-        bands: colours of the bands in order, for rasters that do not tell; red, green and blue among them.
-        nodata: digital number without data, for rasters that declare none; None where every number is data.
-        levels: levels that can be paired; empty for all.
-        spectral: spectral types that can be paired; empty for all.
-        advice: what to do with a scene of another level or spectral type.
+        utc_offset_h: offset from UTC, hours, of times in names and metadata without a time zone.
+        bands: colours of the bands in order, for rasters without band names or colours; includes red, green and blue.
+        nodata: digital number of nodata, for rasters that declare none; None if every number is valid.
+        levels: usable levels; empty for all.
+        spectral: usable spectral types; empty for all.
+        advice: the action for a scene of another level or spectral type.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Provider:
 
 @dataclass(frozen=True)
 class SceneName:
-    """The parts of a scene's name; `time` is UTC, text is empty where the name does not tell."""
+    """The parts of a scene's name; `time` is UTC, other parts are empty if the name lacks them."""
 
     provider: Provider
     satellite: str
@@ -63,9 +63,9 @@ class SceneName:
 
 
 def parse_name(name: str, providers: Iterable[Provider]) -> SceneName | None:
-    """The parts of a folder's name or a file's stem, by the first provider that it fits; None when it fits none.
+    """Parse a folder's name or a file's stem by the first provider whose pattern matches; return None if none matches.
 
-    Raises DataError when its time is none.
+    Raises DataError if the time is invalid.
     """
     for provider in providers:
         match = re.fullmatch(provider.pattern, name)
@@ -75,17 +75,19 @@ def parse_name(name: str, providers: Iterable[Provider]) -> SceneName | None:
         try:
             local = datetime.strptime(parts["time"], provider.time_format).replace(tzinfo=provider.zone)
         except ValueError:
-            raise DataError(f"{name!r} has the time {parts['time']}, which is not {provider.time_format}") from None
+            raise DataError(
+                f"{name!r} has the time {parts['time']}; expected the format {provider.time_format}"
+            ) from None
         texts = {key: parts.get(key, "") for key in ("satellite", "sensor", "level", "spectral")}
         return SceneName(provider=provider, time=local.astimezone(UTC), **texts)
     return None
 
 
 def read_metadata(paths: Iterable[Path], elements: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """What XML files tell of the facts in `elements`; an unreadable XML tells nothing.
+    """Return the values of the keys in `elements` from XML files; unreadable files are skipped with a warning.
 
     Args:
-        elements: the names of elements that may hold each fact, first found first used, whatever depth and case.
+        elements: per key, the names of its elements in order of precedence, at any depth and in any case.
     """
     found: dict[str, str] = {}
     for path in sorted(paths):
@@ -96,35 +98,35 @@ def read_metadata(paths: Iterable[Path], elements: Mapping[str, Sequence[str]]) 
                 if node.text and node.text.strip()
             }
         except ET.ParseError as error:
-            log.warning("%s is not readable XML (%s); its file name and raster are used instead", path, error)
+            log.warning("%s is not readable XML (%s); file name and raster are used instead", path, error)
             continue
-        for fact, names in elements.items():
+        for key, names in elements.items():
             for name in names:
-                if fact not in found and name.lower() in texts:
-                    found[fact] = texts[name.lower()]
+                if key not in found and name.lower() in texts:
+                    found[key] = texts[name.lower()]
     return found
 
 
 def parse_number(text: str | None) -> float:
-    """A number of the metadata, with or without % or degree sign; nan where there is none."""
+    """Parse a number, with or without % or degree sign; return NaN if there is none."""
     match = re.fullmatch(r"\s*([-+]?\d+(?:\.\d+)?)\s*[%°]?\s*", text or "")
     return float(match[1]) if match else float("nan")
 
 
 def parse_time(text: str, zone: timezone) -> datetime | None:
-    """UTC of a time in the metadata, which is of the provider's zone unless it names its own."""
+    """Parse a time of the metadata to UTC; times without a time zone are in `zone`. Return None if it is invalid."""
     try:
         found = datetime.fromisoformat(text.strip().replace("/", "-"))
     except ValueError:
-        log.warning("time %r is not understood; the one in the name is used", text)
+        log.warning("time %r cannot be parsed; the time in the name is used", text)
         return None
     return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def rgb_bands(source: DatasetReader, provider: Provider) -> tuple[int, int, int]:
-    """Band numbers (from 1) of red, green and blue: what the raster says of its colours, else the provider's order.
+    """Return the band numbers (from 1) of red, green and blue: from the raster's band names or colours, else by provider.
 
-    Raises DataError when the raster lacks one of them.
+    Raises DataError if the raster lacks one of them.
     """
     colours = list(source.colorinterp)
     names = [(text or "").strip().lower() for text in source.descriptions]

@@ -1,35 +1,37 @@
-"""Radiometric match of a 1 m scene with the composite, and what its differences tell."""
+"""Radiometric match of a 1 m scene with the composite, and the structural agreement of the two."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# Reflectance noise below which agreement is not asked for: flat water and forest correlate with nothing.
+# Regularisation of the agreement, reflectance: below this contrast, two images count as equal. Flat water and forest
+# have no structure to correlate.
 FLAT_SD = 0.01
 
 
 @dataclass(frozen=True)
 class RadiometricMatch:
-    """Per-band radiometric fit: reflectance = gain x digital number + offset; float64 [bands] each."""
+    """Radiometric fit per band: reflectance = gain x digital number + offset; float64 [bands] each."""
 
     gain: np.ndarray
     offset: np.ndarray
 
 
-def fit_match(hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> RadiometricMatch:
-    """Gain and offset per band between the degraded images of a scene and the composite, changed ground left out.
+def fit_match(hr: np.ndarray, lr: np.ndarray, valid: np.ndarray) -> RadiometricMatch:
+    """Fit gain and offset per band between the degraded image of a scene and the composite, without changed areas.
 
-    Reduced major axis (the ratio of standard deviations), four times, each without what differs by more than 2.5
-    robust standard deviations. Least squares would lower the gain with every field that another season or crop
-    makes uncorrelated, and wash out roads and roofs, which do not change.
+    Reduced major axis regression (the ratio of standard deviations), repeated four times, each time without the pixels
+    that differ by more than 2.5 robust standard deviations. Least squares would lower the gain with every field that
+    is uncorrelated because of another season or crop, and thus reduce the contrast of roads and roofs, which do not
+    change.
 
     Args:
         hr: [bands, ...] at 10 m, digital numbers.
-        lr: [bands, ...] reflectance on the same pixels.
-        known: bool [...].
+        lr: [bands, ...] reflectance of the same pixels.
+        valid: bool [...].
     """
     gains, offsets = [], []
-    for x_all, y_all in zip(hr[:, known].astype(np.float64), lr[:, known].astype(np.float64)):
+    for x_all, y_all in zip(hr[:, valid].astype(np.float64), lr[:, valid].astype(np.float64)):
         keep = np.ones(len(x_all), dtype=bool)
         gain, offset = 0.0, 0.0
         for _ in range(4):
@@ -44,29 +46,29 @@ def fit_match(hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> RadiometricM
     return RadiometricMatch(np.array(gains), np.array(offsets))
 
 
-def fit_offset(match: RadiometricMatch, hr: np.ndarray, lr: np.ndarray, known: np.ndarray) -> RadiometricMatch:
-    """A scene's match with the offsets of one chip: the median difference, which haze and light vary over a scene."""
-    if not known.any():
+def fit_offset(match: RadiometricMatch, hr: np.ndarray, lr: np.ndarray, valid: np.ndarray) -> RadiometricMatch:
+    """Return a scene's match with the offsets of one chip (median difference): haze and light vary within a scene."""
+    if not valid.any():
         return match
-    difference = np.median((lr - apply_match(match, hr))[:, known].astype(np.float64), axis=1)
+    difference = np.median((lr - apply_match(match, hr))[:, valid].astype(np.float64), axis=1)
     return RadiometricMatch(match.gain, match.offset + difference)
 
 
 def apply_match(match: RadiometricMatch, values: np.ndarray) -> np.ndarray:
-    """Reflectance of digital numbers [bands, ...]."""
+    """Return the reflectance of digital numbers [bands, ...]."""
     shape = (-1,) + (1,) * (values.ndim - 1)
     return values * match.gain.reshape(shape) + match.offset.reshape(shape)
 
 
-def structural_agreement(image: np.ndarray, lr: np.ndarray, known: np.ndarray) -> float:
-    """Mean over bands of the structural agreement of two 10 m images in reflectance, at most 1.
+def structural_agreement(image: np.ndarray, lr: np.ndarray, valid: np.ndarray) -> float:
+    """Return the mean over bands of the structural agreement of two 10 m images in reflectance, at most 1.
 
     (covariance + c) / (product of standard deviations + c) with c = FLAT_SD squared, the structure term of
-    Wang et al. (2004): the correlation where there is contrast, near 1 where both are flat.
+    Wang et al. (2004): the correlation where there is contrast, close to 1 where both images are flat.
     """
     out = []
     c = FLAT_SD**2
-    for a, b in zip(image[:, known].astype(np.float64), lr[:, known].astype(np.float64)):
+    for a, b in zip(image[:, valid].astype(np.float64), lr[:, valid].astype(np.float64)):
         x, y = a - a.mean(), b - b.mean()
         out.append(((x * y).mean() + c) / (np.sqrt((x**2).mean() * (y**2).mean()) + c))
     return float(np.mean(out))

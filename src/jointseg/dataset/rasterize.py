@@ -1,4 +1,4 @@
-"""Label polygons of a chip as pixels: classes by pixel centre, and the exact part of every pixel that is covered."""
+"""Rasterisation of a chip's label polygons: classes by pixel centre, and the exact covered fraction of every pixel."""
 
 import geopandas as gpd
 import numpy as np
@@ -7,32 +7,31 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from jointseg.dataset.contract import FRACTION_NODATA, FRACTION_SCALE, ISA_KINDS, UNLABELLED
-from jointseg.dataset.polygons import parts_of, valid
+from jointseg.dataset.polygons import make_valid, polygon_parts
 
-LABEL_CODES = {"add": 1, "remove": 0, "unknown": UNLABELLED}
+LABEL_CODES = {"add": 1, "remove": 0, "unlabelled": UNLABELLED}
 FRACTION_BANDS = ("isa", *ISA_KINDS)
 
 
 def rasterize_labels(
     shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int
 ) -> np.ndarray:
-    """The label at 1 m: what is added, then what is removed, then what is unknown; a pixel counts by its centre.
+    """Return the 1 m label, uint8 [side_px, side_px]; a polygon covers the pixels whose centres it contains.
+
+    Polygons are burnt in the order add, remove, unlabelled.
 
     Args:
-        shapes: rows with `action` and geometry, or None where a chip has none.
+        shapes: rows with `action` and geometry, or None if the chip has none.
         epsg: the chip's UTM zone.
-        corner: upper left, metres of the zone.
-
-    Returns:
-        uint8 [side_px, side_px].
+        corner: upper left, metres in the zone.
     """
     out = np.zeros((side_px, side_px), dtype=np.uint8)
     if shapes is None:
         return out
-    here = shapes.to_crs(epsg)
+    projected = shapes.to_crs(epsg)
     transform = Affine(1, 0, corner[0], 0, -1, corner[1])
-    for action, value in LABEL_CODES.items():
-        if polygons := [(shape, value) for shape in here.geometry[here["action"] == action]]:
+    for action, code in LABEL_CODES.items():
+        if polygons := [(shape, code) for shape in projected.geometry[projected["action"] == action]]:
             rasterize(polygons, out=out, transform=transform)
     return out
 
@@ -40,67 +39,68 @@ def rasterize_labels(
 def rasterize_fractions(
     shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int
 ) -> np.ndarray:
-    """The part of every 1 m pixel that is impervious: all of it, and by kind.
+    """Return the impervious fraction of every 1 m pixel, in total and by kind.
 
-    Polygons of a kind are united first, so that nothing counts twice; removed ground is taken off. Kinds overlap (a
-    building on industrial ground), and ground that only a correction adds is of no kind. Areas are exact but for the
-    rounding to a part of 10,000, of 0.5 cm2 a pixel at most.
+    The polygons of a kind are merged first, so that overlaps count once; removed areas are subtracted. Kinds may overlap
+    (a building in an industrial area), and an area that only a correction adds has no kind. Areas are exact except for
+    rounding to 1/10,000, at most 0.5 cm2 per pixel.
 
     Args:
-        shapes: rows with `action`, `kind` and geometry, or None where a chip has none.
+        shapes: rows with `action`, `kind` and geometry, or None if the chip has none.
         epsg: the chip's UTM zone.
-        corner: upper left, metres of the zone.
+        corner: upper left, metres in the zone.
 
     Returns:
-        uint16 [1 + kinds, side_px, side_px] in parts of 10,000, bands as in BANDS; 65535 where any of it is unknown.
+        uint16 [1 + kinds, side_px, side_px] in parts of 10,000, bands as in FRACTION_BANDS; 65535 in pixels that are
+        partly unlabelled.
     """
     out = np.zeros((len(FRACTION_BANDS), side_px, side_px), dtype=np.uint16)
     if shapes is None:
         return out
-    here = shapes.to_crs(epsg)
-    polygons = valid(here.geometry.to_numpy())
-    action = here["action"].to_numpy()
-    kind = np.where(action == "add", here["kind"].to_numpy(), action)
-    ground = {name: shapely.union_all(polygons[kind == name]) for name in sorted(set(kind))}
-    removed, unknown = (ground.pop(name, shapely.Polygon()) for name in ("remove", "unknown"))
-    # Few unions are united faster than many polygons.
-    ground["isa"] = shapely.union_all(list(ground.values()))
-    for name in set(ground) & set(FRACTION_BANDS):
-        there = shapely.difference(ground[name], removed)
-        out[FRACTION_BANDS.index(name)] = np.rint(coverage(there, corner, side_px) * FRACTION_SCALE)
-    out[:, np.rint(coverage(unknown, corner, side_px) * FRACTION_SCALE) > 0] = FRACTION_NODATA
+    projected = shapes.to_crs(epsg)
+    polygons = make_valid(projected.geometry.to_numpy())
+    action = projected["action"].to_numpy()
+    kind = np.where(action == "add", projected["kind"].to_numpy(), action)
+    areas = {name: shapely.union_all(polygons[kind == name]) for name in sorted(set(kind))}
+    removed, unlabelled = (areas.pop(name, shapely.Polygon()) for name in ("remove", "unlabelled"))
+    # Merging a few unions is faster than merging all polygons.
+    areas["isa"] = shapely.union_all(list(areas.values()))
+    for name in set(areas) & set(FRACTION_BANDS):
+        remaining = shapely.difference(areas[name], removed)
+        out[FRACTION_BANDS.index(name)] = np.rint(coverage(remaining, corner, side_px) * FRACTION_SCALE)
+    out[:, np.rint(coverage(unlabelled, corner, side_px) * FRACTION_SCALE) > 0] = FRACTION_NODATA
     return out
 
 
 def coverage(polygon: shapely.Geometry, corner: tuple[float, float], side_px: int) -> np.ndarray:
-    """The part of every 1 m pixel that a valid polygon covers, exact to rounding: float64 [side_px, side_px], 0 to 1.
+    """Return the fraction of every 1 m pixel that a valid polygon covers, exact to rounding: float64 [side_px, side_px].
 
-    Green's theorem by pixel: an edge, cut where it crosses lines of the grid, adds the signed area between itself and
-    the right end of its row: to its own pixel what lies in it, to all on the right its whole height. Sums along the
-    rows make the areas, as font renderers do.
+    Green's theorem per pixel: an edge is cut where it crosses grid lines. Each piece adds the signed area between itself
+    and the right end of its row: partly to its own pixel, and its height to all pixels on the right. Cumulative sums
+    along the rows give the areas, as in font rasterisers.
 
     Args:
-        polygon: without overlap of its parts; what lies outside the square is left out.
+        polygon: its parts must not overlap; the part outside the square is ignored.
         corner: upper left of the square, metres.
     """
     square = shapely.box(corner[0], corner[1] - side_px, corner[0] + side_px, corner[1])
-    rings = shapely.get_rings(shapely.orient_polygons(parts_of(shapely.intersection(polygon, square))))
+    rings = shapely.get_rings(shapely.orient_polygons(polygon_parts(shapely.intersection(polygon, square))))
     points, ring = shapely.get_coordinates(rings, return_index=True)
     x, y = points[:, 0] - corner[0], corner[1] - points[:, 1]
     edge = np.flatnonzero(ring[1:] == ring[:-1])
     start, run = np.stack([x[edge], y[edge]]), np.stack([x[edge + 1] - x[edge], y[edge + 1] - y[edge]])
     cut_x, cut_y = _crossings(start[0], run[0]), _crossings(start[1], run[1])
     ends = np.arange(len(edge))
-    at = np.concatenate([ends, cut_x[0], cut_y[0], ends])
+    piece = np.concatenate([ends, cut_x[0], cut_y[0], ends])
     along = np.concatenate([np.zeros(len(edge)), cut_x[1], cut_y[1], np.ones(len(edge))])
-    order = np.lexsort((along, at))
-    at, along = at[order], along[order]
-    same = np.flatnonzero(at[1:] == at[:-1])
-    at, first, last = at[same], along[same], along[same + 1]
-    middle = start[:, at] + (first + last) / 2 * run[:, at]
+    order = np.lexsort((along, piece))
+    piece, along = piece[order], along[order]
+    same = np.flatnonzero(piece[1:] == piece[:-1])
+    piece, first, last = piece[same], along[same], along[same + 1]
+    middle = start[:, piece] + (first + last) / 2 * run[:, piece]
     col, row = np.clip(np.floor(middle), 0, side_px - 1).astype(np.int64)
-    # Counter-clockwise rings go down, with y growing, on their left side.
-    height = (last - first) * run[1, at]
+    # Counter-clockwise rings descend (y grows) on their left side.
+    height = (last - first) * run[1, piece]
     own = height * (col + 1 - middle[0])
     cell, cells = row * (side_px + 1) + col, side_px * (side_px + 1)
     sums = np.bincount(cell, own, cells) + np.bincount(cell + 1, height - own, cells)
@@ -108,7 +108,7 @@ def coverage(polygon: shapely.Geometry, corner: tuple[float, float], side_px: in
 
 
 def _crossings(start: np.ndarray, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(edge, part of its length) of the crossings of edges with whole numbers, along one axis."""
+    """Return (edge, fraction of its length) of the points where edges cross integer coordinates, along one axis."""
     low, high = np.minimum(start, start + run), np.maximum(start, start + run)
     first = np.floor(low) + 1
     count = np.maximum(np.ceil(high) - first, 0).astype(np.int64)

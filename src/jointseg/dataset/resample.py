@@ -1,4 +1,4 @@
-"""One-dimensional kernels that bring a north-up raster to another lattice of the same CRS, one axis at a time."""
+"""One-dimensional kernels that resample a north-up raster to another lattice of the same CRS, one axis at a time."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ Kernel = Callable[[np.ndarray], np.ndarray]
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
-    """Cubic convolution with a = -0.5 (Keys 1981); it ends at 2."""
+    """Return the cubic convolution kernel with a = -0.5 (Keys 1981), which is zero beyond 2."""
     x = np.abs(distance)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -17,17 +17,17 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def axis_weights(kernel: Kernel, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
-    """Weights float32 [count, size] of source pixels in output pixels; every row sums to 1.
+    """Return weights float32 [count, size] of source pixels in output pixels; every row sums to 1.
 
-    What lies outside the source carries no weight.
+    Pixels outside the source have no weight.
 
     Args:
-        kernel: of the distance in source pixels.
+        kernel: function of the distance in source pixels.
         reach: distance at which the kernel ends, source pixels.
-        first: centre of the first output pixel, counted in source pixels from the centre of the first.
-        step: from one output pixel to the next, source pixels.
-        count: of output pixels.
-        size: of source pixels.
+        first: centre of the first output pixel, in source pixels from the centre of the first source pixel.
+        step: distance between output pixels, source pixels.
+        count: number of output pixels.
+        size: number of source pixels.
     """
     centres = first + step * np.arange(count)
     taps = np.ceil(centres - reach)[:, None] + np.arange(int(2 * reach) + 1)
@@ -40,36 +40,36 @@ def axis_weights(kernel: Kernel, reach: float, first: float, step: float, count:
 
 
 def antialiased_weights(first: float, step: float, count: int, size: int) -> csr_array:
-    """`axis` of the cubic kernel, widened where output pixels are larger, so that nothing finer than them aliases."""
+    """Return `axis_weights` of the cubic kernel, widened to the output pixel when downsampling, which avoids aliasing."""
     wide = max(step, 1.0)
     return axis_weights(lambda distance: cubic(distance / wide), 2 * wide, first, step, count, size)
 
 
 def gaussian_weights(sigma: float, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
-    """`axis` of a Gaussian; sigma and reach in source pixels."""
+    """Return `axis_weights` of a Gaussian; sigma and reach in source pixels."""
     return axis_weights(lambda distance: np.exp(-0.5 * (distance / sigma) ** 2), reach, first, step, count, size)
 
 
 def apply_separable(rows: csr_array, cols: csr_array, image: np.ndarray) -> np.ndarray:
-    """An image [rows, columns] through the weights of both axes, float32."""
+    """Apply the weights of both axes to an image [rows, columns]; returns float32."""
     return np.ascontiguousarray((cols @ np.ascontiguousarray((rows @ image).T)).T)
 
 
 def resample_valid(
-    rows: csr_array, cols: csr_array, image: np.ndarray, known: np.ndarray | None
+    rows: csr_array, cols: csr_array, image: np.ndarray, valid: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bands [bands, rows, columns] through the weights of both axes, unknown pixels left out.
+    """Apply the weights of both axes to bands [bands, rows, columns], without nodata pixels.
 
     Args:
-        known: bool [rows, columns], or None where all is known.
+        valid: bool [rows, columns], or None if all pixels are valid.
 
     Returns:
-        float32 [bands, ...], 0 where unknown, and bool [...], where at least half of the weight is known.
+        float32 [bands, ...], 0 for nodata, and bool [...], true where at least half of the weight is valid.
     """
-    if known is None:
+    if valid is None:
         out = np.stack([apply_separable(rows, cols, band.astype(np.float32)) for band in image])
         return out, np.ones(out.shape[1:], dtype=bool)
-    weight = apply_separable(rows, cols, known.astype(np.float32))
-    out = np.stack([apply_separable(rows, cols, np.where(known, band, 0).astype(np.float32)) for band in image])
+    weight = apply_separable(rows, cols, valid.astype(np.float32))
+    out = np.stack([apply_separable(rows, cols, np.where(valid, band, 0).astype(np.float32)) for band in image])
     enough = weight >= 0.5
     return np.where(enough, out / np.where(enough, weight, 1), 0).astype(np.float32), enough

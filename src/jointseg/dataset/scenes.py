@@ -1,4 +1,4 @@
-"""Scenes that can be paired, and which of them is best for a chip."""
+"""Usable high-resolution scenes, and their ranking for a chip."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ import shapely
 
 from jointseg.area import grid
 
-# What makes a scene worse by as much as one percent of cloud: so many years from the composite's, days of the year
-# from the middle of its season, and degrees of view angle.
+# Differences that have the same penalty as one percent of cloud: years from the composite's year, days of the year from
+# the middle of its season, and degrees of view angle.
 YEARS, DAYS, DEGREES = 0.2, 20.0, 5.0
 
 
@@ -21,12 +21,12 @@ class Scene:
     """A row of the index of deliveries.
 
     Attributes:
-        id: its name.
+        id: name of the scene.
         path: its raster, relative to the folder of deliveries.
         time: acquisition, UTC.
-        cloud_percent: of the whole scene, as view_angle and sun_elevation nan where the metadata do not tell.
+        cloud_percent, view_angle, sun_elevation: of the entire scene; NaN if the metadata lack them.
         bands: band numbers (from 1) of red, green and blue.
-        nodata: digital number without data, or nan.
+        nodata: digital number of nodata, or NaN.
         footprint: EPSG:4326.
     """
 
@@ -42,7 +42,7 @@ class Scene:
 
 
 def load(deliveries: Path) -> list[Scene]:
-    """The usable scenes of an index of deliveries."""
+    """Return the usable scenes of an index of deliveries."""
     table = gpd.read_parquet(deliveries)
     return [
         Scene(
@@ -61,42 +61,42 @@ def load(deliveries: Path) -> list[Scene]:
 
 
 def mid_season_day(season: Sequence[str]) -> int:
-    """Day of the year in the middle of a season given as ("04-01", "10-31"); it may span the new year."""
+    """Return the day of the year in the middle of a season such as ("04-01", "10-31"); it may span the new year."""
     first, last = (date.fromisoformat(f"2001-{day.replace('02-29', '02-28')}").timetuple().tm_yday for day in season)
     length = (last - first) % 365
     return (first + length // 2 - 1) % 365 + 1
 
 
 def candidate_scenes(
-    scenes: Iterable[Scene], epsg: int, bounds: tuple[float, float, float, float], year: int, middle: int
+    scenes: Iterable[Scene], epsg: int, bounds: tuple[float, float, float, float], year: int, mid_season: int
 ) -> list[Scene]:
-    """Scenes whose data hold a square of a UTM zone, best first.
+    """Return the scenes whose footprint covers a square of a UTM zone, best first.
 
     A scene's rank is a sum of penalties: one for each percent of cloud, for each YEARS between its year and the
     composite's, for each DAYS between its day of the year and the middle of the season, and for each DEGREES of
-    view angle. A scene that does not tell its cloud or its angle is taken for as bad as the worst of the others.
+    view angle. A missing cloud percentage or view angle counts as the worst among the other scenes.
 
     Args:
         bounds: min x, min y, max x, max y in the zone.
         year: of the composite.
-        middle: day of the year, the middle of the composite's season.
+        mid_season: day of the year in the middle of the composite's season.
     """
     square = grid.reproject(shapely.box(*bounds), f"EPSG:{epsg}", "EPSG:4326")
-    holding = [scene for scene in scenes if shapely.covers(scene.footprint, square)]
-    cloud = _worst(scene.cloud_percent for scene in holding)
-    angle = _worst(abs(scene.view_angle) for scene in holding)
+    covering = [scene for scene in scenes if shapely.covers(scene.footprint, square)]
+    worst_cloud = _worst(scene.cloud_percent for scene in covering)
+    worst_angle = _worst(abs(scene.view_angle) for scene in covering)
 
     def rank(scene: Scene) -> tuple[float, str]:
-        days = abs(scene.time.timetuple().tm_yday - middle)
-        told = (
-            cloud if math.isnan(scene.cloud_percent) else scene.cloud_percent,
+        days = abs(scene.time.timetuple().tm_yday - mid_season)
+        penalties = (
+            worst_cloud if math.isnan(scene.cloud_percent) else scene.cloud_percent,
             abs(scene.time.year - year) / YEARS,
             min(days, 365 - days) / DAYS,
-            (angle if math.isnan(scene.view_angle) else abs(scene.view_angle)) / DEGREES,
+            (worst_angle if math.isnan(scene.view_angle) else abs(scene.view_angle)) / DEGREES,
         )
-        return round(sum(told), 6), scene.id
+        return round(sum(penalties), 6), scene.id
 
-    return sorted(holding, key=rank)
+    return sorted(covering, key=rank)
 
 
 def _worst(values: Iterable[float]) -> float:

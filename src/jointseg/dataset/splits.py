@@ -1,4 +1,4 @@
-"""Blocks of the ground are dealt whole to train, validation and test."""
+"""Assignment of blocks to the splits train, validation and test."""
 
 from collections.abc import Mapping
 
@@ -11,40 +11,40 @@ _PARTS = 1_000_000
 
 
 def assign_blocks(
-    chips: Mapping[str, tuple[int, ...]], shares: Mapping[str, float], rng: np.random.Generator
+    chips: Mapping[str, tuple[int, ...]], fractions: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, str]:
-    """The split of every block: each block goes to test with one and the same probability, the test share.
+    """Return the split of every block; every block has the same probability of being a test block, the test fraction.
 
-    Blocks are put in order by their chips of the densest class, then of the next, ties at random, and every so-manyth is
-    taken from a random start (systematic sampling): splits come near their shares, class by class. Validation is taken
-    from the rest in the same way. Where a share is less than a block, it is raised to one.
+    Blocks are sorted by their chips of the densest class, then of the next, with ties in random order. A systematic
+    sample with a random start is the test split, so that splits approximate their fractions class by class. The
+    validation split is a systematic sample of the remaining blocks. Each split with a fraction gets at least one block.
 
     Args:
-        chips: for every block its chips by class, the densest class first.
-        shares: share of every split; they add up to 1.
+        chips: per block, its chips by class, the densest class first.
+        fractions: fraction of each split; they add up to 1.
 
-    Raises DataError when there are fewer blocks than splits with a share.
+    Raises DataError if there are fewer blocks than splits with a fraction.
     """
-    wanted = [split for split in SPLITS if shares[split] > 0]
+    wanted = [split for split in SPLITS if fractions[split] > 0]
     if len(chips) < len(wanted):
-        raise DataError(f"{len(chips)} blocks hold chips but {len(wanted)} splits want one; lower block_m")
+        raise DataError(f"{len(chips)} blocks contain chips, but {len(wanted)} splits need one each; lower block_m")
     names = sorted(chips)
     order = [names[i] for i in rng.permutation(len(names))]
     order.sort(key=lambda block: chips[block], reverse=True)
     out = dict.fromkeys(order, "train")
-    left, open_ = 1.0, order
-    for split, others in (("test", len(wanted) - 1), ("validation", 1)):
-        if shares[split] > 0:
-            taken = _every(len(open_), shares[split] / left, others, rng)
-            out |= {block: split for block, hit in zip(open_, taken) if hit}
-            open_ = [block for block, hit in zip(open_, taken) if not hit]
-            left -= shares[split]
+    remainder, open_ = 1.0, order
+    for split, reserved in (("test", len(wanted) - 1), ("validation", 1)):
+        if fractions[split] > 0:
+            selected = _systematic_sample(len(open_), fractions[split] / remainder, reserved, rng)
+            out |= {block: split for block, hit in zip(open_, selected) if hit}
+            open_ = [block for block, hit in zip(open_, selected) if not hit]
+            remainder -= fractions[split]
     return out
 
 
-def _every(number: int, share: float, others: int, rng: np.random.Generator) -> np.ndarray:
-    """Systematic sample, bool [number]: each with the same probability, at least one, and `others` left at least."""
-    whole = number * _PARTS
-    step = min(max(round(share * _PARTS) * number, _PARTS), (number - others) * _PARTS)
-    passed = (int(rng.integers(whole)) + step * np.arange(number + 1)) // whole
+def _systematic_sample(number: int, fraction: float, reserved: int, rng: np.random.Generator) -> np.ndarray:
+    """Return bool [number] with equal probabilities; at least one is true, and at least `reserved` are false."""
+    total = number * _PARTS
+    step = min(max(round(fraction * _PARTS) * number, _PARTS), (number - reserved) * _PARTS)
+    passed = (int(rng.integers(total)) + step * np.arange(number + 1)) // total
     return np.diff(passed) > 0

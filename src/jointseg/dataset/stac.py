@@ -1,4 +1,4 @@
-"""The dataset as a STAC 1.1 collection, an item a chip; every link is relative, nothing tells when or where it ran."""
+"""The dataset as a STAC 1.1 collection with one item per chip and relative links, independent of the run's time."""
 
 import json
 import math
@@ -33,27 +33,27 @@ _DIGITS = 7
 def write_items(
     folder: Path, table: gpd.GeoDataFrame, files: Mapping[str, Entry], bands: list[str], chip_m: int
 ) -> None:
-    """Writes folder/REACH/ID.json, an item a chip.
+    """Write folder/REACH/ID.json, one item per chip.
 
     Args:
         table: the index.
-        files: what the paths of the index hold.
+        files: size and checksum of each path of the index.
         bands: of the 10 m images.
         chip_m: side of a chip.
     """
     for row in table.to_dict("records"):
         path = folder / item_path(row)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_text(_item(row, files, bands, chip_m)), encoding="utf-8")
+        path.write_text(_json(_item(row, files, bands, chip_m)), encoding="utf-8")
 
 
 def item_path(row: Mapping[str, Any]) -> str:
-    """Where a chip's item lies in the folder of items."""
+    """Return the path of a chip's item in the folder of items."""
     return f"{row['reach']}/{row['sample_id']}.json"
 
 
 def collection(table: gpd.GeoDataFrame, facts: Mapping[str, Any]) -> str:
-    """The text of collection.json.
+    """Return the text of collection.json.
 
     Args:
         table: the index.
@@ -63,13 +63,13 @@ def collection(table: gpd.GeoDataFrame, facts: Mapping[str, Any]) -> str:
     links = [
         {"rel": "root", "href": "./collection.json", "type": "application/json"},
         {"rel": "describedby", "href": "./card.md", "type": _MARKDOWN, "title": "Dataset card"},
-        {"rel": "license", "href": "./card.md", "type": _MARKDOWN, "title": "The licence of each source"},
+        {"rel": "license", "href": "./card.md", "type": _MARKDOWN, "title": "Licences of the sources"},
         *(
             {"rel": "item", "href": f"./items/{item_path(row)}", "type": _GEOJSON}
             for row in table[["reach", "sample_id"]].to_dict("records")
         ),
     ]
-    return _text(
+    return _json(
         {
             "type": "Collection",
             "stac_version": STAC,
@@ -89,10 +89,10 @@ def collection(table: gpd.GeoDataFrame, facts: Mapping[str, Any]) -> str:
                 "proj:code": [f"EPSG:{code}" for code in sorted(set(table["epsg"]))],
                 "isaseg:reach": sorted(set(table["reach"])),
                 "isaseg:split": sorted(set(table["split"])),
-                "raster:spatial_resolution": sorted({kind.pixel_m for kind in CHIP_RASTERS.values()}),
+                "raster:spatial_resolution": sorted({raster.pixel_m for raster in CHIP_RASTERS.values()}),
             },
             "item_assets": {
-                name: {"title": kind.title, "type": COG, "roles": ["data"]} for name, kind in CHIP_RASTERS.items()
+                name: {"title": raster.title, "type": COG, "roles": ["data"]} for name, raster in CHIP_RASTERS.items()
             },
             "links": links,
         }
@@ -115,7 +115,7 @@ def _item(row: dict[str, Any], files: Mapping[str, Entry], bands: list[str], chi
             "proj:code": f"EPSG:{row['epsg']}",
             "proj:bbox": [row["minx"], row["miny"], row["minx"] + chip_m, row["miny"] + chip_m],
             "isaseg:reach": row["reach"],
-            **{f"isaseg:{name}": _known(row[name]) for name in _FIELDS if name in row},
+            **{f"isaseg:{name}": _nan_to_none(row[name]) for name in _FIELDS if name in row},
         },
         "assets": {name: _asset(name, row, files[row[name]], bands, chip_m) for name in CHIP_RASTERS},
         "links": [{"rel": rel, **up} for rel in ("root", "parent", "collection")],
@@ -123,29 +123,28 @@ def _item(row: dict[str, Any], files: Mapping[str, Entry], bands: list[str], chi
 
 
 def _asset(name: str, row: dict[str, Any], entry: Entry, bands: list[str], chip_m: int) -> dict[str, Any]:
-    kind = CHIP_RASTERS[name]
-    named = bands if kind.bands is None else kind.bands or [name]
-    side = chip_m // kind.pixel_m
+    raster = CHIP_RASTERS[name]
+    band_names = bands if raster.bands is None else raster.bands or [name]
+    side = chip_m // raster.pixel_m
     return {
         "href": f"../../chips/{row[name]}",
         "type": COG,
-        "title": kind.title,
+        "title": raster.title,
         "roles": ["data"],
-        "bands": [{"name": band} for band in named],
-        "data_type": kind.dtype,
-        "nodata": kind.nodata,
-        "raster:spatial_resolution": kind.pixel_m,
+        "bands": [{"name": band} for band in band_names],
+        "data_type": raster.dtype,
+        "nodata": raster.nodata,
+        "raster:spatial_resolution": raster.pixel_m,
         "proj:shape": [side, side],
-        "proj:transform": list(kind.transform(row["minx"], row["miny"], chip_m))[:6],
+        "proj:transform": list(raster.transform(row["minx"], row["miny"], chip_m))[:6],
         "file:size": entry.size,
-        "file:checksum": f"1220{entry.sha256}",  # multihash: 0x12 is sha2-256, 0x20 its 32 bytes
+        "file:checksum": f"1220{entry.sha256}",  # multihash: 0x12 for sha2-256, 0x20 for 32 bytes
     }
 
 
-def _known(value: Any) -> Any:
-    """A value that JSON can hold; what is not known is null."""
+def _nan_to_none(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _text(value: dict[str, Any]) -> str:
+def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""What the dataset's tables hold, checked before they are written."""
+"""Schemas of the dataset's tables, validated before they are written."""
 
 import geopandas as gpd
 import pandera.pandas as pa
@@ -8,14 +8,14 @@ from jointseg.dataset.contract import SPLITS
 from jointseg.runtime.errors import DataError
 
 
-def _ranks_are_whole(table: gpd.GeoDataFrame) -> bool:
+def _ranks_are_consecutive(table: gpd.GeoDataFrame) -> bool:
     ranks = table.groupby("stratum")["rank"]
     return bool(
         (ranks.min() == 1).all() and (ranks.max() == ranks.size()).all() and (ranks.nunique() == ranks.size()).all()
     )
 
 
-def _reserves_are_last(table: gpd.GeoDataFrame) -> bool:
+def _replacements_are_last(table: gpd.GeoDataFrame) -> bool:
     ranks = table.sort_values(["stratum", "rank"])
     return bool((ranks.groupby("stratum")["replacement"].diff().fillna(0).astype(int) >= 0).all())
 
@@ -37,9 +37,9 @@ SAMPLES = pa.DataFrameSchema(
         "geometry": pa.Column(None, pa.Check(lambda points: points.geom_type == "Point", name="points")),
     },
     checks=[
-        pa.Check(lambda table: (table.groupby("block")["split"].nunique() == 1).all(), name="a block has one split"),
-        pa.Check(_ranks_are_whole, name="ranks of a stratum are 1, 2, ..."),
-        pa.Check(_reserves_are_last, name="reserves come after the sample"),
+        pa.Check(lambda table: (table.groupby("block")["split"].nunique() == 1).all(), name="one split per block"),
+        pa.Check(_ranks_are_consecutive, name="ranks of a stratum are 1, 2, ..."),
+        pa.Check(_replacements_are_last, name="replacement samples follow the main sample"),
     ],
     strict=True,
     ordered=True,
@@ -47,15 +47,17 @@ SAMPLES = pa.DataFrameSchema(
 
 
 def validate(table: gpd.GeoDataFrame, schema: pa.DataFrameSchema, name: str) -> gpd.GeoDataFrame:
-    """The table, when it keeps its schema and is in EPSG:4326; DataError naming column, check and value if not."""
+    """Return the table if it satisfies its schema and is in EPSG:4326; else raise DataError with column and value."""
     if table.crs is None or table.crs.to_epsg() != 4326:
-        raise DataError(f"{name} is in {table.crs}, not in EPSG:4326")
+        raise DataError(f"{name} is in {table.crs}; expected EPSG:4326")
     try:
         schema.validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
-        own = cases[cases["schema_context"] == "Column"]  # what is wrong with one column says more
-        first = (own if len(own) else cases).iloc[0]
-        where, found = (first["column"], f"; found {first['failure_case']}") if len(own) else ("the table", "")
-        raise DataError(f"{name}: {where} breaks its contract ({first['check']}{found})") from error
+        of_columns = cases[cases["schema_context"] == "Column"]  # more specific than failures of the table
+        first = (of_columns if len(of_columns) else cases).iloc[0]
+        subject, found = (
+            (f"column {first['column']}", f"; found {first['failure_case']}") if len(of_columns) else ("the table", "")
+        )
+        raise DataError(f"{name}: {subject} violates its schema ({first['check']}{found})") from error
     return table

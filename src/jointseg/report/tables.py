@@ -16,7 +16,7 @@ from jointseg.accuracy.zones import ZONES
 from jointseg.report.growth import DASH, number
 
 NOT_SIGNIFICANT = "no significant difference"
-SOURCE_AREAS = ("osm", "footprints", "both", "open", "road_on_building", "added", "removed", "unknown")
+SOURCE_AREAS = ("osm", "footprints", "both", "open", "road_on_building", "added", "removed", "unlabelled")
 _METRICS = {
     "precision": "Precision",
     "recall": "Recall",

@@ -82,7 +82,7 @@ def print_report(report: Any) -> None:
         console.print(table)
         console.print()
         for name, count in report.counts.items():
-            console.print(f"{count:6d} {name}: {CHECKS[name].about}; {CHECKS[name].remedy}")
+            console.print(f"{count:6d} {name}: {CHECKS[name].summary}; {CHECKS[name].remedy}")
     else:
         console.print("no fault found")
     version = f"version {report.version}" if report.version else "no version"
@@ -98,5 +98,5 @@ def _print_checks() -> None:
 
     table = text_table("theme", "check", "what is checked", "remedy")
     for name, check in CHECKS.items():
-        table.add_row(check.theme, name, check.about, check.remedy)
+        table.add_row(check.theme, name, check.summary, check.remedy)
     text_console().print(table)

@@ -1,4 +1,4 @@
-"""Checks a dataset's folder against the contract and names every fault."""
+"""Validation of a dataset's folder against the contract."""
 
 import hashlib
 import os
@@ -31,18 +31,18 @@ from jointseg.dataset.validation.base import (
 from jointseg.runtime.errors import DataError
 
 THEMES = ("index", "files", "values", "splits", "documents")
-_EVERY = [each for registry in (FOLDER_CHECKS, CHIP_CHECKS, DATASET_CHECKS) for each in registry.values()]
-CHECKS: dict[str, Check] = {each.name: each for each in sorted(_EVERY, key=lambda each: THEMES.index(each.theme))}
+_ALL = [entry for registry in (FOLDER_CHECKS, CHIP_CHECKS, DATASET_CHECKS) for entry in registry.values()]
+CHECKS: dict[str, Check] = {entry.name: entry for entry in sorted(_ALL, key=lambda entry: THEMES.index(entry.theme))}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check saw.
+    """The result of a validation.
 
     Attributes:
         findings: sorted by check, chip and file.
-        chips, files, bytes: that were read.
-        version: of the dataset, empty where it tells none.
+        chips, files, bytes: amounts read.
+        version: of the dataset, empty if missing.
     """
 
     findings: list[Finding]
@@ -53,7 +53,7 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of findings of each check that found something."""
+        """The number of findings per check with findings."""
         return dict(sorted(Counter(finding.check for finding in self.findings).items()))
 
     def as_json(self) -> dict[str, Any]:
@@ -73,42 +73,42 @@ def check(
     begun: Callable[[int], None] = lambda total: None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Report:
-    """Runs every check on a folder. Every file of a chip is read once; memory holds a few chips at a time.
+    """Run all checks on a folder. Every file of a chip is read once; memory holds a few chips at a time.
 
     Args:
         path: of the dataset, such as results/NAME/dataset.
-        workers: threads that read chips; one a CPU when not given.
-        begun: is told the number of chips.
-        advance: is told of chips that are done.
+        workers: threads that read chips; default one per CPU.
+        begun: called with the number of chips.
+        advance: called with the number of completed chips.
 
-    Raises DataError for a folder that is no dataset at all.
+    Raises DataError for a folder that is not a dataset.
     """
     folder = load(path)
-    findings = [finding for each in FOLDER_CHECKS.values() for finding in each.run(folder)]
-    tales: dict[str, ChipSummary] = {}
+    findings = [finding for entry in FOLDER_CHECKS.values() for finding in entry.run(folder)]
+    summaries: dict[str, ChipSummary] = {}
     size = 0
     rows = folder.table.drop(columns="geometry", errors="ignore").to_dict("records")
     begun(len(rows))
     bands = _bands(folder, rows)
-    for found, tale, count in map_ahead(lambda row: _chip(folder, row, bands), rows, workers or os.cpu_count() or 1):
-        findings += found[0]
-        tales[found[1]] = tale
-        size += count
+    for chip in map_ahead(lambda row: _check_chip(folder, row, bands), rows, workers or os.cpu_count() or 1):
+        findings += chip.findings
+        summaries[chip.id] = chip.summary
+        size += chip.size
         advance(1)
-    findings += [finding for each in DATASET_CHECKS.values() for finding in each.run(folder, tales)]
-    file_count = sum(len(tale.digests) for tale in tales.values())
+    findings += [finding for entry in DATASET_CHECKS.values() for finding in entry.run(folder, summaries)]
+    file_count = sum(len(summary.digests) for summary in summaries.values())
     version = folder.document(documents.STATISTICS).get("version") or ""
     return Report(sorted(set(findings)), len(rows), file_count, size, str(version))
 
 
 def load(path: Path) -> Folder:
-    """The folder with its tables and documents. Raises DataError when it is no dataset at all."""
+    """Return the folder with its tables and documents. Raises DataError if it is not a dataset."""
     if not path.is_dir():
-        raise DataError(f"{path} is no folder; give the folder of a dataset, such as results/NAME/dataset")
+        raise DataError(f"{path} is not a folder; expected the folder of a dataset, such as results/NAME/dataset")
     if not any((path / name).exists() for name in (INDEX, "chips", "index", documents.COLLECTION)):
         raise DataError(
-            f"{path} is no dataset: it holds neither {INDEX} nor chips/; give the folder that the step `dataset` "
-            f"writes to, such as results/NAME/dataset"
+            f"{path} is not a dataset: it contains neither {INDEX} nor chips/; expected the output folder of the step "
+            "`dataset`, such as results/NAME/dataset"
         )
     folder = Folder(path)
     for name, table in _tables(folder):
@@ -119,9 +119,9 @@ def load(path: Path) -> Folder:
     for name in documents.DOCUMENTS:
         if name in folder.files and not name.endswith(".parquet"):
             try:
-                folder.documents[name] = documents.parsed(name, (path / name).read_bytes())
+                folder.documents[name] = documents.parse(name, (path / name).read_bytes())
             except ValueError as error:
-                folder.unreadable.append(Violation("", name, str(error), "what the step `dataset` writes"))
+                folder.unreadable.append(Violation("", name, str(error), "an output of the step `dataset`"))
     return folder
 
 
@@ -130,9 +130,9 @@ def _tables(folder: Folder) -> Iterator[tuple[str, pd.DataFrame]]:
         if name.endswith(".parquet") and name.startswith((INDEX, "samples", "index/", "pairs")):
             try:
                 yield name, _read_table(folder.path / name)
-            except (OSError, ValueError) as error:  # pyarrow's own errors are both
-                told = " ".join(str(error).split())[:120]
-                folder.unreadable.append(Violation("", name, told, "a GeoParquet or Parquet table"))
+            except (OSError, ValueError) as error:  # the base classes of pyarrow's errors
+                reason = " ".join(str(error).split())[:120]
+                folder.unreadable.append(Violation("", name, reason, "a GeoParquet or Parquet table"))
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -143,29 +143,34 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _bands(folder: Folder, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Names of the bands of the 10 m images: as the statistics tell, else as most of the first chips have them."""
-    if told := folder.document(documents.STATISTICS).get("bands"):
-        return tuple(map(str, told))
-    found = (read_raster(folder.path, row["lr"]) for row in rows[:9] if isinstance(row.get("lr"), str))
-    names = Counter(each.facts["names"] for each in found if each.opened)
+    """Return the band names of the 10 m images: from the statistics, else the most common of the first chips."""
+    if bands := folder.document(documents.STATISTICS).get("bands"):
+        return tuple(map(str, bands))
+    rasters = (read_raster(folder.path, row["lr"]) for row in rows[:9] if isinstance(row.get("lr"), str))
+    names = Counter(raster.profile["names"] for raster in rasters if raster.opened)
     return names.most_common(1)[0][0] if names else ()
 
 
-def _chip(
-    folder: Folder, row: dict[str, Any], bands: tuple[str, ...]
-) -> tuple[tuple[list[Finding], str], ChipSummary, int]:
-    """The findings on one chip with its id, what it tells the checks of the whole, and the bytes read."""
+@dataclass(frozen=True)
+class _CheckedChip:
+    id: str
+    findings: list[Finding]
+    summary: ChipSummary
+    size: int
+
+
+def _check_chip(folder: Folder, row: dict[str, Any], bands: tuple[str, ...]) -> _CheckedChip:
     rasters: dict[str, RasterFile] = {
         kind: read_raster(folder.path, row[kind]) for kind in CHIP_RASTERS if isinstance(row.get(kind), str)
     }
     chip = Chip(row, folder.chip_m, bands, rasters)
-    findings = [finding for each in CHIP_CHECKS.values() for finding in each.run(chip)]
-    pictures = {kind: pixels for kind in ("lr", "hr") if (pixels := chip.pixels(kind)) is not None}
+    findings = [finding for entry in CHIP_CHECKS.values() for finding in entry.run(chip)]
+    images = {kind: pixels for kind in ("lr", "hr") if (pixels := chip.pixels(kind)) is not None}
     label = chip.pixels("label")
-    tale = ChipSummary(
-        {each.file: each.digest for each in rasters.values() if each.digest is not None},
-        {kind: hashlib.sha256(pixels.tobytes()).hexdigest() for kind, pixels in pictures.items() if pixels.any()},
-        {kind: band_sums(pixels) for kind, pixels in pictures.items()},
-        values.share_of(label) if label is not None else float(row.get("isa_fraction", "nan")),
+    summary = ChipSummary(
+        {raster.file: raster.digest for raster in rasters.values() if raster.digest is not None},
+        {kind: hashlib.sha256(pixels.tobytes()).hexdigest() for kind, pixels in images.items() if pixels.any()},
+        {kind: band_sums(pixels) for kind, pixels in images.items()},
+        values.isa_fraction_of(label) if label is not None else float(row.get("isa_fraction", "nan")),
     )
-    return (findings, chip.id), tale, sum(each.size for each in rasters.values())
+    return _CheckedChip(chip.id, findings, summary, sum(raster.size for raster in rasters.values()))

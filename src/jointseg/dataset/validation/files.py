@@ -1,150 +1,144 @@
-"""Checks of the files of chips: there, whole, in the form of the contract, on one grid."""
+"""Checks of the chips' files: presence, readability, format and grid."""
 
 from collections.abc import Iterator
 
 from affine import Affine
 
 from jointseg.dataset.contract import CHIP_RASTERS, LATTICE_M
-from jointseg.dataset.validation.base import CHIP_CHECKS, FOLDER_CHECKS, Chip, Folder, Violation, check
+from jointseg.dataset.validation.base import CHIP_CHECKS, FOLDER_CHECKS, INDEX, Chip, Folder, Violation, check
 from jointseg.raster.cog import BLOCK_PX
 
-_AGAIN = "make the chips again, or restore the file"
-_FORM = "write it again as the step `chips` does"
+_REBUILD = "rerun step `chips`, or restore the file"
+_REWRITE = "rewrite the file in the format of step `chips`"
 
 
-@check(CHIP_CHECKS, "file-missing", "a file that the index names is not there", _AGAIN)
+@check(CHIP_CHECKS, "file-missing", "a file of the index is missing", _REBUILD)
 def missing(chip: Chip) -> Iterator[Violation]:
-    for kind, found in chip.rasters.items():
-        if found.digest is None:
-            yield chip.fault(kind, found.error, "a raster")
+    for kind, raster in chip.rasters.items():
+        if raster.digest is None:
+            yield chip.violation(kind, raster.error, "a raster")
 
 
-@check(CHIP_CHECKS, "file-unreadable", "a file is no raster", _AGAIN)
+@check(CHIP_CHECKS, "file-unreadable", "a file is not a raster", _REBUILD)
 def unreadable(chip: Chip) -> Iterator[Violation]:
-    for kind, found in chip.rasters.items():
-        if found.digest is not None and not found.opened:
-            yield chip.fault(kind, f"{found.size} bytes: {found.error}", "a GeoTIFF")
+    for kind, raster in chip.rasters.items():
+        if raster.digest is not None and not raster.opened:
+            yield chip.violation(kind, f"{raster.size} bytes: {raster.error}", "a GeoTIFF")
 
 
-@check(CHIP_CHECKS, "file-short", "a file was cut short or is damaged: its pixels cannot be read", _AGAIN)
-def short(chip: Chip) -> Iterator[Violation]:
-    for kind, _, found in chip.opened():
-        if found.error:
-            yield chip.fault(kind, f"{found.size} bytes: {found.error}", "pixels that can be read")
+@check(CHIP_CHECKS, "file-truncated", "a file is truncated or damaged: its pixels cannot be read", _REBUILD)
+def truncated(chip: Chip) -> Iterator[Violation]:
+    for kind, _, raster in chip.opened():
+        if raster.error:
+            yield chip.violation(kind, f"{raster.size} bytes: {raster.error}", "readable pixels")
 
 
 @check(
-    FOLDER_CHECKS,
-    "file-superfluous",
-    "a file of chips that the index does not name",
-    "delete it, or put it into the index",
+    FOLDER_CHECKS, "file-unlisted", "a file in chips/ is not in the index", "delete the file, or add it to the index"
 )
-def superfluous(folder: Folder) -> Iterator[Violation]:
+def unlisted(folder: Folder) -> Iterator[Violation]:
     if folder.index is None:
         return
-    named = {f"chips/{path}" for kind in CHIP_RASTERS if kind in folder.index for path in folder.index[kind]}
-    for file in sorted(folder.files - named):
+    indexed = {f"chips/{path}" for kind in CHIP_RASTERS if kind in folder.index for path in folder.index[kind]}
+    for file in sorted(folder.files - indexed):
         if file.startswith("chips/"):
-            yield Violation("", file, "there", "named in index.parquet, or not there")
+            yield Violation("", file, "present", f"listed in {INDEX}, or absent")
 
 
-@check(CHIP_CHECKS, "cog", "a file is no cloud-optimised GeoTIFF", _FORM)
+@check(CHIP_CHECKS, "cog", "a file is not a cloud-optimised GeoTIFF", _REWRITE)
 def cog(chip: Chip) -> Iterator[Violation]:
-    for kind, _, found in chip.opened():
-        if found.facts["layout"] != "COG":
-            yield chip.fault(kind, f"layout {found.facts['layout']}", "COG")
+    for kind, _, raster in chip.opened():
+        if raster.profile["layout"] != "COG":
+            yield chip.violation(kind, f"layout {raster.profile['layout']}", "COG")
 
 
-@check(CHIP_CHECKS, "block-size", "the blocks of a file have another size", _FORM)
+@check(CHIP_CHECKS, "block-size", "the blocks of a file have an unexpected size", _REWRITE)
 def block(chip: Chip) -> Iterator[Violation]:
-    for kind, wanted, found in chip.opened():
-        side = chip.chip_m // wanted.pixel_m
-        # One block may hold the whole chip: its sides are multiples of 16 in TIFF, and at least 128 in a COG.
-        whole = max(128, -(-side // 16) * 16)
-        rows, cols = found.facts["block"]
-        if rows != cols or rows not in ({BLOCK_PX, whole} if whole <= 2 * BLOCK_PX else {BLOCK_PX}):
-            yield chip.fault(kind, f"blocks of {rows} x {cols} px", f"{BLOCK_PX} x {BLOCK_PX}, or one for the chip")
+    for kind, expected, raster in chip.opened():
+        side = chip.chip_m // expected.pixel_m
+        # One block may contain the entire chip: its sides are multiples of 16 in TIFF, and at least 128 in a COG.
+        single = max(128, -(-side // 16) * 16)
+        rows, cols = raster.profile["block"]
+        if rows != cols or rows not in ({BLOCK_PX, single} if single <= 2 * BLOCK_PX else {BLOCK_PX}):
+            yield chip.violation(kind, f"blocks of {rows} x {cols} px", f"{BLOCK_PX} x {BLOCK_PX}, or a single block")
 
 
-@check(CHIP_CHECKS, "compression", "a file is not compressed by deflate", _FORM)
+@check(CHIP_CHECKS, "compression", "a file is not compressed with deflate", _REWRITE)
 def compression(chip: Chip) -> Iterator[Violation]:
-    for kind, _, found in chip.opened():
-        if found.facts["compression"] != "DEFLATE":
-            yield chip.fault(kind, str(found.facts["compression"]), "DEFLATE")
+    for kind, _, raster in chip.opened():
+        if raster.profile["compression"] != "DEFLATE":
+            yield chip.violation(kind, str(raster.profile["compression"]), "DEFLATE")
 
 
-@check(CHIP_CHECKS, "dtype", "pixels have another type", _FORM)
+@check(CHIP_CHECKS, "dtype", "pixels have an unexpected type", _REWRITE)
 def dtype(chip: Chip) -> Iterator[Violation]:
-    for kind, wanted, found in chip.opened():
-        if found.facts["dtype"] != wanted.dtype:
-            yield chip.fault(kind, found.facts["dtype"], wanted.dtype)
+    for kind, expected, raster in chip.opened():
+        if raster.profile["dtype"] != expected.dtype:
+            yield chip.violation(kind, raster.profile["dtype"], expected.dtype)
 
 
-@check(CHIP_CHECKS, "band-count", "a file has more or fewer bands", _FORM)
+@check(CHIP_CHECKS, "band-count", "a file has an unexpected number of bands", _REWRITE)
 def band_count(chip: Chip) -> Iterator[Violation]:
-    for kind, _, found in chip.opened():
-        wanted = len(chip.names(kind)) or 1
-        if found.facts["count"] != wanted:
-            yield chip.fault(kind, f"{found.facts['count']} bands", str(wanted))
+    for kind, _, raster in chip.opened():
+        expected = len(chip.names(kind)) or 1
+        if raster.profile["count"] != expected:
+            yield chip.violation(kind, f"{raster.profile['count']} bands", str(expected))
 
 
-@check(CHIP_CHECKS, "band-names", "bands have other names, or another order", _FORM)
+@check(CHIP_CHECKS, "band-names", "bands have unexpected names or an unexpected order", _REWRITE)
 def band_names(chip: Chip) -> Iterator[Violation]:
-    for kind, _, found in chip.opened():
-        wanted, names = chip.names(kind), found.facts["names"]
-        if wanted and len(names) == len(wanted) and names != wanted:
-            yield chip.fault(kind, ", ".join(map(str, names)), ", ".join(wanted))
+    for kind, _, raster in chip.opened():
+        expected, names = chip.names(kind), raster.profile["names"]
+        if expected and len(names) == len(expected) and names != expected:
+            yield chip.violation(kind, ", ".join(map(str, names)), ", ".join(expected))
 
 
-@check(CHIP_CHECKS, "nodata", "a file declares another value as unknown, or none", _FORM)
+@check(CHIP_CHECKS, "nodata", "a file declares an unexpected nodata value, or none", _REWRITE)
 def nodata(chip: Chip) -> Iterator[Violation]:
-    for kind, wanted, found in chip.opened():
-        if found.facts["nodata"] != wanted.nodata:
-            yield chip.fault(kind, f"nodata {found.facts['nodata']}", str(wanted.nodata))
+    for kind, expected, raster in chip.opened():
+        if raster.profile["nodata"] != expected.nodata:
+            yield chip.violation(kind, f"nodata {raster.profile['nodata']}", str(expected.nodata))
 
 
-@check(CHIP_CHECKS, "size", "a file has another number of rows or columns", _AGAIN)
+@check(CHIP_CHECKS, "size", "a file has an unexpected number of rows or columns", _REBUILD)
 def size(chip: Chip) -> Iterator[Violation]:
-    for kind, wanted, found in chip.opened():
-        side = chip.chip_m // wanted.pixel_m
-        if found.facts["shape"] != (side, side):
-            rows, cols = found.facts["shape"]
-            yield chip.fault(kind, f"{rows} x {cols} px", f"{side} x {side}")
+    for kind, expected, raster in chip.opened():
+        side = chip.chip_m // expected.pixel_m
+        if raster.profile["shape"] != (side, side):
+            rows, cols = raster.profile["shape"]
+            yield chip.violation(kind, f"{rows} x {cols} px", f"{side} x {side}")
 
 
-@check(CHIP_CHECKS, "crs", "a file lies in another UTM zone than the index says", _AGAIN)
+@check(CHIP_CHECKS, "crs", "a file is not in the UTM zone of the index", _REBUILD)
 def crs(chip: Chip) -> Iterator[Violation]:
-    for kind, _, found in chip.opened():
-        if found.facts["crs"] != chip.row["epsg"]:
-            yield chip.fault(kind, f"EPSG:{found.facts['crs']}", f"EPSG:{chip.row['epsg']}")
+    for kind, _, raster in chip.opened():
+        if raster.profile["crs"] != chip.row["epsg"]:
+            yield chip.violation(kind, f"EPSG:{raster.profile['crs']}", f"EPSG:{chip.row['epsg']}")
 
 
-@check(CHIP_CHECKS, "lattice", "pixels of another size, or off the lattice of 10 m", _AGAIN)
+@check(CHIP_CHECKS, "lattice", "pixels have an unexpected size or are off the 10 m lattice", _REBUILD)
 def lattice(chip: Chip) -> Iterator[Violation]:
-    for kind, wanted, found in chip.opened():
-        if not _on_lattice(found.transform, wanted.pixel_m):
-            told = f"pixel {found.transform.a:g} x {found.transform.e:g} m from {_corner(found.transform)}"
-            yield chip.fault(kind, told, f"{wanted.pixel_m} x -{wanted.pixel_m} m from multiples of {LATTICE_M} m")
+    for kind, expected, raster in chip.opened():
+        if not _on_lattice(raster.transform, expected.pixel_m):
+            value = f"pixel {raster.transform.a:g} x {raster.transform.e:g} m from {_corner(raster.transform)}"
+            pixel = f"{expected.pixel_m} x -{expected.pixel_m} m"
+            yield chip.violation(kind, value, f"{pixel} from multiples of {LATTICE_M} m")
 
 
-@check(CHIP_CHECKS, "grid", "the files of a chip do not start at one corner", _AGAIN)
+@check(CHIP_CHECKS, "grid", "the files of a chip have different upper left corners", _REBUILD)
 def grid(chip: Chip) -> Iterator[Violation]:
     corners = _corners(chip)
     if len(set(corners.values())) > 1:
         for kind, corner in corners.items():
-            if corner != _wanted(chip):
-                yield chip.fault(kind, f"upper left corner {corner}", _wanted(chip))
+            if corner != _indexed_corner(chip):
+                yield chip.violation(kind, f"upper left corner {corner}", _indexed_corner(chip))
 
 
-@check(
-    CHIP_CHECKS, "place", "the files of a chip lie elsewhere than the index says", "make the index again from the chips"
-)
-def place(chip: Chip) -> Iterator[Violation]:
+@check(CHIP_CHECKS, "position", "the files of a chip have another position than the index", "rebuild the index")
+def position(chip: Chip) -> Iterator[Violation]:
     corners = _corners(chip)
-    if len(set(corners.values())) == 1 and (found := next(iter(corners.values()))) != _wanted(chip):
-        yield Violation(
-            chip.id, "index.parquet", f"upper left corner {_wanted(chip)}", f"{found}, as the files have it"
-        )
+    if len(set(corners.values())) == 1 and (corner := next(iter(corners.values()))) != _indexed_corner(chip):
+        yield Violation(chip.id, INDEX, f"upper left corner {_indexed_corner(chip)}", f"{corner}, as in the files")
 
 
 def _on_lattice(transform: Affine, pixel_m: int) -> bool:
@@ -153,15 +147,15 @@ def _on_lattice(transform: Affine, pixel_m: int) -> bool:
 
 
 def _corners(chip: Chip) -> dict[str, str]:
-    """The corners of the files that lie on the lattice."""
+    """Return the corners of the files that are on the lattice."""
     return {
-        kind: _corner(found.transform)
-        for kind, wanted, found in chip.opened()
-        if _on_lattice(found.transform, wanted.pixel_m)
+        kind: _corner(raster.transform)
+        for kind, expected, raster in chip.opened()
+        if _on_lattice(raster.transform, expected.pixel_m)
     }
 
 
-def _wanted(chip: Chip) -> str:
+def _indexed_corner(chip: Chip) -> str:
     return f"{chip.row['minx']:.10g}, {chip.row['miny'] + chip.chip_m:.10g}"
 
 

@@ -1,4 +1,4 @@
-"""Checks of the index: its columns, what they hold, and the tables that it was made from."""
+"""Checks of the index: columns, values, and consistency with the tables that it was made from."""
 
 import re
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from jointseg.dataset.index_schema import COLUMNS, schema
 from jointseg.dataset.validation.base import FOLDER_CHECKS, INDEX, Folder, Violation, check, is_utm
 
 OUTLINE_M = 0.5
-_AGAIN = "make the index again"
-_DRAW = "draw the samples again"
+_REBUILD = "rebuild the index"
+_RESAMPLE = "rerun step `samples`"
 
 
-@check(FOLDER_CHECKS, "columns", "columns are missing", "make the dataset again: a former contract lacks them")
+@check(FOLDER_CHECKS, "columns", "columns are missing", "rebuild the dataset, which an older version made")
 def columns(folder: Folder) -> Iterator[Violation]:
     if folder.index is not None and (missing := [name for name in COLUMNS if name not in folder.index]):
         yield Violation("", INDEX, f"without {', '.join(missing)}", "every column of the contract")
 
 
-@check(FOLDER_CHECKS, "column-type", "a column has another type", _AGAIN)
+@check(FOLDER_CHECKS, "column-type", "a column has an unexpected type", _REBUILD)
 def column_type(folder: Folder) -> Iterator[Violation]:
     for name in sorted(_cases(folder)[0]):
         yield Violation("", INDEX, f"{name} is {folder.index[name].dtype}", COLUMNS[name].dtype)  # type: ignore[index]
 
 
-@check(FOLDER_CHECKS, "column-value", "a value that its column cannot have", _AGAIN)
+@check(FOLDER_CHECKS, "column-value", "a value is not permitted in its column", _REBUILD)
 def column_value(folder: Folder) -> Iterator[Violation]:
     for case in _cases(folder)[1]:
         row = folder.index.iloc[int(case["index"])]  # type: ignore[union-attr]
@@ -40,7 +40,7 @@ def column_value(folder: Folder) -> Iterator[Violation]:
 
 
 def _cases(folder: Folder) -> tuple[set[str], list[dict[str, Any]]]:
-    """What pandera finds in the columns that are there: those of another type, and single values of the others."""
+    """Return the columns of an unexpected type, and pandera's failure cases of the other columns."""
     from pandera.errors import SchemaErrors
 
     if folder.index is None:
@@ -50,8 +50,8 @@ def _cases(folder: Folder) -> tuple[set[str], list[dict[str, Any]]]:
         schema(list(plain)).validate(plain, lazy=True)
     except SchemaErrors as errors:
         cases = errors.failure_cases.to_dict("records")
-        whole = {case["column"] for case in cases if pd.isna(case["index"])}
-        return whole, [case for case in cases if case["column"] not in whole]
+        mistyped = {case["column"] for case in cases if pd.isna(case["index"])}
+        return mistyped, [case for case in cases if case["column"] not in mistyped]
     return set(), []
 
 
@@ -67,39 +67,39 @@ def _allowed(name: str) -> str:
     return column.meaning
 
 
-@check(FOLDER_CHECKS, "id-duplicate", "an id is there twice", _AGAIN)
+@check(FOLDER_CHECKS, "id-duplicate", "an id occurs twice", _REBUILD)
 def id_duplicate(folder: Folder) -> Iterator[Violation]:
     if _has(folder, "sample_id"):
         counts = folder.index["sample_id"].value_counts()  # type: ignore[index]
         for name, count in counts[counts > 1].sort_index().items():
-            yield Violation(str(name), INDEX, f"{count} rows", "one row a chip")
+            yield Violation(str(name), INDEX, f"{count} rows", "one row per chip")
 
 
-@check(FOLDER_CHECKS, "place-duplicate", "two chips have one place", _DRAW)
-def place_duplicate(folder: Folder) -> Iterator[Violation]:
+@check(FOLDER_CHECKS, "position-duplicate", "two chips have the same position", _RESAMPLE)
+def position_duplicate(folder: Folder) -> Iterator[Violation]:
     for _, rows in folder.table.groupby(["epsg", "minx", "miny"]) if len(folder.table) else []:
         for name in sorted(rows["sample_id"])[1:]:
-            yield Violation(name, INDEX, f"at the place of {min(rows['sample_id'])}", "a place of its own")
+            yield Violation(name, INDEX, f"the position of {min(rows['sample_id'])}", "a unique position")
 
 
-@check(FOLDER_CHECKS, "id-order", "rows are not in the order of their ids", "sort the index by sample_id")
+@check(FOLDER_CHECKS, "id-order", "rows are not sorted by id", "sort the index by sample_id")
 def id_order(folder: Folder) -> Iterator[Violation]:
     if _has(folder, "sample_id"):
         ids = list(folder.index["sample_id"].astype(str))  # type: ignore[index]
         for before, after in pairwise(ids):
             if before > after:
-                yield Violation(after, INDEX, f"after {before}", "ids in order")
+                yield Violation(after, INDEX, f"after {before}", "ascending ids")
                 return
 
 
-@check(FOLDER_CHECKS, "id-reach", "an id begins with the name of another reach", _DRAW)
+@check(FOLDER_CHECKS, "id-reach", "an id starts with the name of another reach", _RESAMPLE)
 def id_reach(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
         if str(row["sample_id"]).rpartition("-")[0] != row["reach"]:
-            yield Violation(row["sample_id"], INDEX, f"reach {row['reach']}", "the reach that the id names")
+            yield Violation(row["sample_id"], INDEX, f"reach {row['reach']}", "the reach in the id")
 
 
-@check(FOLDER_CHECKS, "path", "a path is not REACH/ID_KIND.tif", _AGAIN)
+@check(FOLDER_CHECKS, "path", "a path is not REACH/ID_KIND.tif", _REBUILD)
 def path(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
         for kind in CHIP_RASTERS:
@@ -108,14 +108,14 @@ def path(folder: Folder) -> Iterator[Violation]:
                 yield Violation(row["sample_id"], INDEX, f"{kind} is {row[kind]!r}", wanted)
 
 
-@check(FOLDER_CHECKS, "epsg", "a code that is no UTM zone on WGS 84", _DRAW)
+@check(FOLDER_CHECKS, "epsg", "a code is not a UTM zone on WGS 84", _RESAMPLE)
 def epsg(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
         if not is_utm(row["epsg"]):
-            yield Violation(row["sample_id"], INDEX, f"epsg {row['epsg']}", "326 or 327 and a zone, 01 to 60")
+            yield Violation(row["sample_id"], INDEX, f"epsg {row['epsg']}", "326 or 327 followed by a zone, 01 to 60")
 
 
-@check(FOLDER_CHECKS, "corner", "a corner lies off the lattice of 10 m", _DRAW)
+@check(FOLDER_CHECKS, "corner", "a corner is off the 10 m lattice", _RESAMPLE)
 def corner(folder: Folder) -> Iterator[Violation]:
     for row in folder.table.to_dict("records"):
         if row["minx"] % LATTICE_M or row["miny"] % LATTICE_M:
@@ -124,7 +124,7 @@ def corner(folder: Folder) -> Iterator[Violation]:
             )
 
 
-@check(FOLDER_CHECKS, "outline", "the outline is not the square of the chip", _AGAIN)
+@check(FOLDER_CHECKS, "outline", "the outline is not the square of the chip", _REBUILD)
 def outline(folder: Folder) -> Iterator[Violation]:
     if not isinstance(folder.index, gpd.GeoDataFrame) or folder.index.crs is None or folder.index.crs.to_epsg() != 4326:
         if folder.index is not None:
@@ -138,53 +138,53 @@ def outline(folder: Folder) -> Iterator[Violation]:
         if row["geometry"] is None:
             yield Violation(row["sample_id"], INDEX, "no outline", f"the square of {side} m at its corner")
             continue
-        here = grid.reproject(row["geometry"], "EPSG:4326", f"EPSG:{int(row['epsg'])}")
-        off = float(shapely.hausdorff_distance(here, square))
+        projected = grid.reproject(row["geometry"], "EPSG:4326", f"EPSG:{int(row['epsg'])}")
+        off = float(shapely.hausdorff_distance(projected, square))
         if not off <= OUTLINE_M:
             yield Violation(
                 row["sample_id"], INDEX, f"outline {off:.0f} m off", f"the square of {side} m at its corner"
             )
 
 
-@check(FOLDER_CHECKS, "scene-date", "one scene has two dates", "pair again")
+@check(FOLDER_CHECKS, "scene-date", "a scene has two dates", "rerun step `pairing`")
 def scene_date(folder: Folder) -> Iterator[Violation]:
     if _has(folder, "scene_id", "hr_date"):
         for scene, rows in folder.index.groupby("scene_id"):  # type: ignore[union-attr]
             common = rows["hr_date"].mode().iloc[0]
             for row in rows[rows["hr_date"] != common].to_dict("records"):
-                yield Violation(_id(row), INDEX, f"hr_date {row['hr_date']}", f"{common}, as others of {scene}")
+                yield Violation(_id(row), INDEX, f"hr_date {row['hr_date']}", f"{common}, as other chips of {scene}")
 
 
-@check(FOLDER_CHECKS, "reach-table", "index.parquet and the index of a reach differ", "run the step `dataset` again")
+@check(FOLDER_CHECKS, "reach-table", "index.parquet and the index of a reach differ", "rerun step `dataset`")
 def reach_table(folder: Folder) -> Iterator[Violation]:
     for name, table in folder.tables.items():
         if name.startswith("index/") and len(folder.table):
             reach = re.sub(r"^index/|\.parquet$", "", name)
             rows = folder.table[folder.table["reach"] == reach].set_index("sample_id")
-            yield from _differing(rows, table.set_index("sample_id"), name)
+            yield from _differences(rows, table.set_index("sample_id"), name)
 
 
-@check(FOLDER_CHECKS, "sample", "the index and the samples differ", "make the dataset again from its samples")
+@check(FOLDER_CHECKS, "sample", "the index and the samples differ", "rebuild the dataset from its samples")
 def sample(folder: Folder) -> Iterator[Violation]:
     if (samples := folder.tables.get("samples.parquet")) is not None and len(folder.table):
-        drawn, rows = samples.set_index("sample_id"), folder.table.set_index("sample_id")
-        yield from _differing(rows, drawn[drawn.index.isin(rows.index)], "samples.parquet", geometry=False)
+        samples, rows = samples.set_index("sample_id"), folder.table.set_index("sample_id")
+        yield from _differences(rows, samples[samples.index.isin(rows.index)], "samples.parquet", geometry=False)
 
 
-@check(FOLDER_CHECKS, "pair", "the index and the pairs differ", "make the chips again from the pairs")
+@check(FOLDER_CHECKS, "pair", "the index and the pairs differ", "rebuild the chips from the pairs")
 def pair(folder: Folder) -> Iterator[Violation]:
     tables = [table for name, table in folder.tables.items() if name.startswith("pairs")]
     if tables and len(folder.table):
         paired = pd.concat(tables, ignore_index=True)
         paired = paired[paired["status"] == "ok"].set_index("sample_id")
-        yield from _differing(folder.table.set_index("sample_id"), paired, "pairs")
+        yield from _differences(folder.table.set_index("sample_id"), paired, "pairs")
 
 
-def _differing(rows: pd.DataFrame, others: pd.DataFrame, name: str, geometry: bool = True) -> Iterator[Violation]:
-    """What two tables say differently of the same chips, by the columns that both have."""
+def _differences(rows: pd.DataFrame, others: pd.DataFrame, name: str, geometry: bool = True) -> Iterator[Violation]:
+    """Yield the chips that only one table has, and the differences in the common columns."""
     for chip in sorted(set(rows.index) ^ set(others.index)):
-        here, there = (INDEX, name) if chip in rows.index else (name, INDEX)
-        yield Violation(chip, there, "not there", f"a row, as in {here}")
+        present, absent = (INDEX, name) if chip in rows.index else (name, INDEX)
+        yield Violation(chip, absent, "no row", f"a row, as in {present}")
     both = rows.index.intersection(others.index)
     first, second = rows.loc[both], others[~others.index.duplicated()].loc[both]
     for column in first.columns.intersection(second.columns):
@@ -192,8 +192,8 @@ def _differing(rows: pd.DataFrame, others: pd.DataFrame, name: str, geometry: bo
             continue
         equal = (first[column] == second[column]) | (first[column].isna() & second[column].isna())
         for chip in both[~equal.to_numpy(dtype=bool)]:
-            told = f"{column} is {first.at[chip, column]}"
-            yield Violation(chip, INDEX, told, f"{second.at[chip, column]}, as in {name}")
+            value = f"{column} is {first.at[chip, column]}"
+            yield Violation(chip, INDEX, value, f"{second.at[chip, column]}, as in {name}")
 
 
 def _has(folder: Folder, *names: str) -> bool:

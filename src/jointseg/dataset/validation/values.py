@@ -1,4 +1,4 @@
-"""Checks of what chips hold: reflectances, the two images against each other, labels and fractions."""
+"""Checks of the chips' pixels: reflectance, alignment of the two images, labels and fractions."""
 
 from collections.abc import Iterator
 
@@ -6,163 +6,163 @@ import numpy as np
 
 from jointseg.dataset.chip_alignment import MAX_SHIFT_M, align
 from jointseg.dataset.contract import CHIP_RASTERS, FRACTION_NODATA, FRACTION_SCALE, UNLABELLED
-from jointseg.dataset.validation.base import CHIP_CHECKS, Chip, Violation, check
+from jointseg.dataset.validation.base import CHIP_CHECKS, INDEX, Chip, Violation, check
 from jointseg.raster.bands import COMPOSITE_BANDS, count_composite_bands
 
 BRIGHT_DN, DARK_DN = 16_000, 30  # reflectance of 1.6, and of 0.003
-BRIGHT_SHARE = 0.01
-CLIPPED_SHARE, CLIPPED_PX = 0.03, 25
-# Ground that was built on between the two dates fits nowhere well: it is not misaligned.
-MISALIGNED_M, BETTER, ALIKE = 6, 0.05, 0.8
-UNLIKE = 0.2
-SHARE_TOLERANCE = 1e-6
+MAX_BRIGHT_FRACTION = 0.01
+MAX_CLIPPED_FRACTION, MIN_CLIPPED_PX = 0.03, 25
+# Areas with construction between the two dates have a low correlation at every shift: they are not misaligned.
+MIN_MISALIGNMENT_M, MIN_IMPROVEMENT, MIN_ALIGNED_CORRELATION = 6, 0.05, 0.8
+MIN_CORRELATION = 0.2
+ISA_FRACTION_TOLERANCE = 1e-6
 ROUNDING = 3  # parts of 10,000: each of two bands is rounded
-STRAY_SHARE = 0.001  # of pixels whose label and fraction differ: edges through centres
+MAX_CONFLICT_FRACTION = 0.001  # of pixels where label and fraction conflict: edges through pixel centres
 
-_CHIPS = "make the chips again"
-_SOURCE = "look at the source of this chip; make the chips again or leave it out"
+_CHIPS = "rerun step `chips`"
+_LABELS = "rerun steps `labels` and `chips`"
+_SOURCE = "check the source of this chip; rerun step `chips` or remove the chip"
 _IMAGES = ("lr", "hr")
 
 
-@check(CHIP_CHECKS, "all-unknown", "a band has no known pixel", _SOURCE)
-def all_unknown(chip: Chip) -> Iterator[Violation]:
+@check(CHIP_CHECKS, "all-nodata", "a band has no valid pixel", _SOURCE)
+def all_nodata(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
-        if not band.any() and name in COMPOSITE_BANDS:  # no date may have seen a chip whole
-            yield chip.fault(kind, f"band {name}: all {band.size} px unknown", "known pixels")
+        if not band.any() and name in COMPOSITE_BANDS:  # a merged date may be nodata in the entire chip
+            yield chip.violation(kind, f"band {name}: all {band.size} px nodata", "valid pixels")
 
 
-@check(CHIP_CHECKS, "part-unknown", "pixels are unknown in some bands only", _CHIPS)
-def part_unknown(chip: Chip) -> Iterator[Violation]:
+@check(CHIP_CHECKS, "partial-nodata", "pixels are nodata in some bands only", _CHIPS)
+def partial_nodata(chip: Chip) -> Iterator[Violation]:
     for kind in _IMAGES:
         if (pixels := chip.pixels(kind)) is not None:
-            known = pixels[: count_composite_bands(chip.names(kind)) or None] != 0
-            mixed = int((known.any(axis=0) & ~known.all(axis=0)).sum())
-            if mixed and known.any(axis=(1, 2)).all():
-                yield chip.fault(kind, f"{mixed} px", "all bands known or none: a dark pixel is at least 1")
+            valid = pixels[: count_composite_bands(chip.names(kind)) or None] != 0
+            mixed = int((valid.any(axis=0) & ~valid.all(axis=0)).sum())
+            if mixed and valid.any(axis=(1, 2)).all():
+                yield chip.violation(kind, f"{mixed} px", "all bands valid or none: a dark pixel is at least 1")
 
 
-@check(CHIP_CHECKS, "constant", "all known pixels of a band are equal", _SOURCE)
+@check(CHIP_CHECKS, "constant", "all valid pixels of a band are equal", _SOURCE)
 def constant(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
-        known = band[band != 0]
-        if known.size and known.min() == known.max():
-            yield chip.fault(kind, f"band {name}: {known[0]} everywhere", "an image")
+        valid = band[band != 0]
+        if valid.size and valid.min() == valid.max():
+            yield chip.violation(kind, f"band {name}: {valid[0]} in all pixels", "an image")
 
 
-@check(CHIP_CHECKS, "range", "reflectance is out of range: another scale, or no reflectance", _CHIPS)
+@check(CHIP_CHECKS, "range", "reflectance is out of range: wrong scale, or not reflectance", _CHIPS)
 def out_of_range(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
-        known = band[band != 0]
-        if not known.size:
+        valid = band[band != 0]
+        if not valid.size:
             continue
-        bright = float(np.mean(known > BRIGHT_DN))
-        if bright > BRIGHT_SHARE:
-            yield chip.fault(kind, f"band {name}: {bright:.1%} of px above {BRIGHT_DN}", f"at most {BRIGHT_SHARE:.0%}")
-        elif known.max() < DARK_DN:
-            yield chip.fault(kind, f"band {name}: at most {known.max()}", f"reflectance x 10000, {DARK_DN} somewhere")
+        bright = float(np.mean(valid > BRIGHT_DN))
+        if bright > MAX_BRIGHT_FRACTION:
+            value = f"band {name}: {bright:.1%} of px above {BRIGHT_DN}"
+            yield chip.violation(kind, value, f"at most {MAX_BRIGHT_FRACTION:.0%}")
+        elif valid.max() < DARK_DN:
+            value = f"band {name}: maximum {valid.max()}"
+            yield chip.violation(kind, value, f"reflectance x 10000, with a maximum of at least {DARK_DN}")
 
 
-@check(CHIP_CHECKS, "clipped", "many pixels have the largest value of the band: it was clipped", _SOURCE)
+@check(CHIP_CHECKS, "clipped", "many pixels have the maximum of the band, which indicates clipping", _SOURCE)
 def clipped(chip: Chip) -> Iterator[Violation]:
     for kind, name, band in _bands(chip):
         top = band.max()
-        count, known = int((band == top).sum()), int(np.count_nonzero(band))
-        if top and band[band != 0].min() < top and count >= CLIPPED_PX and count / known > CLIPPED_SHARE:
-            yield chip.fault(kind, f"band {name}: {count / known:.1%} of px are {top}", f"at most {CLIPPED_SHARE:.0%}")
+        count, valid = int((band == top).sum()), int(np.count_nonzero(band))
+        varies = top and band[band != 0].min() < top
+        if varies and count >= MIN_CLIPPED_PX and count / valid > MAX_CLIPPED_FRACTION:
+            value = f"band {name}: {count / valid:.1%} of px are {top}"
+            yield chip.violation(kind, value, f"at most {MAX_CLIPPED_FRACTION:.0%}")
 
 
 @check(
     CHIP_CHECKS,
     "misaligned",
-    "the 1 m image fits the 10 m image better elsewhere",
-    "register the chip again, or leave it out",
+    "the 1 m image correlates better with the 10 m image after a shift",
+    "register the chip again, or remove it",
 )
 def misaligned(chip: Chip) -> Iterator[Violation]:
-    if (fit := _fit(chip)) and _is_misaligned(*fit):
-        here, best, east, north = fit
-        told = f"correlation {here:.2f}, but {best:.2f} when moved {east:+d} m east and {north:+d} m north"
-        yield chip.fault("hr", told, f"the best within {MISALIGNED_M} m of its place")
+    if (alignment := _alignment(chip)) and _is_misaligned(*alignment):
+        correlation, best, east, north = alignment
+        value = f"correlation {correlation:.2f}, but {best:.2f} when moved {east:+d} m east and {north:+d} m north"
+        yield chip.violation("hr", value, f"the maximum within {MIN_MISALIGNMENT_M} m of its position")
 
 
-@check(
-    CHIP_CHECKS,
-    "unlike",
-    "the 1 m image does not show what the 10 m image shows",
-    "pair the chip again, or leave it out",
-)
-def unlike(chip: Chip) -> Iterator[Violation]:
-    if (fit := _fit(chip)) and not _is_misaligned(*fit) and fit[0] < UNLIKE:
-        told = f"correlation {fit[0]:.2f}, at most {fit[1]:.2f} within {MAX_SHIFT_M} m"
-        yield chip.fault("hr", told, f"{UNLIKE} or more")
+@check(CHIP_CHECKS, "uncorrelated", "the 1 m image does not match the 10 m image", "pair the chip again, or remove it")
+def uncorrelated(chip: Chip) -> Iterator[Violation]:
+    if (alignment := _alignment(chip)) and not _is_misaligned(*alignment) and alignment[0] < MIN_CORRELATION:
+        value = f"correlation {alignment[0]:.2f}, at most {alignment[1]:.2f} within {MAX_SHIFT_M} m"
+        yield chip.violation("hr", value, f"{MIN_CORRELATION} or more")
 
 
-@check(CHIP_CHECKS, "label-code", "a label holds other codes than 0, 1 and 255", "make the labels and the chips again")
+@check(CHIP_CHECKS, "label-code", "a label contains codes other than 0, 1 and 255", _LABELS)
 def label_code(chip: Chip) -> Iterator[Violation]:
     if (label := chip.pixels("label")) is not None:
         codes = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
-        if strange := sorted(set(codes.tolist()) - {0, 1, UNLABELLED}):
-            count = int(np.isin(label, strange).sum())
-            yield chip.fault("label", f"{count} px of {', '.join(map(str, strange))}", "0, 1 or 255")
+        if unexpected := sorted(set(codes.tolist()) - {0, 1, UNLABELLED}):
+            count = int(np.isin(label, unexpected).sum())
+            yield chip.violation("label", f"{count} px of {', '.join(map(str, unexpected))}", "0, 1 or 255")
 
 
-@check(CHIP_CHECKS, "label-unknown", "a label is unknown everywhere", "correct the label, or leave the chip out")
-def label_unknown(chip: Chip) -> Iterator[Violation]:
+@check(CHIP_CHECKS, "label-empty", "all pixels of a label are unlabelled", "correct the label, or remove the chip")
+def label_empty(chip: Chip) -> Iterator[Violation]:
     if (label := chip.pixels("label")) is not None and (label == UNLABELLED).all():
-        yield chip.fault("label", f"all {label.size} px are 255", "labelled pixels")
+        yield chip.violation("label", f"all {label.size} px are 255", "labelled pixels")
 
 
-@check(CHIP_CHECKS, "isa-share", "the share of ISA in the index is not that of the label", "make the index again")
+@check(CHIP_CHECKS, "isa-fraction", "the ISA fraction in the index differs from the label", "rebuild the index")
 def isa_fraction(chip: Chip) -> Iterator[Violation]:
-    label, told = chip.pixels("label"), chip.row.get("isa_fraction")
-    if label is None or told is None:
+    label, indexed = chip.pixels("label"), chip.row.get("isa_fraction")
+    if label is None or indexed is None:
         return
-    share = share_of(label)
-    if not (np.isnan(told) and np.isnan(share)) and not abs(told - share) <= SHARE_TOLERANCE:
-        yield Violation(chip.id, "index.parquet", f"isa_fraction {told:.6f}", f"{share:.6f}, as the label has it")
+    actual = isa_fraction_of(label)
+    if not (np.isnan(indexed) and np.isnan(actual)) and not abs(indexed - actual) <= ISA_FRACTION_TOLERANCE:
+        yield Violation(chip.id, INDEX, f"isa_fraction {indexed:.6f}", f"{actual:.6f}, as in the label")
 
 
-@check(CHIP_CHECKS, "fraction-range", "a fraction is above 10,000", "make the labels and the chips again")
+@check(CHIP_CHECKS, "fraction-range", "a fraction is above 10,000", _LABELS)
 def fraction_range(chip: Chip) -> Iterator[Violation]:
-    if (part := chip.pixels("fraction")) is not None:
-        strange = part[(part > FRACTION_SCALE) & (part != FRACTION_NODATA)]
-        if strange.size:
-            yield chip.fault("fraction", f"{strange.size} values up to {strange.max()}", "0 to 10000, or 65535")
+    if (fraction := chip.pixels("fraction")) is not None:
+        invalid = fraction[(fraction > FRACTION_SCALE) & (fraction != FRACTION_NODATA)]
+        if invalid.size:
+            yield chip.violation("fraction", f"{invalid.size} values up to {invalid.max()}", "0 to 10000, or 65535")
 
 
-@check(
-    CHIP_CHECKS, "fraction-kinds", "a kind covers more than all ISA, or is unknown elsewhere", "make the chips again"
-)
+@check(CHIP_CHECKS, "fraction-kinds", "a kind exceeds total ISA, or is nodata in other pixels than total ISA", _CHIPS)
 def fraction_kinds(chip: Chip) -> Iterator[Violation]:
-    if (part := chip.pixels("fraction")) is None:
+    if (fraction := chip.pixels("fraction")) is None:
         return
-    for name, band in zip(CHIP_RASTERS["fraction"].bands[1:], part[1:]):  # type: ignore[index]
-        unknown = (band == FRACTION_NODATA) != (part[0] == FRACTION_NODATA)
-        more = (band <= FRACTION_SCALE) & (part[0] <= FRACTION_SCALE) & (band > part[0].astype(np.int64) + ROUNDING)
-        if unknown.any() or more.any():
-            told = f"{name}: {int(more.sum())} px above band isa, {int(unknown.sum())} px unknown in one of them"
-            yield chip.fault("fraction", told, "at most band isa, unknown where it is")
+    total = fraction[0]
+    for name, band in zip(CHIP_RASTERS["fraction"].bands[1:], fraction[1:]):  # type: ignore[index]
+        nodata = (band == FRACTION_NODATA) != (total == FRACTION_NODATA)
+        above = (band <= FRACTION_SCALE) & (total <= FRACTION_SCALE) & (band > total.astype(np.int64) + ROUNDING)
+        if nodata.any() or above.any():
+            value = f"{name}: {int(above.sum())} px above band isa, {int(nodata.sum())} px nodata in one of them"
+            yield chip.violation("fraction", value, "at most band isa, nodata in the same pixels")
 
 
-@check(CHIP_CHECKS, "fraction-label", "label and fraction contradict each other", "make the chips again")
+@check(CHIP_CHECKS, "fraction-label", "label and fraction contradict each other", _CHIPS)
 def fraction_label(chip: Chip) -> Iterator[Violation]:
-    label, part = chip.pixels("label"), chip.pixels("fraction")
-    if label is None or part is None:
+    label, fraction = chip.pixels("label"), chip.pixels("fraction")
+    if label is None or fraction is None:
         return
-    code, area = label[0], part[0]
-    # A covered centre is some covered area, a bare centre some bare area; what is unknown is so in both.
-    wrong = (
-        ((code == 1) & (area == 0))
-        | ((code == 0) & (area == FRACTION_SCALE))
-        | ((code == 255) & (area <= FRACTION_SCALE))
+    code, total = label[0], fraction[0]
+    # A covered pixel centre implies a fraction above 0, an uncovered one a fraction below 1; unlabelled implies nodata.
+    conflict = (
+        ((code == 1) & (total == 0))
+        | ((code == 0) & (total == FRACTION_SCALE))
+        | ((code == UNLABELLED) & (total <= FRACTION_SCALE))
     )
-    if (count := int(wrong.sum())) > STRAY_SHARE * code.size:
-        yield chip.fault("fraction", f"{count} of {code.size} px contradict the label", f"at most {STRAY_SHARE:.1%}")
+    if (count := int(conflict.sum())) > MAX_CONFLICT_FRACTION * code.size:
+        value = f"{count} of {code.size} px contradict the label"
+        yield chip.violation("fraction", value, f"at most {MAX_CONFLICT_FRACTION:.1%}")
 
 
-def share_of(label: np.ndarray) -> float:
-    """The share of impervious pixels among the labelled ones; NaN without any."""
-    known = int((label != UNLABELLED).sum())
-    return int((label == 1).sum()) / known if known else float("nan")
+def isa_fraction_of(label: np.ndarray) -> float:
+    """Return the fraction of impervious pixels among the labelled pixels; NaN without any."""
+    labelled = int((label != UNLABELLED).sum())
+    return int((label == 1).sum()) / labelled if labelled else float("nan")
 
 
 def _bands(chip: Chip) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -171,17 +171,18 @@ def _bands(chip: Chip) -> Iterator[tuple[str, str, np.ndarray]]:
             yield from ((kind, name, band) for name, band in zip(chip.names(kind), pixels))
 
 
-def _fit(chip: Chip) -> tuple[float, float, int, int] | None:
-    """How the two images fit; reckoned once, for the checks that ask."""
+def _alignment(chip: Chip) -> tuple[float, float, int, int] | None:
+    """Return the alignment of the two images, computed once per chip."""
     lr, hr = chip.pixels("lr"), chip.pixels("hr")
     names = chip.names("hr")
     if lr is None or hr is None or not set(names) <= set(chip.bands):
         return None
-    if chip.fit is None:
-        chip.fit = align(lr[[chip.bands.index(name) for name in names]], hr)
-    return chip.fit if np.isfinite(chip.fit[0]) else None
+    if chip.alignment is None:
+        chip.alignment = align(lr[[chip.bands.index(name) for name in names]], hr)
+    return chip.alignment if np.isfinite(chip.alignment[0]) else None
 
 
-def _is_misaligned(here: float, best: float, east: int, north: int) -> bool:
-    """What fits nowhere is unlike, wherever it fits least badly."""
-    return best >= ALIKE and best - here > BETTER and bool(np.hypot(east, north) >= MISALIGNED_M)
+def _is_misaligned(correlation: float, best: float, east: int, north: int) -> bool:
+    """Return whether a shift improves the correlation; images without any good correlation are not misaligned."""
+    improved = best >= MIN_ALIGNED_CORRELATION and best - correlation > MIN_IMPROVEMENT
+    return improved and bool(np.hypot(east, north) >= MIN_MISALIGNMENT_M)
