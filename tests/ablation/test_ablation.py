@@ -47,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         extra = [dn[:1] * 2, *(np.where(dn > 0, dn + 10 * corner, 0).astype(np.uint16) for corner in range(4))]
         names = (*COMPOSITE_BANDS, *MERGED_BANDS)
         cog.write(path, np.concatenate([dn, *extra]), transform=transform, crs=crs, nodata=0, descriptions=names)
-    tiny_dataset.seal(root)
+    tiny_dataset.rebuild(root)
     return root
 
 

@@ -1,4 +1,4 @@
-"""The dataset's folder as a product: documents, STAC, checksums, sources, and the torch Dataset that reads it."""
+"""The dataset's folder: documents, STAC, checksums, sources, and the torch Dataset."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import pystac
 import pytest
 import torch
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
-from support.tiny_dataset import CHIP, SCENES, make, row_of, seal, store
+from support.tiny_dataset import CHIP, SCENES, make, rebuild, row_of, store
 from torch.utils.data import DataLoader
 
 from jointseg.dataset.band_statistics import BandStatistics, band_sums
@@ -27,51 +27,51 @@ DOCUMENTS = ("index.parquet", "statistics.json", "card.md", "sources.json", "col
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("made") / "dataset")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("built") / "dataset")
 
 
-def test_checksums_are_those_of_sha256sum(made: Path) -> None:
-    lines = (made / "checksums.sha256").read_text().splitlines()
-    files = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+def test_checksums_match_sha256sum(built: Path) -> None:
+    lines = (built / "checksums.sha256").read_text().splitlines()
+    files = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
     assert {line.split("  ")[1] for line in lines} == files - {"checksums.sha256"}
-    subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "checksums.sha256"], cwd=made, check=True)
+    subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "checksums.sha256"], cwd=built, check=True)
 
 
-def test_another_time_and_place_give_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(made, tmp_path / "elsewhere" / "set"))
+def test_bytes_do_not_depend_on_time_and_path(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "elsewhere" / "set"))
     for name in DOCUMENTS:
         (copy / name).unlink()
     shutil.rmtree(copy / "items")
-    seal(copy)
-    again = make(tmp_path / "again")
-    for path in sorted(path for path in made.rglob("*") if path.is_file()):
-        name = path.relative_to(made)
-        assert path.read_bytes() == (copy / name).read_bytes() == (again / name).read_bytes(), name
+    rebuild(copy)
+    second = make(tmp_path / "again")
+    for path in sorted(path for path in built.rglob("*") if path.is_file()):
+        name = path.relative_to(built)
+        assert path.read_bytes() == (copy / name).read_bytes() == (second / name).read_bytes(), name
 
 
-def test_the_digest_is_that_of_the_content_alone(made: Path, tmp_path: Path) -> None:
-    digest = json.loads((made / "statistics.json").read_text())["content_sha256"]
-    copy = Path(shutil.copytree(made, tmp_path / "dataset"))
-    seal(copy, version="2.0.0")
+def test_digest_depends_only_on_the_content(built: Path, tmp_path: Path) -> None:
+    digest = json.loads((built / "statistics.json").read_text())["content_sha256"]
+    copy = Path(shutil.copytree(built, tmp_path / "dataset"))
+    rebuild(copy, version="2.0.0")
     facts = json.loads((copy / "statistics.json").read_text())
     assert (facts["version"], facts["content_sha256"]) == ("2.0.0", digest)
     row = row_of(copy, "up-0004")
     label = raster_io.read(copy / "chips" / row["label"])[0]
     label[0, 0, 0] = 1 - label[0, 0, 0]
     store(copy, row, "label", label)
-    seal(copy)
+    rebuild(copy)
     other = json.loads((copy / "statistics.json").read_text())["content_sha256"]
     assert other != digest
     for name in ("card.md", "collection.json"):
         assert other in (copy / name).read_text()
 
 
-def test_a_file_outside_the_folder_is_refused(made: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(made, tmp_path / "dataset"))
+def test_error_for_a_file_outside_the_folder(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "dataset"))
     (copy / "samples.parquet").rename(tmp_path / "samples.parquet")
     with pytest.raises(DataError, match=r"samples.parquet is not in the folder of the dataset"):
-        seal(copy, samples=tmp_path / "samples.parquet")
+        rebuild(copy, samples=tmp_path / "samples.parquet")
 
 
 def test_statistics_are_exact_and_do_not_depend_on_the_order() -> None:
@@ -79,33 +79,33 @@ def test_statistics_are_exact_and_do_not_depend_on_the_order() -> None:
     images = [rng.integers(0, 65536, (3, 40, 40)).astype(np.uint16) for _ in range(7)]
     for image in images:
         image[:, :3] = 0
-    whole = np.concatenate([image[:, 3:].reshape(3, -1) for image in images], axis=1).astype(np.float64)
-    known = [band[band > 0] / 1e4 for band in whole]
-    told = []
+    pixels = np.concatenate([image[:, 3:].reshape(3, -1) for image in images], axis=1).astype(np.float64)
+    valid = [band[band > 0] / 1e4 for band in pixels]
+    summaries = []
     for order in (images, images[::-1]):
-        moments = BandStatistics()
+        totals = BandStatistics()
         for image in order:
-            moments.add(band_sums(image))
-        told.append(moments.summary())
-    assert told[0] == told[1]
-    assert told[0]["mean"] == pytest.approx([band.mean() for band in known], abs=1e-8)
-    assert told[0]["std"] == pytest.approx([band.std() for band in known], abs=1e-8)
-    assert told[0]["pixels"] == [band.size for band in known]
+            totals.add(band_sums(image))
+        summaries.append(totals.summary())
+    assert summaries[0] == summaries[1]
+    assert summaries[0]["mean"] == pytest.approx([band.mean() for band in valid], abs=1e-8)
+    assert summaries[0]["std"] == pytest.approx([band.std() for band in valid], abs=1e-8)
+    assert summaries[0]["pixels"] == [band.size for band in valid]
     dark = BandStatistics()
     dark.add(band_sums(np.zeros((2, 4, 4), dtype=np.uint16)))
     assert dark.summary() == {"mean": [None, None], "std": [None, None], "pixels": [0, 0]}
 
 
-def test_shares_are_told_by_reach_and_split(made: Path) -> None:
-    facts = json.loads((made / "statistics.json").read_text())
-    table = pd.read_parquet(made / "index.parquet")
+def test_isa_fractions_by_reach_and_split(built: Path) -> None:
+    facts = json.loads((built / "statistics.json").read_text())
+    table = pd.read_parquet(built / "index.parquet")
     train = table[(table["reach"] == "up") & (table["split"] == "train")]
     assert facts["reaches"]["up"]["train"] == {
         "chips": 3,
         "isa_fraction": pytest.approx(train["isa_fraction"].mean(), abs=1e-6),
     }
     assert facts["chips"] == {"train": 6, "validation": 3, "test": 3}
-    card = (made / "card.md").read_text()
+    card = (built / "card.md").read_text()
     assert f"| up | 3 | {train['isa_fraction'].mean():.3f} |" in card
     assert "| up | low correlation | 1 |" in card
     assert not re.search(r"\bnan\b|None|\{\{|\{%", card)
@@ -114,12 +114,12 @@ def test_shares_are_told_by_reach_and_split(made: Path) -> None:
 # STAC
 
 
-def test_the_collection_is_valid_stac_and_leads_to_every_file(made: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(made, tmp_path / "elsewhere"))  # links are relative
+def test_collection_is_valid_stac_with_links_to_every_file(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "elsewhere"))  # links are relative
     collection = pystac.Collection.from_file(copy / "collection.json")
     validator = JsonSchemaSTACValidator()
     validator.validate_core(collection.to_dict(), collection.STAC_OBJECT_TYPE, "1.1.0")
-    table = pd.read_parquet(made / "index.parquet").set_index("sample_id")
+    table = pd.read_parquet(built / "index.parquet").set_index("sample_id")
     items = list(collection.get_items())
     assert [item.id for item in items] == list(table.index)
     for item in items:
@@ -146,13 +146,13 @@ def test_the_collection_is_valid_stac_and_leads_to_every_file(made: Path, tmp_pa
 def manifest(folder: Path, rule: str, inputs: list[dict], outputs: list[str], **more: Any) -> Path:
     path = folder / f"results/manifests/{rule}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = [{"name": "x", "path": f"results/{name}", "sha256": "ee" * 32, "size": 1} for name in outputs]
+    listed = [{"name": "x", "path": f"results/{name}", "sha256": "ee" * 32, "size": 1} for name in outputs]
     common = {"schema": SCHEMA, "rule": rule, "results": "results", "wildcards": {}, "params": {}, "code": "c"}
-    path.write_text(json.dumps(common | {"inputs": inputs, "outputs": made, "facts": {}} | more))
+    path.write_text(json.dumps(common | {"inputs": inputs, "outputs": listed, "facts": {}} | more))
     return path
 
 
-def test_sources_are_what_the_jobs_took_and_no_job_of_the_dataset_made(made: Path, tmp_path: Path) -> None:
+def test_sources_are_inputs_that_no_job_of_the_dataset_made(built: Path, tmp_path: Path) -> None:
     files = [{"path": f"{scene}/{scene}.tif", "size": 7, "sha256": "ab" * 32} for scene in (*SCENES, "JL1GF02A_unused")]
     jilin1 = {"name": "jilin1", "path": "/data/jilin1", "sha256": "aa" * 32, "size": 21, "files": files}
     own = {"name": "pairs", "path": "results/dataset/pairs/up.parquet", "sha256": "cc" * 32, "size": 3}
@@ -163,8 +163,8 @@ def test_sources_are_what_the_jobs_took_and_no_job_of_the_dataset_made(made: Pat
         manifest(tmp_path, "labels", [osm, own, jilin1], ["dataset/labels/up.parquet"]),
         manifest(tmp_path, "scenes", [osm | {"name": "archive"}], ["sentinel2/scenes/2021/x.json"], **scenes),
     ]
-    told = sources(manifests, sorted(made.glob("pairs/*.parquet")))
-    assert told == {
+    records = sources(manifests, sorted(built.glob("pairs/*.parquet")))
+    assert records == {
         "jilin1": [{"name": "jilin1", "sha256": "aa" * 32, "size": 21}],
         "osm": [{"name": "yreb.osm.pbf", "sha256": "bb" * 32, "size": 5}],
         "scenes": {
@@ -180,11 +180,11 @@ def test_sources_are_what_the_jobs_took_and_no_job_of_the_dataset_made(made: Pat
 # The torch Dataset
 
 
-def test_an_item_holds_what_the_files_hold(made: Path) -> None:
-    data = TorchChips(made)
-    item = data[data.ids.index("low-0001")]  # part of it is unknown
-    row = row_of(made, "low-0001")
-    lr, hr, label = (raster_io.read(made / "chips" / row[kind])[0] for kind in ("lr", "hr", "label"))
+def test_item_matches_the_files(built: Path) -> None:
+    data = TorchChips(built)
+    item = data[data.ids.index("low-0001")]  # has nodata and unlabelled pixels
+    row = row_of(built, "low-0001")
+    lr, hr, label = (raster_io.read(built / "chips" / row[kind])[0] for kind in ("lr", "hr", "label"))
     assert (item["id"], len(data)) == ("low-0001", 12)
     assert torch.equal(item["lr_valid"], torch.from_numpy((lr != 0).all(axis=0)))
     assert torch.equal(item["hr_valid"], torch.from_numpy((hr != 0).all(axis=0)))
@@ -195,31 +195,31 @@ def test_an_item_holds_what_the_files_hold(made: Path) -> None:
     assert not item["label"][~item["label_valid"]].any()
 
 
-def test_filters_leave_what_they_say(made: Path) -> None:
-    assert TorchChips(made, "test", reaches=["up"]).ids == ["up-0004", "up-0005", "up-0006"]
-    assert TorchChips(made, min_correlation=0.895).ids == ["low-0001", "low-0002", "low-0003"]
-    later = TorchChips(made, dates=("2022-07-01", "2022-07-31"))
+def test_filters_select_chips(built: Path) -> None:
+    assert TorchChips(built, "test", reaches=["up"]).ids == ["up-0004", "up-0005", "up-0006"]
+    assert TorchChips(built, min_correlation=0.895).ids == ["low-0001", "low-0002", "low-0003"]
+    later = TorchChips(built, dates=("2022-07-01", "2022-07-31"))
     assert set(later.chips.table["hr_date"]) == {"2022-07-01T02:25:15Z"}
     with pytest.raises(DataError, match=r"no chip of reaches \['down'\]"):
-        TorchChips(made, reaches=["down"])
+        TorchChips(built, reaches=["down"])
     with pytest.raises(DataError, match="crop_px 17 must not exceed"):
-        TorchChips(made, crop_px=17)[0]
+        TorchChips(built, crop_px=17)[0]
 
 
-def test_normalised_the_train_split_has_mean_0_and_deviation_1(made: Path) -> None:
-    statistics = json.loads((made / "statistics.json").read_text())
-    data = TorchChips(made, "train", normalisation=statistics)
+def test_normalised_train_split_has_mean_0_and_standard_deviation_1(built: Path) -> None:
+    statistics = json.loads((built / "statistics.json").read_text())
+    data = TorchChips(built, "train", normalisation=statistics)
     for kind in ("lr", "hr"):
-        known = torch.cat(
+        values = torch.cat(
             [item[kind][:, item[f"{kind}_valid"]] for item in (data[at] for at in range(len(data)))], dim=1
         )
-        assert known.mean(dim=1).abs().max() < 1e-3
-        assert (known.std(dim=1) - 1).abs().max() < 1e-3
+        assert values.mean(dim=1).abs().max() < 1e-3
+        assert (values.std(dim=1) - 1).abs().max() < 1e-3
 
 
-def test_crops_and_turns_show_the_same_ground_at_both_scales(made: Path) -> None:
-    """The 1 m image averaged to 10 m still looks like the 10 m image; turned otherwise it would not."""
-    data = TorchChips(made, crop_px=12, flips=True, seed=3)
+def test_crops_and_flips_are_consistent_between_resolutions(built: Path) -> None:
+    """The 1 m image averaged to 10 m correlates with the 10 m image only if both are cropped and flipped alike."""
+    data = TorchChips(built, crop_px=12, flips=True, seed=3)
     for at in range(1, len(data)):
         item = data[at]
         assert item["lr"].shape == (3, 12, 12) and item["label"].shape == (120, 120)
@@ -229,9 +229,9 @@ def test_crops_and_turns_show_the_same_ground_at_both_scales(made: Path) -> None
         assert (bright == item["label"].bool())[item["label_valid"]].float().mean() > 0.98
 
 
-def test_seed_and_epoch_alone_decide_whatever_the_workers(made: Path) -> None:
+def test_augmentation_depends_only_on_seed_and_epoch(built: Path) -> None:
     def read(workers: int, epoch: int, seed: int = 5) -> torch.Tensor:
-        data = TorchChips(made, crop_px=4, flips=True, seed=seed)
+        data = TorchChips(built, crop_px=4, flips=True, seed=seed)
         loader = DataLoader(data, batch_size=5, num_workers=workers, persistent_workers=workers > 0)
         list(loader)
         data.set_epoch(epoch)
@@ -244,10 +244,10 @@ def test_seed_and_epoch_alone_decide_whatever_the_workers(made: Path) -> None:
     assert not torch.equal(first, read(0, 1, seed=6))
 
 
-def test_the_example_of_the_manual_runs(made: Path) -> None:
+def test_example_of_the_documentation_runs(built: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/dataset.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", page, re.S)
-    told: dict[str, Any] = {}
-    exec(example.replace("results/yreb/dataset", str(made)).replace("crop_px=32", "crop_px=8"), told)
-    assert told["batch"]["hr"].shape[1:] == (3, 80, 80)
+    names: dict[str, Any] = {}
+    exec(example.replace("results/yreb/dataset", str(built)).replace("crop_px=32", "crop_px=8"), names)
+    assert names["batch"]["hr"].shape[1:] == (3, 80, 80)
     assert CHIP == 160

@@ -1,4 +1,4 @@
-"""Labelme files: what is read, what is refused, and that nothing is lost on the way out and back."""
+"""Labelme files: reading, errors, and the round trip of writing and reading."""
 
 import base64
 import io
@@ -24,19 +24,19 @@ def write(path: Path, shapes: list[dict], **changes: object) -> Path:
     return path
 
 
-def test_what_covers_ground_is_read(tmp_path: Path) -> None:
+def test_shapes_with_an_area_are_read(tmp_path: Path) -> None:
     rectangle = {"label": "not isa", "shape_type": "rectangle", "points": [[5, 7], [1, 2]]}
     circle = {"label": "unknown", "shape_type": "circle", "points": [[50, 40], [53, 44]]}
-    drawing = labelme.read(write(tmp_path / "a.json", [TRIANGLE, rectangle, circle], imagePath="..\\x\\scene.tif"))
-    first, second, third = drawing.shapes
-    assert (drawing.stem, drawing.size) == ("scene", (100, 80))
+    annotation = labelme.read(write(tmp_path / "a.json", [TRIANGLE, rectangle, circle], imagePath="..\\x\\scene.tif"))
+    first, second, third = annotation.shapes
+    assert (annotation.stem, annotation.size) == ("scene", (100, 80))
     assert (first.action, first.polygon.area) == ("add", 8)
     assert (second.action, second.polygon.bounds) == ("remove", (1, 2, 5, 7))
     assert third.action == "unlabelled" and third.polygon.area == pytest.approx(25 * np.pi)
     assert third.polygon.centroid.distance(shapely.Point(50, 40)) < 1e-9
 
 
-def test_a_mask_is_the_outline_of_its_pixels(tmp_path: Path) -> None:
+def test_mask_becomes_the_outline_of_its_pixels(tmp_path: Path) -> None:
     filled = np.zeros((4, 5), dtype=np.uint8)
     filled[0, 1:], filled[2:, 3] = 1, 1
     with io.BytesIO() as stream:
@@ -50,7 +50,7 @@ def test_a_mask_is_the_outline_of_its_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"),
+    ("shape", "message"),
     [
         (TRIANGLE | {"label": "roof"}, "shape 0 has the label 'roof'; expected one of isa"),
         (TRIANGLE | {"shape_type": "linestrip"}, "is a linestrip of 3 points, which has no area; draw a polygon"),
@@ -61,33 +61,33 @@ def test_a_mask_is_the_outline_of_its_pixels(tmp_path: Path) -> None:
         (TRIANGLE | {"points": [[0, 0, 0], [1, "x"]]}, "not pairs of numbers"),
     ],
 )
-def test_shapes_that_are_no_correction_are_named(tmp_path: Path, shape: dict, words: str) -> None:
-    with pytest.raises(DataError, match=words):
+def test_error_for_invalid_shapes(tmp_path: Path, shape: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         labelme.read(write(tmp_path / "a.json", [shape]))
 
 
 @pytest.mark.parametrize("text", ['{"shapes": []}', "[]", "no json", '{"imagePath": 1}'])
-def test_files_that_are_not_from_labelme_are_named(tmp_path: Path, text: str) -> None:
+def test_error_for_other_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=r"a\.json is not a Labelme file"):
         labelme.read(tmp_path / "a.json")
 
 
 def random_polygon(rng: np.random.Generator) -> shapely.Geometry:
-    """An outline with up to five holes, which may touch each other or the outline, or be as thin as a hair."""
+    """Return an outline with up to five holes, which may be very thin and may touch each other or the outline."""
     x, y = rng.uniform(0, 500, 2)
-    whole = shapely.affinity.rotate(
+    polygon = shapely.affinity.rotate(
         shapely.box(x, y, x + rng.uniform(5, 90), y + rng.uniform(5, 90)), rng.uniform(0, 90)
     )
     for _ in range(rng.integers(0, 6)):
         a, b = x + rng.uniform(0, 40), y + rng.uniform(0, 40)
         hole = shapely.box(a, b, a + rng.choice([0.001, 3, 9]), b + rng.choice([0.001, 3, 9]))
-        whole = whole.difference(shapely.affinity.rotate(hole, rng.choice([0, 30])))
-    return whole
+        polygon = polygon.difference(shapely.affinity.rotate(hole, rng.choice([0, 30])))
+    return polygon
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_round_trip_loses_nothing(tmp_path: Path, seed: int) -> None:
+def test_round_trip_preserves_shapes(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     shapes = [
         Shape(

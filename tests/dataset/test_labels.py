@@ -1,4 +1,4 @@
-"""Where corrections lie on the ground."""
+"""Positions of corrections in a UTM zone."""
 
 import numpy as np
 import shapely
@@ -7,8 +7,8 @@ from affine import Affine
 from jointseg.dataset.corrections import pixels_to_zone
 
 
-def test_a_correction_lands_where_the_registered_scene_shows_it() -> None:
+def test_correction_moves_with_the_registered_scene() -> None:
     transform = Affine(0.75, 0, 660_000, 0, -0.75, 3_540_300)
     polygon = shapely.box(40, 80, 80, 120)
-    placed = pixels_to_zone(polygon, transform, "EPSG:32650", 32650, (6.0, -3.0))
-    assert np.allclose(placed.bounds, (660_036, 3_540_207, 660_066, 3_540_237))
+    moved = pixels_to_zone(polygon, transform, "EPSG:32650", 32650, (6.0, -3.0))
+    assert np.allclose(moved.bounds, (660_036, 3_540_207, 660_066, 3_540_237))

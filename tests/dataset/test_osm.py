@@ -1,4 +1,4 @@
-"""What of an OpenStreetMap extract is impervious, read through GDAL's OSM driver."""
+"""Impervious objects of OpenStreetMap extracts, read through GDAL's OSM driver."""
 
 import dataclasses
 from pathlib import Path
@@ -107,13 +107,13 @@ def test_kinds_of_areas(tags: dict[str, str], kind: str | None) -> None:
     assert (found and found[0]) == kind
 
 
-def test_an_outline_of_ground_use_is_told_from_a_surface() -> None:
+def test_land_use_outlines_are_distinguished_from_surfaces() -> None:
     assert RULES.area({"landuse": "industrial"}) == ("industrial", True)
     assert RULES.area({"landuse": "industrial", "surface": "concrete"}) == ("industrial", False)
     assert RULES.area({"man_made": "storage_tank"}) == ("industrial", False)
 
 
-def test_values_of_the_tables() -> None:
+def test_values_of_tag_tables() -> None:
     values = ["*", "!shed"]
     assert [matches(values, value) for value in ("yes", "house", "no", "shed")] == [True, True, False, False]
     assert matches(["no"], "no") and not matches(["house"], "yes")
@@ -147,8 +147,8 @@ WAYS: list[tiny_osm.Way] = [
     ({"leisure": "pitch", "sport": "soccer"}, box(160, 200, 30)),
     ({"building": "yes"}, box(5000, 200, 10)),
     ({"highway": "pedestrian", "area": "yes"}, box(200, 200, 12)),
-    ({"highway": "residential"}, box(220, 200, 40)),  # a loop of road
-    ({"man_made": "bridge"}, box(270, 200, 14)),  # closed lines to GDAL, as the next two
+    ({"highway": "residential"}, box(220, 200, 40)),  # a circular road
+    ({"man_made": "bridge"}, box(270, 200, 14)),  # closed lines in GDAL, like the next two
     ({"area:highway": "secondary"}, box(290, 200, 15)),
     ({"railway": "platform", "area": "no"}, box(310, 200, 16)),
     ({"amenity": "parking", "layer": "-1"}, box(330, 200, 17)),
@@ -174,24 +174,24 @@ AREAS = {
 
 
 @pytest.mark.parametrize("name", ["extract.osm", "extract.osm.pbf"])
-def test_an_extract_gives_what_is_impervious(tmp_path: Path, name: str) -> None:
+def test_impervious_features_of_an_extract(tmp_path: Path, name: str) -> None:
     tiny_osm.write(tmp_path / name, WAYS, RELATIONS)
     found = {feature.id: feature for feature in osm.features(tmp_path / name, 32650, [SQUARE], RULES, 0)}
     assert {ident: feature.kind for ident, feature in found.items()} == {k: kind for k, (kind, _) in AREAS.items()}
-    area = {ident: each.polygon.intersection(shapely.box(*SQUARE)).area for ident, each in found.items()}
-    # GDAL keeps coordinates to 1e-7 of a degree, a centimetre.
+    area = {ident: feature.polygon.intersection(shapely.box(*SQUARE)).area for ident, feature in found.items()}
+    # GDAL stores coordinates with a resolution of 1e-7 degrees, a centimetre.
     assert area == pytest.approx({ident: area for ident, (_, area) in AREAS.items()}, rel=2e-3)
 
 
-def test_only_what_is_near_is_handed_over(tmp_path: Path) -> None:
+def test_distant_features_are_skipped(tmp_path: Path) -> None:
     extract = tmp_path / "far.osm"
     tiny_osm.write(extract, [({"building": "yes"}, box(west, 0, 10)) for west in (405, 460)])
     assert [feature.id for feature in osm.features(extract, 32650, [SQUARE], RULES, 0)] == ["way/1"]
     assert len(list(osm.features(extract, 32650, [SQUARE], RULES, 80))) == 2
 
 
-def test_an_extract_of_many_objects_is_read_whole(tmp_path: Path) -> None:
-    """GDAL's driver must be read interleaved, or it stops where too many objects of other layers wait."""
+def test_large_extract_is_read_completely(tmp_path: Path) -> None:
+    """GDAL's driver must be read interleaved: it stops if too many objects of other layers are pending."""
     ways: list[tiny_osm.Way] = []
     for number in range(12_000):
         corner = box(number % 100 * 4, number // 100 * 3, 2)
@@ -201,21 +201,21 @@ def test_an_extract_of_many_objects_is_read_whole(tmp_path: Path) -> None:
     assert [sum(feature.kind == kind for feature in found) for kind in ("road", "building")] == [6000, 6000]
 
 
-def test_a_file_that_is_no_vector_file_is_named(tmp_path: Path) -> None:
+def test_error_for_a_file_that_is_not_a_vector_file(tmp_path: Path) -> None:
     (tmp_path / "osm.gpkg").write_text("nothing")
     with pytest.raises(DataError, match=r"osm\.gpkg has no readable layer"):
         list(osm.features(tmp_path / "osm.gpkg", 32650, [SQUARE], RULES, 0))
 
 
-def feature(kind: str, west: float, south: float, east: float, north: float, **more: bool) -> osm.Feature:
-    return osm.Feature(kind, shapely.box(west, south, east, north), kind, **more)
+def feature(kind: str, west: float, south: float, east: float, north: float, **options: bool) -> osm.Feature:
+    return osm.Feature(kind, shapely.box(west, south, east, north), kind, **options)
 
 
 def areas(features: list[osm.Feature], yard_m: float = 30, footprints: tuple = ()) -> dict[str, float]:
-    return {each.id: each.polygon.area for each in clip_to_hardened(features, footprints, yard_m)}
+    return {feature.id: feature.polygon.area for feature in clip_to_hardened(features, footprints, yard_m)}
 
 
-def test_lawns_are_taken_from_larger_areas_only() -> None:
+def test_lawns_are_subtracted_only_from_larger_areas() -> None:
     lawn, square, park = (
         feature("soft", 0, 0, 10, 10),
         feature("plaza", 0, 0, 40, 40),
@@ -226,7 +226,7 @@ def test_lawns_are_taken_from_larger_areas_only() -> None:
     assert areas([feature("road", 0, 0, 40, 40), lawn]) == {"road": 1600}
 
 
-def test_industrial_ground_is_hardened_near_what_it_serves() -> None:
+def test_industrial_land_use_is_clipped_to_buildings_and_roads() -> None:
     estate = feature("industrial", 0, 0, 400, 100, is_land_use=True)
     shed = feature("building", 0, 0, 20, 100)
     assert areas([estate]) == {}
@@ -237,5 +237,5 @@ def test_industrial_ground_is_hardened_near_what_it_serves() -> None:
     assert areas([estate, shed, feature("soft", 30, 0, 40, 100)])["industrial"] == pytest.approx(40 * 100)
 
 
-def test_nothing_mapped_is_nothing_hardened() -> None:
+def test_no_features_give_no_hardened_area() -> None:
     assert clip_to_hardened([], [], 30) == []

@@ -1,4 +1,4 @@
-"""Label polygons as pixels: the areas of the raster are those of the polygons."""
+"""Rasterised label polygons: areas and codes."""
 
 import geopandas as gpd
 import numpy as np
@@ -18,18 +18,18 @@ SQUARE = shapely.box(WEST, NORTH - SIDE, WEST + SIDE, NORTH)
 
 
 def table(rows: list[tuple[str, str, shapely.Geometry]]) -> gpd.GeoDataFrame:
-    """Label rows as they are stored, from (kind, action, polygon in metres right of and below the corner)."""
-    placed = [shapely.affinity.affine_transform(shape, [1, 0, 0, -1, WEST, NORTH]) for *_, shape in rows]
+    """Return label rows from (kind, action, polygon in metres right of and below the corner)."""
+    polygons = [shapely.affinity.affine_transform(shape, [1, 0, 0, -1, WEST, NORTH]) for *_, shape in rows]
     columns = {"kind": [kind for kind, *_ in rows], "action": [action for _, action, _ in rows]}
-    return gpd.GeoDataFrame(columns, geometry=placed, crs=EPSG).to_crs(4326)
+    return gpd.GeoDataFrame(columns, geometry=polygons, crs=EPSG).to_crs(4326)
 
 
-def parts(rows: list[tuple[str, str, shapely.Geometry]], side: int = SIDE) -> dict[str, np.ndarray]:
+def fractions(rows: list[tuple[str, str, shapely.Geometry]], side: int = SIDE) -> dict[str, np.ndarray]:
     return dict(zip(FRACTION_BANDS, rasterize_fractions(table(rows), EPSG, CORNER, side)))
 
 
 def random_polygon(rng: np.random.Generator) -> shapely.Geometry:
-    """A box, a turned box, a sliver, a ring, a star with sharp ends, or several of them, partly outside the square."""
+    """Return a box, a rotated box, a sliver, a ring, a star, or a union of these, partly outside the square."""
     x, y = rng.uniform(-5, SIDE + 5, 2)
     wide, high = rng.uniform(0.05, 25, 2)
     shapes = [
@@ -47,27 +47,27 @@ def random_polygon(rng: np.random.Generator) -> shapely.Geometry:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_coverage_is_that_of_every_pixel(seed: int) -> None:
+def test_coverage_equals_the_intersection_with_every_pixel(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = random_polygon(rng)
-    there = shapely.affinity.affine_transform(shape, [1, 0, 0, -1, WEST, NORTH])
-    found = coverage(there, CORNER, SIDE)
+    polygon = shapely.affinity.affine_transform(shape, [1, 0, 0, -1, WEST, NORTH])
+    found = coverage(polygon, CORNER, SIDE)
     rows, cols = np.divmod(np.arange(SIDE * SIDE), SIDE)
     pixels = shapely.box(WEST + cols, NORTH - rows - 1, WEST + cols + 1, NORTH - rows)
-    expected = shapely.area(shapely.intersection(there, pixels)).reshape(SIDE, SIDE)
+    expected = shapely.area(shapely.intersection(polygon, pixels)).reshape(SIDE, SIDE)
     assert np.abs(found - expected).max() < 1e-8
-    assert found.sum() == pytest.approx(there.intersection(SQUARE).area, abs=1e-6)
+    assert found.sum() == pytest.approx(polygon.intersection(SQUARE).area, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_areas_are_those_of_the_polygons(seed: int) -> None:
-    """Within a thousandth of the area of every class; small classes within the rounding of the pixels they touch."""
+def test_areas_equal_those_of_the_polygons(seed: int) -> None:
+    """The difference is below 0.1 % of the area of a class; for small classes, below the rounding of their pixels."""
     rng = np.random.default_rng(1000 + seed)
     kinds = rng.choice([*ISA_KINDS, "correction"], 25)
     actions = rng.choice(["add", "add", "add", "add", "remove"], 25)
     rows = [(str(kind), str(action), random_polygon(rng)) for kind, action in zip(kinds, actions)]
     rows += [(rows[0][0], "add", rows[0][2]), (rows[1][0], "add", shapely.affinity.translate(rows[1][2], 7, 0))]
-    found = parts(rows)
+    found = fractions(rows)
     box = shapely.box(0, 0, SIDE, SIDE)
     removed = shapely.union_all([shape for _, action, shape in rows if action == "remove"])
     for name in FRACTION_BANDS:
@@ -80,52 +80,52 @@ def test_areas_are_those_of_the_polygons(seed: int) -> None:
         assert found[name].max() <= 10_000
 
 
-def test_kinds_overlap_and_corrections_have_none() -> None:
+def test_kinds_overlap_and_corrections_have_no_kind() -> None:
     yard, hall = shapely.box(0, 0, 40, 40), shapely.box(10, 10, 20, 20)
-    found = parts(
+    found = fractions(
         [("industrial", "add", yard), ("building", "add", hall), ("correction", "add", shapely.box(50, 0, 60, 1))]
     )
     areas = {name: band.sum() / 1e4 for name, band in found.items()}
     assert areas == {"isa": 1610, "industrial": 1600, "building": 100, "road": 0, "airport": 0, "plaza": 0, "sports": 0}
 
 
-def test_removed_ground_is_taken_from_all_bands_and_unknown_is_never_zero() -> None:
+def test_removed_areas_are_subtracted_and_unlabelled_pixels_are_nodata() -> None:
     rows = [
         ("building", "add", shapely.box(0, 0, 4, 4)),
         ("correction", "remove", shapely.box(0, 0, 2, 2.25)),
         ("correction", "unlabelled", shapely.box(3.5, 0, 8, 0.5)),
     ]
-    found = parts(rows, 10)
+    found = fractions(rows, 10)
     assert found["building"][2, :5].tolist() == [7500, 7500, 10_000, 10_000, 0]
     for name in FRACTION_BANDS:
         assert (np.flatnonzero(found[name][0] == FRACTION_NODATA) == range(3, 8)).all(), name
         assert (found[name][1:] <= 10_000).all()
 
 
-def test_a_chip_without_polygons_is_no_isa() -> None:
+def test_chip_without_polygons_has_no_isa() -> None:
     assert rasterize_fractions(None, EPSG, CORNER, 8).shape == (len(FRACTION_BANDS), 8, 8)
     assert not rasterize_fractions(None, EPSG, CORNER, 8).any()
     assert not coverage(shapely.Polygon(), CORNER, 8).any()
 
 
-def test_pixels_by_centre_and_by_area_tell_the_same() -> None:
+def test_label_and_fraction_are_consistent() -> None:
     rng = np.random.default_rng(7)
     rows = [("building", "add", random_polygon(rng)) for _ in range(12)]
-    isa, label = parts(rows)["isa"], rasterize_labels(table(rows), EPSG, CORNER, SIDE)
+    isa, label = fractions(rows)["isa"], rasterize_labels(table(rows), EPSG, CORNER, SIDE)
     assert (label[isa == 10_000] == 1).all() and (label[isa == 0] == 0).all()
 
 
-def test_adding_comes_before_removing_and_the_unknown_last() -> None:
+def test_actions_are_applied_in_order() -> None:
     strips = [shapely.box(a, 0, b, 10) for a, b in ((5, 9), (2, 6), (0, 8))]
     rows = [("road", action, strip) for action, strip in zip(("unlabelled", "remove", "add"), strips)]
     assert rasterize_labels(table(rows), EPSG, CORNER, 10)[4].tolist() == [1, 1, 0, 0, 0, 255, 255, 255, 255, 0]
 
 
-def test_the_transform_is_that_of_the_chip() -> None:
+def test_transform_is_that_of_the_chip() -> None:
     shape = shapely.box(3, 5, 4, 7)
     mask = rasterize(
         [shapely.affinity.affine_transform(shape, [1, 0, 0, -1, WEST, NORTH])],
         (SIDE, SIDE),
         transform=from_origin(WEST, NORTH, 1, 1),
     )
-    assert (parts([("road", "add", shape)])["road"] == mask * 10_000).all()
+    assert (fractions([("road", "add", shape)])["road"] == mask * 10_000).all()

@@ -1,4 +1,4 @@
-"""Allocation of points to strata, blocks to splits, and the schema of the sample."""
+"""Allocation to strata, assignment of blocks to splits, and the schema of the samples."""
 
 import math
 
@@ -14,7 +14,7 @@ from jointseg.dataset.allocation import MIN_SAMPLES, Stratum, allocate, apportio
 from jointseg.dataset.splits import SPLITS, assign_blocks
 from jointseg.runtime.errors import DataError
 
-SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
+FRACTIONS = {"train": 0.6, "validation": 0.15, "test": 0.25}
 SIZES = st.lists(st.tuples(st.integers(0, 500), st.floats(0, 0.4)), min_size=1, max_size=9)
 
 
@@ -23,52 +23,55 @@ def strata(sizes: list[tuple[int, float]]) -> list[Stratum]:
 
 
 @given(SIZES, st.sampled_from(["proportional", "neyman", "equal"]), st.integers(60, 3000))
-def test_an_allocation_keeps_its_bounds_and_its_sum(sizes: list, how: str, total: int) -> None:
-    made = strata(sizes)
-    found = allocate(made, total, how, {})
-    for stratum in made:
-        assert min(MIN_SAMPLES, stratum.candidates) <= found[stratum.name] <= stratum.candidates
-    there = sum(stratum.candidates for stratum in made)
-    if how == "equal":
-        reaches = {stratum.reach for stratum in made}
+def test_allocation_respects_bounds_and_total(sizes: list, method: str, total: int) -> None:
+    created = strata(sizes)
+    allocated = allocate(created, total, method, {})
+    for stratum in created:
+        assert min(MIN_SAMPLES, stratum.candidates) <= allocated[stratum.name] <= stratum.candidates
+    available = sum(stratum.candidates for stratum in created)
+    if method == "equal":
+        reaches = {stratum.reach for stratum in created}
         for reach in reaches:
-            mine = [stratum for stratum in made if stratum.reach == reach]
-            got = sum(found[stratum.name] for stratum in mine)
-            room = sum(stratum.candidates for stratum in mine)
-            assert got in (min(room, total // len(reaches)), min(room, -(-total // len(reaches))))
+            in_reach = [stratum for stratum in created if stratum.reach == reach]
+            total_of_reach = sum(allocated[stratum.name] for stratum in in_reach)
+            candidates = sum(stratum.candidates for stratum in in_reach)
+            assert total_of_reach in (
+                min(candidates, total // len(reaches)),
+                min(candidates, -(-total // len(reaches))),
+            )
     else:
-        assert sum(found.values()) == min(total, there)
+        assert sum(allocated.values()) == min(total, available)
 
 
 @given(SIZES, st.integers(60, 3000))
-def test_proportional_shares_are_within_one(sizes: list, total: int) -> None:
-    made = strata(sizes)
-    there = sum(stratum.candidates for stratum in made)
-    if total < there and all(total * stratum.candidates / there >= MIN_SAMPLES for stratum in made):
-        found = allocate(made, total, "proportional", {})
-        assert all(abs(found[stratum.name] - total * stratum.candidates / there) < 1 for stratum in made)
+def test_proportional_allocation_is_within_one(sizes: list, total: int) -> None:
+    created = strata(sizes)
+    available = sum(stratum.candidates for stratum in created)
+    if total < available and all(total * stratum.candidates / available >= MIN_SAMPLES for stratum in created):
+        allocated = allocate(created, total, "proportional", {})
+        assert all(abs(allocated[stratum.name] - total * stratum.candidates / available) < 1 for stratum in created)
 
 
-def test_neyman_and_roots_are_those_of_the_formulas() -> None:
-    made = [Stratum("a/1", "a", 900, 0.01), Stratum("a/2", "a", 100, 0.15), Stratum("b/1", "b", 400, 0.1)]
+def test_neyman_and_equal_allocation_follow_their_formulas() -> None:
+    created = [Stratum("a/1", "a", 900, 0.01), Stratum("a/2", "a", 100, 0.15), Stratum("b/1", "b", 400, 0.1)]
     # Standard deviations of at least 0.05: 45 + 15 + 40 parts.
-    assert allocate(made, 100, "neyman", {}) == {"a/1": 45, "a/2": 15, "b/1": 40}
-    assert allocate(made, 80, "equal", {}) == {"a/1": 30, "a/2": 10, "b/1": 40}
-    assert allocate(made, 140, "proportional", {}) == {"a/1": 90, "a/2": 10, "b/1": 40}
+    assert allocate(created, 100, "neyman", {}) == {"a/1": 45, "a/2": 15, "b/1": 40}
+    assert allocate(created, 80, "equal", {}) == {"a/1": 30, "a/2": 10, "b/1": 40}
+    assert allocate(created, 140, "proportional", {}) == {"a/1": 90, "a/2": 10, "b/1": 40}
 
 
-def test_what_one_stratum_has_no_room_for_goes_to_the_others() -> None:
+def test_excess_of_a_bounded_stratum_goes_to_the_others() -> None:
     assert apportion(30, [1.0, 1.0, 1.0], [2, 2, 2], [4, 100, 100]) == [4, 13, 13]
     assert apportion(30, [100.0, 1.0, 1.0], [2, 2, 2], [100, 100, 100]) == [26, 2, 2]
     assert apportion(30, [1.0, 1.0], [2, 2], [9, 9]) == [9, 9]
-    made = [Stratum("a/1", "a", 4, 0.1), Stratum("a/2", "a", 100, 0.1)]
-    assert allocate(made, 24, "equal", {}) == {"a/1": 4, "a/2": 20}
-    wanted = allocate(made, 24, "equal", {}, bounded=False)
+    created = [Stratum("a/1", "a", 4, 0.1), Stratum("a/2", "a", 100, 0.1)]
+    assert allocate(created, 24, "equal", {}) == {"a/1": 4, "a/2": 20}
+    wanted = allocate(created, 24, "equal", {}, bounded=False)
     assert wanted["a/1"] == 4 and sum(wanted.values()) == 24
 
 
 @pytest.mark.parametrize(
-    ("counts", "words"),
+    ("counts", "message"),
     [
         ({"a": 9, "a/1": 5}, "must contain either reach a or its strata"),
         ({"a/1": 5}, "lacks a/2"),
@@ -76,8 +79,8 @@ def test_what_one_stratum_has_no_room_for_goes_to_the_others() -> None:
         ({"a": 3}, "3 samples are fewer than 2 per stratum for a/1, a/2"),
     ],
 )
-def test_counts_that_do_not_fit_the_strata_are_named(counts: dict[str, int], words: str) -> None:
-    with pytest.raises(DataError, match=words):
+def test_error_for_counts_that_do_not_match_the_strata(counts: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         allocate([Stratum("a/1", "a", 40, 0.1), Stratum("a/2", "a", 100, 0.1)], 24, "fixed", counts)
 
 
@@ -87,38 +90,38 @@ BLOCKS = st.dictionaries(
 
 
 @given(BLOCKS, st.integers(0, 5))
-def test_every_split_gets_whole_blocks_near_its_share(blocks: dict, seed: int) -> None:
-    found = assign_blocks(blocks, SHARES, np.random.default_rng(seed))
-    assert set(found) == set(blocks) and set(found.values()) == set(SPLITS)
-    for split, share in SHARES.items():
-        number = sum(found[block] == split for block in blocks)
-        assert abs(number - share * len(blocks)) < 2
+def test_splits_approximate_their_fractions(blocks: dict, seed: int) -> None:
+    allocated = assign_blocks(blocks, FRACTIONS, np.random.default_rng(seed))
+    assert set(allocated) == set(blocks) and set(allocated.values()) == set(SPLITS)
+    for split, fraction in FRACTIONS.items():
+        number = sum(allocated[block] == split for block in blocks)
+        assert abs(number - fraction * len(blocks)) < 2
     if len(blocks) >= 12:
         largest = max(map(sum, blocks.values()))
-        for split, share in SHARES.items():
-            chips = sum(sum(sizes) for block, sizes in blocks.items() if found[block] == split)
-            assert abs(chips - share * sum(map(sum, blocks.values()))) <= 4 * largest
+        for split, fraction in FRACTIONS.items():
+            chips = sum(sum(sizes) for block, sizes in blocks.items() if allocated[block] == split)
+            assert abs(chips - fraction * sum(map(sum, blocks.values()))) <= 4 * largest
 
 
-@pytest.mark.parametrize("shares", [SHARES, {"train": 0.5, "validation": 0, "test": 0.5}])
-def test_every_block_is_dealt_to_a_split_with_the_same_probability(shares: dict[str, float]) -> None:
+@pytest.mark.parametrize("fractions", [FRACTIONS, {"train": 0.5, "validation": 0, "test": 0.5}])
+def test_blocks_have_equal_probabilities(fractions: dict[str, float]) -> None:
     blocks = {f"b{i}": (i % 5, i) for i in range(17)}
     draws = 4000
     hits = {split: np.zeros(17) for split in SPLITS}
     for seed in range(draws):
-        for block, split in assign_blocks(blocks, shares, np.random.default_rng(seed)).items():
+        for block, split in assign_blocks(blocks, fractions, np.random.default_rng(seed)).items():
             hits[split][int(block[1:])] += 1
-    for split, share in shares.items():
-        se = math.sqrt(draws * share * (1 - share))
-        assert np.abs(hits[split] - draws * share).max() <= 4 * se
+    for split, fraction in fractions.items():
+        se = math.sqrt(draws * fraction * (1 - fraction))
+        assert np.abs(hits[split] - draws * fraction).max() <= 4 * se
 
 
-def test_three_blocks_serve_three_splits_and_two_do_not() -> None:
+def test_three_splits_need_three_blocks() -> None:
     for seed in range(50):
-        found = assign_blocks({"a": (3,), "b": (1,), "c": (2,)}, SHARES, np.random.default_rng(seed))
-        assert sorted(found.values()) == sorted(SPLITS)
+        allocated = assign_blocks({"a": (3,), "b": (1,), "c": (2,)}, FRACTIONS, np.random.default_rng(seed))
+        assert sorted(allocated.values()) == sorted(SPLITS)
     with pytest.raises(DataError, match="2 blocks contain chips, but 3 splits need one each; lower block_m"):
-        assign_blocks({"a": (3,), "b": (1,)}, SHARES, np.random.default_rng(0))
+        assign_blocks({"a": (3,), "b": (1,)}, FRACTIONS, np.random.default_rng(0))
 
 
 def sample() -> gpd.GeoDataFrame:
@@ -140,7 +143,7 @@ def sample() -> gpd.GeoDataFrame:
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "words"),
+    ("column", "values", "message"),
     [
         ("sample_id", ["up-0001", "up-0001"], "sample_id violates"),
         ("rank", [1, 3], "ranks of a stratum are 1, 2"),
@@ -154,13 +157,13 @@ def sample() -> gpd.GeoDataFrame:
         ("tile", ["50N_E0660_N3540", "x"], "tile violates"),
     ],
 )
-def test_a_table_that_breaks_its_schema_is_named(column: str, values: list, words: str) -> None:
+def test_error_for_a_table_that_violates_its_schema(column: str, values: list, message: str) -> None:
     assert len(table_schemas.validate(sample(), table_schemas.SAMPLES, "samples.parquet")) == 2
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         table_schemas.validate(sample().assign(**{column: values}), table_schemas.SAMPLES, "samples.parquet")
 
 
-def test_a_table_in_another_crs_or_with_another_column_is_named() -> None:
+def test_error_for_another_crs_or_an_additional_column() -> None:
     with pytest.raises(DataError, match="expected EPSG:4326"):
         table_schemas.validate(sample().to_crs(32650), table_schemas.SAMPLES, "samples.parquet")
     with pytest.raises(DataError, match=r"samples\.parquet: the table violates its schema"):

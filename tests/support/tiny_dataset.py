@@ -1,4 +1,4 @@
-"""A clean dataset of 12 chips of 160 m, written by the functions that write a real one, and ways to spoil a copy."""
+"""A valid dataset of 12 chips of 160 m, written by the step functions, and edits of a copy."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ BANDS = ("B04", "B03", "B02")
 
 
 def make(folder: Path) -> Path:
-    """Four blocks of three chips, a column each: two of train, one of validation, one of test."""
+    """Write four blocks of three chips, one column each: two of train, one of validation, one of test."""
     rows = []
     for col in range(4):
         for row in range(3):
@@ -63,14 +63,14 @@ def make(folder: Path) -> Path:
                 }
             )
     table = pd.DataFrame(rows).sort_values("sample_id", ignore_index=True)
-    shares = [_chip(folder, number, row) for number, row in enumerate(table.to_dict("records"))]
-    table["isa_fraction"] = shares
+    fractions = [_write_chip(folder, number, row) for number, row in enumerate(table.to_dict("records"))]
+    table["isa_fraction"] = fractions
     for kind in CHIP_RASTERS:
         table[kind] = table["reach"] + "/" + table["sample_id"] + f"_{kind}.tif"
-    whole = gpd.GeoDataFrame(table[list(COLUMNS)], geometry=[square(row) for row in table.to_dict("records")], crs=4326)
-    samples = whole[[*list(COLUMNS)[:11]]].assign(rank=range(len(whole)))
-    put(gpd.GeoDataFrame(samples, geometry=whole.to_crs(EPSG).centroid.to_crs(4326)), folder / "samples.parquet")
-    for reach, part in whole.groupby("reach"):
+    index = gpd.GeoDataFrame(table[list(COLUMNS)], geometry=[square(row) for row in table.to_dict("records")], crs=4326)
+    samples = index[[*list(COLUMNS)[:11]]].assign(rank=range(len(index)))
+    put(gpd.GeoDataFrame(samples, geometry=index.to_crs(EPSG).centroid.to_crs(4326)), folder / "samples.parquet")
+    for reach, part in index.groupby("reach"):
         put(part.reset_index(drop=True), folder / f"index/{reach}.parquet")
         paired = pd.DataFrame(part[["sample_id", *list(COLUMNS)[11:19]]])
         paired["status"], paired["path"] = "ok", paired["scene_id"] + "/" + paired["scene_id"] + ".tif"
@@ -78,56 +78,56 @@ def make(folder: Path) -> Path:
         put(pd.concat([paired, rejected], ignore_index=True), folder / f"pairs/{reach}.parquet")
         labels = part[["sample_id", "geometry"]].assign(kind="building", source="osm", action="add")
         put(labels, folder / f"labels/{reach}.parquet")
-    seal(folder)
+    rebuild(folder)
     return folder
 
 
 def square(row: dict[str, Any], west: float = 0) -> shapely.Geometry:
-    """The outline of a chip in degrees, moved west by some metres."""
+    """Return the outline of a chip in degrees, moved by `west` metres."""
     box = shapely.box(row["minx"] - west, row["miny"], row["minx"] - west + CHIP, row["miny"] + CHIP)
     to = grid.transformer(f"EPSG:{EPSG}", "EPSG:4326")
     return shapely.transform(box, lambda xy: np.column_stack(to.transform(xy[:, 0], xy[:, 1])))
 
 
-def _chip(folder: Path, number: int, row: dict[str, Any]) -> float:
-    """Writes a chip's four files; returns its share of ISA."""
+def _write_chip(folder: Path, number: int, row: dict[str, Any]) -> float:
+    """Write a chip's four files and return its ISA fraction."""
     rng = np.random.default_rng(number)
     side = CHIP + 40
     isa = np.zeros((side, side), dtype=bool)
     for _ in range(6 + number % 4):
         top, left = rng.integers(0, side - 30, 2)
         isa[top : top + 25, left : left + 20] = True
-    ground = 0.06 + 0.05 * zoom(rng.random((11, 11)), side / 11, order=1)[:side, :side]
-    image = np.stack([ground * 0.9, ground, ground * 0.7])
+    background = 0.06 + 0.05 * zoom(rng.random((11, 11)), side / 11, order=1)[:side, :side]
+    image = np.stack([background * 0.9, background, background * 0.7])
     image[:, isa] = 0.25
     image += rng.normal(0, 0.008, image.shape)
-    soft = np.stack([gaussian_filter(band, 5.3) for band in image])[:, 20:-20, 20:-20]
-    quad = (soft[:, :-1, :-1] + soft[:, 1:, :-1] + soft[:, :-1, 1:] + soft[:, 1:, 1:]) / 4
+    blurred = np.stack([gaussian_filter(band, 5.3) for band in image])[:, 20:-20, 20:-20]
+    quad = (blurred[:, :-1, :-1] + blurred[:, 1:, :-1] + blurred[:, :-1, 1:] + blurred[:, 1:, 1:]) / 4
     at = 4 + 10 * np.arange(CHIP // 10)
     lr = np.rint(quad[:, at[:, None], at] * 1e4).astype(np.uint16)
     hr = np.rint(image[:, 20:-20, 20:-20] * 1e4).astype(np.uint16)
     label = isa[20:-20, 20:-20].astype(np.uint8)
     if number == 0:
         lr[:, :2, :3], hr[:, :, 150:], label[:20] = 0, 0, 255
-    part = np.zeros((7, CHIP, CHIP), dtype=np.uint16)
-    part[:3:2] = np.where(label == 1, FRACTION_SCALE, 0)
-    part[:, label == 255] = FRACTION_NODATA
-    for kind, array in {"lr": lr, "hr": hr, "label": label[None], "fraction": part}.items():
+    fraction = np.zeros((7, CHIP, CHIP), dtype=np.uint16)
+    fraction[:3:2] = np.where(label == 1, FRACTION_SCALE, 0)
+    fraction[:, label == 255] = FRACTION_NODATA
+    for kind, array in {"lr": lr, "hr": hr, "label": label[None], "fraction": fraction}.items():
         store(folder, row, kind, array)
     return float((label[label != 255] == 1).mean())
 
 
 def store(folder: Path, row: dict[str, Any], kind: str, array: np.ndarray, **changes: Any) -> None:
-    """Writes a chip's file by the contract, or otherwise."""
-    wanted = CHIP_RASTERS[kind]
-    form = {
+    """Write a chip's file in the format of the contract, with optional changes."""
+    expected = CHIP_RASTERS[kind]
+    options = {
         "crs": f"EPSG:{EPSG}",
-        "transform": wanted.transform(row["minx"], row["miny"], CHIP),
-        "nodata": wanted.nodata,
-        "descriptions": BANDS if wanted.bands is None else wanted.bands,
+        "transform": expected.transform(row["minx"], row["miny"], CHIP),
+        "nodata": expected.nodata,
+        "descriptions": BANDS if expected.bands is None else expected.bands,
     }
     path = folder / f"chips/{row['reach']}/{row['sample_id']}_{kind}.tif"
-    cog.write(path, array, **(form | changes))
+    cog.write(path, array, **(options | changes))
 
 
 def put(table: pd.DataFrame, path: Path) -> None:
@@ -135,8 +135,8 @@ def put(table: pd.DataFrame, path: Path) -> None:
     table.to_parquet(path)
 
 
-def seal(folder: Path, **changes: Any) -> None:
-    """Makes index and documents out of the rest, as the step does."""
+def rebuild(folder: Path, **changes: Any) -> None:
+    """Rebuild index and documents with the step `dataset`."""
     tables = {name: [folder / f"{name}/{reach}.parquet" for reach in REACHES] for name in ("index", "pairs", "labels")}
     arguments = {
         "indexes": tables["index"],
@@ -157,8 +157,8 @@ def seal(folder: Path, **changes: Any) -> None:
     dataset(**(arguments | changes))
 
 
-def resum(folder: Path) -> None:
-    """Brings checksums and the digest of the content up to date, and nothing else."""
+def update_checksums(folder: Path) -> None:
+    """Update only the checksums and the digest of the content."""
 
     def entries() -> list[Entry]:
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "checksums.sha256")
@@ -178,27 +178,27 @@ def row_of(folder: Path, chip: str) -> dict[str, Any]:
 
 
 def edit(folder: Path, chips: str | Sequence[str], tables: str = "index samples pairs", **values: Any) -> None:
-    """Sets columns of chips in every table (of those named) that has them."""
+    """Set columns of chips in the given tables, if they have them."""
     for path in [folder / "samples.parquet", *folder.glob("index/*.parquet"), *folder.glob("pairs/*.parquet")]:
         if (path.stem if path.parent == folder else path.parent.name) not in tables.split():
             continue
         table = gpd.read_parquet(path) if path.parent.name != "pairs" else pd.read_parquet(path)
-        here = table["sample_id"].isin([chips] if isinstance(chips, str) else chips)
+        selected = table["sample_id"].isin([chips] if isinstance(chips, str) else chips)
         for name, value in values.items():
-            if name in table and here.any():
-                table.loc[here, name] = value
+            if name in table and selected.any():
+                table.loc[selected, name] = value
         table.to_parquet(path)
 
 
 def repaint(folder: Path, chip: str, kind: str, paint: Callable[[np.ndarray], np.ndarray], **changes: Any) -> None:
-    """Writes a chip's file again with other pixels, or in another form."""
+    """Rewrite a chip's file with changed pixels or format."""
     row = row_of(folder, chip)
     array = raster_io.read(folder / "chips" / row[kind])[0]
     store(folder, row, kind, paint(array.copy()), **changes)
 
 
 def move(folder: Path, chip: str, east: float, north: float, tables: bool = True) -> None:
-    """Moves a chip's files, and (where asked) the chip in all tables."""
+    """Move a chip's files and, with `tables`, the chip in all tables."""
     row = row_of(folder, chip)
     moved = row | {"minx": row["minx"] + east, "miny": row["miny"] + north}
     for kind in CHIP_RASTERS:

@@ -1,4 +1,4 @@
-"""Small OpenStreetMap files, as XML and as PBF, of ways and relations given in metres of a UTM zone."""
+"""Small OpenStreetMap files, as XML or PBF, of ways and relations in metres of a UTM zone."""
 
 import zlib
 from collections.abc import Iterable, Sequence
@@ -12,19 +12,19 @@ from jointseg.dataset.osm_rules import TagRules
 
 Points = Sequence[tuple[float, float]]
 Way = tuple[dict[str, str], Points]
-# Tags, and the numbers of its outer and inner ways, counted from 1.
+# Tags, and the numbers of the outer and inner ways, from 1.
 Relation = tuple[dict[str, str], Sequence[int], Sequence[int]]
 
 
 def default_rules() -> TagRules:
-    """The tables that the config has when it says nothing."""
+    """Return the default tag tables of the config."""
     fields = Dataset.model_fields
     names = ("road_widths_m", "lane_width_m", "isa_tags", "not_isa_tags", "unpaved_surfaces", "soft_tags")
     return TagRules(*(fields[name].default for name in names))
 
 
 def write(path: Path, ways: Sequence[Way], relations: Sequence[Relation] = (), epsg: int = 32650) -> None:
-    """Writes .osm or .osm.pbf; way and relation N have the ids N. Closed ways repeat their first point."""
+    """Write .osm or .osm.pbf; way and relation N have the id N. Closed ways repeat their first point."""
     to = grid.transformer(f"EPSG:{epsg}", "EPSG:4326")
     nodes: list[tuple[float, float]] = []
     refs = []
@@ -61,7 +61,7 @@ def _xml(nodes: Sequence, tags_of_ways: Sequence, refs: Sequence, members: Seque
 
 
 def _pbf(nodes: Sequence, tags_of_ways: Sequence, refs: Sequence, members: Sequence) -> bytes:
-    """The protocol buffers of wiki.openstreetmap.org/wiki/PBF_Format, nodes not dense."""
+    """Return the protocol buffers of wiki.openstreetmap.org/wiki/PBF_Format, with plain nodes."""
     strings = [""]
 
     def number_of(text: str) -> int:
@@ -74,21 +74,23 @@ def _pbf(nodes: Sequence, tags_of_ways: Sequence, refs: Sequence, members: Seque
 
     group = b""
     for number, (lon, lat) in enumerate(nodes, 1):
-        place = whole(8, zigzag(round(lat * 1e7))) + whole(9, zigzag(round(lon * 1e7)))
-        group += framed(1, whole(1, zigzag(number)) + place)
+        position = integer(8, zigzag(round(lat * 1e7))) + integer(9, zigzag(round(lon * 1e7)))
+        group += delimited(1, integer(1, zigzag(number)) + position)
     for number, (tags, ids) in enumerate(zip(tags_of_ways, refs), 1):
-        group += framed(3, whole(1, number) + tagged(tags) + packed(8, steps(ids)))
+        group += delimited(3, integer(1, number) + tagged(tags) + packed(8, deltas(ids)))
     for number, (tags, ways) in enumerate(members, 1):
         roles = packed(8, (number_of(role) for _, role in ways))
         kinds = packed(10, [1] * len(ways))
-        group += framed(4, whole(1, number) + tagged(tags) + roles + packed(9, steps(way for way, _ in ways)) + kinds)
-    table = framed(1, b"".join(framed(1, text.encode()) for text in strings))
-    return _blob(b"OSMHeader", framed(4, b"OsmSchema-V0.6")) + _blob(b"OSMData", table + framed(2, group))
+        group += delimited(
+            4, integer(1, number) + tagged(tags) + roles + packed(9, deltas(way for way, _ in ways)) + kinds
+        )
+    table = delimited(1, b"".join(delimited(1, text.encode()) for text in strings))
+    return _blob(b"OSMHeader", delimited(4, b"OsmSchema-V0.6")) + _blob(b"OSMData", table + delimited(2, group))
 
 
 def _blob(kind: bytes, data: bytes) -> bytes:
-    blob = whole(2, len(data)) + framed(3, zlib.compress(data))
-    header = framed(1, kind) + whole(3, len(blob))
+    blob = integer(2, len(data)) + delimited(3, zlib.compress(data))
+    header = delimited(1, kind) + integer(3, len(blob))
     return len(header).to_bytes(4, "big") + header + blob
 
 
@@ -104,19 +106,19 @@ def zigzag(value: int) -> int:
     return value << 1 if value >= 0 else (-value << 1) - 1
 
 
-def steps(values: Iterable[int]) -> list[int]:
+def deltas(values: Iterable[int]) -> list[int]:
     ids = list(values)
     return [zigzag(value - before) for value, before in zip(ids, [0, *ids])]
 
 
-def whole(field: int, value: int) -> bytes:
+def integer(field: int, value: int) -> bytes:
     return varint(field << 3) + varint(value)
 
 
-def framed(field: int, data: bytes) -> bytes:
+def delimited(field: int, data: bytes) -> bytes:
     return varint(field << 3 | 2) + varint(len(data)) + data
 
 
 def packed(field: int, values: Iterable[Any]) -> bytes:
     data = b"".join(varint(value) for value in values)
-    return framed(field, data) if data else b""
+    return delimited(field, data) if data else b""
