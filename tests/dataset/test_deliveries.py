@@ -131,7 +131,7 @@ def test_geotiffs_of_another_provider_are_indexed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "SV.*", "(?P<time>.*)_(?P<colour>.*)"])
 def test_error_for_patterns_without_time_or_with_other_groups(pattern: str) -> None:
-    with pytest.raises(ValidationError, match=r"regular expression|time is needed"):
+    with pytest.raises(ValidationError, match=r"regular expression|time is required"):
         ProviderSettings(pattern=pattern)
 
 

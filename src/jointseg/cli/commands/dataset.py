@@ -62,8 +62,8 @@ def check_dataset(folder: Path, workers: int | None = None) -> Any:
         return check(
             folder,
             workers,
-            begun=lambda total: progress.update(task, total=total),
-            advance=lambda count: progress.advance(task, count),
+            on_start=lambda total: progress.update(task, total=total),
+            on_progress=lambda count: progress.advance(task, count),
         )
 
 

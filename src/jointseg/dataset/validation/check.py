@@ -70,16 +70,16 @@ class Report:
 def check(
     path: Path,
     workers: int | None = None,
-    begun: Callable[[int], None] = lambda total: None,
-    advance: Callable[[int], None] = lambda count: None,
+    on_start: Callable[[int], None] = lambda total: None,
+    on_progress: Callable[[int], None] = lambda count: None,
 ) -> Report:
     """Run all checks on a folder. Every file of a chip is read once; memory holds a few chips at a time.
 
     Args:
         path: of the dataset, such as results/NAME/dataset.
         workers: threads that read chips; default one per CPU.
-        begun: called with the number of chips.
-        advance: called with the number of completed chips.
+        on_start: called with the number of chips.
+        on_progress: called with the number of completed chips.
 
     Raises DataError for a folder that is not a dataset.
     """
@@ -88,13 +88,13 @@ def check(
     summaries: dict[str, ChipSummary] = {}
     size = 0
     rows = folder.table.drop(columns="geometry", errors="ignore").to_dict("records")
-    begun(len(rows))
+    on_start(len(rows))
     bands = _bands(folder, rows)
     for chip in map_ahead(lambda row: _check_chip(folder, row, bands), rows, workers or os.cpu_count() or 1):
         findings += chip.findings
         summaries[chip.id] = chip.summary
         size += chip.size
-        advance(1)
+        on_progress(1)
     findings += [finding for entry in DATASET_CHECKS.values() for finding in entry.run(folder, summaries)]
     file_count = sum(len(summary.digests) for summary in summaries.values())
     version = folder.document(documents.STATISTICS).get("version") or ""
