@@ -8,39 +8,23 @@ import rasterio
 from support.tiny_sentinel2 import (
     NORTH,
     SIDE,
-    TILE,
     WEST,
+    build_composite,
     catalogue,
     compositing,
     item,
     listing,
     plain,
-    raster,
     rgb,
     scl,
 )
 
 from jointseg.area.grid import transformer
-from jointseg.raster.io import read
 from jointseg.runtime.errors import DataError
-from jointseg.sentinel2 import clouds, normalise, row_spool
+from jointseg.sentinel2 import clouds, row_spool
 from jointseg.sentinel2 import composite as module
 from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scenes import scenes
-
-
-def build(tmp_path, root, name="out", listed=None, reference=None, **changes):
-    """Return (array [bands, rows, columns], facts) of the archive's composite."""
-    catalogue(root)
-    scenes(scenes=tmp_path / f"{name}.json", archive=root, **listing(**(listed or {})))
-    facts = composite(
-        scenes=tmp_path / f"{name}.json",
-        composite=tmp_path / f"{name}.tif",
-        archive=root,
-        reference=reference,
-        **compositing(**changes),
-    )
-    return read(tmp_path / f"{name}.tif")[0], facts
 
 
 def test_offset_is_subtracted_once(tmp_path):
@@ -50,7 +34,7 @@ def test_offset_is_subtracted_once(tmp_path):
     item(root, "old", rgb(800, offset=0) | {"SCL": scl()}, baseline="03.01", when="2021-06-01T00:00:00Z")
     applied = {"earthsearch:boa_offset_applied": True}
     item(root, "applied", rgb(800, offset=0) | {"SCL": scl()}, when="2021-07-01T00:00:00Z", **applied)
-    array, facts = build(tmp_path, root)
+    array, facts = build_composite(tmp_path, root)
     assert array.dtype == np.uint16 and array.shape == (4, SIDE, SIDE)
     assert [np.unique(band).tolist() for band in array] == [[800], [900], [1000], [3]]
     assert facts == {"scenes": 3, "warped": {}, "valid_fraction": 1.0, "mean_clear_observations": 3.0}
@@ -69,7 +53,7 @@ def test_clouds_shadows_and_nodata_are_masked(tmp_path):
     gap = rgb(2000)
     gap["B04"][:2, :2] = 0
     item(root, "b", gap | {"SCL": scl()}, when="2021-06-01T00:00:00Z")
-    array, facts = build(tmp_path, root)
+    array, facts = build_composite(tmp_path, root)
     assert array[:, 0, 0].tolist() == [0, 0, 0, 0]  # shadow in one, nodata in the other
     assert array[:, 0, 2].tolist() == [2000, 2100, 2200, 1]  # cloud in the first
     assert array[:, 0, 4].tolist() == [1400, 1500, 1600, 2]  # snow is kept: 11 is not in scl_mask_classes
@@ -81,7 +65,7 @@ def test_mask_dilation_is_a_disc_in_metres(tmp_path):
     classes = scl()[0]
     classes[25, 25] = 8
     item(root, "a", rgb(800) | {"SCL": (classes, {"res_m": 20})})
-    array, _ = build(tmp_path, root, mask_dilation_m=30)
+    array, _ = build_composite(tmp_path, root, mask_dilation_m=30)
     nodata = array[3] == 0
     # The cloud covers pixels 50, 51; three more on every side, but not the corners of the square around it.
     assert nodata[50, 47:55].tolist() == [True] * 8 and not nodata[50, 46] and not nodata[50, 55]
@@ -94,7 +78,7 @@ def test_pixels_with_too_few_clear_observations_are_nodata(tmp_path):
     classes[:, :10] = 8
     item(root, "a", rgb(800) | {"SCL": (classes, {"res_m": 20})}, when="2021-05-01T00:00:00Z")
     item(root, "b", rgb(800) | {"SCL": scl()}, when="2021-06-01T00:00:00Z")
-    array, _ = build(tmp_path, root, min_clear_observations=2)
+    array, _ = build_composite(tmp_path, root, min_clear_observations=2)
     assert not array[:, :, :20].any()
     assert (array[3, :, 20:] == 2).all()
 
@@ -104,7 +88,7 @@ def test_dark_pixels_are_valid_and_saturated_ones_are_nodata(tmp_path):
     bands = rgb(800)
     bands["B04"][0, 0], bands["B04"][0, 1] = 900, 65535
     item(root, "a", bands | {"SCL": scl()})
-    array, _ = build(tmp_path, root)
+    array, _ = build_composite(tmp_path, root)
     assert array[:, 0, 0].tolist() == [1, 900, 1000, 1]
     assert array[:, 0, 1].tolist() == [0, 0, 0, 0]
 
@@ -114,9 +98,9 @@ def test_l1c_mask_has_three_bands(tmp_path):
     flags = np.zeros((3, 17, 17), dtype=np.uint8)
     flags[0, 0, 0] = flags[1, 0, 1] = flags[2, 0, 2] = 1
     item(root, "a", rgb(800) | {"classi": (flags, {"res_m": 60})}, level="L1C")
-    array, _ = build(tmp_path, root, listed={"level": "L1C"})
+    array, _ = build_composite(tmp_path, root, listed={"level": "L1C"})
     assert [array[3, 0, column] for column in (0, 5, 6, 11, 12, 18)] == [0, 0, 0, 0, 1, 1]
-    array, _ = build(tmp_path, root, listed={"level": "L1C"}, scl_mask_classes=[9, 11])
+    array, _ = build_composite(tmp_path, root, listed={"level": "L1C"}, scl_mask_classes=[9, 11])
     assert [array[3, 0, column] for column in (0, 5, 6, 11, 12, 18)] == [0, 0, 1, 1, 0, 1]
 
 
@@ -124,7 +108,7 @@ def test_medoid_selects_all_bands_of_one_scene(tmp_path):
     root = tmp_path / "archive"
     for number, value in enumerate((800, 900, 2500)):
         item(root, f"s{number}", rgb(value) | {"SCL": scl()}, when=f"2021-0{number + 5}-01T00:00:00Z")
-    array, _ = build(tmp_path, root, method="medoid")
+    array, _ = build_composite(tmp_path, root, method="medoid")
     assert array[:, 7, 7].tolist() == [900, 1000, 1100, 3, 2]
     with rasterio.open(tmp_path / "out.tif") as source:
         assert source.descriptions[-1] == "scene"
@@ -143,10 +127,10 @@ def test_row_strips_do_not_affect_the_composite(tmp_path, monkeypatch):
             {band: (array, frame) for band, array in bands.items()} | {"SCL": (classes, {"res_m": 20})},
             when=f"2021-0{number + 5}-01T00:00:00Z",
         )
-    whole, facts = build(tmp_path, root, "whole", mask_dilation_m=25)
+    whole, facts = build_composite(tmp_path, root, "whole", mask_dilation_m=25)
     monkeypatch.setattr(module, "ROWS", 7)
     monkeypatch.setattr(row_spool, "STACK_BYTES", 1)
-    cut, _ = build(tmp_path, root, "cut", mask_dilation_m=25)
+    cut, _ = build_composite(tmp_path, root, "cut", mask_dilation_m=25)
     assert (whole == cut).all()
     assert (tmp_path / "whole.tif").read_bytes() == (tmp_path / "cut.tif").read_bytes()
     assert sorted(facts["warped"]) == ["s1", "s2"]
@@ -163,7 +147,7 @@ def test_scene_of_the_neighbouring_zone_is_resampled_and_recorded(tmp_path):
     classes = (plain(4, 100).astype(np.uint8), frame | {"res_m": 20})
     bands = dict.fromkeys(("B04", "B03", "B02"), (ramp, frame))
     item(root, "other", bands | {"SCL": classes}, **{"proj:code": "EPSG:32651"})
-    array, facts = build(tmp_path, root)
+    array, facts = build_composite(tmp_path, root)
     assert list(facts["warped"]) == ["other"] and "EPSG:32651" in facts["warped"]["other"]
     e, n = np.meshgrid(WEST + 10 * np.arange(SIDE) + 5, NORTH - 10 * np.arange(SIDE) - 5)
     there_x, there_y = transformer("EPSG:32650", "EPSG:32651").transform(e, n)
@@ -176,7 +160,7 @@ def test_pixels_outside_the_scene_are_nodata(tmp_path):
     root = tmp_path / "archive"
     half = {"west": WEST + 500, "north": NORTH + 300}
     item(root, "a", {band: (plain(1800), half) for band in ("B04", "B03", "B02")} | {"SCL": scl()})
-    array, _ = build(tmp_path, root)
+    array, _ = build_composite(tmp_path, root)
     assert not array[:, :, :50].any() and not array[:, 70:].any()
     assert (array[0, :70, 50:] == 800).all()
 
@@ -239,112 +223,8 @@ def test_invalid_method_is_an_error(tmp_path):
         composite(scenes=tmp_path / "s.json", composite=tmp_path / "c.tif", **compositing(method="mean"))
 
 
-def write_year(root, transform, seed, change=None):
-    """Write one clear scene of a textured surface with `transform` applied to its reflectance x 10000."""
-    rng = np.random.default_rng(5)
-    surface = rng.gamma(4, 250, (3, SIDE, SIDE))
-    if change is not None:
-        surface[:, change] += 3000
-    reflectance = transform(surface) + np.random.default_rng(seed).normal(0, 15, surface.shape)
-    bands = {key: np.rint(layer + 1000).astype(np.uint16) for key, layer in zip(("B04", "B03", "B02"), reflectance)}
-    item(root, "S", bands | {"SCL": scl()})
-    return root
-
-
-def test_scene_is_normalised_to_the_base_year(tmp_path):
-    changed = np.zeros((SIDE, SIDE), dtype=bool)
-    changed[:30, :50] = True  # 15 % of the area was built over
-    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda surface: surface + 200, 1), "base")
-    gains = np.array([0.8, 0.9, 1.1])[:, None, None]
-    other = write_year(tmp_path / "other", lambda surface: (surface + 200) * gains + 300, 2, changed)
-    unadjusted, _ = build(tmp_path, other, "plain")
-    adjusted, facts = build(tmp_path, other, "adjusted", reference=tmp_path / "base.tif")
-    for line, gain in zip(facts["normalisation"]["S"], gains.ravel()):
-        assert line["kind"] == "line"
-        assert line["gain"] == pytest.approx(1 / gain, rel=0.01)
-        assert line["offset_dn"] == pytest.approx(-300 / gain, abs=12)
-        assert line["residual_dn"] < 30
-        assert 0.6 < line["stable"] / SIDE**2 < 0.86
-    same = ~changed
-    before = np.abs(unadjusted[:3, same].astype(int) - base[:3, same]).mean()
-    after = np.abs(adjusted[:3, same].astype(int) - base[:3, same]).mean()
-    assert before > 150 and after < 30
-    # Changed pixels keep their difference.
-    assert np.median(adjusted[:3, changed].astype(int) - base[:3, changed]) == pytest.approx(3000, rel=0.03)
-    with rasterio.open(tmp_path / "adjusted.tif") as source:
-        assert json.loads(source.tags()["normalisation"]) == facts["normalisation"]
-
-
-def test_haze_on_one_date_leaves_no_edge(tmp_path, monkeypatch):
-    """Two dates, one hazy; clouds in the other leave only the hazy one in half of the tile."""
-    base, _ = build(tmp_path, write_year(tmp_path / "base", lambda surface: surface, 1), "base")
-    root = write_year(tmp_path / "other", lambda surface: surface, 2)
-    hazy = {}
-    for key in ("B04", "B03", "B02"):
-        hazy[key] = np.rint((read(root / f"S/{key}.tif")[0][0] - 1000.0) * 0.7 + 1500).astype(np.uint16)
-    item(root, "T", hazy | {"SCL": scl()}, when="2021-08-01T00:00:00Z")
-    classes = scl()[0]
-    classes[:25] = 9
-    raster(root / "S/SCL.tif", classes, res_m=20)
-    unadjusted, _ = build(tmp_path, root, "plain")
-    adjusted, facts = build(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
-    assert list(facts["normalisation"]) == ["S", "T"]
-    for array, low, high in ((unadjusted, 50, 500), (adjusted, 0, 15)):
-        bias = array[:3].astype(int) - base[:3]
-        assert low < abs(np.median(bias[:, :50]) - np.median(bias[:, 50:])) + 1e-9 < high
-    monkeypatch.setattr(module, "ROWS", 7)
-    monkeypatch.setattr(row_spool, "STACK_BYTES", 1)
-    build(tmp_path, root, "cut", reference=tmp_path / "base.tif")
-    assert (tmp_path / "cut.tif").read_bytes() == (tmp_path / "adjusted.tif").read_bytes()
-
-
-def test_scene_with_too_few_pixels_shares_the_line_of_the_others(tmp_path):
-    build(tmp_path, write_year(tmp_path / "base", lambda surface: surface, 1), "base")
-    root = write_year(tmp_path / "other", lambda surface: surface * 0.8, 2)
-    classes = scl()[0]
-    classes[:, 2:] = 9
-    item(root, "T", rgb(800) | {"SCL": (classes, {"res_m": 20})}, when="2021-08-01T00:00:00Z")
-    _, facts = build(tmp_path, root, "adjusted", reference=tmp_path / "base.tif")
-    for own, shared in zip(facts["normalisation"]["S"], facts["normalisation"]["T"]):
-        assert (own["kind"], shared["kind"]) == ("line", "shared")
-        assert (shared["gain"], shared["offset_dn"]) == (own["gain"], own["offset_dn"])
-
-
-def test_surface_without_contrast_is_only_shifted(tmp_path):
-    base = tmp_path / "base"
-    rng = np.random.default_rng(0)
-    for root, value in ((base, 800), (tmp_path / "other", 950)):
-        noise = rng.normal(0, 10, (3, SIDE, SIDE))
-        bands = {key: np.rint(value + 1000 + n).astype(np.uint16) for key, n in zip(("B04", "B03", "B02"), noise)}
-        item(root, "S", bands | {"SCL": scl()})
-    build(tmp_path, base, "base")
-    _, facts = build(tmp_path, tmp_path / "other", "other", reference=tmp_path / "base.tif")
-    for line in facts["normalisation"]["S"]:
-        assert (line["kind"], line["gain"]) == ("shift", 1.0)
-        assert line["offset_dn"] == pytest.approx(-150, abs=2)
-
-
-def test_reference_of_another_tile_is_an_error(tmp_path):
-    raster(tmp_path / "base.tif", np.ones((4, SIDE, SIDE), dtype=np.uint16), west=WEST + 1000)
-    item(tmp_path / "archive", "S", rgb(800) | {"SCL": scl()})
-    with pytest.raises(DataError, match=f"not a composite of tile {TILE}"):
-        build(tmp_path, tmp_path / "archive", reference=tmp_path / "base.tif")
-
-
 def test_cloud_score_classes():
     values = np.array([[0, 1, 60, 61, 101]], dtype=np.uint16)
     assert clouds.clear_mask(clouds.scene_classes("CS", values, "S"), [0, 9], 0).tolist() == [
         [False, False, False, True, True]
     ]
-
-
-def test_dark_objects_determine_the_haze_of_each_band():
-    rng = np.random.default_rng(1)
-    surface = rng.integers(100, 3000, (2, 60, 60))
-    surface[:, :2] = 100  # deep shade
-    hazy = (surface + np.array([250, 700])[:, None, None]).astype(np.uint16)
-    lines = normalise.dark_object_fits(hazy, np.ones((60, 60), bool), ["B04", "B02"])
-    assert [line.offset_dn for line in lines] == [-250, -700]
-    assert (normalise.apply_fits(hazy, lines) == surface).all()
-    few = normalise.dark_object_fits(hazy, np.zeros((60, 60), bool), ["B04", "B02"])
-    assert [line.kind for line in few] == ["none", "none"]

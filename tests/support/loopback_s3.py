@@ -112,9 +112,8 @@ class Store(Server):
         bucket = boto3.resource("s3", endpoint_url=f"http://{host}:{port}", **keys).Bucket(BUCKET)
         try:
             return list(bucket.objects.filter(Prefix=f"{FOLDER}/{results}/"))
-        except (
-            bucket.meta.client.exceptions.NoSuchBucket
-        ):  # the first write creates the bucket, deleting the last object removes it
+        except bucket.meta.client.exceptions.NoSuchBucket:
+            # The first write creates the bucket, deleting the last object removes it.
             return []
 
 

@@ -8,7 +8,10 @@ import rasterio
 from affine import Affine
 
 from jointseg.area.grid import parse_tile
+from jointseg.raster.io import read
+from jointseg.sentinel2.composite import composite
 from jointseg.sentinel2.scene import lonlat_box
+from jointseg.sentinel2.scenes import scenes
 
 TILE, TILE_KM = "50N_E0660_N3540", 1
 WEST, NORTH, SIDE = 660_000, 3_541_000, 100
@@ -105,3 +108,17 @@ def rgb(value, offset=1000):
 
 def scl(value=4):
     return plain(value, SIDE // 2).astype(np.uint8), {"res_m": 20}
+
+
+def build_composite(tmp_path, root, name="out", listed=None, reference=None, **changes):
+    """Build the scene list and composite of an archive; return (array [bands, rows, columns], facts of the manifest)."""
+    catalogue(root)
+    scenes(scenes=tmp_path / f"{name}.json", archive=root, **listing(**(listed or {})))
+    facts = composite(
+        scenes=tmp_path / f"{name}.json",
+        composite=tmp_path / f"{name}.tif",
+        archive=root,
+        reference=reference,
+        **compositing(**changes),
+    )
+    return read(tmp_path / f"{name}.tif")[0], facts
