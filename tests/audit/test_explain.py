@@ -89,9 +89,9 @@ def test_distance_of_far_chips_is_geodesic():
     """Virginia to Anhui: UTM coordinates are invalid on the other side of the globe."""
     squares = pd.DataFrame([{"epsg": 32650, "minx": 660_000.0, "miny": 3_540_000.0}])
     lon, lat = -75.7, 37.7
-    there = np.radians(transformer("EPSG:32650", "EPSG:4326").transform(660_000, 3_540_000))
-    here = np.radians((lon, lat))
-    cosine = np.sin(here[1]) * np.sin(there[1]) + np.cos(here[1]) * np.cos(there[1]) * np.cos(here[0] - there[0])
+    chip = np.radians(transformer("EPSG:32650", "EPSG:4326").transform(660_000, 3_540_000))
+    point = np.radians((lon, lat))
+    cosine = np.sin(point[1]) * np.sin(chip[1]) + np.cos(point[1]) * np.cos(chip[1]) * np.cos(point[0] - chip[0])
     assert distances(squares, 320, lon, lat)[0] == pytest.approx(6_371_000 * np.arccos(cosine), rel=0.005)
 
 
@@ -134,18 +134,18 @@ def test_l1c_mask_and_scene_without_mask(tmp_path, monkeypatch):
     item(Path("archive"), "bare", rgb(800), level="L1C", when=JUNE)
     make(Path("archive"), level="L1C", mask_dilation_m=20)
     explainer = Explainer(Path(RESULTS))
-    explanation = {place: explainer.pixel(TILE, 10 * place[0], 10 * place[1], 2021) for place in ((33, 33), (37, 33), (33, 50),
-                                                                                     (50, 50), (10, 10))}  # fmt: skip
-    assert [observed(explanation[place])[0][1:] for place in explanation] == [
+    pixels = [(33, 33), (37, 33), (33, 50), (50, 50), (10, 10)]
+    explanations = [explainer.pixel(TILE, 10 * row, 10 * col, 2021) for row, col in pixels]
+    assert [observed(explanation)[0][1:] for explanation in explanations] == [
         (False, "masked", 9, None),
         (False, "buffer", 9, 20.0),
         (False, "masked", 10, None),
         (True, None, 11, None),
         (True, None, 7, None),
     ]
-    assert all(observed(each)[1] == ("bare", True, None, None, None) for each in explanation.values())
-    assert "no cloud mask" in explanation[33, 33].composite.observations[1].detail
-    assert [explanation[place].composite.clear for place in explanation] == [1, 1, 1, 2, 2]
+    assert all(observed(explanation)[1] == ("bare", True, None, None, None) for explanation in explanations)
+    assert "no cloud mask" in explanations[0].composite.observations[1].detail
+    assert [explanation.composite.clear for explanation in explanations] == [1, 1, 1, 2, 2]
 
 
 def test_nodata_reason(tmp_path, monkeypatch):

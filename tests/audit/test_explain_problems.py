@@ -50,8 +50,8 @@ def test_changed_scene_pixels_are_a_disagreement(tiny):
     path = Path("archive/b/B04.tif")
     content = bytearray(path.read_bytes())
     value = np.uint16(2010).tobytes()
-    place = content.index(value * 100)
-    content[place : place + 20_000] = np.uint16(2050).tobytes() * 10_000
+    start = content.index(value * 100)
+    content[start : start + 20_000] = np.uint16(2050).tobytes() * 10_000
     path.write_bytes(content)
     explanation = Explainer(tiny).pixel(TILE, 55, 55, 2021)
     assert explanation.composite.reproduced is False
@@ -112,8 +112,8 @@ def test_command_prints_text_json_and_figure(tiny, capsys):
     expected = ("impervious, 2021", "medoid, 3 of 4 observations clear", "masked: cloud, high probability (SCL 9)")
     assert all(part in text for part in (*expected, "training"))
     assert Path("one.png").read_bytes()[:4] == b"\x89PNG"
-    place = Explainer(tiny).pixel(TILE, 225, 225, 2021).pixel
-    assert command(tiny, "--lon", place.lon, "--lat", place.lat, "--year", 2021, "--json") == OK
+    pixel = Explainer(tiny).pixel(TILE, 225, 225, 2021).pixel
+    assert command(tiny, "--lon", pixel.lon, "--lat", pixel.lat, "--year", 2021, "--json") == OK
     explanation = json.loads(capsys.readouterr().out)
     assert (
         list(explanation) == sorted(explanation)
@@ -121,7 +121,7 @@ def test_command_prints_text_json_and_figure(tiny, capsys):
         and len(explanation["composite"]["observations"]) == 4
     )
     (tiny / "seg.safetensors").write_bytes(b"other")
-    assert command(tiny, "--lon", place.lon, "--lat", place.lat, "--year", 2021) == FINDINGS
+    assert command(tiny, "--lon", pixel.lon, "--lat", pixel.lat, "--year", 2021) == FINDINGS
     assert "Disagreements: 1" in capsys.readouterr().out
 
 
@@ -147,7 +147,7 @@ def test_command_requires_exactly_one_pixel(given):
 
 
 def test_weights_of_another_run_are_traced_there(tiny):
-    """The same map, whose weights another run made."""
+    """A map whose weights are outputs of another run."""
     shutil.copytree(RESULTS, "results/other")
     for name in ("superres_adversarial", "segmentation", "dataset"):
         (tiny / f"manifests/{name}.json").unlink()

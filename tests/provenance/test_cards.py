@@ -58,7 +58,7 @@ def test_data_card_has_scores_with_intervals(results):
 
 def test_data_card_lists_external_inputs(results, tmp_path):
     text = (publish(results) / "README.md").read_text()
-    assert file_digest(tmp_path / "given/superres.safetensors") in text
+    assert file_digest(tmp_path / "pretrained/superres.safetensors") in text
     assert "earthengine" in text and "CC BY 4.0" in text
 
 
@@ -73,7 +73,7 @@ def test_model_card_of_trained_network(results):
 
 
 def test_model_card_of_pretrained_network(results):
-    text = (publish(results) / "models/given-superres.md").read_text()
+    text = (publish(results) / "models/pretrained-superres.md").read_text()
     assert "Not recorded: this run did not train the network." in text
     assert "This run did not evaluate this network separately." in text
     assert rows(text, "stage") == [["stage", "3"]]
@@ -92,7 +92,7 @@ def test_header_key_equals_that_of_checkpoints():
 
 
 def test_networks_of_the_same_name_have_separate_cards(results):
-    Path("elsewhere/given").mkdir(parents=True)
-    save(Path("elsewhere/given/superres.safetensors"), {"stage": 3, "seed": 6})
-    both = [Path("given/superres.safetensors"), Path("elsewhere/given/superres.safetensors")]
+    Path("elsewhere/pretrained").mkdir(parents=True)
+    save(Path("elsewhere/pretrained/superres.safetensors"), {"stage": 3, "seed": 6})
+    both = [Path("pretrained/superres.safetensors"), Path("elsewhere/pretrained/superres.safetensors")]
     assert len(list((publish(results, checkpoints=both) / "models").iterdir())) == 2

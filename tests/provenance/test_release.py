@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.provenance_release import PLACE, TILE, config, make, publish
+from support.provenance_release import GEOREFERENCE, TILE, config, make, publish
 
 from jointseg.config.load import read_config
 from jointseg.provenance.digest import file_digest
@@ -83,7 +83,7 @@ def test_error_names_map_of_other_size(results):
 
 def test_error_names_map_with_invalid_codes(results):
     path, manifest = results / f"isa/2021/{TILE}.tif", results / f"manifests/predict/2021/{TILE}.json"
-    cog.write(path, np.array([[[0, 1], [2, 3]]], dtype="uint8"), **PLACE, nodata=255)
+    cog.write(path, np.array([[[0, 1], [2, 3]]], dtype="uint8"), **GEOREFERENCE, nodata=255)
     record = json.loads(manifest.read_text())
     record["outputs"][0] |= {"size": path.stat().st_size, "sha256": file_digest(path)}
     manifest.write_text(json.dumps(record))

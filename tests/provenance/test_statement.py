@@ -94,7 +94,7 @@ def test_dependencies_are_external_inputs(results, tmp_path):
     definition = read(results)["predicate"]["buildDefinition"]
     found = {each["name"]: each["digest"] for each in definition["resolvedDependencies"]}
     assert found["archive"] == {"sha256sumTree": tree_digest(tmp_path / "archive")[1]}
-    assert found["superres.safetensors"] == {"sha256": file_digest(tmp_path / "given/superres.safetensors")}
+    assert found["superres.safetensors"] == {"sha256": file_digest(tmp_path / "pretrained/superres.safetensors")}
     for parameter in definition["externalParameters"].values():
         assert found[parameter] == {"sha256": file_digest(results / "release" / parameter)}
     assert not any(TILE in name for name in found), "outputs of the run are no dependencies"

@@ -1,4 +1,4 @@
-"""A flow of four small steps with a raster, a folder and a table in it: what tests compare, replay and prune."""
+"""A workflow of four small steps with a raster, a folder and a table, for tests of diff, replay and prune."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.files import atomic_write
 
 SIDE = 1200
-NOISE = "TOY_NOISE"  # environment variable: what no manifest knows of
+NOISE = "TOY_NOISE"  # environment variable that is not recorded in manifests
 
 
 def scenes(*, archive: Path, scenes: Path) -> dict[str, Any]:
-    """Lists the files of a folder."""
+    """Write the list of files of a folder."""
     names = sorted(path.name for path in archive.iterdir())
     with atomic_write(scenes) as part:
         part.write_text(json.dumps({"scenes": names}))
@@ -27,7 +27,7 @@ def scenes(*, archive: Path, scenes: Path) -> dict[str, Any]:
 
 
 def isa(*, scenes: Path, isa: Path, year: str, model: dict[str, int], seed: int) -> None:
-    """A map with as many impervious rows as there are scenes, times the model's `level`."""
+    """Write a map with `level` impervious rows per scene."""
     array = np.zeros((1, SIDE, SIDE), dtype=np.uint8)
     array[0, : model["level"] * len(json.loads(scenes.read_text())["scenes"])] = 1
     array[0, -1, seed % SIDE :] = 255
@@ -36,16 +36,16 @@ def isa(*, scenes: Path, isa: Path, year: str, model: dict[str, int], seed: int)
 
 
 def chips(*, isa: Path, chips: Path) -> None:
-    """Two corners of the map, in a folder."""
+    """Write two corners of the map to a folder."""
     with atomic_write(chips) as folder:
         folder.mkdir()
-        for name, place in (("a", 0), ("b", SIDE - 10)):
-            values = raster_io.read(isa)[0][:, place : place + 10, place : place + 10]
+        for name, start in (("a", 0), ("b", SIDE - 10)):
+            values = raster_io.read(isa)[0][:, start : start + 10, start : start + 10]
             cog.write(folder / f"{name}.tif", values, crs="EPSG:32650", transform=Affine(1, 0, 0, 0, -1, 10))
 
 
 def assess(*, chips: list[Path], corrections: list[Path], table: Path, names: dict[str, str]) -> None:
-    """Counts impervious pixels of each chip; the order of `names` is that of the rows."""
+    """Count the impervious pixels of each chip, with rows in the order of `names`."""
     assert corrections == []
     with atomic_write(table) as part:
         counts = {path.stem: int((raster_io.read(path)[0] == 1).sum()) for path in sorted(chips[0].iterdir())}
@@ -55,29 +55,30 @@ def assess(*, chips: list[Path], corrections: list[Path], table: Path, names: di
 def make(
     results: str, archive: str = "archive", level: int = 3, seed: int = 7, names: tuple[str, ...] = ("b", "a")
 ) -> Path:
-    """Runs the flow into a results folder; the working directory is that of the run."""
+    """Run the workflow into a results folder, in the working directory."""
     Path(archive).mkdir(exist_ok=True)
     for path in (Path(archive, "S2A"), Path(archive, "S2B")):
         if not path.exists():
             path.write_text(path.name)
-    tile = {"year": "2021"}
-    listed, painted, cut = f"{results}/scenes.json", f"{results}/isa/2021.tif", f"{results}/dataset/chips/east"
+    wildcards = {"year": "2021"}
+    scene_list, isa_map, chip_folder = (
+        f"{results}/scenes.json",
+        f"{results}/isa/2021.tif",
+        f"{results}/dataset/chips/east",
+    )
     with quiet():
-        run_job(job("scenes", results, inputs={"archive": archive}, outputs={"scenes": listed}), scenes)
+        run_job(job("scenes", results, inputs={"archive": archive}, outputs={"scenes": scene_list}), scenes)
         settings = {"model": {"level": level}, "seed": seed}
-        run_job(
-            job(
-                "predict", results, inputs={"scenes": listed}, outputs={"isa": painted}, wildcards=tile, params=settings
-            ),
-            isa,
-        )
-        run_job(job("chips", results, inputs={"isa": painted}, outputs={"chips": cut}), chips)
-        counted = job(
+        inputs, outputs = {"scenes": scene_list}, {"isa": isa_map}
+        predict = job("predict", results, inputs=inputs, outputs=outputs, wildcards=wildcards, params=settings)
+        run_job(predict, isa)
+        run_job(job("chips", results, inputs={"isa": isa_map}, outputs={"chips": chip_folder}), chips)
+        assessment = job(
             "assess",
             results,
-            inputs={"chips": [cut], "corrections": []},
+            inputs={"chips": [chip_folder], "corrections": []},
             outputs={"table": f"{results}/accuracy.csv"},
             params={"names": {name: f"chip {name}" for name in names}},
         )
-        run_job(counted, assess)
+        run_job(assessment, assess)
     return Path(results)

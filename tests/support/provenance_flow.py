@@ -1,4 +1,4 @@
-"""A flow of two steps in a folder, run without Snakemake: what the tests of manifests and audits stand on."""
+"""A workflow of two steps that runs without Snakemake, for tests of manifests and audits."""
 
 import logging
 import signal
@@ -17,7 +17,7 @@ WRITTEN = {"maps/a/one.txt": "one", "maps/a/sub/two.txt": "two"}
 
 
 def named(values: dict[str, Any]) -> Namedlist:
-    """As Snakemake hands names to scripts: a text stands alone, a list becomes a list of its own."""
+    """Named values as Snakemake passes them to scripts: strings as items, lists as nested lists."""
     flat: list[Any] = []
     spans = {}
     for name, value in values.items():
@@ -28,15 +28,15 @@ def named(values: dict[str, Any]) -> Namedlist:
         else:
             flat.append(value)
             spans[name] = (start, None)
-    made = Namedlist(flat)
+    namedlist = Namedlist(flat)
     for name, (start, end) in spans.items():
-        made._set_name(name, start, end=end)
-    return made
+        namedlist._set_name(name, start, end=end)
+    return namedlist
 
 
 def job(rule: str, results: str, *, inputs=None, outputs=None, wildcards=None, params=None) -> SimpleNamespace:
-    """What Snakemake gives to the script of a rule."""
-    place = "/".join([rule, *map(str, (wildcards or {}).values())])
+    """The object that Snakemake passes to the script of a rule."""
+    job_name = "/".join([rule, *map(str, (wildcards or {}).values())])
     settings = Namedlist()
     for name, value in (params or {}).items():
         settings.append(value)
@@ -44,16 +44,16 @@ def job(rule: str, results: str, *, inputs=None, outputs=None, wildcards=None, p
     return SimpleNamespace(
         rule=rule,
         input=named(inputs or {}),
-        output=named({**(outputs or {}), "manifest": f"{results}/manifests/{place}.json"}),
+        output=named({**(outputs or {}), "manifest": f"{results}/manifests/{job_name}.json"}),
         wildcards=named({name: str(value) for name, value in (wildcards or {}).items()}),
         params=settings,
-        log=named({"log": f"{results}/logs/{place}.log"}),
+        log=named({"log": f"{results}/logs/{job_name}.log"}),
     )
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leaves the logging and the signal handler of the test process as they were."""
+    """Restore logging and signal handler of the test process afterwards."""
     root = logging.getLogger()
     handlers, level, handler = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
     try:
@@ -69,7 +69,7 @@ def quiet() -> Iterator[None]:
 
 
 def maps(*, source: Path, maps: Path, tile: str, factor: int) -> dict[str, Any]:
-    """Writes a folder."""
+    """Write a folder."""
     assert source.is_file() and factor == 2
     with atomic_write(maps) as part:
         for name, text in WRITTEN.items():
@@ -80,14 +80,14 @@ def maps(*, source: Path, maps: Path, tile: str, factor: int) -> dict[str, Any]:
 
 
 def total(*, maps: list[Path], extra: Path | None = None, total: Path) -> None:
-    """Sums up folders in one file."""
+    """Write the file names of folders to one file."""
     assert extra is None
     with atomic_write(total) as part:
         part.write_text("".join(sorted(path.name for folder in maps for path in folder.rglob("*.txt"))))
 
 
 def make(results: str = "results/toy") -> None:
-    """Runs the flow into a results folder below the working directory."""
+    """Run the workflow into a results folder below the working directory."""
     Path("source.txt").write_text("the source")
     first = job(
         "maps",

@@ -1,4 +1,4 @@
-"""A tiny finished run, and its release: two years, one tile, one city, one trained network and one that was given."""
+"""A tiny finished run and its release: two years, one tile, one city, one trained and one pretrained network."""
 
 import shutil
 import tempfile
@@ -21,44 +21,44 @@ from jointseg.raster import cog
 REPOSITORY = Path(__file__).parents[2]
 TILE, CITY, YEARS = "50N_E0660_N3540", "Hefei", (2021, 2023)
 ARRAY = np.array([[[0, 1], [255, 1]]], dtype="uint8")
-PLACE = {"crs": "EPSG:32650", "transform": Affine(1, 0, 660000, 0, -1, 3544000)}
+GEOREFERENCE = {"crs": "EPSG:32650", "transform": Affine(1, 0, 660000, 0, -1, 3544000)}
 ROOT = "results/toy"
-_KEPT = tempfile.TemporaryDirectory()
+_CACHE = tempfile.TemporaryDirectory()
 TRAINED = {"method": "superres", "seed": 7, "threshold": 0.25, "chips": {"train": 20, "validation": 6}}
 
 
 def scenes(*, scenes: Path, year: str, tile: str, level: str) -> dict[str, Any]:
-    """Three scenes a year, one of them the same for every tile."""
+    """Write a scene list; return the ids of three scenes per year."""
     scenes.write_text("{}")
     return {"scenes": [f"S2_{year}_{number}" for number in range(3)]}
 
 
 def composite(*, scenes: Path, archive: Path, composite: Path, year: str, tile: str) -> dict[str, Any]:
-    """A composite of one pixel."""
-    cog.write(composite, np.ones((3, 1, 1), "uint16"), **PLACE, nodata=0)
+    """Write a composite of one pixel."""
+    cog.write(composite, np.ones((3, 1, 1), "uint16"), **GEOREFERENCE, nodata=0)
     return {"mean_clear_observations": 2.5, "valid_fraction": 0.75}
 
 
 def segmentation(*, checkpoint: Path, method: str, seed: int) -> dict[str, Any]:
-    """A network of three numbers."""
+    """Write a checkpoint with three parameters."""
     save(checkpoint, TRAINED)
     return {"device": "cpu", "validation_f1": 0.5}
 
 
 def dataset(*, card: Path) -> dict[str, Any]:
-    """A dataset of 30 chips."""
+    """Return the facts of a dataset of 30 chips."""
     card.write_text("chips")
     return {"chips": {"train": 20, "validation": 6, "test": 4}, "isa_fraction": {"train": 0.25}}
 
 
 def isa(*, composites: list[Path], superres: Path, segmentation: Path, isa: Path, year: str, tile: str) -> None:
-    """A map of four pixels."""
-    cog.write(isa, ARRAY, **PLACE, nodata=255)
+    """Write a map of four pixels."""
+    cog.write(isa, ARRAY, **GEOREFERENCE, nodata=255)
 
 
 def mosaic(*, isa: list[Path], mosaic: Path, city: str, year: str) -> None:
-    """The map again."""
-    cog.write(mosaic, ARRAY, **PLACE, nodata=255)
+    """Write the same map as mosaic."""
+    cog.write(mosaic, ARRAY, **GEOREFERENCE, nodata=255)
 
 
 def save(path: Path, trained: dict[str, Any]) -> None:
@@ -75,28 +75,25 @@ def save(path: Path, trained: dict[str, Any]) -> None:
 
 
 def make() -> Path:
-    """Makes the run in the working directory, the first time, or copies it there; its results folder."""
-    if not any(Path(_KEPT.name).iterdir()):
+    """Create the run in the working directory, or copy it from a cache; return its results folder."""
+    if not any(Path(_CACHE.name).iterdir()):
         _make()
-        shutil.copytree(".", _KEPT.name, dirs_exist_ok=True)
+        shutil.copytree(".", _CACHE.name, dirs_exist_ok=True)
     else:
-        shutil.copytree(_KEPT.name, ".", dirs_exist_ok=True)
+        shutil.copytree(_CACHE.name, ".", dirs_exist_ok=True)
     return Path(ROOT)
 
 
 def _make() -> None:
     Path("archive").mkdir()
     Path("archive/scene.tif").write_text("a scene")
-    Path("given").mkdir()
-    save(Path("given/superres.safetensors"), {"stage": 3, "seed": 5})
+    Path("pretrained").mkdir()
+    save(Path("pretrained/superres.safetensors"), {"stage": 3, "seed": 5})
     trained = f"{ROOT}/segmentation/superres.safetensors"
     with quiet():
         run_job(job("dataset", ROOT, outputs={"card": f"{ROOT}/dataset/card.md"}), dataset)
-        where = {"method": "superres"}
-        run_job(
-            job("segmentation", ROOT, outputs={"checkpoint": trained}, wildcards=where, params={"seed": 7}),
-            segmentation,
-        )
+        outputs, wildcards = {"checkpoint": trained}, {"method": "superres"}
+        run_job(job("segmentation", ROOT, outputs=outputs, wildcards=wildcards, params={"seed": 7}), segmentation)
         for year in YEARS:
             _map(year, trained)
     results = Path(ROOT)
@@ -116,39 +113,41 @@ def _make() -> None:
 
 
 def _map(year: int, network: str) -> None:
-    where = {"year": year, "tile": TILE}
-    listed = f"{ROOT}/sentinel2/scenes/{year}/{TILE}.json"
-    run_job(job("scenes", ROOT, outputs={"scenes": listed}, wildcards=where, params={"level": "L2A"}), scenes)
-    made = f"{ROOT}/sentinel2/composites/{year}/{TILE}.tif"
-    taken: dict[str, Any] = {"scenes": listed, "archive": "archive"}
-    run_job(job("composite", ROOT, inputs=taken, outputs={"composite": made}, wildcards=where), composite)
+    wildcards = {"year": year, "tile": TILE}
+    scene_list = f"{ROOT}/sentinel2/scenes/{year}/{TILE}.json"
+    run_job(job("scenes", ROOT, outputs={"scenes": scene_list}, wildcards=wildcards, params={"level": "L2A"}), scenes)
+    image = f"{ROOT}/sentinel2/composites/{year}/{TILE}.tif"
+    inputs: dict[str, Any] = {"scenes": scene_list, "archive": "archive"}
+    run_job(job("composite", ROOT, inputs=inputs, outputs={"composite": image}, wildcards=wildcards), composite)
     map_ = f"{ROOT}/isa/{year}/{TILE}.tif"
-    taken = {"composites": [made], "superres": "given/superres.safetensors", "segmentation": network}
-    run_job(job("predict", ROOT, inputs=taken, outputs={"isa": map_}, wildcards=where), isa)
-    cut = {"mosaic": f"{ROOT}/mosaics/{year}/{CITY}.tif"}
-    run_job(job("mosaic", ROOT, inputs={"isa": [map_]}, outputs=cut, wildcards={"year": year, "city": CITY}), mosaic)
+    inputs = {"composites": [image], "superres": "pretrained/superres.safetensors", "segmentation": network}
+    run_job(job("predict", ROOT, inputs=inputs, outputs={"isa": map_}, wildcards=wildcards), isa)
+    outputs = {"mosaic": f"{ROOT}/mosaics/{year}/{CITY}.tif"}
+    run_job(
+        job("mosaic", ROOT, inputs={"isa": [map_]}, outputs=outputs, wildcards={"year": year, "city": CITY}), mosaic
+    )
 
 
 def config() -> dict[str, Any]:
-    """Settings of a run whose Sentinel-2 source needs a credential."""
+    """Return the settings of a run whose Sentinel-2 source needs a credential."""
     with open(REPOSITORY / "examples/synthetic/config.yaml") as file:
-        given = yaml.safe_load(file)
+        settings = yaml.safe_load(file)
     source = {"kind": "earthengine", "project": "land", "service_account": "/keys/secret.json"}
-    given |= {"title": "Toy valley", "results": ROOT, "years": list(YEARS)}
-    given["sentinel2"]["source"] = source
-    return load_config(given).model_dump(mode="json")
+    settings |= {"title": "Toy valley", "results": ROOT, "years": list(YEARS)}
+    settings["sentinel2"]["source"] = source
+    return load_config(settings).model_dump(mode="json")
 
 
 def publish(results: Path, **other: Any) -> Path:
-    """Makes the release; `other` replaces arguments of the step."""
-    given: dict[str, Any] = {
+    """Run the step `release`; `other` replaces its arguments."""
+    arguments: dict[str, Any] = {
         "manifests": sorted((results / "manifests").rglob("*.json")),
         "isa": sorted((results / "isa").rglob("*.tif")),
         "mosaics": sorted((results / "mosaics").rglob("*.tif")),
         "report": results / "report/index.html",
         "growth": results / "accuracy/growth.csv",
         "accuracy": results / "accuracy/accuracy.csv",
-        "checkpoints": [Path("given/superres.safetensors"), results / "segmentation/superres.safetensors"],
+        "checkpoints": [Path("pretrained/superres.safetensors"), results / "segmentation/superres.safetensors"],
         "workflow": {
             path.relative_to(REPOSITORY).as_posix(): file_digest(path)
             for path in (REPOSITORY / "Snakefile", *sorted(REPOSITORY.glob("rules/*.smk")))
@@ -156,5 +155,5 @@ def publish(results: Path, **other: Any) -> Path:
         "catalogue": results / "release",
         "settings": config(),
     }
-    release(**(given | other))
-    return given["catalogue"]
+    release(**(arguments | other))
+    return arguments["catalogue"]

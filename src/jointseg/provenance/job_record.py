@@ -40,8 +40,8 @@ def run_job(snakemake: Any, function: Step) -> None:
     """Run the step `function` for one job and write its manifest.
 
     Every named input, output, wildcard and param is passed by keyword. Paths are passed as Path or list[Path]. An empty
-    input is passed only if the step has no default for it. The resource `parallel_requests` is passed if the step has such a
-    parameter. The params `code` and `environment` and the output `manifest` are for the record and are not passed.
+    input is passed only if the step has no default for it. The resource `parallel_requests` is passed if the step has such
+    a parameter. The params `code` and `environment` and the output `manifest` are for the record and are not passed.
 
     Args:
         snakemake: the object that Snakemake provides to scripts.
@@ -209,7 +209,7 @@ def _accepted_inputs(function: Step, inputs: dict[str, Path | list[Path]]) -> di
 
 
 def _request_limit(snakemake: Any, function: Step) -> dict[str, int]:
-    """The resource `parallel_requests` (concurrent parallel_requests), if the step has such a parameter. It does not change results."""
+    """The resource `parallel_requests` if the step has such a parameter; it does not change results."""
     resources = getattr(snakemake, "resources", None)
     if "parallel_requests" not in inspect.signature(function).parameters or resources is None:
         return {}
