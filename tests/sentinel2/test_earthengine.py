@@ -42,9 +42,9 @@ def source(server, **more):
     return {"kind": "earthengine", "project": "p", "url": server.url} | more
 
 
-def remote(server, tmp_path, listed=None, **changes):
+def remote(server, tmp_path, list_changes=None, **changes):
     settings = source(server)
-    scenes(scenes=tmp_path / "remote.json", **listing(source=settings, **(listed or {})))
+    scenes(scenes=tmp_path / "remote.json", **listing(source=settings, **(list_changes or {})))
     composite(
         scenes=tmp_path / "remote.json", composite=tmp_path / "remote.tif", **compositing(source=settings, **changes)
     )
@@ -60,12 +60,12 @@ def local(server, tmp_path, **changes):
 
 @pytest.mark.parametrize("method", ["median", "medoid"])
 def test_same_scenes_give_the_same_raster_as_from_an_archive(server, tmp_path, method):
-    listed = remote(server, tmp_path, method=method, mask_dilation_m=30, swath_edge_buffer_m=20)
-    assert [scene["id"] for scene in listed] == ["S0_T50RPV", "S1_T50RPV", "S2_T50RPV"]
-    assert listed[0]["datetime"] == "2021-05-01T02:50:00Z" and listed[0]["offset_dn"] == 0
-    assert listed[0]["sun"] == [140.5, 31.25]
-    with rasterio.open(tmp_path / "remote.tif") as source_raster:
-        assert (source_raster.read([1, 2, 3]) == 1).any()  # pixels of zero reflectance are valid
+    scene_list = remote(server, tmp_path, method=method, mask_dilation_m=30, swath_edge_buffer_m=20)
+    assert [scene["id"] for scene in scene_list] == ["S0_T50RPV", "S1_T50RPV", "S2_T50RPV"]
+    assert scene_list[0]["datetime"] == "2021-05-01T02:50:00Z" and scene_list[0]["offset_dn"] == 0
+    assert scene_list[0]["sun"] == [140.5, 31.25]
+    with rasterio.open(tmp_path / "remote.tif") as raster:
+        assert (raster.read([1, 2, 3]) == 1).any()  # pixels of zero reflectance are valid
     assert (tmp_path / "remote.tif").read_bytes() == local(
         server, tmp_path, method=method, mask_dilation_m=30, swath_edge_buffer_m=20
     )
@@ -84,9 +84,9 @@ def test_neighbouring_zones_and_shifts_give_the_same_pixels_as_files(tmp_path, s
         reader = earthengine.EarthEngineReader(settings, EPSG)
         reader.check(remote_scenes[scene], [*BANDS, "SCL"])
         for keys in (BANDS, ["SCL"]):
-            own = FileReader(root, EPSG).read(local_scenes[scene], keys, bounds, shift_m).astype(int)
-            own += local_scenes[scene].offset_dn * (keys == BANDS) * (own > 0)
-            assert (reader.read(remote_scenes[scene], keys, bounds, shift_m) == own).all() and own.any()
+            expected = FileReader(root, EPSG).read(local_scenes[scene], keys, bounds, shift_m).astype(int)
+            expected += local_scenes[scene].offset_dn * (keys == BANDS) * (expected > 0)
+            assert (reader.read(remote_scenes[scene], keys, bounds, shift_m) == expected).all() and expected.any()
         assert list(reader.warped) == ([scene] if scene.startswith("east") else [])
         halo = 0 if scene.startswith("S0") and shift_m == (0.0, 0.0) else 8
         assert server.responses[0][0] >= 67 + halo and (halo or server.responses[0] == (67, 73))
@@ -101,22 +101,22 @@ def files_of(root):
 def test_l1c_is_masked_by_cloud_score_and_omitted_without(server, tmp_path, caplog):
     (scene,) = remote(server, tmp_path, {"level": "L1C", "year": 2017})
     assert scene["mask"] == "CS" and "omitting unscored_T50RPV: without Cloud Score+" in caplog.text
-    with rasterio.open(tmp_path / "remote.tif") as source_raster:
-        array = source_raster.read()
+    with rasterio.open(tmp_path / "remote.tif") as raster:
+        array = raster.read()
     assert not array[:, :, :31].any()
     assert (array[0, :, 31:] == 900).all()
 
 
 def test_requests_stay_below_the_size_limits(server, tmp_path, monkeypatch):
     remote(server, tmp_path)
-    whole = (tmp_path / "remote.tif").read_bytes()
+    expected_bytes = (tmp_path / "remote.tif").read_bytes()
     server.responses.clear()
     monkeypatch.setattr(earthengine, "MAX_BYTES", 3 * 2 * SIDE * 30)
     monkeypatch.setattr(earthengine, "MAX_SIDE_PX", 60)
     remote(server, tmp_path)
     assert all(rows * cols <= 30 * SIDE * 3 and cols <= 60 for rows, cols in server.responses)
     assert len(server.responses) > 12
-    assert (tmp_path / "remote.tif").read_bytes() == whole
+    assert (tmp_path / "remote.tif").read_bytes() == expected_bytes
 
 
 def test_parallel_requests_of_a_job(server, tmp_path):
@@ -132,12 +132,12 @@ def test_parallel_requests_of_a_job(server, tmp_path):
 def test_random_errors_change_no_byte_and_only_their_own_requests_are_retried(server, tmp_path, monkeypatch):
     monkeypatch.setattr(compositor, "REMOTE_ROWS", 4)
     remote(server, tmp_path, parallel_requests=4)
-    faultless, whole = server.requests.copy(), (tmp_path / "remote.tif").read_bytes()
+    faultless, expected_bytes = server.requests.copy(), (tmp_path / "remote.tif").read_bytes()
     assert faultless["computePixels"] == 3 * 2 * 25
     server.requests.clear()
     server.faults = Faults(fraction=0.3, kinds=(*FAULTY_RESPONSES, CLOSE), seed=1)
     remote(server, tmp_path, parallel_requests=4)
-    assert (tmp_path / "remote.tif").read_bytes() == whole
+    assert (tmp_path / "remote.tif").read_bytes() == expected_bytes
     assert len(server.faults.injected) == len(FAULTY_RESPONSES) + 1
     assert server.requests.total() == faultless.total() + server.faults.injected.total()
     assert server.requests.total() <= 1.5 * faultless.total()

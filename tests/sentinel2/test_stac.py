@@ -43,14 +43,14 @@ def source(api, **more):
     return {"kind": "stac", "url": api.url, "collections": {"L2A": "sentinel-2-l2a", "L1C": "sentinel-2-l1c"}} | more
 
 
-def build(to, kind, archive=None, listed=None, **changes):
+def build(to, kind, archive=None, list_changes=None, **changes):
     """Return (scene list, bytes of the composite) of a source."""
     if kind["kind"] == "archive":
         changes["archive"] = archive
-        scenes(scenes=to.with_suffix(".json"), archive=archive, **listing(source=kind, **(listed or {})))
+        scenes(scenes=to.with_suffix(".json"), archive=archive, **listing(source=kind, **(list_changes or {})))
     else:
-        scenes(scenes=to.with_suffix(".json"), **listing(source=kind, **(listed or {})))
-    tile = {key: listed[key] for key in ("year", "tile", "tile_km") if listed and key in listed}
+        scenes(scenes=to.with_suffix(".json"), **listing(source=kind, **(list_changes or {})))
+    tile = {key: list_changes[key] for key in ("year", "tile", "tile_km") if list_changes and key in list_changes}
     arguments = compositing(source=kind, **tile, **{key: changes[key] for key in changes if key != "archive"})
     composite(scenes=to.with_suffix(".json"), composite=to, archive=archive, **arguments)
     return json.loads(to.with_suffix(".json").read_text())["scenes"], to.read_bytes()
@@ -66,20 +66,20 @@ def remote(api, tmp_path, more=None, **changes):
 
 
 def test_same_scenes_give_the_same_raster_as_from_an_archive(api, tmp_path):
-    listed, whole = remote(api, tmp_path)
-    assert [scene["id"] for scene in listed] == ["S0_T50RPV", "S1_T50RPV", "S2_T50RPV"]
-    assert listed[0]["assets"]["B04"]["href"] == f"{api.url}/S0_T50RPV/B04.tif"
-    assert whole == build(tmp_path / "local.tif", {"kind": "archive"}, api.root)[1]
+    scene_list, content = remote(api, tmp_path)
+    assert [scene["id"] for scene in scene_list] == ["S0_T50RPV", "S1_T50RPV", "S2_T50RPV"]
+    assert scene_list[0]["assets"]["B04"]["href"] == f"{api.url}/S0_T50RPV/B04.tif"
+    assert content == build(tmp_path / "local.tif", {"kind": "archive"}, api.root)[1]
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx on this machine")
 def test_files_served_by_nginx_give_the_same_raster(api, tmp_path):
     (tmp_path / "nginx").mkdir()
     with api.with_nginx(tmp_path / "nginx"):
-        listed, whole = remote(api, tmp_path)
-        assert listed[0]["assets"]["B04"]["href"].startswith(api.files_url) and api.files_url != api.url
+        scene_list, content = remote(api, tmp_path)
+        assert scene_list[0]["assets"]["B04"]["href"].startswith(api.files_url) and api.files_url != api.url
     assert not [path for path in api.requests if path.endswith(".tif")]
-    assert whole == build(tmp_path / "local.tif", {"kind": "archive"}, api.root)[1]
+    assert content == build(tmp_path / "local.tif", {"kind": "archive"}, api.root)[1]
 
 
 @pytest.mark.parametrize("method", ["median", "medoid"])
@@ -89,8 +89,8 @@ def test_three_sources_give_the_same_pixels_with_a_scene_of_the_next_zone(tmp_pa
     with StacServer(root).serving() as api, EarthEngineServer(root).serving() as engine:
         kinds = [source(api), {"kind": "earthengine", "project": "p", "url": engine.url}]
         for number, kind in enumerate(kinds):
-            listed, _ = build(tmp_path / f"{number}.tif", kind, **changes)
-            assert [scene["epsg"] for scene in listed] == [32650] * 3 + [32651]
+            scene_list, _ = build(tmp_path / f"{number}.tif", kind, **changes)
+            assert [scene["epsg"] for scene in scene_list] == [32650] * 3 + [32651]
     build(tmp_path / "local.tif", {"kind": "archive"}, root, **changes)
     assert (
         raster_content(tmp_path / "0.tif")
@@ -116,7 +116,7 @@ def test_three_sources_give_the_same_raster_of_a_synthetic_scene(tmp_path, year,
         "method": "medoid",
     }
     with StacServer(root, page=2).serving() as api, EarthEngineServer(root).serving() as engine:
-        remote_scenes, whole = build(tmp_path / "stac.tif", source(api), None, criteria, **changes)
+        remote_scenes, content = build(tmp_path / "stac.tif", source(api), None, criteria, **changes)
         assert api.requests["/search"] == 2 and len(remote_scenes) == (4 if level == "L2A" else 3)
         kind = {"kind": "earthengine", "project": "p", "url": engine.url}
         scored, same = build(tmp_path / "engine.tif", kind, None, criteria, **changes)
@@ -127,7 +127,7 @@ def test_three_sources_give_the_same_raster_of_a_synthetic_scene(tmp_path, year,
         == [scene["id"] for scene in scored]
     )
     assert {scene["mask"] for scene in scored} == {"SCL" if level == "L2A" else "CS"}
-    assert whole == same == local
+    assert content == same == local
 
 
 @pytest.mark.parametrize("scene", ["S0_T50RPV", "east_T51RTQ"])
@@ -153,13 +153,13 @@ def test_random_errors_change_no_byte_and_cost_few_requests(tmp_path, monkeypatc
         noise = {key: (rng.integers(1001, 9000, (side, side), dtype=np.uint16), cut) for key in ("B04", "B03", "B02")}
         classes = rng.choice(np.array([4, 9], np.uint8), (side // 2, side // 2), p=[0.8, 0.2])
         item(tmp_path / "archive", name, noise | {"SCL": (classes, cut | {"res_m": 20})}, when=f"{when}T02:50:00Z")
-    root, requests, whole = catalogue(tmp_path / "archive"), [], []
+    root, requests, content = catalogue(tmp_path / "archive"), [], []
     for fraction in (0.0, 0.3):
         # One server each: GDAL caches responses by URL.
         with StacServer(root, Faults(fraction=fraction, kinds=(429, 500, 503, CUT, CLOSE), seed=3)).serving() as server:
-            whole.append(remote(server, tmp_path, listed={"tile_km": 4}, parallel_requests=4)[1])
+            content.append(remote(server, tmp_path, list_changes={"tile_km": 4}, parallel_requests=4)[1])
             requests.append(server.requests.total())
-    assert whole[0] == whole[1] == build(tmp_path / "local.tif", {"kind": "archive"}, root, {"tile_km": 4})[1]
+    assert content[0] == content[1] == build(tmp_path / "local.tif", {"kind": "archive"}, root, {"tile_km": 4})[1]
     assert len(server.faults.injected) == 5 and server.faults.injected.total() > 20
     # Besides the failed requests a few more: after a truncated response GDAL reads the file's header again.
     assert requests[0] > 50 and requests[1] - server.faults.injected.total() <= 1.35 * requests[0]
@@ -217,9 +217,9 @@ def test_unavailable_files_are_an_error(api, tmp_path, monkeypatch):
 
 
 def test_access_token_is_not_in_the_scene_list(api, tmp_path):
-    listed, _ = remote(api, tmp_path, {"sign": f"{api.url}/token"})
+    scene_list, _ = remote(api, tmp_path, {"sign": f"{api.url}/token"})
     assert api.requests["/token/sentinel-2-l2a"] == 1
-    assert "secret" not in json.dumps(listed)
+    assert "secret" not in json.dumps(scene_list)
     with pytest.raises(DataError, match="returns no access token"):
         stac.access_token(source(api, sign=f"{api.url}/nowhere"), "L2A")
     assert api.requests["/nowhere/sentinel-2-l2a"] == 1
