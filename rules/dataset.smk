@@ -26,7 +26,7 @@ if C.dataset is not None and C.dataset.prior_density is not None:
             code=code("prior_density"),
             environment=packages("prior_density"),
         message:
-            "Measuring the density of impervious surface by {params.product}"
+            "Computing the prior ISA density from {params.product}"
         script:
             "step.py"
 
@@ -197,7 +197,7 @@ if C.dataset is not None:
             code=code("chips"),
             environment=packages("chips"),
         message:
-            "Cutting the chips of {wildcards.reach}"
+            "Writing the chips of {wildcards.reach}"
         script:
             "step.py"
 
