@@ -42,7 +42,7 @@ def mapped(run: Path, year: int) -> int:
     return len(list(run.glob(f"results/isa/{year}/*.tif")))
 
 
-def test_nothing_runs_without_a_change(changed):
+def test_nothing_runs_without_a_change(plan_after):
     assert plan_after(lambda config: None) == {}
 
 
