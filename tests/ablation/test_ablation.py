@@ -89,12 +89,12 @@ def output_paths(out: Path, variant: str, seed: int) -> dict[str, Path]:
 
 
 def run_variant(data: Path, variant: str, out: Path, seed: int = 1) -> dict[str, Path]:
-    spec, made = VARIANTS[variant], output_paths(out, variant, seed)
-    if not made["counts"].exists():
+    spec, paths = VARIANTS[variant], output_paths(out, variant, seed)
+    if not paths["counts"].exists():
         start = train_generator(data, spec.bands, spec.generator, out, seed) if spec.generator else None
         facts = ablation_variant(
             **data_inputs(data, spec.bands, out),
-            **made,
+            **paths,
             data="dataset",
             variant=variant,
             schedule=SCHEDULE,
@@ -105,7 +105,7 @@ def run_variant(data: Path, variant: str, out: Path, seed: int = 1) -> dict[str,
             start=start,
         )
         assert facts["variant"] == variant and 0 < facts["threshold"] < 1
-    return made
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -119,22 +119,22 @@ def test_config_accepts_exactly_the_variants():
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_variant_is_trained_and_scored_on_all_test_chips(variant, data, out):
-    made = run_variant(data, variant, out)
+    paths = run_variant(data, variant, out)
     table = pd.read_parquet(data / "index.parquet").set_index("sample_id")
     tested = table[table["split"] == "test"]
-    counts = pd.read_csv(made["counts"])
+    counts = pd.read_csv(paths["counts"])
     total = counts[counts["zone"] == "all"].set_index("sample_id")
     assert set(total.index) == set(tested.index)
     assert (total[["tp", "fp", "fn", "tn", "nodata"]].sum(axis=1) == tiny_dataset.CHIP**2).all()
     assert (total[["tp", "fp", "fn", "tn"]].sum(axis=1) > 0).all()
     if VARIANTS[variant].image == "none":
-        assert made["image_scores"].read_text().strip() == ""
+        assert paths["image_scores"].read_text().strip() == ""
     else:
-        scores = pd.read_csv(made["image_scores"])
+        scores = pd.read_csv(paths["image_scores"])
         assert list(scores["sample_id"]) == list(tested.index)
         assert np.isfinite(scores[["psnr", "ssim", "perceptual"]].to_numpy()).all() or variant == "hr"
-    assert len(list(made["examples"].glob("*_isa.tif"))) == len(tested)
-    with safe_open(made["trained"] / "segmenter.safetensors", framework="pt") as file:
+    assert len(list(paths["examples"].glob("*_isa.tif"))) == len(tested)
+    with safe_open(paths["trained"] / "segmenter.safetensors", framework="pt") as file:
         header = json.loads(file.metadata()["jointseg"])
     assert len(header["normalisation"]["mean"]) == len(BAND_SETS[VARIANTS[variant].bands])
     assert not (out / "work").exists()
@@ -166,15 +166,15 @@ def test_upper_bound_reads_the_true_image(data, out):
 def test_page_and_tables_have_all_variants_with_intervals(data, out, tmp_path):
     variants = ["bilinear", "joint", "hr"]
     runs = [(variant, seed) for variant in variants for seed in (1, 2)]
-    made = [run_variant(data, *each[:1], out, each[1]) for each in runs]
+    outputs = [run_variant(data, variant, out, seed) for variant, seed in runs]
     files = {"table": "t.csv", "scores": "s.csv", "document": "d.md", "figure": "f.png", "panels": "p.png"}
     paths = {name: tmp_path / file for name, file in files.items()}
     base = data_inputs(data, "rgb", tmp_path)
     facts = ablation(
         index=base["index"],
         chips=base["chips"],
-        counts=[each["counts"] for each in made],
-        image_scores=[each["image_scores"] for each in made],
+        counts=[run["counts"] for run in outputs],
+        image_scores=[run["image_scores"] for run in outputs],
         examples=[output_paths(out, variant, 1)["examples"] for variant in variants],
         **paths,
         data="dataset",

@@ -79,7 +79,7 @@ _GREEN_CALENDAR = {
 
 
 def green_fraction(day_of_year: float) -> np.ndarray:
-    """Share of ground hidden by green leaves on a day, one value for each of PHASES: float32 [5]."""
+    """Return the green cover fraction of each of VEGETATION_TYPES on a day of the year: float32 [5]."""
     curves = (np.array(_GREEN_CALENDAR[name]).T for name in VEGETATION_TYPES)
     return np.array([np.interp(day_of_year, days, green) for days, green in curves], dtype=np.float32)
 
