@@ -1,6 +1,7 @@
 # make demo   run the workflow on the synthetic scene and on a real Sentinel-2 scene
 # make test   run the tests
 # make checkpoint, make ablation   retrain checkpoints/ (half an hour), rebuild docs/ablation/ (hours)
+# make docs   build the documentation site in site/, with warnings as errors
 # make lint   formatters, linters, type checker, Snakemake's lint
 SHELL := /bin/bash
 VENV := .venv
@@ -12,7 +13,7 @@ TRAINED := results/checkpoint
 ABLATION := results/ablation/ablation
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test slow lint format docs checkpoint ablation install gdal clean
+.PHONY: demo test slow lint format docs figures checkpoint ablation install gdal clean
 
 install: $(VENV)/installed gdal
 
@@ -60,6 +61,11 @@ format: install
 
 docs: install
 	jointseg schema > docs/config.schema.json
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict -q
+
+# The diagrams of the documentation; the rule graph of a finished run has the rules behind the checkpoint too.
+figures: install
+	snakemake --configfile $(SYNTHETIC) --forceall --rulegraph 2>/dev/null | python docs/figures.py
 
 checkpoint: install
 	jointseg run examples/checkpoint/config.yaml
