@@ -18,7 +18,7 @@ def add(commands: Subparsers) -> None:
         commands,
         "prune",
         run,
-        "List, or delete, the files of a finished run that the rest can be verified and explained without.",
+        "List or delete files of a finished run that `audit verify` and `audit explain` do not need.",
         "examples:\n"
         "  jointseg audit prune results/yreb                      # list what would be deleted\n"
         "  jointseg audit prune results/yreb --delete\n"
