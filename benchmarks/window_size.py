@@ -1,9 +1,9 @@
-"""Window size of inference against accuracy on *validation* chips, so that test chips stay untouched by the choice.
+"""Accuracy by window size of inference, on validation chips, so that the choice does not depend on the test chips.
 
     python benchmarks/window_size.py results/synthetic > benchmarks/window_size.md
 
-Every window size maps the same validation chips with the same checkpoints; the difference to the first size is
-paired by chip, with its interval by the estimators of the accuracy chapter. Seconds are of one CPU thread.
+Every window size predicts the same validation chips with the same checkpoints. The difference from the first size is
+paired by chip; its interval uses the estimators of `jointseg.accuracy`. Times are of one CPU thread.
 """
 
 import argparse
@@ -28,38 +28,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="results folder of a run with dataset and checkpoints")
     parser.add_argument("--windows", nargs="+", default=WINDOWS, metavar="SIDE/STRIDE", help="m (default: %(default)s)")
-    given = parser.parse_args()
-    index = gpd.read_parquet(given.results / "dataset/index.parquet")
+    arguments = parser.parse_args()
+    index = gpd.read_parquet(arguments.results / "dataset/index.parquet")
     index = index[index["split"] == "validation"]
     print(f"# Window size of inference\n\n{__doc__.split(chr(10))[0]}\n")
-    print(f"`{given.results}`: {len(index)} validation chips; {processor()}, ", end="")
+    print(f"`{arguments.results}`: {len(index)} validation chips; {processor()}, ", end="")
     print(f"torch {version('torch')}, Python {platform.python_version()}.\n")
     print(
-        "| window/stride, m | F1, % | 95 % | minus first | 95 % | s a chip |\n| ---: | ---: | --- | ---: | --- | ---: |"
+        "| window/stride, m | F1, % | 95 % CI | difference (pp) | 95 % CI | s per chip |\n| ---: | ---: | --- | ---: | --- | ---: |"
     )
     first = None
-    for window in given.windows:
+    for window in arguments.windows:
         started = time.process_time()
-        cells = counted(given.results, index, *map(int, window.split("/")))
+        cells = count(arguments.results, index, *map(int, window.split("/")))
         seconds = (time.process_time() - started) / len(index)
         first = cells if first is None else first
-        own = estimate(cells, index, cluster_estimators.f1)
-        gap = estimate(np.hstack([cells, first]), index, cluster_estimators.metric_difference(cluster_estimators.f1))
+        score = estimate(cells, index, cluster_estimators.f1)
+        difference = estimate(
+            np.hstack([cells, first]), index, cluster_estimators.metric_difference(cluster_estimators.f1)
+        )
         print(
-            f"| {window} | {100 * own.value:.2f} | {100 * own.lower:.2f} to {100 * own.upper:.2f} "
-            f"| {100 * gap.value:+.2f} | {100 * gap.lower:+.2f} to {100 * gap.upper:+.2f} | {seconds:.2f} |",
+            f"| {window} | {100 * score.value:.2f} | {100 * score.lower:.2f} to {100 * score.upper:.2f} "
+            f"| {100 * difference.value:+.2f} | {100 * difference.lower:+.2f} to {100 * difference.upper:+.2f} | {seconds:.2f} |",
             flush=True,
         )
 
 
-def counted(results: Path, index: gpd.GeoDataFrame, window_m: int, stride_m: int) -> np.ndarray:
-    """Cells of the confusion matrix of every chip, float [chips, 4]."""
+def count(results: Path, index: gpd.GeoDataFrame, window_m: int, stride_m: int) -> np.ndarray:
+    """Return the confusion matrix of every chip, int64 [chips, 4]."""
     with tempfile.TemporaryDirectory() as folder:
-        # The step maps the chips that the index calls test.
-        listed, predictions = Path(folder, "index.parquet"), Path(folder, "predictions")
-        index.assign(split="test").to_parquet(listed)
+        # The step predicts only the chips of split "test".
+        copy, predictions = Path(folder, "index.parquet"), Path(folder, "predictions")
+        index.assign(split="test").to_parquet(copy)
         predict_chips(
-            index=listed,
+            index=copy,
             composites=sorted((results / "sentinel2/composites/2021").glob("*.tif")),
             segmentation=results / "segmentation/superres.safetensors",
             superres=results / "superres/adversarial.safetensors",

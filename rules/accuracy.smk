@@ -26,7 +26,7 @@ if HAS_POINTS:
             code=code("change_sample"),
             environment=packages("change_sample"),
         message:
-            "Drawing points of change in {wildcards.city}"
+            "Drawing the change sample of {wildcards.city}"
         script:
             "step.py"
 
@@ -55,7 +55,7 @@ if PRODUCT_TABLE:
             code=code("product_mosaic"),
             environment=packages("product_mosaic"),
         message:
-            "Joining the files of {wildcards.product} of {wildcards.year}"
+            "Mosaicking {wildcards.product}, {wildcards.year}"
         script:
             "step.py"
 
@@ -89,7 +89,7 @@ if HAS_COMPARISON:
             code=code("compare_products"),
             environment=packages("compare_products"),
         message:
-            "Comparing the maps of {wildcards.city} with other products"
+            "Comparing the maps of {wildcards.city} with reference products"
         script:
             "step.py"
 
@@ -119,7 +119,7 @@ if C.accuracy.temporal_consistency is not None:
             code=code("temporal_consistency"),
             environment=packages("temporal_consistency"),
         message:
-            "Making the years of {wildcards.city} consistent"
+            "Filtering the maps of {wildcards.city} for temporal consistency"
         script:
             "step.py"
 
@@ -157,7 +157,7 @@ rule growth:
         code=code("growth"),
         environment=packages("growth"),
     message:
-        "Measuring the growth of the cities"
+        "Estimating the growth of the cities"
     script:
         "step.py"
 
@@ -188,7 +188,7 @@ if HAS_DATASET:
             code=code("product_chips"),
             environment=packages("product_chips"),
         message:
-            "Warping {wildcards.product} to the test chips"
+            "Resampling {wildcards.product} to the test chips"
         script:
             "step.py"
 
@@ -224,7 +224,7 @@ if HAS_DATASET:
             code=code("assess"),
             environment=packages("assess"),
         message:
-            "Scoring maps and reference products on the test chips"
+            "Assessing maps and reference products on the test chips"
         script:
             "step.py"
 

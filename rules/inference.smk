@@ -28,7 +28,7 @@ rule predict:
         code=code("predict"),
         environment=packages("predict"),
     message:
-        "Mapping ISA at 1 m in {wildcards.tile}, {wildcards.year}"
+        "Predicting ISA at 1 m in {wildcards.tile}, {wildcards.year}"
     script:
         "step.py"
 
@@ -63,7 +63,7 @@ rule preview:
         code=code("preview"),
         environment=packages("preview"),
     message:
-        "Super-resolved preview of {wildcards.tile}, {wildcards.year}"
+        "Drawing the preview of {wildcards.tile}, {wildcards.year}"
     script:
         "step.py"
 
@@ -89,7 +89,7 @@ rule mosaic:
         code=code("mosaic"),
         environment=packages("mosaic"),
     message:
-        "Cutting out {wildcards.city}, {wildcards.year}"
+        "Mosaicking the map of {wildcards.city}, {wildcards.year}"
     script:
         "step.py"
 
@@ -119,7 +119,7 @@ if C.dataset is not None:
             code=code("map_chips"),
             environment=packages("map_chips"),
         message:
-            "Cutting the test chips out of the map"
+            "Cropping the map to the test chips"
         script:
             "step.py"
 
@@ -152,6 +152,6 @@ if C.dataset is not None:
             code=code("predict_chips"),
             environment=packages("predict_chips"),
         message:
-            "Mapping the test chips: {wildcards.method}"
+            "Predicting the test chips: {wildcards.method}"
         script:
             "step.py"

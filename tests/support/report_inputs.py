@@ -118,6 +118,45 @@ QUALITY = {
 }
 
 
+def _write_maps(folder: Path) -> None:
+    plane = np.zeros((400, 400), dtype=np.uint8)
+    plane[:200, :100], plane[300:] = 1, 255
+    rgb = np.random.default_rng(1).integers(300, 3000, (3, 40, 40), dtype=np.uint16)
+    north = sample_data.SOUTH + 400
+    for i, tile in enumerate(("a", "b")):
+        west = sample_data.WEST + 400 * i
+        sample_data.write(folder / "composites" / "2021" / f"{tile}.tif", rgb, west, north, 10)
+        sample_data.write(folder / "isa" / "2021" / f"{tile}.tif", plane, west, north, nodata=255)
+
+
+def _write_sample(folder: Path, index: Path) -> None:
+    centres = gpd.read_parquet(index).assign(replacement=[False] * 6 + [True] * 2)
+    centres.set_geometry(centres.geometry.representative_point()).to_parquet(folder / "samples.parquet")
+    reach = gpd.GeoDataFrame({"name": ["upstream"]}, geometry=[box(118.6, 31.9, 118.8, 32.1)], crs=4326)
+    reach.to_file(folder / "area.gpkg", layer="reaches")
+
+
+def _write_tables_and_pictures(folder: Path) -> None:
+    Figure((1, 1)).savefig(folder / "panel.png")
+    (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
+    for name, lines in HISTORIES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("\n".join(lines) + "\n")
+    for name, lines in {**GROWTH, "Town": COMPARISON}.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    (folder / "Town").mkdir()
+    for name in ("cover", "truth"):
+        (folder / "Town" / f"2021_{name}.png").write_bytes((folder / "panel.png").read_bytes())
+    (folder / "upstream.csv").write_text(
+        "sample_id,osm_m2,footprints_m2,both_m2,open_m2,road_on_building_m2,added_m2,removed_m2,unlabelled_m2,iou\n"
+        "all,20000,25000.4,15000,12345,60,700,0,0,0.5\nupstream-0001,20000,25000.4,15000,12345,60,700,0,0,0.5\n"
+    )
+    for year, lines in QUALITY.items():
+        (folder / "quality").mkdir(exist_ok=True)
+        (folder / "quality" / f"{year}.csv").write_text("\n".join([QUALITY_COLUMNS, *lines]) + "\n")
+        (folder / "quality" / f"{year}.png").write_bytes((folder / "panel.png").read_bytes())
+
+
 def write_inputs(folder: Path) -> dict[str, Any]:
     """Write small inputs of every section of the report; return the arguments of step `report` without its outputs."""
     sample = sample_data.make_with_product(folder)
@@ -138,42 +177,9 @@ def write_inputs(folder: Path) -> dict[str, Any]:
         confusion=folder / "confusion.csv",
         year=2021,
     )
-    plane = np.zeros((400, 400), dtype=np.uint8)
-    plane[:200, :100], plane[300:] = 1, 255
-    rgb = np.random.default_rng(1).integers(300, 3000, (3, 40, 40), dtype=np.uint16)
-    for i, tile in enumerate(("a", "b")):
-        sample_data.write(
-            folder / "composites" / "2021" / f"{tile}.tif", rgb, sample_data.WEST + 400 * i, sample_data.SOUTH + 400, 10
-        )
-        sample_data.write(
-            folder / "isa" / "2021" / f"{tile}.tif",
-            plane,
-            sample_data.WEST + 400 * i,
-            sample_data.SOUTH + 400,
-            nodata=255,
-        )
-    centres = gpd.read_parquet(sample["index"]).assign(replacement=[False] * 6 + [True] * 2)
-    centres.set_geometry(centres.geometry.representative_point()).to_parquet(folder / "samples.parquet")
-    reach = gpd.GeoDataFrame({"name": ["upstream"]}, geometry=[box(118.6, 31.9, 118.8, 32.1)], crs=4326)
-    reach.to_file(folder / "area.gpkg", layer="reaches")
-    Figure((1, 1)).savefig(folder / "panel.png")
-    (folder / "scene.png").write_bytes((folder / "panel.png").read_bytes())
-    for name, lines in HISTORIES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("\n".join(lines) + "\n")
-    for name, lines in {**GROWTH, "Town": COMPARISON}.items():
-        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
-    (folder / "Town").mkdir()
-    for name in ("cover", "truth"):
-        (folder / "Town" / f"2021_{name}.png").write_bytes((folder / "panel.png").read_bytes())
-    (folder / "upstream.csv").write_text(
-        "sample_id,osm_m2,footprints_m2,both_m2,open_m2,road_on_building_m2,added_m2,removed_m2,unlabelled_m2,iou\n"
-        "all,20000,25000.4,15000,12345,60,700,0,0,0.5\nupstream-0001,20000,25000.4,15000,12345,60,700,0,0,0.5\n"
-    )
-    for year, lines in QUALITY.items():
-        (folder / "quality").mkdir(exist_ok=True)
-        (folder / "quality" / f"{year}.csv").write_text("\n".join([QUALITY_COLUMNS, *lines]) + "\n")
-        (folder / "quality" / f"{year}.png").write_bytes((folder / "panel.png").read_bytes())
+    _write_maps(folder)
+    _write_sample(folder, sample["index"])
+    _write_tables_and_pictures(folder)
     tables = {str(folder / "table.csv"): "table", str(shared["paired"]): "paired"}
     records = [*RECORDS, manifest("assess", "accuracy.assess", {"r/chips": "d"}, tables)]
     for i, record in enumerate(records):
