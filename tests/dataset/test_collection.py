@@ -245,7 +245,7 @@ def test_augmentation_depends_only_on_seed_and_epoch(built: Path) -> None:
 
 
 def test_example_of_the_documentation_runs(built: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/dataset.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/how-to/use_the_dataset.md").read_text()
     [example] = re.findall(r"```python\n(.*?)```", page, re.S)
     names: dict[str, Any] = {}
     exec(example.replace("results/yreb/dataset", str(built)).replace("crop_px=32", "crop_px=8"), names)

@@ -10,7 +10,7 @@ from jointseg.provenance.release_contents import Run
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
-# docs/provenance.md defines both. The output of a run cannot attest who ran it; a signature can.
+# docs/reference/steps/provenance.md defines both. The output of a run cannot attest who ran it; a signature can.
 BUILD_TYPE = "urn:jointseg:snakemake-run:1"
 BUILDER = "urn:jointseg:unattested-builder:1"
 TREE = "sha256sumTree"  # of a folder: sha256 of what `sha256sum` prints for its files, sorted by path

@@ -19,7 +19,7 @@ from jointseg.sentinel2.scene_windows import RES_M, Shift
 
 RADIUS_PX = 2  # a 5 m pixel is estimated from 5 x 5 pixels of each date
 SUBPIXELS = 2  # 5 m pixels along the side of a 10 m pixel
-# Distance at which the covariance of the surface falls to 1/e; docs/sentinel2.md compares values.
+# Distance at which the covariance of the surface falls to 1/e; docs/explanation/composites.md compares inputs.
 CORRELATION_LENGTH_M = 20.0
 # Standard deviations of the blur of a date (MTF 0.24 at 20 m; the mission requires 0.15 to 0.30) and of the estimate.
 BLUR_M, FINE_BLUR_M = 5.38, 2.5
