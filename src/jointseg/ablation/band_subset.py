@@ -10,19 +10,9 @@ from jointseg.runtime.files import atomic_write
 
 
 def ablation_bands(*, statistics: Path, reduced: Path, data: str, bands: str) -> dict[str, Any]:
-    """Write the statistics of the 10 m bands that a variant reads; networks and readers select bands by them.
+    """Write the statistics of the 10 m bands that a variant reads, a key of BAND_SETS.
 
-    Args:
-        statistics: JSON of the dataset.
-        reduced: JSON to write.
-        data: name of the dataset, for the manifest.
-        bands: key of BAND_SETS.
-
-    Returns:
-        Name of the dataset, and names of the bands.
-
-    Raises:
-        DataError: the dataset lacks one of the bands.
+    Networks and readers select bands by them. Raises DataError if the dataset lacks one of the bands.
     """
     content = json.loads(Path(statistics).read_text())
     indices = band_indices(band_names(len(content["lr"]["mean"])), BAND_SETS[bands])

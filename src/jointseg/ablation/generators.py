@@ -33,7 +33,7 @@ def ablation_generator(
     start: Path | None = None,
     perceptual_weights: Path | None = None,
 ) -> dict[str, Any]:
-    """Train one generator with the steps of the workflow.
+    """Train one generator with the steps of the workflow, and return its last validation.
 
     Args:
         index, statistics, chips: of the dataset; the statistics select the bands that the generator reads.
@@ -46,9 +46,6 @@ def ablation_generator(
         state: file to resume the training from.
         start: checkpoint of the generator of INITIAL_GENERATOR.
         perceptual_weights: weights of the perceptual backbone, for "adversarial".
-
-    Returns:
-        The last validation, for the manifest.
     """
     common: dict[str, Any] = {
         "index": index,

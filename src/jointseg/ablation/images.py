@@ -22,12 +22,9 @@ from jointseg.training.superres_chips import superres_chips
 def write_images(
     variant: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None
 ) -> None:
-    """Write {id}.tif of each chip: uint16 reflectance x 10000 at 1 m, nodata 0.
+    """Write {id}.tif of each chip for a variant with 1 m images: uint16 reflectance x 10000 at 1 m, nodata 0.
 
-    Args:
-        variant: key of VARIANTS, a variant with 1 m images.
-        index, statistics, chips: of the dataset.
-        start: checkpoint of the generator, if the variant has one.
+    `start` is the checkpoint of the generator, if the variant has one.
     """
     spec, root = VARIANTS[variant], Path(chips[0]).parent
     if spec.image == "generator":
@@ -50,13 +47,9 @@ def write_images(
 
 
 def interleave_and_upsample(dn: np.ndarray) -> np.ndarray:
-    """Arrange the merged bands as 5 m pixels and upsample them bilinearly to 1 m.
+    """Arrange RGB and merged bands, uint16 [15, h, w], as 5 m pixels and upsample them bilinearly to 1 m.
 
-    Args:
-        dn: RGB and merged bands, uint16 [15, h, w], nodata 0.
-
-    Returns:
-        uint16 [3, 10h, 10w], nodata 0 where any band is nodata.
+    Return uint16 [3, 10 h, 10 w]; nodata is 0, and the result is nodata where any band is.
     """
     upsampled = bilinear_rgb(torch.from_numpy(dn[None].astype(np.float32)), SCALE)
     image = upsampled[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)

@@ -27,7 +27,6 @@ def page(title: str, about: str, table: pd.DataFrame, scores: pd.DataFrame, setu
     """Return the page.
 
     Args:
-        title: heading.
         about: description of the data.
         table: see `tables.accuracy_table`; the last reference is the most reliable one.
         scores: see `tables.image_table`.

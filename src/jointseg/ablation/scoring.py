@@ -39,17 +39,15 @@ def score(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predict and score all test chips.
 
+    Return the pixel counts, one row per chip, reference and zone, and the image scores, one row per chip (none without
+    image).
+
     Args:
         chips: test split.
-        predict: the trained variant.
         threshold: probability from which a pixel is ISA.
         normalisation: of the bands of `chips`.
-        root: chip folders.
         truth, year: folder of {year}/{reach}.tif, if there is a true map.
         examples: folder to write, {id}_image.tif and {id}_isa.tif of some chips.
-
-    Returns:
-        Pixel counts, one row per chip, reference and zone; and image scores, one row per chip (no rows without image).
     """
     backbone = backbones.load("efficientnet_lite0").to(device())
     example_ids, counts, image_scores = chips.evenly_spaced(EXAMPLE_CHIPS), [], []

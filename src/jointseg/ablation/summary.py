@@ -32,7 +32,7 @@ def ablation(
     about: str,
     setup: list[str],
 ) -> dict[str, Any]:
-    """Write tables, page and figures of the ablation.
+    """Write tables, page and figures of the ablation. Raises DataError if the numbers of files and runs differ.
 
     Args:
         index, chips: of the dataset.
@@ -45,12 +45,6 @@ def ablation(
         data: name of the dataset, for the manifest.
         runs: variant and seed of each run.
         title, about, setup: see `page.page`.
-
-    Returns:
-        Name of the dataset, and F1 of each variant over the total area.
-
-    Raises:
-        DataError: the numbers of files and runs differ.
     """
     if not len(runs) == len(counts) == len(image_scores) or len(variants) != len(examples):
         raise DataError(

@@ -46,15 +46,10 @@ def ablation_variant(
         image_scores: CSV to write, image scores of each test chip; empty for a variant without image.
         examples: folder to write, images and maps of some test chips.
         data: name of the dataset, for the manifest.
-        variant: key of VARIANTS.
         schedule: attributes of `Schedule`.
         work: folder to resume the training from; removed at the end.
-        year: year of the truth.
         start: checkpoint of the generator.
         truth: folder of {year}/{reach}.tif, if there is a true map.
-
-    Returns:
-        Dataset, variant, threshold and F1 against each reference.
     """
     seed = int(seed)  # a wildcard of the rule
     make_deterministic(seed, threads)

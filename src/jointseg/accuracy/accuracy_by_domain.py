@@ -21,13 +21,11 @@ EDGE = ("mapped_edge", "reference_edge")
 
 
 def edge_counts(mapped: np.ndarray, reference: np.ndarray) -> dict[str, int]:
-    """Count the edge pixels of map and reference, and those within TOLERANCES_M of the other's edge.
+    """Count the edge pixels of map and reference (0/1/255 [h, w], 1 m), and those within TOLERANCES_M of the other's
+    edge.
 
-    An edge pixel is an ISA pixel next to a valid non-ISA pixel; pixels without value in either raster have no edge (Csurka et
-    al. 2013, BMVC, "What is a good evaluation measure for semantic segmentation?").
-
-    Args:
-        mapped, reference: 0/1/255 [h, w], 1 m pixels.
+    An edge pixel is an ISA pixel next to a valid non-ISA pixel; pixels without value in either raster have no edge
+    (Csurka et al. 2013, BMVC, "What is a good evaluation measure for semantic segmentation?").
     """
     valid = (mapped != NODATA) & (reference != NODATA)
     edges = [_edge(plane, valid) for plane in (mapped, reference)]
@@ -70,12 +68,7 @@ WHOLE_AREA_METRICS = {**METRICS, "overall_accuracy": cluster_estimators.overall_
 
 
 def zone_counts(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Return pixel counts in each zone.
-
-    Args:
-        mapped, reference: 0/1/255 [h, w].
-        zones: masks [h, w] by name.
-    """
+    """Return pixel counts of two rasters of 0/1/255 [h, w] in each zone, a mask [h, w]."""
     return [
         {
             "domain": name,
@@ -115,7 +108,6 @@ def domain_table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[s
         counts: rows by map, reference, chip and domain, as from `zone_counts`; for full chips the domain is the density class,
             region or city of the chip.
         tested: the test chips with their stratum and weight, as from `assess.sample_design`.
-        reaches: names of the reaches in output order.
     """
     chips = tested.set_index("sample_id")
     rows = []

@@ -32,7 +32,6 @@ class _Map:
 
     Attributes:
         kind: "method" or "product".
-        name: of the method or product.
         folder: of {sample_id}.tif.
         year: that the map shows.
         codes: code -> 0, 1, 255 of a product; None for a raster of 0/1/255.
@@ -76,7 +75,6 @@ def assess(
     """Compute accuracy metrics of every method and product on the test chips against the labels and, if available, the truth.
 
     Args:
-        index: index of the dataset.
         chips: chip folders of the reaches, with the labels.
         predictions: folder of {sample_id}.tif (0/1/255) of each method, in the order of `methods`.
         products: folder of {sample_id}.tif (codes) of each product, in the order of `product_table`.
@@ -84,7 +82,6 @@ def assess(
         confusion: output CSV, pixel counts by map, reference and chip.
         paired: output CSV, first method minus every other map on the same chips, for the whole area and by domain.
         domains: output CSV, one row per map, reference, domain and reach.
-        methods: names of the methods.
         product_table: product name -> its entry, with codes and year.
         year: year of the methods' maps and of the truth.
         study_area: GeoPackage with the layers `regions` and `cities`, which are domains.
@@ -136,8 +133,7 @@ def assess(
 def sample_design(index: Path) -> tuple[pd.DataFrame, list[str]]:
     """Return the test chips as a stratified sample, and the reaches in the order of the index.
 
-    Returns:
-        The rows of `reference_products.held_out_chips` with `group`, the (merged) stratum, and `weight`.
+    The rows are those of `reference_products.held_out_chips` with `group`, the (merged) stratum, and `weight`.
     """
     sample = pd.read_parquet(index, columns=["sample_id", "reach", "stratum", "inclusion_probability"])
     tested = held_out_chips(index)

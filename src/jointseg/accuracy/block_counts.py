@@ -31,7 +31,6 @@ class Block:
     Attributes:
         row, col: position of its north-west pixel.
         values: uint8 [rows, columns] of each raster.
-        transform: affine transform of the block.
         pixel_km2: area of a pixel at the block's centre, corrected for UTM scale; it varies by less than 1e-4 in a block.
     """
 
@@ -84,7 +83,6 @@ def map_blocks(paths: Sequence[Path], function: Callable[[Block], T], threads: i
     Args:
         paths: aligned rasters of 0/1/255.
         function: called with each block, from several threads.
-        threads: number of threads.
         label: of the progress bar.
 
     Raises DataError if the rasters have different grids, cannot be read, or contain a value other than 0, 1 and 255.

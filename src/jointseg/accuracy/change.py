@@ -105,16 +105,14 @@ def read_interpreted(
 ) -> InterpretedPoints:
     """Join a point sample with its reference classes and the map classes at the points.
 
-    The maps can differ from those that the sample was drawn from; the reference classes are valid for any map.
+    The maps can differ from those that the sample was drawn from; the reference classes are valid for any map. Raises
+    DataError if points are missing, duplicated or moved, a class is neither 0 nor 1, or a stratum has too few points.
 
     Args:
         strata, design: outputs of step `change_sample`.
         interpreted: its table of points, with a class in each year: 1, 0, or empty if it cannot be interpreted.
         mosaics: {year}/{city}.tif, in the order of `years`.
         years: ascending.
-
-    Raises:
-        DataError: points are missing, duplicated or moved, a class is neither 0 nor 1, or a stratum has too few points.
     """
     drawn, sizes = pd.read_csv(design), pd.read_csv(strata)
     classes = _reference_classes(drawn, pd.read_csv(interpreted), [str(year) for year in years], interpreted)

@@ -34,20 +34,15 @@ def change_sample(
 ) -> dict[str, Any]:
     """Draw a stratified simple random sample of the pixels of a city that are valid on every year's map.
 
+    The facts for the manifest contain the number of points for a standard error of overall accuracy of 1 %.
+
     Args:
         mosaics: {year}/{city}.tif, 1 m, 0/1/255.
         strata: output CSV: pixels, km2 and points of each stratum.
         design: output CSV: location and stratum of each point. Interpreters must not see it.
-        points: output CSV: locations of the points in random order, with an empty column per year to fill in: 1 impervious,
-            0 not impervious, empty if it cannot be interpreted.
-        city: its name.
-        years: of the mosaics.
+        points: output CSV: locations of the points in random order, with an empty column per year to fill in: 1
+            impervious, 0 not impervious, empty if it cannot be interpreted.
         number: of points: MIN_POINTS in each stratum, the rest in proportion to the strata's pixels.
-        seed: of the draw.
-        threads: blocks processed in parallel.
-
-    Returns:
-        Facts for the manifest, among them the number of points for a standard error of overall accuracy of 1 %.
     """
     years = sorted(years)
     if not 2 <= len(years) <= MAX_YEARS:

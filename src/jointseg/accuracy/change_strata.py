@@ -29,7 +29,6 @@ class Strata:
     """The strata of a city.
 
     Attributes:
-        grid: of its maps.
         years: of the maps, ascending.
         counts: pixels of each block in each stratum, int64 [blocks, strata].
         near: whether a cell of 10 x 10 pixels or one of its eight neighbours has ISA in any year, bool [rows, columns].

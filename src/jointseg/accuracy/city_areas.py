@@ -30,7 +30,6 @@ def areas_km2(paths: Sequence[Path], outline: dict[str, Any], threads: int) -> l
     Args:
         paths: rasters of 0/1/255 in a UTM zone.
         outline: GeoJSON geometry, EPSG:4326; only pixels with their centre inside are counted.
-        threads: blocks processed in parallel.
     """
     shape = transform_geom("EPSG:4326", f"EPSG:{common_grid(paths).epsg}", outline)
 
@@ -54,8 +53,6 @@ class MapChanges:
 
     Attributes:
         transform: of the cells, in the maps' CRS.
-        epsg: of the maps.
-        year_pairs: pairs of years.
         gain, loss: km2 by [pair, row, column].
         isa: km2 of ISA in the first year [row, column].
         valid: km2 valid in all years [row, column].
@@ -104,8 +101,6 @@ def changes_by_zone(changes: MapChanges, ring_km: float, districts: Path | None)
     centre.
 
     Args:
-        changes: of the city's maps.
-        ring_km: width of the rings.
         districts: polygons with a column `name`; None for rings only.
     """
     rows, cols = np.indices(changes.valid.shape)

@@ -94,8 +94,8 @@ class ProductPixels:
     def _pixels(self, transform: Affine, shape: tuple[int, int]) -> tuple[int, int, np.ndarray, np.ndarray]:
         """Return the product pixel that contains each map pixel's centre.
 
-        Returns:
-            First row and column in the window, and relative to them row and column of each pixel, int32 [rows, columns].
+        The result is the first row and column in the window, and relative to them the row and column of each pixel,
+        int32 [rows, columns].
         """
         firsts, out = [], []
         for nodes in self._nodes(transform, shape, self._window_transform):

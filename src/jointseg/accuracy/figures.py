@@ -52,12 +52,7 @@ def isa_image(classes: np.ndarray) -> np.ndarray:
 
 
 def fraction_image(classes: np.ndarray, finer: int) -> np.ndarray:
-    """Return the ISA fraction of blocks of finer x finer pixels as colours, uint8 [rows, columns, 3].
-
-    Args:
-        classes: 0/1/255 [rows * finer, columns * finer].
-        finer: side of a block in pixels.
-    """
+    """Return the ISA fraction of blocks of finer x finer pixels of 0/1/255 as colours, uint8 [rows, columns, 3]."""
     rows, cols = (side // finer for side in classes.shape)
     blocks = classes[: rows * finer, : cols * finer].reshape(rows, finer, cols, finer)
     valid = (blocks <= 1).sum(axis=(1, 3))
@@ -123,8 +118,6 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
 
     Args:
         table: rows by name and reach with `metric`, `metric`_lower and `metric`_upper.
-        metric: column name.
-        title: of the plot.
         labels: label of each map, in drawing order.
     """
     reaches = list(dict.fromkeys(table["reach"]))
@@ -156,7 +149,6 @@ def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]],
     Args:
         table: rows by city and year, from step `growth`.
         curves: year, km2, lower and upper of the curve fitted to the estimates, by city that has one.
-        path: output PNG.
     """
     cities = list(dict.fromkeys(table["city"]))
     columns = min(3, len(cities))

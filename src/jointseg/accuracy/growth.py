@@ -54,19 +54,12 @@ def growth(
         zones: output CSV, one row per city, pair of years and ring or district.
         figure: output PNG, one panel per city.
         cities: reach of each city, in output order.
-        years: of the mosaics.
-        ring_km: width of the rings.
-        seed: of the bootstrap.
-        threads: blocks processed in parallel.
         quality_tables: {year}.csv of step `composite_quality`.
         strata, designs: {city}.csv of step `change_sample`.
         references: {city}.csv, its interpreted points; cities without one have mapped areas only.
         districts: polygons with a column `name`.
         filtered: {year}/{city}.tif of step `temporal_consistency`.
         truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.
-
-    Returns:
-        Facts for the manifest: number of interpreted points by city.
     """
     years = sorted(years)
     outlines = pyogrio.read_dataframe(study_area, layer="cities").set_index("name")

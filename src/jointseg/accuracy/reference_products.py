@@ -38,19 +38,15 @@ def product_mosaic(
 ) -> dict[str, Any]:
     """Mosaic a product's files of a year: one VRT per CRS, with relative paths; 255 outside the files.
 
+    The facts for the manifest contain the number of files, other years available, the uncovered fraction of the study
+    area, and the names of missing tiles, if the entry's pattern defines them. Raises DataError if there is no file of
+    the year.
+
     Args:
         files: folder of all products, with the entry's folder in it.
         study_area: GeoPackage with the layer `reaches`, which the files should cover.
         mosaics: output folder of VRTs, named by CRS.
-        product: name of the product.
         entry: its entry of the products table.
-        year: of the files.
-
-    Returns:
-        Facts for the manifest: number of files, other years available, uncovered fraction of the study area, and the names
-        of missing tiles, if the entry's pattern defines them.
-
-    Raises DataError if there is no file of the year.
     """
     paths, other_years = product_files(files, product, entry, int(year))
     groups: dict[str, list[Path]] = defaultdict(list)
@@ -197,17 +193,11 @@ def product_chips(
 ) -> dict[str, Any]:
     """Resample a product's codes to the 1 m grid of every test chip by nearest neighbour: {sample_id}.tif, uint8.
 
-    Args:
-        index: index of the dataset.
-        mosaics: the product's mosaics.
-        files: folder of all products, to which the mosaics refer.
-        rasters: output folder.
-        product: name of the product.
-        entry: its entry of the products table.
-        chip_m: side of a chip in metres.
-        threads: chips processed in parallel.
-
     Raises DataError for a code that the entry does not list.
+
+    Args:
+        files: folder of all products, to which the mosaics refer.
+        entry: its entry of the products table.
     """
     chips = held_out_chips(index)
     reader = ProductReader.from_folder(mosaics, product, entry)

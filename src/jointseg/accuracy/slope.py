@@ -16,11 +16,8 @@ STEEP = "slope from 15°"
 def slope_zones(dem: Path, crs: str, transform: Affine, shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """Return masks [h, w] of a grid of 1 m pixels by the names of CLASSES; nodata of the model is in none of them.
 
-    Slopes are computed after Horn (1981, Proceedings of the IEEE 69, 14-47) on cells of CELL_M metres.
-
-    Args:
-        dem: elevation in metres, any CRS.
-        crs, transform, shape: of the grid.
+    Slopes are computed from elevation in metres, in any CRS, after Horn (1981, Proceedings of the IEEE 69, 14-47), on
+    cells of CELL_M metres.
     """
     rows, cols = (-(-side // CELL_M) + 2 for side in shape)
     cells = transform @ Affine.translation(-CELL_M, -CELL_M) @ Affine.scale(CELL_M)

@@ -57,7 +57,6 @@ class AccuracyEstimates:
     """Accuracy of a thematic map.
 
     Attributes:
-        overall: overall accuracy.
         users, producers: user's and producer's accuracy by class.
         area: fraction of the area by reference class.
         matrix: fractions of the area by [map class, reference class].
@@ -79,7 +78,6 @@ def estimate_accuracy(
     eqs. 18-20 and 27-28. If the strata are the map's classes, these are Olofsson et al. (2014) eqs. 1-3, 5-7, 9 and 10.
 
     Args:
-        sample: the design.
         mapped, reference: class of each pixel [n].
         classes: all possible classes.
     """

@@ -29,10 +29,6 @@ def temporal_consistency(
         city: for messages.
         years: ascending.
         model: keyword arguments of `likeliest_sequences`.
-        threads: blocks processed in parallel.
-
-    Returns:
-        Facts for the manifest: changed and valid pixels by year.
     """
     grid = common_grid(mosaics)
     table = likeliest_sequences(years, **model)

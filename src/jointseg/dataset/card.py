@@ -16,11 +16,9 @@ _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
 def render(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) -> str:
-    """Return the card as Markdown, with the metadata header of Hugging Face.
+    """Return the card of an index table and its statistics as Markdown, with the metadata header of Hugging Face.
 
     Args:
-        table: the index.
-        facts: the statistics.
         pairs: one table per reach, named after it.
     """
     return templates.render(

@@ -67,7 +67,6 @@ def chips(
 
     Args:
         deliveries: index of the scenes in the folder jilin1.
-        chip_m: side of a chip.
         bands: of the composite; B04, B03 and B02 among them.
         merged: the merged dates of the composites' tiles; their bands follow the composite's.
         workers: maximum number of processes; the files do not depend on it.
@@ -144,11 +143,9 @@ class ChipInputs:
 
     Attributes:
         request: its square, and the shift of its scene.
-        window: the scene around it.
         lr: uint16 [bands, h, w] of the composite, then of the merged dates, 0 for nodata.
         clear: uint16 [h, w], number of clear observations of the composite.
         gain: float64 [3], of its scene.
-        shapes: its label polygons, or None.
     """
 
     sample_id: str

@@ -61,9 +61,6 @@ def dataset(
         chips: one folder per reach, in the folder `chips` beside the index.
         manifests: of the jobs that made the dataset, and of those that made its sources (see `sources`).
         stac_items: folder of the STAC items, one per chip.
-        version: of the dataset, from the config.
-        chip_m: side of a chip.
-        spacing_m: minimum distance between two centres.
 
     Raises DataError if a chip's file is missing or cannot be read, if a sample is in two indexes, or if a file is outside
     the folder of the index.

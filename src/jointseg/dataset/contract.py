@@ -25,10 +25,6 @@ class ChipRaster:
     """The format of one of a chip's rasters.
 
     Attributes:
-        title: description of the content.
-        pixel_m: side of a pixel.
-        dtype: numpy name of the type.
-        nodata: the nodata value.
         bands: names of the bands; None for the bands of the config, () for one band without a name.
     """
 

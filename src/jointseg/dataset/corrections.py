@@ -25,7 +25,6 @@ class Correction:
     """A polygon of a Labelme file in the zone of a chip; it may extend beyond the chip.
 
     Attributes:
-        chip: row of the samples.
         id: FILE#NUMBER.
         action: add, remove or unlabelled.
     """

@@ -16,13 +16,10 @@ class Column:
     """A column of the index.
 
     Attributes:
-        meaning: description of the column.
         dtype: "text", "bool", "int" or "float".
         between: minimum and maximum; None for no limits.
         among: permitted values; () for all.
         pattern: regular expression that the entire text must match.
-        example: a text that matches the pattern.
-        nullable: whether the value may be missing (NaN).
     """
 
     meaning: str

@@ -34,7 +34,6 @@ def write_projects(
     settles the disagreement. To decide otherwise, a reviewer changes a label to `not_isa` or `unlabelled`.
 
     Args:
-        chips: the reach's folder of chips.
         samples: `sample_id`, `minx`, `miny` of the chips to write.
     """
     with atomic_write(folder) as part:

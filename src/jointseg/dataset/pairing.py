@@ -78,7 +78,6 @@ def pairing(
     Args:
         samples: with `stratum`, `rank` and `replacement`.
         deliveries: index of the scenes in the folder jilin1.
-        chip_m: side of a chip.
         year, season: of the composites.
         max_shift_m: chips with a larger shift are rejected.
         min_correlation: minimum agreement (0..1, `radiometric_match.structural_agreement`) of the registered and

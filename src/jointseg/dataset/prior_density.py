@@ -44,10 +44,8 @@ def prior_density(
         mosaics: the product's mosaic, in one CRS.
         files: the folder of all products, which the mosaic references.
         density: the GeoTIFF to write, in the product's CRS.
-        product: name of the product.
         entry: its entry of the products table.
         year: the year of the product to use.
-        chip_m: side of a chip.
 
     Raises DataError for a code that the entry does not list, if the product has no valid pixel in the reaches, or if its
     files are in several CRSs.

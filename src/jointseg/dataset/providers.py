@@ -23,7 +23,6 @@ class Provider:
     """One entry of `dataset.providers`.
 
     Attributes:
-        name: of the provider.
         pattern: regular expression of a folder's name or a file's stem, with the named group `time` and, if the
             names contain them, `satellite`, `sensor`, `level` and `spectral`.
         time_format: of the group `time`, as in `datetime.strptime`.

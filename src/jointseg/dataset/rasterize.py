@@ -22,7 +22,6 @@ def rasterize_labels(
 
     Args:
         shapes: rows with `action` and geometry, or None if the chip has none.
-        epsg: the chip's UTM zone.
         corner: upper left, metres in the zone.
     """
     out = np.zeros((side_px, side_px), dtype=np.uint8)
@@ -39,20 +38,14 @@ def rasterize_labels(
 def rasterize_fractions(
     shapes: gpd.GeoDataFrame | None, epsg: int, corner: tuple[float, float], side_px: int
 ) -> np.ndarray:
-    """Return the impervious fraction of every 1 m pixel, in total and by kind.
+    """Return the impervious fraction of every 1 m pixel, uint16 [1 + kinds, side_px, side_px], in parts of 10,000.
 
-    The polygons of a kind are merged first, so that overlaps count once; removed areas are subtracted. Kinds may overlap
-    (a building in an industrial area), and an area that only a correction adds has no kind. Areas are exact except for
-    rounding to 1/10,000, at most 0.5 cm2 per pixel.
+    Bands are FRACTION_BANDS; 65535 in pixels that are partly unlabelled. The polygons of a kind are merged first, so
+    that overlaps count once; removed areas are subtracted. Kinds may overlap (a building in an industrial area), and an
+    area that only a correction adds has no kind. Areas are exact except for rounding, at most 0.5 cm2 per pixel.
 
     Args:
-        shapes: rows with `action`, `kind` and geometry, or None if the chip has none.
-        epsg: the chip's UTM zone.
-        corner: upper left, metres in the zone.
-
-    Returns:
-        uint16 [1 + kinds, side_px, side_px] in parts of 10,000, bands as in FRACTION_BANDS; 65535 in pixels that are
-        partly unlabelled.
+        shapes, epsg, corner: as for `rasterize_labels`; the rows also have `kind`.
     """
     out = np.zeros((len(FRACTION_BANDS), side_px, side_px), dtype=np.uint16)
     if shapes is None:

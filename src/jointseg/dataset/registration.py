@@ -40,15 +40,13 @@ def blur(values: np.ndarray, valid: np.ndarray, sigma_m: float = PSF_SIGMA_M) ->
 def sample_at_10m(
     smooth: np.ndarray, shape: tuple[int, int], margin_m: int, shift_m: tuple[float, float] = (0.0, 0.0)
 ) -> np.ndarray:
-    """Sample a blurred 1 m image at the centres of 10 m pixels, with its content moved by a shift.
+    """Sample a blurred 1 m image at the centres of 10 m pixels, [bands, rows, columns], with its content moved by a
+    shift.
 
     Args:
         smooth: [bands, rows, columns], `margin_m` pixels larger on every side than the 10 m image.
         shape: (rows, columns) of the 10 m image.
         shift_m: metres added to the image's coordinates (x east, y north).
-
-    Returns:
-        [bands, rows, columns] at 10 m.
     """
     first = margin_m + (RATIO - 1) / 2  # the centre of a 10 m pixel, counted from the centre of its first 1 m pixel
     row, col = first + shift_m[1], first - shift_m[0]
@@ -70,17 +68,15 @@ def correlation_surface(
     """Return the normalised correlation of a 10 m image with a blurred 1 m image for shifts in steps of STEP_M.
 
     The correlated features are differences between neighbouring 10 m pixels, along rows and columns: they respond to
-    the edges of fields, roads and roofs and not to gradual changes of brightness between two dates.
+    the edges of fields, roads and roofs and not to gradual changes of brightness between two dates. The surface is
+    float64 [n, n], the mean over bands and directions; row i is the shift y = i * STEP_M - reach_m, column j the shift
+    x = j * STEP_M - reach_m. It is zero if too few pixels are valid.
 
     Args:
         lr: float32 [bands, h, w].
         valid: bool [h, w], the valid pixels of `lr`.
         smooth: from `blur`, with a margin of `margin_m` pixels; margin_m >= reach_m + 10.
         reach_m: largest shift along x and along y, a multiple of STEP_M.
-
-    Returns:
-        float64 [n, n], mean correlation over bands and directions; row i is the shift y = i * STEP_M - reach_m,
-        column j the shift x = j * STEP_M - reach_m. All zero if too few pixels are valid.
     """
     shifts = range(-reach_m, reach_m + 1, STEP_M)
     out = np.zeros((len(shifts), len(shifts)))
@@ -155,7 +151,8 @@ def refine_shift(
     Least squares matching by Gauss-Newton steps (Foerstner 1982; Gruen 1985), with a gain and an offset per band and
     direction, and residuals that follow a t distribution with few degrees of freedom (Lange, Little and Taylor 1989),
     so that changed fields do not bias the shift. The standard deviation is the sandwich estimate over squares of
-    SQUARE_PX, which does not require neighbouring pixels to be independent.
+    SQUARE_PX, which does not require neighbouring pixels to be independent. If the iteration does not converge within
+    `reach_m`, the result is `start_m` with `sd_m` NaN.
 
     Args:
         lr: float32 [bands, h, w], reflectance.
@@ -163,9 +160,6 @@ def refine_shift(
         smooth: from `blur`, with a margin of `margin_m` pixels; margin_m >= reach_m + 2.
         start_m: initial shift, within a few metres, such as from `find_peak`.
         reach_m: largest shift along an axis.
-
-    Returns:
-        The shift; `start_m` with `sd_m` NaN if the iteration does not converge within `reach_m`.
     """
     inner = _inner(valid)
     target = _gradients(lr)[:, inner].astype(np.float64)

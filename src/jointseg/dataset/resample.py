@@ -26,8 +26,6 @@ def axis_weights(kernel: Kernel, reach: float, first: float, step: float, count:
         reach: distance at which the kernel ends, source pixels.
         first: centre of the first output pixel, in source pixels from the centre of the first source pixel.
         step: distance between output pixels, source pixels.
-        count: number of output pixels.
-        size: number of source pixels.
     """
     centres = first + step * np.arange(count)
     taps = np.ceil(centres - reach)[:, None] + np.arange(int(2 * reach) + 1)
@@ -58,13 +56,10 @@ def apply_separable(rows: csr_array, cols: csr_array, image: np.ndarray) -> np.n
 def resample_valid(
     rows: csr_array, cols: csr_array, image: np.ndarray, valid: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Apply the weights of both axes to bands [bands, rows, columns], without nodata pixels.
+    """Apply the weights of both axes to the valid pixels of bands [bands, rows, columns].
 
-    Args:
-        valid: bool [rows, columns], or None if all pixels are valid.
-
-    Returns:
-        float32 [bands, ...], 0 for nodata, and bool [...], true where at least half of the weight is valid.
+    `valid` is bool [rows, columns], or None if all pixels are valid. Return float32 [bands, ...], 0 for nodata, and
+    bool [...], true where at least half of the weight is valid.
     """
     if valid is None:
         out = np.stack([apply_separable(rows, cols, band.astype(np.float32)) for band in image])

@@ -47,7 +47,6 @@ def samples(
     `block_m` is assigned to one split (`splits`).
 
     Args:
-        tile_km: side of the tiles in `tiles`.
         chip_m: side of a chip, a multiple of 20.
         spacing_m: minimum distance between two chip centres; chip squares are at least 100 m apart as well.
         points: total number of samples.

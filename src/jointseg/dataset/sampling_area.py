@@ -23,7 +23,6 @@ class Positions:
     """Chip centres of the population, arrays [n].
 
     Attributes:
-        epsg: zone.
         x, y: metres in the zone.
         lon, lat: degrees.
         reach: index into `SamplingArea.names`.
@@ -57,7 +56,6 @@ class SamplingArea:
     Args:
         polygons: outline of each reach, EPSG:4326; where they overlap, the first in alphabetical order counts.
         tiles: the tiles, with `tile`, `epsg` and `reaches`.
-        tile_km: side of the tiles.
         chip_m: side of a chip, a multiple of 20.
         density: prior ISA fraction, or None.
     """
@@ -100,12 +98,8 @@ class SamplingArea:
         return min(west), min(south), max(east), max(north)
 
     def locate(self, zone: int, x: np.ndarray, y: np.ndarray) -> Positions:
-        """Return the positions that belong to the population.
-
-        Args:
-            zone: number of the zone.
-            x: eastings, int64 [n].
-            y: northings, negative in the south, int64 [n].
+        """Return the positions that belong to the population, of int64 [n] eastings and northings (negative in the
+        south).
         """
         parts = []
         for epsg in (epsg for epsg in sorted(self._tiles) if epsg % 100 == zone):

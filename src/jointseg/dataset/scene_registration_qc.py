@@ -50,7 +50,6 @@ class SceneRecord:
     """The reliably registered chips of a scene so far; more chips of the scene may follow.
 
     Attributes:
-        shifts: their individual shifts.
         pixels: (scene, composite) at their valid pixels, [3, n] each.
     """
 

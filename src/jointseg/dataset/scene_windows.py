@@ -46,7 +46,6 @@ class SceneWindow:
         values: [3, rows, columns] red, green, blue, as stored.
         valid: bool [rows, columns], or None if all pixels are valid.
         transform: pixel to the scene's coordinates; includes the shift if scene and chip have the same CRS.
-        crs: the scene's.
     """
 
     values: np.ndarray
@@ -56,12 +55,7 @@ class SceneWindow:
 
 
 class SceneReader:
-    """Reader of one scene, from north to south.
-
-    Attributes:
-        decoded_px: number of pixels decoded so far.
-        size_px: number of pixels of the raster.
-    """
+    """Reader of one scene, from north to south; `decoded_px` of its `size_px` pixels have been decoded so far."""
 
     def __init__(self, folder: Path, scene: Scene) -> None:
         self._path, self._scene = folder / scene.path, scene

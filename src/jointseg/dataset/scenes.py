@@ -21,7 +21,6 @@ class Scene:
     """A row of the index of deliveries.
 
     Attributes:
-        id: name of the scene.
         path: its raster, relative to the folder of deliveries.
         time: acquisition, UTC.
         cloud_percent, view_angle, sun_elevation: of the entire scene; NaN if the metadata lack them.
@@ -78,7 +77,6 @@ def candidate_scenes(
 
     Args:
         bounds: min x, min y, max x, max y in the zone.
-        year: of the composite.
         mid_season: day of the year in the middle of the composite's season.
     """
     square = grid.reproject(shapely.box(*bounds), f"EPSG:{epsg}", "EPSG:4326")

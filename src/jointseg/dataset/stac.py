@@ -39,7 +39,6 @@ def write_items(
         table: the index.
         files: size and checksum of each path of the index.
         bands: of the 10 m images.
-        chip_m: side of a chip.
     """
     for row in table.to_dict("records"):
         path = folder / item_path(row)
@@ -56,7 +55,6 @@ def collection(table: gpd.GeoDataFrame, facts: Mapping[str, Any]) -> str:
     """Return the text of collection.json.
 
     Args:
-        table: the index.
         facts: the statistics, with `version` and `content_sha256`.
     """
     dates = sorted(table["hr_date"])

@@ -35,7 +35,6 @@ class TorchChips(Dataset):
         normalisation: {"lr": {"mean", "std"}, "hr": {"mean", "std"}}, such as the content of statistics.json.
         crop_px: side of a random crop in pixels of the 10 m image; None for entire chips.
         flips: rotate by multiples of 90 degrees and mirror at random.
-        seed: of crops and flips.
 
     Raises DataError if no chip matches, or if a chip is smaller than the crop.
     """

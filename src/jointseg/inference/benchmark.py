@@ -63,16 +63,15 @@ class Checkpoints:
 
 
 def select_checkpoints(config: Settings, preset: str | None, presets: Settings, folder: Path) -> Checkpoints:
-    """Return the checkpoints of a config or, for a preset, random weights of its architecture, which take the same time.
+    """Return the checkpoints of a config or, for a preset, random weights of its architecture, which take the same
+    time.
+
+    Raises DataError for an undefined preset or missing checkpoints.
 
     Args:
-        config: of the run.
         preset: of the sections superres and segmentation of `presets`; None for the config's checkpoints.
         presets: the config that defines the presets.
         folder: output folder of random weights.
-
-    Raises:
-        DataError: unknown preset, or missing checkpoints.
     """
     if preset is None:
         configured = configured_checkpoints(config)
@@ -118,14 +117,7 @@ def configured_checkpoints(config: Settings) -> Checkpoints:
 def tile_job(
     config: Settings, checkpoints: Checkpoints, tile: str | None, threads: int, precision: Precision
 ) -> BenchmarkJob:
-    """Return the job of one tile of the map year.
-
-    Args:
-        config: of the run.
-        checkpoints: to use.
-        tile: its name; None for the first with a composite.
-        threads: CPU threads.
-        precision: of the networks' arithmetic.
+    """Return the job of one tile of the map year, by default the first one with a composite.
 
     Raises DataError if there is no composite.
     """
@@ -154,15 +146,11 @@ def tile_job(
 
 
 def measure(job: BenchmarkJob, rounds: int, report: Callable[[str], None]) -> dict[str, Any]:
-    """Measure a job.
+    """Measure a job; return a JSON-serialisable record, whose content `benchmark_page.render` describes.
 
     Args:
-        job: to measure.
         rounds: number of alternating runs of the engine and of the networks only.
         report: called with a progress message.
-
-    Returns:
-        A JSON-serialisable record; `benchmark_page.render` describes its content.
     """
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as name:
         out = Path(name) / f"{job.tile}.tif"

@@ -23,21 +23,19 @@ def blend(
 ) -> Iterator[Piece]:
     """Yield weighted sums of window results over `bounds`, in pieces from north to south and from west to east.
 
-    Every pixel sums its windows in the order of `lattice.windows`, in float32, with weights that depend only on the position
-    in the window. The sums are therefore bit-identical for any division of the area into bounds. Memory holds one
-    window, and the overlap with the next row of windows: (window_m - stride_m) rows over the width of the bounds.
+    Every pixel sums its windows in the order of `lattice.windows`, in float32, with weights that depend only on the
+    position in the window. The sums are therefore bit-identical for any division of the area into bounds. Memory holds
+    one window, and the overlap with the next row of windows: (window_m - stride_m) rows over the width of the bounds.
+
+    A piece is (its bounds, float32 [channels, rows, columns]), at most window_m high and wide, and valid only until the
+    next one is requested. The pieces cover `bounds` without overlap.
 
     Args:
-        results: every window of `lattice.windows(bounds, ...)` in order: float32 [channels, window_m, window_m]
-            (1 m pixels, north up), or None if no pixel of the window is used.
+        results: every window of `lattice.windows(bounds, ...)` in order: float32 [channels, window_m, window_m] (1 m
+            pixels, north up), or None if no pixel of the window is used.
         bounds: (minx, miny, maxx, maxy), integer metres of the UTM zone.
         window_m, stride_m: of the lattice.
-        channels: of the results.
         device: of the results and the sums.
-
-    Yields:
-        (bounds of the piece, float32 [channels, rows, columns]); pieces cover `bounds` without overlap and are at most
-        window_m high and wide. A piece is valid only until the next one is requested.
     """
     weight = torch.from_numpy(lattice.blend_weights(window_m, stride_m)).to(device)
     sums = _Sums(weight[:, None] * weight[None, :], stride_m, channels, bounds)

@@ -19,15 +19,9 @@ CLEAR = "clear"
 
 
 class CompositeReader:
-    """Reads reflectance and validity from the 10 m composites of one zone and, if the bands require them, merged dates.
+    """Reads the 10 m composites of one zone and, if the bands of a checkpoint require them, their merged dates.
 
-    Args:
-        paths: composites.
-        bands: of the checkpoint.
-        merged: merged dates of the composites.
-
-    Raises:
-        DataError: wrong resolution or data type, or missing bands or merged dates.
+    Raises DataError for a wrong resolution or data type, or missing bands or merged dates.
     """
 
     def __init__(self, paths: list[Path], bands: tuple[str, ...], merged: Sequence[Path] = ()) -> None:

@@ -17,13 +17,7 @@ from jointseg.runtime.files import atomic_write
 def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -> dict[str, Any]:
     """Crop the map to every test chip: {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid.
 
-    Args:
-        index: index of the dataset; only chips of split "test" are used.
-        isa: tiles of the map.
-        predictions: output folder.
-        method: name of the map's method.
-
-    Raises DataError if no tile is in a chip's zone.
+    Raises DataError if no tile of the map is in a chip's zone.
     """
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]

@@ -15,14 +15,10 @@ from jointseg.models.mask2former import CLASSES, EPSILON, Segmenter
 def measure_differences(
     segmentation: Path, superres: Path, windows: list[tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, dict[str, float]]:
-    """Compare each option with fp32 and every query's mask upsampled to 1 m.
+    """Compare each option with fp32 and every query's mask upsampled to 1 m, on the dn and validity of each window.
 
-    Args:
-        segmentation, superres: checkpoints.
-        windows: dn and validity of each window.
-
-    Returns:
-        By option: mean and 99th percentile of the absolute difference in probability, fraction of pixels with another class.
+    Return, by option, mean and 99th percentile of the absolute difference in probability, and the fraction of pixels
+    with another class.
     """
     fp32 = Predictor.load("superres", segmentation, superres, "fp32")
     bf16 = Predictor.load("superres", segmentation, superres, "bf16")

@@ -48,21 +48,15 @@ def window_results(
 ) -> Iterator[Result]:
     """Yield the result of each window in order; None for windows without a valid pixel.
 
-    Each window is computed separately over its full extent, so its result depends only on the composites there. The next row of
-    windows is read ahead; `batch` windows are in the pool at a time.
+    Each window is computed separately over its full extent, so its result depends only on the composites there. The
+    next row of windows is read ahead; `batch` windows are in the pool at a time. Raises DataError if a composite cannot
+    be read, the networks return non-finite values, or a single window exceeds the GPU memory.
 
     Args:
-        composites: reader of the pixels.
         rows: of windows, north to south.
         compute: returns the result of a window's dn and validity.
-        pool: in which `compute` runs.
-        batch: number of windows in the pool at a time.
         validity: receives the validity of each row of windows.
         cache: results to reuse; new ones are added.
-
-    Raises:
-        DataError: a composite cannot be read, the networks return non-finite values, or a single window exceeds the GPU
-            memory.
     """
     queue: deque[tuple[Window, Future[Tensor] | Tensor | None, Pixels]] = deque()
     depth = batch
@@ -131,7 +125,6 @@ class AreaPredictor:
     """Predicts maps of any bounds.
 
     Attributes:
-        predictor: the networks.
         window_m, stride_m: of the lattice.
         batch: windows in the pool at a time; does not change any pixel.
         pool: from `Predictor.workers`.
@@ -204,16 +197,13 @@ def predict(
     Args:
         composites: of the tile and of its existing neighbours.
         segmentation, superres: checkpoints; `superres` only with method "superres".
-        isa: output map.
         year, tile: for messages; name of the tile.
-        tile_km: side of the tile.
         method: "superres" or "bilinear", how the 1 m image that is segmented is made.
         window_m, stride_m: of the lattice; a window must not be larger than the tile.
         batch: windows in the pool at a time; more windows hide the time of reading and blending.
         threads: windows computed in parallel, each on one CPU thread.
         merged: merged dates of the composites, for checkpoints that need them.
         probability, disagreement, rgb: optional output COGs of the same pass, see `products.FORMATS`.
-        precision: of the networks' arithmetic.
         state: folder of finished rows, from which an interrupted job resumes; None disables resuming.
 
     Returns:

@@ -76,9 +76,8 @@ class Predictor:
     ) -> "Predictor":
         """Load the checkpoints of a method.
 
-        Raises:
-            DataError: unvalid method; a checkpoint that is missing, superfluous, of another architecture, trained for another
-                method or not to 1 m; or checkpoints with different normalisations.
+        Raises DataError for an invalid method; a checkpoint that is missing, superfluous, of another architecture,
+        trained for another method or not to 1 m; and checkpoints with different normalisations.
         """
         if method not in ("superres", "bilinear"):
             raise DataError(f"method is {method!r}; expected 'superres' or 'bilinear'")
@@ -118,15 +117,15 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_window(self, dn: np.ndarray, valid: np.ndarray, image: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Return ISA probability and, if requested, the image of one composite window.
+        """Return the ISA probability of one composite window and, if `image`, its reflectance at 1 m; both on the
+        device.
 
         Args:
             dn: uint16 [bands, h, w], reflectance x 10000 at 10 m, of `bands`.
             valid: bool [h, w]; other pixels are set to the mean of the training images.
-            image: whether to return the image.
 
         Returns:
-            Probability, float32 [1, 10 h, 10 w], and reflectance, float32 [3, 10 h, 10 w], or None; at 1 m on the device.
+            Probability, float32 [1, 10 h, 10 w], and reflectance, float32 [3, 10 h, 10 w], or None.
         """
         assert self.segmenter is not None
         with stage("preprocess"):

@@ -55,12 +55,8 @@ def preview(
         figure: output PNG, three panels.
         merged: merged dates of the tile, for a generator that needs them.
         year, tile: for messages; name of the tile.
-        tile_km: side of the tile.
         size_m: side of the square, at most the tile's; rounded down to 10 m.
         window_m, stride_m, batch, threads, precision: as for step `predict`.
-
-    Returns:
-        Facts for the manifest: bounds of the square, its ISA fraction, device.
     """
     extent = grid.parse_tile(tile, tile_km)
     predictor = Predictor.load("superres", None, superres, precision)
@@ -91,8 +87,7 @@ def preview(
 def select_square(isa: Path, bounds: Bounds, side_m: int) -> tuple[Bounds, float | None]:
     """Select the square of `side_m` on the 10 m grid with the most valid pixels and an ISA fraction closest to 40 %.
 
-    Returns:
-        Bounds of the square, and its ISA fraction; None if the square has no valid pixel.
+    Return its bounds and its ISA fraction, None if it has no valid pixel.
     """
     minx, miny, maxx, maxy = bounds
     cells = []

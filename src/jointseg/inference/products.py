@@ -19,9 +19,6 @@ class StorageFormat:
     """How a product is stored.
 
     Attributes:
-        bands: names of its bands.
-        dtype: NumPy data type.
-        nodata: value of invalid pixels.
         overviews: resampling method of the overviews.
         scale: factor from stored to physical values.
     """
@@ -55,14 +52,10 @@ class Products:
         self.channels = 1 + self.spread + 3 * self.image
 
     def blend_channels(self, probability: Tensor, image: Tensor | None) -> Tensor:
-        """Return the channels of a window that are blended.
+        """Return the channels of a window that are blended, float32 [channels, h, w].
 
-        Args:
-            probability: float32 [1, h, w].
-            image: reflectance, float32 [3, h, w]; used only for the product rgb.
-
-        Returns:
-            float32 [channels, h, w]: probability, its square (for disagreement) and the image (for rgb).
+        These are the probability, float32 [1, h, w], its square (for disagreement) and the image, reflectance float32
+        [3, h, w] (for rgb).
         """
         parts = [probability]
         if self.spread:
@@ -73,18 +66,15 @@ class Products:
         return torch.cat(parts) if len(parts) > 1 else probability
 
     def finalise(self, values: Tensor, valid: np.ndarray, owned: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return the stored pixels of a blended piece.
+        """Return the stored pixels of a blended piece, [bands, rows, columns] by product, nodata in invalid pixels.
 
-        The disagreement is the standard deviation of the overlapping windows' probabilities, weighted by the blend; it is 0 where
-        there is only one window.
+        The disagreement is the standard deviation of the overlapping windows' probabilities, weighted by the blend; it
+        is 0 where there is only one window.
 
         Args:
             values: float32 [channels, rows, columns] at 1 m.
             valid: bool [rows / 10, columns / 10]: at least one clear observation.
             owned: bool [rows, columns]: pixels that belong to this UTM zone; None if all do.
-
-        Returns:
-            [bands, rows, columns] by product, with its nodata value in invalid pixels.
         """
         nodata = _nodata_mask(valid, owned, values.device)
         pixels: dict[str, np.ndarray] = {}

@@ -31,7 +31,6 @@ class Sentinel2Acquisition:
     """One Sentinel-2 acquisition.
 
     Attributes:
-        time_utc: acquisition time.
         level: L1C or L2A.
         platform: S2A or S2B.
         orbit: relative orbit.

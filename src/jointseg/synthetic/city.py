@@ -27,8 +27,6 @@ class City:
     """A city.
 
     Attributes:
-        name: name of the city.
-        reach: name of its reach.
         outline: boundary of its largest part, local metres; the mapped city.
         area: polygon of all parts, including those across the river.
         features: its streets and blocks.

@@ -19,12 +19,6 @@ def label_points(
         points: CSV of step `change_sample`.
         truth: folder of {year}/{reach}.tif, 1 m, 0/1/255; a point on nodata or outside stays unlabelled.
         reference: CSV to write, the points with one column per year.
-        city: city of the points.
-        reach: reach of the city.
-        years: years to label.
-
-    Returns:
-        City, and number of points that are unlabelled in at least one year.
     """
     table = pd.read_csv(points)
     for year in years:

@@ -24,12 +24,10 @@ class Feature:
         material: key of materials.MATERIALS.
         impervious: class of the true map.
         year_built: first year in which it exists.
-        level: drawing level.
         height_m: height for its shadow.
         vegetation: name of the seasonal vegetation on it, or "".
         line: centre line of a road.
         tags: OpenStreetMap tags.
-        city: whether it belongs to a city.
     """
 
     shape: shapely.Geometry

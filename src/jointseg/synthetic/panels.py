@@ -30,8 +30,6 @@ class PanelJob:
         number: index of the panel in `acquisitions.reach_halves`.
         acquisitions: Sentinel-2 acquisitions by year.
         scenes: Jilin-1 scenes of the panel.
-        years: years to render.
-        folder: folder of the Jilin-1 scenes.
     """
 
     reach_km: int

@@ -131,11 +131,7 @@ def winding_line(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, bend: f
 
 
 def tree_crowns(features: list[Feature], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw tree crowns along roads, many of which hang over the carriageway.
-
-    Returns:
-        Centres float [n, 2] and radii float [n], metres.
-    """
+    """Draw tree crowns along roads, many of which hang over the carriageway: centres [n, 2] and radii [n], metres."""
     centres, radii = [], []
     for feature in features:
         if feature.line is None or feature.line.length < 20 or "bridge" in feature.tags:

@@ -66,7 +66,6 @@ def synthetic(
     Args:
         study_area: GeoPackage with the layers regions and cities.
         sentinel2: folder, static STAC catalogue of Sentinel-2 products.
-        jilin1: folder of Jilin-1 scenes.
         osm: GeoPackage with GDAL's OSM layers lines and multipolygons.
         footprints: GeoPackage of building footprints.
         corrections: folder of Labelme files.
@@ -74,9 +73,6 @@ def synthetic(
         elevation: GeoTIFF, terrain model on the lattice of Copernicus GLO-30.
         truth: folder with {year}/{reach}.tif at 1 m (0, 1), growth.csv and shifts.csv.
         settings: attributes of `SceneSettings`.
-
-    Returns:
-        The seed, and the ISA fraction of each year.
     """
     scene = SceneSettings(**settings)
     valley = make_valley(scene.reach_km, seed)

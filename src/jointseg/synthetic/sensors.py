@@ -30,7 +30,6 @@ class Sentinel2Optics:
         """Return the surface reflectance on a date, float32 [4, rows, columns] on the panel's 10 m lattice.
 
         Args:
-            day_of_year: determines the leaves.
             shift_m: (x, y) from the coordinates of the image to the true location.
         """
         small = [_resample_10m(layer, shift_m) for layer in self._basis]
@@ -163,12 +162,9 @@ def jilin1_image(
     """Simulate a 0.75 m RGB scene: uint16 [3, rows, columns] with random radiometry, 0 outside its slanted footprint.
 
     Args:
-        view: one year at 1 m.
         panel: extent of the view.
         window: extent of the scene, inside the panel.
-        day_of_year: determines the leaves.
         shift_m: (x, y) from the coordinates of the scene to the true location.
-        rng: random stream of the scene.
     """
     height, width = (int(size / 0.75) for size in window.shape)
     rows = (panel.y1 - window.y1) + (np.arange(height) + 0.5) * 0.75 - shift_m[1] - 0.5

@@ -131,8 +131,7 @@ def _write_tagged(
 def write_footprints(path: Path, valley: Valley, year: int) -> np.ndarray:
     """Write building footprints: shifted, some squared, with gaps, and with some greenhouses.
 
-    Returns:
-        Which features they contain, bool [features].
+    Return which features they contain, bool [features].
     """
     rng = valley.frame.rng(92)
     included = np.zeros(len(valley.features), dtype=bool)

@@ -39,8 +39,9 @@ def textures(
 ) -> dict[str, Any]:
     """Cut labelled high-resolution images into chips and simulate their Sentinel-2 images.
 
+    Raises DataError if two areas have the same name, a split has no chip, or an image cannot be read.
+
     Args:
-        folder: folder of the images.
         index: GeoParquet to write, with the columns that training and scoring read.
         statistics: JSON to write, mean and standard deviation of each band of the train split.
         chips: folders to write, one per area, with the four rasters of each chip.
@@ -48,14 +49,7 @@ def textures(
         colours: meaning of the label colours, see `source_images.read_area`.
         splits: fraction of each split, see `split_chips`.
         buffer_m: unused distance between the splits of an area.
-        chip_m: side of a chip.
         dates: number of simulated Sentinel-2 dates.
-
-    Returns:
-        Number of chips per split.
-
-    Raises:
-        DataError: two areas have the same name, a split has no chip, or an image cannot be read.
     """
     if len({entry["name"] for entry in areas}) < len(areas):
         raise DataError("two areas in ablation.textures.areas have the same name; use a unique name for each")
@@ -91,8 +85,7 @@ def textures(
 def split_chips(length_m: int, splits: dict[str, float], buffer_m: int, chip_m: int) -> list[tuple[str, int]]:
     """Divide the chips along one side among the splits, by largest remainder, with a buffer between splits.
 
-    Returns:
-        Split and offset (m) of each chip.
+    Return the split and the offset (m) of each chip.
     """
     available = max(length_m - buffer_m * (len(splits) - 1), 0) // chip_m
     count = {split: int(available * fraction + 1e-9) for split, fraction in splits.items()}

@@ -42,8 +42,6 @@ def simulate(image: np.ndarray, dates: int, rng: np.random.Generator) -> Simulat
 
     Args:
         image: float32 [3, h, w], reflectance at 1 m; incomplete 10 m pixels at the edge are dropped.
-        dates: number of dates.
-        rng: random stream of shifts, gains and noise.
     """
     complete = np.s_[:, : image.shape[1] // PIXEL_M * PIXEL_M, : image.shape[2] // PIXEL_M * PIXEL_M]
     mixed = np.einsum("ij,jhw->ihw", RESPONSE, image[complete])
@@ -61,10 +59,8 @@ def simulate(image: np.ndarray, dates: int, rng: np.random.Generator) -> Simulat
 
 
 def _observe(blurred: np.ndarray, shift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sample one date: uint16 [3, h + 12, w + 12].
-
-    Args:
-        shift: (east, south) in m from the coordinates of a pixel to its true location.
+    """Sample one date, uint16 [3, h + 12, w + 12]; `shift` is (east, south), m, from a pixel's coordinates to its true
+    location.
     """
     rows, cols = (
         PIXEL_M * np.arange(side // PIXEL_M) + (PIXEL_M - 1) / 2 + offset

@@ -33,13 +33,13 @@ class Area:
 def read_area(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> Area:
     """Read the images and labels of one area of `ablation.textures.areas`.
 
+    Raises DataError for no image, different numbers of images and labels, an undefined colour, or labels of another
+    size.
+
     Args:
         folder: root of the patterns.
         entry: images and labels (patterns, sorted by name), columns (tiles in a row of the mosaic).
         colours: label colour "RRGGBB" -> kind of ISA, "none" (not impervious) or "unlabelled".
-
-    Raises:
-        DataError: no image, different numbers of images and labels, an undefined colour, or labels of another size.
     """
     images, labels = (sorted(folder.glob(entry[kind])) for kind in ("images", "labels"))
     if not images:

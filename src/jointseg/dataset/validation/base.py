@@ -81,7 +81,6 @@ class Folder:
     """A dataset's folder with its readable tables and documents.
 
     Attributes:
-        path: of the folder.
         index: index.parquet; None if it is missing or unreadable.
         tables: samples, pairs and the indexes of the reaches, by path in the folder.
         documents: content of JSON documents, checksums and card, by name.
@@ -137,7 +136,6 @@ class RasterFile:
         file: its path in the dataset's folder.
         digest: sha256; None if the file is missing.
         error: the reason why it cannot be opened, or its pixels cannot be read.
-        opened: whether it could be opened.
         profile: layout, compression, block, dtype, count, names, nodata, shape, crs.
         pixels: [bands, rows, columns].
     """
@@ -174,7 +172,6 @@ class Chip:
 
     Attributes:
         row: of the index.
-        chip_m: expected side of a chip.
         bands: expected names of the bands of the 10 m images.
         rasters: by kind, as far as the index names them.
         alignment: of its images, once computed (see `chip_alignment.align`).
