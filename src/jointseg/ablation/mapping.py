@@ -19,15 +19,11 @@ from jointseg.training.threshold import THRESHOLDS, count_by_probability
 
 @dataclass(frozen=True)
 class ChipPrediction:
-    """Output of a variant for one chip.
+    """Output of a variant for one chip."""
 
-    Attributes:
-        image: float32 [3, h, w], reflectance at 1 m, NaN for nodata; None if the variant has no 1 m image.
-        probability: float32 [h, w], ISA probability.
-    """
-
+    # float32 [3, h, w], reflectance at 1 m, NaN for nodata; None if the variant has no 1 m image
     image: np.ndarray | None
-    probability: np.ndarray
+    probability: np.ndarray  # float32 [h, w], ISA probability
 
 
 Predictor = Callable[[str], ChipPrediction]  # from the id of a chip

@@ -30,44 +30,31 @@ PredictorFactory = Callable[[Patches], Predictor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Settings that all variants share.
+    """Settings that all variants share."""
 
-    Attributes:
-        model, training: preset of the segmenter.
-        generator: preset of the generator; it also sets the size of the direct segmenter.
-        direct_steps: steps of the direct segmenter, the sum of those of generator and segmenter.
-        joint: learning rate of the generator and weights of the image losses in joint training.
-    """
-
+    # model, training: preset of the segmenter
     model: dict[str, Any]
     training: dict[str, Any]
-    generator: dict[str, Any]
-    direct_steps: int
-    joint: dict[str, float]
+    generator: dict[str, Any]  # preset of the generator; it also sets the size of the direct segmenter
+    direct_steps: int  # steps of the direct segmenter, the sum of those of generator and segmenter
+    joint: dict[str, float]  # learning rate of the generator and weights of the image losses in joint training
 
 
 @dataclass(frozen=True)
 class VariantTraining:
-    """Training of one variant with one seed.
+    """Training of one variant with one seed."""
 
-    Attributes:
-        variant: key of VARIANTS.
-        index, statistics, chips: of the dataset; the statistics select the bands of the variant.
-        start: checkpoint of the generator, if the variant has one.
-        work: folder to resume the training from.
-        output: folder for checkpoints, history.csv and panel.png.
-    """
-
-    variant: str
+    variant: str  # key of VARIANTS
+    # index, statistics, chips: of the dataset; the statistics select the bands of the variant
     index: Path
     statistics: Path
     chips: list[Path]
-    start: Path | None
+    start: Path | None  # checkpoint of the generator, if the variant has one
     schedule: Schedule
     seed: int
     threads: int
-    work: Path
-    output: Path
+    work: Path  # folder to resume the training from
+    output: Path  # folder for checkpoints, history.csv and panel.png
 
     def run(self, data: generators.TrainingData) -> PredictorFactory:
         """Train, and return a function that makes the predictor of a split."""

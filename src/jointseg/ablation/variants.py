@@ -21,23 +21,14 @@ BASELINE, UPPER_BOUND = "bilinear", "hr"  # both ends of the gap
 
 @dataclass(frozen=True)
 class Variant:
-    """A method from the 10 m image to the map.
+    """A method from the 10 m image to the map."""
 
-    Attributes:
-        title: name in tables and figures.
-        image: source of the 1 m image that the segmenter reads; "none" if it reads the 10 m image.
-        generator: kind of the generator, None unless `image` is "generator".
-        bands: bands of the 10 m image, a key of BAND_SETS.
-        joint: whether generator and segmenter are trained jointly.
-        infrared: whether the segmenter also reads near infrared.
-    """
-
-    title: str
-    image: ImageSource
-    generator: GeneratorKind | None = None
-    bands: str = "rgb"
-    joint: bool = False
-    infrared: bool = False
+    title: str  # name in tables and figures
+    image: ImageSource  # source of the 1 m image that the segmenter reads; "none" if it reads the 10 m image
+    generator: GeneratorKind | None = None  # kind of the generator, None unless `image` is "generator"
+    bands: str = "rgb"  # bands of the 10 m image, a key of BAND_SETS
+    joint: bool = False  # whether generator and segmenter are trained jointly
+    infrared: bool = False  # whether the segmenter also reads near infrared
 
     @property
     def channels(self) -> int:

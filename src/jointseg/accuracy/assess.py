@@ -28,20 +28,13 @@ _KEY = ["kind", "name", "reference"]
 
 @dataclass(frozen=True)
 class _Map:
-    """A map to assess.
+    """A map to assess."""
 
-    Attributes:
-        kind: "method" or "product".
-        folder: of {sample_id}.tif.
-        year: that the map shows.
-        codes: code -> 0, 1, 255 of a product; None for a raster of 0/1/255.
-    """
-
-    kind: str
+    kind: str  # "method" or "product"
     name: str
-    folder: Path
-    year: int
-    codes: np.ndarray | None = None
+    folder: Path  # of {sample_id}.tif
+    year: int  # that the map shows
+    codes: np.ndarray | None = None  # code -> 0, 1, 255 of a product; None for a raster of 0/1/255
 
     def read(self, sample_id: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return the map on a chip as 0/1/255."""

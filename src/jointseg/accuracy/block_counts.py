@@ -26,18 +26,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Block:
-    """One block of several aligned rasters.
+    """One block of several aligned rasters."""
 
-    Attributes:
-        row, col: position of its north-west pixel.
-        values: uint8 [rows, columns] of each raster.
-        pixel_km2: area of a pixel at the block's centre, corrected for UTM scale; it varies by less than 1e-4 in a block.
-    """
-
+    # row, col: position of its north-west pixel
     row: int
     col: int
-    values: list[np.ndarray]
+    values: list[np.ndarray]  # uint8 [rows, columns] of each raster
     transform: Affine
+    # Area of a pixel at the block's centre, corrected for UTM scale; it varies by less than 1e-4 in a block
     pixel_km2: float
 
 

@@ -21,25 +21,18 @@ POSITION_TOLERANCE_M = 0.01  # maximum distance between an interpreted point and
 
 @dataclass(frozen=True)
 class InterpretedPoints:
-    """The sample points of a city with their reference classes.
+    """The sample points of a city with their reference classes."""
 
-    Attributes:
-        sample: strata and their sizes.
-        years: ascending.
-        x, y: coordinates in the maps' UTM zone.
-        mapped, reference: 1 for ISA, 0 for non-ISA, float [points, years].
-        area_km2: area that is valid on the maps of all years, from which the points are sampled.
-        unusable: number of sample points without a reference class or map class in some year; they are left out, as if not
-            sampled.
-    """
-
-    sample: StratifiedSample
-    years: list[int]
+    sample: StratifiedSample  # strata and their sizes
+    years: list[int]  # ascending
+    # x, y: coordinates in the maps' UTM zone
     x: np.ndarray
     y: np.ndarray
+    # mapped, reference: 1 for ISA, 0 for non-ISA, float [points, years]
     mapped: np.ndarray
     reference: np.ndarray
-    area_km2: float
+    area_km2: float  # area that is valid on the maps of all years, from which the points are sampled
+    # Number of sample points without a reference class or map class in some year; they are left out, as if not sampled
     unusable: int
 
     def area(self, year: int) -> Estimate:

@@ -26,20 +26,14 @@ def stratum_names(years: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True)
 class Strata:
-    """The strata of a city.
-
-    Attributes:
-        years: of the maps, ascending.
-        counts: pixels of each block in each stratum, int64 [blocks, strata].
-        near: whether a cell of 10 x 10 pixels or one of its eight neighbours has ISA in any year, bool [rows, columns].
-        valid_km2: area that is valid in all years.
-    """
+    """The strata of a city."""
 
     grid: Grid
-    years: list[int]
-    counts: np.ndarray
+    years: list[int]  # of the maps, ascending
+    counts: np.ndarray  # pixels of each block in each stratum, int64 [blocks, strata]
+    # Whether a cell of 10 x 10 pixels or one of its eight neighbours has ISA in any year, bool [rows, columns]
     near: np.ndarray
-    valid_km2: float
+    valid_km2: float  # area that is valid in all years
 
 
 def stratify(mosaics: Sequence[Path], years: Sequence[int], threads: int) -> Strata:

@@ -49,22 +49,16 @@ def areas_km2(paths: Sequence[Path], outline: dict[str, Any], threads: int) -> l
 
 @dataclass(frozen=True)
 class MapChanges:
-    """Mapped ISA gain and loss in cells of CELL_PX x CELL_PX pixels, on the area that is valid in all years.
+    """Mapped ISA gain and loss in cells of CELL_PX x CELL_PX pixels, on the area that is valid in all years."""
 
-    Attributes:
-        transform: of the cells, in the maps' CRS.
-        gain, loss: km2 by [pair, row, column].
-        isa: km2 of ISA in the first year [row, column].
-        valid: km2 valid in all years [row, column].
-    """
-
-    transform: Affine
+    transform: Affine  # of the cells, in the maps' CRS
     epsg: int
     year_pairs: list[tuple[int, int]]
+    # gain, loss: km2 by [pair, row, column]
     gain: np.ndarray
     loss: np.ndarray
-    isa: np.ndarray
-    valid: np.ndarray
+    isa: np.ndarray  # km2 of ISA in the first year [row, column]
+    valid: np.ndarray  # km2 valid in all years [row, column]
 
 
 def year_pairs(years: Sequence[int]) -> list[tuple[int, int]]:

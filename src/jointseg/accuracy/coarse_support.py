@@ -26,18 +26,12 @@ class BlockCounts:
 
 @dataclass
 class ProductPixels:
-    """The pixels of a product's raster that intersect a UTM grid, with map pixel counts.
+    """The pixels of a product's raster that intersect a UTM grid, with map pixel counts."""
 
-    Attributes:
-        path: raster of the product, in any CRS.
-        grid: of the map.
-        window: pixels of the product that can intersect the grid.
-        valid, isa: map pixels in each of them, uint32 [rows, columns].
-    """
-
-    path: Path
-    grid: Grid
-    window: Window = field(init=False)
+    path: Path  # raster of the product, in any CRS
+    grid: Grid  # of the map
+    window: Window = field(init=False)  # pixels of the product that can intersect the grid
+    # valid, isa: map pixels in each of them, uint32 [rows, columns]
     valid: np.ndarray = field(init=False)
     isa: np.ndarray = field(init=False)
 

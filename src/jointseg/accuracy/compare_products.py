@@ -39,19 +39,12 @@ _AT_POINTS = {"users": "precision", "producers": "recall", "f1": "f1", "overall"
 
 @dataclass(frozen=True)
 class ComparedProduct:
-    """A product or the truth that a map is compared with.
+    """A product or the truth that a map is compared with."""
 
-    Attributes:
-        name: of the product, or TRUTH.
-        year: that it shows.
-        reader: of its codes.
-        entry: of the products table; None for the truth, which has the map's pixels.
-    """
-
-    name: str
-    year: int
-    reader: ProductReader
-    entry: dict[str, Any] | None
+    name: str  # of the product, or TRUTH
+    year: int  # that it shows
+    reader: ProductReader  # of its codes
+    entry: dict[str, Any] | None  # of the products table; None for the truth, which has the map's pixels
 
 
 def compare_products(
@@ -125,17 +118,12 @@ def _products(
 
 @dataclass
 class _Comparison:
-    """Counts of a map and a product on the same area.
+    """Counts of a map and a product on the same area."""
 
-    Attributes:
-        km2: by [map, product], each 0 non-ISA, 1 ISA, 2 nodata.
-        cells: pixels by [category, row, column] of the picture's cells; categories are those of figures.AGREEMENT.
-        pixels: the map aggregated to the product's pixels; None for fine products.
-    """
-
-    km2: np.ndarray
+    km2: np.ndarray  # by [map, product], each 0 non-ISA, 1 ISA, 2 nodata
+    # Pixels by [category, row, column] of the picture's cells; categories are those of figures.AGREEMENT
     cells: np.ndarray
-    pixels: ProductPixels | None
+    pixels: ProductPixels | None  # the map aggregated to the product's pixels; None for fine products
 
     def areas(self) -> dict[str, float]:
         """Return areas, km2, where the map is valid, and agreement as F1, which treats neither as the truth."""

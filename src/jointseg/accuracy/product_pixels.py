@@ -19,17 +19,11 @@ EXACT_PX = 1e-3  # of a product's pixel, effectively exact; rasterio 1.4 cannot 
 
 @dataclass(frozen=True)
 class ProductReader:
-    """Reads a product by nearest neighbour; where one mosaic has nodata, the next one is read.
+    """Reads a product by nearest neighbour; where one mosaic has nodata, the next one is read."""
 
-    Attributes:
-        mosaics: a VRT for each CRS of its files.
-        product: name, for messages.
-        table: code -> 0, 1, 255, as from `product_codes.class_table`.
-    """
-
-    mosaics: tuple[Path, ...]
-    product: str
-    table: np.ndarray
+    mosaics: tuple[Path, ...]  # a VRT for each CRS of its files
+    product: str  # name, for messages
+    table: np.ndarray  # code -> 0, 1, 255, as from `product_codes.class_table`
 
     @classmethod
     def from_folder(cls, folder: Path, product: str, entry: dict[str, Any], year: int | None = None) -> "ProductReader":

@@ -139,21 +139,14 @@ def _run_directly(function: Callable[..., Any], *arguments: Any) -> Future:
 
 @dataclass(frozen=True)
 class ChipInputs:
-    """The inputs of one chip.
-
-    Attributes:
-        request: its square, and the shift of its scene.
-        lr: uint16 [bands, h, w] of the composite, then of the merged dates, 0 for nodata.
-        clear: uint16 [h, w], number of clear observations of the composite.
-        gain: float64 [3], of its scene.
-    """
+    """The inputs of one chip."""
 
     sample_id: str
-    request: WindowRequest
+    request: WindowRequest  # its square, and the shift of its scene
     window: SceneWindow
-    lr: np.ndarray
-    clear: np.ndarray
-    gain: np.ndarray
+    lr: np.ndarray  # uint16 [bands, h, w] of the composite, then of the merged dates, 0 for nodata
+    clear: np.ndarray  # uint16 [h, w], number of clear observations of the composite
+    gain: np.ndarray  # float64 [3], of its scene
     shapes: gpd.GeoDataFrame | None
 
 

@@ -22,16 +22,13 @@ ISA_KINDS = ("road", "building", "airport", "plaza", "sports", "industrial")
 
 @dataclass(frozen=True)
 class ChipRaster:
-    """The format of one of a chip's rasters.
-
-    Attributes:
-        bands: names of the bands; None for the bands of the config, () for one band without a name.
-    """
+    """The format of one of a chip's rasters."""
 
     title: str
     pixel_m: int
     dtype: str
     nodata: int
+    # Names of the bands; None for the bands of the config, () for one band without a name
     bands: tuple[str, ...] | None
 
     def transform(self, minx: float, miny: float, chip_m: float) -> Affine:

@@ -22,16 +22,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Correction:
-    """A polygon of a Labelme file in the zone of a chip; it may extend beyond the chip.
-
-    Attributes:
-        id: FILE#NUMBER.
-        action: add, remove or unlabelled.
-    """
+    """A polygon of a Labelme file in the zone of a chip; it may extend beyond the chip."""
 
     chip: Any
-    id: str
-    action: str
+    id: str  # FILE#NUMBER
+    action: str  # add, remove or unlabelled
     polygon: shapely.Geometry
 
 

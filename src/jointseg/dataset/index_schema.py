@@ -13,20 +13,13 @@ from jointseg.dataset.contract import SPLITS
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the index.
-
-    Attributes:
-        dtype: "text", "bool", "int" or "float".
-        between: minimum and maximum; None for no limits.
-        among: permitted values; () for all.
-        pattern: regular expression that the entire text must match.
-    """
+    """A column of the index."""
 
     meaning: str
-    dtype: str
-    between: tuple[float, float] | None = None
-    among: tuple[str, ...] = ()
-    pattern: str | None = None
+    dtype: str  # "text", "bool", "int" or "float"
+    between: tuple[float, float] | None = None  # minimum and maximum; None for no limits
+    among: tuple[str, ...] = ()  # permitted values; () for all
+    pattern: str | None = None  # regular expression that the entire text must match
     example: str = ""
     nullable: bool = False
 

@@ -29,19 +29,12 @@ HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Feature:
-    """An object of OpenStreetMap.
+    """An object of OpenStreetMap."""
 
-    Attributes:
-        kind: one of osm_rules.KINDS, or SOFT.
-        polygon: in the requested zone.
-        id: such as "way/42", as in openstreetmap.org/way/42.
-        is_land_use: whether it is a land-use outline, of which only the hardened part is impervious.
-    """
-
-    kind: str
-    polygon: shapely.Geometry
-    id: str
-    is_land_use: bool = False
+    kind: str  # one of osm_rules.KINDS, or SOFT
+    polygon: shapely.Geometry  # in the requested zone
+    id: str  # such as "way/42", as in openstreetmap.org/way/42
+    is_land_use: bool = False  # whether it is a land-use outline, of which only the hardened part is impervious
 
 
 def features(path: Path, epsg: int, squares: Sequence[Bounds], rules: TagRules, margin_m: float) -> Iterator[Feature]:

@@ -24,22 +24,15 @@ class TagRules:
     """The tag tables of the config.
 
     A table lists values per key; "*" matches any value except "no", and "!x" excludes x.
-
-    Attributes:
-        road_widths_m: paved width of each impervious highway class, both carriageways together.
-        lane_width_m: width of a lane.
-        isa_tags: impervious areas, by kind.
-        not_isa_tags: objects that are never impervious, whatever their other tags.
-        unpaved_surfaces: values of `surface` that are not impervious, except for buildings and sports fields.
-        soft_tags: vegetation and water, subtracted from larger impervious areas.
     """
 
-    road_widths_m: Mapping[str, float]
-    lane_width_m: float
-    isa_tags: Mapping[str, Table]
-    not_isa_tags: Table
+    road_widths_m: Mapping[str, float]  # paved width of each impervious highway class, both carriageways together
+    lane_width_m: float  # width of a lane
+    isa_tags: Mapping[str, Table]  # impervious areas, by kind
+    not_isa_tags: Table  # objects that are never impervious, whatever their other tags
+    # Values of `surface` that are not impervious, except for buildings and sports fields
     unpaved_surfaces: Sequence[str]
-    soft_tags: Table
+    soft_tags: Table  # vegetation and water, subtracted from larger impervious areas
 
     def area(self, tags: Tags) -> tuple[str, bool] | None:
         """Return (kind, whether it is a land-use outline rather than a surface) of an area; None if not impervious.

@@ -20,29 +20,20 @@ RGB = {"red": ColorInterp.red, "green": ColorInterp.green, "blue": ColorInterp.b
 
 @dataclass(frozen=True)
 class Provider:
-    """One entry of `dataset.providers`.
-
-    Attributes:
-        pattern: regular expression of a folder's name or a file's stem, with the named group `time` and, if the
-            names contain them, `satellite`, `sensor`, `level` and `spectral`.
-        time_format: of the group `time`, as in `datetime.strptime`.
-        utc_offset_h: offset from UTC, hours, of times in names and metadata without a time zone.
-        bands: colours of the bands in order, for rasters without band names or colours; includes red, green and blue.
-        nodata: digital number of nodata, for rasters that declare none; None if every number is valid.
-        levels: usable levels; empty for all.
-        spectral: usable spectral types; empty for all.
-        advice: the action for a scene of another level or spectral type.
-    """
+    """One entry of `dataset.providers`."""
 
     name: str
+    # Regular expression of a folder's name or a file's stem, with the named group `time` and, if the names contain
+    # them, `satellite`, `sensor`, `level` and `spectral`
     pattern: str
-    time_format: str
-    utc_offset_h: float
+    time_format: str  # of the group `time`, as in `datetime.strptime`
+    utc_offset_h: float  # offset from UTC, hours, of times in names and metadata without a time zone
+    # Colours of the bands in order, for rasters without band names or colours; includes red, green and blue
     bands: Sequence[str]
-    nodata: float | None
-    levels: Sequence[str]
-    spectral: Sequence[str]
-    advice: str
+    nodata: float | None  # digital number of nodata, for rasters that declare none; None if every number is valid
+    levels: Sequence[str]  # usable levels; empty for all
+    spectral: Sequence[str]  # usable spectral types; empty for all
+    advice: str  # the action for a scene of another level or spectral type
 
     @property
     def zone(self) -> timezone:

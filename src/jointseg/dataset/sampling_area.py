@@ -20,22 +20,17 @@ _EDGE_DEG = 1e-9
 
 @dataclass(frozen=True)
 class Positions:
-    """Chip centres of the population, arrays [n].
-
-    Attributes:
-        x, y: metres in the zone.
-        lon, lat: degrees.
-        reach: index into `SamplingArea.names`.
-        percent: prior ISA, 0..100, 255 nodata.
-    """
+    """Chip centres of the population, arrays [n]."""
 
     epsg: np.ndarray
+    # x, y: metres in the zone
     x: np.ndarray
     y: np.ndarray
+    # lon, lat: degrees
     lon: np.ndarray
     lat: np.ndarray
-    reach: np.ndarray
-    percent: np.ndarray
+    reach: np.ndarray  # index into `SamplingArea.names`
+    percent: np.ndarray  # prior ISA, 0..100, 255 nodata
 
     def __getitem__(self, rows: np.ndarray) -> "Positions":
         return Positions(**{name: values[rows] for name, values in vars(self).items()})

@@ -30,30 +30,21 @@ FLOOD_PX, TEXTURE_SD, SMOOTH_FRACTION, FLOOD_FRACTION = (3, 5), 0.01, 0.2, 0.08
 
 @dataclass
 class ChipScenePair:
-    """The images of one sample and one scene, as inputs of the registration.
-
-    Attributes:
-        lr: float32 [3, h, w], reflectance of the composite.
-        valid: bool [h, w], valid pixels of `lr`.
-        smooth: float32 [3, ...], blurred 1 m digital numbers of the scene with a margin.
-    """
+    """The images of one sample and one scene, as inputs of the registration."""
 
     sample_id: str
-    lr: np.ndarray
-    valid: np.ndarray
-    smooth: np.ndarray
+    lr: np.ndarray  # float32 [3, h, w], reflectance of the composite
+    valid: np.ndarray  # bool [h, w], valid pixels of `lr`
+    smooth: np.ndarray  # float32 [3, ...], blurred 1 m digital numbers of the scene with a margin
     margin_m: int
 
 
 @dataclass
 class SceneRecord:
-    """The reliably registered chips of a scene so far; more chips of the scene may follow.
-
-    Attributes:
-        pixels: (scene, composite) at their valid pixels, [3, n] each.
-    """
+    """The reliably registered chips of a scene so far; more chips of the scene may follow."""
 
     shifts: list[tuple[float, float]] = field(default_factory=list)
+    # (scene, composite) at their valid pixels, [3, n] each
     pixels: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
 

@@ -40,17 +40,11 @@ class WindowRequest:
 
 @dataclass(frozen=True)
 class SceneWindow:
-    """The scene's own pixels in a window.
+    """The scene's own pixels in a window."""
 
-    Attributes:
-        values: [3, rows, columns] red, green, blue, as stored.
-        valid: bool [rows, columns], or None if all pixels are valid.
-        transform: pixel to the scene's coordinates; includes the shift if scene and chip have the same CRS.
-    """
-
-    values: np.ndarray
-    valid: np.ndarray | None
-    transform: Affine
+    values: np.ndarray  # [3, rows, columns] red, green, blue, as stored
+    valid: np.ndarray | None  # bool [rows, columns], or None if all pixels are valid
+    transform: Affine  # pixel to the scene's coordinates; includes the shift if scene and chip have the same CRS
     crs: str
 
 

@@ -18,26 +18,18 @@ YEARS, DAYS, DEGREES = 0.2, 20.0, 5.0
 
 @dataclass(frozen=True)
 class Scene:
-    """A row of the index of deliveries.
-
-    Attributes:
-        path: its raster, relative to the folder of deliveries.
-        time: acquisition, UTC.
-        cloud_percent, view_angle, sun_elevation: of the entire scene; NaN if the metadata lack them.
-        bands: band numbers (from 1) of red, green and blue.
-        nodata: digital number of nodata, or NaN.
-        footprint: EPSG:4326.
-    """
+    """A row of the index of deliveries."""
 
     id: str
-    path: str
-    time: datetime
+    path: str  # its raster, relative to the folder of deliveries
+    time: datetime  # acquisition, UTC
+    # cloud_percent, view_angle, sun_elevation: of the entire scene; NaN if the metadata lack them
     cloud_percent: float
     view_angle: float
     sun_elevation: float
-    bands: tuple[int, int, int]
-    nodata: float
-    footprint: shapely.Geometry
+    bands: tuple[int, int, int]  # band numbers (from 1) of red, green and blue
+    nodata: float  # digital number of nodata, or NaN
+    footprint: shapely.Geometry  # EPSG:4326
 
 
 def load(deliveries: Path) -> list[Scene]:

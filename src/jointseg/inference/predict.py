@@ -122,19 +122,14 @@ def _compute_single(compute: Compute, window: Window, pixels: Pixels) -> Tensor:
 
 @dataclass(frozen=True)
 class AreaPredictor:
-    """Predicts maps of any bounds.
-
-    Attributes:
-        window_m, stride_m: of the lattice.
-        batch: windows in the pool at a time; does not change any pixel.
-        pool: from `Predictor.workers`.
-    """
+    """Predicts maps of any bounds."""
 
     predictor: Predictor
+    # window_m, stride_m: of the lattice
     window_m: int
     stride_m: int
-    batch: int
-    pool: Executor
+    batch: int  # windows in the pool at a time; does not change any pixel
+    pool: Executor  # from `Predictor.workers`
 
     def predict_pieces(
         self,

@@ -16,18 +16,13 @@ SCORE_STEPS = 250  # of a probability stored in uint8: 0.004 each
 
 @dataclass(frozen=True)
 class StorageFormat:
-    """How a product is stored.
-
-    Attributes:
-        overviews: resampling method of the overviews.
-        scale: factor from stored to physical values.
-    """
+    """How a product is stored."""
 
     bands: tuple[str, ...]
     dtype: str
     nodata: int
-    overviews: str
-    scale: float = 1
+    overviews: str  # resampling method of the overviews
+    scale: float = 1  # factor from stored to physical values
 
 
 FORMATS = {

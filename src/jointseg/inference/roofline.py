@@ -19,15 +19,10 @@ _SECONDS = 1.0  # minimum measuring time of each peak
 
 @dataclass(frozen=True)
 class DevicePeaks:
-    """Measured peak rates of a device with a job's number of threads.
+    """Measured peak rates of a device with a job's number of threads."""
 
-    Attributes:
-        flops: floating-point operations per second of a product of two square matrices.
-        bytes: bytes per second read and written by a copy.
-    """
-
-    flops: float
-    bytes: float
+    flops: float  # floating-point operations per second of a product of two square matrices
+    bytes: float  # bytes per second read and written by a copy
 
 
 def measure_peaks(device: torch.device, dtype: torch.dtype, threads: int) -> DevicePeaks:
@@ -72,15 +67,10 @@ def _wait(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Demand:
-    """Operations and memory traffic of a call.
+    """Operations and memory traffic of a call."""
 
-    Attributes:
-        flops: floating-point operations of convolutions, matrix products and attention.
-        bytes: of all tensors that its operations read and write: the memory traffic without fusion or caching.
-    """
-
-    flops: float
-    bytes: float
+    flops: float  # floating-point operations of convolutions, matrix products and attention
+    bytes: float  # of all tensors that its operations read and write: the memory traffic without fusion or caching
 
     def seconds(self, peaks: DevicePeaks) -> float:
         """Return the minimum time: the longer of computing and moving data at peak rate."""

@@ -28,28 +28,17 @@ BASELINES = (
 
 @dataclass(frozen=True)
 class Sentinel2Acquisition:
-    """One Sentinel-2 acquisition.
-
-    Attributes:
-        level: L1C or L2A.
-        platform: S2A or S2B.
-        orbit: relative orbit.
-        baseline: processing baseline, such as "05.09".
-        offset_dn: radiometric offset of the stored values.
-        cloud_fraction: target of the simulation.
-        shift_m: (x, y) from the coordinates of the image to the true location.
-        partial: whether the swath edge cuts the valley.
-    """
+    """One Sentinel-2 acquisition."""
 
     time_utc: datetime
-    level: str
-    platform: str
-    orbit: int
-    baseline: str
-    offset_dn: int
-    cloud_fraction: float
-    shift_m: tuple[float, float]
-    partial: bool
+    level: str  # L1C or L2A
+    platform: str  # S2A or S2B
+    orbit: int  # relative orbit
+    baseline: str  # processing baseline, such as "05.09"
+    offset_dn: int  # radiometric offset of the stored values
+    cloud_fraction: float  # target of the simulation
+    shift_m: tuple[float, float]  # (x, y) from the coordinates of the image to the true location
+    partial: bool  # whether the swath edge cuts the valley
 
     @property
     def day_of_year(self) -> int:

@@ -24,38 +24,24 @@ UNBUILT = 9999  # construction year beside an unbuilt block
 
 @dataclass(frozen=True)
 class City:
-    """A city.
-
-    Attributes:
-        outline: boundary of its largest part, local metres; the mapped city.
-        area: polygon of all parts, including those across the river.
-        features: its streets and blocks.
-    """
+    """A city."""
 
     name: str
     reach: str
-    outline: shapely.Geometry
-    area: shapely.Geometry
-    features: list[Feature]
+    outline: shapely.Geometry  # boundary of its largest part, local metres; the mapped city
+    area: shapely.Geometry  # polygon of all parts, including those across the river
+    features: list[Feature]  # its streets and blocks
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The street grid of a city with i x j blocks.
+    """The street grid of a city with i x j blocks."""
 
-    Attributes:
-        nodes: crossings, [i + 1, j + 1, 2].
-        avenues: indices of the avenues in both directions.
-        built: whether a block is ever built, bool [i, j].
-        years_built: int [i, j].
-        distance: from the centre (0) to the edge (1), float [i, j].
-    """
-
-    nodes: np.ndarray
-    avenues: tuple[set[int], set[int]]
-    built: np.ndarray
-    years_built: np.ndarray
-    distance: np.ndarray
+    nodes: np.ndarray  # crossings, [i + 1, j + 1, 2]
+    avenues: tuple[set[int], set[int]]  # indices of the avenues in both directions
+    built: np.ndarray  # whether a block is ever built, bool [i, j]
+    years_built: np.ndarray  # int [i, j]
+    distance: np.ndarray  # from the centre (0) to the edge (1), float [i, j]
 
 
 def make_city(terrain: Terrain, reach: int, reach_name: str) -> City:

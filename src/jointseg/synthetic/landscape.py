@@ -19,31 +19,18 @@ ROAD_CLASS, TREE_CLASS, GRASS_CLASS, CROP_CLASS, BUILDING_CLASS, BARE_CLASS, WAT
 
 @dataclass
 class StaticLayers:
-    """Layers of a panel that do not change from year to year, all [rows, columns] at 1 m.
+    """Layers of a panel that do not change from year to year, all [rows, columns] at 1 m."""
 
-    Attributes:
-        feature_levels: per drawing level, 1 + index of the feature (0: none).
-        background: reflectance of natural surfaces without leaves, [4, rows, columns].
-        vigour: weight of the seasonal leaves.
-        parcel: slot of the parcel, whose crop changes from year to year; -1 outside parcels.
-        vegetation: code of the natural vegetation outside parcels, NO_VEGETATION for none.
-        shadows: 1 + index of the feature that casts a shadow, the oldest on top.
-        crown: brightness of a tree crown above a feature, 0 for none.
-        hillshade: illumination relative to flat terrain.
-        texture: zero-mean noise.
-        land_cover: natural land cover class.
-    """
-
-    feature_levels: list[np.ndarray]
-    background: np.ndarray
-    vigour: np.ndarray
-    parcel: np.ndarray
-    vegetation: np.ndarray
-    shadows: np.ndarray
-    crown: np.ndarray
-    hillshade: np.ndarray
-    texture: np.ndarray
-    land_cover: np.ndarray
+    feature_levels: list[np.ndarray]  # per drawing level, 1 + index of the feature (0: none)
+    background: np.ndarray  # reflectance of natural surfaces without leaves, [4, rows, columns]
+    vigour: np.ndarray  # weight of the seasonal leaves
+    parcel: np.ndarray  # slot of the parcel, whose crop changes from year to year; -1 outside parcels
+    vegetation: np.ndarray  # code of the natural vegetation outside parcels, NO_VEGETATION for none
+    shadows: np.ndarray  # 1 + index of the feature that casts a shadow, the oldest on top
+    crown: np.ndarray  # brightness of a tree crown above a feature, 0 for none
+    hillshade: np.ndarray  # illumination relative to flat terrain
+    texture: np.ndarray  # zero-mean noise
+    land_cover: np.ndarray  # natural land cover class
 
 
 def cast_shadow(feature: Feature) -> shapely.Geometry:

@@ -15,31 +15,20 @@ LEVELS = 7
 
 @dataclass(slots=True)
 class Feature:
-    """A built or otherwise mapped feature.
+    """A built or otherwise mapped feature."""
 
-    Attributes:
-        shape: outline, local metres.
-        kind: road, building, roof, plaza, parking, yard, pitch, track, runway, taxiway, apron (impervious) or
-            site, lawn, pond, greenhouse, solar, path (pervious).
-        material: key of materials.MATERIALS.
-        impervious: class of the true map.
-        year_built: first year in which it exists.
-        height_m: height for its shadow.
-        vegetation: name of the seasonal vegetation on it, or "".
-        line: centre line of a road.
-        tags: OpenStreetMap tags.
-    """
-
-    shape: shapely.Geometry
+    shape: shapely.Geometry  # outline, local metres
+    # Road, building, roof, plaza, parking, yard, pitch, track, runway, taxiway, apron (impervious) or site, lawn, pond,
+    # greenhouse, solar, path (pervious)
     kind: str
-    material: str
-    impervious: bool
-    year_built: int
+    material: str  # key of materials.MATERIALS
+    impervious: bool  # class of the true map
+    year_built: int  # first year in which it exists
     level: int
-    height_m: float = 0.0
-    vegetation: str = ""
-    line: shapely.Geometry | None = None
-    tags: dict[str, str] = field(default_factory=dict)
+    height_m: float = 0.0  # height for its shadow
+    vegetation: str = ""  # name of the seasonal vegetation on it, or ""
+    line: shapely.Geometry | None = None  # centre line of a road
+    tags: dict[str, str] = field(default_factory=dict)  # OpenStreetMap tags
     city: bool = False
 
 

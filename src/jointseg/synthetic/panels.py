@@ -24,40 +24,27 @@ NEVER = 9999  # construction year of pervious pixels
 
 @dataclass(frozen=True)
 class PanelJob:
-    """Input of `render_panel`.
-
-    Attributes:
-        number: index of the panel in `acquisitions.reach_halves`.
-        acquisitions: Sentinel-2 acquisitions by year.
-        scenes: Jilin-1 scenes of the panel.
-    """
+    """Input of `render_panel`."""
 
     reach_km: int
     seed: int
-    number: int
-    acquisitions: dict[int, list[Sentinel2Acquisition]]
-    scenes: list[Jilin1Scene]
+    number: int  # index of the panel in `acquisitions.reach_halves`
+    acquisitions: dict[int, list[Sentinel2Acquisition]]  # Sentinel-2 acquisitions by year
+    scenes: list[Jilin1Scene]  # Jilin-1 scenes of the panel
     years: list[int]
     folder: Path
 
 
 @dataclass
 class PanelResult:
-    """Rasters of one panel.
+    """Rasters of one panel."""
 
-    Attributes:
-        surface: year -> surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m.
-        truth: year -> uint8 [rows, columns] at 1 m, 1 impervious.
-        isa_fraction: at 10 m at the end of each of PRODUCT_YEARS, float32 [years, rows, columns].
-        land_cover: of COVER_YEAR at 1 m, uint8 [rows, columns].
-        cover_fraction: of FRACTION_CLASSES at 10 m, float32 [classes, rows, columns].
-    """
-
+    # Year -> surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m
     surface: dict[int, list[np.ndarray]]
-    truth: dict[int, np.ndarray]
-    isa_fraction: np.ndarray
-    land_cover: np.ndarray
-    cover_fraction: np.ndarray
+    truth: dict[int, np.ndarray]  # year -> uint8 [rows, columns] at 1 m, 1 impervious
+    isa_fraction: np.ndarray  # at 10 m at the end of each of PRODUCT_YEARS, float32 [years, rows, columns]
+    land_cover: np.ndarray  # of COVER_YEAR at 1 m, uint8 [rows, columns]
+    cover_fraction: np.ndarray  # of FRACTION_CLASSES at 10 m, float32 [classes, rows, columns]
 
 
 @cache

@@ -40,19 +40,12 @@ COVER_OF_KIND = {
 
 @dataclass
 class YearlyView:
-    """One year of a panel at 1 m.
+    """One year of a panel at 1 m."""
 
-    Attributes:
-        static: float32 [4, rows, columns], reflectance without leaves.
-        leaves: float32 [rows, columns], weight of the leaves.
-        vegetation: uint8 [rows, columns], vegetation code; NO_VEGETATION for none.
-        top: int32 [rows, columns], 1 + index of the topmost feature, 0 for none.
-    """
-
-    static: np.ndarray
-    leaves: np.ndarray
-    vegetation: np.ndarray
-    top: np.ndarray
+    static: np.ndarray  # float32 [4, rows, columns], reflectance without leaves
+    leaves: np.ndarray  # float32 [rows, columns], weight of the leaves
+    vegetation: np.ndarray  # uint8 [rows, columns], vegetation code; NO_VEGETATION for none
+    top: np.ndarray  # int32 [rows, columns], 1 + index of the topmost feature, 0 for none
 
 
 def yearly_crops(rng: np.random.Generator) -> np.ndarray:

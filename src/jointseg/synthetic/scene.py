@@ -27,21 +27,13 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Size and dates of the synthetic scene.
+    """Size and dates of the synthetic scene."""
 
-    Attributes:
-        reach_km: side of a reach.
-        years: years of the Sentinel-2 products.
-        dates_per_year: Sentinel-2 dates in each year, besides a nearly overcast one.
-        jilin1_year: year of the Jilin-1 scenes and of the map data.
-        date_shift_m: largest registration error of a Sentinel-2 date.
-    """
-
-    reach_km: int
-    years: list[int]
-    dates_per_year: int
-    jilin1_year: int
-    date_shift_m: float = 3.0
+    reach_km: int  # side of a reach
+    years: list[int]  # years of the Sentinel-2 products
+    dates_per_year: int  # Sentinel-2 dates in each year, besides a nearly overcast one
+    jilin1_year: int  # year of the Jilin-1 scenes and of the map data
+    date_shift_m: float = 3.0  # largest registration error of a Sentinel-2 date
 
 
 Acquisitions = dict[int, list[acquisitions.Sentinel2Acquisition]]

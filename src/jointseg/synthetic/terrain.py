@@ -38,21 +38,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Terrain:
-    """Terrain fields on a lattice of MACRO_M whose first row is the southernmost, and water bodies.
-
-    Attributes:
-        fields: name -> float32 [rows, columns] at x = -MARGIN_M + MACRO_M * column, y likewise: relief (m), slope,
-            shade (hillshade), off_river (m from the bank, negative in the water), patches and mottle (noise).
-        river: water surface, local metres.
-        lakes: water surfaces, local metres.
-        regions: polygons whose parcels share direction and size.
-    """
+    """Terrain fields on a lattice of MACRO_M whose first row is the southernmost, and water bodies."""
 
     frame: Frame
+    # Name -> float32 [rows, columns] at x = -MARGIN_M + MACRO_M * column, y likewise: relief (m), slope, shade
+    # (hillshade), off_river (m from the bank, negative in the water), patches and mottle (noise)
     fields: dict[str, np.ndarray]
-    river: shapely.Geometry
-    lakes: list[shapely.Geometry]
-    regions: list[shapely.Geometry]
+    river: shapely.Geometry  # water surface, local metres
+    lakes: list[shapely.Geometry]  # water surfaces, local metres
+    regions: list[shapely.Geometry]  # polygons whose parcels share direction and size
 
     def sample(self, name: str, x: np.ndarray | float, y: np.ndarray | float) -> np.ndarray:
         """Return the nearest value of a field at local coordinates."""

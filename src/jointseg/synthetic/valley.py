@@ -15,20 +15,13 @@ from jointseg.synthetic.terrain import ORIGIN_M, REACHES, Frame, Terrain, make_t
 
 @dataclass(frozen=True)
 class Valley:
-    """Terrain and features.
-
-    Attributes:
-        cities: one per reach.
-        features: in drawing order.
-        spectra: reflectance of each feature, float32 [n, 4].
-        trees: centres [n, 2] and radii [n] of the crowns along roads, local metres.
-    """
+    """Terrain and features."""
 
     terrain: Terrain
-    cities: list[City]
-    features: list[Feature]
-    spectra: np.ndarray
-    trees: tuple[np.ndarray, np.ndarray]
+    cities: list[City]  # one per reach
+    features: list[Feature]  # in drawing order
+    spectra: np.ndarray  # reflectance of each feature, float32 [n, 4]
+    trees: tuple[np.ndarray, np.ndarray]  # centres [n, 2] and radii [n] of the crowns along roads, local metres
 
     @property
     def frame(self) -> Frame:

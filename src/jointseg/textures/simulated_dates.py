@@ -22,15 +22,10 @@ RESPONSE = np.array([[0.94, 0.06, 0.00], [0.05, 0.90, 0.05], [0.00, 0.08, 0.92]]
 
 @dataclass(frozen=True)
 class SimulatedImages:
-    """uint16 reflectance x 10000 at 10 m, without nodata.
+    """uint16 reflectance x 10000 at 10 m, without nodata."""
 
-    Attributes:
-        composite: [3, h, w], median of the registered dates.
-        merged: [12, h, w], bands of `bands.MERGED_BANDS`.
-    """
-
-    composite: np.ndarray
-    merged: np.ndarray
+    composite: np.ndarray  # [3, h, w], median of the registered dates
+    merged: np.ndarray  # [12, h, w], bands of `bands.MERGED_BANDS`
 
 
 def simulate(image: np.ndarray, dates: int, rng: np.random.Generator) -> SimulatedImages:

@@ -17,17 +17,11 @@ UNLABELLED_KIND, UNDEFINED_KIND = -1, -2
 
 @dataclass(frozen=True)
 class Area:
-    """One area at 1 m.
+    """One area at 1 m."""
 
-    Attributes:
-        image: float32 [3, h, w], reflectance of red, green, blue.
-        label: uint8 [h, w], 0, 1, 255 unlabelled.
-        fraction: uint16 [1 + kinds, h, w], ISA fractions as in dataset.contract.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    fraction: np.ndarray
+    image: np.ndarray  # float32 [3, h, w], reflectance of red, green, blue
+    label: np.ndarray  # uint8 [h, w], 0, 1, 255 unlabelled
+    fraction: np.ndarray  # uint16 [1 + kinds, h, w], ISA fractions as in dataset.contract
 
 
 def read_area(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> Area:

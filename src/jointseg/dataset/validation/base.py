@@ -78,20 +78,14 @@ def check(registry: dict[str, Check], name: str, summary: str, remedy: str) -> C
 
 @dataclass
 class Folder:
-    """A dataset's folder with its readable tables and documents.
-
-    Attributes:
-        index: index.parquet; None if it is missing or unreadable.
-        tables: samples, pairs and the indexes of the reaches, by path in the folder.
-        documents: content of JSON documents, checksums and card, by name.
-        unreadable: a violation for each unreadable table or document.
-    """
+    """A dataset's folder with its readable tables and documents."""
 
     path: Path
-    index: pd.DataFrame | None = None
+    index: pd.DataFrame | None = None  # index.parquet; None if it is missing or unreadable
+    # Samples, pairs and the indexes of the reaches, by path in the folder
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    documents: dict[str, Any] = field(default_factory=dict)
-    unreadable: list[Violation] = field(default_factory=list)
+    documents: dict[str, Any] = field(default_factory=dict)  # content of JSON documents, checksums and card, by name
+    unreadable: list[Violation] = field(default_factory=list)  # a violation for each unreadable table or document
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -130,58 +124,37 @@ class Folder:
 
 @dataclass
 class RasterFile:
-    """One raster of a chip as found in the folder.
+    """One raster of a chip as found in the folder."""
 
-    Attributes:
-        file: its path in the dataset's folder.
-        digest: sha256; None if the file is missing.
-        error: the reason why it cannot be opened, or its pixels cannot be read.
-        profile: layout, compression, block, dtype, count, names, nodata, shape, crs.
-        pixels: [bands, rows, columns].
-    """
-
-    file: str
-    digest: str | None = None
+    file: str  # its path in the dataset's folder
+    digest: str | None = None  # sha256; None if the file is missing
     size: int = 0
-    error: str = ""
+    error: str = ""  # the reason why it cannot be opened, or its pixels cannot be read
     opened: bool = False
+    # Layout, compression, block, dtype, count, names, nodata, shape, crs
     profile: Mapping[str, Any] = field(default_factory=dict)
     transform: Affine = field(default_factory=Affine.identity)
-    pixels: np.ndarray | None = None
+    pixels: np.ndarray | None = None  # [bands, rows, columns]
 
 
 class ChipSummary(NamedTuple):
-    """Results of a chip for the checks of the entire dataset.
+    """Results of a chip for the checks of the entire dataset."""
 
-    Attributes:
-        digests: sha256 by file.
-        images: digest of the pixels of lr and hr.
-        sums: of lr and hr, for the statistics.
-        isa_fraction: fraction of impervious pixels among the labelled pixels; NaN without any.
-    """
-
-    digests: dict[str, str]
-    images: dict[str, str]
-    sums: dict[str, BandSums]
-    isa_fraction: float
+    digests: dict[str, str]  # sha256 by file
+    images: dict[str, str]  # digest of the pixels of lr and hr
+    sums: dict[str, BandSums]  # of lr and hr, for the statistics
+    isa_fraction: float  # fraction of impervious pixels among the labelled pixels; NaN without any
 
 
 @dataclass
 class Chip:
-    """A row of the index with its rasters as found in the folder.
+    """A row of the index with its rasters as found in the folder."""
 
-    Attributes:
-        row: of the index.
-        bands: expected names of the bands of the 10 m images.
-        rasters: by kind, as far as the index names them.
-        alignment: of its images, once computed (see `chip_alignment.align`).
-    """
-
-    row: dict[str, Any]
+    row: dict[str, Any]  # of the index
     chip_m: int
-    bands: tuple[str, ...]
-    rasters: dict[str, RasterFile]
-    alignment: tuple[float, float, int, int] | None = None
+    bands: tuple[str, ...]  # expected names of the bands of the 10 m images
+    rasters: dict[str, RasterFile]  # by kind, as far as the index names them
+    alignment: tuple[float, float, int, int] | None = None  # of its images, once computed (see `chip_alignment.align`)
 
     @property
     def id(self) -> str:

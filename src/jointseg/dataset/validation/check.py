@@ -37,19 +37,14 @@ CHECKS: dict[str, Check] = {entry.name: entry for entry in sorted(_ALL, key=lamb
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a validation.
+    """The result of a validation."""
 
-    Attributes:
-        findings: sorted by check, chip and file.
-        chips, files, bytes: amounts read.
-        version: of the dataset, empty if missing.
-    """
-
-    findings: list[Finding]
+    findings: list[Finding]  # sorted by check, chip and file
+    # chips, files, bytes: amounts read
     chips: int
     files: int
     bytes: int
-    version: str
+    version: str  # of the dataset, empty if missing
 
     @property
     def counts(self) -> dict[str, int]:
