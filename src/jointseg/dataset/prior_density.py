@@ -74,12 +74,7 @@ def prior_density(
             f"product {product} has no valid pixel in the reaches; choose another dataset.prior_density.product"
         )
     cog.write(
-        density,
-        percent[None],
-        crs=crs,
-        transform=transform @ Affine.scale(factor),
-        nodata=NODATA,
-        descriptions=["isa"],
+        density, percent[None], crs=crs, transform=transform @ Affine.scale(factor), nodata=NODATA, descriptions=["isa"]
     )
     valid = int((percent != NODATA).sum())
     return {"cells": percent.size, "valid": valid, "pixels_per_cell": factor**2, "windows": len(windows)}

@@ -139,12 +139,7 @@ def _vertex(before: float, centre: float, after: float) -> float:
 
 
 def refine_shift(
-    lr: np.ndarray,
-    valid: np.ndarray,
-    smooth: np.ndarray,
-    margin_m: int,
-    start_m: tuple[float, float],
-    reach_m: float,
+    lr: np.ndarray, valid: np.ndarray, smooth: np.ndarray, margin_m: int, start_m: tuple[float, float], reach_m: float
 ) -> RegistrationShift:
     """Return the shift that best matches the differences between neighbouring 10 m pixels, with its standard deviation.
 

@@ -44,11 +44,7 @@ def rows(bounds: tuple[float, float, float, float], window_m: int, stride_m: int
     cols = _indices(minx, maxx, window_m, stride_m)
     return [
         [
-            Window(
-                row,
-                col,
-                (col * stride_m, row * stride_m, col * stride_m + window_m, row * stride_m + window_m),
-            )
+            Window(row, col, (col * stride_m, row * stride_m, col * stride_m + window_m, row * stride_m + window_m))
             for col in cols
         ]
         for row in reversed(_indices(miny, maxy, window_m, stride_m))

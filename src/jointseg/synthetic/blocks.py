@@ -5,17 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import shapely
 
-from jointseg.synthetic.objects import (
-    GREEN,
-    PITCH,
-    Feature,
-    Quad,
-    building,
-    lawn,
-    paved,
-    road,
-    roof_part,
-)
+from jointseg.synthetic.objects import GREEN, PITCH, Feature, Quad, building, lawn, paved, road, roof_part
 
 
 def _lane(block: Quad, uv: list[tuple[float, float]], width_m: float, year_built: int) -> Feature:

@@ -3,16 +3,7 @@
 import numpy as np
 import shapely
 
-from jointseg.synthetic.objects import (
-    GREEN,
-    ROAD,
-    Feature,
-    building,
-    paved,
-    rectangle,
-    road,
-    shaded_roof_half,
-)
+from jointseg.synthetic.objects import GREEN, ROAD, Feature, building, paved, rectangle, road, shaded_roof_half
 
 
 def village(x: float, y: float, angle: float, excluded: shapely.Geometry, rng: np.random.Generator) -> list[Feature]:

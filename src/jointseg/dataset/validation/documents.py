@@ -12,15 +12,7 @@ from jointseg.dataset.band_statistics import BandStatistics
 from jointseg.dataset.collection import content_digest, split_summary
 from jointseg.dataset.contract import CHIP_RASTERS
 from jointseg.dataset.stac import item_path
-from jointseg.dataset.validation.base import (
-    DATASET_CHECKS,
-    FOLDER_CHECKS,
-    INDEX,
-    ChipSummary,
-    Folder,
-    Violation,
-    check,
-)
+from jointseg.dataset.validation.base import DATASET_CHECKS, FOLDER_CHECKS, INDEX, ChipSummary, Folder, Violation, check
 from jointseg.provenance.digest import Entry, file_digest
 
 CARD, STATISTICS, SOURCES, COLLECTION = "card.md", "statistics.json", "sources.json", "collection.json"
