@@ -12,14 +12,12 @@ def estimate_over_seeds(
     """Estimate a function of the totals of some variants, each trained with several seeds and scored on the same chips.
 
     Chips are a stratified sample and seeds an independent sample of all seeds. The variance is that of the mean counts
-    over the chips (`cluster_estimators.linearised_estimate`) plus that of the mean over the seeds,
-    sum_s (theta_s - mean)^2 / (S (S - 1)), with the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin 2,
-    110-114). With one seed the interval covers the chips only and is too narrow.
+    over the chips (`cluster_estimators.linearised_estimate`) plus that of the mean over the seeds, sum_s (theta_s -
+    mean)^2 / (S (S - 1)), with the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin 2, 110-114). With one
+    seed the interval covers the chips only and is too narrow.
 
-    Args:
-        counts: per variant, counts by seed and chip, [seeds, chips, k].
-        weights, strata: of the chips, see `linearised_estimate`.
-        function: of the concatenated totals of all variants, [variants * k].
+    `counts` has, per variant, the counts by seed and chip, [seeds, chips, k]; `weights` and `strata` are those of the
+    chips; `function` is one of the concatenated totals of all variants, [variants * k].
     """
     joined = np.concatenate(counts, axis=2).astype(np.float64)
     chips = linearised_estimate(joined.mean(axis=0), weights, strata, function)

@@ -38,10 +38,7 @@ def plot_by_reach(table: pd.DataFrame) -> Figure:
 def plot_panels(examples: dict[str, Path], chips: pd.DataFrame, root: Path) -> Figure:
     """Plot two rows per chip: images, and agreement of map and label (dark: both, orange: commission, blue: omission).
 
-    Args:
-        examples: folder of each variant, see `scoring.score`.
-        chips: rows of the index of the chips in these folders.
-        root: folder of the chip rasters.
+    `examples` has the folder of each variant, see `scoring.score`; `chips` the rows of the index of the chips in them.
     """
     columns = ["Sentinel-2 | label", *[VARIANTS[variant].title for variant in examples]]
     with matplotlib.rc_context(STYLE):

@@ -66,7 +66,7 @@ def predict_direct(model: DirectSegmenter, chips: Patches) -> Predictor:
 
 
 def probability_histogram(chips: Patches, predict: Predictor) -> np.ndarray:
-    """Count the pixels of all chips by class and probability, int64 [2, 100]; see `segmentation.count_by_probability`."""
+    """Count the pixels of all chips by class and probability, int64 [2, 100]; see `threshold.count_by_probability`."""
     counts = np.zeros((2, THRESHOLDS + 1), np.int64)
     for chip_id in chips.ids:
         chip = chips.dataset.read(chip_id)

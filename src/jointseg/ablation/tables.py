@@ -18,12 +18,7 @@ MISSING = Estimate(np.nan, np.nan, np.nan, np.nan, 0)
 
 
 class Counts:
-    """Pixel counts of all variants and seeds on the same test chips.
-
-    Args:
-        files: CSV of the counts of each run, see `scoring.score`.
-        tested, reaches: see `assess.sample_design`.
-    """
+    """Pixel counts of all variants and seeds on the same test chips, from the CSV of each run (see `scoring.score`)."""
 
     def __init__(self, files: dict[Run, Path], tested: pd.DataFrame, reaches: list[str]) -> None:
         parts = [pd.read_csv(path).assign(variant=variant, seed=seed) for (variant, seed), path in files.items()]

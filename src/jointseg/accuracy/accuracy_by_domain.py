@@ -21,8 +21,7 @@ EDGE = ("mapped_edge", "reference_edge")
 
 
 def edge_counts(mapped: np.ndarray, reference: np.ndarray) -> dict[str, int]:
-    """Count the edge pixels of map and reference (0/1/255 [h, w], 1 m), and those within TOLERANCES_M of the other's
-    edge.
+    """Count the edge pixels of two rasters (0/1/255 [h, w], 1 m), and those within TOLERANCES_M of the other's edge.
 
     An edge pixel is an ISA pixel next to a valid non-ISA pixel; pixels without value in either raster have no edge
     (Csurka et al. 2013, BMVC, "What is a good evaluation measure for semantic segmentation?").
@@ -85,9 +84,8 @@ def zone_counts(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.n
 def chip_domains(chips: pd.DataFrame, study_area: Path) -> dict[str, list[str]]:
     """Return the administrative domains (region and city) that contain the centre of each chip, by sample_id.
 
-    Args:
-        chips: rows with sample_id and their outlines, EPSG:4326.
-        study_area: GeoPackage with the layers `regions` and `cities`.
+    `chips` has sample_id and outlines, EPSG:4326; the study area is a GeoPackage with the layers `regions` and
+    `cities`.
     """
     centres = gpd.GeoDataFrame(
         chips[["sample_id"]], geometry=gpd.GeoSeries(chips["geometry"], crs=4326).representative_point()
@@ -104,10 +102,8 @@ def chip_domains(chips: pd.DataFrame, study_area: Path) -> dict[str, list[str]]:
 def domain_table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str]) -> pd.DataFrame:
     """Return metrics with intervals, one row per map, reference, domain and reach (`all` first).
 
-    Args:
-        counts: rows by map, reference, chip and domain, as from `zone_counts`; for full chips the domain is the density class,
-            region or city of the chip.
-        tested: the test chips with their stratum and weight, as from `assess.sample_design`.
+    `counts` has rows by map, reference, chip and domain, as from `zone_counts`; for full chips the domain is the
+    density class, region or city of the chip. `tested` is as from `assess.sample_design`.
     """
     chips = tested.set_index("sample_id")
     rows = []
@@ -131,9 +127,7 @@ def domain_table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[s
 def paired_differences(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str], first: str) -> pd.DataFrame:
     """Return the first method minus every other map on the same chips, one row per domain, reach and metric.
 
-    Args:
-        counts, tested, reaches: as for `domain_table`.
-        first: name of the first method.
+    Arguments are as for `domain_table`; `first` is the name of the first method.
     """
     chips = tested.set_index("sample_id")
     rows = []

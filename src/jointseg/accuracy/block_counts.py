@@ -56,10 +56,7 @@ class Grid:
 
 
 def common_grid(paths: Sequence[Path]) -> Grid:
-    """Return the common grid of rasters in one UTM zone.
-
-    Raises DataError that names the first two rasters that differ.
-    """
+    """Return the common grid of rasters in one UTM zone; raises DataError that names the first two that differ."""
     found: dict[Path, Grid] = {}
     for path in paths:
         with raster_io.open_raster(path) as source:
@@ -74,14 +71,13 @@ def common_grid(paths: Sequence[Path]) -> Grid:
 def map_blocks(paths: Sequence[Path], function: Callable[[Block], T], threads: int, label: str) -> Iterator[T]:
     """Yield the function's result for every block, in the order of `Grid.windows`.
 
-    At most two blocks per thread are in memory, whatever the size of the rasters.
+    At most two blocks per thread are in memory, whatever the size of the rasters. Raises DataError if the rasters have
+    different grids, cannot be read, or contain a value other than 0, 1 and 255.
 
     Args:
         paths: aligned rasters of 0/1/255.
         function: called with each block, from several threads.
         label: of the progress bar.
-
-    Raises DataError if the rasters have different grids, cannot be read, or contain a value other than 0, 1 and 255.
     """
     raster_grid = common_grid(paths)
 
@@ -111,10 +107,7 @@ def map_blocks(paths: Sequence[Path], function: Callable[[Block], T], threads: i
 
 
 def confusion(mapped: Path, reference: Path, threads: int) -> np.ndarray:
-    """Return the confusion matrix of two rasters, int64 [3, 3], rows by `mapped`: 0 non-ISA, 1 ISA, 2 nodata (255).
-
-    Raises DataError as `map_blocks`.
-    """
+    """Return the confusion matrix of two rasters, int64 [3, 3], rows by `mapped`: 0 non-ISA, 1 ISA, 2 nodata (255)."""
     total = np.zeros((3, 3), dtype=np.int64)
 
     def count(block: Block) -> np.ndarray:

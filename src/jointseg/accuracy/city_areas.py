@@ -22,14 +22,11 @@ AREAS = ("isa_km2", "non_isa_km2", "nodata_km2", "common_isa_km2")
 
 
 def areas_km2(paths: Sequence[Path], outline: dict[str, Any], threads: int) -> list[dict[str, float]]:
-    """Return the areas, km2, inside an outline on each of several aligned rasters.
+    """Return the areas, km2, inside an outline on each of several aligned rasters of 0/1/255.
 
-    For each raster: ISA, non-ISA, nodata, and "common" ISA: ISA on the area that is valid on all rasters. Growth rates use
-    the common area, so that nodata in one year does not count as change.
-
-    Args:
-        paths: rasters of 0/1/255 in a UTM zone.
-        outline: GeoJSON geometry, EPSG:4326; only pixels with their centre inside are counted.
+    For each raster: ISA, non-ISA, nodata, and "common" ISA: ISA on the area that is valid on all rasters. Growth rates
+    use the common area, so that nodata in one year does not count as change. The outline is a GeoJSON geometry,
+    EPSG:4326; only pixels with their centre inside are counted.
     """
     shape = transform_geom("EPSG:4326", f"EPSG:{common_grid(paths).epsg}", outline)
 
@@ -91,11 +88,8 @@ def map_changes(mosaics: Sequence[Path], years: Sequence[int], threads: int) -> 
 def changes_by_zone(changes: MapChanges, ring_km: float, districts: Path | None) -> pd.DataFrame:
     """Return valid area, ISA in the first year, gain and loss, km2, one row per pair of years and ring or district.
 
-    Rings of `ring_km` are centred on the centroid of the first year's ISA. A cell belongs to the district that contains its
-    centre.
-
-    Args:
-        districts: polygons with a column `name`; None for rings only.
+    Rings of `ring_km` are centred on the centroid of the first year's ISA. A cell belongs to the district, a polygon
+    with a `name`, that contains its centre.
     """
     rows, cols = np.indices(changes.valid.shape)
     x, y = changes.transform @ np.array([cols.ravel() + 0.5, rows.ravel() + 0.5])

@@ -73,9 +73,9 @@ def overall_accuracy(t: np.ndarray) -> complex:
 def kappa(t: np.ndarray) -> complex:
     """Cohen's kappa (Cohen 1960, Educational and Psychological Measurement 20, 37-46).
 
-    Reported for comparability with other studies. It depends on prevalence, so it cannot rank maps of different areas, and
-    it adds np.nan to user's and producer's accuracy (Pontius and Millones 2011, International Journal of Remote Sensing 32,
-    4407-4429; Foody 2020, Remote Sensing of Environment 239, 111630).
+    Reported for comparability with other studies. It depends on prevalence, so it cannot rank maps of different areas,
+    and it adds no information to user's and producer's accuracy (Pontius and Millones 2011, International Journal of
+    Remote Sensing 32, 4407-4429; Foody 2020, Remote Sensing of Environment 239, 111630).
     """
     n = t.sum()
     by_chance = ((t[0] + t[1]) * (t[0] + t[2]) + (t[2] + t[3]) * (t[1] + t[3])) / n**2

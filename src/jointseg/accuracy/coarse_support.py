@@ -86,10 +86,8 @@ class ProductPixels:
         return np.reshape(row, (len(y), len(x))), np.reshape(col, (len(y), len(x)))
 
     def _pixels(self, transform: Affine, shape: tuple[int, int]) -> tuple[int, int, np.ndarray, np.ndarray]:
-        """Return the product pixel that contains each map pixel's centre.
-
-        The result is the first row and column in the window, and relative to them the row and column of each pixel,
-        int32 [rows, columns].
+        """Return the product pixel of each map pixel's centre: first row and column in the window, and int32 offsets
+        from them.
         """
         firsts, out = [], []
         for nodes in self._nodes(transform, shape, self._window_transform):

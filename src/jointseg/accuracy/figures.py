@@ -116,9 +116,7 @@ def _png(figure: Figure, path: Path | io.BytesIO) -> None:
 def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str, str]) -> str:
     """Return bars of a metric by reach, one colour per map, with 95 % intervals, as a PNG data URI.
 
-    Args:
-        table: rows by name and reach with `metric`, `metric`_lower and `metric`_upper.
-        labels: label of each map, in drawing order.
+    `table` has rows by name and reach with `metric`, `metric`_lower and `metric`_upper; `labels` are in drawing order.
     """
     reaches = list(dict.fromkeys(table["reach"]))
     width = 0.84 / len(labels)
@@ -146,9 +144,8 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
 def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]], path: Path) -> None:
     """Draw the ISA area by year, one panel per city: map count, estimate with its interval, fitted curve, truth.
 
-    Args:
-        table: rows by city and year, from step `growth`.
-        curves: year, km2, lower and upper of the curve fitted to the estimates, by city that has one.
+    `table` is that of step `growth`; `curves` has year, km2, lower and upper of the fitted curve of each city that has
+    one.
     """
     cities = list(dict.fromkeys(table["city"]))
     columns = min(3, len(cities))
@@ -192,11 +189,8 @@ def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame, curve: dict[st
 def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
     """Return losses and validation score by step, one column of panels per training, as a PNG data URI.
 
-    Losses, at the finest scale trained, are divided by their first value to fit one axis. The score is the gain in PSNR over
-    bilinear upsampling at the finest scale validated, or F1 of the segmentation.
-
-    Args:
-        histories: history table of each training by title, with losses and scores by step.
+    Losses, at the finest scale trained, are divided by their first value to fit one axis. The score is the gain in PSNR
+    over bilinear upsampling at the finest scale validated, or F1 of the segmentation.
     """
     with matplotlib.rc_context(STYLE):
         figure = _figure(max(2.0 * len(histories), 4.0) + 0.6, 3.6)
@@ -233,9 +227,7 @@ def _score(table: pd.DataFrame) -> tuple[pd.Series, str]:
 def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
     """Return a map of the sample by split, replacement samples as rings, over the reaches, as a PNG data URI.
 
-    Args:
-        outlines: polygons of the reaches, degrees.
-        sample: points with the columns `split` and `replacement`.
+    `outlines` are polygons of the reaches, degrees; `sample` has points with the columns `split` and `replacement`.
     """
     lon, lat = sample.geometry.x.to_numpy(), sample.geometry.y.to_numpy()
     side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 1.0, 4.2))  # points of 1/72 inch

@@ -15,14 +15,13 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3))
 
 
 def patch_counts(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Count patches by size: detected (tp), missed (fn), and mapped patches without any ISA pixel in the reference (fp).
+    """Count patches by size: detected (tp), missed (fn), and mapped patches without any ISA pixel in the reference
+    (fp).
 
-    Patches are 8-connected. Patches at the chip's edge or next to nodata are left out, because their size is undefined. Patches
-    above LARGE_M2 belong to one network of roads and yards, for which pixel counts are the better measure.
-
-    Args:
-        mapped, reference: 0/1/255 [h, w], 1 m pixels.
-        zones: masks [h, w] by name; patches below SMALL_M2 whose middle pixel is in a zone are also counted by zone.
+    Both rasters are 0/1/255 [h, w] at 1 m. Patches are 8-connected. Patches at the chip's edge or next to nodata are
+    left out, because their size is undefined. Patches above LARGE_M2 belong to one network of roads and yards, for
+    which pixel counts are the better measure. Patches below SMALL_M2 whose middle pixel is in one of the zones, masks
+    [h, w] by name, are also counted by zone.
     """
     valid = (mapped != NODATA) & (reference != NODATA)
     reference_isa, mapped_isa = valid & (reference == 1), valid & (mapped == 1)

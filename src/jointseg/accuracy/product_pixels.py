@@ -38,9 +38,7 @@ class ProductReader:
     ) -> np.ndarray:
         """Return the product's codes on a grid, uint8 [rows, columns]; 255 outside its files.
 
-        Args:
-            crs, transform, shape: of the grid.
-            tolerance_px: maximum position error in product pixels; larger values are faster.
+        `tolerance_px` is the maximum position error in product pixels; larger values are faster.
         """
         out: np.ndarray | None = None
         for path in self.mosaics_for(crs):

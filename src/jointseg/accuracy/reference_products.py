@@ -193,11 +193,7 @@ def product_chips(
 ) -> dict[str, Any]:
     """Resample a product's codes to the 1 m grid of every test chip by nearest neighbour: {sample_id}.tif, uint8.
 
-    Raises DataError for a code that the entry does not list.
-
-    Args:
-        files: folder of all products, to which the mosaics refer.
-        entry: its entry of the products table.
+    Raises DataError for a code that the entry of the products table does not list. The mosaics refer to `files`.
     """
     chips = held_out_chips(index)
     reader = ProductReader.from_folder(mosaics, product, entry)

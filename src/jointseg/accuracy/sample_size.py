@@ -39,11 +39,10 @@ def clusters_for_half_width(units: int, half_width: float, target: float) -> int
 
 
 def allocate(sizes: Mapping[str, float], total: int, minimum: int) -> dict[str, int]:
-    """Allocate sample pixels: `minimum` to each stratum, the rest in proportion to its size; Olofsson et al. (2014) 5.1.2.
+    """Allocate sample pixels: `minimum` to each stratum, the rest in proportion to its size; Olofsson et al. (2014)
+    5.1.2.
 
-    A stratum gets at most its size; empty strata get none.
-
-    Raises DataError if `total` is less than `minimum` in each stratum.
+    A stratum gets at most its size; empty strata get none. Raises DataError if `total` is less than `minimum` in each.
     """
     filled = {name: int(size) for name, size in sizes.items() if size > 0}
     first = {name: min(minimum, size) for name, size in filled.items()}

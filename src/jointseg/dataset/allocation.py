@@ -56,6 +56,8 @@ def allocate(
 ) -> dict[str, int]:
     """Return the number of samples per stratum; at least 2 if the stratum has 2 candidates.
 
+    Raises DataError if the total is too small for the minimum per stratum, or if `counts` does not cover every reach.
+
     Args:
         strata: all strata, those of one reach consecutive.
         total: total number of samples; ignored by "fixed".
@@ -63,8 +65,6 @@ def allocate(
             fraction; "equal" per reach, and within a reach proportional to the square root of the candidates; "fixed".
         counts: for "fixed", samples per stratum, or per reach (then distributed as in "equal").
         bounded: limit each stratum to its candidates.
-
-    Raises DataError if the total is too small for the minimum per stratum, or if `counts` does not cover every reach.
     """
     if method == "fixed":
         return _fixed(strata, counts, bounded)

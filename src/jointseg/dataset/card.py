@@ -16,10 +16,8 @@ _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
 def render(table: gpd.GeoDataFrame, facts: dict[str, Any], pairs: Sequence[Path]) -> str:
-    """Return the card of an index table and its statistics as Markdown, with the metadata header of Hugging Face.
-
-    Args:
-        pairs: one table per reach, named after it.
+    """Return the Markdown card, with the metadata header of Hugging Face, of an index, its statistics and one table per
+    reach.
     """
     return templates.render(
         _TEMPLATE,

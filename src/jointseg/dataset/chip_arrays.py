@@ -18,7 +18,7 @@ class ChipArrays:
 
     Attributes:
         lr: float32 [bands, h, w], 10 m reflectance of the composite, NaN for nodata; then of the merged dates, if the
-            dataset has them, filled from the composite (see `bands.filled`).
+            dataset has them, filled from the composite (see `bands.fill_merged`).
         hr: float32 [bands, 10 h, 10 w], 1 m reflectance, NaN for nodata.
         label: uint8 [10 h, 10 w], 0 not impervious, 1 impervious, 255 unlabelled.
     """
@@ -36,7 +36,7 @@ class ChipDataset:
         root: the folder that the paths in the index are relative to.
         split: "train", "validation", "test", or None for all.
         cache: keep chips in memory (as integers: 7 bytes per 1 m pixel).
-        bands: number of bands of the 10 m image to return, see `bands.of_count`; None for all.
+        bands: number of bands of the 10 m image to return, see `bands.band_names`; None for all.
 
     Raises DataError for an invalid split, or a split without chips.
     """

@@ -54,16 +54,14 @@ def dataset(
     no effect.
 
     `content_sha256` in statistics, card and collection is the sha256 over the sorted checksums of chips and tables. No
-    file depends on the time or the paths of the run.
+    file depends on the time or the paths of the run. Raises DataError if a chip's file is missing or cannot be read, if
+    a sample is in two indexes, or if a file is outside the folder of the index.
 
     Args:
         indexes, pairs, labels: one per reach, named after it.
         chips: one folder per reach, in the folder `chips` beside the index.
         manifests: of the jobs that made the dataset, and of those that made its sources (see `sources`).
         stac_items: folder of the STAC items, one per chip.
-
-    Raises DataError if a chip's file is missing or cannot be read, if a sample is in two indexes, or if a file is outside
-    the folder of the index.
     """
     root = Path(index).parent
     table = pd.concat([gpd.read_parquet(path) for path in sorted(indexes)], ignore_index=True)

@@ -67,9 +67,8 @@ class Annotation:
 def read(path: Path) -> Annotation:
     """Read the polygons, rectangles, circles and masks of a Labelme file.
 
-    A circle becomes a polygon of the same area, a mask the outline of its pixels.
-
-    Raises DataError for a file that is not a Labelme file, an unexpected label, or a shape without area.
+    A circle becomes a polygon of the same area, a mask the outline of its pixels. Raises DataError for a file that is
+    not a Labelme file, an unexpected label, or a shape without area.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

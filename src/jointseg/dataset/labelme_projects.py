@@ -28,13 +28,10 @@ class Disagreement:
 def write_projects(
     folder: Path, chips: Path, samples: pd.DataFrame, disagreements: Sequence[Disagreement], chip_m: int
 ) -> None:
-    """Write ID.png, the 1 m image, and ID.json, the disputed polygons that the label counts as ISA, of each chip.
+    """Write ID.png, the 1 m image, and ID.json, the disputed polygons that the label counts as ISA, of each sample.
 
     The polygons are labelled `isa`, like the label: copied unchanged to the corrections, the file changes no pixel and
     settles the disagreement. To decide otherwise, a reviewer changes a label to `not_isa` or `unlabelled`.
-
-    Args:
-        samples: `sample_id`, `minx`, `miny` of the chips to write.
     """
     with atomic_write(folder) as part:
         part.mkdir()

@@ -73,7 +73,8 @@ def pairing(
     axis, gain_B04 and so on scale its digital numbers to the composite's reflectance. A sample without an accepted
     scene stays in the table with the rejection of its first scene as `status`; `rejected` lists every rejected scene
     with its reason. For each such sample, the next replacement sample of its stratum is tried, in the order of rank;
-    unused replacement samples are not in the table.
+    unused replacement samples are not in the table. Raises DataError if the reach has no samples, or if no pair is
+    accepted.
 
     Args:
         samples: with `stratum`, `rank` and `replacement`.
@@ -83,8 +84,6 @@ def pairing(
         min_correlation: minimum agreement (0..1, `radiometric_match.structural_agreement`) of the registered and
             radiometrically matched scene with the composite.
         max_cloud_percent: scenes with more cloud in their metadata are not tried.
-
-    Raises DataError if the reach has no samples, or if no pair is accepted.
     """
     table = gpd.read_parquet(samples)
     table = table[table["reach"] == reach]

@@ -37,7 +37,9 @@ def prior_density(
 ) -> dict[str, Any]:
     """Write the percentage of ISA (uint8, nodata 255) on cells of whole product pixels, about `chip_m` wide.
 
-    A cell is nodata if more than half of it is nodata, or if it is outside the windows that intersect a reach.
+    A cell is nodata if more than half of it is nodata, or if it is outside the windows that intersect a reach. Raises
+    DataError for a code that the entry does not list, if the product has no valid pixel in the reaches, or if its files
+    are in several CRSs.
 
     Args:
         study_area: its reaches select the windows to read.
@@ -46,9 +48,6 @@ def prior_density(
         density: the GeoTIFF to write, in the product's CRS.
         entry: its entry of the products table.
         year: the year of the product to use.
-
-    Raises DataError for a code that the entry does not list, if the product has no valid pixel in the reaches, or if its
-    files are in several CRSs.
     """
     vrts = sorted(mosaics.glob("*.vrt"))
     if len(vrts) != 1:

@@ -76,8 +76,7 @@ def parse_name(name: str, providers: Iterable[Provider]) -> SceneName | None:
 def read_metadata(paths: Iterable[Path], elements: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return the values of the keys in `elements` from XML files; unreadable files are skipped with a warning.
 
-    Args:
-        elements: per key, the names of its elements in order of precedence, at any depth and in any case.
+    The values of `elements` are element names in order of precedence, at any depth and in any case.
     """
     found: dict[str, str] = {}
     for path in sorted(paths):

@@ -18,11 +18,8 @@ def rasterize_labels(
 ) -> np.ndarray:
     """Return the 1 m label, uint8 [side_px, side_px]; a polygon covers the pixels whose centres it contains.
 
-    Polygons are burnt in the order add, remove, unlabelled.
-
-    Args:
-        shapes: rows with `action` and geometry, or None if the chip has none.
-        corner: upper left, metres in the zone.
+    Polygons are burnt in the order add, remove, unlabelled. Their rows have `action` and geometry; None if the chip has
+    none. `corner` is the upper left, metres in the zone.
     """
     out = np.zeros((side_px, side_px), dtype=np.uint8)
     if shapes is None:
@@ -43,9 +40,7 @@ def rasterize_fractions(
     Bands are FRACTION_BANDS; 65535 in pixels that are partly unlabelled. The polygons of a kind are merged first, so
     that overlaps count once; removed areas are subtracted. Kinds may overlap (a building in an industrial area), and an
     area that only a correction adds has no kind. Areas are exact except for rounding, at most 0.5 cm2 per pixel.
-
-    Args:
-        shapes, epsg, corner: as for `rasterize_labels`; the rows also have `kind`.
+    Arguments are as for `rasterize_labels`; the rows also have `kind`.
     """
     out = np.zeros((len(FRACTION_BANDS), side_px, side_px), dtype=np.uint16)
     if shapes is None:
@@ -66,15 +61,13 @@ def rasterize_fractions(
 
 
 def coverage(polygon: shapely.Geometry, corner: tuple[float, float], side_px: int) -> np.ndarray:
-    """Return the fraction of every 1 m pixel that a valid polygon covers, exact to rounding: float64 [side_px, side_px].
+    """Return the fraction of every 1 m pixel that a valid polygon covers, exact to rounding: float64 [side_px,
+    side_px].
 
-    Green's theorem per pixel: an edge is cut where it crosses grid lines. Each piece adds the signed area between itself
-    and the right end of its row: partly to its own pixel, and its height to all pixels on the right. Cumulative sums
-    along the rows give the areas, as in font rasterisers.
-
-    Args:
-        polygon: its parts must not overlap; the part outside the square is ignored.
-        corner: upper left of the square, metres.
+    Green's theorem per pixel: an edge is cut where it crosses grid lines. Each piece adds the signed area between
+    itself and the right end of its row: partly to its own pixel, and its height to all pixels on the right. Cumulative
+    sums along the rows give the areas, as in font rasterisers. The polygon's parts must not overlap; the part outside
+    the square with upper left `corner` (m) is ignored.
     """
     square = shapely.box(corner[0], corner[1] - side_px, corner[0] + side_px, corner[1])
     rings = shapely.get_rings(shapely.orient_polygons(polygon_parts(shapely.intersection(polygon, square))))

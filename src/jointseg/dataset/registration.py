@@ -40,8 +40,7 @@ def blur(values: np.ndarray, valid: np.ndarray, sigma_m: float = PSF_SIGMA_M) ->
 def sample_at_10m(
     smooth: np.ndarray, shape: tuple[int, int], margin_m: int, shift_m: tuple[float, float] = (0.0, 0.0)
 ) -> np.ndarray:
-    """Sample a blurred 1 m image at the centres of 10 m pixels, [bands, rows, columns], with its content moved by a
-    shift.
+    """Sample a blurred 1 m image at the centres of 10 m pixels, [bands, rows, columns], moved by a shift.
 
     Args:
         smooth: [bands, rows, columns], `margin_m` pixels larger on every side than the 10 m image.

@@ -19,13 +19,12 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 def axis_weights(kernel: Kernel, reach: float, first: float, step: float, count: int, size: int) -> csr_array:
     """Return weights float32 [count, size] of source pixels in output pixels; every row sums to 1.
 
-    Pixels outside the source have no weight.
+    Pixels outside the source have no weight. All distances are in source pixels.
 
     Args:
-        kernel: function of the distance in source pixels.
-        reach: distance at which the kernel ends, source pixels.
-        first: centre of the first output pixel, in source pixels from the centre of the first source pixel.
-        step: distance between output pixels, source pixels.
+        kernel: function of the distance; it ends at `reach`.
+        first: centre of the first output pixel, from the centre of the first source pixel.
+        step: distance between output pixels.
     """
     centres = first + step * np.arange(count)
     taps = np.ceil(centres - reach)[:, None] + np.arange(int(2 * reach) + 1)

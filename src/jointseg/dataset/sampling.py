@@ -38,13 +38,15 @@ def samples(
     seed: int,
     density: Path | None = None,
 ) -> dict[str, Any]:
-    """Draw chips in two phases and write samples.parquet (GeoParquet, chip centres, EPSG:4326; `table_schemas.SAMPLES`).
+    """Draw chips in two phases and write samples.parquet (GeoParquet, chip centres, EPSG:4326;
+    `table_schemas.SAMPLES`).
 
     The population is the set of positions, on the 10 m lattice of the UTM zone that owns them, where a chip's centre
     lies in a reach and the chip's square of `chip_m` lies in the tiles of that reach. Phase 1 draws candidates with a
     minimum distance (`candidates`). Phase 2 draws a simple random sample of the candidates of each stratum, in random
     order; the next candidates in the same order are the replacement samples (`two_phase_sampling`). Each block of
-    `block_m` is assigned to one split (`splits`).
+    `block_m` is assigned to one split (`splits`). Raises DataError if parameters contradict each other, a reach has no
+    position for a chip, or there are fewer blocks than splits.
 
     Args:
         chip_m: side of a chip, a multiple of 20.
@@ -57,9 +59,6 @@ def samples(
         splits: fraction of the blocks of every reach for "train", "validation" and "test".
         block_m: side of the blocks, a multiple of 10.
         density: percent of ISA, from step `prior_density`; required with density_classes.
-
-    Raises DataError if parameters contradict each other, a reach has no position for a chip, or there are fewer blocks
-    than splits.
     """
     if (density_classes is None) != (density is None):
         raise DataError("density classes and the raster of step prior_density must be given together")

@@ -93,8 +93,8 @@ class SamplingArea:
         return min(west), min(south), max(east), max(north)
 
     def locate(self, zone: int, x: np.ndarray, y: np.ndarray) -> Positions:
-        """Return the positions that belong to the population, of int64 [n] eastings and northings (negative in the
-        south).
+        """Return the positions of the population at int64 [n] eastings and northings; northings are negative in the
+        south.
         """
         parts = []
         for epsg in (epsg for epsg in sorted(self._tiles) if epsg % 100 == zone):

@@ -179,10 +179,7 @@ def _result(
 def flooded_fraction(image: np.ndarray, lr: np.ndarray, valid: np.ndarray) -> float:
     """Return the fraction of the chip in valid squares in which the composite has texture and the scene has none.
 
-    Args:
-        image: [bands, h, w], the scene at 10 m in reflectance.
-        lr: [bands, h, w], reflectance of the composite.
-        valid: bool [h, w].
+    `image` is the scene at 10 m, `lr` the composite, both reflectance [bands, h, w]; `valid` is bool [h, w].
     """
     covered = np.zeros(valid.shape, dtype=bool)
     for size in FLOOD_PX:

@@ -185,9 +185,10 @@ def resample_to_1m(window: SceneWindow, request: WindowRequest) -> tuple[np.ndar
 
 
 def resample_to_10m(window: SceneWindow, request: WindowRequest) -> np.ndarray:
-    """Return float32 [3, rows, columns]: the scene as the composite's sensor images it, at the 10 m pixels of the bounds.
+    """Return float32 [3, rows, columns]: the scene as the composite's sensor images it, at the 10 m pixels of the
+    bounds.
 
-    The sensor's point spread function is evaluated only at the centres of the 10 m pixels, directly on the scene's
+    The sensor's point spread function is evaluated directly on the scene's pixels, only at the centres of the 10 m
     pixels.
     """
     margin = registration.PSF_MARGIN_M
@@ -214,10 +215,8 @@ Axis = tuple[float, float, int, int]
 
 
 def _axes(window: SceneWindow, first: tuple[float, float], step_m: float, shape: tuple[int, int]) -> tuple[Axis, Axis]:
-    """Return first centre, step, count and size, the arguments of `resample.axis_weights`, of rows and of columns.
-
-    Args:
-        first: centre of the upper left output pixel (x, y), m.
+    """Return the arguments of `resample.axis_weights` of rows and of columns; `first` is the first pixel's centre (x,
+    y), m.
     """
     col, row = ~window.transform @ first
     down, right = step_m / -window.transform.e, step_m / window.transform.a

@@ -16,11 +16,7 @@ def sources(manifests: Sequence[Path], pairs: Sequence[Path]) -> dict[str, Any]:
 
     A source is {"name", "sha256", "size"}, sorted by name. `scenes` lists, for Jilin-1, each scene of an accepted pair
     with its id, the number of chips and, if a manifest lists them, its files; for Sentinel-2, the ids in the scene list
-    of each tile, if manifests of the rule `scenes` are given.
-
-    Args:
-        manifests: of the jobs that made the dataset and, optionally, of those that made its sources.
-        pairs: one table per reach.
+    of each tile, if manifests of the rule `scenes` are given. `pairs` has one table per reach.
     """
     jobs = sorted((read(path) for path in manifests), key=lambda job: job.name)
     inputs: dict[str, dict[str, Artefact]] = {}

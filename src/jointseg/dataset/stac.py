@@ -33,12 +33,9 @@ _DIGITS = 7
 def write_items(
     folder: Path, table: gpd.GeoDataFrame, files: Mapping[str, Entry], bands: list[str], chip_m: int
 ) -> None:
-    """Write folder/REACH/ID.json, one item per chip.
+    """Write folder/REACH/ID.json, one item per chip of an index table.
 
-    Args:
-        table: the index.
-        files: size and checksum of each path of the index.
-        bands: of the 10 m images.
+    `files` has size and checksum of each path of the index; `bands` names those of the 10 m images.
     """
     for row in table.to_dict("records"):
         path = folder / item_path(row)
@@ -52,11 +49,7 @@ def item_path(row: Mapping[str, Any]) -> str:
 
 
 def collection(table: gpd.GeoDataFrame, facts: Mapping[str, Any]) -> str:
-    """Return the text of collection.json.
-
-    Args:
-        facts: the statistics, with `version` and `content_sha256`.
-    """
+    """Return the text of collection.json from an index table and the statistics with `version` and `content_sha256`."""
     dates = sorted(table["hr_date"])
     links = [
         {"rel": "root", "href": "./collection.json", "type": "application/json"},

@@ -90,9 +90,8 @@ def stratum_name(area: SamplingArea, number: int, design: Design) -> str:
 def plan_sampling(area: SamplingArea, design: Design) -> SamplingPlan:
     """Measure the strata on a regular lattice and find the widest window that leaves enough candidates in each.
 
-    The window is at most as wide as the gap. A stratum that gets only its minimum does not narrow it.
-
-    Raises DataError if a reach contains no position.
+    The window is at most as wide as the gap. A stratum that gets only its minimum does not narrow it. Raises DataError
+    if a reach contains no position.
     """
     positions, represented_m2 = regular_positions(area, REGULAR_POSITIONS)
     if empty := sorted(set(area.names) - {area.names[i] for i in np.unique(positions.reach)}):

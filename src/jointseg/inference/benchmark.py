@@ -63,14 +63,12 @@ class Checkpoints:
 
 
 def select_checkpoints(config: Settings, preset: str | None, presets: Settings, folder: Path) -> Checkpoints:
-    """Return the checkpoints of a config or, for a preset, random weights of its architecture, which take the same
-    time.
+    """Return the checkpoints of a config or, for a preset, random weights of its architecture, which take equally long.
 
     Raises DataError for an undefined preset or missing checkpoints.
 
     Args:
         preset: of the sections superres and segmentation of `presets`; None for the config's checkpoints.
-        presets: the config that defines the presets.
         folder: output folder of random weights.
     """
     if preset is None:
@@ -117,10 +115,7 @@ def configured_checkpoints(config: Settings) -> Checkpoints:
 def tile_job(
     config: Settings, checkpoints: Checkpoints, tile: str | None, threads: int, precision: Precision
 ) -> BenchmarkJob:
-    """Return the job of one tile of the map year, by default the first one with a composite.
-
-    Raises DataError if there is no composite.
-    """
+    """Return the job of one tile of the map year, by default the first; raises DataError if there is no composite."""
     folder = Path(config.results) / f"sentinel2/composites/{config.map_year}"
     composite_of = {path.stem: path for path in sorted(folder.glob("*.tif"))}
     if not composite_of or (tile is not None and tile not in composite_of):
@@ -148,9 +143,7 @@ def tile_job(
 def measure(job: BenchmarkJob, rounds: int, report: Callable[[str], None]) -> dict[str, Any]:
     """Measure a job; return a JSON-serialisable record, whose content `benchmark_page.render` describes.
 
-    Args:
-        rounds: number of alternating runs of the engine and of the networks only.
-        report: called with a progress message.
+    The engine and the networks run in `rounds` alternating runs; `report` is called with progress messages.
     """
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as name:
         out = Path(name) / f"{job.tile}.tif"

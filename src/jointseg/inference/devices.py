@@ -22,10 +22,9 @@ def gpu_lock_path(gpu: int) -> Path:
 
 @contextmanager
 def claim_device(count: int | None = None) -> Iterator[torch.device]:
-    """Yield a GPU that no other job on this machine uses, after waiting for one if necessary; the CPU if there is no GPU.
+    """Yield a GPU that no other job on this machine uses, waiting if necessary; the CPU if there is no GPU.
 
-    Args:
-        count: number of GPUs; by default as detected by PyTorch.
+    `count` is the number of GPUs, by default as detected by PyTorch.
     """
     count = torch.cuda.device_count() if count is None else count
     if not count:

@@ -19,13 +19,9 @@ NODATA = 255
 def mosaic(*, isa: list[Path], study_area: Path, mosaic: Path, city: str, year: str) -> dict[str, Any]:
     """Write the ISA map of a city: COG uint8 at 1 m, 0 not impervious, 1 impervious, 255 nodata or outside the outline.
 
-    A pixel belongs to the city if its centre is inside the outline. If the tiles are in several UTM zones, the mosaic
-    is in the zone of most tiles; the others are resampled by nearest neighbour.
-
-    Args:
-        isa: maps of the city's tiles in one year.
-        study_area: GeoPackage with the layer `cities` (name).
-        year: for messages.
+    A pixel belongs to the city if its centre is inside the outline in the layer `cities` of the study area. If the
+    tiles are in several UTM zones, the mosaic is in the zone of most tiles; the others are resampled by nearest
+    neighbour.
     """
     if not isa:
         raise DataError(f"city {city} has no ISA tile in {year}; map the tiles that intersect its outline")

@@ -192,7 +192,7 @@ def predict(
     Args:
         composites: of the tile and of its existing neighbours.
         segmentation, superres: checkpoints; `superres` only with method "superres".
-        year, tile: for messages; name of the tile.
+        year: for messages.
         method: "superres" or "bilinear", how the 1 m image that is segmented is made.
         window_m, stride_m: of the lattice; a window must not be larger than the tile.
         batch: windows in the pool at a time; more windows hide the time of reading and blending.

@@ -41,12 +41,10 @@ def predict_chips(
     merged: Sequence[Path] = (),
     precision: Precision = "fp32",
 ) -> dict[str, Any]:
-    """Predict every test chip: a folder of {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid, equal to the full
-    map.
+    """Predict every test chip: {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid, equal to the full map.
 
     Args:
         composites: of the map year, all tiles that the chips and their windows intersect.
-        segmentation, superres, method, window_m, stride_m, batch, threads, precision: as for step `predict`.
         merged: merged dates of the composites, for checkpoints that need them.
     """
     chips = gpd.read_parquet(index)

@@ -25,7 +25,7 @@ class Predictor:
     """A super-resolution network (or bilinear upsampling) and a segmenter on a device.
 
     Args:
-        generator, segmenter: the networks; without generator the image is bilinear, without segmenter only images are available.
+        generator, segmenter: without generator the image is bilinear, without segmenter only images are available.
         normalisation: mean and standard deviation of reflectance by band.
         threshold: probability from which a pixel is impervious.
         precision: of the networks' arithmetic; "bf16" changes pixels, which `jointseg bench inference` measures.
@@ -117,7 +117,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_window(self, dn: np.ndarray, valid: np.ndarray, image: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Return the ISA probability of one composite window and, if `image`, its reflectance at 1 m; both on the
+        """Return the ISA probability of one composite window and, if `image`, its reflectance; both at 1 m on the
         device.
 
         Args:

@@ -54,9 +54,7 @@ def preview(
         rgb: output COG, uint16 red, green, blue, reflectance x 10000 at 1 m, 0 = nodata.
         figure: output PNG, three panels.
         merged: merged dates of the tile, for a generator that needs them.
-        year, tile: for messages; name of the tile.
         size_m: side of the square, at most the tile's; rounded down to 10 m.
-        window_m, stride_m, batch, threads, precision: as for step `predict`.
     """
     extent = grid.parse_tile(tile, tile_km)
     predictor = Predictor.load("superres", None, superres, precision)
@@ -108,10 +106,7 @@ def select_square(isa: Path, bounds: Bounds, side_m: int) -> tuple[Bounds, float
 def panels(composite: np.ndarray, image: np.ndarray, isa: np.ndarray, title: str) -> Figure:
     """Return a figure of the composite (bilinear), the 1 m image and the ISA map over it, with the same stretch.
 
-    Args:
-        composite: uint16 [3, h, w] at 10 m, 0 = nodata.
-        image: uint16 [3, 10 h, 10 w] at 1 m, 0 = nodata.
-        isa: uint8 [10 h, 10 w] of 0, 1, 255.
+    `composite` is uint16 [3, h, w] at 10 m, `image` uint16 [3, 10 h, 10 w], 0 = nodata; `isa` is uint8 of 0, 1, 255.
     """
     low, high = percentile_limits(composite)
     overlay = np.zeros((*isa.shape, 4))

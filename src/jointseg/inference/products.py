@@ -34,12 +34,7 @@ FORMATS = {
 
 
 class Products:
-    """The products of a pass.
-
-    Args:
-        names: keys of FORMATS.
-        threshold: probability from which a pixel is impervious.
-    """
+    """The products of a pass, keys of FORMATS; `threshold` is the probability from which a pixel is impervious."""
 
     def __init__(self, names: Sequence[str], threshold: float) -> None:
         self.names, self.threshold = tuple(names), threshold
@@ -47,10 +42,10 @@ class Products:
         self.channels = 1 + self.spread + 3 * self.image
 
     def blend_channels(self, probability: Tensor, image: Tensor | None) -> Tensor:
-        """Return the channels of a window that are blended, float32 [channels, h, w].
+        """Return the channels to blend, float32 [channels, h, w]: probability [1, h, w], its square, reflectance [3, h,
+        w].
 
-        These are the probability, float32 [1, h, w], its square (for disagreement) and the image, reflectance float32
-        [3, h, w] (for rgb).
+        The square is included for the product disagreement, the reflectance for rgb.
         """
         parts = [probability]
         if self.spread:

@@ -43,11 +43,7 @@ def cast_shadow(feature: Feature) -> shapely.Geometry:
 
 
 def render_static(valley: Valley, panel: Panel, textures: dict[str, np.ndarray]) -> StaticLayers:
-    """Render the natural landscape of a panel, and rasterize the indices of its features.
-
-    Args:
-        textures: see `panel_raster.make_textures`.
-    """
+    """Render the natural landscape of a panel with `panel_raster.make_textures`, and rasterize its features' indices."""
     features = valley.features
     number = 1 + np.arange(len(features))
     shapes = np.array([feature.shape for feature in features])

@@ -59,11 +59,9 @@ def tile_texture(texture: np.ndarray, panel: Panel, shift: int = 0) -> np.ndarra
 
 
 def bilinear(image: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """Interpolate at the crossings of fractional rows and columns (0 is the centre of the first pixel).
+    """Interpolate an image [rows, columns] at the crossings of fractional rows and columns, one vector per axis.
 
-    Args:
-        image: [rows, columns].
-        rows, cols: one vector per axis; values outside the image are clipped to its edge.
+    0 is the centre of the first pixel; values outside the image are clipped to its edge.
     """
     rows, cols = np.clip(rows, 0, image.shape[0] - 1.001), np.clip(cols, 0, image.shape[1] - 1.001)
     row, col = rows.astype(int), cols.astype(int)

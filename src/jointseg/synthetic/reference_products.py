@@ -26,12 +26,10 @@ PAD_DEG = 0.004  # margin around the valley
 def _lattice(
     frame: Frame, corner: tuple[float, float], step: float, box: tuple[float, ...] | None = None
 ) -> tuple[Affine, tuple[int, int]]:
-    """Return transform and shape of the part of a product's pixel lattice over the valley (or a UTM box).
+    """Return transform and shape of the part of a product's pixel lattice over the valley, or over a `box` in UTM
+    metres.
 
-    Args:
-        corner: (longitude, latitude) of the upper left corner of the product's tile.
-        step: pixel size in degrees.
-        box: west, south, east, north in UTM metres.
+    `corner` is (longitude, latitude) of the upper left corner of the product's tile, `step` the pixel size in degrees.
     """
     x, y = ORIGIN_M
     west, south, east, north = transform_bounds(EPSG, 4326, *(box or (x, y, x + frame.width_m, y + frame.reach_m)))
@@ -50,12 +48,9 @@ def _warp(
     resampling: Resampling,
     left_m: int = 0,
 ) -> np.ndarray:
-    """Warp a raster of the valley to a geographic lattice.
+    """Warp a raster of the valley, [..., rows, columns] with pixels of `res_m`, to a geographic lattice.
 
-    Args:
-        image: [..., rows, columns].
-        res_m: pixel size of the image.
-        left_m: distance of its left edge from that of the valley.
+    `left_m` is the distance of its left edge from that of the valley.
     """
     out = np.zeros((*image.shape[:-2], *shape), dtype=image.dtype)
     source = Affine(res_m, 0, ORIGIN_M[0] + left_m, 0, -res_m, ORIGIN_M[1] + frame.reach_m)
@@ -68,9 +63,7 @@ def _warp(
 def write_worldcover(folder: Path, frame: Frame, isa_fraction: np.ndarray, cover_fraction: np.ndarray) -> None:
     """Write WorldCover 2021 v200: the built-up class is complete in cities and lacks narrow lanes.
 
-    Args:
-        isa_fraction: ISA fraction at 10 m in 2021.
-        cover_fraction: fractions of the classes of WORLDCOVER_CODES at 10 m.
+    Both fractions are at 10 m in 2021: of ISA, and of the classes of WORLDCOVER_CODES.
     """
     transform, shape = _lattice(frame, (117.0, 33.0), WORLDCOVER_DEG)
     rng = frame.rng(100)
@@ -117,8 +110,7 @@ def write_gisd30(folder: Path, frame: Frame, years: tuple[int, ...], isa_fractio
 def write_sinolc1(folder: Path, frame: Frame, cities: list[City], land_cover: np.ndarray) -> None:
     """Write SinoLC-1: one file per reach at about 1.07 m, with enlarged buildings and interrupted roads.
 
-    Args:
-        land_cover: at 1 m in the codes of SinoLC-1, uint8 [rows, columns].
+    `land_cover` is at 1 m in the codes of SinoLC-1, uint8 [rows, columns].
     """
     for number, reach in enumerate(REACHES):
         rng = frame.rng(103, number)

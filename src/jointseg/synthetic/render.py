@@ -101,12 +101,10 @@ def render_year(valley: Valley, layers: StaticLayers, year: int) -> YearlyView:
 
 
 def reflectance_on_date(view: YearlyView, fraction: np.ndarray, band: int, difference: np.ndarray) -> np.ndarray:
-    """Return the reflectance of a band on a date: float32 [rows, columns].
+    """Return the reflectance of a band (0 red, 1 green, 2 blue, 3 near infrared) on a date: float32 [rows, columns].
 
-    Args:
-        fraction: green fraction of each vegetation type on the date, [types].
-        band: 0 red, 1 green, 2 blue, 3 near infrared.
-        difference: reflectance of leaves minus that of the soil below, [types, 4].
+    `fraction` is the green fraction of each vegetation type on the date, [types]; `difference` is the reflectance of
+    leaves minus that of the soil below, [types, 4].
     """
     gain = np.zeros(256, dtype=np.float32)
     gain[: len(VEGETATION_TYPES)] = fraction * difference[:, band]

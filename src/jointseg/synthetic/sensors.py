@@ -29,8 +29,7 @@ class Sentinel2Optics:
     def observe(self, day_of_year: float, shift_m: tuple[float, float]) -> np.ndarray:
         """Return the surface reflectance on a date, float32 [4, rows, columns] on the panel's 10 m lattice.
 
-        Args:
-            shift_m: (x, y) from the coordinates of the image to the true location.
+        `shift_m` is (x, y) from the coordinates of the image to the true location.
         """
         small = [_resample_10m(layer, shift_m) for layer in self._basis]
         fraction = green_fraction(day_of_year)
@@ -124,12 +123,9 @@ def scene_classes(
 
 
 def cloud_mask_60m(opacity: np.ndarray, offset: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Simulate MSK_CLASSI of L1C at 60 m: uint8 [3, rows, columns], opaque clouds, cirrus, snow.
+    """Simulate MSK_CLASSI of L1C at 60 m: uint8 [3, *shape], opaque clouds, cirrus, snow.
 
-    Args:
-        opacity: cloud opacity at 10 m.
-        offset: (rows, columns) at 10 m from the corner of the mask to that of `opacity`.
-        shape: (rows, columns) of the mask.
+    `opacity` is at 10 m; `offset` is (rows, columns) at 10 m from the corner of the mask to that of `opacity`.
     """
     wide = np.zeros((shape[0] * 6, shape[1] * 6), dtype=np.float32)
     wide[offset[0] : offset[0] + opacity.shape[0], offset[1] : offset[1] + opacity.shape[1]] = opacity
@@ -140,10 +136,8 @@ def cloud_mask_60m(opacity: np.ndarray, offset: tuple[int, int], shape: tuple[in
 
 
 def count_clear_observations(covers: list[tuple[np.ndarray, np.ndarray, np.ndarray]], buffer_px: int = 6) -> np.ndarray:
-    """Count the dates on which each pixel is at least `buffer_px` pixels away from clouds and shadows.
-
-    Args:
-        covers: (opacity, shadow, valid) of each date at 10 m.
+    """Count the dates, each (opacity, shadow, valid) at 10 m, on which a pixel is `buffer_px` pixels from clouds and
+    shadows.
     """
     clear = np.zeros(covers[0][0].shape, dtype=int)
     for opacity, shadow, valid in covers:
@@ -161,10 +155,8 @@ def jilin1_image(
 ) -> np.ndarray:
     """Simulate a 0.75 m RGB scene: uint16 [3, rows, columns] with random radiometry, 0 outside its slanted footprint.
 
-    Args:
-        panel: extent of the view.
-        window: extent of the scene, inside the panel.
-        shift_m: (x, y) from the coordinates of the scene to the true location.
+    `panel` is the extent of the view, `window` that of the scene, inside the panel; `shift_m` is (x, y) from the
+    coordinates of the scene to the true location.
     """
     height, width = (int(size / 0.75) for size in window.shape)
     rows = (panel.y1 - window.y1) + (np.arange(height) + 0.5) * 0.75 - shift_m[1] - 0.5

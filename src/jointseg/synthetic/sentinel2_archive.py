@@ -66,8 +66,7 @@ def write_archive(
 ) -> None:
     """Write catalogue, collections, items and rasters.
 
-    Args:
-        surface: year -> surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m.
+    `surface` is, by year, the surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m.
     """
     catalog = pystac.Catalog("sentinel-2-valley", "Sentinel-2 products over the valley, as downloaded")
     items_of: dict[str, list[pystac.Item]] = {}

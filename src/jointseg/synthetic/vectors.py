@@ -129,9 +129,8 @@ def _write_tagged(
 
 
 def write_footprints(path: Path, valley: Valley, year: int) -> np.ndarray:
-    """Write building footprints: shifted, some squared, with gaps, and with some greenhouses.
-
-    Return which features they contain, bool [features].
+    """Write building footprints: shifted, some squared, with gaps, and with some greenhouses; return which features,
+    bool [n].
     """
     rng = valley.frame.rng(92)
     included = np.zeros(len(valley.features), dtype=bool)
@@ -160,14 +159,11 @@ def write_footprints(path: Path, valley: Valley, year: int) -> np.ndarray:
 def write_corrections(
     folder: Path, jilin1: str, valley: Valley, scenes: list[Jilin1Scene], year: int, mapped: np.ndarray
 ) -> None:
-    """Write Labelme files in the misregistered coordinates of the scenes.
+    """Write Labelme files in the misregistered coordinates of the scenes, whose folder `jilin1` is relative to
+    `folder`.
 
-    They add ISA that both OpenStreetMap and the footprints lack, and remove greenhouses among the footprints and
-    lawns in mapped squares; small features are often missed.
-
-    Args:
-        jilin1: folder of the scenes relative to `folder`.
-        mapped: which features OpenStreetMap or the footprints contain, bool [features].
+    They add ISA that both OpenStreetMap and the footprints lack (not `mapped`, bool [features]), and remove greenhouses
+    among the footprints and lawns in mapped squares; small features are often missed.
     """
     rng = valley.frame.rng(93)
     folder.mkdir(parents=True)

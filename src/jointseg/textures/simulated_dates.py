@@ -29,14 +29,12 @@ class SimulatedImages:
 
 
 def simulate(image: np.ndarray, dates: int, rng: np.random.Generator) -> SimulatedImages:
-    """Simulate Sentinel-2 dates, their composite and their merged dates.
+    """Simulate Sentinel-2 dates, their composite and their merged dates from 1 m reflectance, float32 [3, h, w].
 
     Each date is blurred by the point spread function of Sentinel-2 (MTF 0.24 at 20 m), sampled at 10 m with a random
     shift of up to half a pixel, multiplied by a random gain per band, and quantised with noise. The shifts are known to
-    within centimetres; registration, composite and merging use the same code as real scenes.
-
-    Args:
-        image: float32 [3, h, w], reflectance at 1 m; incomplete 10 m pixels at the edge are dropped.
+    within centimetres; registration, composite and merging use the same code as real scenes. Incomplete 10 m pixels at
+    the edge are dropped.
     """
     complete = np.s_[:, : image.shape[1] // PIXEL_M * PIXEL_M, : image.shape[2] // PIXEL_M * PIXEL_M]
     mixed = np.einsum("ij,jhw->ihw", RESPONSE, image[complete])
@@ -54,7 +52,7 @@ def simulate(image: np.ndarray, dates: int, rng: np.random.Generator) -> Simulat
 
 
 def _observe(blurred: np.ndarray, shift: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Sample one date, uint16 [3, h + 12, w + 12]; `shift` is (east, south), m, from a pixel's coordinates to its true
+    """Sample one date, uint16 [3, h + 12, w + 12]; `shift` is (east, south), m, from pixel coordinates to the true
     location.
     """
     rows, cols = (

@@ -27,8 +27,7 @@ class Area:
 def read_area(folder: Path, entry: dict[str, Any], colours: dict[str, str]) -> Area:
     """Read the images and labels of one area of `ablation.textures.areas`.
 
-    Raises DataError for no image, different numbers of images and labels, an undefined colour, or labels of another
-    size.
+    Raises DataError for no image, different numbers of images and labels, an undefined colour, or differing sizes.
 
     Args:
         folder: root of the patterns.

@@ -70,13 +70,13 @@ def check(
 ) -> Report:
     """Run all checks on a folder. Every file of a chip is read once; memory holds a few chips at a time.
 
+    Raises DataError for a folder that is not a dataset.
+
     Args:
         path: of the dataset, such as results/NAME/dataset.
         workers: threads that read chips; default one per CPU.
         on_start: called with the number of chips.
         on_progress: called with the number of completed chips.
-
-    Raises DataError for a folder that is not a dataset.
     """
     folder = load(path)
     findings = [finding for entry in FOLDER_CHECKS.values() for finding in entry.run(folder)]
