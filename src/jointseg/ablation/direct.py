@@ -26,7 +26,6 @@ PANEL_CHIPS = 3
 
 
 def build(kwargs: dict[str, Any]) -> DirectSegmenter:
-    """Return the network with random weights."""
     model = DirectSegmenter(**kwargs).to(device())
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jointseg.ablation.mapping import ChipPrediction, Predictor
 from jointseg.accuracy.assess import reference_rasters
-from jointseg.accuracy.cluster_estimators import CELLS, NODATA, confusion_counts
+from jointseg.accuracy.cluster_estimators import NODATA, named_counts
 from jointseg.accuracy.zones import zone_masks
 from jointseg.dataset.contract import REFLECTANCE_PER_DN
 from jointseg.raster import cog
@@ -32,7 +32,7 @@ def score(
     predict: Predictor,
     threshold: float,
     normalisation: dict[str, list[float]],
-    root: list[Path],
+    chip_folders: list[Path],
     truth: Path | None,
     year: int,
     examples: Path,
@@ -59,10 +59,10 @@ def score(
             isa = np.where(nodata, NODATA, predicted.probability >= threshold).astype(np.uint8)
             fraction, transform, crs = raster_io.read(chips.dataset.root / row.fraction)
             masks = zone_masks(chip.label, fraction)
-            for reference, expected in reference_rasters(row, root, truth, year).items():
+            for reference, expected in reference_rasters(row, chip_folders, truth, year).items():
                 counts += [
                     {"sample_id": row.sample_id, "reference": reference, "zone": zone}
-                    | dict(zip((*CELLS, "nodata"), confusion_counts(np.where(inside, isa, NODATA), expected)))
+                    | named_counts(np.where(inside, isa, NODATA), expected)
                     for zone, inside in masks.items()
                 ]
             if predicted.image is not None:

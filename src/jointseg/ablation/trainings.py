@@ -111,7 +111,6 @@ class VariantTraining:
         return lambda chips: mapping.predict_from_pair(pair, chips)
 
     def _direct(self, data: generators.TrainingData) -> PredictorFactory:
-        """Train the direct segmenter."""
         kwargs = generators.with_input_bands({"trunk": single_stage_trunk(self.schedule.generator)}, data)
         settings = SegmentationSettings.read({**self.schedule.training, "steps": self.schedule.direct_steps})
         trainer = direct.train(direct.build(kwargs), data, self._run(settings))

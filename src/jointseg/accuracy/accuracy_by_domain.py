@@ -14,7 +14,7 @@ from jointseg.accuracy import cluster_estimators
 from jointseg.accuracy.cluster_estimators import CELLS, NODATA, Estimate, Metric
 from jointseg.accuracy.zones import OBJECTS
 
-ALL = "all"  # the domain of the whole area, and the row of all reaches
+ALL = "all"  # the domain of the total area, and the row of all reaches
 REGION, CITY = "region ", "city "  # prefixes of administrative domains
 TOLERANCES_M = (1, 2, 5)  # distances up to which an edge pixel matches an edge of the reference
 EDGE = ("mapped_edge", "reference_edge")
@@ -27,17 +27,12 @@ def edge_counts(mapped: np.ndarray, reference: np.ndarray) -> dict[str, int]:
     (Csurka et al. 2013, BMVC, "What is a good evaluation measure for semantic segmentation?").
     """
     valid = (mapped != NODATA) & (reference != NODATA)
-    edges = [_edge(plane, valid) for plane in (mapped, reference)]
+    edges = [valid & (plane == 1) & ndimage.binary_dilation(valid & (plane == 0)) for plane in (mapped, reference)]
     out = {name: int(edge.sum()) for name, edge in zip(EDGE, edges)}
     for name, edge, target in zip(EDGE, edges, edges[::-1]):
         distance = ndimage.distance_transform_edt(~target) if target.any() else np.full(target.shape, np.inf)
         out |= {f"{name}_{limit}m": int((distance[edge] <= limit).sum()) for limit in TOLERANCES_M}
     return out
-
-
-def _edge(plane: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    next_to_non_isa = ndimage.binary_dilation(valid & (plane == 0))
-    return valid & (plane == 1) & next_to_non_isa
 
 
 def edge_columns(tolerance_m: int) -> list[str]:
@@ -69,14 +64,7 @@ WHOLE_AREA_METRICS = {**METRICS, "overall_accuracy": cluster_estimators.overall_
 def zone_counts(mapped: np.ndarray, reference: np.ndarray, zones: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return pixel counts of two rasters of 0/1/255 [h, w] in each zone, a mask [h, w]."""
     return [
-        {
-            "domain": name,
-            **dict(
-                zip(
-                    (*CELLS, "nodata"), cluster_estimators.confusion_counts(np.where(inside, mapped, NODATA), reference)
-                )
-            ),
-        }
+        {"domain": name} | cluster_estimators.named_counts(np.where(inside, mapped, NODATA), reference)
         for name, inside in zones.items()
     ]
 

@@ -23,7 +23,6 @@ from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
 
 ALL = accuracy_by_domain.ALL
-_KEY = ["kind", "name", "reference"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,6 @@ class _Map:
     codes: np.ndarray | None = None  # code -> 0, 1, 255 of a product; None for a raster of 0/1/255
 
     def read(self, sample_id: str, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the map on a chip as 0/1/255."""
         path = self.folder / f"{sample_id}.tif"
         values = raster_io.read(path)[0][0]
         if values.shape != shape:
@@ -99,19 +97,21 @@ def assess(
         expected_of = reference_rasters(chip, chips, truth, year)
         label = expected_of["labels"]
         slopes = _slopes(chip, dem, label.shape)
-        masks = _zones(chip, chips, label) | slopes
+        masks = zone_masks(label, raster_io.read(chips[0].parent / chip.fraction)[0]) | slopes
+        del masks[ALL]  # each map has counts of full chips
+        steep = {name: mask for name, mask in slopes.items() if name == STEEP}
         chip_domains = [_density(chip.stratum), *regions_of[chip.sample_id]]
         for each in maps:
             mapped = each.read(chip.sample_id, label.shape)
             for reference, expected in expected_of.items():
                 key = {"kind": each.kind, "name": each.name, "reference": reference, "sample_id": chip.sample_id}
-                cells = dict(zip((*CELLS, "nodata"), cluster_estimators.confusion_counts(mapped, expected)))
+                cells = cluster_estimators.named_counts(mapped, expected)
                 row = {**key, "reach": chip.reach, "stratum": chip.group, **cells}
                 row |= _fractions(mapped, expected, cell_sizes) | accuracy_by_domain.edge_counts(mapped, expected)
                 rows.append(row)
                 domain_rows += [{**key, "domain": name, **cells} for name in chip_domains]
                 domain_rows += [key | counts for counts in accuracy_by_domain.zone_counts(mapped, expected, masks)]
-                domain_rows += [key | counts for counts in patch_counts(mapped, expected, _steep(slopes))]
+                domain_rows += [key | counts for counts in patch_counts(mapped, expected, steep)]
     counts = pd.DataFrame(rows)
     counts["weight"] = counts["sample_id"].map(tested.set_index("sample_id")["weight"])
     write_csv(_table(counts, cell_sizes, {each.name: each.year for each in maps}, reaches), table)
@@ -150,20 +150,11 @@ def reference_rasters(chip: Any, chips: list[Path], truth: Path | None, year: in
     return rasters
 
 
-def _zones(chip: Any, chips: list[Path], label: np.ndarray) -> dict[str, np.ndarray]:
-    masks = zone_masks(label, raster_io.read(chips[0].parent / chip.fraction)[0])
-    return {name: mask for name, mask in masks.items() if name != ALL}
-
-
 def _slopes(chip: Any, dem: Path | None, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     if dem is None:
         return {}
     rows, cols = shape
     return slope_zones(dem, f"EPSG:{int(chip.epsg)}", Affine(1, 0, chip.minx, 0, -1, chip.miny + rows), (rows, cols))
-
-
-def _steep(slopes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {STEEP: slopes[STEEP]} if slopes else {}
 
 
 def _density(stratum: str) -> str:
@@ -217,7 +208,7 @@ def _by_reach(group: pd.DataFrame, reaches: list[str]) -> list[tuple[str, pd.Dat
 
 def _table(counts: pd.DataFrame, cell_sizes: list[int], years: dict[str, int], reaches: list[str]) -> pd.DataFrame:
     rows = []
-    for (kind, name, reference), group in counts.groupby(_KEY, sort=False):
+    for (kind, name, reference), group in counts.groupby(["kind", "name", "reference"], sort=False):
         for reach, part in _by_reach(group, reaches):
             cells, weights, strata = part[list(CELLS)].to_numpy(), part["weight"].to_numpy(), part["stratum"].to_numpy()
             pixels, nodata = int(cells.sum()), int(part["nodata"].sum())

@@ -89,7 +89,6 @@ class InterpretedPoints:
 
 
 def scale_estimate(estimate: Estimate, by: float) -> Estimate:
-    """Return an estimate multiplied by a constant."""
     return Estimate(estimate.value * by, estimate.se * by, estimate.lower * by, estimate.upper * by, estimate.units)
 
 

@@ -40,6 +40,11 @@ def confusion_counts(mapped: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.array([tp, fp, fn, truth.size - tp - fp - fn, valid.size - truth.size], dtype=np.int64)
 
 
+def named_counts(mapped: np.ndarray, reference: np.ndarray) -> dict[str, int]:
+    """Return `confusion_counts` as table columns: CELLS and nodata."""
+    return dict(zip((*CELLS, "nodata"), confusion_counts(mapped, reference).tolist()))
+
+
 def precision(t: np.ndarray) -> complex:
     """User's accuracy of ISA, tp / (tp + fp); Olofsson et al. (2014) eq. 2."""
     return t[0] / (t[0] + t[1])

@@ -64,7 +64,6 @@ class ProductPixels:
         return BlockCounts(row + top, col + left, inside[..., 0] + inside[..., 1], inside[..., 1])
 
     def add(self, counts: BlockCounts | None) -> None:
-        """Add the counts of a block."""
         if counts is None:
             return
         rows, cols = counts.valid.shape

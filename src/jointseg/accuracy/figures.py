@@ -95,12 +95,10 @@ def _uri(picture: Image.Image, kind: str, **options: object) -> str:
 
 
 def bytes_uri(content: bytes, media_type: str) -> str:
-    """Return bytes as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def file_uri(path: Path) -> str:
-    """Return a PNG file as a data URI."""
     return bytes_uri(path.read_bytes(), "image/png")
 
 

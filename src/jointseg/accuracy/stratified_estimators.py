@@ -85,7 +85,7 @@ def estimate_accuracy(
     is_reference = {name: (reference == name).astype(float) for name in classes}
     unexpected = [name for name in {*mapped.tolist(), *reference.tolist()} if name not in is_map]
     if unexpected:
-        raise DataError(f"class {unexpected[0]!r} of the sample is not one of {list(classes)}")
+        raise DataError(f"class {unexpected[0]!r} of the sample is not one of {list(classes)}; add it to the classes")
     ratio: Metric = lambda t: t[0] / t[1]  # noqa: E731
     both = {name: is_map[name] * is_reference[name] for name in classes}
     weights = sample.weights

@@ -43,7 +43,7 @@ class Composites:
         missing = [name for name in (*bands, CLEAR) if name not in mosaic.descriptions]
         if missing:
             raise DataError(
-                f"composites of EPSG:{epsg} have bands {mosaic.descriptions}; they lack {', '.join(missing)}"
+                f"composites of EPSG:{epsg} have bands {mosaic.descriptions}; they lack {', '.join(missing)}; rebuild them"
             )
         numbers = [mosaic.descriptions.index(name) + 1 for name in (*bands, CLEAR)]
         values = mosaic.read(bounds, numbers)

@@ -1,9 +1,8 @@
 """Step `chips`: the rasters of a reach's chips: composite, registered and matched high-resolution image, labels."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from jointseg.runtime.progress import bar
 
 # A chip up to this side is one block: no padding, and every reader of a chip reads all of it.
 SINGLE_BLOCK_PX = 1024
-# A worker process takes seconds to start: fewer chips per worker than this are not worth it.
+# Fewest chips per worker: starting a process takes longer than fewer chips.
 CHIPS_PER_WORKER = 50
 # Chips queued per worker.
 QUEUED_PER_WORKER = 3
@@ -89,7 +88,9 @@ def chips(
     workers = min(workers, max(1, len(table) // CHIPS_PER_WORKER))
     statistics: dict[str, ChipStatistics] = {}
     read: dict[str, float] = {}
-    with atomic_write(chips) as folder, bar(f"chips {reach}", len(table), "chip") as progress, _pool(workers) as submit:
+    # For one worker, a thread: a worker process takes seconds to start.
+    pool = process_pool.spawn_pool(workers) if workers > 1 else ThreadPoolExecutor(1)
+    with atomic_write(chips) as folder, bar(f"chips {reach}", len(table), "chip") as progress, pool:
         folder.mkdir()
         running: deque[tuple[str, Future[ChipStatistics]]] = deque()
 
@@ -109,7 +110,7 @@ def chips(
                 lr, clear = mosaics.chip(request.epsg, request.bounds, bands)
                 gain = np.array([getattr(row, f"gain_{band}") for band in HR_BANDS])
                 chip = ChipInputs(row.sample_id, request, window, lr, clear, gain, shapes.get(row.sample_id))
-                running.append((row.sample_id, submit(_write_chip, folder, chip, names)))
+                running.append((row.sample_id, pool.submit(_write_chip, folder, chip, names)))
                 collect(QUEUED_PER_WORKER * workers)
             read[str(scene_id)] = round(reader.decoded_px / reader.size_px, 4)
         collect(0)
@@ -117,26 +118,6 @@ def chips(
     with atomic_write(index) as part:
         frame.to_parquet(part)
     return {"chips": len(frame), "read": read}
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Callable[..., Future]]:
-    """Yield a `submit` function: of a process pool, or of the calling process for one worker."""
-    if workers == 1:
-        yield _run_directly
-        return
-    with process_pool.spawn_pool(workers) as pool:
-        try:
-            yield pool.submit
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _run_directly(function: Callable[..., Any], *arguments: Any) -> Future:
-    future: Future = Future()
-    future.set_result(function(*arguments))
-    return future
 
 
 @dataclass(frozen=True)
@@ -168,7 +149,6 @@ def _request(row: Any, chip_m: int, margin_m: int = 0) -> WindowRequest:
 
 
 def _write_chip(folder: Path, chip: ChipInputs, bands: Sequence[str]) -> ChipStatistics:
-    """Write the rasters of one chip."""
     west, _, _, north = chip.request.bounds
     values, hr_valid = resample_to_1m(chip.window, chip.request)
     degraded = resample_to_10m(chip.window, chip.request)

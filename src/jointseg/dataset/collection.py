@@ -159,18 +159,20 @@ def _read_file(path: Path, with_sums: bool) -> tuple[int, str, BandSums]:
 
 def _check_files(table: pd.DataFrame, chips: Sequence[Path], root: Path) -> None:
     if outside := [str(folder) for folder in chips if Path(folder).parent != root]:
-        raise DataError(f"the folder of chips {outside[0]} is not in {root}, beside the index")
+        raise DataError(f"the folder of chips {outside[0]} is not in {root}, beside the index; move it there")
     present = {f"{Path(folder).name}/{path.name}" for folder in chips for path in Path(folder).iterdir()}
     indexed = {path for kind in CHIP_RASTERS for path in table[kind]}
     if missing := sorted(indexed - present):
-        raise DataError(f"{len(missing)} chip files of the index are missing under {root}, the first {missing[0]}")
+        raise DataError(
+            f"{len(missing)} chip files of the index are missing under {root}, first {missing[0]}; rerun step `chips`"
+        )
     if table["sample_id"].duplicated().any():
         raise DataError(f"sample {table['sample_id'][table['sample_id'].duplicated()].iloc[0]} is in two indexes")
 
 
 def _entries(paths: Sequence[Path], root: Path) -> list[Entry]:
     if outside := [str(path) for path in paths if not path.is_relative_to(root)]:
-        raise DataError(f"{outside[0]} is not in the folder of the dataset, {root}")
+        raise DataError(f"{outside[0]} is not in the folder of the dataset, {root}; move it there")
     return [Entry(path.relative_to(root).as_posix(), path.stat().st_size, file_digest(path)) for path in paths]
 
 

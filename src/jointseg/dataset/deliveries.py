@@ -171,7 +171,6 @@ def _raster_columns(folder: Path, delivery: Path, name: SceneName, providers: Se
 
 
 def _usable_raster(delivery: Path, provider: Provider, providers: Sequence[Provider]) -> Path:
-    """Return the raster of a delivery's folder with a usable spectral type."""
     rasters = _rasters(delivery)
     usable = [path for path in rasters if not provider.spectral or _spectral(path, providers) in provider.spectral]
     if not usable:

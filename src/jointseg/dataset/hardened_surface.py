@@ -14,7 +14,7 @@ from jointseg.dataset.polygons import make_valid
 def clip_to_hardened(
     features: Sequence[Feature], footprints: Sequence[shapely.Geometry], yard_m: float
 ) -> list[Feature]:
-    """Return the impervious ones of a zone's features, with valid polygons; soft features are removed.
+    """Return the impervious features of a zone, with valid polygons; soft features are removed.
 
     A soft feature (vegetation or water) is subtracted from areas larger than itself (a lawn from a yard, but not a park
     from a square inside it), never from roads and buildings. Land-use outlines are clipped to the distance `yard_m`

@@ -12,7 +12,7 @@ from jointseg.dataset.labelme_projects import Disagreement, write_projects
 from jointseg.dataset.polygons import make_valid, polygon_parts
 from jointseg.raster.geopackage import fixed_gpkg_timestamp
 from jointseg.runtime.files import atomic_write
-from jointseg.runtime.progress import bar
+from jointseg.runtime.progress import track
 
 # Positional tolerance of outlines from two sources; strips narrower than twice this are no disagreement.
 TOLERANCE_M = 1.0
@@ -56,16 +56,13 @@ def label_agreement(
     measured: list[dict[str, Any]] = []
     shifts: list[np.ndarray] = []
     disagreements: list[Disagreement] = []
-    with bar(f"label agreement {reach}", len(samples), "chip") as progress:
-        for sample in samples.itertuples():
-            chip = ChipLabels(sample.sample_id, rows.get(sample.sample_id), int(sample.epsg))
-            of_chip = chip.disagreements()
-            shift = chip.shifts_m()
-            areas = chip.areas() | {"open_m2": sum(one.polygon.area for one in of_chip if one.kind == ONE_SOURCE)}
-            measured.append({"sample_id": sample.sample_id, **_row(areas, shift)})
-            shifts.append(shift)
-            disagreements += of_chip
-            progress.advance()
+    for sample in track(list(samples.itertuples()), f"label agreement {reach}", unit="chip"):
+        chip = ChipLabels(sample.sample_id, rows.get(sample.sample_id), int(sample.epsg))
+        of_chip = chip.disagreements()
+        areas = chip.areas() | {"open_m2": sum(one.polygon.area for one in of_chip if one.kind == ONE_SOURCE)}
+        shifts.append(chip.shifts_m())
+        measured.append({"sample_id": sample.sample_id, **_row(areas, shifts[-1])})
+        disagreements += of_chip
     totals = {name: sum(row[name] for row in measured) for name in AREAS}
     all_shifts = np.concatenate(shifts) if shifts else np.empty((0, 2))
     frame = pd.DataFrame([{"sample_id": "all", **_row(totals, all_shifts)}, *measured]).round(DIGITS)

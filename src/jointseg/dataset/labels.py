@@ -12,7 +12,7 @@ import pandas as pd
 import shapely
 
 from jointseg.area import grid
-from jointseg.dataset.corrections import Correction, read_corrections
+from jointseg.dataset.corrections import read_corrections
 from jointseg.dataset.hardened_surface import clip_to_hardened
 from jointseg.dataset.osm import Feature, features, read_near
 from jointseg.dataset.osm_rules import TagRules
@@ -96,7 +96,10 @@ def labels(
             progress.advance(len(chips))
     if corrections is not None:
         for correction in read_corrections(corrections, jilin1, table, ok, chip_m):
-            polygons += _clip_correction(correction, chip_m)
+            chip = correction.chip
+            square = np.array([shapely.box(chip.minx, chip.miny, chip.minx + chip_m, chip.miny + chip_m)])
+            feature = Feature("correction", correction.polygon, correction.id)
+            polygons += _clip([chip.sample_id], square, "labelme", [feature], correction.action)
     frame = _table(polygons, dict(zip(table["sample_id"], table["epsg"])))
     with atomic_write(labels) as part:
         frame.to_parquet(part)
@@ -134,13 +137,6 @@ def _clip(
         for chip, i, polygon in zip(chip_of, number, inside)
         if polygon.area > 0
     ]
-
-
-def _clip_correction(correction: Correction, chip_m: int) -> list[LabelPolygon]:
-    chip = correction.chip
-    square = np.array([shapely.box(chip.minx, chip.miny, chip.minx + chip_m, chip.miny + chip_m)])
-    feature = Feature("correction", correction.polygon, correction.id)
-    return _clip([chip.sample_id], square, "labelme", [feature], correction.action)
 
 
 def _table(polygons: Sequence[LabelPolygon], epsg: dict[str, int]) -> gpd.GeoDataFrame:

@@ -88,7 +88,7 @@ def pairing(
     table = gpd.read_parquet(samples)
     table = table[table["reach"] == reach]
     if table.empty:
-        raise DataError(f"{samples} has no samples of reach {reach!r}")
+        raise DataError(f"{samples} has no samples of reach {reach!r}; rerun step `samples`")
     pairer = _Pairer(
         jilin1,
         load(deliveries),

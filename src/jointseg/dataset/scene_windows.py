@@ -65,7 +65,8 @@ class SceneReader:
             self.size_px = source.width * source.height
             crs = source.crs.to_string()
             windows = [_window(source, crs, request) for request in requests]
-            height = _strip_px(source)
+            height = source.block_shapes[0][0]
+            height *= max(1, STRIP_PX // height)
             incomplete: dict[int, np.ndarray] = {}
             non_empty = [i for i, window in enumerate(windows) if window.width and window.height]
             for top in range(0, source.height, height):
@@ -112,11 +113,6 @@ def _window(source: DatasetReader, crs: str, request: WindowRequest) -> Window:
     right = min(math.ceil(right) + KERNEL_PX, source.width)
     bottom = min(math.ceil(bottom) + KERNEL_PX, source.height)
     return Window(left, top, max(right - left, 0), max(bottom - top, 0))
-
-
-def _strip_px(source: DatasetReader) -> int:
-    height = source.block_shapes[0][0]
-    return height * max(1, STRIP_PX // height)
 
 
 def _bottom(window: Window) -> int:

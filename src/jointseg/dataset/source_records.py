@@ -21,9 +21,10 @@ def sources(manifests: Sequence[Path], pairs: Sequence[Path]) -> dict[str, Any]:
     jobs = sorted((read(path) for path in manifests), key=lambda job: job.name)
     inputs: dict[str, dict[str, Artefact]] = {}
     for job in jobs:
-        for artefact in job.inputs if _makes_dataset(job) else []:
-            if not _in_dataset(job, artefact):
-                inputs.setdefault(artefact.name, {})[artefact.sha256] = artefact
+        if any(_in_dataset(job, output) for output in job.outputs):
+            for artefact in job.inputs:
+                if not _in_dataset(job, artefact):
+                    inputs.setdefault(artefact.name, {})[artefact.sha256] = artefact
     records: dict[str, Any] = {
         name: sorted(map(_record, by_digest.values()), key=lambda record: (record["name"], record["sha256"]))
         for name, by_digest in sorted(inputs.items())
@@ -37,10 +38,6 @@ def sources(manifests: Sequence[Path], pairs: Sequence[Path]) -> dict[str, Any]:
         ],
     }
     return records
-
-
-def _makes_dataset(job: Manifest) -> bool:
-    return any(_in_dataset(job, output) for output in job.outputs)
 
 
 def _in_dataset(job: Manifest, artefact: Artefact) -> bool:

@@ -44,7 +44,6 @@ def write_items(
 
 
 def item_path(row: Mapping[str, Any]) -> str:
-    """Return the path of a chip's item in the folder of items."""
     return f"{row['reach']}/{row['sample_id']}.json"
 
 

@@ -65,7 +65,6 @@ class Design:
             raise DataError(f"allocation is {self.allocation!r}; expected one of {', '.join(ALLOCATIONS)}")
 
     def replacements(self, samples: int) -> int:
-        """Return the number of replacement samples for a number of samples."""
         return math.ceil(round(self.replacement_fraction * samples, 9))
 
     def allocate(self, strata: list[Stratum], *, bounded: bool = True) -> dict[str, int]:

@@ -47,7 +47,6 @@ class BenchmarkJob:
     precision: Precision
 
     def run(self, isa: Path) -> dict[str, Any]:
-        """Run the engine once."""
         return predict.predict(
             **{name: getattr(self, name) for name in self.__annotations__}, method="superres", isa=isa
         )

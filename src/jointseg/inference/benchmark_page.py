@@ -53,7 +53,6 @@ def add_record(record: dict[str, Any], page: Path) -> None:
 
 
 def render(records: Sequence[dict[str, Any]], json_name: str) -> str:
-    """Return the page in Markdown."""
     heads = ["networks", "device", "threads", "arithmetic", "engine / networks", "km2 per hour", "roofline fraction",
              "belt, hours", "memory, MB"]  # fmt: skip
     rows = [

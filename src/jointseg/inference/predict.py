@@ -246,7 +246,6 @@ def predict(
 
 
 def _write_cogs(store: RowBandStore, paths: dict[str, Path], extent: grid.Tile, threads: int) -> None:
-    """Write the COGs of a tile from its finished rows."""
     for name, path in paths.items():
         storage = FORMATS[name]
         cog_from_rows.write(

@@ -103,7 +103,7 @@ class Predictor:
                 )
             threshold = float(header["trained"].get("threshold", DEFAULT_THRESHOLD))
         if normalisation is None:
-            raise DataError("no checkpoint given; add a super-resolution or a segmentation checkpoint")
+            raise DataError("there is no checkpoint; add a super-resolution or a segmentation checkpoint")
         return cls(generator, segmenter, normalisation, threshold, precision, device)
 
     def workers(self, threads: int) -> ThreadPoolExecutor:

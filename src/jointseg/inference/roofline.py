@@ -105,5 +105,4 @@ def count_demand(call: Callable[[], Any]) -> Demand:
 
 
 def parameters(model: nn.Module | None) -> int:
-    """Return the number of parameters of a network."""
     return sum(weight.numel() for weight in model.parameters()) if model is not None else 0

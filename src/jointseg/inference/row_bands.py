@@ -35,7 +35,9 @@ class RowBandStore:
     def __init__(self, folder: Path | None, key: str, row_bytes: dict[str, int]) -> None:
         self._stack = ExitStack()
         self._persistent = folder is not None
-        self.folder = Path(folder) if folder is not None else Path(self._stack.enter_context(_temporary_folder()))
+        if folder is None:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="jointseg-bands-")))
+        self.folder = Path(folder)
         self.row_bytes = row_bytes
         self._head = {"key": key, "row_bytes": row_bytes}
         self.rows = 0
@@ -118,7 +120,3 @@ def _digest(file: BinaryIO, size: int) -> str:
         digest.update(chunk)
         size -= len(chunk)
     return digest.hexdigest()
-
-
-def _temporary_folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="jointseg-bands-")

@@ -25,7 +25,6 @@ def collect_times() -> Iterator[defaultdict[str, float]]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Measure a stage."""
     if not _collectors:
         yield
         return

@@ -45,7 +45,6 @@ class _Plan:
 
 
 def make_city(terrain: Terrain, reach: int, reach_name: str) -> City:
-    """Generate the city of one reach."""
     rng = terrain.frame.rng(20, reach)
     plan = _plan(terrain, reach, reach_name, rng)
     features = _streets(plan, rng)
@@ -119,7 +118,7 @@ def _outline(plan: _Plan, frame: Frame, reach: int) -> tuple[shapely.Geometry, s
     """Return the outline of the largest part of the city, and the area of all parts."""
     blocks = shapely.union_all(shapely.polygons(_quads(plan.nodes)[plan.built]))
     near = blocks.buffer(90).buffer(-60)
-    largest = max(getattr(near, "geoms", [near]), key=lambda part: part.area)
+    largest = max(shapely.get_parts(near), key=lambda part: part.area)
     inside = shapely.box(reach * frame.reach_m + 6, 6, (reach + 1) * frame.reach_m - 6, frame.reach_m - 6)
     outline = shapely.Polygon(largest.exterior).simplify(8).intersection(inside)
     return outline, outline.union(blocks.buffer(14))

@@ -13,7 +13,7 @@ from jointseg.synthetic.panel_raster import make_textures
 from jointseg.synthetic.render import land_cover, render_year
 from jointseg.synthetic.sensors import Sentinel2Optics, jilin1_image
 from jointseg.synthetic.terrain import MARGIN_M
-from jointseg.synthetic.valley import Valley, make_valley
+from jointseg.synthetic.valley import make_valley
 
 COVER_YEAR = 2021
 PRODUCT_YEARS = (1972, 1978, *range(1985, 2022))
@@ -47,14 +47,8 @@ class PanelResult:
     cover_fraction: np.ndarray  # of FRACTION_CLASSES at 10 m, float32 [classes, rows, columns]
 
 
-@cache
-def _valley(reach_km: int, seed: int) -> Valley:
-    return make_valley(reach_km, seed)
-
-
-@cache
-def _textures(seed: int) -> dict[str, np.ndarray]:
-    return make_textures(seed)
+# A worker process renders several panels of one valley.
+_valley, _textures = cache(make_valley), cache(make_textures)
 
 
 def render_panel(job: PanelJob) -> PanelResult:

@@ -63,12 +63,11 @@ def top_features(valley: Valley, layers: StaticLayers, year: int) -> np.ndarray:
 
 
 def _exists(valley: Valley, year: int) -> np.ndarray:
-    """Return which features exist in a year, bool [1 + features]; index 0 stands for no feature."""
+    """Return which features exist in a year, bool [1 + features]; index 0 means no feature."""
     return np.array([False] + [feature.year_built <= year for feature in valley.features])
 
 
 def render_year(valley: Valley, layers: StaticLayers, year: int) -> YearlyView:
-    """Render a panel in one year."""
     features = valley.features
     top = top_features(valley, layers, year)
     texture_strength = np.array([0] + [MATERIALS[feature.material][5] for feature in features], dtype=np.float32)

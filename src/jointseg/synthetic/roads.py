@@ -100,7 +100,7 @@ def clip_roads(roads: list[Feature], excluded: shapely.Geometry) -> list[Feature
     for feature in roads:
         assert feature.line is not None
         outside = feature.line.difference(excluded)
-        features += [_like(feature, part) for part in getattr(outside, "geoms", [outside]) if part.length > 25]
+        features += [_like(feature, part) for part in shapely.get_parts(outside) if part.length > 25]
     return features
 
 
@@ -109,16 +109,13 @@ def split_at_river(feature: Feature, river: shapely.Geometry) -> list[Feature]:
     assert feature.line is not None
     if not feature.line.intersects(river):
         return [feature]
-    pieces = []
     channel = river.buffer(8)
-    approach, crossing = feature.line.difference(channel), feature.line.intersection(channel)
-    for part in getattr(approach, "geoms", [approach]):
-        if part.length > 1:
-            pieces.append(_like(feature, part))
-    for part in getattr(crossing, "geoms", [crossing]):
-        if part.length > 1:
-            pieces.append(_like(feature, part, "concrete", bridge="yes", layer="1"))
-    return pieces
+    approaches, crossings = (
+        [part for part in shapely.get_parts(line) if part.length > 1]
+        for line in (feature.line.difference(channel), feature.line.intersection(channel))
+    )
+    bridges = [_like(feature, part, "concrete", bridge="yes", layer="1") for part in crossings]
+    return [_like(feature, part) for part in approaches] + bridges
 
 
 def winding_line(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, bend: float = 0.10) -> shapely.Geometry:

@@ -193,13 +193,8 @@ def _item(
         "s2:nodata_pixel_percentage": float(round(100 * (1 - visibility.in_swath.mean()), 4)),
         "earthsearch:boa_offset_applied": False,
     }
-    extensions = [
-        "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
-        "https://stac-extensions.github.io/file/v2.1.0/schema.json",
-        "https://stac-extensions.github.io/projection/v1.1.0/schema.json",
-        "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
-        "https://stac-extensions.github.io/sat/v1.0.0/schema.json",
-    ]
+    names = ("eo/v1.1.0", "file/v2.1.0", "projection/v1.1.0", "raster/v1.1.0", "sat/v1.0.0")
+    extensions = [f"https://stac-extensions.github.io/{name}/schema.json" for name in names]
     item = pystac.Item(
         acquisition.id,
         json.loads(to_geojson(box(*bounds))),

@@ -141,7 +141,6 @@ def _lakes(frame: Frame, river: shapely.Geometry) -> list[shapely.Geometry]:
 
 
 def irregular_outline(rng: np.random.Generator, x: float, y: float, radius_m: float) -> shapely.Geometry:
-    """Draw an irregular outline around a centre."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     bumps = sum(rng.normal(0, 0.22 / k) * np.cos(k * angle + rng.uniform(0, 6.28)) for k in (2, 3, 4, 6))
     r = radius_m * np.clip(1 + bumps, 0.4, 1.8)

@@ -17,16 +17,7 @@ from jointseg.synthetic.valley import Valley, reach_box, to_utm
 REGIONS = {"upstream": "Shangyou", "midstream": "Zhongyou", "downstream": "Xiayou"}
 LINE_FIELDS = ("osm_id", "name", "highway", "waterway", "aerialway", "barrier", "man_made", "railway")
 AREA_FIELDS = (
-    "osm_id",
-    "osm_way_id",
-    "name",
-    "type",
-    "aeroway",
-    "amenity",
-    "building",
-    "landuse",
-    "leisure",
-    "natural",
+    *("osm_id", "osm_way_id", "name", "type", "aeroway", "amenity", "building", "landuse", "leisure", "natural"),
     "place",
 )
 # Fraction of the rural roads of a class that OpenStreetMap lacks; a quarter of it in cities.
@@ -100,20 +91,18 @@ def write_osm(path: Path, valley: Valley, year: int, in_osm: np.ndarray) -> None
         shapely.get_coordinates(valley.terrain.river)[::4][: len(shapely.get_coordinates(valley.terrain.river)) // 8]
     )
     lines.append((river, {"waterway": "river", "name": "Jiang"}))
-    lines.append((_tunnel(valley), {"highway": "secondary", "tunnel": "yes", "layer": "-1", "lanes": "2"}))
+    side = valley.frame.reach_m
+    tunnel = shapely.LineString([(0.05 * side, 0.9 * side), (0.3 * side, 0.97 * side)])
+    lines.append((tunnel, {"highway": "secondary", "tunnel": "yes", "layer": "-1", "lanes": "2"}))
     areas += [(water, {"natural": "water"}) for water in (valley.terrain.river, *valley.terrain.lakes)]
     _write_tagged(path, "lines", lines, LINE_FIELDS)
-    _write_tagged(path, "multipolygons", [(_multi(shape), tags) for shape, tags in areas], AREA_FIELDS)
+    _write_tagged(
+        path, "multipolygons", [(shapely.MultiPolygon(_polygons(shape)), tags) for shape, tags in areas], AREA_FIELDS
+    )
 
 
-def _tunnel(valley: Valley) -> shapely.Geometry:
-    side = valley.frame.reach_m
-    return shapely.LineString([(0.05 * side, 0.9 * side), (0.3 * side, 0.97 * side)])
-
-
-def _multi(shape: shapely.Geometry) -> shapely.Geometry:
-    parts = [part for part in getattr(shape, "geoms", [shape]) if part.geom_type == "Polygon"]
-    return shapely.MultiPolygon(parts)
+def _polygons(shape: shapely.Geometry) -> list[shapely.Polygon]:
+    return [part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"]
 
 
 def _write_tagged(
@@ -137,13 +126,7 @@ def write_footprints(path: Path, valley: Valley, year: int) -> np.ndarray:
     shapes = []
     for k, feature in enumerate(valley.features):
         draw, shift = rng.random(), rng.normal(0, 0.7, 2)
-        chance = (
-            (0.93 if feature.city else 0.66)
-            if feature.kind == "building"
-            else 0.4
-            if feature.kind == "greenhouse"
-            else 0.0
-        )
+        chance = {"building": 0.93 if feature.city else 0.66, "greenhouse": 0.4}.get(feature.kind, 0.0)
         if draw > chance or feature.year_built > year:
             continue
         included[k] = True
@@ -197,19 +180,16 @@ def write_corrections(
 
 def _without_holes(shape: shapely.Geometry) -> list[shapely.Geometry]:
     """Return polygons that cover a shape; a ring is cut into two halves, as Labelme polygons have no holes."""
-    parts = [part for part in getattr(shape, "geoms", [shape]) if part.geom_type == "Polygon"]
-    if not any(len(part.interiors) for part in parts):
-        return parts
+    if not any(len(part.interiors) for part in _polygons(shape)):
+        return _polygons(shape)
     west, south, east, north = shape.bounds
     middle = shape.centroid.x
-    halves = (
-        shape.intersection(shapely.box(*box)) for box in ((west, south, middle, north), (middle, south, east, north))
-    )
-    return [part for half in halves for part in getattr(half, "geoms", [half]) if part.geom_type == "Polygon"]
+    halves = shapely.box(west, south, middle, north), shapely.box(middle, south, east, north)
+    return [part for half in halves for part in _polygons(shape.intersection(half))]
 
 
 def _correction_label(feature: Feature, is_mapped: bool, draw: float, year: int) -> str | None:
-    """Return the label that the annotator gives a feature: "isa", "not_isa" or None."""
+    """Return the annotator's label of a feature: "isa", "not_isa" or None."""
     if feature.year_built > year or feature.kind == "roof":
         return None
     if not feature.impervious:

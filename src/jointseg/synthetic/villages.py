@@ -72,6 +72,5 @@ def house(x: float, y: float, angle: float, year_built: int, rng: np.random.Gene
 
 
 def random_year(rng: np.random.Generator) -> int:
-    """Draw the construction year of a rural house."""
     years = [1975, 1986, 1994, 2003, 2010, 2015, 2018, 2020, 2022]
     return int(rng.choice(years, p=[0.1, 0.18, 0.2, 0.2, 0.12, 0.08, 0.05, 0.04, 0.03]))

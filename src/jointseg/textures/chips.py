@@ -111,7 +111,6 @@ def _chip_windows(
 
 
 def _chip_rasters(area: Area, images: SimulatedImages, top: int, left: int, chip_m: int) -> dict[str, np.ndarray]:
-    """Cut the rasters of a chip, by kind."""
     hr = np.s_[:, top : top + chip_m, left : left + chip_m]
     lr = np.s_[:, top // PIXEL_M : (top + chip_m) // PIXEL_M, left // PIXEL_M : (left + chip_m) // PIXEL_M]
     return {

@@ -48,7 +48,6 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of findings per check with findings."""
         return dict(sorted(Counter(finding.check for finding in self.findings).items()))
 
     def as_json(self) -> dict[str, Any]:
