@@ -106,9 +106,11 @@ def _figure(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
-def _png(figure: Figure, path: Path | io.BytesIO) -> None:
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
     # Omit the Software entry: it contains the library's version, so the bytes would depend on it.
-    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str, str]) -> str:
@@ -134,9 +136,7 @@ def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str
         axes.grid(axis="x", visible=False)
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
         figure.legend(loc="outside lower center", ncols=min(len(labels), 3), frameon=False)
-        buffer = io.BytesIO()
-        _png(figure, buffer)
-    return bytes_uri(buffer.getvalue(), "image/png")
+        return bytes_uri(_png(figure), "image/png")
 
 
 def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]], path: Path) -> None:
@@ -164,7 +164,7 @@ def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]],
         for axes in figure.axes:
             named |= dict(zip(*reversed(axes.get_legend_handles_labels())))
         figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), frameon=False)
-        _png(figure, path)
+        path.write_bytes(_png(figure))
 
 
 def _growth_panel(axes: matplotlib.axes.Axes, part: pd.DataFrame, curve: dict[str, np.ndarray] | None) -> None:
@@ -210,9 +210,7 @@ def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
             below.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, integer=True))
         axes[0, 0].set_ylabel("loss / first loss")
         axes[1, 0].set_ylabel("validation")
-        buffer = io.BytesIO()
-        _png(figure, buffer)
-    return bytes_uri(buffer.getvalue(), "image/png")
+        return bytes_uri(_png(figure), "image/png")
 
 
 def _score(table: pd.DataFrame) -> tuple[pd.Series, str]:
@@ -253,6 +251,4 @@ def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
         axes.set_ylabel("latitude, °N")
         axes.ticklabel_format(useOffset=False)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=4.2 / side)
-        buffer = io.BytesIO()
-        _png(figure, buffer)
-    return bytes_uri(buffer.getvalue(), "image/png")
+        return bytes_uri(_png(figure), "image/png")

@@ -27,9 +27,8 @@ from jointseg.runtime.progress import track
 
 log = logging.getLogger(__name__)
 
-MIN_GAP_FRACTION = (
-    0.001  # of the study area; smaller gaps in coverage are not reported, since outlines are not that exact
-)
+# Of the study area; smaller gaps in coverage are not reported, since outlines are not that exact.
+MIN_GAP_FRACTION = 0.001
 _MAX_LISTED = 5  # gaps and missing tiles listed in a warning
 
 
@@ -139,19 +138,14 @@ def _coverage_gaps(
     fraction = float(_area(gap) / _area(area))
     boxes = [shapely.bounds(piece) for piece in shapely.get_parts(gap) if _area(piece) > MIN_GAP_FRACTION * _area(area)]
     names = {path.name for path in paths}
-    missing = []
-    for tile in tile_patterns(entry, year, [tuple(box) for box in boxes]):
-        if not any(compile_pattern(tile).fullmatch(name) for name in names):
-            missing.append(tile)
+    tiles = tile_patterns(entry, year, [tuple(box) for box in boxes])
+    missing = [tile for tile in tiles if not any(compile_pattern(tile).fullmatch(name) for name in names)]
     if fraction > MIN_GAP_FRACTION:
         where = "; ".join(
             "{:.2f} to {:.2f} E, {:.2f} to {:.2f} N".format(*np.array(box)[[0, 2, 1, 3]]) for box in boxes[:_MAX_LISTED]
         )
-        listed = (
-            f"; missing: {', '.join(missing[:_MAX_LISTED])}{', ...' if len(missing) > _MAX_LISTED else ''}"
-            if missing
-            else ""
-        )
+        listed = f"; missing: {', '.join(missing[:_MAX_LISTED])}" if missing else ""
+        listed += ", ..." if len(missing) > _MAX_LISTED else ""
         log.warning(
             "product %s: no file of %d covers %.1f %% of the study area (%s)%s; it counts as nodata",
             product, year, 100 * fraction, where, listed,

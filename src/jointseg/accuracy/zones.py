@@ -21,9 +21,8 @@ OBJECTS = ("rural roads", "small buildings")  # zones that contain only ISA, so 
 def zone_masks(label: np.ndarray, fraction: np.ndarray) -> dict[str, np.ndarray]:
     """Return masks [h, w] of a chip by the names of ZONES.
 
-    Args:
-        label: uint8 [h, w], 0, 1 or 255, 1 m pixels.
-        fraction: uint16 [1 + kinds, h, w], covered fraction in units of 1/10,000, ISA first, 65535 unlabelled.
+    `label` is uint8 [h, w] of 0, 1 and 255, 1 m pixels; `fraction` is uint16 [1 + kinds, h, w], the covered fraction in
+    units of 1/10,000, ISA first, 65535 unlabelled.
     """
     labelled = label != UNLABELLED
     isa_fraction = _mean((label == 1).astype(np.float64)) / np.maximum(_mean(labelled.astype(np.float64)), 1e-9)

@@ -15,13 +15,10 @@ _UNDEFINED = (float("nan"), float("nan"), 0, 0)
 def align(lr: np.ndarray, hr: np.ndarray) -> tuple[float, float, int, int]:
     """Return (correlation without shift, largest correlation, shift east and north of the 1 m image for it in m).
 
-    The mean over bands of the 1 m image is blurred by the point spread function of the 10 m sensor and sampled at the
-    centres of its pixels, for shifts in steps of 2 m up to 12 m in each direction. The correlations are NaN if fewer
-    than 30 pixels are valid or an image is flat.
-
-    Args:
-        lr: uint16 [bands, h, w], 0 nodata; h and w at least 16.
-        hr: uint16 [bands, 10 h, 10 w], the same bands.
+    The mean over bands of the 1 m image `hr`, uint16 [bands, 10 h, 10 w], is blurred by the point spread function of
+    the 10 m sensor and sampled at the centres of the pixels of `lr`, uint16 [bands, h, w], for shifts in steps of 2 m
+    up to 12 m in each direction. h and w are at least 16, and 0 is nodata. The correlations are NaN if fewer than 30
+    pixels are valid or an image is flat.
     """
     ratio, size = LATTICE_M // STEP_M, lr.shape[1:]
     grey = hr.astype(np.float32).mean(axis=0)

@@ -67,10 +67,9 @@ class ChipDataset:
         return len(self.ids)
 
     def read(self, sample_id: str, window: tuple[int, int, int] | None = None) -> ChipArrays:
-        """Return a chip, or a square of it; raises DataError if a file is missing, damaged or of the wrong size.
+        """Return a chip, or the square at (first row, first column, side) in 10 m pixels.
 
-        Args:
-            window: first row, first column and side of the square in 10 m pixels.
+        Raises DataError if a file is missing, damaged or of the wrong size.
         """
         lr, hr, label = self._arrays(sample_id)
         if window is not None:

@@ -38,13 +38,11 @@ class Feature:
 
 
 def features(path: Path, epsg: int, squares: Sequence[Bounds], rules: TagRules, margin_m: float) -> Iterator[Feature]:
-    """Yield the roads, areas and soft features that intersect squares of a UTM zone with a margin.
+    """Yield the roads, areas and soft features that intersect squares (min x, min y, max x, max y) of a zone with a
+    margin, m.
 
-    Lines are buffered by half of their width; runways and taxiways have flat ends.
-
-    Args:
-        path: .osm.pbf, .osm, or a file with the layers and fields of GDAL's OSM driver.
-        squares: (min x, min y, max x, max y) in metres of the zone.
+    Lines are buffered by half of their width; runways and taxiways have flat ends. The file is .osm.pbf, .osm, or has
+    the layers and fields of GDAL's OSM driver.
     """
     boxes = shapely.box(*np.array(squares, dtype=np.float64).T)
     # A wide road outside a square may reach into it.

@@ -21,14 +21,10 @@ def fit_match(hr: np.ndarray, lr: np.ndarray, valid: np.ndarray) -> RadiometricM
     """Fit gain and offset per band between the degraded image of a scene and the composite, without changed areas.
 
     Reduced major axis regression (the ratio of standard deviations), repeated four times, each time without the pixels
-    that differ by more than 2.5 robust standard deviations. Least squares would lower the gain with every field that
-    is uncorrelated because of another season or crop, and thus reduce the contrast of roads and roofs, which do not
-    change.
-
-    Args:
-        hr: [bands, ...] at 10 m, digital numbers.
-        lr: [bands, ...] reflectance of the same pixels.
-        valid: bool [...].
+    that differ by more than 2.5 robust standard deviations. Least squares would lower the gain with every field that is
+    uncorrelated because of another season or crop, and thus reduce the contrast of roads and roofs, which do not
+    change. `hr` is [bands, ...] at 10 m, digital numbers; `lr` the reflectance of the same pixels; `valid` is bool
+    [...].
     """
     gains, offsets = [], []
     for x_all, y_all in zip(hr[:, valid].astype(np.float64), lr[:, valid].astype(np.float64)):

@@ -70,12 +70,9 @@ def register_chips(
 
     The scene's shift is the median over its reliable chips if there are at least MIN_POOLED_CHIPS. Its standard
     deviation is the spread of their shifts, which includes misregistration between the dates of the composite. Each
-    chip must also register by itself, and its own shift must be consistent with the shift that it gets.
-
-    Args:
-        max_shift_m: chips with a larger shift are rejected.
-        min_correlation: chips with a lower structural agreement are rejected.
-        record: earlier chips of the same scene; updated with these chips.
+    chip must also register by itself, and its own shift must be consistent with the shift that it gets. Chips with a
+    larger shift than `max_shift_m` or a lower structural agreement than `min_correlation` are rejected. `record`
+    contains earlier chips of the scene and is updated.
     """
     record = SceneRecord() if record is None else record
     radius_m = search_radius_m(max_shift_m)

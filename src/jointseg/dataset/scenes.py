@@ -61,15 +61,11 @@ def mid_season_day(season: Sequence[str]) -> int:
 def candidate_scenes(
     scenes: Iterable[Scene], epsg: int, bounds: tuple[float, float, float, float], year: int, mid_season: int
 ) -> list[Scene]:
-    """Return the scenes whose footprint covers a square of a UTM zone, best first.
+    """Return the scenes whose footprint covers a square (min x, min y, max x, max y) of a UTM zone, best first.
 
     A scene's rank is a sum of penalties: one for each percent of cloud, for each YEARS between its year and the
-    composite's, for each DAYS between its day of the year and the middle of the season, and for each DEGREES of
-    view angle. A missing cloud percentage or view angle counts as the worst among the other scenes.
-
-    Args:
-        bounds: min x, min y, max x, max y in the zone.
-        mid_season: day of the year in the middle of the composite's season.
+    composite's, for each DAYS between its day of the year and the middle of the season (`mid_season`), and for each
+    DEGREES of view angle. A missing cloud percentage or view angle counts as the worst among the other scenes.
     """
     square = grid.reproject(shapely.box(*bounds), f"EPSG:{epsg}", "EPSG:4326")
     covering = [scene for scene in scenes if shapely.covers(scene.footprint, square)]

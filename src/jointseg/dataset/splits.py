@@ -15,14 +15,10 @@ def assign_blocks(
 ) -> dict[str, str]:
     """Return the split of every block; every block has the same probability of being a test block, the test fraction.
 
-    Blocks are sorted by their chips of the densest class, then of the next, with ties in random order. A systematic
-    sample with a random start is the test split, so that splits approximate their fractions class by class. The
-    validation split is a systematic sample of the remaining blocks. Each split with a fraction gets at least one block;
-    raises DataError if there are fewer blocks than such splits.
-
-    Args:
-        chips: per block, its chips by class, the densest class first.
-        fractions: fraction of each split; they add up to 1.
+    Blocks are sorted by their chips of the densest class, then of the next (`chips`, densest first), with ties in
+    random order. A systematic sample with a random start is the test split, so that splits approximate their fractions
+    class by class. The validation split is a systematic sample of the remaining blocks. Each split with a fraction gets
+    at least one block; raises DataError if there are fewer blocks than such splits. The fractions add up to 1.
     """
     wanted = [split for split in SPLITS if fractions[split] > 0]
     if len(chips) < len(wanted):

@@ -19,13 +19,8 @@ _SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
 _EXTENSIONS = [_SCHEMA.format(name) for name in ("file/v2.1.0", "projection/v2.0.0", "raster/v2.0.0")]
 _COLLECTION_EXTENSIONS = [_SCHEMA.format(name) for name in ("projection/v2.0.0", "raster/v2.0.0", "version/v1.2.0")]
 _FIELDS = (
-    "split",
-    "stratum",
-    "inclusion_probability",
-    "scene_id",
-    "s2_year",
-    "registration_correlation",
-    "isa_fraction",
+    *("split", "stratum", "inclusion_probability", "scene_id", "s2_year"),
+    *("registration_correlation", "isa_fraction"),
 )
 _DIGITS = 7
 

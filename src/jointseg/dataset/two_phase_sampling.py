@@ -80,12 +80,6 @@ class SamplingPlan:
     area_m2: tuple[float, ...]
 
 
-def stratum_name(area: SamplingArea, number: int, design: Design) -> str:
-    """Return the name: the reach, or reach/class with density classes; class 0 is where the prior is nodata."""
-    reach = area.names[number // _CLASSES]
-    return f"{reach}/{number % _CLASSES}" if design.classes else reach
-
-
 def plan_sampling(area: SamplingArea, design: Design) -> SamplingPlan:
     """Measure the strata on a regular lattice and find the widest window that leaves enough candidates in each.
 
@@ -127,10 +121,14 @@ def _stratum_numbers(positions: Positions, design: Design) -> np.ndarray:
 def _stratum(
     area: SamplingArea, number: int, design: Design, candidates: int, percent: np.ndarray, positions: Positions
 ) -> Stratum:
-    """Return a stratum; where the prior is nodata, its standard deviation is that of the entire reach."""
+    """Return a stratum, named after its reach, or reach/class with density classes.
+
+    Class 0 is where the prior is nodata; its standard deviation is that of the entire reach.
+    """
     if design.classes and number % _CLASSES == 0:
         percent = positions.percent[(positions.reach == number // _CLASSES) & (positions.percent != NODATA)]
-    name, reach = stratum_name(area, number, design), area.names[number // _CLASSES]
+    reach = area.names[number // _CLASSES]
+    name = f"{reach}/{number % _CLASSES}" if design.classes else reach
     return Stratum(name, reach, candidates, _std_of_fractions(percent))
 
 

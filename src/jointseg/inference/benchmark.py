@@ -64,11 +64,8 @@ class Checkpoints:
 def select_checkpoints(config: Settings, preset: str | None, presets: Settings, folder: Path) -> Checkpoints:
     """Return the checkpoints of a config or, for a preset, random weights of its architecture, which take equally long.
 
-    Raises DataError for an undefined preset or missing checkpoints.
-
-    Args:
-        preset: of the sections superres and segmentation of `presets`; None for the config's checkpoints.
-        folder: output folder of random weights.
+    `preset` is one of the sections superres and segmentation of `presets`; its weights are written to `folder`. Raises
+    DataError for an undefined preset or missing checkpoints.
     """
     if preset is None:
         configured = configured_checkpoints(config)

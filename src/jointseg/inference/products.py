@@ -56,15 +56,11 @@ class Products:
         return torch.cat(parts) if len(parts) > 1 else probability
 
     def finalise(self, values: Tensor, valid: np.ndarray, owned: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Return the stored pixels of a blended piece, [bands, rows, columns] by product, nodata in invalid pixels.
+        """Return the stored pixels of a blended piece, float32 [channels, rows, columns] at 1 m, by product.
 
         The disagreement is the standard deviation of the overlapping windows' probabilities, weighted by the blend; it
-        is 0 where there is only one window.
-
-        Args:
-            values: float32 [channels, rows, columns] at 1 m.
-            valid: bool [rows / 10, columns / 10]: at least one clear observation.
-            owned: bool [rows, columns]: pixels that belong to this UTM zone; None if all do.
+        is 0 where there is only one window. Pixels are nodata unless they have a clear observation (`valid`, bool [rows
+        / 10, columns / 10]) and belong to this UTM zone (`owned`, bool [rows, columns]; None if all do).
         """
         nodata = _nodata_mask(valid, owned, values.device)
         pixels: dict[str, np.ndarray] = {}

@@ -23,11 +23,11 @@ _CHUNK_BYTES = 16 << 20
 class RowBandStore:
     """Rows of several rasters of one width, appended in bands from north to south, in uncompressed files of one folder.
 
-    The folder's journal has a first line that identifies the job, then the number of rows and the SHA-256 of every complete
-    band. When the store is opened again for the same job, the bands that match the journal count as done.
+    The folder's journal has a first line that identifies the job, then the number of rows and the SHA-256 of every
+    complete band. When the store is opened again for the same job, the bands that match the journal count as done.
 
     Args:
-        folder: of the files; removed on exit without an error. None uses a temporary folder.
+        folder: removed on exit without an error. None uses a temporary folder.
         key: text that identifies the job's inputs, settings and code; bands of another key are discarded.
         row_bytes: bytes of one row of all bands of each raster, by name.
     """

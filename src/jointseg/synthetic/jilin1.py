@@ -91,16 +91,8 @@ def _meta(scene: Jilin1Scene, bands: str) -> str:
 def _rpc() -> str:
     """Return rational polynomial coefficients of a linear scaling, in the vendor's text format."""
     lines = [
-        "LINE_OFF: 480",
-        "SAMP_OFF: 480",
-        "LAT_OFF: 31.99",
-        "LONG_OFF: 118.70",
-        "HEIGHT_OFF: 40",
-        "LINE_SCALE: 480",
-        "SAMP_SCALE: 480",
-        "LAT_SCALE: 0.0033",
-        "LONG_SCALE: 0.0039",
-        "HEIGHT_SCALE: 500",
+        *("LINE_OFF: 480", "SAMP_OFF: 480", "LAT_OFF: 31.99", "LONG_OFF: 118.70", "HEIGHT_OFF: 40"),
+        *("LINE_SCALE: 480", "SAMP_SCALE: 480", "LAT_SCALE: 0.0033", "LONG_SCALE: 0.0039", "HEIGHT_SCALE: 500"),
     ]
     for name, term in (("LINE_NUM_COEFF", 3), ("LINE_DEN_COEFF", 1), ("SAMP_NUM_COEFF", 2), ("SAMP_DEN_COEFF", 1)):
         value = -1 if name == "LINE_NUM_COEFF" else 1
