@@ -61,9 +61,7 @@ def samples(
         density: percent of ISA, from step `prior_density`; required with density_classes.
     """
     if (density_classes is None) != (density is None):
-        raise DataError(
-            "density classes need the raster of step prior_density, and the raster needs classes; pass both or neither"
-        )
+        raise DataError("density classes and the raster of step prior_density need each other; pass both or neither")
     limits = tuple(round(100 * limit, 6) for limit in density_classes or [])
     design = Design(
         tile_km, chip_m, spacing_m, points, allocation, counts, replacement_fraction, limits, splits, block_m
