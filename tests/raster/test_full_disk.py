@@ -37,7 +37,7 @@ def test_full_disk_is_an_error_and_keeps_existing_files(small_disk, windowed):
     before = existing.read_bytes()
     with pytest.raises(DataError, match=r"no space left on the disk of .* to write big\.tif"):
         if windowed:
-            with cog.Writer(small_disk / "big.tif", shape=(1200, 1200), count=1, dtype="uint8", **GRID) as target:
+            with cog.open_writer(small_disk / "big.tif", shape=(1200, 1200), count=1, dtype="uint8", **GRID) as target:
                 for row in range(0, 1200, 100):
                     target.write(noise(1200)[:, row : row + 100], row)
         else:

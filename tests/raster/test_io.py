@@ -33,7 +33,7 @@ def test_raster_written_by_windows_has_the_same_pixels_and_overviews(tmp_path):
     array = np.random.default_rng(1).integers(0, 3, (1, 700, 600), dtype=np.uint8)
     grid = {"crs": CRS, "transform": lattice(res=1), "nodata": 255, "overviews": "nearest"}
     cog.write(tmp_path / "array.tif", array, **grid)
-    with cog.Writer(tmp_path / "windows.tif", shape=(700, 600), count=1, dtype="uint8", **grid) as target:
+    with cog.open_writer(tmp_path / "windows.tif", shape=(700, 600), count=1, dtype="uint8", **grid) as target:
         for row in range(0, 700, 90):
             target.write(array[:, row : row + 90], row)
     assert (raster_io.read(tmp_path / "windows.tif")[0] == array).all()
@@ -45,7 +45,9 @@ def test_raster_written_by_windows_has_the_same_pixels_and_overviews(tmp_path):
 def test_failed_write_leaves_no_file(tmp_path):
     with (
         pytest.raises(RuntimeError),
-        cog.Writer(tmp_path / "a.tif", shape=(4, 4), count=1, dtype="uint8", crs=CRS, transform=lattice()) as target,
+        cog.open_writer(
+            tmp_path / "a.tif", shape=(4, 4), count=1, dtype="uint8", crs=CRS, transform=lattice()
+        ) as target,
     ):
         target.write(np.zeros((1, 2, 4), np.uint8))
         raise RuntimeError

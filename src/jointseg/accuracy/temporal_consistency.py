@@ -44,7 +44,7 @@ def temporal_consistency(
     with ExitStack() as stack:
         writers = [
             stack.enter_context(
-                cog.Writer(
+                cog.open_writer(
                     path,
                     shape=grid.shape,
                     count=1,

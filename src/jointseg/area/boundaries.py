@@ -75,11 +75,10 @@ class Outline:
 def read_outlines(names: list[str]) -> dict[str, Outline]:
     """Return the outlines of provinces and prefectures by name, GCJ-02 longitude and latitude.
 
+    Raises DataError if the package is missing, damaged or of another version, or it does not contain a name.
+
     Args:
         names: pinyin names of the provinces and prefectures of the Yangtze belt (`CHINESE_NAMES`), or full Chinese names.
-
-    Raises:
-        DataError: the package is missing, damaged or of another version, or it does not contain a name.
     """
     root = _root()
     index = _index(root)
@@ -98,7 +97,7 @@ def package_version() -> dict[str, str]:
 
 
 def _root() -> Path:
-    """Return the folder of the installed package. Only one version is accepted: its datum and its bytes are known."""
+    """Return the folder of the installed package. Only the version that was checked for its datum is accepted."""
     spec = find_spec(_MODULE)
     if spec is None or spec.origin is None:
         raise DataError(f"{SOURCE} needs the package {_PACKAGE}, which is not installed; run: {_INSTALL}")

@@ -35,10 +35,7 @@ def gcj02_to_wgs84(lonlat: np.ndarray) -> np.ndarray:
     """Convert GCJ-02 to WGS 84 coordinates, degrees, [n, 2]; inverts `wgs84_to_gcj02` to 1e-10 degree.
 
     Fixed-point iteration: the offset changes by less than 1 % over its own length, so that each iteration gains two
-    digits.
-
-    Raises:
-        DataError: the iteration does not converge, which happens outside China.
+    digits. Raises DataError if the iteration does not converge, which happens outside China.
     """
     lonlat = np.asarray(lonlat, dtype=np.float64)
     guess = lonlat.copy()

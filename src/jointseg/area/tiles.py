@@ -19,13 +19,7 @@ _INSET_M = 0.5
 
 
 def reach_grid(*, outlines: Path, tiles: Path, tile_km: int) -> dict:
-    """Write the tiles of the reaches in the format of `grid`. The sample depends on them, and so not on the cities.
-
-    Args:
-        outlines: GeoPackage of the step `reaches`.
-        tiles: GeoJSON to write.
-        tile_km: side of a tile.
-    """
+    """Write the tiles of the reaches in the format of `grid`. The sample depends on them, and so not on the cities."""
     return _write_tiles({"reaches": _read_outlines(outlines, "reaches")}, tiles, tile_km)
 
 
@@ -33,15 +27,7 @@ def grid(*, study_area: Path, tiles: Path, tile_km: int) -> dict:
     """Write the tiles as GeoJSON, EPSG:4326, with the properties tile, epsg, reaches and cities (lists of names).
 
     A tile is listed if it intersects the part of the study area in its zone's own 6 degree strip, so that every area is
-    mapped in one zone only.
-
-    Args:
-        study_area: GeoPackage of the step `study_area`.
-        tiles: GeoJSON to write.
-        tile_km: side of a tile.
-
-    Raises:
-        DataError: tile_km is not a positive whole number, or the study area is empty.
+    mapped in one zone only. Raises DataError if tile_km is not a positive whole number, or the study area is empty.
     """
     return _write_tiles({kind: _read_outlines(study_area, kind) for kind in ("reaches", "cities")}, tiles, tile_km)
 

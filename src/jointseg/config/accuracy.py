@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from jointseg.config import product_filenames
 from jointseg.config.types import Fraction, Metres, Name, Section, Year
@@ -24,8 +24,8 @@ class Product(Section):
         description="File name: * for any text, {year}, and the corner of a tile written as an example such as "
         "{N30}{E117}, {30N}_{115E} or {30}_{115}."
     )
-    tile_deg: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Side of a tile, degrees, if the pattern has a tile corner; missing tiles are then reported."
+    tile_deg: PositiveFloat | None = Field(
+        None, description="Side of a tile, degrees, if the pattern has a corner; to report missing tiles."
     )
     tile_corner: Literal["south-west", "north-west"] = Field("north-west", description="The corner that names a tile.")
     year: Year = Field(description="Year of the product.")
@@ -40,7 +40,8 @@ class Product(Section):
     not_isa: Codes
     nodata: Codes = Codes()
     full_cover_code: Annotated[int, Field(ge=1, le=254)] | None = Field(
-        None, description="Code of a pixel that is entirely ISA, if the codes from 0 to it are the ISA fraction."
+        None,
+        description="If the codes from 0 to this one are the ISA fraction: the code of a pixel that is entirely ISA.",
     )
     licence: str = Field("", description="Licence of the product.")
 
@@ -69,23 +70,19 @@ class Consistency(Section):
 class Accuracy(Section):
     products_folder: str | None = Field(None, description="Folder of the reference products.")
     products: dict[Name, Product] = Field({}, description="Reference products and their pixel codes.")
-    compared: list[Name] | None = Field(
-        None, description="The reference products to compare the maps with; null: all of `products`."
-    )
+    compared: list[Name] | None = Field(None, description="Reference products to compare the maps with; null: all.")
     dem: str | None = Field(None, description="Elevation model, m; adds accuracy by slope.")
     temporal_consistency: Consistency | None = Field(
-        None, description="Write temporally filtered city maps beside the maps; null: not."
+        None, description="Write temporally filtered city maps; null: skip."
     )
     baselines: list[Literal["bilinear"]] = Field(["bilinear"], description="Baseline methods to train and score.")
-    growth_points: Annotated[int, Field(ge=0)] = Field(
-        0, description="Points per city to label in every year; 0: areas are pixel counts of the maps."
+    growth_points: NonNegativeInt = Field(
+        0, description="Points per city to label in every year; 0: areas are pixel counts."
     )
     growth_reference: str | None = Field(
         None,
         description="Folder of the labelled tables of points, CITY.csv; the synthetic scene labels its points itself.",
     )
-    growth_sample: str | None = Field(
-        None, description="Folder of an earlier sample (strata/, design/) to use although the maps have changed."
-    )
-    ring_km: Annotated[float, Field(gt=0)] = Field(2.0, description="Width of the rings for the ISA gain, km.")
+    growth_sample: str | None = Field(None, description="Folder of an earlier sample (strata/, design/) to keep using.")
+    ring_km: PositiveFloat = Field(2.0, description="Width of the rings for the ISA gain, km.")
     districts: str | None = Field(None, description="Vector file of districts, with a column `name`.")

@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, model_validator
 
-from jointseg.config.types import Count, Fraction, Metres, Name, Section
+from jointseg.config.types import Count, Fraction, Metres, Name, Percent, Section
 
 Kind = Literal["building", "airport", "sports", "industrial", "plaza", "road"]
 Tags = dict[str, list[str]]
@@ -67,14 +67,12 @@ class Provider(Section):
     time_format: str = Field("%Y%m%d%H%M%S", description="Format of the group time, as in Python's strptime.")
     utc_offset_h: Annotated[float, Field(ge=-12, le=14)] = Field(0, description="Offset of the times from UTC, hours.")
     bands: list[str] = Field(
-        ["red", "green", "blue"], description="Bands in order, for rasters without colour interpretation."
+        ["red", "green", "blue"], description="Band order of rasters without colour interpretation."
     )
     nodata: float | None = Field(0, description="Nodata value of rasters that declare none.")
     levels: list[str] = Field([], description="Product levels to use; empty: all.")
     spectral: list[str] = Field([], description="Spectral types to use; empty: all.")
-    advice: str = Field(
-        "see dataset.providers", description="Advice in the message about scenes of other levels or types."
-    )
+    advice: str = Field("see dataset.providers", description="Advice in the message about other levels or types.")
 
     @model_validator(mode="after")
     def _has_rgb(self) -> "Provider":
@@ -136,23 +134,17 @@ class Dataset(Section):
     counts: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]*(/\d+)?$")], Count] = Field(
         {}, description="For allocation fixed: points per reach, or per stratum (upstream/2)."
     )
-    replacement_fraction: Fraction = Field(
-        0.5, description="Replacement samples per point, for points whose pair is unusable."
-    )
-    prior_density: Density | None = Field(
-        None, description="Stratification by prior density; null: one stratum per reach."
-    )
+    replacement_fraction: Fraction = Field(0.5, description="Replacement samples per point whose pair is unusable.")
+    prior_density: Density | None = Field(None, description="Strata by prior density; null: one stratum per reach.")
     spacing_m: Metres = Field(3000, description="Minimum distance between two points, m.")
     chip_m: Annotated[int, Field(ge=160, multiple_of=160)] = Field(640, description="Side of a chip, m.")
     splits: Splits = Splits()
     block_m: Annotated[int, Field(gt=0, multiple_of=10)] = Field(
-        30_000, description="Side of the blocks that are assigned to splits as a whole, m."
+        30_000, description="Side of the blocks that are assigned to splits, m."
     )
     max_shift_m: Metres = Field(20, description="Maximum registration shift, m; pairs with a larger one are rejected.")
     min_correlation: Fraction = Field(0.5, description="Minimum correlation after registration.")
-    max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(
-        20, description="Maximum cloud cover of a high-resolution scene, percent."
-    )
+    max_cloud_percent: Percent = Field(20, description="Maximum cloud cover of a high-resolution scene, percent.")
     road_widths_m: dict[str, Metres] = Field(
         {
             "motorway": 26,
@@ -224,11 +216,11 @@ class Dataset(Section):
         },
         description="Tags of vegetation, water and bare soil, which are subtracted from larger ISA areas.",
     )
-    industrial_yard_m: Annotated[float, Field(ge=0)] = Field(
-        30, description="Industrial areas are ISA up to this distance from buildings, roads and other hard surfaces, m."
+    industrial_yard_m: NonNegativeFloat = Field(
+        30, description="Industrial areas are ISA up to this distance from hard surfaces, m."
     )
-    review_chips: Annotated[int, Field(ge=0)] = Field(
-        20, description="Chips per reach with the largest disagreement of label sources, exported as Labelme projects."
+    review_chips: NonNegativeInt = Field(
+        20, description="Chips per reach with the largest disagreement of label sources, to review."
     )
 
     @model_validator(mode="after")

@@ -19,8 +19,7 @@ def read_config(path: Path) -> Settings:
 def load_config(config: dict[str, Any]) -> Settings:
     """Validate a config that was parsed from YAML.
 
-    Raises:
-        DataError: the config is invalid; the message lists each invalid key, its value and what is allowed.
+    Raises DataError if the config is invalid; the message lists each invalid key, its value and what is allowed.
     """
     try:
         return Settings.model_validate(config)

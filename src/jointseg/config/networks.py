@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from jointseg.config.dataset import Splits
 from jointseg.config.types import Count, Fraction, Name, Section
@@ -51,54 +51,42 @@ class Training(Section):
 
     steps: Count = Field(description="Optimiser steps.")
     batch: Count = Field(description="Samples per step.")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(description="Peak learning rate.")
-    warmup: Annotated[int, Field(ge=0)] = Field(0, description="Steps of linear learning-rate warm-up.")
+    learning_rate: PositiveFloat = Field(description="Peak learning rate.")
+    warmup: NonNegativeInt = Field(0, description="Steps of linear learning-rate warm-up.")
     schedule: Literal["cosine", "poly", "halving", "constant"] = Field(
         "cosine", description="Learning-rate schedule after the warm-up."
     )
     ema: Fraction = Field(0.999, description="Decay of the exponential moving average of the weights, which is saved.")
-    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="Maximum gradient norm.")
+    clip: PositiveFloat = Field(1.0, description="Maximum gradient norm.")
     validate_every: Count = Field(1000, description="Steps between validations.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the forward pass.")
-    devices: Count = Field(
-        1, description="Processes on one machine that share each batch; one per GPU, if there are GPUs."
-    )
-    jitter: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Maximum relative change of a band's gain (augmentation)."
-    )
+    devices: Count = Field(1, description="Processes on one machine that share each batch; one per GPU.")
+    jitter: NonNegativeFloat = Field(0.0, description="Maximum relative change of a band's gain (augmentation).")
 
 
 class StageTraining(Training):
     patch_px: Annotated[int, Field(ge=8)] = Field(description="Side of a patch, 10 m pixels.")
     validation_chips: Count = Field(64, description="Chips per validation.")
-    shift_m: Annotated[float, Field(ge=0)] = Field(
-        0, description="The L1 loss of a patch is its minimum over shifts up to this, m; 0: no shift."
+    shift_m: NonNegativeFloat = Field(
+        0, description="Maximum shift, m, over which the L1 loss of a patch is minimised."
     )
 
 
 class Stage2Training(StageTraining):
-    stage1_weight: Annotated[float, Field(ge=0)] = Field(
-        0, description="Weight of the loss of stage 1; 0 freezes stage 1."
-    )
+    stage1_weight: NonNegativeFloat = Field(0, description="Weight of the loss of stage 1; 0 freezes stage 1.")
 
 
 class AdversarialTraining(Stage2Training):
-    l1: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the L1 loss.")
-    perceptual: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of the perceptual loss.")
+    l1: NonNegativeFloat = Field(1.0, description="Weight of the L1 loss.")
+    perceptual: NonNegativeFloat = Field(1.0, description="Weight of the perceptual loss.")
     perceptual_backbone: Literal["efficientnet_lite0", "vgg19", "segmenter"] = Field(
         "efficientnet_lite0", description="Network whose features the perceptual loss compares."
     )
-    perceptual_weights: str | None = Field(
-        None, description="Weights of the backbone (file); required for vgg19 and segmenter."
-    )
-    perceptual_layers: list[float] = Field(
-        [0.1, 1.0, 1.0], description="Weights of the feature layers of the backbone."
-    )
-    adversarial: Annotated[float, Field(ge=0)] = Field(0.1, description="Weight of the adversarial loss.")
+    perceptual_weights: str | None = Field(None, description="Weights file of the backbone, for vgg19 and segmenter.")
+    perceptual_layers: list[float] = Field([0.1, 1.0, 1.0], description="Weights of the feature layers.")
+    adversarial: NonNegativeFloat = Field(0.1, description="Weight of the adversarial loss.")
     discriminator_features: Count = Field(64, description="Channels of the U-Net discriminators.")
-    discriminator_learning_rate: Annotated[float, Field(gt=0)] = Field(
-        1e-4, description="Learning rate of the discriminators."
-    )
+    discriminator_learning_rate: PositiveFloat = Field(1e-4, description="Learning rate of the discriminators.")
 
 
 class SuperResPreset(Section):
@@ -111,9 +99,7 @@ class SuperResPreset(Section):
 class Mask2Former(Section):
     """Swin backbone, pixel decoder and transformer decoder."""
 
-    in_channels: Literal[3, 4] = Field(
-        3, description="Bands of the input: 3 (RGB), or 4 (with upsampled near infrared)."
-    )
+    in_channels: Literal[3, 4] = Field(3, description="Bands of the input: RGB, or RGB and near infrared.")
     embed_dim: Count = Field(description="Channels of the first Swin stage.")
     depths: list[Count] = Field(description="Blocks of the Swin stages.")
     heads: list[Count] = Field(description="Attention heads of the Swin stages.")
@@ -131,22 +117,14 @@ class Mask2Former(Section):
 
 class SegmentationTraining(Training):
     crop_px: Annotated[int, Field(ge=32, multiple_of=32)] = Field(description="Side of a crop, 1 m pixels.")
-    backbone_factor: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="Factor of the learning rate for the backbone."
-    )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.05, description="Weight decay of AdamW.")
-    class_weight: Annotated[float, Field(ge=0)] = Field(2, description="Weight of the classification loss.")
-    mask_weight: Annotated[float, Field(ge=0)] = Field(5, description="Weight of the cross-entropy of masks.")
-    dice_weight: Annotated[float, Field(ge=0)] = Field(5, description="Weight of the Dice loss of masks.")
-    no_object_weight: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="Weight of the no-object class in the classification loss."
-    )
-    dense_weight: Annotated[float, Field(ge=0)] = Field(
-        0, description="Weight of a per-pixel loss of the semantic map."
-    )
-    pixel_weight: Annotated[float, Field(ge=0)] = Field(
-        0, description="Weight of the same loss on an auxiliary head on the pixel features."
-    )
+    backbone_factor: PositiveFloat = Field(1.0, description="Factor of the learning rate for the backbone.")
+    weight_decay: NonNegativeFloat = Field(0.05, description="Weight decay of AdamW.")
+    class_weight: NonNegativeFloat = Field(2, description="Weight of the classification loss.")
+    mask_weight: NonNegativeFloat = Field(5, description="Weight of the cross-entropy of masks.")
+    dice_weight: NonNegativeFloat = Field(5, description="Weight of the Dice loss of masks.")
+    no_object_weight: NonNegativeFloat = Field(0.1, description="Weight of the no-object class.")
+    dense_weight: NonNegativeFloat = Field(0, description="Weight of a per-pixel loss of the semantic map.")
+    pixel_weight: NonNegativeFloat = Field(0, description="Weight of a per-pixel loss of the pixel features.")
     points: Count = Field(12544, description="Sampled points per mask at which the mask losses are computed.")
 
 
@@ -168,17 +146,13 @@ class Joint(Training):
         "adversarial", description="Generator to start from; the segmenter is first trained on its images."
     )
     crop_px: Annotated[int, Field(ge=160, multiple_of=160)] = Field(description="Side of a crop, 1 m pixels.")
-    generator_learning_rate: Annotated[float, Field(gt=0)] = Field(
-        1e-4, description="Learning rate of the generator; learning_rate is that of the segmenter."
-    )
-    image: Annotated[float, Field(ge=0)] = Field(10.0, description="Weight of the L1 loss of the 1 m image.")
-    consistency: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Weight of the L1 loss of the 1 m image degraded to 10 m."
-    )
+    generator_learning_rate: PositiveFloat = Field(1e-4, description="Learning rate of the generator.")
+    image: NonNegativeFloat = Field(10.0, description="Weight of the L1 loss of the 1 m image.")
+    consistency: NonNegativeFloat = Field(10.0, description="Weight of the L1 loss of the 1 m image degraded to 10 m.")
 
 
 class TextureArea(Section):
-    name: Name = Field(description="Name of the area; it takes the place of a reach.")
+    name: Name = Field(description="Name of the area, used as a reach.")
     images: str = Field(description="Glob pattern of the 1 m images in the folder: tiles of one mosaic, row by row.")
     labels: str = Field(description="Glob pattern of their labels, in the same order.")
     columns: Count = Field(description="Tiles per row.")
@@ -195,7 +169,7 @@ class Textures(Section):
     ] = Field(description="Class of each label colour, RRGGBB: a kind of ISA, none (not impervious) or unlabelled.")
     splits: Splits = Splits()
     buffer_m: Annotated[int, Field(ge=0, multiple_of=10)] = Field(
-        100, description="Width of the unused strip between the parts, m."
+        100, description="Width of the unused strip between parts, m."
     )
     chip_m: Annotated[int, Field(ge=160, multiple_of=20)] = Field(320, description="Side of a chip, m.")
     dates: Annotated[int, Field(ge=1, le=8)] = Field(8, description="Number of simulated Sentinel-2 acquisitions.")
@@ -207,8 +181,8 @@ class Textures(Section):
 class Ablation(Section):
     """Ablation: method variants trained with equal budgets and several seeds, scored on the same test chips.
 
-    Leave out to skip it. The presets of superres and segmentation set the training budgets; the joint variants take
-    `generator_learning_rate`, `image` and `consistency` from this section.
+    Leave out to skip it. The presets of superres and segmentation set the training budgets; the joint variants use
+    `generator_learning_rate`, `image` and `consistency` of this section.
     """
 
     variants: list[Variant] = Field(
@@ -216,18 +190,14 @@ class Ablation(Section):
         min_length=1,
         description="Variants; bilinear is the lower bound and hr (the true 1 m image) the upper bound of the others.",
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+    seeds: list[NonNegativeInt] = Field(
         [1, 2, 3], min_length=1, description="Seeds; every variant is trained once per seed."
     )
-    generator_learning_rate: Annotated[float, Field(gt=0)] = Field(
+    generator_learning_rate: PositiveFloat = Field(
         2e-4, description="Learning rate of the generator in joint training."
     )
-    image: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Weight of the L1 loss of the 1 m image in joint training."
-    )
-    consistency: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="Weight of the L1 loss of the 1 m image degraded to 10 m."
-    )
+    image: NonNegativeFloat = Field(10.0, description="Weight of the L1 loss of the 1 m image in joint training.")
+    consistency: NonNegativeFloat = Field(10.0, description="Weight of the L1 loss of the 1 m image degraded to 10 m.")
     title: str = Field("Ablation", description="Title of the page.")
     about: str = Field("", description="Description of the dataset for the page.")
     textures: Textures | None = None
@@ -240,7 +210,7 @@ class SuperRes(Section):
     )
     presets: dict[str, SuperResPreset] = Field(description="Presets: size and training of Prog-ESRGAN.")
     pretrained: str | None = Field(
-        None, description="Public ESRGAN generator (.pth or .safetensors) to initialise stage 1; null: random weights."
+        None, description="ESRGAN generator (.pth, .safetensors) to initialise stage 1; null: random."
     )
     _valid_preset = model_validator(mode="after")(_preset_exists)
 

@@ -17,7 +17,7 @@ class _Corner:
     """Format of a coordinate in a file name, given by an example such as {N30}, {115E} or {115}.
 
     Digits are padded with zeros to the width of the example; digits before a letter only if the example is padded. Without
-    a letter, three digits are a longitude, fewer digits a latitude, and a minus sign stands for west and south.
+    a letter, three digits are a longitude, fewer digits a latitude, and a minus sign is west or south.
     """
 
     latitude: bool
@@ -89,7 +89,6 @@ def tile_patterns(entry: dict[str, Any], year: int, boxes: Iterable[tuple[float,
 
     Args:
         entry: entry of the product in the config; without tile_deg the result is empty.
-        year: year in the file name.
         boxes: (west, south, east, north), degrees.
     """
     side = entry.get("tile_deg")

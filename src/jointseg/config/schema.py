@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from jointseg.config.accuracy import Accuracy
 from jointseg.config.dataset import Dataset
@@ -18,7 +18,7 @@ class Synthetic(Section):
     reach_km: Annotated[int, Field(ge=1, le=30)] = Field(4, description="Side of each of the three reaches, km.")
     dates_per_year: Annotated[int, Field(ge=3, le=24)] = Field(5, description="Sentinel-2 acquisitions per year.")
     date_shift_m: Annotated[float, Field(ge=0, le=15)] = Field(
-        3, description="Maximum geolocation error of an acquisition, m; Sentinel-2 had up to 12 m before 2021."
+        3, description="Maximum geolocation error of an acquisition, m."
     )
 
 
@@ -42,7 +42,7 @@ class Inference(Section):
     products: list[Literal["isa", "probability", "disagreement", "rgb"]] = Field(
         ["isa"], description="1 m rasters to write for every tile; isa is required."
     )
-    preview_km: Annotated[float, Field(gt=0)] = Field(1.28, description="Side of the super-resolved preview, km.")
+    preview_km: PositiveFloat = Field(1.28, description="Side of the super-resolved preview, km.")
 
     @model_validator(mode="after")
     def _windows_overlap(self) -> "Inference":
@@ -59,7 +59,7 @@ class Inference(Section):
 
 class Report(Section):
     examples: dict[str, str] = Field(
-        {}, description="Preview images (PNG) of other runs and their captions; missing files are skipped."
+        {}, description="Captions of preview images (PNG) of other runs; missing files are skipped."
     )
     notes: str = Field("", description="A paragraph for the reader of the report.")
 
@@ -69,7 +69,7 @@ class Settings(Section):
 
     title: str = Field(description="Title of the report and the release.")
     results: str = Field(description="Results folder.")
-    seed: Annotated[int, Field(ge=0)] = Field(20250508, description="Seed of sampling and training.")
+    seed: NonNegativeInt = Field(20250508, description="Seed of sampling and training.")
     threads: Count = Field(2, description="CPU threads of a training step; another number changes the bytes.")
     synthetic: Synthetic | None = None
     study_area: StudyArea

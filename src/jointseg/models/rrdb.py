@@ -46,6 +46,8 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """Map [n, in_channels, h, w] to [n, out_channels, h * scale, w * scale]; state-dict keys as in the ESRGAN release.
 
+    Raises DataError if the upsampling mode doesn't support the factor.
+
     Args:
         unshuffle: the trunk runs on a grid this much coarser than the input; h and w must be multiples of it.
         upsampling: from the trunk's grid to the output grid, by the factor scale x unshuffle.
@@ -53,9 +55,6 @@ class RRDBNet(nn.Module):
             "shuffle": one convolution and a pixel shuffle, for any integer factor; cheapest;
             "bilinear": one interpolation by any factor, then a convolution.
         tail: channels on the output grid of "shuffle" and "bilinear"; default `features`.
-
-    Raises:
-        DataError: the upsampling mode doesn't support the factor.
     """
 
     def __init__(

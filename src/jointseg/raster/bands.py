@@ -57,12 +57,11 @@ def merged_from_5m(image: np.ndarray) -> np.ndarray:
 def fill_merged(dn: np.ndarray, count: int | None = None) -> np.ndarray:
     """Fill the merged pixels that no date observed with the composite.
 
+    Raises DataError if the image lacks one of these bands.
+
     Args:
         dn: uint16 [bands, h, w] with the bands of `band_names`; 0 = nodata.
         count: number of bands to return, those of `band_names`; None for all.
-
-    Raises:
-        DataError: the image lacks one of these bands.
     """
     names = band_names(len(dn))
     composite_count = count_composite_bands(names)

@@ -1,15 +1,14 @@
 """Block-aligned Cloud Optimized GeoTIFFs (COG), written from one array or by windows."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
-from rasterio.io import MemoryFile
+from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.windows import Window
 
 from jointseg.runtime.errors import DataError
@@ -18,77 +17,50 @@ from jointseg.runtime.files import atomic_write, strips_path
 BLOCK_PX = 512
 
 
-class Writer:
-    """A context manager that writes a raster by windows and turns it into a COG on exit; after an error, into nothing.
+@contextmanager
+def open_writer(
+    path: Path,
+    *,
+    shape: tuple[int, int],
+    count: int,
+    dtype: str,
+    crs: str,
+    transform: Affine,
+    nodata: float | None = None,
+    descriptions: Sequence[str] = (),
+    tags: dict[str, str] | None = None,
+    overviews: str | None = "nearest",
+) -> Iterator["Writer"]:
+    """Yield a writer of windows; turn the raster into a COG on exit, or remove it after an error.
 
     Args:
-        path: the COG.
         shape: (rows, columns).
-        count: number of bands.
         dtype: numpy name of the data type.
         crs: such as "EPSG:32650".
-        transform: from pixel to map coordinates.
-        nodata: value of nodata pixels.
-        descriptions: band descriptions.
-        tags: metadata items of the dataset.
         overviews: resampling of the overviews ("nearest", "average"); None for no overviews.
     """
+    grid = {"height": shape[0], "width": shape[1], "crs": crs, "transform": transform}
+    # Strips: rows are written once, in order, and the COG driver reads them in the same order.
+    layout = {"driver": "GTiff", "tiled": False, "interleave": "band", "bigtiff": "IF_SAFER"}
+    with atomic_write(path) as part:
+        strips = strips_path(part)
+        with rasterio.open(strips, "w", **grid, **layout, count=count, dtype=dtype, nodata=nodata) as target:
+            if descriptions:
+                target.descriptions = tuple(descriptions)
+            target.update_tags(**(tags or {}))
+            yield Writer(target)
+        copy_to_cog(strips, part, overviews)
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        shape: tuple[int, int],
-        count: int,
-        dtype: str,
-        crs: str,
-        transform: Affine,
-        nodata: float | None = None,
-        descriptions: Sequence[str] = (),
-        tags: dict[str, str] | None = None,
-        overviews: str | None = "nearest",
-    ) -> None:
-        self.path, self.overviews = Path(path), overviews
-        self._profile = {
-            "driver": "GTiff",
-            "height": shape[0],
-            "width": shape[1],
-            "count": count,
-            "dtype": dtype,
-            "crs": crs,
-            "transform": transform,
-            "nodata": nodata,
-            # Strips: rows are written once, in order, and the COG driver reads them in the same order.
-            "tiled": False,
-            "interleave": "band",
-            "bigtiff": "IF_SAFER",
-        }
-        self._descriptions, self._tags = tuple(descriptions), tags or {}
-        self._stack = ExitStack()
 
-    def __enter__(self) -> "Writer":
-        with ExitStack() as stack:
-            self._part = stack.enter_context(atomic_write(self.path))
-            self._strips = strips_path(self._part)
-            self._target = rasterio.open(self._strips, "w", **self._profile)
-            if self._descriptions:
-                self._target.descriptions = self._descriptions
-            self._target.update_tags(**self._tags)
-            self._stack = stack.pop_all()
-        return self
+class Writer:
+    """Writes windows of a raster."""
+
+    def __init__(self, target: DatasetWriter) -> None:
+        self._target = target
 
     def write(self, array: np.ndarray, row: int = 0, col: int = 0) -> None:
         """Write [bands, rows, columns] with the upper left pixel at (row, col)."""
         self._target.write(array, window=Window(col, row, array.shape[2], array.shape[1]))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._stack:
-            self._target.close()
-            if error is not None:
-                raise error
-            copy_to_cog(self._strips, self._part, self.overviews)
 
 
 def copy_to_cog(
@@ -99,19 +71,14 @@ def copy_to_cog(
     threads: int = 1,
     expected: Callable[[int, int], np.ndarray] | None = None,
 ) -> None:
-    """Copy a raster to a COG and read it back.
+    """Copy a raster to a COG and read it back. Raises DataError if the COG contains other pixels.
 
     Args:
         source: path or dataset name of the raster.
-        target: the COG.
         overviews: resampling of the overviews; None for no overviews.
-        block_px: side of a block.
         threads: number of threads for compression; it does not change the bytes.
         expected: function of (first row, number of rows) that returns the [bands, rows, columns] that the COG must
             contain; None to check only that all blocks can be read.
-
-    Raises:
-        DataError: the COG contains other pixels.
     """
     options = {"OVERVIEW_RESAMPLING": overviews.upper()} if overviews else {"OVERVIEWS": "NONE"}
     rasterio.shutil.copy(

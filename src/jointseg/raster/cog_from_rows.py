@@ -33,11 +33,9 @@ def write(
     """Write a COG with statistics from a raw file of rows, atomically.
 
     Args:
-        path: the COG.
         rows: raw file, interleaved by line (BIL), in native byte order. GDAL reads it through a VRT that is written
             beside it.
         shape: (rows, columns).
-        bands: band descriptions.
         dtype: numpy name of an unsigned integer type of one or two bytes.
         overviews: resampling of the overviews ("nearest", "average").
         scale: factor from stored to physical values.

@@ -65,7 +65,6 @@ def read(
     """Read a raster, or bounds on its lattice.
 
     Args:
-        path: the raster.
         bounds: in its CRS; None for the whole raster.
         bands: numbers from 1; None for all.
 

@@ -6,14 +6,11 @@ NODATA_GREY = 200
 
 
 def percentile_stretch(bands: np.ndarray, limits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Stretch reflectance to 8 bits with a gamma of 0.8; nodata becomes grey.
+    """Return reflectance stretched to uint8 [rows, columns, 3] with a gamma of 0.8 and nodata in grey, and the limits.
 
     Args:
         bands: DN [3, rows, columns], 0 = nodata.
         limits: [3, 2], lower and upper DN of each band; None for the 1st and 99th percentile of the valid pixels.
-
-    Returns:
-        uint8 [rows, columns, 3], and the limits used.
     """
     valid = (bands > 0).all(axis=0)
     if limits is None:

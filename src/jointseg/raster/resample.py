@@ -24,20 +24,15 @@ def warp_to_grid(
     dtype: str,
     tolerance_px: float = 0.125,
 ) -> np.ndarray:
-    """Warp the first band of a raster in any CRS to a grid.
+    """Return the first band of a raster in any CRS, warped to a grid; `nodata` where the raster has no valid pixel.
+
+    Raises DataError if the raster cannot be read or is not georeferenced.
 
     Args:
         path: the raster; `nodata` is its nodata value too if it declares none.
         crs, transform, shape: of the grid.
-        resampling: method.
         nodata, dtype: of the result.
         tolerance_px: largest error of the approximated coordinates, in pixels of the raster; above 0.
-
-    Returns:
-        [rows, columns]; `nodata` where the raster has no valid pixel.
-
-    Raises:
-        DataError: the raster cannot be read or is not georeferenced.
     """
     with raster_io.open_raster(path) as source:
         if source.crs is None:
@@ -61,19 +56,12 @@ def read_mosaic(
     resampling: Resampling,
     dtype: str,
 ) -> np.ndarray:
-    """Read rasters of one CRS within bounds at any resolution.
+    """Return [bands, rows, columns] of rasters of one CRS within bounds, at the resolution of `shape`.
 
     Args:
         paths: rasters; where they overlap, the last one is used.
-        bounds: (west, south, east, north) in their CRS.
-        shape: (rows, columns) of the result.
         bands: numbers from 1.
         fill: value of pixels outside all rasters.
-        resampling: method.
-        dtype: of the result.
-
-    Returns:
-        [bands, rows, columns].
     """
     west, south, east, north = bounds
     pixel_x, pixel_y = (east - west) / shape[1], (north - south) / shape[0]

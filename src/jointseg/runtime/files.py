@@ -28,7 +28,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield part
         _replace(part, path)
     except Exception as error:
-        # GDAL reports that a write failed, not why. The partial file still fills the disk here.
+        # GDAL does not report the cause of a failed write. The partial file still fills the disk here.
         if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < _FULL_DISK_BYTES:
             raise DataError(
                 f"no space left on the disk of {path.parent} to write {path.name}; free some space and rerun"
@@ -40,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def strips_path(part: Path) -> Path:
-    """Return the path where a `cog.Writer` stores its strips until they become a COG."""
+    """Return the path where `cog.open_writer` stores its strips until they become a COG."""
     return part.with_name(part.name + _STRIPS)
 
 

@@ -18,19 +18,13 @@ INPUT, TRANSIENT, ERROR, STOPPED = "input", "transient", "error", "stopped"
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed job.
+    """A failed job."""
 
-    Attributes:
-        job: rule and wildcards, such as `predict [year=2021 tile=50N_E0660_N3540]`.
-        reason: one sentence.
-        log: path of the log file; "" for a rule without one.
-        cause: `input` (invalid input, a retry cannot succeed), `transient` (a server did not respond), `error` (an
-            exception in the step) or `stopped`.
-    """
-
-    job: str
-    reason: str
-    log: str
+    job: str  # rule and wildcards, such as `predict [year=2021 tile=50N_E0660_N3540]`
+    reason: str  # one sentence
+    log: str  # path of the log file; "" for a rule without one
+    # `input` (invalid input, a retry cannot succeed), `transient` (a server did not respond), `error` (an exception in
+    # the step) or `stopped`.
     cause: str
 
     @property

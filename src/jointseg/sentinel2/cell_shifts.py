@@ -24,40 +24,25 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class CellFits:
-    """Least-squares equations of the cells of a window for the remaining shift, in pixels (x east, y south).
+    """Least-squares equations of the cells of a window for the remaining shift, in pixels (x east, y south)."""
 
-    Attributes:
-        covered: number of cells with enough valid pixels.
-        normal: float64 [covered, 2, 2], inverse covariance of each cell's shift.
-        right: float64 [covered, 2], normal @ shift.
-        powers: float64 [2, bands], sums of squared contrast of the scene: explained by the reference, and total.
-    """
-
-    covered: int
-    normal: np.ndarray
-    right: np.ndarray
+    covered: int  # number of cells with enough valid pixels
+    normal: np.ndarray  # float64 [covered, 2, 2], inverse covariance of each cell's shift
+    right: np.ndarray  # float64 [covered, 2], normal @ shift
+    # float64 [2, bands], sums of squared contrast of the scene: explained by the reference, and total
     powers: np.ndarray
 
 
 @dataclass(frozen=True)
 class ShiftEstimate:
-    """Robust mean of the shifts of all cells, in pixels (x east, y south).
+    """Robust mean of the shifts of all cells, in pixels (x east, y south)."""
 
-    Attributes:
-        step: float64 [2].
-        covered: number of cells with enough valid pixels.
-        textured: number of covered cells with enough texture to measure a shift.
-        agreeing: number of textured cells close to the mean.
-        spread: robust standard deviation among the cells, pixels.
-        quality: correlation of local contrast, 0..1.
-    """
-
-    step: np.ndarray
-    covered: int = 0
-    textured: int = 0
-    agreeing: int = 0
-    spread: float = 0.0
-    quality: float = 0.0
+    step: np.ndarray  # float64 [2]
+    covered: int = 0  # number of cells with enough valid pixels
+    textured: int = 0  # number of covered cells with enough texture to measure a shift
+    agreeing: int = 0  # number of textured cells close to the mean
+    spread: float = 0.0  # robust standard deviation among the cells, pixels
+    quality: float = 0.0  # correlation of local contrast, 0..1
 
 
 def fit_cells(scene: Contrast, base: Contrast) -> CellFits:

@@ -7,12 +7,11 @@ three of its bands; cell edges are multiples of 60 m in the tile's CRS, so neigh
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import binary_dilation, convolve, distance_transform_edt
@@ -21,7 +20,7 @@ from jointseg.runtime.errors import DataError
 from jointseg.sentinel2.clouds import CLOUD, NO_DATA, SHADOW, UNCLASSIFIED
 from jointseg.sentinel2.offset_check import check_reflectance
 from jointseg.sentinel2.scene import CLOUDLESS_BANDS, Scene
-from jointseg.sentinel2.scene_windows import RES_M, Bounds, Shift
+from jointseg.sentinel2.scene_windows import RES_M, Bounds, SceneReader, Shift
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -50,12 +49,6 @@ HALO_M = CELL_M * (
 _STRIP_M = 50 * CELL_M  # height of the strips that are read
 
 
-class SceneReader(Protocol):
-    """Reads windows of scenes on the 10 m lattice of a tile (see `scene_windows.FileReader`)."""
-
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift) -> np.ndarray: ...
-
-
 @dataclass(frozen=True)
 class ClassifiedCells:
     """Scene classes, uint8 [rows, columns], of cells; the north-west corner is (west, north)."""
@@ -67,8 +60,7 @@ class ClassifiedCells:
     def at(self, bounds: Bounds) -> np.ndarray:
         """Return the classes of bounds on the 10 m lattice, uint8 [rows, columns].
 
-        Raises:
-            DataError: the bounds exceed the classified area.
+        Raises DataError if the bounds exceed the classified area.
         """
         rows = np.arange(round((self.north - bounds[3]) / RES_M), round((self.north - bounds[1]) / RES_M)) // CELL_PX
         cols = np.arange(round((bounds[0] - self.west) / RES_M), round((bounds[2] - self.west) / RES_M)) // CELL_PX
@@ -81,17 +73,12 @@ class ClassifiedCells:
 def classify_scene(
     reader: SceneReader, scene: Scene, bounds: Bounds, shift_m: Shift, threshold: float = CLOUD_PROBABILITY
 ) -> ClassifiedCells:
-    """Classify a scene in bounds, with a halo of HALO_M.
+    """Classify a scene in bounds, with a halo of HALO_M. Raises DataError if the pixels contradict the scene's offset.
 
     Args:
-        reader: of the ten bands.
         scene: L1C, with the ten bands among its assets.
         bounds: multiples of 10 m.
-        shift_m: registration shift of the scene.
         threshold: cloud above this probability, 0..1.
-
-    Raises:
-        DataError: the pixels contradict the scene's offset.
     """
     west, south = (math.floor(edge / CELL_M) * CELL_M for edge in bounds[:2])
     east, north = (math.ceil(edge / CELL_M) * CELL_M for edge in bounds[2:])
@@ -114,7 +101,6 @@ def cell_reflectance(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray
 
     Args:
         dn: uint16 [10, rows x 6, columns x 6]; a pixel is nodata if any band is 0.
-        offset_dn: added to the DN.
         scale: reflectance of one DN.
     """
     bands, rows, cols = dn.shape
@@ -130,11 +116,10 @@ def cell_reflectance(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray
 def cloud_probability(reflectance: np.ndarray) -> np.ndarray:
     """Return the cloud probability, float32 [rows, columns]; NaN where a band is NaN.
 
+    Raises DataError if the model file is missing, or has another checksum.
+
     Args:
         reflectance: float32 [10, rows, columns], top of atmosphere, bands in the order of CLOUDLESS_BANDS.
-
-    Raises:
-        DataError: the model file is missing, or has another checksum.
     """
     valid = np.isfinite(reflectance).all(axis=0)
     probability = np.full(valid.shape, np.nan, dtype=np.float32)
@@ -149,7 +134,6 @@ def cloud_cells(probability: np.ndarray, threshold: float = CLOUD_PROBABILITY) -
 
     Args:
         probability: float32 [rows, columns] of cells; NaN is nodata and has no weight.
-        threshold: 0..1.
     """
     valid = np.isfinite(probability)
     disk = _disk(AVERAGE_CELLS).astype(np.float64)

@@ -18,14 +18,11 @@ CLOUD_SCORE_PLUS_THRESHOLD = 0.6
 def choose_mask(level: str, assets: Container[str], l1c_mask: str, what: str) -> str | None:
     """Return the cloud mask of a scene: "SCL", "S2C" (s2cloudless), "CLASSI" or None.
 
+    Raises DataError for L2A without SCL, or L1C without the assets of the requested mask.
+
     Args:
         level: "L1C" or "L2A"; L2A uses its scene classification.
-        assets: keys of the scene's assets.
         l1c_mask: "s2cloudless", "classi" (the product's own mask), or "auto": the first of these whose assets exist.
-        what: name of the scene, for the error.
-
-    Raises:
-        DataError: L2A without SCL, or L1C without the assets of the requested mask.
     """
     if level == "L2A":
         if "SCL" not in assets:
@@ -47,17 +44,13 @@ def choose_mask(level: str, assets: Container[str], l1c_mask: str, what: str) ->
 def scene_classes(
     mask: str, values: np.ndarray, what: str, cloud_score_plus_threshold: float = CLOUD_SCORE_PLUS_THRESHOLD
 ) -> np.ndarray:
-    """Return the scene classes, uint8 [rows, columns], of a mask asset.
+    """Return the scene classes, uint8 [rows, columns], of a mask asset. Raises DataError for a class above 11.
 
     Args:
         mask: "SCL" (the classes themselves), "CLASSI" (bits 1 opaque cloud, 2 cirrus, 4 snow of the L1C
             product's three mask bands) or "CS" (Cloud Score+ in percent plus 1; 0 no data).
         values: the asset's values [rows, columns].
-        what: name of the scene, for the error.
         cloud_score_plus_threshold: minimum Cloud Score+ of a clear pixel, 0..1.
-
-    Raises:
-        DataError: a class above 11.
     """
     if mask == "SCL":
         if values.max(initial=0) > SNOW:

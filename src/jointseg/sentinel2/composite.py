@@ -67,39 +67,16 @@ def composite(
 
     `clear` is the number of clear observations of a pixel; with fewer than `min_clear_observations` it is 0 and the
     bands are nodata (0). `scene` (medoid) is the 1-based index of the selected scene in the scene list. `season` (lists
-    with scenes of the season padding) is 1 where the season itself sufficed, 2 where padding scenes were used.
+    with scenes of the season padding) is 1 where the season itself sufficed, 2 where padding scenes were used. Raises
+    DataError if a file of a scene is missing or damaged, or its CRS or size differs from the scene list.
+
+    Arguments that are not listed are keys of the config section `sentinel2`.
 
     Args:
-        scenes: scene list.
-        composite: output COG.
-        year: year of the composite.
-        tile: id of the tile.
-        tile_km: side of the tile.
         source: of the scenes, as for the step `scenes`.
-        bands: bands in the order of the output.
-        method: "median" of each band, or "medoid", the observation closest to all others.
-        scl_mask_classes: classes of the scene classification that are masked.
-        mask_dilation_m: pixels closer than this to a masked class are masked too.
-        min_clear_observations: minimum number of clear observations of a valid pixel.
-        swath_edge_buffer_m: pixels closer than this to the edge of a granule or swath are masked.
-        cloud_score_plus_threshold: minimum Cloud Score+ of a clear pixel.
-        s2cloudless_threshold: s2cloudless probability above which a pixel is cloud.
-        coregister: co-register the scenes, to the reference if there is one.
-        max_shift_m: larger registration shifts are rejected.
-        dark_object_subtraction: without a reference, subtract haze estimated from the darkest pixels of L1C scenes.
-        normalise: normalise every scene to the radiometry of the reference.
-        parallel_requests: number of parallel reads; it does not affect the pixels.
         response_cache: folder of cached server responses, removed when the composite is complete.
-        archive: folder of the scenes, for archives.
         reference: composite of the base year.
         merged: output COG of merged dates (see `merged_dates.write_merged_dates`).
-        merged_dates: maximum number of merged dates.
-
-    Returns:
-        Facts for the manifest.
-
-    Raises:
-        DataError: a file of a scene is missing or damaged, or its CRS or size differs from the scene list.
     """
     if method not in METHODS:
         raise DataError(f"composite method {method!r} is not valid; choose one of {', '.join(METHODS)}")
@@ -165,7 +142,7 @@ def _write(
     scene_band, season_band = ["scene"] if method == "medoid" else [], ["season"] if padded else []
     names = [*observations.bands, "clear", *scene_band, *season_band]
     valid = clear_observations = padded_px = 0
-    with cog.Writer(
+    with cog.open_writer(
         path,
         shape=spool.shape,
         count=len(names),
@@ -206,9 +183,7 @@ def combine(
     Args:
         stack: uint16 [scenes, bands, rows, columns], reflectance x 10000; with `fits` it is adjusted in place.
         clear: bool [scenes, rows, columns].
-        scenes: of the list.
         method: a key of `reducers.METHODS`.
-        min_clear_observations: minimum number of clear observations of a valid pixel.
         fits: normalisation lines by scene and band.
     """
     if fits is not None:
@@ -255,8 +230,6 @@ def _fit(spool: RowSpool, bands: list[str], base: np.ndarray | None) -> Fits:
     edges of a cloud mask would be visible in the composite. The fit uses every n-th row and column.
 
     Args:
-        spool: clear observations.
-        bands: names of the bands.
         base: uint16 [bands, rows, columns] of the base year.
     """
     step = max(1, math.ceil(math.sqrt(math.prod(spool.shape) / normalisation.MAX_PIXELS)))

@@ -32,28 +32,19 @@ FITTED = ("line", "shift")  # kinds of fits with a measured residual
 
 @dataclass
 class QualityTally:
-    """Metrics that add up over blocks and tiles.
+    """Metrics that add up over blocks and tiles."""
 
-    Attributes:
-        observations: int64 [65536], number of pixels by number of clear observations; 0 is nodata.
-        padded: number of pixels that use scenes of the season padding; None if no such scene is listed.
-        nodata_areas: number of connected nodata areas.
-        largest_km2: area of the largest of them.
-        scenes: number of scenes, summed over tiles.
-        shifts_m: lengths of the shifts of registered scenes; None if the scenes were not co-registered.
-        unregistered: ids of scenes that could not be registered, once per tile.
-        residuals: reflectance, of the fitted scenes, by band.
-        differences: int64 [bands, 131071], pixels by difference to the base year, DN from -65535; None without one.
-    """
-
+    # int64 [65536], number of pixels by number of clear observations; 0 is nodata
     observations: np.ndarray = field(default_factory=lambda: np.zeros(VALUES, dtype=np.int64))
-    padded: int | None = None
-    nodata_areas: int = 0
-    largest_km2: float = 0.0
-    scenes: int = 0
+    padded: int | None = None  # number of pixels that use scenes of the season padding; None if no such scene is listed
+    nodata_areas: int = 0  # number of connected nodata areas
+    largest_km2: float = 0.0  # area of the largest of them
+    scenes: int = 0  # number of scenes, summed over tiles
+    # lengths of the shifts of registered scenes; None if the scenes were not co-registered
     shifts_m: list[float] | None = None
-    unregistered: list[str] = field(default_factory=list)
-    residuals: dict[str, list[float]] = field(default_factory=dict)
+    unregistered: list[str] = field(default_factory=list)  # ids of scenes that could not be registered, once per tile
+    residuals: dict[str, list[float]] = field(default_factory=dict)  # reflectance, of the fitted scenes, by band
+    # int64 [bands, 131071], pixels by difference to the base year, DN from -65535; None without one
     differences: np.ndarray | None = None
 
     def add(self, other: "QualityTally") -> None:
@@ -85,27 +76,18 @@ def composite_quality(
     """Write a table and a figure of the quality metrics of a year's composites; one row per tile, and one for all.
 
     Columns of the table (CSV): `tile`, `level`, `pixels`, `valid_fraction`, `padded_fraction`, `clear_p10`,
-    `clear_median` and `clear_max` (clear observations of valid pixels), `nodata_areas` (connected), `largest_nodata_km2`,
-    `scenes`, `registered`, `unregistered`, `unregistered_scenes` (ids), `shift_median_m`, `shift_max_m`,
-    `compared_pixels` (valid in the base year too), and for each band, in reflectance, `residual_` (median over the
-    scenes of the fit to the base year), `drift_` and `spread_`: median and 1.4826 x median absolute deviation of year
-    minus base year on stable pixels, within 2.5 robust standard deviations of the median. A cell is empty if the
-    metric does not apply. The last row counts a scene once per tile.
+    `clear_median` and `clear_max` (clear observations of valid pixels), `nodata_areas` (connected),
+    `largest_nodata_km2`, `scenes`, `registered`, `unregistered`, `unregistered_scenes` (ids), `shift_median_m`,
+    `shift_max_m`, `compared_pixels` (valid in the base year too), and for each band, in reflectance, `residual_`
+    (median over the scenes of the fit to the base year), `drift_` and `spread_`: median and 1.4826 x median absolute
+    deviation of year minus base year on stable pixels, within 2.5 robust standard deviations of the median. A cell is
+    empty if the metric does not apply. The last row counts a scene once per tile. Raises DataError if there is no
+    composite, or one is of another year, lacks a band, or has no counterpart in the base year.
 
     Args:
         composites: {tile}.tif of the year, outputs of the step `composite`.
-        table: output CSV.
-        figure: output PNG.
-        year: year of the composites.
         level: product level of the year's scenes.
-        bands: bands to compare.
         base: composites of the base year, of the same tiles; None in the base year itself.
-
-    Returns:
-        Facts for the manifest.
-
-    Raises:
-        DataError: there is no composite, or one is of another year, lacks a band, or has no counterpart in the base year.
     """
     if not composites:
         raise DataError(f"there is no composite of {year}; expected at least one")
@@ -138,14 +120,9 @@ def composite_quality(
 def assess_composite(
     path: Path, base: Path | None, year: str, bands: list[str], cells: int
 ) -> tuple[QualityTally, TilePreview]:
-    """Return the metrics of one composite and a preview of its clear observations; it is read in blocks of rows.
+    """Return the metrics of one composite and a preview of `cells` x `cells` of its clear observations.
 
-    Args:
-        path: the composite.
-        base: composite of the base year.
-        year: expected year.
-        bands: bands to compare.
-        cells: side of the preview.
+    The composite is read in blocks of rows; `base` is that of the base year.
     """
     with ExitStack() as stack:
         source = stack.enter_context(raster_io.open_raster(path))

@@ -56,11 +56,8 @@ PROPERTIES = (
 def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
     """Yield the scenes of one year over a tile, for any season and cloud cover.
 
-    L1C scenes without Cloud Score+, their only cloud mask, are omitted with a warning.
-
-    Raises:
-        DataError: Earth Engine rejects the request.
-        TransientError: no retry succeeds.
+    L1C scenes without Cloud Score+, their only cloud mask, are omitted with a warning. Raises DataError if Earth Engine
+    rejects the request, TransientError if no retry succeeds.
     """
     collection = (source.get("collections") or COLLECTIONS)[level]
     images = [json.loads(text) for text in _list_property(source, collection, tile, year, _properties_json, "row")]
@@ -144,11 +141,7 @@ def split_window(shape: tuple[int, int], keys: int) -> list[tuple[slice, slice]]
 class EarthEngineReader:
     """Reads windows of scenes by computePixels, on their own grid, and resamples them locally onto the tile's lattice.
 
-    Attributes:
-        epsg: CRS of the output.
-        graphs: sha256 of the expressions of each scene, as canonical JSON, by scene id.
-        warped: source grid of each resampled scene, by scene id.
-        workers: number of threads that may use the reader.
+    `graphs` are checksums of the expressions of each scene as canonical JSON.
     """
 
     workers = 8
@@ -175,15 +168,12 @@ class EarthEngineReader:
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
         """Return uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
+        Raises DataError if Earth Engine rejects the request, TransientError if no retry succeeds.
+
         Args:
-            scene: of the scene list.
             keys: bands, or one mask: "SCL", or "CS" (Cloud Score+ in percent plus 1).
             bounds: multiples of 10 m.
             shift_m: added to the scene's coordinates: the output at (x, y) is the scene at (x, y) - shift.
-
-        Raises:
-            DataError: Earth Engine rejects the request.
-            TransientError: no retry succeeds.
         """
         if scene.epsg == self.epsg and shift_m == NO_SHIFT:
             return self._read_native(scene, keys, bounds)

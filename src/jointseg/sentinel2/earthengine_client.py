@@ -24,8 +24,7 @@ _RERUN = "rerun later: responses received so far are cached"
 def client(source: dict) -> Any:
     """Return the module `ee`, initialized for the project of a source.
 
-    Raises:
-        DataError: the project is not set, or Earth Engine rejects it or the credentials.
+    Raises DataError if the project is not set, or Earth Engine rejects it or the credentials.
     """
     if not source.get("project"):
         raise DataError("sentinel2.source.project is not set; set the Google Cloud project that Earth Engine bills")
@@ -35,14 +34,8 @@ def client(source: dict) -> Any:
 def request_with_retries(request: Callable[[], Result], description: str, project: str) -> Result:
     """Return the result of a request, retried after 429, 5xx, a broken connection or an incomplete response.
 
-    Args:
-        request: calls the client; raises RequestError for an invalid response.
-        description: of what is requested, for the error.
-        project: that is billed.
-
-    Raises:
-        DataError: Earth Engine rejects the request.
-        TransientError: no retry succeeds.
+    `request` calls the client and raises RequestError for an invalid response. Raises DataError if Earth Engine rejects
+    the request, TransientError if no retry succeeds.
     """
     try:
         return call_with_retries(lambda: _convert_errors(request), description)

@@ -34,12 +34,10 @@ BANDS = frozenset(ALIASES.values())
 def scene_from_item(item: dict, base: str) -> Scene:
     """Return the Scene of one STAC item.
 
-    Args:
-        item: the item as JSON.
-        base: folder (relative to the archive) or URL that relative hrefs of the item refer to.
+    Raises DataError if the item does not define its level, time, CRS or radiometric offset.
 
-    Raises:
-        DataError: the item does not define its level, time, CRS or radiometric offset.
+    Args:
+        base: folder (relative to the archive) or URL that relative hrefs of the item refer to.
     """
     properties, name = item["properties"], item["id"]
     assets, item_assets = {}, {}

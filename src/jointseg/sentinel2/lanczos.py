@@ -10,7 +10,7 @@ TAPS = 2 * LOBES
 
 
 def shift_subpixel(array: np.ndarray, down: float, right: float) -> np.ndarray:
-    """Sample an array `down` rows below and `right` columns right of its pixels by the Lanczos kernel of three lobes.
+    """Shift an image by fractions of a pixel, 0 to below 1, with the Lanczos kernel of three lobes.
 
     It preserves edges better than cubic convolution. The weights add up to 1, so a constant offset of the input is an
     equal offset of the output. Where the kernel covers a nodata or saturated pixel, the nearest pixel is copied, which
@@ -18,8 +18,6 @@ def shift_subpixel(array: np.ndarray, down: float, right: float) -> np.ndarray:
 
     Args:
         array: uint16 [bands, rows + 5, columns + 5]; 0 is nodata.
-        down: fraction of a pixel, 0 to below 1.
-        right: likewise.
 
     Returns:
         uint16 [bands, rows, columns]: pixel (i, j) is the value at row i + 2 + down, column j + 2 + right.

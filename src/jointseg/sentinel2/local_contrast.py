@@ -18,15 +18,10 @@ NO_SHIFT_PX = np.zeros(2)
 
 @dataclass(frozen=True)
 class Contrast:
-    """Local contrast of a window.
+    """Local contrast of a window."""
 
-    Attributes:
-        values: float32 [bands, rows, columns], in the image's units; 0 where not valid.
-        valid: bool [rows, columns].
-    """
-
-    values: np.ndarray
-    valid: np.ndarray
+    values: np.ndarray  # float32 [bands, rows, columns], in the image's units; 0 where not valid
+    valid: np.ndarray  # bool [rows, columns]
 
 
 def contrast(image: np.ndarray, clear: np.ndarray, shift: np.ndarray = NO_SHIFT_PX) -> Contrast:

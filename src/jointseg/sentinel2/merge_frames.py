@@ -29,19 +29,13 @@ WEIGHT_SCALE = 1 << 24  # weights are integer multiples of 1 / WEIGHT_SCALE: the
 
 @dataclass(frozen=True)
 class Date:
-    """A satellite pass over a tile.
+    """A satellite pass over a tile."""
 
-    Attributes:
-        scenes: indices in the scene list; where several overlap, the first counts.
-        offset_m: (east, south) from the position of a pixel to the area that it shows, at most half a pixel.
-        clear_fraction: of the tile.
-        quality: of the registration, 0..1.
-    """
-
-    scenes: tuple[int, ...]
+    scenes: tuple[int, ...]  # indices in the scene list; where several overlap, the first counts
+    # (east, south), metres, from the position of a pixel to the area that it shows, at most half a pixel
     offset_m: tuple[float, float]
-    clear_fraction: float
-    quality: float
+    clear_fraction: float  # of the tile
+    quality: float  # of the registration, 0..1
 
 
 def split_shift(shift_m: Shift) -> tuple[Shift, tuple[float, float]]:
@@ -76,7 +70,6 @@ def merge_dates(stack: np.ndarray, dates: Sequence[Date]) -> np.ndarray:
 
     Args:
         stack: uint16 [dates, 3, rows + 4, columns + 4], shifted only by whole pixels; 0 where not clear.
-        dates: of the stack.
 
     Returns:
         uint16 [4 * 3, rows, columns]: the bands of the north-western 5 m pixel of each 10 m pixel, then of the

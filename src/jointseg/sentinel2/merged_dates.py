@@ -42,15 +42,11 @@ def write_merged_dates(
     Their scenes are read again without subpixel resampling, which would remove the finest detail.
 
     Args:
-        path: output COG.
         observations: of all scenes, with their registration shifts.
         clear_px: number of clear pixels of each scene.
-        area: the tile.
         rows: of a scene that are read at once.
-        tags: of the raster.
         registration: `Registration.record` by scene id; None if the scenes are not co-registered.
         fits: lines by scene and band.
-        count: maximum number of dates.
 
     Returns:
         Facts for the manifest: the dates, and the fraction of the tile with at least one date.
@@ -78,7 +74,7 @@ def write_merged_dates(
     valid = 0
     with (
         tempfile.TemporaryFile(dir=path.parent) as file,
-        cog.Writer(
+        cog.open_writer(
             path,
             shape=shape,
             count=len(MERGED_BANDS),

@@ -21,21 +21,16 @@ DARKEST_PERCENT, DARK_DN = 0.1, 100.0
 
 @dataclass(frozen=True)
 class Fit:
-    """reference = gain * value + offset_dn, with the robust standard deviation of the residual over stable pixels.
+    """reference = gain * value + offset_dn, with the robust standard deviation of the residual over stable pixels."""
 
-    Attributes:
-        band: name of the band.
-        kind: "line", "shift" (gain 1: too little contrast for a slope), "shared" (too few pixels: the median line of
-            the other scenes), "dark object" or "none" (too few pixels in every scene: not normalised).
-        stable: number of stable pixels.
-    """
-
-    band: str
+    band: str  # name of the band
+    # "line", "shift" (gain 1: too little contrast for a slope), "shared" (too few pixels: the median line of the other
+    # scenes), "dark object" or "none" (too few pixels in every scene: not normalised).
     kind: str
     gain: float
     offset_dn: float
     residual_dn: float
-    stable: int
+    stable: int  # number of stable pixels
 
     def record(self) -> dict:
         return asdict(self)
@@ -52,7 +47,6 @@ def fit_scene(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, band
         values: uint16 [bands, rows, columns], the scene.
         reference: uint16 [bands, rows, columns], the base year.
         clear: bool [rows, columns], pixels valid in both.
-        bands: names of the bands.
     """
     index = np.flatnonzero(clear)
     index = index[:: max(1, -(-index.size // MAX_PIXELS))]
@@ -82,7 +76,6 @@ def dark_object_fits(values: np.ndarray, clear: np.ndarray, bands: list[str]) ->
     Args:
         values: uint16 [bands, rows, columns], reflectance x 10000.
         clear: bool [rows, columns].
-        bands: names of the bands.
     """
     pixels = values[:, clear]
     if pixels.shape[1] < MIN_PIXELS:

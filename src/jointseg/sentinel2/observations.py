@@ -2,51 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from jointseg.sentinel2 import cloudless, clouds, offset_check
 from jointseg.sentinel2.scene import SATURATED_DN, SCALE, Scene
-from jointseg.sentinel2.scene_windows import NO_SHIFT, RES_M, Bounds, Shift, bounds_shape
+from jointseg.sentinel2.scene_windows import NO_SHIFT, RES_M, Bounds, SceneReader, Shift, bounds_shape
 
 CHECK_STEP = 8  # the offset check samples every eighth pixel of every eighth row
 
 
-class SceneReader(Protocol):
-    """Reads windows of scenes on the 10 m lattice of a tile (see `scene_windows.FileReader`).
-
-    Attributes:
-        epsg: CRS of the output.
-        warped: source grid of each resampled scene, by scene id.
-        graphs: sha256 of the server-side expression of each scene, by scene id.
-        workers: number of threads that may use the reader.
-    """
-
-    epsg: int
-    warped: dict[str, str]
-    graphs: dict[str, str]
-    workers: int
-
-    def check(self, scene: Scene, keys: Sequence[str]) -> None: ...
-
-    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray: ...
-
-    def close(self, scene: Scene) -> None:
-        """Close the files of a scene that this thread has opened."""
-
-
 @dataclass(frozen=True)
 class MaskSettings:
-    """Criteria of a clear observation.
-
-    Attributes:
-        scl_mask_classes: classes of the scene classification that are masked.
-        mask_dilation_m: pixels closer than this to a masked class are masked too.
-        swath_edge_buffer_m: pixels closer than this to the edge of a granule or swath are masked.
-        cloud_score_plus_threshold: minimum Cloud Score+ of a clear pixel, 0..1.
-        s2cloudless_threshold: s2cloudless probability above which a pixel is cloud, 0..1.
-    """
+    """Criteria of a clear observation, from the config section `sentinel2`."""
 
     scl_mask_classes: Sequence[int]
     mask_dilation_m: float
@@ -66,34 +34,21 @@ class MaskSettings:
 
 @dataclass(frozen=True)
 class Observation:
-    """One scene in bounds.
+    """One scene in bounds."""
 
-    Attributes:
-        reflectance: uint16 [bands, rows, columns], x 10000, at least 1.
-        valid: bool [rows, columns], valid in every band and not saturated.
-        inside_swath: bool [rows, columns], valid and not near an edge of the granule or swath.
-        scene_classes: uint8 [rows + 2 n, columns + 2 n], with a halo of n pixels for the mask dilation; None for a
-            scene without mask, or without valid pixels.
-        clear: bool [rows, columns].
-        saturated: bool [rows, columns].
-    """
-
-    reflectance: np.ndarray
-    valid: np.ndarray
-    inside_swath: np.ndarray
+    reflectance: np.ndarray  # uint16 [bands, rows, columns], x 10000, at least 1
+    valid: np.ndarray  # bool [rows, columns], valid in every band and not saturated
+    inside_swath: np.ndarray  # bool [rows, columns], valid and not near an edge of the granule or swath
+    # uint8 [rows + 2 n, columns + 2 n], with a halo of n pixels for the mask dilation; None without mask or valid pixels
     scene_classes: np.ndarray | None
-    clear: np.ndarray
-    saturated: np.ndarray
+    clear: np.ndarray  # bool [rows, columns]
+    saturated: np.ndarray  # bool [rows, columns]
 
 
 class ObservationReader:
     """Reads the observations of a scene list in any windows; the windows do not affect the pixels.
 
     Args:
-        reader: of the scenes' files.
-        scenes: of the list.
-        bands: to read.
-        masking: criteria of a clear observation.
         area: contains all bounds that are read.
         shifts: metres, the registration shift of each scene.
     """

@@ -20,17 +20,7 @@ MIN_PIXELS, NEARLY_ALL = 1000, 0.9
 
 
 def check_offset(dn: np.ndarray, bands: Sequence[str], clear: np.ndarray, scene: Scene) -> None:
-    """Apply `check_reflectance` to the clear pixels.
-
-    Args:
-        dn: uint16 [bands, rows, columns] as stored; 0 is nodata.
-        bands: names of the bands.
-        clear: bool [rows, columns].
-        scene: whose offset and scale are checked.
-
-    Raises:
-        DataError: the pixels contradict the offset.
-    """
+    """Apply `check_reflectance` to the clear pixels, bool [rows, columns], of DN, uint16 [bands, rows, columns]."""
     pixels = dn[:, clear & (dn > 0).all(axis=0)]
     check_reflectance((pixels.astype(np.float32) + scene.offset_dn) * np.float32(scene.scale), bands, scene)
 
@@ -45,11 +35,6 @@ def check_reflectance(reflectance: np.ndarray, bands: Sequence[str], scene: Scen
 
     Args:
         reflectance: float32 [bands, pixels] by the scene's offset and scale, all valid.
-        bands: names of the bands.
-        scene: whose offset is checked.
-
-    Raises:
-        DataError: the pixels contradict the offset.
     """
     if reflectance.shape[1] < MIN_PIXELS:
         return

@@ -33,16 +33,11 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class TilePreview:
-    """Clear observations of a tile at reduced resolution.
+    """Clear observations of a tile at reduced resolution."""
 
-    Attributes:
-        epsg: UTM zone.
-        bounds: (min x, min y, max x, max y), metres.
-        observations: float64 [cells, cells], mean over valid pixels, from the north-west; NaN where most are nodata.
-    """
-
-    epsg: int
-    bounds: tuple[float, ...]
+    epsg: int  # UTM zone
+    bounds: tuple[float, ...]  # (min x, min y, max x, max y), metres
+    # float64 [cells, cells], mean over valid pixels, from the north-west; NaN where most are nodata
     observations: np.ndarray
 
 
@@ -61,10 +56,7 @@ def draw(
     """Write the quality figure of a year's composites; equal inputs give equal bytes.
 
     Args:
-        path: output PNG.
-        year: for the title.
         observations: int64 [n], number of pixels by number of clear observations; 0 is nodata.
-        previews: of the year's tiles.
         drifts: (drift, spread) in reflectance, by band; None without a base year.
     """
     compared = {band: pair for band, pair in drifts.items() if pair[0] is not None}

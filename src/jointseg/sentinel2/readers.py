@@ -5,9 +5,8 @@ from pathlib import Path
 from jointseg.area.grid import Tile
 from jointseg.sentinel2 import archive as archives
 from jointseg.sentinel2 import earthengine, stac
-from jointseg.sentinel2.observations import SceneReader
 from jointseg.sentinel2.response_cache import CachingReader
-from jointseg.sentinel2.scene_windows import FileReader
+from jointseg.sentinel2.scene_windows import FileReader, SceneReader
 
 
 def open_reader(

@@ -16,18 +16,15 @@ INF_UNLESS = np.array([np.inf, 0], dtype=np.float32)
 
 
 def median(stack: np.ndarray, clear: np.ndarray, min_clear_observations: int) -> np.ndarray:
-    """Return the median of the clear observations, band by band; halves round up.
+    """Return the median of the clear observations by band, and their number: uint16 [bands + 1, rows, columns].
 
-    A sorting network of pairwise minima and maxima sorts whole images. Observations that are not clear are replaced by
-    the lowest and the highest value in turn, which keeps the median in the middle for any number of clear observations.
+    Halves round up. A sorting network of pairwise minima and maxima sorts whole images. Observations that are not clear
+    are replaced by the lowest and the highest value in turn, so that the median stays in the middle.
 
     Args:
         stack: uint16 [scenes, bands, rows, columns].
         clear: bool [scenes, rows, columns].
         min_clear_observations: at least 1.
-
-    Returns:
-        uint16 [bands + 1, rows, columns]; the last is the number of clear observations.
     """
     bands = stack.shape[1]
     out = np.zeros((bands + 1, *clear.shape[1:]), dtype=np.uint16)
@@ -93,13 +90,9 @@ def _strips(clear: np.ndarray, pixels: int) -> Iterator[tuple[slice, np.ndarray]
 
 
 def _count_and_fill(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (number of clear observations; fill values: lowest and highest in turn where an observation is not clear).
+    """Return the number of clear observations and fill values for the others: lowest and highest in turn.
 
-    Args:
-        masks: uint16 [scenes, rows, columns], all bits set where clear, else 0.
-
-    Returns:
-        uint16 [rows, columns] and uint16 [scenes, rows, columns].
+    The uint16 masks [scenes, rows, columns] have all bits set where clear, else none. The fill values have this shape.
     """
     count, turn = np.zeros((2, *masks.shape[1:]), dtype=np.uint16)
     fills = np.empty_like(masks)

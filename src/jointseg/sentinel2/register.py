@@ -37,24 +37,16 @@ MIN_QUALITY = 0.15
 
 @dataclass(frozen=True)
 class Registration:
-    """Registration result of one scene.
+    """Registration result of one scene."""
 
-    Attributes:
-        x_m: metres to add to the scene's eastings to align it with the reference; 0 if not usable.
-        y_m: likewise for its northings.
-        quality: correlation of local contrast with the reference after the shift, 0..1, per block and of either sign:
-            the root of the fraction of its power that the reference explains.
-        cells: number of cells of 640 m that agree on the shift.
-        spread_m: robust standard deviation of the shift among the cells.
-        reason: why the scene could not be registered; empty if it could.
-    """
-
-    x_m: float
-    y_m: float
+    x_m: float  # metres to add to the scene's eastings to align it with the reference; 0 if not usable
+    y_m: float  # the same for its northings
+    # Correlation of local contrast with the shifted scene, 0..1, per block and of either sign: the root of the fraction
+    # of its power that the reference explains.
     quality: float
-    cells: int
-    spread_m: float
-    reason: str = ""
+    cells: int  # number of cells of 640 m that agree on the shift
+    spread_m: float  # robust standard deviation of the shift among the cells
+    reason: str = ""  # why the scene could not be registered; empty if it could
 
     @property
     def usable(self) -> bool:
@@ -68,21 +60,13 @@ class Registration:
 
 @dataclass
 class _Alignment:
-    """Shifts of the scenes during registration, in pixels (x east, y south).
+    """Shifts of the scenes during registration, in pixels (x east, y south)."""
 
-    Attributes:
-        stacks: for each window uint16 [scenes, bands, rows, columns], unshifted.
-        clears: for each window bool [scenes, rows, columns].
-        targets: contrast of the reference for each window; None without a reference.
-        shifts: float64 [scenes, 2].
-        outliers: float64 [scenes, 2], the shift of scenes with a shift above the limit; else 0.
-    """
-
-    stacks: Sequence[np.ndarray]
-    clears: Sequence[np.ndarray]
-    targets: list[Contrast] | None
-    shifts: np.ndarray
-    outliers: np.ndarray
+    stacks: Sequence[np.ndarray]  # for each window uint16 [scenes, bands, rows, columns], unshifted
+    clears: Sequence[np.ndarray]  # for each window bool [scenes, rows, columns]
+    targets: list[Contrast] | None  # contrast of the reference for each window; None without a reference
+    shifts: np.ndarray  # float64 [scenes, 2]
+    outliers: np.ndarray  # float64 [scenes, 2], the shift of scenes with a shift above the limit; else 0
 
     @property
     def windows(self) -> range:
@@ -102,11 +86,7 @@ class _Alignment:
 
 
 def windows(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Return the windows of a tile for `register`, evenly spaced: at most 16 of 192 x 192 pixels.
-
-    Args:
-        shape: (rows, columns) of the tile.
-    """
+    """Return the windows of a tile for `register`, evenly spaced: at most 16 of 192 x 192 pixels."""
     rows, cols = (_space_evenly(size) for size in shape)
     return [(row, col) for row in rows for col in cols]
 
@@ -131,16 +111,14 @@ def register(
 
     A shift is found by Gauss-Newton on the local contrast of all bands (Lucas and Kanade 1981, An iterative image
     registration technique, IJCAI), with a separate gain for every block and band: fields whose crop changes between
-    dates, even to the opposite contrast, still contribute their edges. Cells are averaged robustly.
+    dates, even to the opposite contrast, still contribute their edges. Cells are averaged robustly. Raises DataError if
+    there is no window.
 
     Args:
         stacks: for each window uint16 [scenes, bands, rows, columns], unshifted.
         clears: for each window bool [scenes, rows, columns].
         references: for each window uint16 [bands, rows, columns]; 0 is nodata.
         max_shift_m: larger shifts along x or y are rejected.
-
-    Raises:
-        DataError: there is no window.
     """
     if not stacks:
         raise DataError("registration requires at least one window of the tile; read those of register.windows")

@@ -22,15 +22,10 @@ from jointseg.sentinel2.scene_windows import RES_M, Bounds, bounds_shape, window
 
 @dataclass(frozen=True)
 class RequestEstimate:
-    """Number of requests and size of the responses.
+    """Number of requests and size of the responses."""
 
-    Attributes:
-        requests: windows of bands (Earth Engine) or windows of files (STAC).
-        bytes: uncompressed pixels, each band at 10 m.
-    """
-
-    requests: int = 0
-    bytes: int = 0
+    requests: int = 0  # windows of bands (Earth Engine) or windows of files (STAC)
+    bytes: int = 0  # uncompressed pixels, each band at 10 m
 
     def __add__(self, other: "RequestEstimate") -> "RequestEstimate":
         return RequestEstimate(self.requests + other.requests, self.bytes + other.bytes)
@@ -41,26 +36,17 @@ class RequestEstimate:
 
 @dataclass
 class YearEstimate:
-    """Requests of one year's composites.
-
-    Attributes:
-        tiles: number of tiles mapped in the year.
-        scene_lists: number of these tiles with a scene list.
-        unlisted_tiles: tiles without a scene list; the estimate excludes them.
-        composites: number of listed tiles whose composite exists; it needs no request.
-        scenes: scenes in the lists, summed over tiles.
-        estimate: upper bound for the missing composites: a mask outside a scene's footprint is not requested.
-        cached_responses: responses that a stopped run has cached; they are not requested again.
-    """
+    """Requests of one year's composites."""
 
     year: int
-    tiles: int = 0
-    scene_lists: int = 0
-    unlisted_tiles: list[str] = field(default_factory=list)
-    composites: int = 0
-    scenes: int = 0
+    tiles: int = 0  # number of tiles mapped in the year
+    scene_lists: int = 0  # number of these tiles with a scene list
+    unlisted_tiles: list[str] = field(default_factory=list)  # tiles without a scene list; the estimate excludes them
+    composites: int = 0  # number of listed tiles whose composite exists; it needs no request
+    scenes: int = 0  # scenes in the lists, summed over tiles
+    # Upper bound for the missing composites: a mask outside a scene's footprint is not requested
     estimate: RequestEstimate = RequestEstimate()
-    cached_responses: int = 0
+    cached_responses: int = 0  # responses that a stopped run has cached; they are not requested again
 
     def as_json(self) -> dict[str, Any]:
         record = asdict(self)
@@ -70,8 +56,7 @@ class YearEstimate:
 def estimate_by_year(config: Settings, years: Sequence[int]) -> list[YearEstimate]:
     """Estimate the requests of each year; paths are relative to the working folder.
 
-    Raises:
-        DataError: the tile grid does not exist, or the config does not have a year.
+    Raises DataError if the tile grid does not exist, or the config does not have a year.
     """
     path = Path(config.results) / "grid" / "tiles.geojson"
     if not path.exists():
@@ -136,13 +121,8 @@ def estimate_composite(
     resampling a shifted scene, or one of another UTM zone, needs.
 
     Args:
-        tile: of the composite.
         masks: `Scene.mask` of every scene of the list.
-        bands: of the composite.
         source_kind: "earthengine" or "stac".
-        swath_edge_buffer_m: as for the step `composite`.
-        mask_dilation_m: as for the step `composite`.
-        coregister: whether the scenes are co-registered.
     """
     edge_px, dilation_px = (math.ceil(metres / RES_M) for metres in (swath_edge_buffer_m, mask_dilation_m))
     mask_counts = Counter(masks)

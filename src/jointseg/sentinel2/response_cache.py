@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from jointseg.runtime.files import atomic_write, remove_path
-from jointseg.sentinel2.observations import SceneReader
 from jointseg.sentinel2.scene import Scene
-from jointseg.sentinel2.scene_windows import NO_SHIFT, Bounds, Shift, bounds_shape
+from jointseg.sentinel2.scene_windows import NO_SHIFT, Bounds, SceneReader, Shift, bounds_shape
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +26,8 @@ class CachingReader:
     """A thread-safe reader that caches every response of another reader in a file.
 
     A file is one line of JSON (shape, sha256 of the rest, source grid of the scene if it is resampled), then the
-    values, uint16, compressed by zlib. A damaged file counts as missing.
-
-    Args:
-        reader: reads windows that are not cached.
-        folder: of the files of one composite.
-
-    Attributes:
-        misses: number of windows that `reader` has read.
-        hits: number of windows that were read from files.
+    values, uint16, compressed by zlib. A damaged file counts as missing. `hits` and `misses` count the windows that were
+    read from files and from `reader`.
     """
 
     def __init__(self, reader: SceneReader, folder: Path) -> None:
@@ -48,11 +40,7 @@ class CachingReader:
         self.reader.check(scene, keys)
 
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
-        """Like the method of `reader`.
-
-        Raises:
-            DataError: that of `reader`, or the disk is full.
-        """
+        """Return the cached response, or that of `reader`. Raises its errors, and DataError if the disk is full."""
         path = self.folder / self._name(scene, keys, bounds, shift_m)
         array = self._load(path, scene, (len(keys), *bounds_shape(bounds)))
         if array is None:

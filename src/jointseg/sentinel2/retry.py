@@ -37,14 +37,8 @@ def call_with_retries(request: Callable[[], Result], description: str) -> Result
     """Return the result of `request`, called up to MAX_TRIES times.
 
     Waits double from FIRST_WAIT_S up to MAX_WAIT_S; each is shortened by up to half at random. The jitter spreads
-    requests over time; no result depends on it.
-
-    Args:
-        request: raises RequestError if it fails.
-        description: of the request, for the log.
-
-    Raises:
-        RequestError: the first that is not transient, or that of the last try.
+    requests over time; no result depends on it. Raises the first RequestError of `request` that is not transient, or
+    that of the last try. `description` is for the log.
     """
 
     def log_retry(state: tenacity.RetryCallState) -> None:

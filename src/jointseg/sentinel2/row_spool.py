@@ -31,19 +31,12 @@ def row_strips(height: int, rows: int) -> list[slice]:
 class RowSpool:
     """Reflectance x 10000 of clear pixels, 0 elsewhere: uint16 [scenes, bands, rows, columns] on disk.
 
-    Args:
-        file: open temporary file.
-        scenes: number of scenes.
-        bands: number of bands.
-        shape: (rows, columns) of the tile.
-
-    Attributes:
-        clear_px: number of clear pixels of each scene, after `fill`.
+    `scenes` and `bands` are numbers, `shape` is (rows, columns) of the tile.
     """
 
     def __init__(self, file: IO[bytes], scenes: int, bands: int, shape: tuple[int, int]) -> None:
         self.scenes, self.bands, self.shape = scenes, bands, shape
-        self.clear_px = [0] * scenes
+        self.clear_px = [0] * scenes  # by scene, after `fill`
         self._file = file
 
     def fill(

@@ -47,8 +47,7 @@ def _members(root: Path, product: str) -> list[str]:
 def read_product(root: Path, product: str) -> Scene:
     """Return the Scene of one SAFE product.
 
-    Raises:
-        DataError: the product has no metadata, or its metadata lack a required field.
+    Raises DataError if the product has no metadata, or its metadata lack a required field.
     """
     members = _members(root, product)
     names = [name for name in members if re.search(r"/MTD_MSI(L1C|L2A)\.xml$", name)]

@@ -30,20 +30,10 @@ class Asset:
 
 @dataclass(frozen=True)
 class Scene:
-    """One acquisition; reflectance = (DN + offset_dn) * scale.
-
-    Attributes:
-        datetime: UTC, ISO 8601; None if not recorded.
-        mask: source of the cloud mask: "SCL" (scene classification), "CLASSI" (opaque, cirrus, snow), "CS" (Cloud
-            Score+ in percent), "S2C" (s2cloudless, computed from ten bands), or None: every valid pixel is clear.
-        sun: (azimuth, zenith) at the scene centre, degrees.
-        in_padding: acquired in the padding days before or after the season; used where the season itself has too few
-            clear observations.
-        footprint: longitude and latitude; not written to the scene list.
-    """
+    """One acquisition; reflectance = (DN + offset_dn) * scale."""
 
     id: str
-    datetime: str | None
+    datetime: str | None  # UTC, ISO 8601; None if not recorded
     level: str
     platform: str | None
     mgrs: str | None
@@ -53,10 +43,13 @@ class Scene:
     epsg: int
     offset_dn: int
     scale: float
+    # Source of the cloud mask: "SCL" (scene classification), "CLASSI" (opaque, cirrus, snow), "CS" (Cloud Score+ in
+    # percent), "S2C" (s2cloudless, computed from ten bands), or None: every valid pixel is clear.
     mask: str | None
     assets: dict[str, Asset]
-    sun: tuple[float, float] | None = None
-    in_padding: bool = False
+    sun: tuple[float, float] | None = None  # (azimuth, zenith) at the scene centre, degrees
+    in_padding: bool = False  # outside the season; used where the season itself has too few clear observations
+    # Longitude and latitude; not written to the scene list.
     footprint: shapely.Geometry | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from threading import get_ident
+from typing import Protocol
 
 import numpy as np
 import rasterio
@@ -26,6 +27,22 @@ CATEGORICAL = ("SCL", "CLASSI")
 Bounds = tuple[float, float, float, float]
 Shift = tuple[float, float]  # metres to add to a scene's coordinates, x east and y north
 NO_SHIFT: Shift = (0.0, 0.0)
+
+
+class SceneReader(Protocol):
+    """Reads windows of scenes on the 10 m lattice of a tile (see `FileReader`)."""
+
+    epsg: int  # CRS of the output
+    warped: dict[str, str]  # source grid of each resampled scene, by scene id
+    graphs: dict[str, str]  # sha256 of the server-side expression of each scene, by scene id
+    workers: int  # number of threads that may use the reader
+
+    def check(self, scene: Scene, keys: Sequence[str]) -> None: ...
+
+    def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray: ...
+
+    def close(self, scene: Scene) -> None:
+        """Close the files of a scene that this thread has opened."""
 
 
 class FileReader:
@@ -77,16 +94,12 @@ class FileReader:
         """Return uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
 
         Bands are resampled at most once: by the Lanczos kernel if they are on the lattice and shifted, by cubic
-        convolution if they are on another lattice or CRS. Classes are sampled by nearest neighbour.
+        convolution if they are on another lattice or CRS. Classes are sampled by nearest neighbour. Raises DataError if
+        a file cannot be read, has no CRS, or not the CRS of its scene.
 
         Args:
-            scene: of the scene list.
-            keys: of its assets.
             bounds: multiples of 10 m.
             shift_m: added to the scene's coordinates: the output at (x, y) is the scene at (x, y) - shift.
-
-        Raises:
-            DataError: a file cannot be read, has no CRS, or not the CRS of its scene.
         """
         out = np.zeros((len(keys), *bounds_shape(bounds)), dtype=np.uint16)
         for layer, key in zip(out, keys):

@@ -48,27 +48,12 @@ def scenes(
 ) -> dict:
     """Write the scene list of one tile and year, sorted by time and id, with size and sha256 of the files.
 
+    Raises DataError if no scene meets the criteria, or a scene lacks a band or a file. Arguments that are not listed are
+    keys of the config section `sentinel2`.
+
     Args:
-        scenes: output JSON file.
-        year: calendar year of the acquisitions.
-        tile: id of the tile.
-        tile_km: side of the tile.
         source: {"kind": "archive" | "stac" | "earthengine", ...}.
-        level: product level, "L1C" or "L2A".
-        season: first and last day, "mm-dd", both inclusive; a season may span the new year.
-        max_cloud_percent: maximum cloud cover in the metadata of a scene.
-        bands: bands of the composite.
-        season_padding_days: scenes up to this many days before or after the season, in the same year, are listed too,
-            with `in_padding` set.
-        l1c_mask: cloud mask of L1C scenes: "classi", "s2cloudless", or "auto" (s2cloudless if its ten bands exist).
-        archive: folder of scenes of an archive source.
         sidecar: JSON file that describes plain band files in the archive.
-
-    Returns:
-        Facts for the manifest.
-
-    Raises:
-        DataError: no scene meets the criteria, or a scene lacks a band or a file.
     """
     area = parse_tile(tile, tile_km)
     if level not in LEVELS:

@@ -47,9 +47,7 @@ def collection_name(source: dict, level: str) -> str:
 def search(source: dict, tile: Tile, year: int, level: str) -> Iterator[Scene]:
     """Yield the scenes of one year over a tile, for any season and cloud cover.
 
-    Raises:
-        DataError: the catalogue rejects the request.
-        TransientError: no retry succeeds.
+    Raises DataError if the catalogue rejects the request, TransientError if no retry succeeds.
     """
     from pystac_client import Client
 

@@ -34,21 +34,16 @@ def superres_adversarial(
 ) -> dict[str, Any]:
     """Fine-tune the stage-2 checkpoint with two discriminators that start from random weights.
 
-    The losses are those of Real-ESRGAN (Wang et al. 2021): L1, differences of the features of a frozen network, and
-    the non-saturating adversarial loss per pixel, at 1 m and, times `stage1_weight`, at 2.5 m.
+    The losses are those of Real-ESRGAN (Wang et al. 2021): L1, differences of the features of a frozen network, and the
+    non-saturating adversarial loss per pixel, at 1 m and, times `stage1_weight`, at 2.5 m. Returns the validation PSNR,
+    its gain over bilinear upsampling in dB and the discriminators' last accuracy. Raises DataError for invalid settings,
+    or a stage-2 checkpoint with another architecture, size or normalisation or without stage 2.
 
     Args:
         stage2: checkpoint to start from.
-        discriminators: checkpoint of the discriminators to write.
+        discriminators: checkpoint to write.
         perceptual_weights: weights file of the perceptual backbone, for "vgg19" and "segmenter".
         job: fields of NetworkJob; `training` has the keys of AdversarialSettings.
-
-    Returns:
-        The validation PSNR, its gain over bilinear upsampling in dB and the discriminators' last accuracy.
-
-    Raises:
-        DataError: invalid settings, or the stage-2 checkpoint has another architecture, size or normalisation, or is
-            trained only to stage 1.
     """
     inputs = {"stage2": stage2, "discriminators": discriminators, "perceptual_weights": perceptual_weights}
     return run_job(_train, NetworkJob.read(AdversarialSettings, job), **inputs)

@@ -77,10 +77,7 @@ class EfficientNetLite0(Backbone):
     """The first stages of EfficientNet-Lite0 (Tan and Le 2019).
 
     The standardised bands are scaled to ImageNet's mean and standard deviation and then normalised as these weights
-    expect.
-
-    Returns:
-        Feature maps [n, 16, h/2, w/2], [n, 24, h/4, w/4], [n, 40, h/8, w/8].
+    expect. The features are [n, 16, h/2, w/2], [n, 24, h/4, w/4], [n, 40, h/8, w/8].
     """
 
     scale: Tensor
@@ -112,12 +109,9 @@ class EfficientNetLite0(Backbone):
 class VGG19(Backbone):
     """VGG19 (Simonyan and Zisserman 2015) up to conv5_4, as ESRGAN and Real-ESRGAN compare images with it.
 
-    Features are outputs before activation. The weights expect images normalised by ImageNet's mean and standard
-    deviation, so standardised bands need no conversion.
-
-    Returns:
-        conv1_2 [n, 64, h, w], conv2_2 [n, 128, h/2, w/2], conv3_4 [n, 256, h/4, w/4], conv4_4 [n, 512, h/8, w/8] and
-        conv5_4 [n, 512, h/16, w/16].
+    The weights expect images normalised by ImageNet's mean and standard deviation, so standardised bands need no
+    conversion. Features are outputs before activation: conv1_2 [n, 64, h, w], conv2_2 [n, 128, h/2, w/2], conv3_4
+    [n, 256, h/4, w/4], conv4_4 [n, 512, h/8, w/8] and conv5_4 [n, 512, h/16, w/16].
     """
 
     def __init__(self) -> None:
@@ -143,8 +137,7 @@ class VGG19(Backbone):
 class SegmenterEncoder(Backbone):
     """The Swin encoder of a trained segmenter; inputs are standardised as its training images.
 
-    Returns:
-        Four feature maps, with a patch size of 4 px from [n, c, h/4, w/4] to [n, 8 c, h/32, w/32].
+    Features are four maps, with a patch size of 4 px from [n, c, h/4, w/4] to [n, 8 c, h/32, w/32].
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -158,14 +151,13 @@ class SegmenterEncoder(Backbone):
 def load(kind: str, path: Path | None = None) -> Backbone:
     """Return a frozen backbone.
 
+    Raises DataError if the kind is unknown or doesn't match `path`, or the file is damaged or has another layout.
+
     Args:
         kind: "efficientnet_lite0", "vgg19" or "segmenter".
         path: for vgg19, weights in torchvision's layout, `features.N.weight` (such as vgg19-dcbb9e9d.pth), .pth or
             .safetensors; for segmenter, a checkpoint of this package. None for efficientnet_lite0, whose weights are
             in a Python package.
-
-    Raises:
-        DataError: the kind is unknown or doesn't match `path`, or the file is damaged or has another layout.
     """
     if kind not in KINDS:
         raise DataError(f"perceptual backbone '{kind}' is unknown; choose {', '.join(KINDS)}")

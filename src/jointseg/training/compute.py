@@ -17,8 +17,7 @@ def device() -> torch.device:
 def autocast_dtype(precision: str) -> torch.dtype | None:
     """Return the dtype of the forward pass; None for float32. "bf16" is about twice as fast where hardware supports it.
 
-    Raises:
-        DataError: `precision` is neither "fp32" nor "bf16".
+    Raises DataError if `precision` is neither "fp32" nor "bf16".
     """
     if precision not in PRECISIONS:
         raise DataError(f"precision '{precision}' is unknown; choose {' or '.join(PRECISIONS)}")

@@ -65,8 +65,7 @@ def build(model: dict[str, Any]) -> Generator:
 def load(path: Path, stage: int, model: dict[str, Any], data: TrainingData) -> ProgESRGAN:
     """Return the trainable generator of a checkpoint.
 
-    Raises:
-        DataError: the checkpoint has another architecture, size or normalisation, or isn't trained up to `stage`.
+    Raises DataError if the checkpoint has another architecture, size or normalisation, or isn't trained up to `stage`.
     """
     network, header = checkpoints.load(path, "prog_esrgan", data.normalisation)
     expected = with_input_bands(model, data)
@@ -88,8 +87,7 @@ def load(path: Path, stage: int, model: dict[str, Any], data: TrainingData) -> P
 def validate(network: Generator, stage: int, chips: Patches, count: int) -> dict[str, float]:
     """Return the PSNR of reflectance in dB over at most `count` chips, with that of bilinear upsampling.
 
-    Returns:
-        psnr_2.5m and bilinear_2.5m; from stage 2 on also psnr_1m and bilinear_1m.
+    The keys are psnr_2.5m and bilinear_2.5m, from stage 2 on also psnr_1m and bilinear_1m.
     """
     names = (PSNR_25M, BILINEAR_25M) if stage == 1 else (PSNR_25M, BILINEAR_25M, PSNR_1M, BILINEAR_1M)
     sums = {name: np.zeros(2) for name in names}

@@ -60,13 +60,9 @@ class ImageChips:
         return np.where(image == 0, 0, scaled).astype(np.float32)
 
     def crop(self, rng: np.random.Generator, size: int, jitter: float) -> tuple[np.ndarray, np.ndarray]:
-        """Draw a crop of a random chip, with a random symmetry and random gains.
+        """Draw image, float32 [channels, size, size], and label, uint8 [size, size], of a crop of a random chip.
 
-        Returns:
-            float32 [channels, size, size], uint8 [size, size].
-
-        Raises:
-            DataError: the chip is smaller than the crop.
+        Symmetry and gains are random. Raises DataError if the chip is smaller than the crop.
         """
         chip_id = self.ids[int(rng.integers(len(self.ids)))]
         image, label = self.read(chip_id)

@@ -15,56 +15,35 @@ S = TypeVar("S", bound=TrainingSettings)
 
 @dataclass(frozen=True)
 class TrainingRun(Generic[S]):
-    """What the training loop needs besides networks and data.
-
-    Attributes:
-        seed: of all random draws.
-        threads: that load batches.
-        state: file to resume from.
-        events: folder of the TensorBoard event files; None writes none.
-    """
+    """What the training loop needs besides networks and data."""
 
     settings: S
-    seed: int
-    threads: int
-    state: TrainingState
-    events: str | None = None
+    seed: int  # of all random draws
+    threads: int  # that load batches
+    state: TrainingState  # file to resume from
+    events: str | None = None  # folder of the TensorBoard event files; None writes none
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob(Generic[S]):
-    """Arguments that all training steps have: the inputs, outputs and params of their rules.
+    """Arguments that all training steps have: the inputs, outputs and params of their rules."""
 
-    Attributes:
-        index: index.parquet of the dataset.
-        statistics: statistics.json of the dataset.
-        chips: chip folders of the reaches.
-        history: CSV to write, metrics by step.
-        panel: PNG to write, learning curves and images of validation chips.
-        training: settings of the training.
-        seed: of all random draws.
-        threads: of torch, and that load batches.
-        state: file of the unfinished training; a rerun resumes from it. None saves no state.
-        events: folder of the TensorBoard event files; None writes none.
-    """
-
-    index: Path
-    statistics: Path
-    chips: list[Path]
-    history: Path
-    panel: Path
-    training: S
-    seed: int
-    threads: int
-    state: str | None = None
-    events: str | None = None
+    index: Path  # index.parquet of the dataset
+    statistics: Path  # statistics.json of the dataset
+    chips: list[Path]  # chip folders of the reaches
+    history: Path  # CSV to write, metrics by step
+    panel: Path  # PNG to write, learning curves and images of validation chips
+    training: S  # settings of the training
+    seed: int  # of all random draws
+    threads: int  # of torch, and that load batches
+    state: str | None = None  # file of the unfinished training; a rerun resumes from it. None saves no state
+    events: str | None = None  # folder of the TensorBoard event files; None writes none
 
     @classmethod
     def read(cls, settings: type[S], arguments: Mapping[str, Any]) -> Self:
         """Return the job of a step's keyword arguments, whose `training` is a section of the config.
 
-        Raises:
-            DataError: invalid settings.
+        Raises DataError if the settings are invalid.
         """
         return cls(**{**arguments, "training": settings.read(arguments["training"])})
 
@@ -83,15 +62,10 @@ class TrainingJob(Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkJob(TrainingJob[S]):
-    """Arguments of a training of one network.
+    """Arguments of a training of one network."""
 
-    Attributes:
-        checkpoint: safetensors file to write.
-        model: keyword arguments of the network, which the checkpoint's header stores.
-    """
-
-    checkpoint: Path
-    model: dict[str, Any]
+    checkpoint: Path  # safetensors file to write
+    model: dict[str, Any]  # keyword arguments of the network, which the checkpoint's header stores
 
 
 def run_job(train: Callable[..., dict[str, Any]], job: TrainingJob[Any], **inputs: Path | None) -> dict[str, Any]:

@@ -41,19 +41,13 @@ CURVES = [["segmentation"], ["l1_1m", "l1_10m"], ["validation_f1", "validation_i
 
 @dataclass(frozen=True, kw_only=True)
 class JointJob(TrainingJob[JointSettings]):
-    """Arguments of the step `joint`.
+    """Arguments of the step `joint`."""
 
-    Attributes:
-        superres, segmentation: checkpoints to start from.
-        generator, segmenter: checkpoints to write.
-        loss: weights of the segmenter's loss, fields of LossWeights.
-    """
-
-    superres: Path
-    segmentation: Path
-    generator: Path
-    segmenter: Path
-    loss: dict[str, Any]
+    superres: Path  # checkpoint of the generator to start from
+    segmentation: Path  # checkpoint of the segmenter to start from
+    generator: Path  # checkpoint to write
+    segmenter: Path  # checkpoint to write
+    loss: dict[str, Any]  # weights of the segmenter's loss, fields of LossWeights
 
 
 class JointNetwork(nn.Module):
@@ -78,17 +72,8 @@ def joint(**job: Any) -> dict[str, Any]:
 
     The loss is that of the segmenter, plus the L1 of the 1 m image and the L1 of this image degraded to 10 m. The two
     L1 terms keep the generator from adapting its images to the segmenter only. The decision threshold is recomputed as
-    in `segmentation`.
-
-    Args:
-        job: fields of JointJob; `training` has the keys of JointSettings.
-
-    Returns:
-        Facts for the manifest.
-
-    Raises:
-        DataError: invalid settings, or a checkpoint with another architecture, normalisation or method, or a generator
-            that isn't trained to 1 m.
+    in `segmentation`. `job` are the fields of JointJob. Raises DataError for invalid settings, a checkpoint with another
+    architecture, normalisation or method, or a generator that isn't trained to 1 m.
     """
     return run_job(_joint, JointJob.read(JointSettings, job))
 

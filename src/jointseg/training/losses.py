@@ -36,10 +36,8 @@ def align(prediction: Tensor, target: Tensor, valid: Tensor, max_shift_px: int) 
     """Cut margins of `max_shift_px` off target and mask, and cut the window of the prediction that fits best.
 
     The best shift, in whole pixels, has the smallest L1 over the valid pixels of a sample; on a tie, the shortest. All
-    shifts are compared over the same pixels of the target, so that the content favours none.
-
-    Raises:
-        DataError: the images are too small for the shift.
+    shifts are compared over the same pixels of the target, so that the content favours none. Raises DataError if the
+    images are too small for the shift.
     """
     rows, cols = (side - 2 * max_shift_px for side in prediction.shape[-2:])
     if min(rows, cols) < 1:
@@ -78,16 +76,8 @@ def area_average(image: Tensor, numerator: int, denominator: int) -> Tensor:
     """Average over cells of numerator / denominator pixels; pixels that cells share are weighted by area.
 
     From 1 m to 2.5 m, numerator is 5 and denominator 2: every pixel is split into 2 x 2 equal parts, and 5 x 5 parts
-    are averaged. The mean of the image is preserved exactly.
-
-    Args:
-        image: float [n, bands, h, w]; h and w are multiples of the cell size.
-
-    Returns:
-        float [n, bands, h * denominator / numerator, w * denominator / numerator].
-
-    Raises:
-        DataError: h or w isn't a multiple of the cell size.
+    are averaged. [n, bands, h, w] becomes [n, bands, h * denominator / numerator, w * denominator / numerator]; the mean
+    is preserved exactly. Raises DataError if h or w isn't a multiple of the cell size.
     """
     height, width = image.shape[-2:]
     if height * denominator % numerator or width * denominator % numerator:
@@ -119,10 +109,7 @@ def perceptual(prediction: Sequence[Tensor], target: Sequence[Tensor], weights: 
 
     Each layer's difference is divided by the standard deviation of its target, because the scales of layers differ by
     orders of magnitude. A weight then has the same meaning for every layer, and nearly the same as for the L1 of
-    standardised images.
-
-    Raises:
-        DataError: the number of weights isn't that of the feature maps.
+    standardised images. Raises DataError if the number of weights isn't that of the feature maps.
     """
     if not len(prediction) == len(target) == len(weights):
         raise DataError(

@@ -31,17 +31,10 @@ class Optimiser:
         self.ratios = [rate / max(rates) for rate in rates]
 
     def step(self, loss: Tensor, rate: float, step: int) -> bool:
-        """Minimise `loss` by one step.
+        """Minimise `loss` by one step; return whether the weights changed. `rate` is that of the fastest group.
 
-        Args:
-            rate: learning rate of the fastest parameter group.
-            step: number of the step, for messages.
-
-        Returns:
-            Whether the weights changed. A non-finite loss or gradient is logged and changes none.
-
-        Raises:
-            DataError: MAX_SKIPPED_STEPS consecutive steps were skipped.
+        A non-finite loss or gradient is logged and changes no weight. Raises DataError after MAX_SKIPPED_STEPS
+        consecutive steps without change.
         """
         for group, ratio in zip(self.optimizer.param_groups, self.ratios, strict=True):
             group["lr"] = rate * ratio

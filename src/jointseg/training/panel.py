@@ -34,7 +34,6 @@ def draw_panel(
     Args:
         curves: metrics of the history; each group of names shares one axis.
         images: images[row][column] is [h, w, 3] in 0..1, or [h, w] in 0..1, which is drawn in grey.
-        titles: of the columns.
     """
     columns = max(len(titles), len(curves), 1)
     with matplotlib.rc_context(FONT):

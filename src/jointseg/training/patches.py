@@ -30,7 +30,6 @@ class Patches:
     Args:
         index: index.parquet of the dataset.
         root: folder that the paths in the index are relative to.
-        split: "train", "validation" or "test".
         normalisation: {"mean", "std"} in reflectance, one value per band of the 10 m image; R, G and B come first.
         jitter: largest random relative change of a band's gain in patches, the same at 10 m and 1 m.
     """
@@ -70,11 +69,8 @@ class Patches:
     def patch(self, rng: np.random.Generator, patch_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw a patch of a random chip, with a random symmetry and random gains.
 
-        Returns:
-            float32 [bands, p, p] and [3, 10 p, 10 p], NaN at nodata; label uint8 [10 p, 10 p], 255 where unlabelled.
-
-        Raises:
-            DataError: the chip is smaller than the patch.
+        Returns float32 [bands, p, p] and [3, 10 p, 10 p], NaN at nodata, and the label, uint8 [10 p, 10 p], 255 where
+        unlabelled. Raises DataError if the chip is smaller than the patch.
         """
         chip_id = self.ids[int(rng.integers(len(self.ids)))]
         rows, cols = self.dataset.size(chip_id)

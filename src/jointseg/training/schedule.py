@@ -12,10 +12,7 @@ def learning_rate(step: int, steps: int, base: float, warmup: int = 0, schedule:
     """Return the learning rate of a step, 0 to steps - 1.
 
     The rate rises linearly over `warmup` steps. Then it follows `schedule`: "cosine" to zero, "poly" (power 0.9) to
-    zero, "halving" (at MILESTONES) or "constant".
-
-    Raises:
-        DataError: the schedule is unknown.
+    zero, "halving" (at MILESTONES) or "constant". Raises DataError if the schedule is unknown.
     """
     if step < warmup:
         return base * (step + 1) / warmup

@@ -29,28 +29,17 @@ BACKBONE = "network.model.pixel_level_module.encoder."
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationJob(NetworkJob[SegmentationSettings]):
-    """Arguments of the step `segmentation`.
+    """Arguments of the step `segmentation`."""
 
-    Attributes:
-        images: folder of {id}.tif, the 1 m images of the chips.
-        method: of the images, "superres" or "bilinear", or the variant of an ablation.
-    """
-
-    images: Path
-    method: str
+    images: Path  # folder of {id}.tif, the 1 m images of the chips
+    method: str  # of the images, "superres" or "bilinear", or the variant of an ablation
 
 
 def segmentation(**job: Any) -> dict[str, Any]:
     """Train Mask2Former on 1 m images against the labels of the train split.
 
     The decision threshold has the best F1 on the validation split. The checkpoint's header stores both; inference
-    reads the threshold from it.
-
-    Args:
-        job: fields of SegmentationJob; `training` has the keys of SegmentationSettings.
-
-    Returns:
-        Facts for the manifest.
+    reads the threshold from it. `job` are the fields of SegmentationJob.
     """
     return run_job(_segmentation, SegmentationJob.read(SegmentationSettings, job))
 

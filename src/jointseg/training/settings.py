@@ -1,4 +1,4 @@
-"""Settings of the trainings, as in the config, checked on construction."""
+"""Settings of the trainings, checked on construction; `config.networks` describes and limits the same keys."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -14,20 +14,7 @@ from jointseg.training.schedule import SCHEDULES
 class TrainingSettings:
     """Settings that every training has.
 
-    Attributes:
-        steps: optimiser steps.
-        batch: samples per step, over all processes.
-        learning_rate: of the first step after `warmup` steps.
-        schedule: name of a learning-rate schedule.
-        clip: largest gradient norm.
-        ema: decay of the weight average.
-        validate_every: steps between validations.
-        precision: of the forward pass, "fp32" or "bf16".
-        devices: processes that share each batch.
-        jitter: largest random relative change of a band's gain.
-
-    Raises:
-        DataError: an unknown schedule or precision, or a count less than 1.
+    Raises DataError for an unknown schedule or precision, or a count less than 1.
     """
 
     steps: int
@@ -54,8 +41,7 @@ class TrainingSettings:
     def read(cls, values: Mapping[str, Any]) -> Self:
         """Return the settings of a section of the config.
 
-        Raises:
-            DataError: a name is unknown or missing, or a value is invalid.
+        Raises DataError if a name is unknown or missing, or a value is invalid.
         """
         names = {field.name: field for field in fields(cls)}
         required = {name for name, field in names.items() if field.default is MISSING}
@@ -66,13 +52,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage1Settings(TrainingSettings):
-    """Settings of super-resolution by L1.
-
-    Attributes:
-        patch_px: side of a patch in 10 m pixels.
-        validation_chips: chips per validation.
-        shift_m: the L1 of each patch is the smallest over shifts up to this distance.
-    """
+    """Settings of super-resolution by L1."""
 
     patch_px: int
     validation_chips: int = 64
@@ -88,14 +68,7 @@ class Stage2Settings(Stage1Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialSettings(Stage2Settings):
-    """Settings of adversarial fine-tuning; `patch_px` is a multiple of 4.
-
-    Attributes:
-        l1, perceptual, adversarial: weights of the losses.
-        perceptual_backbone: network of the perceptual loss, see `backbone.KINDS`.
-        perceptual_layers: weights of its feature maps.
-        discriminator_features: channels of the discriminators.
-    """
+    """Settings of adversarial fine-tuning; `patch_px` is a multiple of 4."""
 
     l1: float = 1.0
     perceptual: float = 1.0
@@ -108,12 +81,7 @@ class AdversarialSettings(Stage2Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings(TrainingSettings, LossWeights):
-    """Settings of the segmenter's training, with the weights of its loss.
-
-    Attributes:
-        crop_px: side of a crop in 1 m pixels.
-        backbone_factor: learning rate of the backbone, relative to that of the decoders.
-    """
+    """Settings of the segmenter's training, with the weights of its loss."""
 
     crop_px: int
     backbone_factor: float = 1.0
@@ -124,13 +92,7 @@ class SegmentationSettings(TrainingSettings, LossWeights):
 
 @dataclass(frozen=True, kw_only=True)
 class JointSettings(TrainingSettings):
-    """Settings of joint fine-tuning; `learning_rate` is the segmenter's.
-
-    Attributes:
-        crop_px: side of a crop in 1 m pixels, a multiple of 10.
-        image: weight of the L1 loss of the 1 m image.
-        consistency: weight of the L1 loss of the 1 m image degraded to 10 m.
-    """
+    """Settings of joint fine-tuning; `learning_rate` is the segmenter's."""
 
     crop_px: int
     generator_learning_rate: float = 1e-4

@@ -21,15 +21,9 @@ from jointseg.training.trainer import Trainer
 def superres_stage1(*, pretrained: Path | None = None, **job: Any) -> dict[str, Any]:
     """Train stage 1 against the 1 m chip averaged to 2.5 m. The checkpoint contains stage 2 untrained.
 
-    Args:
-        pretrained: weights of a public ESRGAN generator to start from; see models.public_weights.
-        job: fields of NetworkJob; `training` has the keys of Stage1Settings.
-
-    Returns:
-        The validation PSNR and its gain over bilinear upsampling in dB.
-
-    Raises:
-        DataError: invalid settings, or `pretrained` can't be read or has another size than stage 1.
+    `pretrained` are weights of a public ESRGAN generator to start from (`models.public_weights`); `job` are the fields
+    of NetworkJob. Returns the validation PSNR and its gain over bilinear upsampling in dB. Raises DataError for invalid
+    settings, or if `pretrained` can't be read or has another size than stage 1.
     """
     return run_job(_stage1, NetworkJob.read(Stage1Settings, job), pretrained=pretrained)
 
@@ -37,11 +31,7 @@ def superres_stage1(*, pretrained: Path | None = None, **job: Any) -> dict[str, 
 def superres_stage2(*, stage1: Path, **job: Any) -> dict[str, Any]:
     """Train stage 2 against the 1 m chip, on top of the checkpoint `stage1`.
 
-    Args:
-        job: fields of NetworkJob; `training` has the keys of Stage2Settings.
-
-    Raises:
-        DataError: invalid settings, or a stage-1 checkpoint with another architecture, size or normalisation.
+    Raises DataError for invalid settings, or a stage-1 checkpoint with another architecture, size or normalisation.
     """
     return run_job(_stage2, NetworkJob.read(Stage2Settings, job), stage1=stage1)
 
@@ -49,9 +39,7 @@ def superres_stage2(*, stage1: Path, **job: Any) -> dict[str, Any]:
 def superres_single(**job: Any) -> dict[str, Any]:
     """Train one network from 10 m to 1 m with L1, the single-stage baseline.
 
-    Args:
-        job: fields of NetworkJob; `training` has the keys of Stage2Settings. `model` is that of Prog-ESRGAN: the
-            network is of the kind of its stage 1, with the blocks of both stages.
+    `model` is that of Prog-ESRGAN: the network is of the kind of its stage 1, with the blocks of both stages.
     """
     return run_job(_single, NetworkJob.read(Stage2Settings, job))
 
@@ -90,11 +78,7 @@ def _train(
     start: Path | None,
     job: NetworkJob[Any],
 ) -> dict[str, Any]:
-    """Minimise the L1 at 1 m (stage 2) plus `stage1_weight` times the L1 at 2.5 m.
-
-    Args:
-        start: checkpoint that the network was loaded from.
-    """
+    """Minimise the L1 at 1 m (stage 2) plus `stage1_weight` times the L1 at 2.5 m, from the checkpoint `start`."""
     settings: Stage1Settings = job.training
     network.generator1.requires_grad_(stage1_weight > 0)
     network.generator2.requires_grad_(stage == 2)

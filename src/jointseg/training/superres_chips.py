@@ -35,22 +35,14 @@ def superres_chips(
 ) -> dict[str, int]:
     """Write {id}.tif for every chip of every split: uint16 reflectance x 10000 at 1 m, nodata 0.
 
-    The network reads the mean at nodata of the 10 m image, as in inference; the 1 m image is nodata there.
+    The network reads the mean at nodata of the 10 m image, as in inference; the 1 m image is nodata there. Raises
+    DataError if the method is unknown or doesn't match `superres`, or the checkpoint isn't trained to 1 m or has
+    another normalisation.
 
     Args:
         index, statistics: index.parquet and statistics.json of the dataset.
-        chips: chip folders of the reaches.
-        images: folder to write.
         method: "superres" (generator of the checkpoint `superres`) or "bilinear" (no checkpoint).
-        threads: of torch.
         channels: bands to write, see `super_resolve`.
-
-    Returns:
-        The number of chips.
-
-    Raises:
-        DataError: the method is unknown or doesn't match `superres`, or the checkpoint isn't trained to 1 m or has
-            another normalisation.
     """
     torch.set_num_threads(threads)
     normalisation = checkpoints.read_normalisation(statistics)

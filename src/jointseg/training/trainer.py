@@ -30,14 +30,13 @@ M = TypeVar("M", bound=nn.Module)
 class Trainer(Generic[M]):
     """Loop over the steps of one training.
 
-    Step s depends only on the weights before it, the seed and s. A training that resumes from its saved state
-    therefore ends with the same bytes as an uninterrupted one.
+    Step s depends only on the weights before it, the seed and s. A training that resumes from its saved state therefore
+    ends with the same bytes as an uninterrupted one. Raises DataError if the batch has fewer samples than there are
+    processes.
 
     Args:
         name: of the training, for progress and log messages.
         network: whose averaged weights are validated and saved.
-        optimisers: by name.
-        run: settings, seed, threads, state and events.
         batch: (step, indices) -> the samples of the step's batch at these indices.
         validate: averaged network -> metrics for the history.
         panel: (averaged network, history) -> learning curves above images of fixed validation chips.
@@ -47,9 +46,6 @@ class Trainer(Generic[M]):
     Attributes:
         average: moving average of the network's weights.
         history: one row per validation: means of the losses since the last one, and the metrics of `validate`.
-
-    Raises:
-        DataError: the batch has fewer samples than there are processes.
     """
 
     def __init__(
