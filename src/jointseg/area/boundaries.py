@@ -75,10 +75,8 @@ class Outline:
 def read_outlines(names: list[str]) -> dict[str, Outline]:
     """Return the outlines of provinces and prefectures by name, GCJ-02 longitude and latitude.
 
-    Raises DataError if the package is missing, damaged or of another version, or it does not contain a name.
-
-    Args:
-        names: pinyin names of the provinces and prefectures of the Yangtze belt (`CHINESE_NAMES`), or full Chinese names.
+    Names are full Chinese names or pinyin (`CHINESE_NAMES`). Raises DataError if the package is missing, damaged or of
+    another version, or it does not contain a name.
     """
     root = _root()
     index = _index(root)

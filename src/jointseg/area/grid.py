@@ -111,12 +111,7 @@ def area_scale(epsg: int, x: np.ndarray | float, y: np.ndarray | float) -> np.nd
     """Return the square of the UTM point scale factor: area on the ellipsoid = area on the grid / area_scale.
 
     Snyder (1987), Map Projections - A Working Manual, eq. 8-11, with terms to the fourth order in easting; accurate to
-    1e-7 within a zone.
-
-    Args:
-        epsg: UTM zone (326xx or 327xx).
-        x: eastings, m.
-        y: northings, m.
+    1e-7 within a zone. `epsg` is a UTM zone (326xx or 327xx), x and y are metres.
     """
     _, lat = transformer(f"EPSG:{epsg}", "EPSG:4326").transform(x, y)
     phi = np.radians(np.asarray(lat, dtype=np.float64))

@@ -1,6 +1,5 @@
 """Steps `reaches` and `study_area`: outlines of reaches and cities from vector files, a boundary package, or boxes."""
 
-import math
 from pathlib import Path
 
 import geopandas as gpd
@@ -17,12 +16,7 @@ _DATUMS = ("wgs84", "gcj02")
 
 
 def reaches(
-    *,
-    regions: Path | str,
-    outlines: Path,
-    reaches: dict[str, list[str]],
-    region_field: str,
-    datum: str | None = None,
+    *, regions: Path | str, outlines: Path, reaches: dict[str, list[str]], region_field: str, datum: str | None = None
 ) -> dict:
     """Write the layers reaches (name) and regions (name, reach), EPSG:4326, in the order of the config.
 
@@ -124,15 +118,12 @@ def _box(name: str, box: list[float], city_reach: dict[str, str]) -> shapely.Pol
     """Return the outline of a city from its (west, south, east, north), degrees."""
     if name not in city_reach:
         raise DataError(f"city_boxes has {name!r}, which city_reach does not list; add it there or remove the box")
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):
-        raise DataError(f"the box of city {name!r} is {list(box)}, not [west, south, east, north] in degrees")
-    west, south, east, north = box
-    if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+    if len(box) != 4 or not (-180 <= box[0] < box[2] <= 180 and -90 <= box[1] < box[3] <= 90):
         raise DataError(
             f"the box of city {name!r} is {list(box)}; expected [west, south, east, north] in degrees with west < east "
             "and south < north"
         )
-    return shapely.box(west, south, east, north)
+    return shapely.box(*box)
 
 
 def _read_outlines(

@@ -34,9 +34,6 @@ def load_config(config: dict[str, Any]) -> Settings:
 
 
 def _unknown_key(location: tuple[int | str, ...]) -> str:
-    current = current_name(location)
-    return (
-        f"this key was renamed to `{current}`"
-        if current
-        else "unknown key; run `jointseg schema --markdown` for the valid keys"
-    )
+    if current := current_name(location):
+        return f"this key was renamed to `{current}`"
+    return "unknown key; run `jointseg schema --markdown` for the valid keys"

@@ -85,11 +85,9 @@ def compile_pattern(pattern: str, year: int | None = None) -> re.Pattern[str]:
 
 
 def tile_patterns(entry: dict[str, Any], year: int, boxes: Iterable[tuple[float, float, float, float]]) -> list[str]:
-    """Return the file name patterns (* for any text) of the tiles that cover some boxes.
+    """Return the file name patterns (* for any text) of the tiles that cover boxes (west, south, east, north), degrees.
 
-    Args:
-        entry: entry of the product in the config; without tile_deg the result is empty.
-        boxes: (west, south, east, north), degrees.
+    `entry` is the product's entry in the config; without tile_deg there are no tiles.
     """
     side = entry.get("tile_deg")
     if side is None:

@@ -91,8 +91,7 @@ class Sentinel2(Section):
         None, description="Parallel reads of a tile; null: 8 from a server, 1 from an archive."
     )
     merged_dates: Annotated[int, Field(ge=0, le=8)] = Field(
-        0,
-        description="Number of the best dates to merge to 5 m pixels, an additional input of the networks; 0: none.",
+        0, description="Number of the best dates to merge to 5 m pixels, an additional input of the networks; 0: none."
     )
 
     @model_validator(mode="after")

@@ -79,10 +79,8 @@ def save(
 ) -> None:
     """Write weights and header. The same content gives the same bytes.
 
-    Args:
-        architecture: {"name": ..., "kwargs": {...}}, with which `build` creates the network.
-        normalisation: {"mean", "std"} in reflectance, per band.
-        extra: JSON-able facts about the training.
+    `architecture` is {"name": ..., "kwargs": {...}}, with which `build` creates the network; `normalisation` {"mean",
+    "std"} in reflectance, per band; `extra` are JSON-able facts about the training.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     header = {"architecture": architecture, "normalisation": normalisation, "trained": extra}

@@ -16,12 +16,9 @@ SCALE = 10
 class DirectSegmenter(nn.Module):
     """Map a normalised Sentinel-2 image [n, in_channels, h, w] at 10 m to ISA probability [n, 1, 10h, 10w] at 1 m.
 
-    An RRDB trunk on the 10 m grid, learned upsampling by `scale` to one logit per pixel, then interpolation of the
-    logit to 1 m. Neither the network nor its loss uses a 1 m image. With as many blocks as both stages of Prog-ESRGAN
-    together, at 64 features and growth 32, the network has the same size.
-
-    Args:
-        trunk: keyword arguments of RRDBNet.
+    An RRDB trunk (`trunk`: keyword arguments of RRDBNet) on the 10 m grid, learned upsampling by `scale` to one logit
+    per pixel, then interpolation of the logit to 1 m. Neither the network nor its loss uses a 1 m image. With as many
+    blocks as both stages of Prog-ESRGAN together, at 64 features and growth 32, the network has the same size.
     """
 
     def __init__(self, trunk: dict[str, Any], in_channels: int = 3, scale: int = SCALE) -> None:

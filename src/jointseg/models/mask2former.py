@@ -17,8 +17,7 @@ EPSILON = 1e-6  # added to class probabilities before the logarithm
 class Segmenter(nn.Module):
     """Map a normalised image [n, channels, h, w] at 1 m to the probability of impervious surface [n, 1, h, w].
 
-    Args:
-        multiple_px: h and w of the network's input are multiples of it.
+    The network's input is padded to multiples of `multiple_px`.
     """
 
     def __init__(self, config: Mask2FormerConfig, multiple_px: int, channels: int) -> None:
@@ -83,12 +82,8 @@ class Segmenter(nn.Module):
 
         The published set loss on every decoder layer, plus two dense terms (cross-entropy + dice) that speed up short
         trainings: `dense_weight` on the final map, `pixel_weight` on a linear classifier of the pixel features (used
-        only in training).
-
-        Args:
-            x: h and w are multiples of `multiple_px`.
-            generators: on the CPU, one per image; they draw the points at which masks are compared.
-            dtype: of the forward pass, such as torch.bfloat16; the loss is computed in float32.
+        only in training). h and w are multiples of `multiple_px`. The generators, on the CPU, one per image, draw the
+        points at which masks are compared. `dtype` is that of the forward pass; the loss is computed in float32.
         """
         with torch.autocast(x.device.type, dtype, enabled=dtype is not None):
             output = self.network(pixel_values=x, output_auxiliary_logits=True, output_hidden_states=True)

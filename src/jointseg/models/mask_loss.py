@@ -165,10 +165,7 @@ def dense_loss(logit: Tensor, label: Tensor) -> Tensor:
 
 
 def set_loss(
-    layers: Sequence[tuple[Tensor, Tensor]],
-    label: Tensor,
-    weights: LossWeights,
-    generators: Sequence[torch.Generator],
+    layers: Sequence[tuple[Tensor, Tensor]], label: Tensor, weights: LossWeights, generators: Sequence[torch.Generator]
 ) -> Tensor:
     """Return the sum of `layer_loss` over (class_logits, mask_logits) of the initial queries and every decoder layer."""
     losses = [layer_loss(class_logits, mask_logits, label, weights, generators) for class_logits, mask_logits in layers]

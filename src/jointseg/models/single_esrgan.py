@@ -14,10 +14,7 @@ class SingleESRGAN(nn.Module):
     """One RRDBNet from 10 m to 1 m with the interface and shapes of ProgESRGAN.
 
     It adds detail to the bilinear image. `stage1` has no weights: it returns the bilinear image at 2.5 m, which
-    `stage2` ignores.
-
-    Args:
-        generator: keyword arguments of RRDBNet; all its upsampling modes support a factor of 10.
+    `stage2` ignores. `generator` are keyword arguments of RRDBNet; all its upsampling modes support a factor of 10.
     """
 
     def __init__(self, generator: dict[str, Any], in_channels: int = RGB) -> None:

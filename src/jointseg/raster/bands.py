@@ -55,13 +55,10 @@ def merged_from_5m(image: np.ndarray) -> np.ndarray:
 
 
 def fill_merged(dn: np.ndarray, count: int | None = None) -> np.ndarray:
-    """Fill the merged pixels that no date observed with the composite.
+    """Return a 10 m image with the composite in the merged pixels that no date observed.
 
-    Raises DataError if the image lacks one of these bands.
-
-    Args:
-        dn: uint16 [bands, h, w] with the bands of `band_names`; 0 = nodata.
-        count: number of bands to return, those of `band_names`; None for all.
+    `dn` is uint16 [bands, h, w] with the bands of `band_names`, 0 at nodata; the result has the first `count` of them,
+    or all for None. Raises DataError if the image lacks one of these bands.
     """
     names = band_names(len(dn))
     composite_count = count_composite_bands(names)

@@ -32,12 +32,9 @@ def file_year(entry: dict[str, Any], year: int) -> int:
 def class_table(product: str, entry: dict[str, Any], year: int | None = None) -> np.ndarray:
     """Return the lookup table from code to class, int16 [256]: 0, 1 or 255, and -1 for codes that are not listed.
 
-    Raises DataError if a code is listed twice or is outside 0..255, or 255 is listed as ISA or not ISA (mosaics use it
-    where no file exists).
-
-    Args:
-        entry: its entry in the table of products, with isa, not_isa and nodata.
-        year: the year of a series: ISA of later years is not ISA in it. None for the product's own year.
+    `entry` is the product's entry in the config. With the year of a series, ISA of later years is not ISA. Raises
+    DataError if a code is listed twice or is outside 0..255, or 255 is listed as ISA or not ISA (mosaics use it where
+    no file exists).
     """
     table = np.full(256, -1, dtype=np.int16)
     for key, value in _CLASSES.items():
@@ -74,14 +71,10 @@ def fractions(entry: dict[str, Any]) -> np.ndarray:
 
 
 def classify(values: np.ndarray, table: np.ndarray, product: str, where: str) -> np.ndarray:
-    """Map codes, uint8, to classes, uint8: 0 not ISA, 1 ISA, 255 nodata.
+    """Map codes, uint8, to classes by a `class_table`: uint8, 0 not ISA, 1 ISA, 255 nodata.
 
-    Raises DataError if a code is not listed in the product's entry.
-
-    Args:
-        values: codes, of any shape.
-        table: of `class_table`.
-        where: file or extent of the codes, for messages.
+    `product` and `where` (file or extent) are for the error. Raises DataError if a code is not listed in the product's
+    entry.
     """
     present = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
     unlisted = present[table[present] < 0]

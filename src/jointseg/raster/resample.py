@@ -75,12 +75,7 @@ def read_mosaic(
                 continue
             # The extent of the whole pixels of the result that the raster covers, clipped to the raster.
             part = (west + left * pixel_x, north - bottom * pixel_y, west + right * pixel_x, north - top * pixel_y)
-            clipped = (
-                max(part[0], box.left),
-                max(part[1], box.bottom),
-                min(part[2], box.right),
-                min(part[3], box.top),
-            )
+            clipped = (max(part[0], box.left), max(part[1], box.bottom), min(part[2], box.right), min(part[3], box.top))
             window = from_bounds(*clipped, transform=source.transform)
             size = (len(bands), bottom - top, right - left)
             out[:, top:bottom, left:right] = source.read(

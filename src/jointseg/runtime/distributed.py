@@ -89,9 +89,8 @@ def needs_launch(devices: int) -> bool:
 def launch(step: Callable[..., Any], devices: int, arguments: dict[str, Any]) -> Any:
     """Run a step in `devices` processes on this machine under torchrun and return the result of process 0.
 
-    Raises:
-        DataError: the first error that a process raised, or the machine has fewer GPUs than processes.
-        RuntimeError: the processes ended without a result.
+    Raises the first DataError of a process; DataError if the machine has fewer GPUs than processes; RuntimeError if the
+    processes end without a result.
     """
     gpus = torch.cuda.device_count()
     if 0 < gpus < devices:

@@ -73,12 +73,9 @@ class ClassifiedCells:
 def classify_scene(
     reader: SceneReader, scene: Scene, bounds: Bounds, shift_m: Shift, threshold: float = CLOUD_PROBABILITY
 ) -> ClassifiedCells:
-    """Classify a scene in bounds, with a halo of HALO_M. Raises DataError if the pixels contradict the scene's offset.
+    """Classify an L1C scene in bounds, multiples of 10 m, with a halo of HALO_M.
 
-    Args:
-        scene: L1C, with the ten bands among its assets.
-        bounds: multiples of 10 m.
-        threshold: cloud above this probability, 0..1.
+    Probabilities (0..1) above `threshold` are cloud. Raises DataError if the pixels contradict the scene's offset.
     """
     west, south = (math.floor(edge / CELL_M) * CELL_M for edge in bounds[:2])
     east, north = (math.ceil(edge / CELL_M) * CELL_M for edge in bounds[2:])
@@ -99,9 +96,7 @@ def classify_scene(
 def cell_reflectance(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray:
     """Return the reflectance of cells, float32 [10, rows, columns], the mean of their valid pixels; NaN without one.
 
-    Args:
-        dn: uint16 [10, rows x 6, columns x 6]; a pixel is nodata if any band is 0.
-        scale: reflectance of one DN.
+    DN are uint16 [10, rows x 6, columns x 6]; a pixel is nodata if any band is 0. `scale` is the reflectance of one DN.
     """
     bands, rows, cols = dn.shape
     valid = (dn > 0).all(axis=0)
@@ -116,10 +111,8 @@ def cell_reflectance(dn: np.ndarray, offset_dn: int, scale: float) -> np.ndarray
 def cloud_probability(reflectance: np.ndarray) -> np.ndarray:
     """Return the cloud probability, float32 [rows, columns]; NaN where a band is NaN.
 
-    Raises DataError if the model file is missing, or has another checksum.
-
-    Args:
-        reflectance: float32 [10, rows, columns], top of atmosphere, bands in the order of CLOUDLESS_BANDS.
+    The top-of-atmosphere reflectance, float32 [10, rows, columns], has the bands CLOUDLESS_BANDS. Raises DataError if
+    the model file is missing, or has another checksum.
     """
     valid = np.isfinite(reflectance).all(axis=0)
     probability = np.full(valid.shape, np.nan, dtype=np.float32)
@@ -132,8 +125,7 @@ def cloud_probability(reflectance: np.ndarray) -> np.ndarray:
 def cloud_cells(probability: np.ndarray, threshold: float = CLOUD_PROBABILITY) -> np.ndarray:
     """Return the cloud cells, bool [rows, columns]: the disk mean of the probability exceeds the threshold; dilated.
 
-    Args:
-        probability: float32 [rows, columns] of cells; NaN is nodata and has no weight.
+    Cells with probability NaN are nodata and have no weight.
     """
     valid = np.isfinite(probability)
     disk = _disk(AVERAGE_CELLS).astype(np.float64)
@@ -147,12 +139,9 @@ def cell_classes(
 ) -> np.ndarray:
     """Return the scene classes, uint8 [rows, columns]: CLOUD, SHADOW, UNCLASSIFIED or NO_DATA.
 
-    Shadow is dark, not water, and in a direction and distance where a cloud of some height may cast its shadow.
-
-    Args:
-        reflectance: float32 [10, rows, columns] of cells, top of atmosphere; NaN is nodata.
-        sun: (azimuth, zenith), degrees; if None, shadows of every direction are possible.
-        threshold: cloud above this probability, 0..1.
+    Shadow is dark, not water, and in a direction and distance where a cloud of some height may cast its shadow. The
+    reflectance, float32 [10, rows, columns], is NaN at nodata. Without `sun`, (azimuth, zenith) in degrees, shadows of
+    every direction are possible.
     """
     valid = np.isfinite(reflectance).all(axis=0)
     cloud = cloud_cells(cloud_probability(reflectance), threshold)

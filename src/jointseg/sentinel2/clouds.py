@@ -16,13 +16,10 @@ CLOUD_SCORE_PLUS_THRESHOLD = 0.6
 
 
 def choose_mask(level: str, assets: Container[str], l1c_mask: str, what: str) -> str | None:
-    """Return the cloud mask of a scene: "SCL", "S2C" (s2cloudless), "CLASSI" or None.
+    """Return the cloud mask of a scene: "SCL" for L2A, for L1C "S2C" (s2cloudless), "CLASSI" or None.
 
+    `l1c_mask` is "s2cloudless", "classi" (the product's own mask), or "auto": the first of these whose assets exist.
     Raises DataError for L2A without SCL, or L1C without the assets of the requested mask.
-
-    Args:
-        level: "L1C" or "L2A"; L2A uses its scene classification.
-        l1c_mask: "s2cloudless", "classi" (the product's own mask), or "auto": the first of these whose assets exist.
     """
     if level == "L2A":
         if "SCL" not in assets:

@@ -18,12 +18,7 @@ from jointseg.runtime.progress import bar, track
 from jointseg.sentinel2 import cloudless, clouds, register
 from jointseg.sentinel2 import normalise as normalisation
 from jointseg.sentinel2.merged_dates import write_merged_dates
-from jointseg.sentinel2.observations import (
-    MaskSettings,
-    Observation,
-    ObservationReader,
-    select_observations,
-)
+from jointseg.sentinel2.observations import MaskSettings, Observation, ObservationReader, select_observations
 from jointseg.sentinel2.readers import open_reader
 from jointseg.sentinel2.reducers import IN_SEASON, METHODS, PADDED
 from jointseg.sentinel2.response_cache import CachingReader
@@ -228,9 +223,6 @@ def _fit(spool: RowSpool, bands: list[str], base: np.ndarray | None) -> Fits:
 
     Scenes are fitted separately, not their composite: haze and illumination differ between dates, and otherwise the
     edges of a cloud mask would be visible in the composite. The fit uses every n-th row and column.
-
-    Args:
-        base: uint16 [bands, rows, columns] of the base year.
     """
     step = max(1, math.ceil(math.sqrt(math.prod(spool.shape) / normalisation.MAX_PIXELS)))
     sampled_rows = [slice(row, row + 1) for row in range(0, spool.shape[0], step)]

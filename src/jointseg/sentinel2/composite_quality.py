@@ -75,19 +75,10 @@ def composite_quality(
 ) -> dict:
     """Write a table and a figure of the quality metrics of a year's composites; one row per tile, and one for all.
 
-    Columns of the table (CSV): `tile`, `level`, `pixels`, `valid_fraction`, `padded_fraction`, `clear_p10`,
-    `clear_median` and `clear_max` (clear observations of valid pixels), `nodata_areas` (connected),
-    `largest_nodata_km2`, `scenes`, `registered`, `unregistered`, `unregistered_scenes` (ids), `shift_median_m`,
-    `shift_max_m`, `compared_pixels` (valid in the base year too), and for each band, in reflectance, `residual_`
-    (median over the scenes of the fit to the base year), `drift_` and `spread_`: median and 1.4826 x median absolute
-    deviation of year minus base year on stable pixels, within 2.5 robust standard deviations of the median. A cell is
-    empty if the metric does not apply. The last row counts a scene once per tile. Raises DataError if there is no
-    composite, or one is of another year, lacks a band, or has no counterpart in the base year.
-
-    Args:
-        composites: {tile}.tif of the year, outputs of the step `composite`.
-        level: product level of the year's scenes.
-        base: composites of the base year, of the same tiles; None in the base year itself.
+    docs/reference/steps/sentinel2.md describes the columns. A cell is empty if the metric does not apply; the last row
+    counts a scene once per tile. `composites` and `base` (None in the base year) are {tile}.tif of the same tiles;
+    `level` is the product level of the year's scenes. Raises DataError if there is no composite, or one is of another
+    year, lacks a band, or has no counterpart in the base year.
     """
     if not composites:
         raise DataError(f"there is no composite of {year}; expected at least one")
@@ -231,9 +222,7 @@ def _drift(counts: np.ndarray) -> tuple[float, float] | None:
     """Return (median, robust standard deviation), reflectance, of the differences on stable pixels.
 
     Pixels that changed are far from the median of all differences and are excluded, by the limit of the normalisation.
-
-    Args:
-        counts: int64 [131071], pixels by difference, DN from -65535; with fewer than 500 the result is None.
+    `counts`, int64 [131071], are pixels by difference, DN from -65535; with fewer than 500 the result is None.
     """
     if counts.sum() < MIN_PIXELS:
         return None

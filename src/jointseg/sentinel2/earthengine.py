@@ -166,14 +166,10 @@ class EarthEngineReader:
             self.warped[scene.id] = f"EPSG:{scene.epsg}, {RES_M} m"
 
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
-        """Return uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
+        """Return uint16 [keys, rows, columns] of bounds on the 10 m lattice, as `FileReader.read`.
 
-        Raises DataError if Earth Engine rejects the request, TransientError if no retry succeeds.
-
-        Args:
-            keys: bands, or one mask: "SCL", or "CS" (Cloud Score+ in percent plus 1).
-            bounds: multiples of 10 m.
-            shift_m: added to the scene's coordinates: the output at (x, y) is the scene at (x, y) - shift.
+        Keys are bands or one mask: "SCL", or "CS" (Cloud Score+ in percent plus 1). Raises DataError if Earth Engine
+        rejects the request, TransientError if no retry succeeds.
         """
         if scene.epsg == self.epsg and shift_m == NO_SHIFT:
             return self._read_native(scene, keys, bounds)
@@ -229,23 +225,11 @@ class EarthEngineReader:
     def _request(
         self, scene: Scene, image: Any, keys: Sequence[str], corner: tuple[float, float], shape: tuple[int, int]
     ) -> np.ndarray:
-        parameters = {
-            "expression": image,
-            "fileFormat": "NPY",
-            "bandIds": list(keys),
-            "grid": {
-                "dimensions": {"width": shape[1], "height": shape[0]},
-                "affineTransform": {
-                    "scaleX": RES_M,
-                    "shearX": 0,
-                    "translateX": corner[0],
-                    "shearY": 0,
-                    "scaleY": -RES_M,
-                    "translateY": corner[1],
-                },
-                "crsCode": f"EPSG:{scene.epsg}",
-            },
-        }
+        (height, width), (x, y) = shape, corner
+        transform = {"scaleX": RES_M, "shearX": 0, "translateX": x, "shearY": 0, "scaleY": -RES_M, "translateY": y}
+        dimensions = {"width": width, "height": height}
+        grid = {"dimensions": dimensions, "affineTransform": transform, "crsCode": f"EPSG:{scene.epsg}"}
+        parameters = {"expression": image, "fileFormat": "NPY", "bandIds": list(keys), "grid": grid}
         expected = np.dtype([(key, "<u2") for key in keys])
 
         def request() -> np.ndarray:

@@ -32,12 +32,9 @@ BANDS = frozenset(ALIASES.values())
 
 
 def scene_from_item(item: dict, base: str) -> Scene:
-    """Return the Scene of one STAC item.
+    """Return the Scene of a STAC item; `base` is the folder (relative to the archive) or URL of relative hrefs.
 
     Raises DataError if the item does not define its level, time, CRS or radiometric offset.
-
-    Args:
-        base: folder (relative to the archive) or URL that relative hrefs of the item refer to.
     """
     properties, name = item["properties"], item["id"]
     assets, item_assets = {}, {}

@@ -25,12 +25,10 @@ class Contrast:
 
 
 def contrast(image: np.ndarray, clear: np.ndarray, shift: np.ndarray = NO_SHIFT_PX) -> Contrast:
-    """Return the local contrast, smoothed and shifted.
+    """Return the local contrast of an image, uint16 [bands, rows, columns], smoothed and shifted.
 
-    Args:
-        image: uint16 [bands, rows, columns].
-        clear: bool [rows, columns]; other pixels have no influence.
-        shift: float64 (x east, y south), pixels by which the content is moved.
+    Pixels that are not clear, bool [rows, columns], have no influence. The content is moved by `shift` pixels, (x east,
+    y south).
     """
     radius = math.ceil(3.5 * SIGMA_PX + np.abs(shift).max())
     taps = np.arange(-radius, radius + 1)

@@ -6,7 +6,7 @@ the two. The weights are those of the best linear estimate of the surface from a
 depend only on the shifts, and the estimate has the same resolution for any shifts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +18,7 @@ from scipy.special import j0
 from jointseg.sentinel2.scene_windows import RES_M, Shift
 
 RADIUS_PX = 2  # a 5 m pixel is estimated from 5 x 5 pixels of each date
+PART_PX = 16_384  # pixels that are estimated at once
 SUBPIXELS = 2  # 5 m pixels along the side of a 10 m pixel
 # Distance at which the covariance of the surface falls to 1/e; docs/explanation/composites.md compares inputs.
 CORRELATION_LENGTH_M = 20.0
@@ -88,7 +89,8 @@ def merge_dates(stack: np.ndarray, dates: Sequence[Date]) -> np.ndarray:
         weights = _estimator(tuple(dates[index].offset_m for index in used))[0].T
         row, col = np.nonzero(pattern == code)
         for band in range(stack.shape[1]):
-            for part in _parts(len(row)):
+            for start in range(0, len(row), PART_PX):
+                part = slice(start, start + PART_PX)
                 values = neighbours[np.array(used)[:, None], band, row[part], col[part]]
                 ordered = np.ascontiguousarray(values.transpose(1, 0, 2, 3), dtype=np.float64)
                 estimate = ordered.reshape(len(row[part]), -1) @ weights / WEIGHT_SCALE
@@ -96,20 +98,13 @@ def merge_dates(stack: np.ndarray, dates: Sequence[Date]) -> np.ndarray:
     return out.reshape(-1, rows, cols)
 
 
-def _parts(count: int, size: int = 16_384) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
-
-
 @cache
 def _estimator(offsets: tuple[tuple[float, float], ...]) -> tuple[np.ndarray, float]:
-    """Return the weights and the error variance of the estimate from dates with these offsets.
+    """Return the weights and the relative error variance of the estimate from dates with these offsets.
 
     Ordinary kriging (Cressie 1993, Statistics for Spatial Data, 3.2) of the surface, blurred to 5 m, from pixels with
     more blur. The weights of each date have the same sum, so a brightness difference between dates causes no pattern.
-
-    Returns:
-        (weights x WEIGHT_SCALE, float64 [4, dates * 25], in the pixel order of `merge_dates`; error relative to the
-        variance).
+    They are weights x WEIGHT_SCALE, float64 [4, dates * 25], in the pixel order of `merge_dates`.
     """
     steps, half = RES_M * np.arange(-RADIUS_PX, RADIUS_PX + 1), RES_M / SUBPIXELS / 2
     pixels = np.concatenate([_positions(steps + east, steps + south) for east, south in offsets])

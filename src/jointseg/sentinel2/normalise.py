@@ -39,14 +39,10 @@ class Fit:
 def fit_scene(values: np.ndarray, reference: np.ndarray, clear: np.ndarray, bands: list[str]) -> list[Fit]:
     """Return one line per band, fitted to unchanged pixels by iteratively trimmed orthogonal regression.
 
-    Both images contain noise, so the line is the major axis of the scatter (as in the MAD normalisation of Canty and
-    Nielsen 2008, Remote Sensing of Environment 112). It starts from quantiles and is refitted to the pixels with small
-    residuals in all bands until these do not change. The method requires that most pixels are unchanged.
-
-    Args:
-        values: uint16 [bands, rows, columns], the scene.
-        reference: uint16 [bands, rows, columns], the base year.
-        clear: bool [rows, columns], pixels valid in both.
+    Both images, uint16 [bands, rows, columns], contain noise, so the line is the major axis of the scatter (as in the
+    MAD normalisation of Canty and Nielsen 2008, Remote Sensing of Environment 112) of the pixels that are valid in both
+    (`clear`, bool [rows, columns]). It starts from quantiles and is refitted to the pixels with small residuals in all
+    bands until these do not change. The method requires that most pixels are unchanged.
     """
     index = np.flatnonzero(clear)
     index = index[:: max(1, -(-index.size // MAX_PIXELS))]
@@ -71,11 +67,7 @@ def dark_object_fits(values: np.ndarray, clear: np.ndarray, bands: list[str]) ->
     """Return offsets that set the darkest clear pixels of each band to 1 % reflectance: haze adds to every pixel alike.
 
     Chavez 1988, An improved dark-object subtraction technique, Remote Sensing of Environment 24. The method requires
-    deep shade, dense forest or clear water in the tile.
-
-    Args:
-        values: uint16 [bands, rows, columns], reflectance x 10000.
-        clear: bool [rows, columns].
+    deep shade, dense forest or clear water in the tile. Values are reflectance x 10000, uint16 [bands, rows, columns].
     """
     pixels = values[:, clear]
     if pixels.shape[1] < MIN_PIXELS:

@@ -48,9 +48,7 @@ class Observation:
 class ObservationReader:
     """Reads the observations of a scene list in any windows; the windows do not affect the pixels.
 
-    Args:
-        area: contains all bounds that are read.
-        shifts: metres, the registration shift of each scene.
+    `area` contains all bounds that are read; `shifts` are the registration shifts of the scenes, metres.
     """
 
     def __init__(
@@ -89,12 +87,9 @@ class ObservationReader:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return (reflectance x 10000, uint16 [scenes, bands, rows, columns]; clear, bool [scenes, rows, columns]).
 
-        Where granules of one pass overlap, only the first counts as an observation. For small areas;
-        `row_spool.RowSpool` reads whole tiles.
-
-        Args:
-            bounds: multiples of 10 m.
-            on_observation: called with the index and the observation of each scene.
+        Where granules of one pass overlap, only the first counts as an observation. For small areas, bounds in
+        multiples of 10 m; `row_spool.RowSpool` reads whole tiles. `on_observation` is called with the index and the
+        observation of each scene.
         """
         rows, cols = bounds_shape(bounds)
         stack = np.zeros((len(self.scenes), len(self.bands), rows, cols), dtype=np.uint16)

@@ -31,10 +31,8 @@ def check_reflectance(reflectance: np.ndarray, bands: Sequence[str], scene: Scen
     A second subtraction makes more than 5 % of the pixels of a band negative. An offset that is still in the DN is
     detected only where desert, snow, cloud and water cause no false alarm: in the cirrus band B10, if 90 % of the
     pixels are just above 0.1, or in dense green vegetation, if 90 % of it has more red reflectance than vegetation can
-    have. Without either, or with fewer than 1000 pixels, the check passes.
-
-    Args:
-        reflectance: float32 [bands, pixels] by the scene's offset and scale, all valid.
+    have. Without either, or with fewer than 1000 pixels, the check passes. The reflectance, float32 [bands, pixels], is
+    valid in all bands.
     """
     if reflectance.shape[1] < MIN_PIXELS:
         return

@@ -55,9 +55,8 @@ def draw(
 ) -> None:
     """Write the quality figure of a year's composites; equal inputs give equal bytes.
 
-    Args:
-        observations: int64 [n], number of pixels by number of clear observations; 0 is nodata.
-        drifts: (drift, spread) in reflectance, by band; None without a base year.
+    `observations`, int64 [n], are pixels by number of clear observations (0 is nodata); `drifts` are (drift, spread) in
+    reflectance by band, None without a base year.
     """
     compared = {band: pair for band, pair in drifts.items() if pair[0] is not None}
     ratios = [1.0, 1.6, 0.9]

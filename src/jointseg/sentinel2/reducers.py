@@ -47,13 +47,8 @@ def median(stack: np.ndarray, clear: np.ndarray, min_clear_observations: int) ->
 def medoid(stack: np.ndarray, clear: np.ndarray, min_clear_observations: int) -> np.ndarray:
     """Return the clear observation with the least sum of distances to the others; ties go to the earliest.
 
-    Distances are summed in the order of the scenes, in float32, so equal observations have equal sums.
-    Flood 2013, Seasonal composite Landsat TM/ETM+ images using the medoid, Remote Sensing 5(12).
-
-    Args:
-        stack: uint16 [scenes, bands, rows, columns].
-        clear: bool [scenes, rows, columns].
-        min_clear_observations: at least 1.
+    Distances are summed in the order of the scenes, in float32, so equal observations have equal sums. Flood 2013,
+    Seasonal composite Landsat TM/ETM+ images using the medoid, Remote Sensing 5(12). Arguments as for `median`.
 
     Returns:
         uint16 [bands + 2, rows, columns]; the last two are the number of clear observations and the 1-based index of
@@ -134,11 +129,9 @@ def _ranks(count: int) -> tuple[int, int]:
 def _network(count: int) -> tuple[tuple[int, int, bool, bool], ...]:
     """Return Batcher's odd-even merge sort of `count` values, without comparisons that do not affect the middle ranks.
 
-    Batcher 1968, Sorting networks and their applications, AFIPS 32; Knuth, The Art of Computer Programming 3,
-    5.2.2, algorithm M, for its form for any count.
-
-    Returns:
-        (index, later index, whether the lower value is needed at the index, whether the higher is at the later one).
+    Batcher 1968, Sorting networks and their applications, AFIPS 32; Knuth, The Art of Computer Programming 3, 5.2.2,
+    algorithm M, for its form for any count. A comparison is (index, later index, whether the lower value is needed at
+    the index, whether the higher is at the later one).
     """
     pairs = []
     top = 1 << max(count - 1, 0).bit_length() >> 1
@@ -162,8 +155,7 @@ def _network(count: int) -> tuple[tuple[int, int, bool, bool], ...]:
 def _summed_distances(values: np.ndarray) -> np.ndarray:
     """Return, for each scene, the sum of the distances to the others, float32 [scenes, rows, columns].
 
-    Args:
-        values: float32 [bands, scenes, rows, columns]; NaN in any band if not clear, which adds nothing.
+    Values are float32 [bands, scenes, rows, columns]; NaN in any band (not clear) adds nothing.
     """
     total = np.zeros(values.shape[1:], dtype=np.float32)
     buffer = np.empty((2, *total.shape), dtype=np.float32)

@@ -117,12 +117,8 @@ def estimate_composite(
     """Estimate the requests of one composite without cached responses.
 
     For each strip of the tile and each registration window, the step reads the bands of every scene, with a halo of
-    `swath_edge_buffer_m`, and its mask, with a halo of `mask_dilation_m`. The estimate omits the few extra pixels that
-    resampling a shifted scene, or one of another UTM zone, needs.
-
-    Args:
-        masks: `Scene.mask` of every scene of the list.
-        source_kind: "earthengine" or "stac".
+    `swath_edge_buffer_m`, and its mask (`Scene.mask`), with a halo of `mask_dilation_m`. The estimate omits the few
+    extra pixels that resampling a shifted scene, or one of another UTM zone, needs.
     """
     edge_px, dilation_px = (math.ceil(metres / RES_M) for metres in (swath_edge_buffer_m, mask_dilation_m))
     mask_counts = Counter(masks)

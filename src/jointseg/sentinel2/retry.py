@@ -17,11 +17,7 @@ Result = TypeVar("Result")
 
 
 class RequestError(Exception):
-    """A request without a complete, valid response.
-
-    Attributes:
-        status: HTTP status; None if the connection broke, timed out, or the response is not valid.
-    """
+    """A request without a complete, valid response; `status` is None unless the server responded with an HTTP error."""
 
     def __init__(self, message: object, status: int | None = None) -> None:
         super().__init__(" ".join(str(message).split())[:MAX_MESSAGE_CHARS].rstrip("."))

@@ -46,12 +46,7 @@ class SceneReader(Protocol):
 
 
 class FileReader:
-    """Reads scenes from raster files, local or remote, into one CRS.
-
-    Args:
-        root: folder that relative hrefs refer to.
-        epsg: CRS of the output.
-    """
+    """Reads scenes from raster files, local (below `root`) or remote, into the CRS `epsg`."""
 
     workers = 1
 
@@ -91,15 +86,12 @@ class FileReader:
                         )
 
     def read(self, scene: Scene, keys: Sequence[str], bounds: Bounds, shift_m: Shift = NO_SHIFT) -> np.ndarray:
-        """Return uint16 [keys, rows, columns] of bounds on the 10 m lattice; 0 outside the scene.
+        """Return uint16 [keys, rows, columns] of bounds (multiples of 10 m) on the 10 m lattice; 0 outside the scene.
 
         Bands are resampled at most once: by the Lanczos kernel if they are on the lattice and shifted, by cubic
-        convolution if they are on another lattice or CRS. Classes are sampled by nearest neighbour. Raises DataError if
-        a file cannot be read, has no CRS, or not the CRS of its scene.
-
-        Args:
-            bounds: multiples of 10 m.
-            shift_m: added to the scene's coordinates: the output at (x, y) is the scene at (x, y) - shift.
+        convolution if they are on another lattice or CRS. Classes are sampled by nearest neighbour. `shift_m` is added
+        to the scene's coordinates: the output at (x, y) is the scene at (x, y) - shift. Raises DataError if a file
+        cannot be read, has no CRS, or not the CRS of its scene.
         """
         out = np.zeros((len(keys), *bounds_shape(bounds)), dtype=np.uint16)
         for layer, key in zip(out, keys):

@@ -48,12 +48,9 @@ def scenes(
 ) -> dict:
     """Write the scene list of one tile and year, sorted by time and id, with size and sha256 of the files.
 
-    Raises DataError if no scene meets the criteria, or a scene lacks a band or a file. Arguments that are not listed are
-    keys of the config section `sentinel2`.
-
-    Args:
-        source: {"kind": "archive" | "stac" | "earthengine", ...}.
-        sidecar: JSON file that describes plain band files in the archive.
+    Arguments are keys of the config section `sentinel2`; `archive` is the folder of an archive source, `sidecar` the
+    JSON file that describes plain band files in it. Raises DataError if no scene meets the criteria, or a scene lacks a
+    band or a file.
     """
     area = parse_tile(tile, tile_km)
     if level not in LEVELS:

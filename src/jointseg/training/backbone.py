@@ -1,5 +1,6 @@
 """Frozen networks for the features of the perceptual loss: EfficientNet-Lite0, VGG19 or a trained segmenter."""
 
+from collections.abc import Container, Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -97,13 +98,8 @@ class EfficientNetLite0(Backbone):
         self.register_buffer("offset", ((mean - INPUT_MEAN) / INPUT_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        y = F.relu6(self._bn0(self._conv_stem(x * self.scale + self.offset)))
-        features = []
-        for index, block in enumerate(self._blocks):
-            y = block(y)
-            if index in FEATURES:
-                features.append(y)
-        return features
+        stem = F.relu6(self._bn0(self._conv_stem(x * self.scale + self.offset)))
+        return _features(self._blocks, stem, FEATURES)
 
 
 class VGG19(Backbone):
@@ -126,12 +122,17 @@ class VGG19(Backbone):
         self.features = nn.Sequential(*layers[: VGG_FEATURES[-1] + 1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in VGG_FEATURES:
-                features.append(x)
-        return features
+        return _features(self.features, x, VGG_FEATURES)
+
+
+def _features(layers: Iterable[nn.Module], x: Tensor, indices: Container[int]) -> list[Tensor]:
+    """Return the outputs of the layers with these indices."""
+    features = []
+    for index, layer in enumerate(layers):
+        x = layer(x)
+        if index in indices:
+            features.append(x)
+    return features
 
 
 class SegmenterEncoder(Backbone):

@@ -14,11 +14,7 @@ ACCURACY = "accuracy_"
 
 
 class NormalisationCheck:
-    """Warning about bands whose mean or standard deviation over the first samples is far from 0 or 1.
-
-    Args:
-        name: of the images, for the message.
-    """
+    """Warning about bands whose mean or standard deviation over the first samples is far from 0 or 1."""
 
     def __init__(self, name: str) -> None:
         self.name, self.samples = name, 0

@@ -10,13 +10,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class ExponentialMovingAverage(Generic[M]):
-    """Exponential moving average of a model's weights; trainings validate and save this average.
+    """Exponential moving average of a model's weights over `updates` steps; trainings validate and save this average.
 
     The decay rises to its full value over the first steps. Otherwise a short training would stay at its random start.
-
-    Attributes:
-        model: a copy of the model with the averaged weights and the current buffers, without gradients.
-        updates: number of averaged steps.
+    `model` has the averaged weights and the current buffers, without gradients.
     """
 
     def __init__(self, model: M, decay: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models.prog_esrgan import STAGE1_SCALE, ProgESRGAN, upsample
@@ -53,11 +53,7 @@ def with_input_bands(model: dict[str, Any], data: TrainingData) -> dict[str, Any
 
 
 def build(model: dict[str, Any]) -> Generator:
-    """Return a generator with random weights.
-
-    Args:
-        model: {"stage1": kwargs, "stage2": kwargs} of ProgESRGAN, or {"generator": kwargs} of SingleESRGAN.
-    """
+    """Return a generator with random weights: SingleESRGAN if `model` has "generator", else ProgESRGAN."""
     network = SingleESRGAN(**model) if "generator" in model else ProgESRGAN(**model)
     return network.to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -81,6 +77,14 @@ def load(path: Path, stage: int, model: dict[str, Any], data: TrainingData) -> P
         )
     assert isinstance(network, ProgESRGAN)
     return network.train().to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def load_complete(path: Path, normalisation: dict[str, list[float]]) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the generator of a checkpoint and its header. Raises DataError if it isn't trained to 1 m."""
+    network, header = checkpoints.load(path, ARCHITECTURES, normalisation)
+    if header["trained"]["stage"] < 2:
+        raise DataError(f"checkpoint {path} is trained to 2.5 m only; use that of stage 2 or of the adversarial step")
+    return network.to(memory_format=torch.channels_last), header  # type: ignore[call-overload]
 
 
 @torch.no_grad()
@@ -113,8 +117,7 @@ def validate(network: Generator, stage: int, chips: Patches, count: int) -> dict
 def write_results(trainer: Trainer[Any], stage: int, job: NetworkJob[Any], data: TrainingData) -> dict[str, float]:
     """Write the averaged generator, history and panel, and return the last validation (`validation_gain`).
 
-    Args:
-        stage: the last trained one, for the checkpoint's header (3: adversarial).
+    `stage` is the last trained one, for the checkpoint's header (3: adversarial).
     """
     network, last = trainer.average.model, trainer.history.rows[-1]
     facts = {"stage": stage, "train_chips": len(data.train.ids), "seed": job.seed, "figures": last}

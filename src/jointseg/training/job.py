@@ -48,12 +48,10 @@ class TrainingJob(Generic[S]):
         return cls(**{**arguments, "training": settings.read(arguments["training"])})
 
     def run(self, module: str, inputs: Sequence[Path | None], **settings: Any) -> TrainingRun[S]:
-        """Return the options of the training loop.
+        """Return the options of the training loop. `module` is that of the step.
 
-        Args:
-            module: of the step. A saved state is valid only for the same code, inputs and settings.
-            inputs: files that the training reads besides the dataset.
-            settings: JSON-able values, besides those of `training`, on which the training depends.
+        A saved state is valid only for the same code, `inputs` (files besides the dataset) and `settings` (JSON-able
+        values besides those of `training`).
         """
         settings |= {"training": asdict(self.training), "seed": self.seed, "threads": self.threads}
         state = TrainingState(self.state, module, [self.index, self.statistics, *self.chips, *inputs], settings)

@@ -119,18 +119,13 @@ def _joint(job: JointJob) -> dict[str, Any]:
 
 def _load(job: JointJob, normalisation: dict[str, list[float]]) -> tuple[JointNetwork, list[dict[str, Any]]]:
     """Return the network to start from and the headers of its two checkpoints."""
-    generator, header = checkpoints.load(job.superres, generators.ARCHITECTURES, normalisation)
-    if header["trained"]["stage"] < 2:
-        raise DataError(
-            f"checkpoint {job.superres} is trained to 2.5 m only; use that of stage 2 or of the adversarial step"
-        )
+    generator, header = generators.load_complete(job.superres, normalisation)
     segmenter, segmenter_header = checkpoints.load(job.segmentation, "mask2former", normalisation)
     method = segmenter_header["trained"]["method"]
     if method != "superres":
         raise DataError(
             f"checkpoint {job.segmentation} was trained on {method} images; use that of super-resolved images"
         )
-    generator = generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = JointNetwork(generator, segmenter).requires_grad_(True).to(device())
     return network, [header, segmenter_header]
 
@@ -189,9 +184,8 @@ def mask_unobserved(low: np.ndarray, label: np.ndarray) -> np.ndarray:
 def joint_batch(chips: Patches, seed: int, step: int, indices: Iterable[int], crop_px: int) -> Batch:
     """Return the samples of a step's batch at some indices; each depends only on seed, step and index.
 
-    Returns:
-        low, high and valid as in `Patches.batch`; label uint8 [n, 10h, 10w], 255 unlabelled; int64 [n], one seed per
-        sample for the loss.
+    low, high and valid as in `Patches.batch`; label uint8 [n, 10h, 10w], 255 unlabelled; int64 [n], one seed per sample
+    for the loss.
     """
     rngs = [np.random.default_rng([seed, step, index]) for index in indices]
     patches = [chips.patch(rng, crop_px // SCALE) for rng in rngs]

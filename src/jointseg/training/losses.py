@@ -92,12 +92,8 @@ def area_average(image: Tensor, numerator: int, denominator: int) -> Tensor:
 def degrade_to_stage1(target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Average the valid pixels of the 1 m target to 2.5 m; cells with less than half of their area valid are nodata.
 
-    Args:
-        target: float [n, bands, h, w] at 1 m, any finite value at nodata.
-        valid: float [n, 1, h, w], 0 or 1.
-
-    Returns:
-        (float [n, bands, h / 2.5, w / 2.5], float mask [n, 1, h / 2.5, w / 2.5]).
+    The target, float [n, bands, h, w], has any finite value where `valid`, float [n, 1, h, w], is 0. Returns (float [n,
+    bands, h / 2.5, w / 2.5], float mask [n, 1, h / 2.5, w / 2.5]).
     """
     fraction = area_average(valid, 5, 2)
     total = area_average(target * valid, 5, 2)
@@ -127,11 +123,7 @@ def perceptual(prediction: Sequence[Tensor], target: Sequence[Tensor], weights: 
 def generator_adversarial(fake_scores: Tensor, valid: Tensor) -> Tensor:
     """Return the non-saturating generator loss, -log D(fake), averaged over the valid pixels.
 
-    Goodfellow et al. 2014, per pixel as in Real-ESRGAN (Wang et al. 2021).
-
-    Args:
-        fake_scores: logits [n, 1, h, w] of the discriminator for generated images.
-        valid: float [n, 1, h, w], 0 or 1.
+    Goodfellow et al. 2014, per pixel as in Real-ESRGAN (Wang et al. 2021). Scores are logits [n, 1, h, w].
     """
     return _quotient((F.softplus(-fake_scores) * valid).sum(), valid.sum())
 
@@ -151,9 +143,7 @@ def discriminator_accuracy(real_scores: Tensor, fake_scores: Tensor, valid: Tens
 def squared_error(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[float, float]:
     """Return (sum of squared differences, number of values) over the valid pixels, which add up over images.
 
-    Args:
-        prediction, target: float [n, bands, h, w] in the same unit.
-        valid: float [n, 1, h, w], 0 or 1.
+    Images are float [n, bands, h, w] in the same unit; `valid` is float [n, 1, h, w], 0 or 1.
     """
     total = ((prediction - target).double().square() * valid).sum()
     return float(total), float(valid.sum()) * prediction.shape[1]

@@ -24,16 +24,12 @@ def to_display(reflectance: np.ndarray, brightest: float = 0.3) -> np.ndarray:
 
 
 def draw_panel(
-    history: History,
-    curves: Sequence[Sequence[str]],
-    images: Sequence[Sequence[np.ndarray]],
-    titles: Sequence[str],
+    history: History, curves: Sequence[Sequence[str]], images: Sequence[Sequence[np.ndarray]], titles: Sequence[str]
 ) -> Figure:
     """Draw learning curves above rows of images.
 
-    Args:
-        curves: metrics of the history; each group of names shares one axis.
-        images: images[row][column] is [h, w, 3] in 0..1, or [h, w] in 0..1, which is drawn in grey.
+    Each group of names in `curves` shares one axis. images[row][column] is [h, w, 3] in 0..1, or [h, w] in 0..1, which
+    is drawn in grey.
     """
     columns = max(len(titles), len(curves), 1)
     with matplotlib.rc_context(FONT):

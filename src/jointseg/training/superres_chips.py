@@ -17,7 +17,7 @@ from jointseg.raster.bands import COMPOSITE_BANDS, fill_merged
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import track
-from jointseg.training.generator import ARCHITECTURES
+from jointseg.training.generator import load_complete
 from jointseg.training.patches import RGB, SCALE
 
 MAX_DN = np.iinfo(np.uint16).max
@@ -35,14 +35,10 @@ def superres_chips(
 ) -> dict[str, int]:
     """Write {id}.tif for every chip of every split: uint16 reflectance x 10000 at 1 m, nodata 0.
 
-    The network reads the mean at nodata of the 10 m image, as in inference; the 1 m image is nodata there. Raises
-    DataError if the method is unknown or doesn't match `superres`, or the checkpoint isn't trained to 1 m or has
-    another normalisation.
-
-    Args:
-        index, statistics: index.parquet and statistics.json of the dataset.
-        method: "superres" (generator of the checkpoint `superres`) or "bilinear" (no checkpoint).
-        channels: bands to write, see `super_resolve`.
+    The network reads the mean at nodata of the 10 m image, as in inference; the 1 m image is nodata there. The method
+    is "superres" (generator of the checkpoint `superres`) or "bilinear" (no checkpoint); `channels` as in
+    `super_resolve`. Raises DataError if the method is unknown or doesn't match `superres`, or the checkpoint isn't
+    trained to 1 m or has another normalisation.
     """
     torch.set_num_threads(threads)
     normalisation = checkpoints.read_normalisation(statistics)
@@ -97,7 +93,4 @@ def _generator(method: str, path: Path | None, normalisation: dict[str, list[flo
             f"method {method!r} with the super-resolution checkpoint {path} is invalid; "
             "use 'superres' with a checkpoint or 'bilinear' without one"
         )
-    network, header = checkpoints.load(path, ARCHITECTURES, normalisation)
-    if header["trained"]["stage"] < 2:
-        raise DataError(f"checkpoint {path} is trained to 2.5 m only; use that of stage 2 or of the adversarial step")
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return load_complete(path, normalisation)[0]

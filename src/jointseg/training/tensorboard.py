@@ -10,9 +10,8 @@ from jointseg.runtime.files import remove_path
 class EventWriter:
     """Writer of event files. No step reads them; they contain times, so their bytes differ between equal trainings.
 
-    Args:
-        folder: None writes nothing.
-        start: number of steps done before a resume. Later events of the stopped run are invalidated; 0 removes all.
+    Without a folder it writes nothing. `start` is the number of steps done before a resume: later events of the stopped
+    run are invalidated; 0 removes all.
     """
 
     def __init__(self, folder: str | None, start: int) -> None:

@@ -14,12 +14,7 @@ def count_by_probability(label: np.ndarray, probability: np.ndarray) -> np.ndarr
 def f1_iou(counts: np.ndarray, threshold: float) -> tuple[float, float]:
     """Return F1 and IoU of ISA at a threshold, a multiple of 0.01, from the counts of `count_by_probability`."""
     index = round(threshold * (THRESHOLDS + 1))
-    true_positives, false_positives, false_negatives = (
-        counts[1, index:].sum(),
-        counts[0, index:].sum(),
-        counts[1, :index].sum(),
-    )
-    errors = false_positives + false_negatives
+    true_positives, errors = counts[1, index:].sum(), counts[0, index:].sum() + counts[1, :index].sum()
     f1 = 2 * true_positives / max(2 * true_positives + errors, 1)
     return float(f1), float(true_positives / max(true_positives + errors, 1))
 

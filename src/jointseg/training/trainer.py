@@ -95,8 +95,7 @@ class Trainer(Generic[M]):
     def run(self, advance: Callable[[int, Batch], dict[str, float] | None]) -> None:
         """Run the remaining steps.
 
-        Args:
-            advance: (step, batch on the device) -> losses, after a step of the optimisers; None if it was skipped.
+        advance(step, batch on the device) returns the losses, after a step of the optimisers; None if it was skipped.
         """
         steps = range(self.start, self.settings.steps)
         with bar(self.name, len(steps), "step") as progress:
