@@ -77,7 +77,7 @@ class ImageChips:
     def batch(self, seed: int, step: int, indices: Iterable[int], settings: SegmentationSettings) -> Batch:
         """Return the crops of a step's batch at some indices; each depends only on seed, step and index.
 
-        float32 [n, channels, c, c]; uint8 [n, c, c]; int64 [n], one seed per crop for the loss.
+        Returns float32 [n, channels, c, c]; uint8 [n, c, c]; int64 [n], one seed per crop for the loss.
         """
         rngs = [np.random.default_rng([seed, step, index]) for index in indices]
         images, labels = zip(*(self.crop(rng, settings.crop_px, settings.jitter) for rng in rngs))

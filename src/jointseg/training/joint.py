@@ -184,8 +184,8 @@ def mask_unobserved(low: np.ndarray, label: np.ndarray) -> np.ndarray:
 def joint_batch(chips: Patches, seed: int, step: int, indices: Iterable[int], crop_px: int) -> Batch:
     """Return the samples of a step's batch at some indices; each depends only on seed, step and index.
 
-    low, high and valid as in `Patches.batch`; label uint8 [n, 10h, 10w], 255 unlabelled; int64 [n], one seed per sample
-    for the loss.
+    Returns low, high and valid as in `Patches.batch`; label uint8 [n, 10h, 10w], 255 unlabelled; int64 [n], one seed per
+    sample for the loss.
     """
     rngs = [np.random.default_rng([seed, step, index]) for index in indices]
     patches = [chips.patch(rng, crop_px // SCALE) for rng in rngs]
