@@ -49,7 +49,7 @@ wildcard_constraints:
 def withdraw_secret():
     """Remove the secret of the Kubernetes executor from the cluster: Snakemake leaves it there if there are no jobs."""
     executor = getattr(workflow.scheduler, "_executor", None)
-    # An executor that was shut down no longer waits, and has removed the secret itself.
+    # An executor that has shut down no longer waits and has removed the secret.
     if getattr(executor, "wait", False) and hasattr(executor, "unregister_secret"):
         executor.unregister_secret()
 
@@ -59,7 +59,7 @@ if workflow.is_main_process:
 
 
 def code(rule):
-    """Return the digest of the step module of a rule, including all modules of the package that it imports."""
+    """Return the code digest of a rule: of its step module and all modules of the package that it imports."""
     return code_digest(steps.module(rule))
 
 
@@ -93,7 +93,7 @@ def read_tiles(path):
     return [feature["properties"] for feature in json.loads(object_store.read(path))["features"]]
 
 
-# Cached, because every job of a tile calls it. Before the checkpoint has run it raises, which is not cached.
+# Cached, because every job of a tile calls it. Exceptions, raised until the checkpoint has run, are not cached.
 @functools.cache
 def tile_ids(year=None, reach=None, city=None):
     """Return the ids of the tiles mapped in a year, filtered by reach or city."""
@@ -234,7 +234,7 @@ def point_inputs(wildcards):
 
 
 def available_year(product, year):
-    """Return the year of the product files that are nearest to a year."""
+    """Return the year of the product's files that is nearest to `year`."""
     return file_year(PRODUCT_TABLE[product], nearest_year(PRODUCT_TABLE[product], year))
 
 

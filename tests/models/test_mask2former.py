@@ -111,12 +111,12 @@ def test_masks_at_the_size_of_attention_give_the_published_map(tiny: Segmenter) 
     with torch.no_grad():
         output = tiny.network(pixel_values=x)
         published = tiny._logit(output.class_queries_logits, output.masks_queries_logits, x.shape[2:]).sigmoid()
-        ours = tiny(x)
+        predicted = tiny(x)
     with ThreadPoolExecutor(2) as pool:
         flipped = [x, x.flip(3)] * 3
         results = list(pool.map(torch.no_grad()(tiny), flipped))
-    assert all((result - ours).abs().max() < 1e-5 for result in results[::2]), "threads share no state"
-    assert (ours - published).abs().max() < 1e-4
+    assert all((result - predicted).abs().max() < 1e-5 for result in results[::2]), "threads share no state"
+    assert (predicted - published).abs().max() < 1e-4
     assert published.std() > 1e-3
 
 
@@ -161,8 +161,8 @@ def test_matching_agrees_with_transformers() -> None:
     reference = Mask2FormerHungarianMatcher(cost_class=2.0, cost_mask=5.0, cost_dice=5.0, num_points=20000)
     targets = [torch.stack([(image == 0), (image == 1)]).float() for image in label]
     for n, (rows, columns) in enumerate(reference(masks, classes, targets, [torch.tensor([0, 1])] * 4)):
-        ours = dict(zip(value[image == n].tolist(), query[image == n].tolist(), strict=True))
-        assert ours == dict(zip(columns.tolist(), rows.tolist(), strict=True))
+        matched = dict(zip(value[image == n].tolist(), query[image == n].tolist(), strict=True))
+        assert matched == dict(zip(columns.tolist(), rows.tolist(), strict=True))
 
 
 def test_a_perfect_prediction_has_a_small_loss() -> None:

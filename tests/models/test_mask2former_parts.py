@@ -51,7 +51,7 @@ def test_nan_locations_affect_only_their_own_samples() -> None:
 def published(network: Segmenter) -> Segmenter:
     """Return a copy with the modules of transformers."""
     network = copy.deepcopy(network)
-    origin = {ours: theirs for theirs, ours in mask2former_parts.REPLACEMENTS.items()}
+    origin = {replaced: original for original, replaced in mask2former_parts.REPLACEMENTS.items()}
     result = [module for module in network.modules() if type(module) in origin]
     assert {type(module) for module in result} == set(origin)
     for module in result:
@@ -61,16 +61,16 @@ def published(network: Segmenter) -> Segmenter:
 
 def test_the_replacements_change_no_output() -> None:
     torch.manual_seed(0)
-    ours = build(**SHIFTED).eval()
-    for weight in ours.parameters():  # the published initialisation gives a uniform attention
+    replaced = build(**SHIFTED).eval()
+    for weight in replaced.parameters():  # the published initialisation gives a uniform attention
         weight.data += 0.05 * torch.randn(weight.shape)
     x = torch.randn(2, 3, 96, 128)
     with torch.inference_mode():
-        ours_classes, ours_masks = ours.final_layer(x)
-        theirs = published(ours).network(x)
-    assert theirs.masks_queries_logits.std() > 0.1
-    torch.testing.assert_close(ours_classes, theirs.class_queries_logits, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(ours_masks, theirs.masks_queries_logits, atol=1e-3, rtol=1e-3)
+        replaced_classes, replaced_masks = replaced.final_layer(x)
+        original = published(replaced).network(x)
+    assert original.masks_queries_logits.std() > 0.1
+    torch.testing.assert_close(replaced_classes, original.class_queries_logits, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(replaced_masks, original.masks_queries_logits, atol=1e-3, rtol=1e-3)
 
 
 def test_gradients_equal_those_of_the_published_modules() -> None:
@@ -80,9 +80,9 @@ def test_gradients_equal_those_of_the_published_modules() -> None:
         return [weight.grad for weight in network.network.parameters() if weight.grad is not None]
 
     torch.manual_seed(0)
-    ours = build(**SHIFTED).eval()
+    replaced = build(**SHIFTED).eval()
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
-        ours(x)  # the masks of shifted windows that are cached here must work in training too
-    for result, expected in zip(gradients(ours), gradients(published(ours)), strict=True):
+        replaced(x)  # the masks of shifted windows that are cached here must work in training too
+    for result, expected in zip(gradients(replaced), gradients(published(replaced)), strict=True):
         torch.testing.assert_close(result, expected)

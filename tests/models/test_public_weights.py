@@ -85,7 +85,7 @@ def test_every_layout_gives_the_same_network(layout: str) -> None:
 def test_names_of_the_published_size(layout: str) -> None:
     """64 features, growth 32, 23 blocks, as in the files RRDB_ESRGAN_x4 and RealESRGAN_x4plus."""
     with torch.device("meta"):
-        ours = {name: tuple(value.shape) for name, value in RRDBNet().state_dict().items()}
+        shapes = {name: tuple(value.shape) for name, value in RRDBNet().state_dict().items()}
     block = {
         "release": "RRDB_trunk.22.RDB3.conv5",
         "old": "model.1.sub.22.RDB3.conv5.0",
@@ -98,7 +98,7 @@ def test_names_of_the_published_size(layout: str) -> None:
         **({"model.0.bias": (64,), "model.3.weight": (64, 64, 3, 3), "model.6.bias": (64,), "model.8.bias": (64,), "model.10.weight": (3, 64, 3, 3)} if layout == "old" else {}),
     }  # fmt: skip
     for name, value in to_rrdb_names({name: torch.zeros(shape) for name, shape in sample.items()}).items():
-        assert ours[name] == tuple(value.shape)
+        assert shapes[name] == tuple(value.shape)
 
 
 def test_the_old_layout_of_a_x2_network() -> None:
@@ -135,20 +135,20 @@ def test_features_of_an_initialised_network_equal_the_published_ones(
     """Away from the padded border, its features are those of the photograph in 0..1."""
     weights = published("basicsr", inputs=3 * unshuffle**2)
     save_file(weights, tmp_path / "net.safetensors")
-    public, ours = tiny(scale=scale, unshuffle=unshuffle), tiny(in_channels=inputs, scale=scale, unshuffle=unshuffle)
+    public, network = tiny(scale=scale, unshuffle=unshuffle), tiny(in_channels=inputs, scale=scale, unshuffle=unshuffle)
     public.load_state_dict(to_rrdb_names(weights))
-    before = ours.conv_last.weight.clone()
-    initialise_from_esrgan(ours, tmp_path / "net.safetensors")
+    before = network.conv_last.weight.clone()
+    initialise_from_esrgan(network, tmp_path / "net.safetensors")
     x = torch.randn(1, inputs, 12, 12)
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     photograph = x[:, :3] * std + mean
     unshuffle_pixels = nn.PixelUnshuffle(unshuffle)
     with torch.inference_mode():
-        expected, features = public.conv_first(unshuffle_pixels(photograph)), ours.conv_first(unshuffle_pixels(x))
+        expected, features = public.conv_first(unshuffle_pixels(photograph)), network.conv_first(unshuffle_pixels(x))
     assert features[..., 1:-1, 1:-1].allclose(expected[..., 1:-1, 1:-1], atol=1e-5)
     for name in ("trunk_conv", "upconv1", "HRconv", "RRDB_trunk.1.RDB2.conv3"):
-        assert torch.equal(ours.get_submodule(name).weight, public.get_submodule(name).weight)
-    assert torch.equal(ours.conv_last.weight, before)
+        assert torch.equal(network.get_submodule(name).weight, public.get_submodule(name).weight)
+    assert torch.equal(network.conv_last.weight, before)
 
 
 def test_an_initialised_stage_1_is_near_the_bilinear_image(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def test_constant_offset_is_preserved(array):
 
 
 def test_window_equals_the_whole_image(array):
-    whole = shift_subpixel(array, 0.4, 0.9)
-    assert (shift_subpixel(array[:, 10 : 20 + TAPS, 5 : 15 + TAPS], 0.4, 0.9) == whole[:, 10:21, 5:16]).all()
+    full = shift_subpixel(array, 0.4, 0.9)
+    assert (shift_subpixel(array[:, 10 : 20 + TAPS, 5 : 15 + TAPS], 0.4, 0.9) == full[:, 10:21, 5:16]).all()
 
 
 @pytest.mark.parametrize("value", [0, 65535])

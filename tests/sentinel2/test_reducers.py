@@ -105,12 +105,12 @@ def test_strips_do_not_affect_the_result(monkeypatch, method):
     stack = rng.integers(1, 3000, (9, 3, 37, 11), dtype=np.uint16)
     clear = rng.random((9, 37, 11)) < 0.5
     clear[4:, :20] = clear[:, 30] = False
-    whole = method(stack, clear, 1)
+    full = method(stack, clear, 1)
     for pixels in (1, 11, 50, 200):
         monkeypatch.setattr(reducers, "STRIP_PX", pixels)
         monkeypatch.setattr(reducers, "MEDOID_STRIP_PX", pixels)
-        np.testing.assert_array_equal(method(stack, clear, 1), whole)
-    assert not whole[:, 30].any() and whole[:, :30].any(axis=0).mean() > 0.9
+        np.testing.assert_array_equal(method(stack, clear, 1), full)
+    assert not full[:, 30].any() and full[:, :30].any(axis=0).mean() > 0.9
 
 
 @pytest.mark.parametrize("method", [median, medoid])

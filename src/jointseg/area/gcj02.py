@@ -11,8 +11,8 @@ _A_M, _E2 = 6_378_245.0, 0.00669342162296594323
 def wgs84_to_gcj02(lonlat: np.ndarray) -> np.ndarray:
     """Convert WGS 84 to GCJ-02 coordinates, degrees, [n, 2].
 
-    The offset of China's State Bureau of Surveying and Mapping (GB 20263-2006) is not published; this is the closed form
-    of its reimplementations (EvilTransform 2013, PRCoords, gcoord). Valid inside China.
+    The offset of China's State Bureau of Surveying and Mapping (GB 20263-2006) is not published; this is the closed
+    form of its reimplementations (EvilTransform 2013, PRCoords, gcoord). Valid inside China.
     """
     lon, lat = lonlat[:, 0], lonlat[:, 1]
     x, y = lon - 105, lat - 35

@@ -125,8 +125,8 @@ def area_scale(epsg: int, x: np.ndarray | float, y: np.ndarray | float) -> np.nd
 def own_zone_mask(epsg: int, transform: Affine, shape: tuple[int, int]) -> np.ndarray:
     """Return which pixel centres are in the zone's own 6 degree strip, bool [rows, columns].
 
-    Rasters of adjacent zones overlap; with this mask, each area is counted once. A centre on the zone edge belongs to the
-    eastern zone, as in `utm_epsg`.
+    Rasters of adjacent zones overlap; with this mask, each area is counted once. A centre on the zone edge belongs to
+    the eastern zone, as in `utm_epsg`.
     """
     west = (epsg % 100 - 1) * 6 - 180
     to_lonlat = transformer(f"EPSG:{epsg}", "EPSG:4326")

@@ -16,8 +16,8 @@ _CORNER = re.compile(r"(?P<before>[NSEW]?)(?P<digits>\d{1,3})(?P<after>[NSEW]?)"
 class _Corner:
     """Format of a coordinate in a file name, given by an example such as {N30}, {115E} or {115}.
 
-    Digits are padded with zeros to the width of the example; digits before a letter only if the example is padded. Without
-    a letter, three digits are a longitude, fewer digits a latitude, and a minus sign is west or south.
+    Digits are padded with zeros to the width of the example; digits before a letter only if the example is padded.
+    Without a letter, three digits are a longitude, fewer digits a latitude, and a minus sign is west or south.
     """
 
     latitude: bool

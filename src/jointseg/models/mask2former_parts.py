@@ -24,7 +24,7 @@ _COARSE: ContextVar[dict[tuple[int, ...], Tensor] | None] = ContextVar("coarse",
 class MaskPredictor(Mask2FormerMaskPredictor):
     """The decoder's mask predictor, optionally with masks only at the size of the attention.
 
-    A layer attends where the mask of the previous layer isn't negative, on a grid 8, 16 or 32 times coarser than the
+    A layer attends where the mask of the previous layer is not negative, on a grid 8, 16 or 32 times coarser than the
     image. The published code computes the mask of every query on a grid 4 times coarser and interpolates it. Both steps
     are linear. Interpolating the pixel features once per size and computing the masks from them is therefore
     equivalent.
@@ -120,7 +120,7 @@ def deformable_sampling(value: Tensor, shapes: list[tuple[int, int]], locations:
     locations = torch.minimum(locations.clamp(min=-1), largest)
     corner = locations.floor()
     right, below = (locations - corner).unbind(-1)
-    # NaN isn't a valid row index. The weights of a NaN location are NaN too, so its sum stays NaN.
+    # NaN is not a valid row index. The weights of a NaN location are NaN too, so its sum stays NaN.
     column, line = corner.nan_to_num().int().unbind(-1)
     head = torch.arange(heads, device=value.device)[:, None, None]
     image = torch.arange(n, device=value.device)[:, None, None, None, None] * table.shape[1]

@@ -1,7 +1,7 @@
 """The set loss of Mask2Former (Cheng et al. 2022) for label maps with unlabelled pixels, which have no weight.
 
 Points are drawn per image, and means are quotients of sums over the batch of all processes
-(`distributed.all_reduce_sum`), so the loss doesn't depend on the number of processes.
+(`distributed.all_reduce_sum`), so the loss does not depend on the number of processes.
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ OLD = (
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a .safetensors file or in a file written by torch.save, on the CPU.
 
-    Raises DataError if the file can't be read, or contains no state dict.
+    Raises DataError if the file cannot be read, or contains no state dict.
     """
     try:
         if path.suffix == ".safetensors":
@@ -73,9 +73,9 @@ def initialise_from_esrgan(network: RRDBNet, path: Path) -> None:
     - The first layer of ESRGAN expects R, G, B in 0..1. The scaling of the standardised bands to ImageNet's mean and
       standard deviation is folded into this layer. Further input channels start with weight 0.
     - The last layer of ESRGAN outputs the image, that of `network` the difference to the bilinear image. This layer
-      isn't copied, so training still starts near the bilinear image.
+      is not copied, so training still starts near the bilinear image.
 
-    Raises DataError if the file can't be read, or its network has another size.
+    Raises DataError if the file cannot be read, or its network has another size.
     """
     public = to_rrdb_names(read_state_dict(path))
     expected = {name: value for name, value in network.state_dict().items() if not name.startswith("conv_last.")}

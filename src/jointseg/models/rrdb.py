@@ -46,7 +46,7 @@ class RRDB(nn.Module):
 class RRDBNet(nn.Module):
     """Map [n, in_channels, h, w] to [n, out_channels, h * scale, w * scale]; state-dict keys as in the ESRGAN release.
 
-    Raises DataError if the upsampling mode doesn't support the factor.
+    Raises DataError if the upsampling mode does not support the factor.
 
     Args:
         unshuffle: the trunk runs on a grid this much coarser than the input; h and w must be multiples of it.

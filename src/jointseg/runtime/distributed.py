@@ -1,8 +1,9 @@
 """Data-parallel training: process group, all-reduce of losses and gradients, and the launch of the processes.
 
-Every training loss is a quotient of sums over the batch. `all_reduce_sum` adds such a sum over the processes and keeps the
-gradient of the local term, so that each process has the loss of the global batch and its part of the gradient;
-`all_reduce_gradients` adds the parts. Two processes with half a batch each compute what one process computes for the batch.
+Every training loss is a quotient of sums over the batch. `all_reduce_sum` adds such a sum over the processes and keeps
+the gradient of the local term, so that each process has the loss of the global batch and its part of the gradient;
+`all_reduce_gradients` adds the parts. Two processes with half a batch each compute what one process computes for the
+batch.
 """
 
 import logging

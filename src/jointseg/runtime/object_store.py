@@ -1,10 +1,11 @@
 """Inputs and results in an object store (S3), under the same relative paths as on a local disk.
 
-Snakemake's storage plugin copies files between the store and the machine of a job. This module adds what the plugin does
-not do: one path for each file, relative to the run's folder, in params, manifests and audits; rasters without a local
-copy are read from the store by HTTP range requests; workflow functions read small files.
+Snakemake's storage plugin copies files between the store and the machine of a job. This module adds what the plugin
+does not do: one path for each file, relative to the run's folder, in params, manifests and audits; rasters without a
+local copy are read from the store by HTTP range requests; workflow functions read small files.
 
-The AWS environment variables set endpoint and credentials: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY ...
+The AWS environment variables set endpoint and credentials: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+...
 """
 
 import os

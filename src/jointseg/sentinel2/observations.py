@@ -39,7 +39,7 @@ class Observation:
     reflectance: np.ndarray  # uint16 [bands, rows, columns], x 10000, at least 1
     valid: np.ndarray  # bool [rows, columns], valid in every band and not saturated
     inside_swath: np.ndarray  # bool [rows, columns], valid and not near an edge of the granule or swath
-    # uint8 [rows + 2 n, columns + 2 n], with a halo of n pixels for the mask dilation; None without mask or valid pixels
+    # uint8 [rows + 2 n, columns + 2 n], with a halo for the mask dilation; None without mask or valid pixels
     scene_classes: np.ndarray | None
     clear: np.ndarray  # bool [rows, columns]
     saturated: np.ndarray  # bool [rows, columns]

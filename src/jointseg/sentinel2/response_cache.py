@@ -26,8 +26,8 @@ class CachingReader:
     """A thread-safe reader that caches every response of another reader in a file.
 
     A file is one line of JSON (shape, sha256 of the rest, source grid of the scene if it is resampled), then the
-    values, uint16, compressed by zlib. A damaged file counts as missing. `hits` and `misses` count the windows that were
-    read from files and from `reader`.
+    values, uint16, compressed by zlib. A damaged file counts as missing. `hits` and `misses` count the windows that
+    were read from files and from `reader`.
     """
 
     def __init__(self, reader: SceneReader, folder: Path) -> None:

@@ -36,8 +36,8 @@ def superres_adversarial(
 
     The losses are those of Real-ESRGAN (Wang et al. 2021): L1, differences of the features of a frozen network, and the
     non-saturating adversarial loss per pixel, at 1 m and, times `stage1_weight`, at 2.5 m. Returns the validation PSNR,
-    its gain over bilinear upsampling in dB and the discriminators' last accuracy. Raises DataError for invalid settings,
-    or a stage-2 checkpoint with another architecture, size or normalisation or without stage 2.
+    its gain over bilinear upsampling in dB and the discriminators' last accuracy. Raises DataError for invalid
+    settings, or a stage-2 checkpoint with another architecture, size or normalisation or without stage 2.
 
     Args:
         stage2: checkpoint to start from.

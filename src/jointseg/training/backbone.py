@@ -152,7 +152,7 @@ class SegmenterEncoder(Backbone):
 def load(kind: str, path: Path | None = None) -> Backbone:
     """Return a frozen backbone.
 
-    Raises DataError if the kind is unknown or doesn't match `path`, or the file is damaged or has another layout.
+    Raises DataError if the kind is unknown or does not match `path`, or the file is damaged or has another layout.
 
     Args:
         kind: "efficientnet_lite0", "vgg19" or "segmenter".

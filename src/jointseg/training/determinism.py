@@ -19,6 +19,6 @@ def make_deterministic(seed: int, threads: int) -> None:
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Seed torch for one step, so that random draws of the networks (drop path) don't depend on where a run resumed."""
+    """Seed torch for one step, so that random draws of the networks (drop path) do not depend on where a run resumed."""
     state = np.random.SeedSequence([seed, step, distributed.get_rank()]).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]))

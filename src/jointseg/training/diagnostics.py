@@ -1,4 +1,4 @@
-"""Early warnings: a normalisation that doesn't fit the images, and a discriminator that the generator can't fool."""
+"""Early warnings: a normalisation that does not fit the images, and a discriminator that the generator cannot fool."""
 
 import logging
 

@@ -61,7 +61,7 @@ def build(model: dict[str, Any]) -> Generator:
 def load(path: Path, stage: int, model: dict[str, Any], data: TrainingData) -> ProgESRGAN:
     """Return the trainable generator of a checkpoint.
 
-    Raises DataError if the checkpoint has another architecture, size or normalisation, or isn't trained up to `stage`.
+    Raises DataError if the checkpoint has another architecture, size or normalisation, or is not trained up to `stage`.
     """
     network, header = checkpoints.load(path, "prog_esrgan", data.normalisation)
     expected = with_input_bands(model, data)
@@ -80,7 +80,7 @@ def load(path: Path, stage: int, model: dict[str, Any], data: TrainingData) -> P
 
 
 def load_complete(path: Path, normalisation: dict[str, list[float]]) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the generator of a checkpoint and its header. Raises DataError if it isn't trained to 1 m."""
+    """Return the generator of a checkpoint and its header. Raises DataError if it is not trained to 1 m."""
     network, header = checkpoints.load(path, ARCHITECTURES, normalisation)
     if header["trained"]["stage"] < 2:
         raise DataError(f"checkpoint {path} is trained to 2.5 m only; use that of stage 2 or of the adversarial step")
@@ -129,7 +129,7 @@ def write_results(trainer: Trainer[Any], stage: int, job: NetworkJob[Any], data:
 
 
 def validation_gain(metrics: dict[str, float]) -> dict[str, float]:
-    """Return the PSNR gain over bilinear upsampling in dB at the finest validated scale; log a warning if it's <= 0."""
+    """Return the PSNR gain over bilinear upsampling in dB at the finest validated scale; log a warning if it is <= 0."""
     psnr, bilinear = (PSNR_1M, BILINEAR_1M) if PSNR_1M in metrics else (PSNR_25M, BILINEAR_25M)
     gain = metrics[psnr] - metrics[bilinear]
     if not gain > 0:

@@ -72,8 +72,8 @@ def joint(**job: Any) -> dict[str, Any]:
 
     The loss is that of the segmenter, plus the L1 of the 1 m image and the L1 of this image degraded to 10 m. The two
     L1 terms keep the generator from adapting its images to the segmenter only. The decision threshold is recomputed as
-    in `segmentation`. `job` are the fields of JointJob. Raises DataError for invalid settings, a checkpoint with another
-    architecture, normalisation or method, or a generator that isn't trained to 1 m.
+    in `segmentation`. `job` are the fields of JointJob. Raises DataError for invalid settings, a checkpoint with
+    another architecture, normalisation or method, or a generator that is not trained to 1 m.
     """
     return run_job(_joint, JointJob.read(JointSettings, job))
 
@@ -184,8 +184,8 @@ def mask_unobserved(low: np.ndarray, label: np.ndarray) -> np.ndarray:
 def joint_batch(chips: Patches, seed: int, step: int, indices: Iterable[int], crop_px: int) -> Batch:
     """Return the samples of a step's batch at some indices; each depends only on seed, step and index.
 
-    Returns low, high and valid as in `Patches.batch`; label uint8 [n, 10h, 10w], 255 unlabelled; int64 [n], one seed per
-    sample for the loss.
+    Returns low, high and valid as in `Patches.batch`; label uint8 [n, 10h, 10w], 255 unlabelled; int64 [n], one seed
+    per sample for the loss.
     """
     rngs = [np.random.default_rng([seed, step, index]) for index in indices]
     patches = [chips.patch(rng, crop_px // SCALE) for rng in rngs]

@@ -25,7 +25,7 @@ def l1(prediction: Tensor, target: Tensor, valid: Tensor, max_shift_px: int = 0)
     Args:
         prediction, target: float [n, bands, h, w].
         valid: float [n, 1, h, w], 0 or 1; pixels with 0 have no gradient.
-        max_shift_px: largest shift along rows and columns; 0 doesn't shift.
+        max_shift_px: largest shift along rows and columns; 0 does not shift.
     """
     if max_shift_px:
         prediction, target, valid = align(prediction, target, valid, max_shift_px)
@@ -76,8 +76,8 @@ def area_average(image: Tensor, numerator: int, denominator: int) -> Tensor:
     """Average over cells of numerator / denominator pixels; pixels that cells share are weighted by area.
 
     From 1 m to 2.5 m, numerator is 5 and denominator 2: every pixel is split into 2 x 2 equal parts, and 5 x 5 parts
-    are averaged. [n, bands, h, w] becomes [n, bands, h * denominator / numerator, w * denominator / numerator]; the mean
-    is preserved exactly. Raises DataError if h or w isn't a multiple of the cell size.
+    are averaged. [n, bands, h, w] becomes [n, bands, h * denominator / numerator, w * denominator / numerator]; the
+    mean is preserved exactly. Raises DataError if h or w is not a multiple of the cell size.
     """
     height, width = image.shape[-2:]
     if height * denominator % numerator or width * denominator % numerator:
@@ -105,7 +105,7 @@ def perceptual(prediction: Sequence[Tensor], target: Sequence[Tensor], weights: 
 
     Each layer's difference is divided by the standard deviation of its target, because the scales of layers differ by
     orders of magnitude. A weight then has the same meaning for every layer, and nearly the same as for the L1 of
-    standardised images. Raises DataError if the number of weights isn't that of the feature maps.
+    standardised images. Raises DataError if the number of weights is not that of the feature maps.
     """
     if not len(prediction) == len(target) == len(weights):
         raise DataError(

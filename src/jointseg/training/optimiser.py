@@ -19,7 +19,7 @@ class Optimiser:
 
     Args:
         optimizer: its parameter groups keep the ratios of their initial learning rates.
-        clip: largest gradient norm; None doesn't clip.
+        clip: largest gradient norm; None does not clip.
 
     Attributes:
         skipped: number of consecutive steps that were skipped.

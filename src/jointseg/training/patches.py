@@ -47,7 +47,7 @@ class Patches:
         if gain is not None:
             low, high = low * gain, high * gain[: len(high)]
         low, high = (low - self.mean) / self.std, (high - self.mean[: len(high)]) / self.std[: len(high)]
-        # Without a clear observation at 10 m, the 1 m image can't be predicted.
+        # Without a clear observation at 10 m, the 1 m image cannot be predicted.
         nodata = np.isnan(low).any(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)
         high[:, nodata] = np.nan
         return low, high

@@ -157,7 +157,7 @@ def correctness(sr: Tensor, hr: Tensor, lr: Tensor, valid: Tensor) -> Correctnes
     difference |x - y| / |x + y| of reflectance, averaged over bands (opensr-test's `nd`). A valid pixel has detail and
     is counted if one of its distances exceeds the 75 % quantile of the reference over all images (opensr-test's
     `auto75`). Neighbours of completely nodata 10 m pixels are excluded, because the bilinear image mixes in nodata.
-    Unlike opensr-test, SR isn't matched to HR by histogram and location, because the pairs of this package already
+    Unlike opensr-test, SR is not matched to HR by histogram and location, because the pairs of this package already
     match.
 
     Args:

@@ -23,7 +23,7 @@ def superres_stage1(*, pretrained: Path | None = None, **job: Any) -> dict[str, 
 
     `pretrained` are weights of a public ESRGAN generator to start from (`models.public_weights`); `job` are the fields
     of NetworkJob. Returns the validation PSNR and its gain over bilinear upsampling in dB. Raises DataError for invalid
-    settings, or if `pretrained` can't be read or has another size than stage 1.
+    settings, or if `pretrained` cannot be read or has another size than stage 1.
     """
     return run_job(_stage1, NetworkJob.read(Stage1Settings, job), pretrained=pretrained)
 

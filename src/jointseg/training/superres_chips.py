@@ -37,7 +37,7 @@ def superres_chips(
 
     The network reads the mean at nodata of the 10 m image, as in inference; the 1 m image is nodata there. The method
     is "superres" (generator of the checkpoint `superres`) or "bilinear" (no checkpoint); `channels` as in
-    `super_resolve`. Raises DataError if the method is unknown or doesn't match `superres`, or the checkpoint isn't
+    `super_resolve`. Raises DataError if the method is unknown or does not match `superres`, or the checkpoint is not
     trained to 1 m or has another normalisation.
     """
     torch.set_num_threads(threads)
