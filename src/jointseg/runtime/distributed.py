@@ -111,7 +111,9 @@ def launch(step: Callable[..., Any], devices: int, arguments: dict[str, Any]) ->
         for path in sorted(folder.glob("error-*")):
             raise DataError(path.read_text(encoding="utf-8"))
         if not (folder / "result").exists():
-            raise RuntimeError(f"the {devices} processes ended with status {process.returncode} without a result")
+            raise RuntimeError(
+                f"the {devices} processes ended with status {process.returncode} and no result; see the log"
+            )
         return pickle.loads((folder / "result").read_bytes())
 
 

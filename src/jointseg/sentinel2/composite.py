@@ -65,7 +65,7 @@ def composite(
     with scenes of the season padding) is 1 where the season itself sufficed, 2 where padding scenes were used. Raises
     DataError if a file of a scene is missing or damaged, or its CRS or size differs from the scene list.
 
-    Arguments that are not listed are keys of the config section `sentinel2`.
+    Settings are keys of the config section `sentinel2`.
 
     Args:
         source: of the scenes, as for the step `scenes`.

@@ -39,7 +39,7 @@ def scene_from_item(item: dict, base: str) -> Scene:
     properties, name = item["properties"], item["id"]
     assets, item_assets = {}, {}
     for key, asset in item["assets"].items():
-        band = _band(key)
+        band = key if key in BANDS else ALIASES.get(key.lower())
         # Catalogues list the same band twice (COG and JP2): the band's own name and the COG have priority.
         if band is not None and (band not in assets or key in BANDS):
             assets[band], item_assets[band] = _asset(asset, base), asset
@@ -65,10 +65,6 @@ def scene_from_item(item: dict, base: str) -> Scene:
         sun=_sun(properties),
         footprint=shapely.geometry.shape(item["geometry"]),
     )
-
-
-def _band(key: str) -> str | None:
-    return key if key in BANDS else ALIASES.get(key.lower())
 
 
 def _asset(asset: dict, base: str) -> Asset:

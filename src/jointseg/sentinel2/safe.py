@@ -117,7 +117,9 @@ def _sun(root: Path, members: list[str]) -> tuple[float, float] | None:
 def _mgrs(name: str, path: str) -> str:
     match = re.search(r"_T(\d\d[A-Z]{3})_", name)
     if match is None:
-        raise DataError(f"{path}: the product name {name!r} does not follow the naming of the ground segment")
+        raise DataError(
+            f"{path}: the product name {name!r} has no MGRS tile such as _T50RKU_; download the product again"
+        )
     return match[1]
 
 

@@ -48,7 +48,7 @@ def scenes(
 ) -> dict:
     """Write the scene list of one tile and year, sorted by time and id, with size and sha256 of the files.
 
-    Arguments are keys of the config section `sentinel2`; `archive` is the folder of an archive source, `sidecar` the
+    Settings are keys of the config section `sentinel2`; `archive` is the folder of an archive source, `sidecar` the
     JSON file that describes plain band files in it. Raises DataError if no scene meets the criteria, or a scene lacks a
     band or a file.
     """

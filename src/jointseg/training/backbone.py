@@ -191,7 +191,9 @@ def _segmenter(path: Path) -> Backbone:
     assert isinstance(segmenter, Segmenter)
     bands = header["architecture"]["kwargs"].get("in_channels", 3)
     if bands != 3:
-        raise DataError(f"checkpoint {path} reads {bands} bands, expected 3 for the perceptual loss")
+        raise DataError(
+            f"checkpoint {path} reads {bands} bands, but the perceptual loss needs 3; use a segmenter of RGB images"
+        )
     return SegmenterEncoder(segmenter)
 
 

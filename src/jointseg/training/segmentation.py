@@ -23,7 +23,6 @@ from jointseg.training.settings import SegmentationSettings
 from jointseg.training.threshold import best_threshold, f1_iou
 from jointseg.training.trainer import Trainer
 
-PANEL_ROWS = 3
 BACKBONE = "network.model.pixel_level_module.encoder."
 
 
@@ -121,7 +120,7 @@ def train(
 def segmentation_panel(model: Segmenter, chips: ImageChips, history: History, threshold: float) -> Figure:
     """Draw learning curves above image, label, probability and map of the first, the middle and the last chip."""
     rows = []
-    for chip_id in dict.fromkeys(chips.ids[index] for index in _panel_indices(len(chips.ids))):
+    for chip_id in dict.fromkeys((chips.ids[0], chips.ids[round((len(chips.ids) - 1) / 2)], chips.ids[-1])):
         image, label = chips.read(chip_id)
         probability = chips.predict(model, chip_id)
         grey_label = np.where(label == UNLABELLED, 0.5, label).astype(np.float32)
@@ -129,7 +128,3 @@ def segmentation_panel(model: Segmenter, chips: ImageChips, history: History, th
         rows.append([to_display(image[:3] * REFLECTANCE_PER_DN), grey_label, probability, isa])
     titles = ["image", "label", "probability", f"ISA at {threshold:.2f}"]
     return draw_panel(history, [["loss"], ["validation_f1", "validation_iou"]], rows, titles)
-
-
-def _panel_indices(count: int) -> list[int]:
-    return [round((count - 1) * row / (PANEL_ROWS - 1)) for row in range(PANEL_ROWS)]
