@@ -3,7 +3,7 @@
     pip install odc-stac        # or name an interpreter that has it: --odc PYTHON
     python benchmarks/composite.py > benchmarks/composite.md
 
-Creates a static STAC catalogue of local COGs in a temporary folder (about 25 MB a scene) and removes it. Both methods
+Creates a static STAC catalogue of local COGs in a temporary folder (about 25 MB per scene) and removes it. Both methods
 compute the median of the pixels that the scene classification marks as clear, each in its own process, alternately, in
 several rounds, so that other load on the machine affects both. Scenes are neither registered nor normalised. Seconds
 exclude imports; memory is the peak of the process.
@@ -83,7 +83,7 @@ def print_setup(folder: Path, options: argparse.Namespace) -> None:
         f"Scenes of {SIDE_PX} x {SIDE_PX} px at 10 m, {len(BANDS)} bands of uint16 and SCL at 20 m, COGs with", end=""
     )
     print(
-        f" blocks of 512 px, DEFLATE and predictor; {size / scenes / 1e6:.0f} MB a scene, all in the page cache.",
+        f" blocks of 512 px, DEFLATE and predictor; {size / scenes / 1e6:.0f} MB per scene, all in the page cache.",
         end="",
     )
     print(f" {options.threads} threads; {options.rounds} rounds; medians, in brackets all rounds.\n", flush=True)

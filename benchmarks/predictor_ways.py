@@ -92,11 +92,11 @@ def sliding_window(task: Task, step: int) -> dict[str, float]:
     """Write super-resolved tiles, read and segment them, and average in float arrays. `step` is in 10 m pixels."""
 
     def run(predictor: Predictor) -> np.ndarray:
-        dn, known = _read_composite(task, predictor)
+        dn, valid = _read_composite(task, predictor)
         corners = _corners(dn.shape[1], step)
         for row, col in corners:
             low = np.s_[row : row + TILE_PX, col : col + TILE_PX]
-            _write(task.out / f"{row}_{col}.tif", predictor.reflectance(dn[:, *low], known[low]).numpy())
+            _write(task.out / f"{row}_{col}.tif", predictor.reflectance(dn[:, *low], valid[low]).numpy())
 
         def image(row: int, col: int) -> np.ndarray:
             with rasterio.open(task.out / f"{row}_{col}.tif") as file:
@@ -174,7 +174,7 @@ def opensr(task: Task, chain: bool) -> dict[str, float]:
         to.write(array)
 
     def run(predictor: Predictor) -> np.ndarray:
-        output = task.out / "made.tif"
+        output = task.out / "out.tif"
         job = large_file_processing(
             str(source), model=(Chain if chain else Image)(predictor), window_size=(CHUNK_PX, CHUNK_PX), factor=SCALE,
             overlap=OPENSR_OVERLAP_PX, device="cpu", batch_size=1, output_path=str(output), output_units="normalized",

@@ -3,7 +3,7 @@
     python benchmarks/predictors.py --config examples/synthetic/config.yaml > benchmarks/predictors.md
     python benchmarks/predictors.py --packages FOLDER ...      # with the two public projects, installed there
 
-The ways run in turn, each in a process of its own, on one tile of a run with composites and networks:
+The ways run in turn, each in its own process, on one tile of a run with composites and networks:
 
 - the engine, which also compresses the map and writes it as COG with overviews, in fp32 and in bf16;
 - a sliding window: super-resolved tiles are written and read, segmented with overlap by the Mask2Former of transformers
@@ -83,7 +83,7 @@ def main() -> None:
 def _run_in_process(
     way: str, work: benchmark.BenchmarkJob, interpolate: bool, folder: Path, packages: Path | None
 ) -> dict[str, float]:
-    """Run one way in a process of its own; return seconds, megabytes and seams."""
+    """Run one way in its own process; return seconds, megabytes and seams."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         path = Path(name, "task.pickle")
         path.write_bytes(pickle.dumps(Task(work, Path(name), interpolate)))

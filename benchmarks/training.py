@@ -2,7 +2,7 @@
 
     python benchmarks/training.py > benchmarks/training.md
 
-The benchmark writes chips of 640 m to a temporary folder. Every measurement is a process of its own; they take turns, so
+The benchmark writes chips of 640 m to a temporary folder. Every measurement runs in its own process; they take turns, so
 that other load on the machine affects all. The step of `jointseg` is the loop of its trainer: batches drawn and augmented
 in the background, finite check, clipping, average. The plain loop is that of public super-resolution trainers: a generator
 in the contiguous layout, zero_grad, forward, losses, backward, step, average. It is measured with batches from torch's
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(way: str, case: str, folder: str, threads: int) -> Any:
-    """Run one way in a process of its own."""
+    """Run one way in its own process."""
     command = [sys.executable, __file__, "--threads", str(threads), "--work", way, case, folder]
     process = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(process.stdout.splitlines()[-1])

@@ -62,7 +62,7 @@ class Case(NamedTuple):
 
 
 class Clock:
-    """Times of the steps; the warm-up isn't counted."""
+    """Times of the steps, without the warm-up."""
 
     def __init__(self) -> None:
         self.marks: list[float] = []

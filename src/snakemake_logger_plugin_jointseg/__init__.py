@@ -16,7 +16,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
-# Snakemake and its Slurm executor log these without an event: the text is all there is.
+# Messages that Snakemake and its Slurm executor log without an event; they are recognised by their text.
 STOPPING = "Terminating processes on user request"
 SLURM_RUN = re.compile(r"SLURM run ID: (\S+)")
 
@@ -51,7 +51,7 @@ class LogHandler(LogHandlerBase):
 
     @property
     def writes_to_file(self) -> bool:
-        return False  # True makes Snakemake name the file as a log that the user is to read
+        return False  # True would make Snakemake print the path as that of a log file
 
     @property
     def has_filter(self) -> bool:
@@ -90,12 +90,10 @@ _FIELDS: dict[LogEvent, Callable[[Any], dict[str, Any]]] = {
     LogEvent.RUN_INFO: lambda record: {"jobs_by_rule": record.stats},
     LogEvent.JOB_INFO: lambda record: {"job": record.jobid, "rule": record.rule_name, "message": record.rule_msg},
     LogEvent.JOB_FINISHED: lambda record: {"job": record.job_id},
-    # The error of a group comes before one error per job of the group, without a message.
-    LogEvent.JOB_ERROR: lambda record: {
-        **_job_error(vars(record)),
-        "message": record.rule_msg,
-        "in_group": record.indent,
-    },
+    # After the error of a group, each of its jobs has an error without a message.
+    LogEvent.JOB_ERROR: lambda record: (
+        _job_error(vars(record)) | {"message": record.rule_msg, "in_group": record.indent}
+    ),
     LogEvent.GROUP_ERROR: lambda record: {"jobs": [_job_error(info) for info in record.job_error_info]},
     LogEvent.PROGRESS: lambda record: {"done": record.done, "total": record.total},
     LogEvent.ERROR: lambda record: {"message": record.getMessage()},

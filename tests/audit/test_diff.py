@@ -1,6 +1,5 @@
 """Comparison of two runs that differ in one condition: it reports this condition and its consequences only."""
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -11,39 +10,25 @@ import pytest
 from affine import Affine
 from PIL import Image
 from support.audit_flow import NOISE, make
+from support.command import run_command
+from support.tampering import replace_entries
 
 from jointseg.audit.diff.causes import NOT_REPRODUCIBLE
 from jointseg.audit.diff.files import compare_files
 from jointseg.audit.diff.map import compare
 from jointseg.audit.diff.runs import Report, diff
-from jointseg.cli.commands import diff as diff_command
-from jointseg.provenance.manifest import sealed
 from jointseg.raster import cog
 from jointseg.runtime.errors import DataError
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return make("results/a")
-
-
 def changes(report: Report, job: str) -> list[tuple[str, str, str, str, str]]:
-    """(diverging job, kind, what, A, B) of the divergences of a job."""
-    divergences = next(each for each in report.jobs if each.job == job).divergences
+    """Return (diverging job, kind, what, A, B) of the divergences of a job."""
+    (divergences,) = (diff.divergences for diff in report.jobs if diff.job == job)
     return [
         (divergence.job, change.kind, change.what, change.before, change.after)
         for divergence in divergences
         for change in divergence.changes
     ]
-
-
-def edit(results: Path, name: str, **entries) -> None:
-    """Replace entries of a manifest."""
-    file = results / f"manifests/{name}.json"
-    record = json.loads(file.read_bytes()) | entries
-    record.pop("seal")
-    file.write_text(sealed(record))
 
 
 def test_identical_run_in_another_folder(run):
@@ -96,7 +81,7 @@ def test_code_is_named_by_function_if_its_parts_were_recorded(run):
     parts = json.loads((other / f".jointseg/code/{record['code']}.json").read_bytes())
     parts["support.audit_flow"]["isa"] = "0" * 12
     (other / ".jointseg/code/c0de.json").write_text(json.dumps(parts))
-    edit(other, "predict/2021", code="c0de")
+    replace_entries(other / "manifests/predict/2021.json", code="c0de")
     assert ("predict/2021", "code", "support.audit_flow:isa", "", "changed") in changes(diff(run, other), "assess")
     (other / ".jointseg/code/c0de.json").unlink()
     found = [change for change in changes(diff(run, other), "predict/2021") if change[1] == "code"]
@@ -106,7 +91,7 @@ def test_code_is_named_by_function_if_its_parts_were_recorded(run):
 def test_package_version_without_different_output(run):
     other = make("results/b")
     record = json.loads((other / "manifests/predict/2021.json").read_bytes())
-    edit(other, "predict/2021", environment=record["environment"] | {"numpy": "0.1"})
+    replace_entries(other / "manifests/predict/2021.json", environment=record["environment"] | {"numpy": "0.1"})
     report = diff(run, other)
     assert report.jobs == []
     assert [(each.job, each.changes[0].what, each.changes[0].after) for each in report.changed_records] == [
@@ -194,16 +179,13 @@ def test_tables_json_and_other_files(tmp_path):
 
 
 def test_command_prints_tables_and_json(run, capsys):
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    diff_command.add(subparsers)
-    parse = subparsers.choices["diff"].parse_args
     other = make("results/b", level=4)
-    assert diff_command.run(parse([str(run), str(other)])) == 1
+    assert run_command("audit", "diff", run, other) == 1
     output = capsys.readouterr().out
     assert "model.level" in output and "0->1 2400" in output
-    assert diff_command.run(parse([str(run), str(other), "--json"])) == 1
+    assert run_command("audit", "diff", run, other, "--json") == 1
     payload = json.loads(capsys.readouterr().out)
     assert payload["jobs"][2]["files"][0]["difference"]["raster"]["classes"] == [[0, 1, 2400]]
-    assert diff_command.run(parse([str(run), str(run)])) == 0
+    assert run_command("audit", "diff", run, run) == 0
     with pytest.raises(DataError, match="no folder named manifests"):
-        diff_command.run(parse([str(run), "archive"]))
+        run_command("audit", "diff", run, "archive")

@@ -5,19 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.explained_run import JUNE, MAY, RESULTS, cached_run, make
+from support.explained_run import JUNE, MAY, RESULTS, make
 from support.tiny_sentinel2 import NORTH, TILE, WEST, item, rgb, scl
 
 from jointseg.area.grid import transformer
 from jointseg.audit.explain.chips import distances
 from jointseg.audit.explain.explainer import Explainer
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """The results folder of a copy of the run, with paths relative to the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return cached_run()
 
 
 def observed(explanation) -> list[tuple[str, bool, str | None, int | None, float | None]]:
@@ -106,9 +99,8 @@ def test_networks_list_their_training_jobs(tiny):
     assert {each.rule for each in explanation.jobs} == {
         *("predict", "composite", "scenes", "dataset", "superres_adversarial", "segmentation")
     }
-    assert (
-        explanation.jobs[0].name == f"predict/2021/{TILE}" and explanation.jobs[0].versions["numpy"] == np.__version__
-    )
+    assert explanation.jobs[0].name == f"predict/2021/{TILE}"
+    assert explanation.jobs[0].versions["numpy"] == np.__version__
 
 
 def test_weights_of_windows_add_up_to_one(tiny):
@@ -117,11 +109,8 @@ def test_weights_of_windows_add_up_to_one(tiny):
         explanation = explainer.pixel(TILE, row, col, 2021)
         for window in explanation.windows:
             west, south, east, north = window.bounds
-            assert (
-                west < explanation.pixel.x < east
-                and south < explanation.pixel.y < north
-                and west % 280 == south % 280 == 0
-            )
+            assert west < explanation.pixel.x < east and south < explanation.pixel.y < north
+            assert west % 280 == south % 280 == 0
             assert window.weight > 0 and window.tiles == [TILE]
         assert sum(window.weight for window in explanation.windows) == pytest.approx(1, abs=1e-6)
 

@@ -1,6 +1,5 @@
 """Explanations with missing or changed files and networks of other runs; errors; the command `audit explain`."""
 
-import argparse
 import json
 import os
 import re
@@ -9,30 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.explained_run import RESULTS, cached_run
+from support.command import run_command
+from support.explained_run import RESULTS
 from support.tiny_sentinel2 import TILE, plain
 
 from jointseg.audit.explain.explainer import Explainer
-from jointseg.cli.commands import FINDINGS, OK, add_subcommands, explain
+from jointseg.cli.commands import FINDINGS, OK
 from jointseg.runtime.errors import DataError
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """The results folder of a copy of the run, with paths relative to the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return cached_run()
 
 
 def test_missing_scenes_are_noted(tiny):
     shutil.move("archive", "moved")
     explanation = Explainer(tiny).pixel(TILE, 55, 55, 2021)
     assert [(each.clear, each.values) for each in explanation.composite.observations] == [(None, None)] * 4
-    assert (
-        explanation.composite.clear == 4
-        and explanation.composite.selected == "b"
-        and explanation.composite.reproduced is None
-    )
+    assert explanation.composite.clear == 4 and explanation.composite.selected == "b"
+    assert explanation.composite.reproduced is None
     assert explanation.disagreements == [] and "is not a folder of Sentinel-2 scenes" in explanation.notes[0]
 
 
@@ -99,40 +89,34 @@ def test_error_names_missing_manifest(tiny, missing):
         Explainer(tiny).pixel(TILE, 0, 0, 2021)
 
 
-def command(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    explain.add(add_subcommands(parser))
-    given = parser.parse_args(["explain", *map(str, arguments)])
-    return given.handler(given)
+def explain(*arguments: object) -> int:
+    return run_command("audit", "explain", *arguments)
 
 
 def test_command_prints_text_json_and_figure(tiny, capsys):
-    assert command(tiny, "--tile", TILE, "--row", 225, "--col", 225, "--year", 2021, "--figure", "one.png") == OK
+    assert explain(tiny, "--tile", TILE, "--row", 225, "--col", 225, "--year", 2021, "--figure", "one.png") == OK
     text = capsys.readouterr().out
     expected = ("impervious, 2021", "medoid, 3 of 4 observations clear", "masked: cloud, high probability (SCL 9)")
     assert all(part in text for part in (*expected, "training"))
     assert Path("one.png").read_bytes()[:4] == b"\x89PNG"
     pixel = Explainer(tiny).pixel(TILE, 225, 225, 2021).pixel
-    assert command(tiny, "--lon", pixel.lon, "--lat", pixel.lat, "--year", 2021, "--json") == OK
+    assert explain(tiny, "--lon", pixel.lon, "--lat", pixel.lat, "--year", 2021, "--json") == OK
     explanation = json.loads(capsys.readouterr().out)
-    assert (
-        list(explanation) == sorted(explanation)
-        and explanation["pixel"]["row"] == 225
-        and len(explanation["composite"]["observations"]) == 4
-    )
+    assert list(explanation) == sorted(explanation) and explanation["pixel"]["row"] == 225
+    assert len(explanation["composite"]["observations"]) == 4
     (tiny / "seg.safetensors").write_bytes(b"other")
-    assert command(tiny, "--lon", pixel.lon, "--lat", pixel.lat, "--year", 2021) == FINDINGS
+    assert explain(tiny, "--lon", pixel.lon, "--lat", pixel.lat, "--year", 2021) == FINDINGS
     assert "Disagreements: 1" in capsys.readouterr().out
 
 
 def test_figure_without_scenes_at_the_tile_edge(tiny, capsys):
     shutil.move("archive", "moved")
-    assert command(tiny, "--tile", TILE, "--row", 999, "--col", 999, "--year", 2021, "--figure", "two.png") == OK
+    assert explain(tiny, "--tile", TILE, "--row", 999, "--col", 999, "--year", 2021, "--figure", "two.png") == OK
     assert "scenes cannot be read" in capsys.readouterr().out and Path("two.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
-    "given",
+    "arguments",
     [
         [],
         ["--lon", 1],
@@ -141,9 +125,9 @@ def test_figure_without_scenes_at_the_tile_edge(tiny, capsys):
         ["--lon", 118.7, "--lat", 31.9, "--tile", TILE, "--row", 0, "--col", 0],
     ],
 )
-def test_command_requires_exactly_one_pixel(given):
+def test_command_requires_exactly_one_pixel(arguments):
     with pytest.raises(DataError, match="not exactly one pixel"):
-        command("results", "--year", 2021, *given)
+        explain("results", "--year", 2021, *arguments)
 
 
 def test_weights_of_another_run_are_traced_there(tiny):

@@ -1,16 +1,14 @@
 """Pruning deletes files that can be rebuilt, and only those."""
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
-from support.audit_flow import make
+from support.command import run_command
 
 from jointseg.audit import prune
 from jointseg.audit.prune import PRUNED_LIST, delete, find_prunable, pruned_paths
 from jointseg.audit.verify import verify_results
-from jointseg.cli.commands import prune as prune_command
 from jointseg.provenance.manifest import is_sealed
 from jointseg.run.lock import InUseError, hold
 from jointseg.runtime.errors import DataError
@@ -19,28 +17,20 @@ CHIPS = {"dataset/chips/east/a.tif", "dataset/chips/east/b.tif"}
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    results = make("results/a")
-    (results / "benchmarks").mkdir()
-    (results / "benchmarks/isa.tsv").write_text("s\n1\n")
-    (results / "dataset/chips/east/.snakemake_timestamp").write_text("")
-    return results
+def run(run):
+    (run / "benchmarks").mkdir()
+    (run / "benchmarks/isa.tsv").write_text("s\n1\n")
+    (run / "dataset/chips/east/.snakemake_timestamp").write_text("")
+    return run
 
 
 def existing(results: Path) -> set[str]:
     return {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
 
 
-def parse(*words: str) -> argparse.Namespace:
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    prune_command.add(subparsers)
-    return subparsers.choices["prune"].parse_args(words)
-
-
 def test_without_delete_nothing_is_deleted(run, capsys):
     before = existing(run)
-    assert prune_command.run(parse(str(run))) == 0
+    assert run_command("audit", "prune", run) == 0
     output = capsys.readouterr().out
     assert existing(run) == before
     assert "chips" in output and "--delete" in output and "jointseg run" in output
@@ -66,7 +56,7 @@ def test_prunable_kinds_with_size_duration_and_missing_inputs(run):
 
 def test_delete_lists_files_with_checksums(run):
     before = existing(run)
-    assert prune_command.run(parse(str(run), "--delete", "--keep", "logs")) == 0
+    assert run_command("audit", "prune", run, "--delete", "--keep", "logs") == 0
     assert existing(run) - {PRUNED_LIST} == before - CHIPS - {
         "benchmarks/isa.tsv",
         "dataset/chips/east/.snakemake_timestamp",
@@ -85,7 +75,7 @@ def test_delete_lists_files_with_checksums(run):
 
 def test_changed_file_is_skipped(run, capsys):
     (run / "dataset/chips/east/b.tif").write_bytes(b"changed")
-    assert prune_command.run(parse(str(run), "--delete")) == 1
+    assert run_command("audit", "prune", run, "--delete") == 1
     assert "skipped: dataset/chips/east/b.tif" in capsys.readouterr().out
     assert (run / "dataset/chips/east/b.tif").is_file() and not (run / "dataset/chips/east/a.tif").exists()
     assert "dataset/chips/east/b.tif" not in pruned_paths(run)
@@ -127,7 +117,7 @@ def test_no_pruned_paths_without_a_list(run):
 
 def test_delete_is_refused_during_a_run(run):
     with hold(run, ["jointseg", "run"]), pytest.raises(InUseError):
-        prune_command.run(parse(str(run), "--delete"))
+        run_command("audit", "prune", run, "--delete")
     assert existing(run) >= CHIPS
 
 

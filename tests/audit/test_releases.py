@@ -1,6 +1,5 @@
 """The release history: tree hash, chain, signatures and unreleased changes."""
 
-import argparse
 import fcntl
 import json
 import subprocess
@@ -8,14 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from support.provenance_flow import make
-from support.tampering import edit, findings
+from support.command import run_command
+from support.tampering import edit, findings, replace_entries
 
 from jointseg.audit import merkle, releases, signature
 from jointseg.audit.signature import AllowedSigners
 from jointseg.audit.verify import verify_results
-from jointseg.cli.commands import add_subcommands, verify
-from jointseg.cli.commands import release as release_command
 from jointseg.provenance.manifest import is_sealed, sealed
 from jointseg.run import lock
 from jointseg.runtime.errors import DataError
@@ -35,13 +32,6 @@ ROOTS = [
 ]
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make()
-    return tmp_path / "results/toy"
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("keys")
@@ -55,16 +45,6 @@ def keys(tmp_path_factory) -> dict[str, Path]:
 
 def released(results: Path, key: Path | None = None, message: str = "") -> releases.Release:
     return releases.write(results, verify_results(results).hashes, message, key)
-
-
-def call(*arguments: object) -> int:
-    """Call the command `verify` or `release`."""
-    parser = argparse.ArgumentParser()
-    verbs = add_subcommands(parser)
-    release_command.add(verbs)
-    verify.add(verbs)
-    given = parser.parse_args(list(map(str, arguments)))
-    return given.handler(given)
 
 
 @pytest.mark.parametrize("count", range(len(ROOTS)))
@@ -124,20 +104,14 @@ def test_changes_since_the_last_release(results):
     assert findings(results) == []
 
 
-def rewrite(file: Path, seal=sealed, **changes) -> None:
-    record = json.loads(file.read_text())
-    record.pop("seal")
-    file.write_text(seal(record | changes))
-
-
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_edited_release_with_new_seal(results, number):
     for _ in range(3):
         released(results)
     file = results / f"releases/{number:04d}.json"
-    rewrite(file, root="0" * 64)
+    replace_entries(file, root="0" * 64)
     assert findings(results) == [("edited", f"releases/{number:04d}.json", "")]
-    rewrite(file, leaves={}, root=merkle.root({}))
+    replace_entries(file, leaves={}, root=merkle.root({}))
     # No later release refers to the last one; only a signature or its published root reveals the change.
     assert findings(results) == ([("edited", f"releases/{number:04d}.json", "")] if number < 3 else [])
 
@@ -145,7 +119,7 @@ def test_edited_release_with_new_seal(results, number):
 def test_release_with_wrong_number(results):
     for _ in range(2):
         released(results)
-    rewrite(results / "releases/0002.json", number=7)
+    replace_entries(results / "releases/0002.json", number=7)
     assert findings(results) == [("edited", "releases/0002.json", "")]
 
 
@@ -176,9 +150,9 @@ def test_published_root_detects_truncated_history(results, capsys):
     assert findings(results) == []
     assert findings(results, root=roots[1]) == [("missing", "releases", "")]
     with pytest.raises(SystemExit):
-        call("verify", results, "--root", "5f1c")
+        run_command("audit", "verify", results, "--root", "5f1c")
     assert "'5f1c' is not a root" in capsys.readouterr().err
-    assert call("verify", results, "--root", roots[1].upper()) == 1
+    assert run_command("audit", "verify", results, "--root", roots[1].upper()) == 1
 
 
 def test_signed_release(results, keys):
@@ -202,7 +176,7 @@ def test_signature_by_another_key(results, keys):
     assert findings(results, signers=AllowedSigners(keys["signers"])) == [
         ("bad_signature", "releases/0001.json.sig", "")
     ]
-    rewrite(first.file, message="as if by alice", key=signature.fingerprint(keys["alice"]))
+    replace_entries(first.file, message="as if by alice", key=signature.fingerprint(keys["alice"]))
     assert findings(results) == [("bad_signature", "releases/0001.json.sig", "")]  # signed before the edit
     first.signature_file.write_bytes(signature.sign(first.file.read_bytes(), keys["mallory"]))
     assert findings(results) == [("bad_signature", "releases/0001.json.sig", "")]  # the release has another key
@@ -250,29 +224,32 @@ def test_invalid_key_and_missing_signers_file(results, tmp_path):
 
 
 def test_commands_release_and_verify(results, keys, capsys):
-    assert call("release", results, "--key", keys["alice"], "--message", "first") == 0
+    assert run_command("release", results, "--key", keys["alice"], "--message", "first") == 0
     output = capsys.readouterr().out
     assert "releases/0001.json: 2 manifests, 3 files" in output and signature.fingerprint(keys["alice"]) in output
     edit(results / "manifests/total.json", lambda record: record["params"].update(more=1), sealed)
-    assert call("verify", results) == 1
+    assert run_command("audit", "verify", results) == 1
     assert "unreleased" in capsys.readouterr().out
-    assert call("release", results) == 0
+    assert run_command("release", results) == 0
     output = capsys.readouterr().out
     assert "since 0001.json: 0 added, 1 changed, 0 removed" in output and "changed manifests/total.json" in output
-    assert call("release", results, "--json") == 0
+    assert run_command("release", results, "--json") == 0
     record = json.loads(capsys.readouterr().out)["released"]
     assert record["file"] == "releases/0003.json" and record["previous"]["file"] == "0002.json"
-    assert call("verify", results, "--allowed-signers", keys["signers"], "--signer", "alice@example.org") == 1
+    assert (
+        run_command("audit", "verify", results, "--allowed-signers", keys["signers"], "--signer", "alice@example.org")
+        == 1
+    )
     output = capsys.readouterr().out
     assert "alice@example.org" in output and output.count("it was never signed") == 2
     with pytest.raises(DataError, match="needs --allowed-signers"):
-        call("verify", results, "--signer", "alice@example.org")
+        run_command("audit", "verify", results, "--signer", "alice@example.org")
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_release_is_refused_with_findings(results, capsys, form):
     (results / "total.txt").write_text("something else")
-    assert call("release", results, *form) == 1
+    assert run_command("release", results, *form) == 1
     captured = capsys.readouterr()
     assert "changed" in captured.out and "nothing was released" in captured.err
     assert not (results / "releases").exists()
@@ -284,8 +261,8 @@ def test_release_is_refused_during_a_run(results):
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(lock.InUseError, match="a run uses"):
-            call("release", results)
-    assert call("release", results) == 0
+            run_command("release", results)
+    assert run_command("release", results) == 0
 
 
 def test_interrupted_release(results, capsys, monkeypatch):
@@ -293,5 +270,5 @@ def test_interrupted_release(results, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jointseg.audit.verify.verify_results", stopped)
-    assert call("release", results) == 130
+    assert run_command("release", results) == 130
     assert not (results / "releases").exists()

@@ -1,6 +1,5 @@
 """Replay of the jobs of a toy run: outcomes and their reasons."""
 
-import argparse
 import json
 import shutil
 from collections.abc import Sequence
@@ -8,20 +7,15 @@ from pathlib import Path
 
 import pytest
 from support.audit_flow import NOISE, make
+from support.command import run_command
+from support.tampering import replace_entries
 
 from jointseg.audit.lineage import Lineage
 from jointseg.audit.prune import delete, find_prunable
-from jointseg.audit.replay.job import reads_network, takes_list
+from jointseg.audit.replay.job import expects_list, reads_network
 from jointseg.audit.replay.sample import Replay, replay_jobs, sample_jobs
-from jointseg.cli.commands import replay as replay_command
-from jointseg.provenance.manifest import read, sealed
+from jointseg.provenance.manifest import read
 from jointseg.runtime.errors import DataError
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return make("results/a")
 
 
 def replay(results: Path, *names: str, **options) -> list[Replay]:
@@ -29,14 +23,6 @@ def replay(results: Path, *names: str, **options) -> list[Replay]:
     scratch = Path("scratch")
     scratch.mkdir(exist_ok=True)
     return replay_jobs(lineage, [lineage.manifests[name] for name in names], scratch, **options)
-
-
-def edit(results: Path, name: str, **entries) -> None:
-    """Replace entries of a manifest."""
-    file = results / f"manifests/{name}.json"
-    record = json.loads(file.read_bytes()) | entries
-    record.pop("seal")
-    file.write_text(sealed(record))
 
 
 def contents(results: Path) -> dict[str, bytes]:
@@ -75,7 +61,7 @@ def test_different_bytes_under_the_same_conditions_are_a_finding(run, monkeypatc
 def test_difference_under_different_conditions_is_explained_or_tolerated(run, monkeypatch):
     monkeypatch.setenv(NOISE, "12")
     device = json.loads((run / "manifests/predict/2021.json").read_bytes())["device"]
-    edit(run, "predict/2021", device=device | {"processor": "another"})
+    replace_entries(run / "manifests/predict/2021.json", device=device | {"processor": "another"})
     (done,) = replay(run, "predict/2021")
     assert done.outcome == "explained" and [change.kind for change in done.changes] == ["device"]
     assert replay(run, "predict/2021", tolerance=1e-5)[0].outcome == "tolerated"
@@ -98,14 +84,14 @@ def test_pruned_input_is_named(run):
 
 
 def test_failing_step_is_a_finding(run):
-    edit(run, "predict/2021", params={"model": {}, "seed": 7})
+    replace_entries(run / "manifests/predict/2021.json", params={"model": {}, "seed": 7})
     (done,) = replay(run, "predict/2021")
     assert done.outcome == "failed" and "KeyError: 'level'" in done.detail
 
 
 def test_jobs_that_use_the_network_are_skipped_by_default(run):
     params = {"source": {"kind": "stac", "url": "https://example.org"}}
-    edit(run, "scenes", params=params)
+    replace_entries(run / "manifests/scenes.json", params=params)
     assert reads_network(read(run / "manifests/scenes.json")) and not reads_network(read(run / "manifests/chips.json"))
     assert replay(run, "scenes")[0].outcome == "skipped"
     assert replay(run, "scenes", network=True)[0].outcome == "failed"  # the toy step has no parameter `source`
@@ -115,7 +101,7 @@ def test_sample_draws_every_rule_before_a_second_job(run):
     for year in range(2001, 2011):
         file = run / f"manifests/predict/{year}.json"
         shutil.copy(run / "manifests/predict/2021.json", file)
-        edit(run, f"predict/{year}", wildcards={"year": str(year)})
+        replace_entries(file, wildcards={"year": str(year)})
     lineage = Lineage(run)
     for seed in range(5):
         assert {job.rule for job in sample_jobs(lineage, 4, seed)} == {"scenes", "predict", "chips", "assess"}
@@ -127,32 +113,23 @@ def test_sample_draws_every_rule_before_a_second_job(run):
         sample_jobs(lineage, 1, 0, ["mosaic"])
 
 
-def test_takes_list():
+def test_expects_list():
     def step(*, one: Path, maybe: Path | None = None, many: list[Path], some: Sequence[Path], rest: list[Path] | None):
         raise AssertionError
 
-    assert [takes_list(step, name) for name in ("one", "maybe", "many", "some", "rest", "unknown")] == [
-        False,
-        False,
-        True,
-        True,
-        True,
-        False,
-    ]
+    names = ("one", "maybe", "many", "some", "rest", "unknown")
+    assert [name for name in names if expects_list(step, name)] == ["many", "some", "rest"]
 
 
 def test_command_prints_outcomes_and_removes_the_scratch_folder(run, capsys, monkeypatch, tmp_path):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    replay_command.add(subparsers)
-    parse = subparsers.choices["replay"].parse_args
-    assert replay_command.run(parse([str(run), "--sample", "all", "--rule", "chips", "--json"])) == 0
+    assert run_command("audit", "replay", run, "--sample", "all", "--rule", "chips", "--json") == 0
     output = json.loads(capsys.readouterr().out)
     assert output["counts"] == {"identical": 1} and output["clean"] is True
     assert list((tmp_path / "tmp").iterdir()) == []
     monkeypatch.setenv(NOISE, "3")
-    assert replay_command.run(parse([str(run), "--rule", "predict", "--keep"])) == 1
+    assert run_command("audit", "replay", run, "--rule", "predict", "--keep") == 1
     output = capsys.readouterr().out
     assert "3 of 1440000 pixels" in output and "differs" in output
     (scratch,) = (tmp_path / "tmp").iterdir()

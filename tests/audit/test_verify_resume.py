@@ -1,6 +1,5 @@
 """Resume of an interrupted verification, and the command `audit verify`."""
 
-import argparse
 import json
 import os
 import signal
@@ -11,21 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.provenance_flow import make
+from support.command import run_command
 from support.tampering import findings
 
 from jointseg.audit import hashing
 from jointseg.audit.verify import PASS, verify_results
-from jointseg.cli.commands import add_subcommands
-from jointseg.cli.commands import verify as verify_command
 from jointseg.runtime.errors import DataError
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make()
-    return tmp_path / "results/toy"
 
 
 @pytest.fixture
@@ -111,39 +101,29 @@ def test_unreadable_pass_is_ignored(results):
     assert report.findings == [] and report.resumed == 0
 
 
-def call(*arguments: str) -> int:
-    """Call the command `jointseg audit verify`."""
-    parser = argparse.ArgumentParser()
-    verify_command.add(add_subcommands(parser))
-    given = parser.parse_args(["verify", *map(str, arguments)])
-    return given.handler(given)
-
-
 def test_command_verify(results, capsys):
-    assert call(results) == 0
+    assert run_command("audit", "verify", results) == 0
     assert "every file matches its manifest" in capsys.readouterr().out
     (results / "maps/a/one.txt").write_text("ONE")
-    assert call(results) == 1
+    assert run_command("audit", "verify", results) == 1
     output = capsys.readouterr().out
-    assert (
-        "changed: content differs from the checksum in its manifest" in output
-        and "1 further outputs derive from these" in output
-    )
-    assert call(results, "--json") == 1
+    assert "changed: content differs from the checksum in its manifest" in output
+    assert "1 further outputs derive from these" in output
+    assert run_command("audit", "verify", results, "--json") == 1
     record = json.loads(capsys.readouterr().out)
     assert record["counts"] == {"changed": 1} and record["descendants"] == ["total.txt"]
     assert record["release"] is None and not record["clean"] and "hashes" not in record
 
 
 def test_results_folder_of_local_config(results, tmp_path, capsys):
-    with pytest.raises(DataError, match=r"config\.yaml does not exist here"):
-        call()
+    with pytest.raises(DataError, match=r"config\.yaml does not exist in the working directory"):
+        run_command("audit", "verify")
     (tmp_path / "config.yaml").write_text("results: results/toy\n")
-    assert call() == 0
-    for text, why in (("other: 1\n", "no key `results`"), ("[", "is not YAML")):
+    assert run_command("audit", "verify") == 0
+    for text, reason in (("other: 1\n", "no key `results`"), ("[", "is not YAML")):
         (tmp_path / "config.yaml").write_text(text)
-        with pytest.raises(DataError, match=why):
-            call()
+        with pytest.raises(DataError, match=reason):
+            run_command("audit", "verify")
 
 
 def test_interrupted_command_prints_resume_command(results, capsys, monkeypatch):
@@ -151,6 +131,6 @@ def test_interrupted_command_prints_resume_command(results, capsys, monkeypatch)
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("jointseg.audit.verify.verify_results", stopped)
-    assert call(results) == 130
+    assert run_command("audit", "verify", results) == 130
     assert f"jointseg audit verify {results} --resume" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

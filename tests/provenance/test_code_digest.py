@@ -44,17 +44,9 @@ def package(tmp_path):
 
 
 def digest(source: Path, target: str = "toy.step") -> str:
-    for cached_function in (
-        code.code_digest,
-        code._module,
-        code._file_of,
-        code._is_trivial,
-        code.parse_source,
-        code._all_data_files,
-        code._closure,
-        code._locked,
-    ):
-        cached_function.cache_clear()
+    cached = (code.code_digest, code._module, code._file_of, code._is_trivial, code.parse_source, code._all_data_files)
+    for function in (*cached, code._closure, code._locked):
+        function.cache_clear()
     return code.code_digest(target, source)
 
 
@@ -144,11 +136,8 @@ def test_methods_have_separate_parts(package):
     edit(package / "toy/errors.py", "return 1", "return 2")
     digest(package)
     after = code.code_parts("toy.errors", package)["toy.errors"]
-    assert (
-        set(after) == {"Bad", "Bad.message"}
-        and before["Bad"] == after["Bad"]
-        and before["Bad.message"] != after["Bad.message"]
-    )
+    assert set(after) == {"Bad", "Bad.message"} and before["Bad"] == after["Bad"]
+    assert before["Bad.message"] != after["Bad.message"]
 
 
 def test_environment_contains_locked_versions_of_imported_packages(package):

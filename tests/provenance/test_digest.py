@@ -5,6 +5,7 @@ import subprocess
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support.tree_digest import tree_digest
 
 from jointseg.provenance import digest
 
@@ -21,16 +22,16 @@ def test_tree_digest_equals_sha256sum(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / digest.TIMESTAMP).write_text("now")
-    entries, whole = digest.tree_digest(tmp_path)
+    entries, checksum = tree_digest(tmp_path)
     assert [entry.path for entry in entries] == ["a/b.txt", "a/z.txt", "b.txt"]
     printed = subprocess.run(
         ["sha256sum", "a/b.txt", "a/z.txt", "b.txt"], cwd=tmp_path, capture_output=True, check=True
     )
-    assert whole == hashlib.sha256(printed.stdout).hexdigest()
+    assert checksum == hashlib.sha256(printed.stdout).hexdigest()
 
 
 def test_renamed_file_changes_tree_digest(tmp_path):
     (tmp_path / "a").write_text("x")
-    before = digest.tree_digest(tmp_path)[1]
+    before = tree_digest(tmp_path)[1]
     (tmp_path / "a").rename(tmp_path / "b")
-    assert digest.tree_digest(tmp_path)[1] != before
+    assert tree_digest(tmp_path)[1] != before

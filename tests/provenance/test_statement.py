@@ -7,8 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 from support.provenance_release import TILE, make, publish
+from support.tree_digest import tree_digest
 
-from jointseg.provenance.digest import file_digest, tree_digest
+from jointseg.provenance.digest import file_digest
 
 HEX = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 TYPE_URI = {"type": "string", "pattern": "^[a-z][a-z0-9+.-]*:[^ ]+$"}

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from support import accuracy_sample as sample_data
+from support.chromium import chromium_command, needs_chromium
 
 from jointseg.report.page import report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +60,7 @@ def evaluate(page: Path, folder: Path, script: str, width: int = 1200) -> dict:
     call = f"<script>document.body.dataset.result = JSON.stringify((() => {{ {script} }})());</script>"
     copy = folder / "page.html"
     copy.write_text(page.read_text().replace("</body>", call + "</body>"))
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--window-size={width},900",
-        f"--user-data-dir={folder}/profile",
-        "--dump-dom",
-        copy.as_uri(),
-    ]
+    command = chromium_command(folder, (width, 900), "--dump-dom", copy.as_uri())
     dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     result = re.search(r'data-result="([^"]*)"', dom)
     assert result, dom[:500]

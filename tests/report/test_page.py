@@ -8,14 +8,25 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from jointseg.report.growth import interval
 from jointseg.report.page import report
-from jointseg.report.tables import metric_percent
+
+
+def render(folder: Path, **inputs: Any) -> str:
+    """Return the page of the inputs; the numbers are in `a.json`."""
+    report(**inputs, html=folder / "a.html", numbers=folder / "a.json")
+    return (folder / "a.html").read_text()
+
+
+def section_of(page: str, name: str) -> str:
+    found = re.search(rf'<section id="{name}">.*?</section>', page, re.DOTALL)
+    assert found
+    return found[0]
 
 
 def test_page_is_complete_and_self_contained(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
+    page = render(tmp_path, **inputs)
     report(**inputs, html=tmp_path / "b.html", numbers=tmp_path / "b.json")
-    page = (tmp_path / "a.html").read_text()
     assert page == (tmp_path / "b.html").read_text()
     assert "A &lt;valley&gt;" in page and "A real scene. weights of the valley" in page
     assert not re.search(r'src="(?!data:)', page) and "2026" not in page
@@ -30,10 +41,9 @@ def test_page_is_complete_and_self_contained(inputs: dict[str, Any], tmp_path: P
 
 
 def test_sample_is_listed_by_stratum(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
-    section = re.search(r'<section id="dataset">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
-    assert section and "window of 40 m in each cell of 3040 m" in section[0] and "at least 3010 m apart" in section[0]
-    rows = [re.findall("<td[^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(<td.*?)</tr>", section[0])]
+    section = section_of(render(tmp_path, **inputs), "dataset")
+    assert "window of 40 m in each cell of 3040 m" in section and "at least 3010 m apart" in section
+    rows = [re.findall("<td[^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(<td.*?)</tr>", section)]
     assert rows[0] == ["upstream/2", "12,346", "123", "60", "50", "25", "0.018"]
     assert [row[:3] for row in rows[1:]] == [
         ["downstream", "test", "3"],
@@ -46,37 +56,26 @@ def test_sample_is_listed_by_stratum(inputs: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_sections_without_inputs_are_left_out(tmp_path: Path) -> None:
-    report(html=tmp_path / "a.html", numbers=tmp_path / "a.json", title="Empty", methods=["superres"], year=2021)
-    page = (tmp_path / "a.html").read_text()
+    page = render(tmp_path, title="Empty", methods=["superres"], year=2021)
     assert "<h1>Empty</h1>" in page and "<section" not in page
 
 
 def test_composite_quality_is_listed_by_year(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(
-        html=tmp_path / "a.html",
-        numbers=tmp_path / "a.json",
-        title="A",
-        methods=[],
-        year=2021,
-        quality_tables=inputs["quality_tables"],
-    )
-    section = re.search(r'<section id="composites">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
-    assert section
-    rows = re.findall(r"<tr>(<td.*?)</tr>", section[0])
+    page = render(tmp_path, title="A", methods=[], year=2021, quality_tables=inputs["quality_tables"])
+    section = section_of(page, "composites")
+    rows = re.findall(r"<tr>(<td.*?)</tr>", section)
     cells = [re.findall(">([^<]+)<", row) for row in rows]
     assert cells[0][:8] == ["2019", "L1C", "2", "17", "99.38", "3 / 8", "1.25", "2 / 0.42"]
     assert cells[0][8:] == ["15 / 2", "3.2 / 11.5", "0.40", "-0.12 &plusmn; 0.20", "0.30", "+0.00 &plusmn; 0.10"]
     assert cells[1][:6] == ["2021", "L2A", "1", "14", "100.00", "6 / 10"]
     assert cells[1][6:] == ["–", "0 / –", "– / –", "– / –", "–", "no drift", "–", "no drift"]
-    assert "Unregistered scenes of 2019: <code>S2A_x</code>, <code>S2B_y</code>." in section[0]
-    assert "Unregistered scenes of 2021" not in section[0] and "<details>" not in section[0]
+    assert "Unregistered scenes of 2019: <code>S2A_x</code>, <code>S2B_y</code>." in section
+    assert "Unregistered scenes of 2021" not in section and "<details>" not in section
 
 
 def test_growth_is_listed_with_intervals(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
-    section = re.search(r'<section id="growth">.*?</section>', (tmp_path / "a.html").read_text(), re.DOTALL)
-    assert section
-    rows = [re.findall(">([^<]+)<", row) for row in re.findall(r"<tr[^>]*>(<td.*?)</tr>", section[0])]
+    section = section_of(render(tmp_path, **inputs), "growth")
+    rows = [re.findall(">([^<]+)<", row) for row in re.findall(r"<tr[^>]*>(<td.*?)</tr>", section)]
     assert rows[0][:7] == ["A", "up", "2019", "1.000", "1.200", "1.100 to 1.300", "300"]
     assert rows[0][7:] == [
         "90.0",
@@ -96,7 +95,7 @@ def test_growth_is_listed_with_intervals(inputs: dict[str, Any], tmp_path: Path)
 
 
 def test_tables_are_saved_as_json(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
+    render(tmp_path, **inputs)
     numbers = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
     assert list(numbers) == ["accuracy", "paired", "domains", "growth", "change", "zones", "compared", "composites"]
     assert numbers["growth"][2] | {"estimated_km2": None, "year": 2019, "city": "B"} == numbers["growth"][2]
@@ -105,8 +104,7 @@ def test_tables_are_saved_as_json(inputs: dict[str, Any], tmp_path: Path) -> Non
 
 
 def test_product_comparison_and_key_findings_are_shown(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
-    page = (tmp_path / "a.html").read_text()
+    page = render(tmp_path, **inputs)
     section = page[page.index('id="compared"') : page.index('id="training"')]
     text = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", section, re.DOTALL)]
     assert text[1][:8] == ["Town", "2021", "A", "product,", "2020*", "1.500", "1.250", "0.500"]
@@ -119,8 +117,7 @@ def test_product_comparison_and_key_findings_are_shown(inputs: dict[str, Any], t
 
 
 def test_composite_figures_are_collapsed(inputs: dict[str, Any], tmp_path: Path) -> None:
-    report(**inputs, html=tmp_path / "a.html", numbers=tmp_path / "a.json")
-    page = (tmp_path / "a.html").read_text()
+    page = render(tmp_path, **inputs)
     details = re.search(r"<details><summary>Clear observations.*?</details>", page, re.DOTALL)
     assert details and re.findall(r"<figcaption>(.*?)</figcaption>", details[0]) == [
         "Composites of 2019",
@@ -130,7 +127,7 @@ def test_composite_figures_are_collapsed(inputs: dict[str, Any], tmp_path: Path)
 
 def test_percent_without_interval() -> None:
     def percent(value: float, lower: float, upper: float) -> tuple[str, str]:
-        return metric_percent({"f1": value, "f1_lower": lower, "f1_upper": upper}, "f1")
+        return interval({"f1": value, "f1_lower": lower, "f1_upper": upper}, "f1", ".1f", by=100)
 
     assert percent(0.712, 0.66, 0.7611) == ("71.2", "66.0 to 76.1")
     assert percent(0.5, float("nan"), float("nan")) == ("50.0", "no interval")

@@ -1,4 +1,4 @@
-"""Key findings from tables with known answers."""
+"""Key findings from small tables."""
 
 from pathlib import Path
 

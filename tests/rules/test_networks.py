@@ -20,15 +20,7 @@ def networks(folder: Path, change: dict[str, Any], superres: dict[str, Any]) -> 
     config["superres"] |= superres
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "net.pth").touch()
-    command = [
-        sys.executable,
-        "-m",
-        "jointseg.audit.dry_run",
-        "plan.json",
-        "-n",
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-    ]
+    command = [sys.executable, "-m", "jointseg.audit.dry_run", "plan.json", "-n", "--snakefile", f"{ROOT}/Snakefile"]
     command += ["--directory", str(folder), "--configfile", "config.yaml", "--cores", "1", "--", *TARGETS]
     process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stdout + process.stderr

@@ -27,14 +27,8 @@ def finished(job: int, done: int) -> list[Event]:
 
 
 def failed(job: int, message: str | None = None, in_group: bool = False) -> Event:
-    return {
-        "event": "job_error",
-        "job": job,
-        "rule": "predict",
-        "log": LOGS[job],
-        "message": message,
-        "in_group": in_group,
-    }
+    fields = {"job": job, "rule": "predict", "log": LOGS[job], "message": message, "in_group": in_group}
+    return {"event": "job_error", **fields}
 
 
 PLAN = [{"event": "run_info", "jobs_by_rule": {"all": 1, "predict": 3, "mosaic": 1, "total": 5}}]
@@ -144,7 +138,7 @@ def test_holder_and_running_jobs(tmp_path: Path) -> None:
 
 def test_folder_without_a_run_and_missing_folder(tmp_path: Path) -> None:
     assert status.read(tmp_path).state == "never ran"
-    with pytest.raises(DataError, match="is not a results folder; pass that of a run"):
+    with pytest.raises(DataError, match="is not a results folder; pass the results folder"):
         status.read(tmp_path / "no")
 
 

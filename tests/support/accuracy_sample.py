@@ -1,4 +1,4 @@
-"""A small synthetic sample for accuracy tests: two reaches, six test chips, maps with known errors."""
+"""A small synthetic sample for accuracy tests: two reaches, six test chips, maps with errors of 5 and 20 %."""
 
 from pathlib import Path
 

@@ -61,11 +61,8 @@ def make(
         if not path.exists():
             path.write_text(path.name)
     wildcards = {"year": "2021"}
-    scene_list, isa_map, chip_folder = (
-        f"{results}/scenes.json",
-        f"{results}/isa/2021.tif",
-        f"{results}/dataset/chips/east",
-    )
+    scene_list, isa_map = f"{results}/scenes.json", f"{results}/isa/2021.tif"
+    chip_folder = f"{results}/dataset/chips/east"
     with quiet():
         run_job(job("scenes", results, inputs={"archive": archive}, outputs={"scenes": scene_list}), scenes)
         settings = {"model": {"level": level}, "seed": seed}

@@ -69,10 +69,8 @@ def make(archive: Path, level: str = "L2A", **settings) -> None:
     for name in wildcards:
         composite_params.pop(name)
     area, tiles = f"{RESULTS}/study_area/study_area.gpkg", f"{RESULTS}/grid/tiles.geojson"
-    scene_list, image = (
-        f"{RESULTS}/sentinel2/scenes/2021/{TILE}.json",
-        f"{RESULTS}/sentinel2/composites/2021/{TILE}.tif",
-    )
+    scene_list = f"{RESULTS}/sentinel2/scenes/2021/{TILE}.json"
+    image = f"{RESULTS}/sentinel2/composites/2021/{TILE}.tif"
     chips = f"{RESULTS}/dataset/index.parquet"
     superres, segmentation = f"{RESULTS}/superres.safetensors", f"{RESULTS}/seg.safetensors"
     fields = {"region_field": "name", "city_field": "name", "reaches": {"upper": ["Shang"]}}

@@ -1,4 +1,4 @@
-"""Runs that are built repeatedly, and faults that are injected into them."""
+"""Repeated runs, and faults that are injected into them."""
 
 import os
 import random
@@ -26,7 +26,6 @@ class Campaign:
     Attributes:
         folder: copy of the repository.
         command: command that starts or resumes the run.
-        store: object store; None without one.
         faults: faults so far, by kind.
         hit_jobs: jobs that were running at a fault, by rule.
         last_group: process group of the last run that held the lock.
@@ -82,7 +81,7 @@ class Campaign:
         return comparable(self.store.hashes(self.folder.results_name))
 
     def local_results(self, name: str) -> Path:
-        """Return the results folder, copied from the store where there is one."""
+        """Return the results folder, copied from the store if there is one."""
         if self.store is None:
             return self.results
         target = self.folder.root / name / self.folder.results_name

@@ -1,4 +1,4 @@
-"""GeoTIFFs with given pixels and transform."""
+"""GeoTIFFs from an array and a transform."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An S3 test server: moto, in memory, backend a proxy that injects errors into writes."""
+"""An S3 test server: moto, in memory, behind a proxy that injects errors into writes."""
 
 import hashlib
 import http.client

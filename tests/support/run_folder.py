@@ -9,9 +9,10 @@ from pathlib import Path
 
 import yaml
 from support.planned import planned_jobs
+from support.tree_digest import tree_digest
 
 from jointseg.audit.verify import UNDECLARED
-from jointseg.provenance.digest import TIMESTAMP, tree_digest
+from jointseg.provenance.digest import TIMESTAMP
 
 NOT_COMPARED = (*UNDECLARED, "manifests")  # folders of results that differ between equal runs
 ROOT = Path(__file__).parents[2]
@@ -23,10 +24,7 @@ class RunFolder:
     """A folder with the code of the repository and the config mini.yaml, in which commands are run."""
 
     def __init__(self, root: Path, environment: dict[str, str] | None = None) -> None:
-        """Args:
-        root: folder with code and config.
-        environment: additional environment variables of the commands.
-        """
+        """Use the folder `root`; `environment` has additional environment variables of the commands."""
         self.root, self.config, self.environment = root, root / CONFIG, environment or {}
         self.results = root / yaml.safe_load(self.config.read_text())["results"]
         self.results_name = self.results.relative_to(root).as_posix()

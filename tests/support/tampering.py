@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jointseg.audit.hashing import scan
 from jointseg.audit.verify import UNDECLARED, Finding, verify_results
-from jointseg.provenance.manifest import parse
+from jointseg.provenance.manifest import parse, sealed
 
 EXCLUDED = tuple(name for name in UNDECLARED if name != "releases")
 
@@ -89,3 +89,8 @@ def edit(manifest: Path, change, seal=json.dumps) -> None:
     record.pop("seal")
     change(record)
     manifest.write_text(seal(record))
+
+
+def replace_entries(file: Path, **entries) -> None:
+    """Replace entries of a manifest or release and write it with a new seal."""
+    edit(file, lambda record: record.update(entries), sealed)

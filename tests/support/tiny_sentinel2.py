@@ -15,6 +15,14 @@ from jointseg.sentinel2.scenes import scenes
 
 TILE, TILE_KM = "50N_E0660_N3540", 1
 WEST, NORTH, SIDE = 660_000, 3_541_000, 100
+# Arguments of the steps `scenes` and `composite`.
+COMMON = {
+    "year": "2021",
+    "tile": TILE,
+    "tile_km": TILE_KM,
+    "source": {"kind": "archive"},
+    "bands": ["B04", "B03", "B02"],
+}
 
 
 def raster(path, array, res_m=10, west=WEST, north=NORTH, crs="EPSG:32650", driver="GTiff", **options):
@@ -74,31 +82,21 @@ def catalogue(root: Path) -> Path:
 
 def listing(**changes):
     """Return the arguments of the step `scenes`, without files."""
-    return {
-        "year": "2021",
-        "tile": TILE,
-        "tile_km": TILE_KM,
-        "source": {"kind": "archive"},
-        "level": "L2A",
-        "season": ["04-01", "10-31"],
-        "max_cloud_percent": 60,
-        "bands": ["B04", "B03", "B02"],
-    } | changes
+    return COMMON | {"level": "L2A", "season": ["04-01", "10-31"], "max_cloud_percent": 60} | changes
 
 
 def compositing(**changes):
     """Return the arguments of the step `composite`, without files."""
-    return {
-        "year": "2021",
-        "tile": TILE,
-        "tile_km": TILE_KM,
-        "source": {"kind": "archive"},
-        "bands": ["B04", "B03", "B02"],
-        "method": "median",
-        "scl_mask_classes": [0, 1, 3, 8, 9, 10],
-        "mask_dilation_m": 0,
-        "min_clear_observations": 1,
-    } | changes
+    return (
+        COMMON
+        | {
+            "method": "median",
+            "scl_mask_classes": [0, 1, 3, 8, 9, 10],
+            "mask_dilation_m": 0,
+            "min_clear_observations": 1,
+        }
+        | changes
+    )
 
 
 def rgb(value, offset=1000):

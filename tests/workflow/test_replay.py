@@ -108,7 +108,7 @@ def test_pruned_copy_keeps_its_maps_and_a_replay_names_missing_inputs(finished, 
     assert [kind["kind"] for kind in report["kinds"]] == [
         "chips", "images", "predictions", "products", "previews", "logs", "benchmarks",
     ]  # fmt: skip
-    assert report["left"] == [] and report["bytes"] > 1_000_000
+    assert report["skipped"] == [] and report["bytes"] > 1_000_000
     assert (copy / PRUNED_LIST).is_file() and not (copy / "dataset/chips").exists()
     for pattern in ("isa/*/*.tif", "mosaics/*/*.tif", "sentinel2/composites/*/*.tif", "segmentation/*.safetensors"):
         assert len(list(copy.glob(pattern))) == len(list(finished.results.glob(pattern))) > 0

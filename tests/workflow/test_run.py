@@ -187,7 +187,7 @@ def test_snakemake_report_is_written_offline(finished):
         (
             "season",
             ["01-01", "01-02"],
-            ["rule scenes", "no L2A scene of 2021", "50N_E0660_N3540", "widen sentinel2.season"],
+            ["rule scenes", "no L2A scene of 2021", "50N_E0660_N3540", "extend sentinel2.season"],
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every command of the runbook, run in order on a finished run, with its names replaced by those of this run."""
+"""Every command of the runbook, in order, on a finished run whose names replace those of the page."""
 
 import os
 import re

@@ -62,7 +62,7 @@ def test_scene_removed_from_a_list(results):
     inside = f"{SCENES}/{path.name}"
     report = verify_results(results)
     assert [(finding.kind, finding.path) for finding in report.findings] == [("changed", inside)]
-    assert "its date is older than the change" in report.findings[0].detail
+    assert "its modification time predates the change" in report.findings[0].detail
     derived = {f"sentinel2/composites/2021/{path.stem}.tif", f"isa/2021/{path.stem}.tif", "accuracy/accuracy.csv"}
     assert derived <= set(report.descendants)
     assert f"sentinel2/composites/2021/{other.stem}.tif" not in report.descendants
@@ -72,7 +72,7 @@ def test_replaced_checkpoint(results):
     replace(results / CHECKPOINT, (results / "superres/stage2.safetensors").read_bytes())
     report = verify_results(results)
     assert [(finding.kind, finding.path) for finding in report.findings] == [("swapped", CHECKPOINT)]
-    assert "its bytes are those of superres/stage2.safetensors" in report.findings[0].detail
+    assert "it has the content of superres/stage2.safetensors" in report.findings[0].detail
     assert any(path.startswith("isa/") for path in report.descendants)
 
 

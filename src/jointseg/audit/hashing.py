@@ -13,14 +13,12 @@ from pathlib import Path
 from threading import Event
 
 from jointseg.provenance.digest import CHUNK_BYTES, TIMESTAMP
-from jointseg.provenance.hash_cache import SETTLE_SECONDS
+from jointseg.provenance.hash_cache import INSERT, SETTLE_SECONDS, TABLE, file_key
 from jointseg.runtime.errors import DataError
 
 # Small files are submitted in batches: submitting one takes longer than hashing it.
 BATCH_FILES, BATCH_BYTES = 64, 8 << 20
 SAVE_INTERVAL_S = 1.0
-_TABLE = """create table if not exists hashes (path text primary key, size integer, mtime_ns integer,
-    ctime_ns integer, inode integer, sha256 text) without rowid"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,6 @@ class HashingPass:
     folder, the pass continues without it.
 
     Attributes:
-        path: the state file.
         saved: rows (size, mtime_ns, ctime_ns, inode, sha256) of the interrupted pass, by path.
         resumed: number of files whose saved checksum was used.
     """
@@ -72,8 +69,8 @@ class HashingPass:
             if self._rows:
                 self.path.parent.mkdir(exist_ok=True)
                 with sqlite3.connect(self.path) as base:
-                    base.execute(_TABLE)
-                    base.executemany("insert or replace into hashes values (?, ?, ?, ?, ?, ?)", self._rows)
+                    base.execute(TABLE)
+                    base.executemany(INSERT, self._rows)
                 base.close()
         self._rows, self._last_save = [], time.monotonic()
 
@@ -90,7 +87,6 @@ def scan(folder: Path, excluded: tuple[str, ...] = ()) -> dict[str, int]:
     Links to folders are followed, as in `provenance.digest.tree_files`.
 
     Args:
-        folder: the folder.
         excluded: names of top-level folders to skip.
     """
     sizes: dict[str, int] = {}
@@ -123,7 +119,6 @@ def hash_files(
     """Hash files with threads, the largest first to balance the load.
 
     Args:
-        root: the folder of the files.
         sizes: file sizes in bytes, by path in the folder.
         state: the pass; files that it has already hashed are skipped.
         workers: number of threads; one per CPU if None.
@@ -152,7 +147,7 @@ def _resumed(root: Path, sizes: dict[str, int], state: HashingPass) -> dict[str,
     for path in sizes.keys() & state.saved.keys():
         *key, digest = state.saved[path]
         with suppress(OSError):
-            if tuple(key) == _key(os.stat(root / path)):
+            if tuple(key) == file_key(os.stat(root / path)):
                 found[path] = HashedFile(digest, key[0], key[1])
     state.resumed = len(found)
     return found
@@ -199,16 +194,12 @@ def _hash(
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
             return HashedFile("", error="not a file"), None
-        whole = sha256(usedforsecurity=False)
+        checksum = sha256(usedforsecurity=False)
         while not stop.is_set() and (count := file.readinto(buffer)):
-            whole.update(buffer[:count])
+            checksum.update(buffer[:count])
             advance(count)
-        key = _key(os.fstat(file.fileno()))
+        key = file_key(os.fstat(file.fileno()))
     settled = max(key[1:3]) < started - SETTLE_SECONDS * 1e9
-    whole_read = key == _key(before) and not stop.is_set()
-    digest = whole.hexdigest()
-    return HashedFile(digest, key[0], key[1]), (*key, digest) if settled and whole_read else None
-
-
-def _key(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    complete = key == file_key(before) and not stop.is_set()
+    digest = checksum.hexdigest()
+    return HashedFile(digest, key[0], key[1]), (*key, digest) if settled and complete else None

@@ -32,7 +32,7 @@ class Lineage:
     """The jobs of a results folder, linked by their files.
 
     Attributes:
-        results: the results folder; it may have been moved since the run.
+        results: may have been moved since the run.
         manifests: by name, such as "predict/2021/50N_E0660_N3540".
     """
 
@@ -133,15 +133,11 @@ class Lineage:
             return Parent(artefact, path, None, False)
         output, producer = found
         same_name = PurePosixPath(artefact.path).name == PurePosixPath(output.path).name
-        matches = output.sha256 == artefact.sha256 if same_name else _contains(output, artefact)
-        return Parent(artefact, path, producer, matches)
+        checksums = [output.sha256] if same_name else [entry.sha256 for entry in output.files or ()]
+        return Parent(artefact, path, producer, artefact.sha256 in checksums)
 
 
 def _job_of_manifest(path: str) -> str:
     """Job name of a manifest path in the results folder, "" for any other file."""
     file = PurePosixPath(path)
     return file.relative_to(FOLDER).with_suffix("").as_posix() if file.is_relative_to(FOLDER) else ""
-
-
-def _contains(folder: Artefact, artefact: Artefact) -> bool:
-    return any(entry.sha256 == artefact.sha256 for entry in folder.files or ())

@@ -57,7 +57,7 @@ class Plan:
     """All jobs that would run.
 
     Attributes:
-        jobs: the jobs in execution order.
+        jobs: in execution order.
         open: whether the tile grid is recomputed, after which more jobs may be outdated.
     """
 
@@ -91,7 +91,6 @@ def find_outdated(config: Path, rest: Iterable[str] = ()) -> Plan:
     packages and inputs.
 
     Args:
-        config: the config of the run.
         rest: further arguments for Snakemake, such as targets.
 
     Raises:
@@ -101,8 +100,9 @@ def find_outdated(config: Path, rest: Iterable[str] = ()) -> Plan:
     planned = dry_run(config, rest)
     hashes = HashCache(results / STATE_FOLDER / "hashes.sqlite") if results.is_dir() else None
     jobs = {}
-    for job in planned["jobs"]:
-        file = Path(job["manifest"])
+    by_manifest = {job["manifest"]: job for job in planned["jobs"]}
+    for manifest, job in by_manifest.items():
+        file = Path(manifest)
         name = file.relative_to(results / FOLDER).with_suffix("").as_posix()
         outdated = OutdatedJob(name, job["rule"], job["wildcards"])
         try:
@@ -112,15 +112,14 @@ def find_outdated(config: Path, rest: Iterable[str] = ()) -> Plan:
         if last is not None:
             outdated.seconds, outdated.device = last.record["seconds"], last.device
         outdated.changes = _changes(job, last, results, hashes, planned["open"])
-        jobs[job["manifest"]] = outdated
-    upstream = {job["manifest"]: job["after"] for job in planned["jobs"]}
-    ordered = _topological_order(upstream)
+        jobs[manifest] = outdated
+    ordered = list(TopologicalSorter({name: by_manifest[name]["after"] for name in sorted(by_manifest)}).static_order())
     for manifest in ordered:
-        roots = {root for parent in upstream[manifest] for root in _roots(jobs[parent])}
+        upstream = [jobs[parent] for parent in by_manifest[manifest]["after"]]
+        roots = {root for parent in upstream for root in ([parent.name] if parent.changes else parent.follows)}
         jobs[manifest].follows = sorted(roots)
         if not jobs[manifest].changes and not roots:
-            reasons = next(job["reasons"] for job in planned["jobs"] if job["manifest"] == manifest)
-            jobs[manifest].changes = [Change("other", "; ".join(reasons))]
+            jobs[manifest].changes = [Change("other", "; ".join(by_manifest[manifest]["reasons"]))]
     return Plan([jobs[manifest] for manifest in ordered], planned["open"])
 
 
@@ -135,15 +134,6 @@ def dry_run(config: Path, rest: Iterable[str] = ()) -> dict[str, Any]:
             lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
             raise DataError(f"Snakemake cannot plan {config}: {' '.join(lines[-12:]) or 'no output'}")
         return json.loads(plan.read_text(encoding="utf-8"))
-
-
-def _roots(job: OutdatedJob) -> list[str]:
-    return [job.name] if job.changes else job.follows
-
-
-def _topological_order(upstream: dict[str, list[str]]) -> list[str]:
-    """The jobs, each after its upstream jobs."""
-    return list(TopologicalSorter({manifest: upstream[manifest] for manifest in sorted(upstream)}).static_order())
 
 
 def _changes(

@@ -70,7 +70,6 @@ class PrunableKind:
     """One kind of prunable file and the consequences of deleting it.
 
     Attributes:
-        files: the existing files.
         lost: what is unavailable until they are rebuilt.
         seconds: recorded duration of all their jobs; None if no job produces them.
         missing: inputs of their jobs that do not exist, so that the files cannot be rebuilt.
@@ -172,7 +171,6 @@ def _producers(lineage: Lineage, kind: _Kind) -> list[tuple[Manifest, Artefact]]
 
 
 def _declared(results: Path, producers: list[tuple[Manifest, Artefact]], kind: str) -> list[PrunableFile]:
-    """Existing declared files of a kind."""
     found = []
     for manifest, output in producers:
         path = manifest.relative_path(output.path)

@@ -26,12 +26,12 @@ class Change:
 
 def setting_changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
     """Return the settings whose value differs; nested keys are joined by dots."""
-    return [Change("setting", key, _text(old), _text(new)) for key, old, new in _leaves("", before, after)]
+    return [Change("setting", *difference) for difference in _leaves("", before, after)]
 
 
 def version_changes(before: dict[str, str], after: dict[str, str]) -> list[Change]:
     """Return the packages whose version differs or that are on one side only."""
-    return [Change("package", key, _text(old), _text(new)) for key, old, new in _leaves("", before, after)]
+    return [Change("package", *difference) for difference in _leaves("", before, after)]
 
 
 def code_changes(before: dict[str, dict[str, str]] | None, after: dict[str, dict[str, str]] | None) -> list[Change]:
@@ -52,13 +52,14 @@ def code_changes(before: dict[str, dict[str, str]] | None, after: dict[str, dict
     return changes
 
 
-def _leaves(key: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+def _leaves(key: str, before: Any, after: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield (dotted key, value before, value after) of the differing values below a key."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted(before.keys() | after.keys()):
             nested = f"{key}.{name}" if key else name
             yield from _leaves(nested, before.get(name, _ABSENT), after.get(name, _ABSENT))
     elif before != after:
-        yield key, before, after
+        yield key, _text(before), _text(after)
 
 
 def _text(value: Any) -> str:

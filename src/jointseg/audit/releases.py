@@ -162,7 +162,6 @@ def check(
     """Check all releases, their chain and signatures, and compare the last release with the manifests.
 
     Args:
-        results: the results folder.
         hashes: sha256 of every manifest, by path in the results folder.
         with_findings: manifests that already have a finding and are not reported again.
         signers: accepted signers; None accepts any key with a valid signature.

@@ -99,7 +99,7 @@ def verify_results(
     """Hash every file of a results folder and compare it with the manifests and the releases.
 
     Args:
-        results: the results folder; it may have been moved or copied since the run.
+        results: may have been moved or copied since the run.
         workers: number of hashing threads; one per CPU if None.
         on_start: called once with the number of bytes to hash.
         advance: called, from any thread, with the number of bytes just hashed.

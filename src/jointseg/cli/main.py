@@ -28,7 +28,7 @@ from jointseg.cli.commands import (
 )
 from jointseg.runtime.errors import DataError
 
-# Names of the release before; they go with the next one.
+# Old names of commands; the next release removes them.
 DEPRECATED = {
     ("audit", "stale"): ("audit", "outdated"),
     ("requests",): ("estimate", "requests"),

@@ -15,7 +15,7 @@ def cache_key(module: str, inputs: Iterable[Path], settings: dict[str, Any]) -> 
     """Return a sha256 over the code of a step's module, its inputs and its settings.
 
     Args:
-        module: full module name; all modules of the package that it imports are included.
+        module: full module name; the modules that it imports from its package are included.
         inputs: files (identified by content) and folders (identified by name, size and time of their files).
         settings: JSON-serialisable values.
     """

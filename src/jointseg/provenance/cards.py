@@ -20,7 +20,6 @@ def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, 
 
     Args:
         part: the release folder.
-        run: the run to release.
         checkpoints: the networks that the maps were predicted with.
         accuracy: the accuracy table; None for a run without test chips.
         growth: the table of the cities' areas.

@@ -42,10 +42,8 @@ def code_digest(target: str, source: Path = SOURCE) -> str:
         target: "package.module" or "package.module:function".
         source: the folder that contains the package.
     """
-    whole = hashlib.sha256()
-    for name in _closure(target, source):
-        whole.update(f"{name} {_module(name, source).digest}\n".encode())
-    return whole.hexdigest()
+    lines = [f"{name} {_module(name, source).digest}\n" for name in _closure(target, source)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def code_parts(target: str, source: Path = SOURCE) -> dict[str, dict[str, str]]:

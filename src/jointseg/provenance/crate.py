@@ -46,14 +46,11 @@ def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
 
     Args:
         part: the release folder; all its files except the checksums must exist.
-        run: the run to release.
         workflow: workflow files by path in the release; the first is the main one.
     """
     crate = ROCrate(version=VERSION)
-    crate.name, crate.description = (
-        run.title,
-        f"{run.title}: 1-m impervious surface maps and the provenance of each file",
-    )
+    crate.name = run.title
+    crate.description = f"{run.title}: 1-m impervious surface maps and the provenance of each file"
     crate.datePublished, crate.license = f"{run.years[-1]}-12-31", LICENCE
     crate.metadata.extra_terms = TERMS
     with warnings.catch_warnings():

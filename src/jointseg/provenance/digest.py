@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +41,3 @@ def tree_hash(entries: Iterable[Entry]) -> str:
     """Return the checksum of a folder: the sha256 of what `sha256sum` prints for its files, sorted by path."""
     lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in sorted(entries, key=lambda entry: entry.path))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def tree_digest(folder: Path, workers: int | None = None) -> tuple[list[Entry], str]:
-    """Return the entries of a folder, sorted by path, and its checksum (see `tree_hash`)."""
-    files = tree_files(folder)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        digests = list(pool.map(file_digest, files))
-    entries = [
-        Entry(path.relative_to(folder).as_posix(), path.stat().st_size, digest) for path, digest in zip(files, digests)
-    ]
-    return entries, tree_hash(entries)

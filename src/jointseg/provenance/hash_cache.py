@@ -16,9 +16,10 @@ log = logging.getLogger(__name__)
 # are this old.
 SETTLE_SECONDS = 0.02
 LOCK_SECONDS = 30
-_TABLE = """create table if not exists hashes (path text primary key, size integer, mtime_ns integer,
+TABLE = """create table if not exists hashes (path text primary key, size integer, mtime_ns integer,
     ctime_ns integer, inode integer, sha256 text) without rowid"""
-_Key = tuple[int, int, int, int]
+INSERT = "insert or replace into hashes values (?, ?, ?, ?, ?, ?)"
+FileKey = tuple[int, int, int, int]
 
 
 class HashCache:
@@ -45,8 +46,8 @@ class HashCache:
         return tree_hash(self.tree(path)) if path.is_dir() else self.file(path).sha256
 
     def files(self, paths: list[Path]) -> list[Entry]:
-        """Return the entries of several files with one query of the cache."""
-        keys = [_key(path) for path in paths]
+        """Return the entries of several files, with one transaction for the new checksums."""
+        keys = [file_key(os.stat(path)) for path in paths]
         cached = self._cached(paths)
         entries: list[Entry] = []
         fresh: list[tuple] = []
@@ -55,9 +56,11 @@ class HashCache:
             if row and row[:4] == key:
                 entries.append(Entry(path.as_posix(), key[0], row[4]))
                 continue
-            _settle(key)
+            age = time.time() - max(key[1], key[2]) / 1e9
+            if 0 <= age < SETTLE_SECONDS:
+                time.sleep(SETTLE_SECONDS - age)
             digest = file_digest(path)
-            if _key(path) != key:
+            if file_key(os.stat(path)) != key:
                 raise DataError(f"{path} changed while it was read; rerun when no other process writes it")
             entries.append(Entry(path.as_posix(), key[0], digest))
             fresh.append((str(path.absolute()), *key, digest))
@@ -80,22 +83,16 @@ class HashCache:
             return
         try:
             with closing(self._open()) as base, base:
-                base.executemany("insert or replace into hashes values (?, ?, ?, ?, ?, ?)", fresh)
+                base.executemany(INSERT, fresh)
         except sqlite3.DatabaseError as error:
             log.warning("cannot write the hash cache %s (%s)", self.path, error)
 
     def _open(self) -> sqlite3.Connection:
         base = sqlite3.connect(self.path, timeout=LOCK_SECONDS)
-        base.execute(_TABLE)
+        base.execute(TABLE)
         return base
 
 
-def _key(path: Path) -> _Key:
-    status = os.stat(path)
+def file_key(status: os.stat_result) -> FileKey:
+    """Return size, modification time, change time and inode of a file: if they are equal, so is its content."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def _settle(key: _Key) -> None:
-    age = time.time() - max(key[1], key[2]) / 1e9
-    if 0 <= age < SETTLE_SECONDS:
-        time.sleep(SETTLE_SECONDS - age)

@@ -29,10 +29,7 @@ from jointseg.runtime.files import atomic_write, remove_partial_files, remove_pa
 log = logging.getLogger(__name__)
 
 STATE_FOLDER = ".jointseg"  # in a results folder: lock, hash cache, state of running jobs
-RECORD_PARAMS = {
-    "code",
-    "environment",
-}  # params by which Snakemake detects outdated jobs; no step has them as parameters
+RECORD_PARAMS = {"code", "environment"}  # Snakemake detects outdated jobs by them; steps do not receive them
 Step = Callable[..., dict[str, Any] | None]
 
 
@@ -69,12 +66,8 @@ def run_job(snakemake: Any, function: Step) -> None:
         _fail(snakemake, job_status.Failure(job, str(error), log_path, cause), 1)
     except Exception as error:
         log.exception("the step failed")
-        see_log = f" (see {log_path})" if log_path else ""
-        _fail(
-            snakemake,
-            job_status.Failure(job, f"{type(error).__name__}: {error}{see_log}", log_path, job_status.ERROR),
-            1,
-        )
+        message = f"{type(error).__name__}: {error}" + (f" (see {log_path})" if log_path else "")
+        _fail(snakemake, job_status.Failure(job, message, log_path, job_status.ERROR), 1)
     except (KeyboardInterrupt, SystemExit) as stop:
         status = 128 + signal.SIGINT if isinstance(stop, KeyboardInterrupt) else stop.code
         failure = job_status.Failure(job, "stopped before it finished", log_path, job_status.STOPPED)
@@ -115,30 +108,29 @@ def _run(snakemake: Any, function: Step) -> None:
 
     module, source = function.__module__, _source_folder(function)
     _save_code_parts(results, module, source)
-    _write(
-        manifest,
-        {
-            "schema": SCHEMA,
-            "rule": snakemake.rule,
-            "results": results.as_posix(),
-            "wildcards": wildcards,
-            "params": params,
-            "inputs": [_without_file_list(each, results) for each in recorded_inputs],
-            "outputs": _artefacts(named_outputs, hashes),
-            "facts": facts or {},
-            "step": f"{function.__module__}:{function.__name__}",
-            "code": code_digest(module, source),
-            "environment": environment(module, source),
-            **machine.software(),
-            "device": machine.device(),
-            "host": socket.gethostname(),
-            "user": getpass.getuser(),
-            "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
-            "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "seconds": round(seconds, 3),
-            **machine.usage(),
-        },
-    )
+    record = {
+        "schema": SCHEMA,
+        "rule": snakemake.rule,
+        "results": results.as_posix(),
+        "wildcards": wildcards,
+        "params": params,
+        "inputs": [_without_file_list(artefact, results) for artefact in recorded_inputs],
+        "outputs": _artefacts(named_outputs, hashes),
+        "facts": facts or {},
+        "step": f"{module}:{function.__name__}",
+        "code": code_digest(module, source),
+        "environment": environment(module, source),
+        **machine.software(),
+        "device": machine.device(),
+        "host": socket.gethostname(),
+        "user": getpass.getuser(),
+        "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
+        "finished": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "seconds": round(seconds, 3),
+        **machine.usage(),
+    }
+    with atomic_write(manifest) as part:
+        part.write_text(sealed(json_value(record)), encoding="utf-8")
 
 
 def _label(snakemake: Any) -> str:
@@ -152,15 +144,14 @@ def _configure_logging(names: Any) -> None:
         log_file = object_store.workflow_path(names[0])
         log_file.parent.mkdir(parents=True, exist_ok=True)
         handlers = [logging.FileHandler(log_file, mode="w", encoding="utf-8")]
-    logging.raiseExceptions = False  # on a full disk, standard error still gets its line
+    logging.raiseExceptions = False  # otherwise logging prints its own tracebacks to standard error if the disk is full
     line_format = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=line_format, handlers=handlers, force=True)
     logging.captureWarnings(True)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
-    # An exception, so that context managers remove partly written files.
-    raise SystemExit(128 + number)
+    raise SystemExit(128 + number)  # an exception, so that context managers remove partly written files
 
 
 def _fail(snakemake: Any, failure: job_status.Failure, status: int) -> NoReturn:
@@ -187,11 +178,9 @@ def _running_job_file(job: str) -> Iterator[None]:
 
 
 def _paths(value: Any) -> Path | list[Path]:
-    return (
-        object_store.workflow_path(value)
-        if isinstance(value, str)
-        else [object_store.workflow_path(each) for each in value]
-    )
+    if isinstance(value, str):
+        return object_store.workflow_path(value)
+    return [object_store.workflow_path(path) for path in value]
 
 
 def _flat(named: dict[str, Path | list[Path]]) -> list[Path]:
@@ -219,9 +208,9 @@ def _request_limit(snakemake: Any, function: Step) -> dict[str, int]:
 def json_value(value: Any) -> Any:
     """Return a JSON-serialisable value: numpy scalars as numbers, paths as strings, NaN and infinity as None."""
     if isinstance(value, dict):
-        return {str(key): json_value(each) for key, each in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [json_value(each) for each in (sorted(value) if isinstance(value, set | frozenset) else value)]
+        return [json_value(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, Path):
         return value.as_posix()
     if hasattr(value, "item") and not isinstance(value, str):
@@ -269,11 +258,6 @@ def _source_folder(function: Step) -> Path:
     """Folder from which the module of the step is imported."""
     file = Path(inspect.getfile(function)).resolve()
     return file.parents[len(function.__module__.split(".")) - 1 + (file.name == "__init__.py")]
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with atomic_write(path) as part:
-        part.write_text(sealed(json_value(record)), encoding="utf-8")
 
 
 def _save_code_parts(results: Path, module: str, source: Path) -> None:

@@ -52,8 +52,8 @@ def commit(home: Path) -> dict[str, Any]:
 def _loaded_versions() -> dict[str, str]:
     """Versions of the loaded distributions, sorted by name.
 
-    `importlib.metadata.packages_distributions` parses the file list of every installed distribution with `csv`, which
-    takes longer than all else that a short job does before its step. Here the first path component suffices.
+    `importlib.metadata.packages_distributions` is slow: it parses the file list of every installed distribution. The
+    first path component of each file is sufficient.
     """
     loaded = {name.partition(".")[0] for name in sys.modules}
     owners: dict[str, metadata.Distribution] = {}

@@ -21,9 +21,7 @@ def results_of(manifest: Path) -> Path:
     """Return the results folder of a manifest RESULTS/manifests/RULE/NAME.json."""
     parts = manifest.parts
     if FOLDER not in parts[:-1]:
-        raise DataError(
-            f"manifest {manifest} is not in a folder named {FOLDER}; expected RESULTS/{FOLDER}/RULE/NAME.json"
-        )
+        raise DataError(f"{manifest} is not in a folder {FOLDER}; expected RESULTS/{FOLDER}/RULE/NAME.json")
     last = len(parts) - 1 - parts[::-1].index(FOLDER)
     return Path(*parts[:last])
 
@@ -80,9 +78,7 @@ class Manifest:
     """A manifest that was read from its file.
 
     Attributes:
-        file: path of the manifest.
         name: path in the manifests folder without .json, such as "predict/2021/50N_E0660_N3540".
-        record: content of the manifest.
     """
 
     file: Path
@@ -132,13 +128,8 @@ class Manifest:
             return path[len(prefix) :]  # fast path: PurePosixPath is slow
         recorded = PurePosixPath(path)
         root = PurePosixPath(self.record["results"])
-        if (
-            recorded.is_absolute() != root.is_absolute()
-            or ".." in recorded.parts[:1]
-            or not recorded.is_relative_to(root)
-        ):
-            return None
-        return recorded.relative_to(root).as_posix()
+        outside = recorded.is_absolute() != root.is_absolute() or ".." in recorded.parts[:1]
+        return recorded.relative_to(root).as_posix() if not outside and recorded.is_relative_to(root) else None
 
 
 def read(file: Path) -> Manifest:

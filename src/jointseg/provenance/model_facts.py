@@ -22,14 +22,13 @@ def card_context(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> di
 
     Args:
         checkpoint: a safetensors file of this package.
-        run: the run to release.
         scores: rows of the accuracy table; the card contains those of the method that the network was trained for.
 
-    Raises:
-        DataError: the file is not a checkpoint of this package.
+    Raises DataError if the file is not a checkpoint of this package.
     """
     header, shapes, dtypes = _read(checkpoint)
-    output = run.outputs.get(_path_in_results(checkpoint, run.results))
+    inside = checkpoint.is_relative_to(run.results)
+    output = run.outputs.get(checkpoint.relative_to(run.results).as_posix()) if inside else None
     trained = header["trained"]
     method = trained.get("method")
     return {
@@ -48,10 +47,6 @@ def card_context(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> di
         "scores": [row for row in scores if row["kind"] == "method" and row["name"] == method],
         **_training_data(run, output),
     }
-
-
-def _path_in_results(checkpoint: Path, results: Path) -> str:
-    return checkpoint.relative_to(results).as_posix() if checkpoint.is_relative_to(results) else ""
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]], list[str]]:

@@ -41,8 +41,6 @@ def release(
         manifests: manifests of all jobs that the maps depend on.
         isa: 1-m ISA tiles, .../{year}/{tile}.tif.
         mosaics: ISA mosaics of cities, .../{year}/{city}.tif.
-        report: the HTML report.
-        growth: the table of the cities' areas.
         checkpoints: the networks that the maps were predicted with.
         catalogue: the folder to write. Maps are not copied; the catalogue links to them.
         workflow: sha256 of the workflow files by path relative to the repository: the Snakefile, then its includes.

@@ -48,7 +48,6 @@ class Run:
     """A run to release.
 
     Attributes:
-        results: the results folder.
         settings: settings as plain values, without those that name a credential.
         jobs: manifests of the jobs that the maps depend on, by name.
         outputs: outputs of these jobs, by path in the results folder.
@@ -76,12 +75,12 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """sha256 over code, parameters, inputs and outputs of all jobs, without times and locations."""
-        whole = hashlib.sha256()
+        content = hashlib.sha256()
         for job in self.jobs.values():
             files = [[file.name, file.path, file.sha256] for file in (*job.materials, *job.outputs)]
             line = [job.name, job.record["code"], job.record["params"], sorted(files)]
-            whole.update(f"{json.dumps(line, sort_keys=True)}\n".encode())
-        return whole.hexdigest()
+            content.update(f"{json.dumps(line, sort_keys=True)}\n".encode())
+        return content.hexdigest()
 
     def producer(self, manifest: Manifest, artefact: Artefact) -> Output | None:
         """Return the output of this run that is an input of a job, None for an external input."""

@@ -44,10 +44,9 @@ def write(part: Path, run: Run) -> None:
     root.add_link(pystac.Link("describedby", "./README.md", media_type="text/markdown", title="Data card"))
     items: dict[str, pystac.Item] = {}
     for name, members in run.maps.items():
-        if not members:
-            continue
         items |= {output.path: _item(name, output, run) for output in members}
-        root.add_child(_collection(name, [items[output.path] for output in members], run))
+        if members:
+            root.add_child(_collection(name, [items[output.path] for output in members], run))
     for members in run.maps.values():
         for output in members:
             _link_parents(items, output)
@@ -57,11 +56,9 @@ def write(part: Path, run: Run) -> None:
 
 def _collection(name: str, items: list[pystac.Item], run: Run) -> pystac.Collection:
     west, south, east, north = zip(*[item.bbox for item in items if item.bbox])
-    years = run.years
-    period = [datetime(years[0], 1, 1, tzinfo=UTC), datetime(years[-1], 12, 31, 23, 59, 59, tzinfo=UTC)]
-    extent = pystac.Extent(
-        pystac.SpatialExtent([[min(west), min(south), max(east), max(north)]]), pystac.TemporalExtent([period])
-    )
+    period = [datetime(run.years[0], 1, 1, tzinfo=UTC), datetime(run.years[-1], 12, 31, 23, 59, 59, tzinfo=UTC)]
+    box = [min(west), min(south), max(east), max(north)]
+    extent = pystac.Extent(pystac.SpatialExtent([box]), pystac.TemporalExtent([period]))
     summaries = {
         "proj:code": sorted({item.properties["proj:code"] for item in items}),
         "processing:level": [LEVEL],
@@ -79,8 +76,7 @@ def _collection(name: str, items: list[pystac.Item], run: Run) -> pystac.Collect
     )
     item_asset = {"type": COG, "roles": ["data"], "title": "Map", **_PIXELS, "classification:classes": CLASSES}
     collection.extra_fields["item_assets"] = {"map": item_asset}
-    card = pystac.Link("describedby", "../README.md", media_type="text/markdown", title="Data card")
-    collection.add_link(card)
+    collection.add_link(pystac.Link("describedby", "../README.md", media_type="text/markdown", title="Data card"))
     collection.add_items(items)
     return collection
 

@@ -14,7 +14,6 @@ def rows(tables: list[Path], labels: dict[str, str]) -> list[dict[str, Any]]:
     """Return one row per city, year and product: areas, agreement at 1 m and by product pixel, accuracy at the points."""
     out = []
     for row in [row for path in tables for row in pd.read_csv(path).to_dict("records")]:
-        difference = {key: 100 * row[key] for key in row if key.startswith("f1_difference")}
         out.append(
             {
                 "city": row["city"],
@@ -35,7 +34,7 @@ def rows(tables: list[Path], labels: dict[str, str]) -> list[dict[str, Any]]:
                 "users": interval(row, "users", ".1f", percent=True),
                 "producers": interval(row, "producers", ".1f", percent=True),
                 "f1": interval(row, "f1", ".1f", percent=True),
-                "f1_difference": interval(difference, "f1_difference", "+.1f"),
+                "f1_difference": interval(row, "f1_difference", "+.1f", by=100),
                 "points": number(row.get("points"), ".0f"),
             }
         )

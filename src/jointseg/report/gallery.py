@@ -12,6 +12,7 @@ from rasterio.enums import Resampling
 from jointseg.accuracy import figures
 from jointseg.accuracy.reference_products import held_out_chips
 from jointseg.raster import io as raster_io
+from jointseg.raster.mosaic import Mosaic
 from jointseg.raster.product_codes import class_table, classify, nearest_year
 from jointseg.raster.rendering import percentile_stretch
 from jointseg.raster.resample import read_mosaic
@@ -43,7 +44,6 @@ class ChipSources:
     """Files of the test chips.
 
     Attributes:
-        index: index of the dataset.
         root: folder of the reaches' chip folders.
         images: folder of 1 m images by method.
         predictions: folder of 0/1/255 by method.
@@ -65,7 +65,6 @@ def overview_rows(composites: list[Path], isa: list[Path], year: int) -> list[Pi
     Args:
         composites: {tile}.tif of the map year, at least three bands of reflectance DN, 0 = nodata.
         isa: {year}/{tile}.tif, 0/1/255.
-        year: the map year.
     """
     zones: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(composites):
@@ -75,7 +74,7 @@ def overview_rows(composites: list[Path], isa: list[Path], year: int) -> list[Pi
         by_year[_crs(path), path.parent.name].append(path)
     rows = []
     for crs, paths in sorted(zones.items()):
-        bounds = _union(paths)
+        bounds = Mosaic(paths).bounds
         image, _ = percentile_stretch(_decimated(paths, bounds, OVERVIEW_PX, [1, 2, 3], 0, Resampling.average))
         pictures = [Picture(f"Sentinel-2 composite, {year}, 10 m", figures.photo_uri(image))]
         for (zone, map_year), maps in sorted(by_year.items()):
@@ -90,15 +89,6 @@ def overview_rows(composites: list[Path], isa: list[Path], year: int) -> list[Pi
 def _crs(path: Path) -> str:
     with raster_io.open_raster(path) as source:
         return str(source.crs.to_string())
-
-
-def _union(paths: list[Path]) -> raster_io.Bounds:
-    corners = []
-    for path in paths:
-        with raster_io.open_raster(path) as source:
-            corners.append(source.bounds)
-    west, south, east, north = zip(*corners)
-    return min(west), min(south), max(east), max(north)
 
 
 def _decimated(

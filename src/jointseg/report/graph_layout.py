@@ -1,6 +1,7 @@
 """Layout of a layered graph: long links run in lanes between the boxes, so that no line crosses a box."""
 
 from collections import defaultdict
+from itertools import accumulate, pairwise
 
 Lane = tuple[str, int]  # (node, row): the node in its own row, its lane in the rows below
 
@@ -43,7 +44,7 @@ def layout(rows: list[list[str]], parents: dict[str, set[str]]) -> tuple[dict[La
     for sweep in range(_SWEEPS):
         for row in full if sweep % 2 == 0 else full[::-1]:
             target = {
-                lane: sum(x[each] for each in linked[lane]) / len(linked[lane]) if linked[lane] else x[lane]
+                lane: sum(x[end] for end in linked[lane]) / len(linked[lane]) if linked[lane] else x[lane]
                 for lane in row
             }
             row.sort(key=lambda lane: (target[lane], lane))
@@ -53,19 +54,15 @@ def layout(rows: list[list[str]], parents: dict[str, set[str]]) -> tuple[dict[La
 
 
 def _spread(row: list[Lane], target: dict[Lane, float], width: dict[Lane, float], x: dict[Lane, float]) -> None:
-    """Place a row in its order as close to the target centres as the widths allow (means of adjacent boxes are pooled)."""
-    offset, blocks = 0.0, []  # a block: [sum of (target - offset), number of lanes]
-    for i, lane in enumerate(row):
-        if i:
-            offset += (width[row[i - 1]] + width[lane]) / 2 + GAP
+    """Set the centres of a row in its order, as close to the targets as the widths allow (pooled adjacent means)."""
+    steps = ((width[left] + width[right]) / 2 + GAP for left, right in pairwise(row))
+    offsets = list(accumulate(steps, initial=0.0))
+    blocks: list[list[float]] = []  # [sum of (target - offset), number of lanes] of each block
+    for lane, offset in zip(row, offsets):
         blocks.append([target[lane] - offset, 1.0])
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
             total, count = blocks.pop()
             blocks[-1][0] += total
             blocks[-1][1] += count
     shifts = [total / count for total, count in blocks for _ in range(int(count))]
-    offset = 0.0
-    for i, lane in enumerate(row):
-        if i:
-            offset += (width[row[i - 1]] + width[lane]) / 2 + GAP
-        x[lane] = offset + shifts[i]
+    x.update((lane, offset + shift) for lane, offset, shift in zip(row, offsets, shifts))

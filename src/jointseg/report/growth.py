@@ -99,9 +99,12 @@ def number(value: float | None, spec: str, by: float = 1, missing: str = DASH) -
     return f"{by * value:{spec}}" if value is not None and np.isfinite(value) else missing
 
 
-def interval(row: dict[str, Any], name: str, spec: str, percent: bool = False) -> tuple[str, str]:
-    """Return an estimate and its interval as text; a fraction in percent, with its interval clipped to 0..100."""
-    value, lower, upper = (row.get(key, np.nan) for key in (name, f"{name}_lower", f"{name}_upper"))
+def interval(row: dict[str, Any], name: str, spec: str, by: float = 1, percent: bool = False) -> tuple[str, str]:
+    """Return an estimate and its interval times `by` as text, such as ("71.2", "66.0 to 76.1").
+
+    With `percent`, a fraction is returned in percent and its interval is clipped to 0..100.
+    """
+    value, lower, upper = (by * row.get(key, np.nan) for key in (name, f"{name}_lower", f"{name}_upper"))
     if not np.isfinite(value):
         return DASH, ""
     if percent:

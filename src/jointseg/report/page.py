@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,6 @@ PAGE = Path(__file__).with_name("report.html.j2")
 _METHOD_LABELS = {"superres": "Super-resolution + segmentation", "bilinear": "Bilinear + segmentation"}
 
 Tables = dict[str, list[Path]]  # files by name of the table
-
-
-@dataclass(frozen=True)
-class _Maps:
-    """The maps that the page shows.
-
-    Attributes:
-        methods: names of the methods.
-        year: the map year.
-        product_table: entries of the products.
-    """
-
-    methods: list[str]
-    year: int
-    product_table: dict[str, dict[str, Any]]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Labels of methods and products."""
-        methods = {name: _METHOD_LABELS.get(name, name) for name in self.methods}
-        return methods | {name: entry["title"] for name, entry in self.product_table.items()}
 
 
 def report(
@@ -85,16 +63,10 @@ def report(
     """Write the report with the sections for which there are inputs; deterministic bytes.
 
     Args:
-        html: output page.
         numbers: output JSON, the page's tables by name.
-        title: heading of the page.
         methods: names of the methods, in the order of predictions and images.
-        year: the map year.
         notes: a paragraph for the reader, such as the origin of the checkpoints.
         product_table: entries of the products, in the order of `products`.
-        index: index of the dataset.
-        samples: the sample with its replacement samples.
-        study_area: outlines of the reaches.
         agreements: {reach}.csv of step `label_agreement`.
         chips: chip folders of the reaches.
         predictions: folder of {sample_id}.tif, 0/1/255, of each method.
@@ -105,15 +77,16 @@ def report(
         product_comparisons, comparison_pictures: {city}.csv and {city}/ of step `compare_products`.
         panels: training panels, PNG.
         histories: training histories, CSV.
-        manifests: of the run's jobs.
         isa: {year}/{tile}.tif, 1 m, 0/1/255.
-        composites: of the map year.
         previews: preview pictures of this run, PNG.
         examples: preview pictures of other runs, PNG.
         quality_tables, quality_figures: {year}.csv and {year}.png of step `composite_quality`.
         captions: caption of each example, by its path.
     """
-    maps = _Maps(methods, year, product_table or {})
+    product_table = product_table or {}
+    labels = {name: _METHOD_LABELS.get(name, name) for name in methods}
+    labels |= {name: entry["title"] for name, entry in product_table.items()}
+    product_years = [(entry["title"], nearest_year(entry, year)) for entry in product_table.values()]
     records = [json.loads(path.read_text()) for path in manifests or []]
     single = {"accuracy": accuracy, "paired": paired, "domains": domains}
     single |= {"growth": growth, "change": changes, "zones": zones}
@@ -126,27 +99,31 @@ def report(
             chips[0].parent,
             dict(zip(methods, images or [])),
             dict(zip(methods, predictions or [])),
-            dict(zip(maps.product_table, products or [])),
-            maps.product_table,
+            dict(zip(product_table, products or [])),
+            product_table,
         )
         chip_rows = gallery.chip_rows(sources, year)
     context = {
         "title": title,
         "year": year,
         "notes": notes,
-        "cards": report_tables.cards(accuracy, paired, methods, maps.labels),
-        "findings": questions.key_findings(paired, growth, changes, maps.labels),
+        "cards": report_tables.cards(accuracy, paired, methods, labels),
+        "findings": questions.key_findings(paired, growth, changes, labels),
         "overviews": gallery.overview_rows(composites or [], isa or [], year),
         "previews": [Picture(_words(path.stem), figures.file_uri(path)) for path in previews or []],
         "examples": [Picture((captions or {})[path.as_posix()], figures.file_uri(path)) for path in examples or []],
         "chip_rows": chip_rows,
         "agreement": figures.AGREEMENT,
-        **_accuracy_section(maps, accuracy, paired, domains),
+        "accuracy": report_tables.accuracy_tables(accuracy, labels),
+        "matrices": report_tables.confusion_rows(accuracy, labels),
+        "domains": report_tables.domain_tables(domains, labels),
+        "paired": report_tables.paired_rows(paired, labels),
+        "other_years": [f"{title} ({shown})" for title, shown in product_years if shown != year],
         "quality": report_tables.quality_rows(quality_tables or []),
         "quality_figures": [Picture(path.stem, figures.file_uri(path)) for path in sorted(quality_figures or [])],
         **_growth_section(growth, changes, zones, growth_figure),
-        "comparisons": comparison.rows(product_comparisons or [], maps.labels),
-        "comparison_rows": comparison.picture_rows(comparison_pictures or [], maps.labels),
+        "comparisons": comparison.rows(product_comparisons or [], labels),
+        "comparison_rows": comparison.picture_rows(comparison_pictures or [], labels),
         **_training_section(panels or [], histories or []),
         "dataset": report_tables.dataset_rows(index, samples, study_area, records),
         "sources": report_tables.source_rows(agreements or []),
@@ -155,21 +132,12 @@ def report(
         "provenance": provenance.run_provenance(records, manifests or [], html),
         "files": provenance.table_files(tables, records, manifests or [], html),
     }
-    with atomic_write(numbers) as part:
-        part.write_text(json.dumps(_numbers(tables), indent=1) + "\n", encoding="utf-8")
-    with atomic_write(html) as part:
-        part.write_text(templates.render(PAGE, context), encoding="utf-8")
-
-
-def _accuracy_section(maps: _Maps, accuracy: Path | None, paired: Path | None, domains: Path | None) -> dict[str, Any]:
-    shown = [(entry["title"], nearest_year(entry, maps.year)) for entry in maps.product_table.values()]
-    return {
-        "accuracy": report_tables.accuracy_tables(accuracy, maps.labels),
-        "matrices": report_tables.confusion_rows(accuracy, maps.labels),
-        "domains": report_tables.domain_tables(domains, maps.labels),
-        "paired": report_tables.paired_rows(paired, maps.labels),
-        "other_years": [f"{title} ({year})" for title, year in shown if year != maps.year],
-    }
+    for path, text in (
+        (numbers, json.dumps(_numbers(tables), indent=1) + "\n"),
+        (html, templates.render(PAGE, context)),
+    ):
+        with atomic_write(path) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def _growth_section(

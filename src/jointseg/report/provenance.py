@@ -50,16 +50,13 @@ def run_provenance(records: list[dict[str, Any]], manifests: list[Path], page: P
     """Return jobs, files and code by rule with a link to one of its manifests; commits, versions, processors.
 
     Args:
-        records: content of the manifests, in their order.
-        manifests: their paths.
-        page: path of the report.
+        records: content of the manifests, in the order of the paths.
     """
     manifest_of = {record["rule"]: _link(path, page) for record, path in reversed(list(zip(records, manifests)))}
     rules: dict[str, dict[str, Any]] = {}
     for record in sorted(records, key=lambda each: each["rule"]):
-        rule = rules.setdefault(
-            record["rule"], {"rule": record["rule"], "jobs": 0, "files": 0, "bytes": 0, "code": set()}
-        )
+        name = record["rule"]
+        rule = rules.setdefault(name, {"rule": name, "jobs": 0, "files": 0, "bytes": 0, "code": set()})
         rule["jobs"] += 1
         rule["files"] += sum(len(output.get("files") or [0]) for output in record["outputs"])
         rule["bytes"] += sum(output["size"] for output in record["outputs"])
@@ -69,16 +66,15 @@ def run_provenance(records: list[dict[str, Any]], manifests: list[Path], page: P
         rule["code"] = ", ".join(sorted(rule["code"]))
         rule["manifest"] = manifest_of.get(rule["rule"], "")
     commits = {
-        f"{str(each.get('commit') or 'none')[:12]}{' + changes' if each.get('dirty') else ''}" for each in records
+        (record.get("commit") or "none")[:12] + (" + changes" if record.get("dirty") else "") for record in records
     }
     versions: dict[str, set[str]] = {}
     for record in records:
         for name, version in (record.get("versions") or {}).items():
             if name in MAIN_PACKAGES:
                 versions.setdefault(name, set()).add(str(version))
-    devices = {
-        str((each.get("device") or {}).get("cuda") or (each.get("device") or {}).get("processor")) for each in records
-    }
+    machines = [record.get("device") or {} for record in records]
+    devices = {str(machine.get("cuda") or machine.get("processor")) for machine in machines}
     return {
         "rules": list(rules.values()),
         "commits": sorted(commits),

@@ -1,4 +1,4 @@
-"""The report's key findings: four questions, answered by the run's estimates and their confidence intervals.
+"""The report's key findings: four questions, answered from the run's estimates and their confidence intervals.
 
 The questions are those of Deng et al. 2025 (arXiv 2505.05367), on which the method is based: whether super-resolution helps,
 whether the map is more accurate than other products, also in dense cities and mountains, and how the cities grow.
@@ -75,7 +75,11 @@ def _super_resolution(table: pd.DataFrame, method: str) -> list[Finding]:
         for row in part.to_dict("records")
     ]
     overall = part[part["reach"] == ALL].to_dict("records")
-    answers = "; ".join(f"against {row['reference']} {_conclusion(row)}, {_difference(row)}" for row in overall)
+    answers = "; ".join(
+        f"against {row['reference']} {_conclusion(row)}, {100 * row['difference']:+.1f} pp"
+        f" (95 % CI {100 * row['lower']:+.1f} to {100 * row['upper']:+.1f})"
+        for row in overall
+    )
     return [Finding("Does super-resolution help?", f"{method} minus bilinear upsampling: {answers}.", evidence)]
 
 
@@ -146,10 +150,6 @@ def _conclusion(row: dict[str, Any], better: int = 1) -> str:
         return NOT_SIGNIFICANT
     lower, upper = sorted((better * row["lower"], better * row["upper"]))
     return YES if lower > 0 else NO if upper < 0 else NOT_SIGNIFICANT
-
-
-def _difference(row: dict[str, Any]) -> str:
-    return f"{100 * row['difference']:+.1f} pp (95 % CI {100 * row['lower']:+.1f} to {100 * row['upper']:+.1f})"
 
 
 def _count(table: pd.DataFrame, better_word: str, worse_word: str, better: int = 1) -> str:

@@ -13,7 +13,7 @@ from jointseg.accuracy.assess import ALL
 from jointseg.accuracy.cluster_estimators import MATRIX
 from jointseg.accuracy.sample_size import clusters_for_half_width
 from jointseg.accuracy.zones import ZONES
-from jointseg.report.growth import DASH, number
+from jointseg.report.growth import DASH, interval, number
 
 NOT_SIGNIFICANT = "no significant difference"
 SOURCE_AREAS = ("osm", "footprints", "both", "open", "road_on_building", "added", "removed", "unlabelled")
@@ -77,14 +77,15 @@ def accuracy_tables(accuracy: Path | None, labels: dict[str, str]) -> list[dict[
                         "year": row["map_year"],
                         "kind": row["kind"],
                         "highest": row["f1"] == highest,
-                        "values": [metric_percent(row, name) for name in [*_METRICS, *fraction_errors]],
+                        "values": [interval(row, name, ".1f", by=100) for name in [*_METRICS, *fraction_errors]],
                         "isa": f"{100 * row['map_fraction']:.1f} / {100 * row['reference_fraction']:.1f}",
                         "nodata": f"{100 * row['nodata_fraction']:.2f}",
                         "chips": row["chips"],
                         "pixels": f"{row['pixels'] / 1e6:.2f}",
                     }
                 )
-        heads = [*_METRICS.values(), *[_fraction_error_head(name) for name in fraction_errors]]
+        cells_m = [name.removeprefix("fraction_mae_").removesuffix("m") for name in fraction_errors]
+        heads = [*_METRICS.values(), *[f"Fraction MAE at {cell_m} m" for cell_m in cells_m]]
         title = f"F1 of impervious surface against {reference}, 95 % CI"
         chart = figures.accuracy_bars(part, "f1", title, labels)
         out.append({"reference": reference, "chart": chart, "heads": heads, "rows": rows})
@@ -99,7 +100,7 @@ def confusion_rows(accuracy: Path | None, labels: dict[str, str]) -> list[dict[s
         {
             "map": labels[row["name"]],
             "kind": row["kind"],
-            "values": [metric_percent(row, name) for name in (*MATRIX, "kappa")],
+            "values": [interval(row, name, ".1f", by=100) for name in (*MATRIX, "kappa")],
             "chips": row["chips"],
         }
         for row in _all_reaches(pd.read_csv(accuracy)).to_dict("records")
@@ -112,21 +113,18 @@ def domain_tables(domains: Path | None, labels: dict[str, str]) -> list[dict[str
         return []
     table = pd.read_csv(domains)
     table = table[table["reach"] == ALL]
-    zone_order = list(ZONES)
     out = []
     for reference, part in table.groupby("reference", sort=False):
-        names = sorted(
-            part["domain"].unique(),
-            key=lambda name: (name in ZONES, zone_order.index(name) if name in ZONES else name),
-        )
+        domain_names = part["domain"].unique()
+        names = [*sorted(set(domain_names) - ZONES.keys()), *(name for name in ZONES if name in domain_names)]
         rows = [
             {
                 "domain": ZONES.get(name, name),
                 "map": labels[row["name"]],
                 "kind": row["kind"],
                 "values": [
-                    *(metric_percent(row, metric) for metric in ("precision", "recall", "f1")),
-                    metric_percent(row, "area_bias", "+.1f"),
+                    *(interval(row, metric, ".1f", by=100) for metric in ("precision", "recall", "f1")),
+                    interval(row, "area_bias", "+.1f", by=100),
                 ],
                 "chips": row["chips"],
             }
@@ -205,9 +203,7 @@ def dataset_rows(
     """Return the chips by reach and split with their ISA fraction, the sample by stratum, and a map of the sample.
 
     Args:
-        index: index of the dataset.
         samples: sample with its replacement samples.
-        study_area: outlines of the reaches.
         records: manifests; that of step `samples` has the sample size of each stratum.
     """
     if index is None or samples is None or study_area is None:
@@ -242,15 +238,6 @@ def source_rows(agreements: Sequence[Path]) -> list[dict[str, str]]:
     return rows
 
 
-def metric_percent(row: dict[str, Any], metric: str, spec: str = ".1f") -> tuple[str, str]:
-    """Return a metric of a table row and its interval in percent, such as ("71.2", "66.0 to 76.1"), or a dash."""
-    value, lower, upper = row[metric], row[f"{metric}_lower"], row[f"{metric}_upper"]
-    if not np.isfinite(value):
-        return DASH, ""
-    interval = f"{100 * lower:{spec}} to {100 * upper:{spec}}" if np.isfinite(lower) else "no interval"
-    return f"{100 * value:{spec}}", interval
-
-
 def _all_reaches(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of all reaches against the labels."""
     return table[(table["reach"] == ALL) & (table["reference"] == "labels")]
@@ -260,7 +247,3 @@ def _by_reach(table: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """Return a method's rows by reach against the labels, highest F1 first."""
     rows = table[(table["reach"] != ALL) & (table["reference"] == "labels") & (table["name"] == method)]
     return rows.sort_values("f1", ascending=False).to_dict("records")
-
-
-def _fraction_error_head(column: str) -> str:
-    return f"Fraction MAE at {column.removeprefix('fraction_mae_').removesuffix('m')} m"

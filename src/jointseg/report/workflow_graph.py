@@ -46,9 +46,10 @@ def graph(manifests: list[dict[str, Any]]) -> dict[str, Node]:
             for file in output.get("files", []):
                 writers[file["sha256"]].add((manifest["rule"], f"{output['path']}/{file['path']}"))
     nodes: dict[str, Node] = {}
-    for manifest in sorted(manifests, key=lambda each: (each["rule"], str(each["wildcards"]))):
+    for manifest in sorted(manifests, key=lambda record: (record["rule"], str(record["wildcards"]))):
         rule = manifest["rule"]
-        node = nodes.setdefault(rule, Node(rule, _package(manifest)))
+        _, _, module = manifest.get("step", "").partition(":")[0].partition(".")  # such as jointseg.area.tiles:grid
+        node = nodes.setdefault(rule, Node(rule, module.partition(".")[0]))
         node.jobs += 1
         for file in manifest["inputs"]:
             candidates = writers.get(file["sha256"], set())
@@ -59,12 +60,6 @@ def graph(manifests: list[dict[str, Any]]) -> dict[str, Node]:
                 nodes.setdefault(source, Node(source, _SOURCE)).jobs += 1
                 node.parents.add(source)
     return nodes
-
-
-def _package(manifest: dict[str, Any]) -> str:
-    """Return the package of a job, from its step such as jointseg.sentinel2.scenes:scenes."""
-    parts = manifest.get("step", "").partition(":")[0].split(".")
-    return parts[1] if len(parts) > 1 else ""
 
 
 def levels(nodes: dict[str, Node]) -> list[list[str]]:

@@ -49,7 +49,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rate(job: dict) -> str:
-    """Return the rate of a running job, and its time left where the total is known."""
+    """Return the rate of a running job, and the remaining time if the total is known."""
     if not job.get("seconds") or not job.get("done"):
         return ""
     per_second = job["done"] / job["seconds"]
@@ -68,10 +68,7 @@ class Display:
     """Progress of a run: bars on a terminal, lines elsewhere."""
 
     def __init__(self, console: Console, folder: Path) -> None:
-        """Args:
-        console: where to print.
-        folder: the status files of the running jobs (see `jointseg.runtime.job_status`).
-        """
+        """Print to a console; `folder` has the status files of the running jobs (see `jointseg.runtime.job_status`)."""
         self.console, self.folder = console, folder
         self.state = RunState()
         self.started = time.monotonic()
@@ -112,9 +109,8 @@ class Display:
         if not self.console.is_terminal:
             return
         done, total = self.state.done, self.state.total
-        left = ""
-        if done:
-            left = format_duration((time.monotonic() - self.started) / done * (total - done)) + " left"
+        per_job = (time.monotonic() - self.started) / max(done, 1)
+        left = f"{format_duration(per_job * (total - done))} left" if done else ""
         self._progress.update(self._all, completed=done, total=total or None, rate=left)
         jobs = job_status.read_running(self.folder)
         for name in self._bars.keys() - jobs.keys():
@@ -132,14 +128,8 @@ class Display:
             )
 
     def conclude(self, status: int, log: Path) -> None:
-        """Print how the run ended.
-
-        Args:
-            status: exit status of Snakemake.
-            log: its output.
-        """
-        took = format_duration(time.monotonic() - self.started)
-        state = self.state
+        """Print the result of the run; `status` is Snakemake's exit status, `log` the file with its output."""
+        took, state = format_duration(time.monotonic() - self.started), self.state
         jobs = f"{state.done} of {state.total} jobs done"
         if status == 0:
             result = "nothing to do: everything is up to date" if state.nothing_to_do else jobs
@@ -152,7 +142,7 @@ class Display:
         self.console.print(f"{result} after {took}, {jobs}; see {log}", soft_wrap=True)
 
     def _reason(self, log: Path) -> list[str]:
-        """Return why Snakemake ended where no job left a message: failed jobs, else its errors, else the end of its log."""
+        """Return why a run without job messages failed: failed jobs, else Snakemake's errors, else the end of its log."""
         if self.state.errors:
             return [f"rule {error.name}: {error.reason}" for error in self.state.errors]
         if self.state.messages:

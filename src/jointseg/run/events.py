@@ -51,7 +51,7 @@ class RunState:
     _errors: dict[int, JobError] = field(default_factory=dict)
 
     def update(self, event: dict[str, Any]) -> str | None:
-        """Apply one event and return the line to print where there are no progress bars, or None."""
+        """Apply one event and return the line to print if the output is not a terminal, or None."""
         line = None
         match event["event"]:
             case "run_info":
@@ -104,7 +104,7 @@ class EventReader:
         self._path, self._offset = path, 0
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield the new events; a line that is not complete yet comes with the next call."""
+        """Yield the new events; an incomplete line is left for the next call."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:

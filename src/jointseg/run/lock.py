@@ -33,8 +33,8 @@ class RunLock:
         descriptor: the open lock file. Processes that inherit it share the lock: pass it to child processes as their
             standard input, and jobs that outlive a killed run still lock the folder.
         killed_run: record of the last run if it was killed, else None.
-        new_folder: no run has used the folder since it was created.
-        killed: set it if Snakemake was killed: the record of this run then stays, as if this process were killed.
+        new_folder: whether no run has used the folder since it was created.
+        killed: set it to True if Snakemake was killed, so that the record of this run stays in the lock file.
     """
 
     descriptor: int
@@ -77,7 +77,7 @@ def hold(results: Path, command: list[str]) -> Iterator[RunLock]:
         if not held.killed:
             _write_record(descriptor, "")
     finally:
-        # Close, don't unlock: a job that still runs shares the lock and must keep it.
+        # Close without unlocking: running jobs share the lock and must keep it.
         os.close(descriptor)
 
 
@@ -99,12 +99,11 @@ def read_holder(results: Path) -> dict[str, Any] | None:
 def remove_stale_locks(held: RunLock, results: Path, snakemake_folder: Path = Path(".snakemake")) -> list[Path]:
     """Remove the locks that a killed Snakemake left on files of this results folder, and return them.
 
-    They are stale if the last run was killed. They also are if the results folder was deleted since, unless a Snakemake
-    that was started without `jointseg run` is running in this directory. Locks of other results folders stay.
+    Locks are stale if the last run was killed, or if the results folder is new and no Snakemake is running in this
+    directory. Locks of other results folders stay.
     """
-    if held.killed_run is None and not (
-        held.new_folder and not _snakemake_processes(snakemake_folder.absolute().parent)
-    ):
+    foreign = not held.new_folder or _snakemake_processes(snakemake_folder.absolute().parent)
+    if held.killed_run is None and foreign:
         return []
     stale = [
         path
@@ -128,10 +127,8 @@ def _snakemake_processes(directory: Path) -> list[int]:
     pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (
-                process.joinpath("cwd").readlink() == directory
-                and b"snakemake" in process.joinpath("cmdline").read_bytes()
-            ):
+            command = process.joinpath("cmdline").read_bytes()
+            if process.joinpath("cwd").readlink() == directory and b"snakemake" in command:
                 pids.append(int(process.name))
         except OSError:  # the process ended, or belongs to another user
             continue
@@ -156,7 +153,6 @@ def _refuse_if_alive(results: Path, last_run: dict[str, Any] | None, age: float)
     """Raise InUseError if the lock is free, but the last run or its cluster jobs are still running.
 
     Args:
-        results: results folder.
         last_run: record in the lock file.
         age: seconds since its last heartbeat.
     """

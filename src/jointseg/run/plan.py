@@ -24,7 +24,7 @@ SCENE_CODES = {"L2A": "SCL", "L1C": "CS"}  # masks of Earth Engine; those of a S
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Unknowns of a plan.
+    """Assumptions of a plan.
 
     Attributes:
         scenes: scenes per composite.
@@ -42,13 +42,12 @@ class YearPlan:
     """Estimate for one year.
 
     Attributes:
-        year: the year.
         tiles: tiles to map.
         km2: their area; overlaps at zone edges count twice.
         jobs: jobs of the tiles, mosaics and the composite quality.
-        requests: requests to the server.
-        bytes: of the responses.
-        composite_h: compositing, hours.
+        requests: requests to the Sentinel-2 server.
+        bytes: size of the responses.
+        composite_h: compositing, hours on two cores.
         inference_h: inference on one device, hours; None without a measurement.
         disk: composites and maps, bytes; None without a measurement.
     """
@@ -65,7 +64,7 @@ class YearPlan:
 
 
 def expected_scenes(config: Settings) -> int:
-    """Return the expected scenes per composite where no scene list exists.
+    """Return the expected scenes per composite, for tiles without a scene list.
 
     One scene per REVISIT_DAYS of the season, times the fraction that the allowed cloud cover leaves if cloud cover is
     uniformly distributed.
@@ -91,9 +90,9 @@ def run_tiles(config: Settings) -> list[dict[str, Any]]:
 
 
 def measurement(records: Sequence[dict[str, Any]], name: str | None, path: Path) -> dict[str, Any] | None:
-    """Return the fastest measurement with a name, or of all where `name` is None; None without measurements.
+    """Return the fastest measurement with a name, or of all if `name` is None; None without measurements.
 
-    Raises DataError when no measurement has the name; `path` is the file to name then.
+    Raises DataError if no measurement has the name; its message contains `path`, the file of the measurements.
     """
     named = [record for record in records if name in (None, record["name"])]
     if not named and name is not None:
@@ -110,12 +109,13 @@ def plan(
     """Return the estimate for each year of a run.
 
     Args:
-        config: the run.
         tiles: from `run_tiles`.
-        assumptions: what is unknown before the run.
         bench: a measurement of `jointseg bench inference`; its rate is scaled to the window overlap of the config.
     """
-    years = []
+    years, km2_per_hour = [], 0.0
+    if bench:
+        window, stride = bench["lattice"]
+        km2_per_hour = bench["km2_per_hour"] * (window / stride) ** 2 / window_overlap(config)
     for year in sorted(config.years):
         mapped = [tile["tile"] for tile in tiles if year == config.map_year or tile["cities"]]
         km2 = len(mapped) * config.tile_km**2
@@ -129,7 +129,7 @@ def plan(
                 requests=requests.requests,
                 bytes=requests.bytes,
                 composite_h=km2 * assumptions.scenes * COMPOSITE_S / 3600,
-                inference_h=km2 / _km2_per_hour(config, bench) if bench else None,
+                inference_h=km2 / km2_per_hour if bench else None,
                 disk=round(km2 * (bench["map_bytes_per_km2"] + bench["composite_bytes_per_km2"])) if bench else None,
             )
         )
@@ -139,12 +139,6 @@ def plan(
 def window_overlap(config: Settings) -> float:
     """Return how many times inference computes each pixel."""
     return (config.inference.window_m / config.inference.stride_m) ** 2
-
-
-def _km2_per_hour(config: Settings, bench: dict[str, Any]) -> float:
-    """Return the measured rate, scaled to the windows of the config."""
-    window, stride = bench["lattice"]
-    return bench["km2_per_hour"] * (window / stride) ** 2 / window_overlap(config)
 
 
 def _requests(config: Settings, year: int, tiles: Sequence[str], scenes: int) -> RequestEstimate:

@@ -44,12 +44,9 @@ def take_snapshot(config: Path, results: Path, home: Path | None = None) -> Snap
     The folder is named by the digest of its files. Hold the lock of the results folder (see `jointseg.run.lock`).
 
     Args:
-        config: the config file.
-        results: the results folder.
         home: the repository; by default the one that contains this package.
 
-    Raises:
-        DataError: there is no Snakefile beside the package.
+    Raises DataError if there is no Snakefile beside the package.
     """
     home = home or SOURCE.parent
     if not (home / "Snakefile").is_file():

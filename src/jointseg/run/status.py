@@ -23,9 +23,9 @@ class RunningJob:
 
     Attributes:
         job: its rule and wildcards.
-        seconds: since it started.
-        progress: what it counts, at what rate; "" where it counts nothing.
-        fraction: done, 0 to 1; None where the total is unknown.
+        seconds: time since its start.
+        progress: counted items and their rate; "" for a job that counts nothing.
+        fraction: completed fraction, 0 to 1; None if the total is unknown.
     """
 
     job: str
@@ -39,13 +39,11 @@ class Status:
     """Status of the last run in a results folder.
 
     Attributes:
-        results: the folder.
         state: "running", "done", "failed", "stopped", or "never ran".
-        holder: the process that holds the folder's lock, from `lock.read_holder`; None when nobody does.
+        holder: the process that holds the folder's lock, from `lock.read_holder`; None if the folder is not locked.
         done, total: jobs of the last run.
         rules: (done, planned) jobs of the last run by rule.
         manifests: jobs by rule that have a manifest, from any run.
-        running: running jobs.
         failures: jobs that failed in the last run, in order.
         retries: jobs that were restarted.
         waiting: jobs that a cluster has not started yet, each as "number state reason".
@@ -68,12 +66,9 @@ class Status:
 
 
 def read(results: Path) -> Status:
-    """Return the status of a results folder. Nothing is started, locked or changed.
-
-    Raises DataError when the folder does not exist.
-    """
+    """Return the status of a results folder, without locking or changing it. Raises DataError if it does not exist."""
     if not results.is_dir():
-        raise DataError(f"{results} is not a results folder; pass that of a run, or its config")
+        raise DataError(f"{results} is not a results folder; pass the results folder or the config of a run")
     run = read_state(results)
     status = Status(
         str(results),
@@ -132,7 +127,7 @@ def lines(status: Status) -> list[str]:
         "done": "done",
         "failed": f"failed: {len(status.failures)} job(s)",
         "stopped": "stopped before it was done; rerun the command to resume",
-        "never ran": "no run has started here",
+        "never ran": "no run has used this folder",
     }[status.state]
     out = [f"{status.results}: {state}"]
     if status.total:

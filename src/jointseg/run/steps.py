@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-# Rule, and the module that contains the function of the same name.
+# Module of each rule; it contains a function with the name of the rule.
 STEPS = {
     "synthetic": "synthetic.scene",
     "label_points": "synthetic.label_points",
@@ -51,7 +51,7 @@ STEPS = {
 
 
 def module(rule: str) -> str:
-    """Return the full name of the module of a rule's step function."""
+    """Return the full name of the module that contains the step function of a rule."""
     return f"jointseg.{STEPS[rule]}"
 
 

@@ -32,9 +32,7 @@ class Layer:
 
     Attributes:
         id: unique, and safe in a URL.
-        title: shown to the user.
         kind: IMAGE (reflectance DN; red, green, blue first; 0 nodata), CLASSES (0, 1, 255) or PRODUCT (class codes).
-        year: year of the content.
         epsg: UTM zone.
         files: paths with their bounds in the zone.
         codes: class codes of a PRODUCT.
@@ -63,7 +61,7 @@ class Layer:
 def find_layers(results: Path) -> list[Layer]:
     """Return every layer of a results folder, in the order in which the viewer lists them.
 
-    Raises DataError when there is none.
+    Raises DataError if there is none.
     """
     layers: list[Layer] = []
     for folder, kind, title in _FOLDERS:

@@ -29,7 +29,7 @@ _TEXT, _HTML, _PNG = "text/plain; charset=utf-8", "text/html; charset=utf-8", "i
 def create_server(results: Path, host: str, port: int) -> ThreadingHTTPServer:
     """Return a server that listens on a port; port 0 selects a free one.
 
-    Raises DataError when there is no layer, or the port is in use.
+    Raises DataError if there is no layer, or the port is in use.
     """
     by_id = {layer.id: layer for layer in layers.find_layers(results)}
     handler = partial(_Handler, results=results, host=host, layers_by_id=by_id)
@@ -50,13 +50,14 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def do_GET(self) -> None:
-        """Respond with the page, a tile, or an explanation; 404 for other URLs."""
         url = urlsplit(self.path)
         try:
             if not self._is_local():
                 self._respond(HTTPStatus.FORBIDDEN, _TEXT, b"only requests to this machine are allowed\n")
             elif url.path == "/":
-                self._respond(HTTPStatus.OK, _HTML, self._page())
+                described = json.dumps(layers.describe_layers(list(self.layers.values()))).replace("<", "\\u003c")
+                context = {"title": self.results.name, "layers": described, "side": tiles.SIDE_PX}
+                self._respond(HTTPStatus.OK, _HTML, templates.render(PAGE, context).encode())
             elif url.path == "/explain":
                 self._explain(parse_qs(url.query))
             elif (tile := _TILE.fullmatch(url.path)) and tile["layer"] in self.layers:
@@ -73,20 +74,12 @@ class _Handler(BaseHTTPRequestHandler):
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
         return self.host not in LOOPBACK or name in LOOPBACK
 
-    def _page(self) -> bytes:
-        described = json.dumps(layers.describe_layers(list(self.layers.values()))).replace("<", "\\u003c")
-        context = {"title": self.results.name, "layers": described, "side": tiles.SIDE_PX}
-        return templates.render(PAGE, context).encode()
-
     def _tile(self, layer: layers.Layer, level: int, col: int, row: int) -> None:
         if level not in tiles.LEVELS:
             self._respond(HTTPStatus.NOT_FOUND, _TEXT, b"no such zoom level\n")
             return
         content = tiles.render_tile(layer, level, col, row)
-        if content is None:
-            self._respond(HTTPStatus.NO_CONTENT, _PNG, b"")
-        else:
-            self._respond(HTTPStatus.OK, _PNG, content)
+        self._respond(HTTPStatus.OK if content else HTTPStatus.NO_CONTENT, _PNG, content or b"")
 
     def _explain(self, query: dict[str, list[str]]) -> None:
         from jointseg.audit.explain.explainer import Explainer
@@ -98,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (KeyError, ValueError) as error:
             raise DataError(f"invalid pixel ({error}); pass epsg, x, y and year") from error
         if epsg not in {layer.epsg for layer in self.layers.values()}:
-            raise DataError(f"there is no layer in EPSG:{epsg}")
+            raise DataError(f"there is no layer in EPSG:{epsg}; pass the zone of a layer")
         text = io.StringIO()
         console = Console(file=text, width=TEXT_WIDTH, highlight=False, markup=False, no_color=True)
         print_explanation(Explainer(self.results).at(*layers.to_lonlat(epsg, x, y), year), console)

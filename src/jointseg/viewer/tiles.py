@@ -17,7 +17,7 @@ from jointseg.viewer.layers import IMAGE, PRODUCT, Layer
 SIDE_PX = 256
 LEVELS = range(0, 13)  # 1 m to 4 km per pixel
 _OVERSAMPLING = 4  # classes are read this much finer than drawn, and drawn as fractions
-_OUTSIDE = 254  # not covered by a file: neither a class nor nodata
+_OUTSIDE = 254  # outside the files of a layer; 255 is nodata within them
 _STRETCH_PX = 512  # longer side of the overview that determines the stretch of a layer
 _limits: dict[str, np.ndarray] = {}
 _limits_lock = threading.Lock()
@@ -33,7 +33,7 @@ def tile_bounds(level: int, col: int, row: int) -> raster_io.Bounds:
 
 
 def render_tile(layer: Layer, level: int, col: int, row: int) -> bytes | None:
-    """Return a tile as PNG, transparent where no file covers it, or None where it is empty."""
+    """Return a tile as PNG, transparent outside the files of the layer, or None for an empty tile."""
     bounds = tile_bounds(level, col, row)
     paths = layer.intersecting(bounds)
     if not paths:

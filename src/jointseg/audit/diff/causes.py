@@ -25,7 +25,7 @@ KINDS = {
     "folder": "the name of the results folder differs",
     NOT_REPRODUCIBLE: "different output with the same inputs, settings, code and packages",
 }
-# Kinds that determine the output of a job. The others can affect it only through rounding or if they are printed.
+# Kinds that determine the output of a job. The others can affect only rounding or printed text.
 DETERMINING = {"scene", "input", "setting", "seed", "code", "package"}
 # Entries that differ between runs of the same job.
 _TIMES = {"host", "user", "started", "finished", "seconds", "user_seconds", "system_seconds", "peak_memory_bytes"}
@@ -88,7 +88,8 @@ class RunPair:
         if name not in self._changes:
             one, other = self.a.manifests[name], self.b.manifests[name]
             changes = _scenes(one.record, other.record) + self._inputs(name)
-            for change in setting_changes(_settings(one), _settings(other)):
+            settings = (_without_location(run.record["params"], run) for run in (one, other))
+            for change in setting_changes(*settings):
                 last = change.what.rpartition(".")[2]
                 kind = last if last in ("seed", "threads") else "setting"
                 changes.append(Change(kind, change.what, change.before, change.after))
@@ -132,15 +133,14 @@ class RunPair:
     def _differing_producers(self, name: str) -> list[str]:
         """Jobs of both runs whose outputs are inputs of a job and differ."""
         before, after = (_produced(run.parents(run.manifests[name]), run.manifests[name]) for run in (self.a, self.b))
-        found = set()
+        names = set()
         for key in before.keys() & after.keys():
-            one, other = before[key], after[key]
-            same = one.artefact.sha256 == other.artefact.sha256
-            if key[1].startswith(f"{FOLDER}/"):
-                same = _equivalent(one, other)
-            if not same and one.producer and other.producer and one.producer.name == other.producer.name:
-                found.add(one.producer.name)
-        return sorted(found)
+            (old, one), (new, other) = before[key], after[key]
+            is_manifest = key[1].startswith(f"{FOLDER}/")
+            same = _canonical(one) == _canonical(other) if is_manifest else old == new
+            if not same and one.name == other.name:
+                names.add(one.name)
+        return sorted(names)
 
     def _inputs(self, name: str) -> list[Change]:
         """Inputs that were added or removed, and external inputs that differ."""
@@ -161,13 +161,6 @@ class RunPair:
             elif producers[0].name != producers[1].name:
                 changes.append(Change("input", what, f"by {producers[0].name}", f"by {producers[1].name}"))
         return changes
-
-
-def _equivalent(one: Parent, other: Parent) -> bool:
-    """Whether two input manifests are equal except for times and locations."""
-    if one.producer is None or other.producer is None:
-        return False
-    return _canonical(one.producer) == _canonical(other.producer)
 
 
 def _external(what: str, one: Parent, other: Parent) -> list[Change]:
@@ -192,9 +185,10 @@ def _key(parent: Parent, manifest: Manifest) -> tuple[str, str]:
     return parent.artefact.name, path if path is not None else Path(parent.artefact.path).name
 
 
-def _produced(parents: Iterable[Parent], manifest: Manifest) -> dict[tuple[str, str], Parent]:
+def _produced(parents: Iterable[Parent], manifest: Manifest) -> dict[tuple[str, str], tuple[str, Manifest]]:
+    """Checksum and producer of each input from this run."""
     return {
-        _key(parent, manifest): parent
+        _key(parent, manifest): (parent.artefact.sha256, parent.producer)
         for parent in parents
         if parent.producer is not None and manifest.relative_path(parent.artefact.path) is not None
     }
@@ -206,10 +200,6 @@ def _scenes(before: Record, after: Record) -> list[Change]:
         return []
     removed = [Change("scene", str(scene), "listed", "") for scene in old if scene not in new]
     return removed + [Change("scene", str(scene), "", "listed") for scene in new if scene not in old]
-
-
-def _settings(manifest: Manifest) -> Record:
-    return _without_location(manifest.record["params"], manifest)
 
 
 def _without_location(value: Any, manifest: Manifest) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from jointseg.audit.diff import map as maps
 from jointseg.audit.record_differences import setting_changes
+from jointseg.run.console import first_of
 from jointseg.runtime.errors import DataError
 
 MAX_NAMES = 6
@@ -40,7 +41,7 @@ def compare_files(first: Path, second: Path, image: Path | None = None) -> FileC
         if kind in RASTERS:
             found = maps.compare(first, second, image)
             return FileComparison(found.summary(), found)
-        return FileComparison(_READERS[kind](first, second) if kind in _READERS else _bytes(first, second))
+        return FileComparison(_COMPARISONS.get(kind, _bytes)(first, second))
     except (DataError, ValueError, KeyError, OSError) as error:
         return FileComparison(f"cannot be compared as {kind[1:]} ({error})")
 
@@ -49,23 +50,18 @@ def _bytes(first: Path, second: Path) -> str:
     return f"different content, {first.stat().st_size} and {second.stat().st_size} bytes"
 
 
-def _first_names(names: list[str]) -> str:
-    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
-
-
 def _json(first: Path, second: Path) -> str:
     changes = setting_changes(*({"": json.loads(path.read_bytes())} for path in (first, second)))
     keys = [change.what.removeprefix(".") or "(root)" for change in changes]
-    return f"different values at {_first_names(keys)}" if keys else "same values, different bytes"
+    return f"different values at {first_of(keys, MAX_NAMES)}" if keys else "same values, different bytes"
 
 
 def _tables(one: pd.DataFrame, other: pd.DataFrame) -> str:
     """Differing columns and rows; rows are matched by sample_id if both tables have it, else by index."""
-    parts = [
-        f"columns only in {name}: {_first_names(columns)}"
-        for name, columns in (("A", _without(one, other)), ("B", _without(other, one)))
-        if columns
-    ]
+    parts = []
+    for name, table, reference in (("A", one, other), ("B", other, one)):
+        if only := [str(column) for column in table.columns if column not in reference.columns]:
+            parts.append(f"columns only in {name}: {first_of(only, MAX_NAMES)}")
     if all(KEY in table and table[KEY].is_unique for table in (one, other)):
         one, other = one.set_index(KEY), other.set_index(KEY)
     for name, rows in (("A", one.index.difference(other.index)), ("B", other.index.difference(one.index))):
@@ -82,14 +78,12 @@ def _tables(one: pd.DataFrame, other: pd.DataFrame) -> str:
     columns = [str(column) for column in changed.columns[changed.any()]]
     if columns:
         rows = changed.index[changed.any(axis=1)]
-        parts.append(f"{len(rows)} of {len(shared)} rows differ, first {rows[0]}; columns {_first_names(columns)}")
+        parts.append(
+            f"{len(rows)} of {len(shared)} rows differ, first {rows[0]}; columns {first_of(columns, MAX_NAMES)}"
+        )
     if not parts and list(one.index) != list(other.index):
         parts.append("same rows, different order")
     return "; ".join(parts) or "same rows, different bytes"
-
-
-def _without(table: pd.DataFrame, other: pd.DataFrame) -> list[str]:
-    return [str(column) for column in table.columns if column not in other.columns]
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -119,7 +113,7 @@ def _tensors(first: Path, second: Path) -> str:
     return "; ".join(parts) or "same tensors, different bytes"
 
 
-_READERS: dict[str, Callable[[Path, Path], str]] = {
+_COMPARISONS: dict[str, Callable[[Path, Path], str]] = {
     ".json": _json,
     ".geojson": _json,
     ".csv": lambda first, second: _tables(pd.read_csv(first), pd.read_csv(second)),

@@ -81,17 +81,14 @@ def compare(first: Path, second: Path, image: Path | None = None) -> RasterDiff:
         first, second: rasters; if size, position, bands or data type differ, the result contains only this fact.
         image: PNG file of at most 560 pixels per side: the first band in grey, the fraction of differing pixels in red.
     """
-    with warnings.catch_warnings(
-        action="ignore", category=NotGeoreferencedWarning
-    ):  # images of chips are not georeferenced
-        return _compare(first, second, image)
-
-
-def _compare(first: Path, second: Path, image: Path | None) -> RasterDiff:
-    with raster_io.open_raster(first) as a, raster_io.open_raster(second) as b:
+    # Images of chips are not georeferenced.
+    quiet = warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
+    with quiet, raster_io.open_raster(first) as a, raster_io.open_raster(second) as b:
         if grid := _grid_difference(a, b):
             return RasterDiff(grid)
-        found = RasterDiff(pixels=a.width * a.height, bands=[Band(_name(a, band)) for band in a.indexes])
+        found = RasterDiff(
+            pixels=a.width * a.height, bands=[Band(a.descriptions[band - 1] or f"band {band}") for band in a.indexes]
+        )
         pairs = np.zeros(1 << 16, dtype=np.int64) if a.count == 1 and a.dtypes[0] == "uint8" else None
         step = -(-max(a.width, a.height) // IMAGE_PX)
         coarse = np.zeros((-(-a.height // step), -(-a.width // step)), dtype=np.int64)
@@ -131,10 +128,6 @@ def _grid_difference(a: rasterio.DatasetReader, b: rasterio.DatasetReader) -> st
         if one != other:
             return f"different {what}: {one} and {other}"
     return ""
-
-
-def _name(source: rasterio.DatasetReader, band: int) -> str:
-    return source.descriptions[band - 1] or f"band {band}"
 
 
 def _windows(source: rasterio.DatasetReader, step: int) -> Iterator[Window]:

@@ -111,6 +111,7 @@ class Index:
 
     def __init__(self, lineage: Lineage, training_job: Manifest, path: Path, sha256: str) -> None:
         self._lineage, self.training_job, self.path, self.sha256 = lineage, training_job, path, sha256
+        self._paired: dict[str, pd.DataFrame] = {}  # accepted pairs by reach
 
     @cached_property
     def _chips(self) -> gpd.GeoDataFrame:
@@ -127,11 +128,8 @@ class Index:
     @cached_property
     def _by_reach(self) -> dict[tuple[str, str], Manifest]:
         """Jobs that the index depends on, by rule and reach."""
-        found = {}
-        for job in self._lineage.ancestors(self.training_job):
-            if reach := job.record["wildcards"].get("reach"):
-                found[job.rule, reach] = job
-        return found
+        jobs = self._lineage.ancestors(self.training_job)
+        return {(job.rule, reach): job for job in jobs if (reach := job.record["wildcards"].get("reach"))}
 
     @cached_property
     def _unusable(self) -> dict[str, str]:
@@ -147,9 +145,8 @@ class Index:
     def around(self, lon: float, lat: float) -> Dataset:
         """Return the dataset with the chips nearest to a location."""
         chips = self._chips
-        ordered = chips.assign(distance_m=distances(chips, self.side_m, lon, lat)).sort_values(
-            ["distance_m", "sample_id"]
-        )
+        chips = chips.assign(distance_m=distances(chips, self.side_m, lon, lat))
+        ordered = chips.sort_values(["distance_m", "sample_id"])
         by_split = {split: ordered[ordered["split"] == split] for split in SPLITS}
         return Dataset(
             path=display_path(self._lineage, self.path),
@@ -199,10 +196,6 @@ class Index:
             )
             for row in ordered.sort_values(["distance_m", "sample_id"]).head(NEAREST).itertuples()
         ]
-
-    @cached_property
-    def _paired(self) -> dict[str, pd.DataFrame]:
-        return {}
 
 
 def distances(squares: pd.DataFrame, side_m: int, lon: float, lat: float) -> np.ndarray:

@@ -69,8 +69,6 @@ class Explainer:
     """Explains pixels of one results folder; shared data is read once.
 
     Attributes:
-        lineage: the manifests of the results folder.
-        tile_km: side length of the tiles.
         tiles: properties of the tiles by id: tile, epsg, reaches, cities.
     """
 
@@ -83,7 +81,7 @@ class Explainer:
         self._maps: dict[tuple[int, str], TileMap] = {}
 
     def at(self, lon: float, lat: float, year: int) -> Explanation:
-        """Explain the pixel at a location. Raises DataError if no tile contains it or the tile has no map of the year."""
+        """Explain the pixel at a location in degrees. Raises DataError if no tile contains it or the tile has no map of the year."""
         if not (-180 <= lon <= 180 and -90 < lat < 90):
             raise DataError(f"longitude {lon}, latitude {lat} is invalid; expected degrees, such as 118.7 and 32.0")
         epsg = grid.utm_epsg(lon, lat)

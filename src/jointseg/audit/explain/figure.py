@@ -99,10 +99,7 @@ def _isa(explainer: Explainer, tile_map: TileMap, year: int, box: Box) -> np.nda
 
 
 def _frame(axes: Axes, box: Box) -> None:
-    axes.set_xlim(box[0], box[2])
-    axes.set_ylim(box[1], box[3])
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xlim=(box[0], box[2]), ylim=(box[1], box[3]), xticks=[], yticks=[])
     side = box[2] - box[0]
     bar_m = 200 if side >= 600 else 100
     x, y = box[0] + side * 0.04, box[1] + side * 0.04
@@ -150,40 +147,32 @@ def _scenes(figure: Any, tile_map: TileMap, explanation: Explanation, shape: tup
     first = max(0, shape[1] - len(explanation.composite.observations)) // 2
     for number, (axes, observation) in enumerate(zip(panels[first:], explanation.composite.observations)):
         axes.set_axis_on()
-        axes.set_aspect("equal")
         _frame_thumbnail(axes, observation)
-        axes.set_xlim(box[0], box[2])
-        axes.set_ylim(box[1], box[3])
+        axes.set(aspect="equal", xlim=(box[0], box[2]), ylim=(box[1], box[3]))
         if pixels is not None:
             extent = (box[0], box[2], box[1], box[3])
             axes.imshow(percentile_stretch(pixels.stack[number, :3], limits)[0], extent=extent, interpolation="nearest")
-            _hatch(axes, pixels.clear[number], extent)
+            if not pixels.clear[number].all():
+                hatching = {"extent": extent, "origin": "upper", "colors": "none", "hatches": ["////"]}
+                with matplotlib.rc_context({"hatch.color": NOT_CLEAR, "hatch.linewidth": 0.6}):
+                    axes.contourf(~pixels.clear[number], levels=[0.5, 1.5], **hatching)
         _mark(axes, *_centre_10m(pixel), box)
     title = "scenes by date; hatched: not clear" if pixels is not None else "scenes by date; files cannot be read"
     figure.suptitle(title, fontsize=10)
 
 
-def _hatch(axes: Axes, clear: np.ndarray, extent: Box) -> None:
-    if not clear.all():
-        with matplotlib.rc_context({"hatch.color": NOT_CLEAR, "hatch.linewidth": 0.6}):
-            axes.contourf(~clear, levels=[0.5, 1.5], extent=extent, origin="upper", colors="none", hatches=["////"])
-
-
 def _frame_thumbnail(axes: Axes, observation: SceneObservation) -> None:
-    colour = {True: CLEAR, False: NOT_CLEAR, None: NOT_READ}[observation.clear]
+    colour, status = {
+        True: (CLEAR, "clear"),
+        False: (NOT_CLEAR, "not clear"),
+        None: (NOT_READ, "not read"),
+    }[observation.clear]
     for spine in axes.spines.values():
         spine.set_edgecolor(colour)
         spine.set_linewidth(4 if observation.selected else 2.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    status = {True: "clear", False: "not clear", None: "not read"}[observation.clear] + (
-        ", selected" if observation.selected else ""
-    )
-    axes.set_title(
-        f"{observation.datetime[:10] if observation.datetime else 'date unknown'}\n{status}",
-        fontsize=8,
-        color=colour,
-        fontweight="bold",
-    )
+    axes.set(xticks=[], yticks=[])
+    status += ", selected" if observation.selected else ""
+    date = observation.datetime[:10] if observation.datetime else "date unknown"
+    axes.set_title(f"{date}\n{status}", fontsize=8, color=colour, fontweight="bold")
     if observation.clear is False:
         axes.set_xlabel(textwrap.fill(observation.detail, 24), fontsize=7, color=colour)

@@ -9,6 +9,8 @@ from jointseg.audit.lineage import Lineage
 from jointseg.provenance.machine import MAIN_PACKAGES
 from jointseg.provenance.manifest import Manifest, is_sealed
 
+_RECORDED = ("started", "finished", "seconds", "commit", "dirty", "host", "user")  # fields of a job from its manifest
+
 
 @dataclass(frozen=True)
 class Job:
@@ -71,11 +73,6 @@ def job_summary(lineage: Lineage, manifest: Manifest) -> Job:
         run=run_name(lineage, manifest),
         rule=manifest.rule,
         wildcards=record["wildcards"],
-        started=record.get("started"),
-        finished=record.get("finished"),
-        seconds=record.get("seconds"),
-        commit=record.get("commit"),
-        dirty=record.get("dirty"),
         code=record["code"],
         lock=(record.get("lock") or {}).get("sha256"),
         versions={name: versions[name] for name in MAIN_PACKAGES if name in versions},
@@ -83,8 +80,7 @@ def job_summary(lineage: Lineage, manifest: Manifest) -> Job:
         cpus=device.get("cpus"),
         torch_threads=device.get("torch_threads"),
         gpu=device.get("cuda"),
-        host=record.get("host"),
-        user=record.get("user"),
+        **{name: record.get(name) for name in _RECORDED},
     )
 
 

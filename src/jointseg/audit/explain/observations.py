@@ -47,6 +47,9 @@ CLASS_NAMES = {
     "S2C": {0: "no data", 3: "cloud shadow", 7: "no cloud", 9: "cloud"},
 }
 
+# Fields of an observation from its scene.
+_SCENE_FIELDS = ("id", "datetime", "level", "platform", "mgrs", "relative_orbit", "baseline", "cloud_percent", "mask")
+
 
 @dataclass(frozen=True)
 class SceneObservation:
@@ -111,7 +114,6 @@ class CompositeScenes:
 
     Attributes:
         params: params of the composite's job.
-        scenes: the scene list.
         lines: normalisation fits by scene id; empty without normalisation.
         shifts: registration results by scene id; empty without registration.
         read_error: why the scene files cannot be read; None if they can.
@@ -179,10 +181,8 @@ class CompositeScenes:
 
     def composite(self, pixels: PixelStack) -> np.ndarray:
         """Return the composite of observations, uint16 [bands + 1 to 3, rows, columns]."""
-        params = self.params
-        return compositing.combine(
-            pixels.stack, pixels.clear, self.scenes, params["method"], params["min_clear_observations"]
-        )
+        method, minimum = self.params["method"], self.params["min_clear_observations"]
+        return compositing.combine(pixels.stack, pixels.clear, self.scenes, method, minimum)
 
     def observations(self, pixels: PixelStack | None, selected: int | None) -> list[SceneObservation]:
         """Return the observation of every scene of the list at one pixel.
@@ -202,21 +202,14 @@ class CompositeScenes:
             clear, used = bool(pixels.clear[number, 0, 0]), bool(pixels.used[number, 0, 0])
             if observation.valid[0, 0]:
                 values = {name: int(value) for name, value in zip(self.params["bands"], pixels.stack[number, :, 0, 0])}
-            if clear:
-                scene_class = _class_at(observation)
-            else:
+            classes = observation.scene_classes
+            if clear and classes is not None:  # the pixel is in the middle of the mask
+                scene_class = int(classes[classes.shape[0] // 2, classes.shape[1] // 2])
+            elif not clear:
                 reason, scene_class, distance = self._reason(observation)
         return SceneObservation(
             number=number + 1,
-            id=scene.id,
-            datetime=scene.datetime,
-            level=scene.level,
-            platform=scene.platform,
-            mgrs=scene.mgrs,
-            relative_orbit=scene.relative_orbit,
-            baseline=scene.baseline,
-            cloud_percent=scene.cloud_percent,
-            mask=scene.mask,
+            **{name: getattr(scene, name) for name in _SCENE_FIELDS},
             clear=clear,
             used=used,
             reason=reason,
@@ -248,12 +241,6 @@ class CompositeScenes:
         distances = np.hypot(rows - middle, cols - middle)
         nearest = int(distances.argmin())
         return "buffer", int(classes[rows[nearest], cols[nearest]]), round(float(distances[nearest]) * RES_M, 1)
-
-
-def _class_at(observation: Observation) -> int | None:
-    """Class of the pixel, which is in the middle of the mask that was read."""
-    classes = observation.scene_classes
-    return None if classes is None else int(classes[classes.shape[0] // 2, classes.shape[1] // 2])
 
 
 def _describe(

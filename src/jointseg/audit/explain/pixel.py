@@ -24,7 +24,6 @@ class Pixel:
     """A pixel of the 1 m map.
 
     Attributes:
-        year, tile: year and tile of the map.
         zone: UTM zone and hemisphere, such as "50N".
         x, y: centre in the UTM zone, metres.
         lon, lat: centre, degrees.
@@ -147,10 +146,7 @@ def composite_pixel(tile_map: TileMap, row: int, col: int) -> tuple[CompositePix
         job=composite.name,
         path=tile_map.composite_path.as_posix(),
         sha256=composite.outputs[0].sha256,
-        method=params["method"],
-        min_clear_observations=params["min_clear_observations"],
-        scl_mask_classes=params["scl_mask_classes"],
-        mask_dilation_m=params["mask_dilation_m"],
+        **{name: params[name] for name in ("method", "min_clear_observations", "scl_mask_classes", "mask_dilation_m")},
         values={name: stored[name] for name in params["bands"]},
         clear=stored["clear"],
         selected=scenes.scenes[selected - 1].id if selected else None,
@@ -183,7 +179,7 @@ def windows(tile_map: TileMap, x: float, y: float) -> list[ContributingWindow]:
 def nodata_reason(tile: Tile, corner: tuple[float, float, float, float], composite: CompositePixel) -> str:
     """Return why a pixel with bounds `corner` is nodata."""
     if not grid.own_zone_mask(tile.epsg, Affine(1, 0, corner[0], 0, -1, corner[3]), (1, 1))[0, 0]:
-        return f"it belongs to a UTM zone next to {tile.zone:02d}, whose tiles map it"
+        return f"it is outside UTM zone {tile.zone:02d}; a tile of the neighbouring zone maps it"
     if composite.clear:
         return "reason not recorded in the manifests"
     count, minimum = len(composite.observations), composite.min_clear_observations

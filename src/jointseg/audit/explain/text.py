@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from jointseg.audit.explain.chips import Chip, Dataset, Reach
+from jointseg.audit.explain.chips import Dataset, Reach
 from jointseg.audit.explain.explainer import Explanation
 from jointseg.audit.explain.jobs import Job
 from jointseg.audit.explain.networks import Checkpoint
 from jointseg.audit.explain.pixel import CompositePixel
-from jointseg.run.console import text_console
+from jointseg.run.console import text_console, text_table
 
 HASH_DIGITS = 12
 TEXT_WIDTH = 500  # product names and paths are not wrapped
@@ -41,9 +40,7 @@ def _section(console: Console, title: str) -> None:
 
 
 def _table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = text_table(*columns)
     for row in rows:
         table.add_row(*(Text("" if value is None else str(value)) for value in row))
     console.print(table)
@@ -141,7 +138,6 @@ def _values(values: dict[str, int]) -> str:
 def _checkpoint(console: Console, checkpoint: Checkpoint) -> None:
     _section(console, f"Network: {checkpoint.name}")
     matches = {True: "checksum matches", False: "checksum does NOT match", None: None}[checkpoint.matches]
-
     properties = {
         "file": checkpoint.path,
         "sha256": checkpoint.sha256,
@@ -166,13 +162,12 @@ def _chips(console: Console, dataset: Dataset) -> None:
         "index": dataset.path,
         "sha256": dataset.sha256,
         "at the pixel": _joined(f"{chip.sample_id} ({chip.split})" for chip in dataset.covering),
-        **{f"nearest {split}": _distances(chips) for split, chips in dataset.nearest.items()},
+        **{
+            f"nearest {split}": _joined(f"{chip.sample_id} {_distance(chip.distance_m)}" for chip in chips)
+            for split, chips in dataset.nearest.items()
+        },
     }
     _properties(console, properties)
-
-
-def _distances(chips: Sequence[Chip]) -> str:
-    return _joined(f"{chip.sample_id} {_distance(chip.distance_m)}" for chip in chips)
 
 
 def _distance(distance_m: float) -> str:
@@ -200,17 +195,8 @@ def _reach(console: Console, reach: Reach) -> None:
     console.print()
     pairs = []
     for pair in reach.pairs:
-        shift = f"{pair.shift_m[0]:+.2f} {pair.shift_m[1]:+.2f}"
-        pairs.append(
-            (
-                pair.sample_id,
-                _distance(pair.distance_m),
-                pair.date,
-                f"{pair.registration_correlation:.3f}",
-                shift,
-                pair.scene,
-            )
-        )
+        quality = f"{pair.registration_correlation:.3f}", f"{pair.shift_m[0]:+.2f} {pair.shift_m[1]:+.2f}"
+        pairs.append((pair.sample_id, _distance(pair.distance_m), pair.date, *quality, pair.scene))
     _table(console, ("nearest pair", "distance", "time, UTC", "correlation", "shift, m", "Jilin-1 scene"), pairs)
     paired = {pair.scene for pair in reach.pairs}
     for scene in (scene for scene in reach.scenes if scene not in paired):

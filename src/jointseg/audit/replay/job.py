@@ -1,7 +1,7 @@
 """Replay of one recorded job in a sandbox: a folder with links to its inputs at their recorded paths.
 
-A folder of the sandbox replaces the working directory of the run. The step gets the recorded paths relative to it, so paths
-that the step writes to its outputs are the same as in the run.
+A folder of the sandbox replaces the working directory of the run. The recorded paths are relative to it, so the paths that
+the step writes to its outputs are the same as in the run.
 """
 
 import inspect
@@ -132,7 +132,6 @@ class Sandbox:
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Paths by input or output name."""
     groups: dict[str, list[str]] = {}
     for name, path in pairs:
         groups.setdefault(name, []).append(path)
@@ -145,7 +144,7 @@ def reads_network(manifest: Manifest) -> bool:
     return isinstance(source, dict) and source.get("kind") in ("earthengine", "stac")
 
 
-def takes_list(function: Any, name: str) -> bool:
+def expects_list(function: Any, name: str) -> bool:
     """Return whether a step annotates a parameter as a list or sequence of paths, not as a single path."""
     hint = typing.get_type_hints(function).get(name)
     return any(typing.get_origin(kind) in (list, Sequence) for kind in (hint, *typing.get_args(hint)))
@@ -172,7 +171,7 @@ def _call_step(call_file: Path) -> None:
     module, _, name = call["step"].partition(":")
     function = getattr(import_module(module), name)
     paths = {
-        key: {name: found if takes_list(function, name) else found[0] for name, found in call[key].items()}
+        key: {name: files if expects_list(function, name) else files[0] for name, files in call[key].items()}
         for key in ("inputs", "outputs")
     }
     recorded = paths["inputs"].keys() | paths["outputs"].keys() | call["wildcards"].keys() | call["params"].keys()

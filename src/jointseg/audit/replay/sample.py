@@ -108,7 +108,6 @@ def replay_jobs(
         tolerance: fraction of the pixels of a raster, 0 to 1, that may differ under different conditions.
         network: whether to replay jobs that use the network.
         keep: whether to keep differing outputs in the scratch folder.
-        on_result: called with each result.
     """
     sandbox = Sandbox(scratch, lineage)
     replays = []
@@ -141,18 +140,13 @@ def _replay(sandbox: Sandbox, manifest: Manifest, tolerance: float, keep: bool) 
     if not differing:
         return Replay(**common, outcome="identical")
     folder = sandbox.path(manifest, manifest.record["results"])
-    detail, tolerated = _compare(results, folder, differing, tolerance)
+    detail = f"{differing[0]}: {compare_files(results / differing[0], folder / differing[0]).summary}"
+    tolerated = tolerance > 0 and all(_is_tolerated(results / path, folder / path, tolerance) for path in differing)
     if keep:
         common["kept_in"] = _keep(folder, differing, sandbox.scratch / "kept" / manifest.name)
     explained = any(change.kind in _EXPLAINING for change in common["changes"])
     outcome = "differs" if not explained else "tolerated" if tolerated else "explained"
     return Replay(**common, outcome=outcome, detail=detail)
-
-
-def _compare(results: Path, folder: Path, differing: list[str], tolerance: float) -> tuple[str, bool]:
-    """The difference of the first file, and whether all differing files are rasters within the tolerance."""
-    detail = f"{differing[0]}: {compare_files(results / differing[0], folder / differing[0]).summary}"
-    return detail, tolerance > 0 and all(_is_tolerated(results / path, folder / path, tolerance) for path in differing)
 
 
 def _is_tolerated(recorded: Path, fresh: Path, tolerance: float) -> bool:

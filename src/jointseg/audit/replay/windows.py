@@ -39,7 +39,6 @@ class Block:
     """One recomputed block of a map.
 
     Attributes:
-        job: name of the manifest of the map.
         outcome: identical, tolerated, explained, differs or impossible, as for a replayed job.
         bounds: (minx, miny, maxx, maxy) in metres of the UTM zone.
         windows: number of lattice windows that were computed.
@@ -75,7 +74,6 @@ def replay_windows(
     Args:
         count: number of blocks; a map may be drawn twice.
         tolerance: fraction of a block's pixels that may differ under different conditions.
-        on_result: called with each block.
 
     Raises DataError if the run has no map.
     """

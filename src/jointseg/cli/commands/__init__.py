@@ -18,11 +18,10 @@ def add_command(
     """Add a command.
 
     Args:
-        commands: where to add it, from `add_subcommands`.
-        name: its name on the command line.
-        run: its function; None for a command that only has subcommands.
-        about: one sentence on what it does.
-        epilog: examples and exit statuses, printed below its options.
+        commands: the commands to extend, from `add_subcommands`.
+        run: the function to call; None for a command that only has subcommands.
+        about: one sentence that describes the command.
+        epilog: examples and exit statuses, printed below the options.
     """
     parser = commands.add_parser(
         name,
@@ -47,9 +46,24 @@ def results_folder(run: Path) -> Path:
     return Path(read_config(run).results) if run.is_file() else run
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file, without validation. Raises DataError if it is not a YAML mapping."""
+    import yaml
+
+    from jointseg.runtime.errors import DataError
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} has no keys; expected a YAML config with `key: value` lines")
+    return content
+
+
 def positive(text: str) -> int:
     """Parse a count of at least 1, for argparse."""
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{number} is not a positive number; expected at least 1")
     return number

@@ -14,16 +14,16 @@ def add(commands: Subparsers) -> None:
         benches,
         "inference",
         run,
-        "Measure the inference engine on one tile of a run, next to the networks without it.",
+        "Measure the inference engine on one tile of a run, and the networks without the engine for comparison.",
         "examples:\n"
         "  jointseg bench inference examples/synthetic/config.yaml              the networks of the run\n"
         "  jointseg bench inference examples/synthetic/config.yaml --preset paper --of config.yaml --rounds 1\n"
         "  jointseg bench inference config.yaml --precision bf16 --threads 8\n\n"
-        "The tile's composites must exist: run the config first, at least up to all_composites. Reported are the\n"
+        "The tile's composites must exist: run the config first, at least up to all_composites. The report has\n"
         "seconds and fractions of the stages, km2 per hour, hours for the whole study area, peak memory, the measured\n"
         "compute and memory rooflines of the device and the fraction of them that the engine reaches, and the effect\n"
-        "of bf16 and of contracting logits before they are upsampled. The results are written to a Markdown page and\n"
-        "a JSON file beside it, which `jointseg plan` reads.\n\n"
+        "of bf16 and of contracting logits before they are upsampled. It is written to a Markdown page and a JSON file\n"
+        "beside it, which `jointseg plan` reads.\n\n"
         "exit status: 0 measured, 2 the config is invalid, or composites or checkpoints are missing",
     )
     parser.add_argument("config", type=Path, help="config of the run")

@@ -20,10 +20,10 @@ def add(commands: Subparsers) -> None:
         "  jointseg dataset check results/yreb/dataset          after a run, or after copying the folder\n"
         "  jointseg dataset check isaseg-1.0.0 --json > faults.json\n"
         "  jointseg dataset check --list                        list the checks\n\n"
-        "Checked are the index (columns, ids, locations, dates, paths; its samples and pairs), the files (present,\n"
+        "Checks the index (columns, ids, locations, dates, paths; its samples and pairs), the files (present,\n"
         "complete, cloud-optimised, on one grid), the values (reflectances, 1 m against 10 m image, class codes,\n"
         "fractions), the splits (leakage, spacing, duplicates, balance) and the documents (statistics, card, STAC\n"
-        "collection, sources, checksums). Nothing is written. Every chip is read once, by one thread per CPU.\n\n"
+        "collection, sources, checksums). Writes nothing. Every chip is read once, by one thread per CPU.\n\n"
         "To compare files with their recorded checksums, use `jointseg audit verify`.\n\n"
         "exit status: 0 no fault, 1 faults found, 2 the folder is not a dataset",
     )

@@ -56,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_report(report: Any) -> None:
-    """Print the first differences between the runs, then the files that differ."""
     from jointseg.audit.diff.causes import KINDS
     from jointseg.run.console import first_of, text_console
 
@@ -102,7 +101,6 @@ def _print_divergences(console: Any, report: Any) -> set[str]:
 
 
 def _print_jobs(console: Any, report: Any) -> None:
-    """Print the files that differ, by job."""
     from jointseg.run.console import text_table
 
     table = text_table("job", "file", "difference")

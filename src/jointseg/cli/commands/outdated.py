@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_plan(plan: Any, with_jobs: bool) -> None:
-    """Print what changed, then the jobs that follow from it."""
     from jointseg.run.console import format_duration, text_console
 
     console = text_console()
@@ -51,14 +51,12 @@ def _print_plan(plan: Any, with_jobs: bool) -> None:
     _print_changes(console, plan)
     if with_jobs:
         _print_jobs(console, plan)
-    rules: dict[str, int] = {}
-    for job in plan.jobs:
-        rules[job.rule] = rules.get(job.rule, 0) + 1
+    rules = Counter(job.rule for job in plan.jobs)
     console.print(f"{len(plan.jobs)} jobs would run: " + ", ".join(f"{count} {rule}" for rule, count in rules.items()))
     for device, hours in plan.hours().items():
-        console.print(f"their last run took {format_duration(3600 * hours)} on {device}")
+        console.print(f"the last run of these jobs took {format_duration(3600 * hours)} on {device}")
     if plan.unmeasured():
-        console.print(f"{plan.unmeasured()} of them have never run: their time is unknown")
+        console.print(f"{plan.unmeasured()} of them have never run: their duration is not known")
     if plan.open:
         console.print("the tile grid is rebuilt: after that, more jobs may be outdated")
 

@@ -27,14 +27,15 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("config", type=Path, help="config of the run")
     bench = PAGE.with_suffix(".json")
-    parser.add_argument("--bench", type=Path, metavar="FILE", default=bench, help="default: %(default)s")
+    parser.add_argument("--bench", type=Path, metavar="FILE", default=bench, help="measurements (default: %(default)s)")
     parser.add_argument("--networks", metavar="NAME", help="name of the measurement to use (default: the fastest)")
-    scenes = "scenes per tile and year (default: from season and cloud cover)"
-    parser.add_argument("--scenes", type=positive, metavar="N", help=scenes)
-    mb_s = "download rate, MB/s (default: %(default)s)"
-    parser.add_argument("--mb-s", type=float, metavar="R", default=100.0, help=mb_s)
-    devices = "devices for inference (default: %(default)s)"
-    parser.add_argument("--devices", type=positive, metavar="N", default=1, help=devices)
+    numbers = (
+        ("--scenes", positive, None, "scenes per tile and year (default: from season and cloud cover)"),
+        ("--mb-s", float, 100.0, "download rate, MB/s (default: %(default)s)"),
+        ("--devices", positive, 1, "devices for inference (default: %(default)s)"),
+    )
+    for name, kind, default, text in numbers:
+        parser.add_argument(name, type=kind, metavar="N", default=default, help=text)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -84,8 +85,8 @@ def _print_plan(config: Any, years: list[Any], assumptions: Any, bench: dict[str
     if bench is None:
         console.print("time and disk of inference are unknown: measure them with jointseg bench inference")
     else:
-        measured = f"{bench['name']} on {bench['device']}, {bench['threads']} threads, {bench['precision']}"
-        console.print(f"measured: {measured}")
+        conditions = f"{bench['name']} on {bench['device']}, {bench['threads']} threads, {bench['precision']}"
+        console.print(f"measured: {conditions}")
     peak = plan.peak_disk(config, years, assumptions)
     if peak is not None:
         final = sum(year.disk for year in years)

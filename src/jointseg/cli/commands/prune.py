@@ -23,7 +23,7 @@ def add(commands: Subparsers) -> None:
         "  jointseg audit prune results/yreb                      # list what would be deleted\n"
         "  jointseg audit prune results/yreb --delete\n"
         "  jointseg audit prune results/yreb --delete --keep chips --keep logs\n\n"
-        "Deleted are chips, images (super-resolved chips), predictions, products (on chips), previews, logs and\n"
+        "Deletes chips, images (super-resolved chips), predictions, products (on chips), previews, logs and\n"
         "benchmarks. Maps, mosaics, report, release, tables, checkpoints, scene lists, composites, the dataset's index,\n"
         "pairs and labels, sources and all manifests stay. RESULTS/pruned.json lists deleted files with checksums.\n"
         f"{REBUILD}\n\n"
@@ -51,19 +51,19 @@ def run(args: argparse.Namespace) -> int:
         with lock.hold(args.results, ["jointseg", "audit", "prune"]), progress:
             task = progress.add_task("deleting", total=_deletable_bytes(kinds))
             done = delete(args.results, kinds, lambda file: progress.advance(task, file.size))
-    left = done.skipped if done else []
+    skipped = done.skipped if done else []
     if args.json:
         report = {
             "results": args.results.as_posix(),
             "kinds": [kind.as_json() for kind in kinds],
-            "left": left,
+            "skipped": skipped,
             "bytes": _deletable_bytes(kinds),
             "deleted": len(done.files) if done else 0,
         }
         print(json.dumps(report, indent=1, sort_keys=True))
     else:
         _print_report(kinds, done)
-    return FINDINGS if left else OK
+    return FINDINGS if skipped else OK
 
 
 def _deletable_bytes(kinds: list[Any]) -> int:
@@ -71,7 +71,6 @@ def _deletable_bytes(kinds: list[Any]) -> int:
 
 
 def _print_report(kinds: list[Any], done: Any) -> None:
-    """Print what is deleted, what that loses, and how to rebuild it."""
     from jointseg.audit.prune import PRUNED_LIST
     from jointseg.run.console import text_console, text_table
 
@@ -79,7 +78,7 @@ def _print_report(kinds: list[Any], done: Any) -> None:
     if not kinds:
         console.print("nothing to delete")
         return
-    columns = ("kind", "files", "MB", "rebuild, s", "lost until then", "to rebuild")
+    columns = ("kind", "files", "MB", "rebuild, s", "unavailable until then", "to rebuild")
     table = text_table(*columns, right=("files", "MB"))
     for kind in kinds:
         seconds = "-" if kind.seconds is None else f"{kind.seconds:.0f}"

@@ -21,9 +21,9 @@ def add(commands: Subparsers) -> None:
         '  jointseg release results/yreb --message "2017 to 2023, first edition"\n'
         "  jointseg release results/yreb --key ~/.ssh/id_ed25519\n\n"
         "Writes releases/0001.json, 0002.json and so on, and with --key a signature, 0001.json.sig. Releases are never\n"
-        "overwritten. Back them up, and publish the root or the signature: whoever can replace all releases can\n"
+        "overwritten. Back them up, and publish the root or the signature: anyone who can replace all releases can\n"
         "replace the history. All files are hashed first; a folder with findings is not released. Jobs that ran since\n"
-        "the last release are no finding: the new release lists them.\n\n"
+        "the last release are not a finding: the new release lists them.\n\n"
         "exit status: 0 released, 1 there are findings and nothing is released, 2 the folder cannot be released,\n"
         "3 a run is using the folder, 130 interrupted",
     )
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     releases.refuse_if_in_use(args.results)
     if args.key:
-        signature.fingerprint(args.key)  # fails before an hour of hashing, not after it
+        signature.fingerprint(args.key)  # hashing can take an hour: detect an unreadable key before it
     try:
         report = audit_results(args.results)
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import Subparsers, add_command
+from jointseg.cli.commands import Subparsers, add_command, read_yaml
 from jointseg.runtime.errors import DataError
 
 POLL_SECONDS = 0.2
@@ -42,7 +42,7 @@ def add(commands: Subparsers) -> None:
         "exit status: that of Snakemake, or 3 if another run is using the results folder",
     )
     parser.add_argument("config", type=Path, help="YAML config, such as examples/synthetic/config.yaml")
-    cores = f"CPUs to use (default: from the profile; all, {os.cpu_count()})"
+    cores = f"CPUs to use (default: as in the profile, or all {os.cpu_count()} without a profile)"
     parser.add_argument("--cores", metavar="N", help=cores)
     parser.add_argument(
         "--profile",
@@ -113,15 +113,14 @@ def _command(args: argparse.Namespace, config: Path, snakefile: Path | None, hom
     """Return Snakemake's command line.
 
     Args:
-        args: arguments of `jointseg run`.
-        config: config file.
         snakefile: None for ./Snakefile.
         home: folder that contains `profiles`.
     """
     command = [sys.executable, "-m", "snakemake", *(["--snakefile", str(snakefile)] if snakefile else [])]
     command += ["--configfile", str(config), "--rerun-incomplete"]
     folders = (home / "profiles" / args.profile, Path(args.profile))
-    profile = next((folder for folder in folders if _is_profile(folder)), None)
+    names = ("config.yaml", "config.v9+.yaml")
+    profile = next((folder for folder in folders if any((folder / name).is_file() for name in names)), None)
     if profile is None and args.profile != "default":
         raise DataError(
             f"profile {args.profile} does not exist; pass the name of a folder of profiles/, or a folder with a config.yaml"
@@ -130,10 +129,6 @@ def _command(args: argparse.Namespace, config: Path, snakefile: Path | None, hom
     command += ["--workflow-profile", str(profile)] if profile else []
     cores = args.cores or (None if profile else "all")
     return [*command, *(["--cores", cores] if cores else []), *args.rest]
-
-
-def _is_profile(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.yaml", "config.v9+.yaml"))
 
 
 def _notify(command: str, results: Path) -> None:
@@ -159,14 +154,8 @@ def _notify(command: str, results: Path) -> None:
 
 
 def _results(args: argparse.Namespace) -> Path:
-    """Return the results folder of a run, considering `--config results=...` among Snakemake's arguments."""
-    import yaml
-
-    try:
-        config = yaml.safe_load(args.config.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise DataError(f"{args.config} is not YAML: {' '.join(str(error).split())}") from error
-    config |= _overrides(args.rest)
+    """Return the results folder of a run; `--config results=...` among Snakemake's arguments has priority."""
+    config = read_yaml(args.config) | _overrides(args.rest)
     if args.snakefile is None:
         from jointseg.config.load import load_config
 

@@ -17,15 +17,16 @@ def add(commands: Subparsers) -> None:
         "  jointseg serve results/synthetic                    then open the address that it prints\n"
         "  jointseg serve config.yaml --port 8080\n"
         "  ssh -L 8000:127.0.0.1:8000 HOST                     for a run on another machine\n\n"
-        "Start the command in the working directory of the run, as `jointseg audit explain`. Only this machine can\n"
-        "connect, unless --host is another address; whoever reaches that address can see the maps. The address in the\n"
+        "Start the command in the working directory of the run, as for `jointseg audit explain`. Only this machine can\n"
+        "connect, unless --host is another address; anyone who can reach it can see the maps. The address in the\n"
         "browser holds location and layers, so you can bookmark or share it. Ctrl-C stops the server.\n\n"
         "exit status: 0 stopped, 2 there is no layer or the port is in use",
     )
     parser.add_argument("run", type=Path, help="config of the run, or its results folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    port = "0: any free port (default: %(default)s)"
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help=port)
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="0 selects a free port (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     results = results_folder(args.run)
     server = create_server(results, args.host, args.port)
     if args.host not in LOOPBACK:
-        print(f"jointseg: everyone who reaches {args.host} can see the maps of {results}", file=sys.stderr)
+        print(f"jointseg: anyone who can reach {args.host} can see the maps of {results}", file=sys.stderr)
     print(f"http://{args.host}:{server.server_address[1]}/   (Ctrl-C to stop)", flush=True)
     try:
         server.serve_forever()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, positive
+from jointseg.cli.commands import FINDINGS, OK, Subparsers, add_command, positive, read_yaml
 from jointseg.runtime.errors import DataError
 
 CONFIG = Path("config.yaml")
@@ -46,8 +46,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--workers", type=positive, metavar="N", help="hashing threads (default: one per CPU)")
     parser.add_argument("--resume", action="store_true", help="resume an interrupted check")
-    signers = "keys whose signatures on releases are accepted"
-    parser.add_argument("--allowed-signers", type=Path, metavar="FILE", help=signers)
+    parser.add_argument("--allowed-signers", type=Path, metavar="FILE", help="accepted signers of releases")
     parser.add_argument("--signer", metavar="NAME", help="accept only this one of the allowed signers")
     root = "root of a release that must exist, from a copy outside the results folder"
     parser.add_argument("--root", type=_root, metavar="HEX", help=root)
@@ -116,7 +115,7 @@ def print_report(report: Any) -> None:
         if report.descendants:
             console.print(f"{len(report.descendants):6d} further outputs derive from these (--json lists them)")
     else:
-        console.print("every file matches its manifest, and every input is the output of its job")
+        console.print("every file matches its manifest, and every input matches the output of its producer")
     console.print(
         f"{report.files} files, {report.bytes / 1e9:.2f} GB, {report.manifests} manifests; "
         f"{report.outside_inputs} inputs outside the folder were not hashed"
@@ -132,7 +131,7 @@ def print_report(report: Any) -> None:
 def _release_lines(release: Any) -> Iterator[str]:
     """Yield lines on the last release and the signatures."""
     if release is None:
-        yield "there is no release: a manifest that is edited and resealed would not be detected"
+        yield "there is no release, so an edited manifest with a new seal would not be detected"
         return
     yield f"release {release.number} of {release.date}, root {release.root}"
     if release.changes is None:
@@ -147,22 +146,16 @@ def _release_lines(release: Any) -> Iterator[str]:
 
 
 def _results_of(config: Path) -> Path:
-    """Return the results folder that a config names."""
-    import yaml
-
+    """Return the results folder of a config, which may be invalid otherwise."""
     if not config.is_file():
-        raise DataError(f"{config} does not exist here; pass the results folder of a run")
-    try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise DataError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict) or not isinstance(settings.get("results"), str):
+        raise DataError(f"{config} does not exist in the working directory; pass the results folder of a run")
+    settings = read_yaml(config)
+    if not isinstance(settings.get("results"), str):
         raise DataError(f"{config} has no key `results`; pass the results folder of a run")
     return Path(settings["results"])
 
 
 def _root(text: str) -> str:
-    """Parse the root of a release, for argparse."""
     if not re.fullmatch("[0-9a-f]{64}", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a root: 64 hexadecimal digits, as `jointseg release` prints")
     return text.lower()
