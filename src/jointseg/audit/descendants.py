@@ -10,9 +10,6 @@ def descendants(manifests: list[Manifest], files: set[str]) -> set[str]:
     """Return the declared outputs of all jobs that use one of the files, directly or through other jobs.
 
     A job that uses a folder uses every file in it. A job that uses a file also depends on the folder that contains it.
-
-    Args:
-        files: paths in the results folder.
     """
     users: dict[str, list[Manifest]] = defaultdict(list)
     users_below: dict[str, list[Manifest]] = defaultdict(list)  # by every folder above an input

@@ -39,7 +39,6 @@ class HashingPass:
 
     Attributes:
         saved: rows (size, mtime_ns, ctime_ns, inode, sha256) of the interrupted pass, by path.
-        resumed: number of files whose saved checksum was used.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
@@ -84,10 +83,7 @@ class HashingPass:
 def scan(folder: Path, excluded: tuple[str, ...] = ()) -> dict[str, int]:
     """Return the sizes in bytes of all files below a folder, by path in it, without Snakemake's timestamp files.
 
-    Links to folders are followed, as in `provenance.digest.tree_files`.
-
-    Args:
-        excluded: names of top-level folders to skip.
+    Links to folders are followed, as in `provenance.digest.tree_files`. Top-level folders named in `excluded` are skipped.
     """
     sizes: dict[str, int] = {}
     queue, entered = [""], set()

@@ -29,11 +29,9 @@ class Parent:
 
 
 class Lineage:
-    """The jobs of a results folder, linked by their files.
+    """The jobs of a results folder, which may have been moved since the run, linked by their files.
 
-    Attributes:
-        results: may have been moved since the run.
-        manifests: by name, such as "predict/2021/50N_E0660_N3540".
+    `manifests` has their manifests by name, such as "predict/2021/50N_E0660_N3540".
     """
 
     def __init__(self, results: Path) -> None:

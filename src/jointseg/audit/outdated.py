@@ -40,7 +40,6 @@ class OutdatedJob:
         changes: reasons why the job itself is outdated; empty if only upstream jobs have changes.
         follows: names of the upstream jobs with changes of their own, at any distance.
         seconds: duration of its last run, None if not recorded.
-        device: device of its last run.
     """
 
     name: str
@@ -54,10 +53,9 @@ class OutdatedJob:
 
 @dataclass
 class Plan:
-    """All jobs that would run.
+    """All jobs that would run, in execution order.
 
     Attributes:
-        jobs: in execution order.
         open: whether the tile grid is recomputed, after which more jobs may be outdated.
     """
 
@@ -90,11 +88,8 @@ def find_outdated(config: Path, rest: Iterable[str] = ()) -> Plan:
     Snakemake computes the plan. The reasons come from a comparison of each manifest with the current settings, code,
     packages and inputs.
 
-    Args:
-        rest: further arguments for Snakemake, such as targets.
-
-    Raises:
-        DataError: the config is invalid, or Snakemake cannot plan the run; the message contains Snakemake's output.
+    `rest` has further arguments for Snakemake, such as targets. Raises DataError if the config is invalid, or if Snakemake
+    cannot plan the run; the message contains Snakemake's output.
     """
     results = Path(read_config(config).results)
     planned = dry_run(config, rest)

@@ -109,13 +109,7 @@ def pruned_paths(results: Path) -> set[str]:
 
 
 def find_prunable(results: Path, keep: Collection[str] = ()) -> list[PrunableKind]:
-    """Return the prunable files by kind, without empty kinds.
-
-    Args:
-        keep: kinds to exclude.
-
-    Raises DataError for an unknown kind.
-    """
+    """Return the prunable files by kind, without empty kinds and those in `keep`. Raises DataError for an unknown kind."""
     for name in keep:
         if name not in KINDS:
             raise DataError(f"unknown kind {name!r} to keep; the kinds are {', '.join(KINDS)}")
@@ -142,9 +136,6 @@ def delete(
 
     Files that differ from their manifest, and kinds that cannot be rebuilt, are skipped. After an interruption, some listed
     files still exist; a rerun deletes them.
-
-    Args:
-        advance: called for each deleted file.
     """
     selected, skipped = [], []
     for file in (file for kind in kinds if not kind.missing for file in kind.files):

@@ -37,8 +37,7 @@ def version_changes(before: dict[str, str], after: dict[str, str]) -> list[Chang
 def code_changes(before: dict[str, dict[str, str]] | None, after: dict[str, dict[str, str]] | None) -> list[Change]:
     """Return the functions, methods, data files and module-level code that differ, as `module:part`.
 
-    Args:
-        before, after: from `provenance.code_digest.code_parts`, None if not recorded.
+    Both arguments are from `provenance.code_digest.code_parts`, None if not recorded.
     """
     if before is None or after is None:
         return [Change("code", "unknown function", "not recorded", "other digest")]

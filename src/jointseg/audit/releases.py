@@ -165,7 +165,6 @@ def check(
         hashes: sha256 of every manifest, by path in the results folder.
         with_findings: manifests that already have a finding and are not reported again.
         signers: accepted signers; None accepts any key with a valid signature.
-        root: root hash of a release that must exist.
     """
     found = history(results)
     defects = [*_unexpected_files(results, found), *_gaps(found), *_missing_root(found, root)]

@@ -100,11 +100,8 @@ def verify_results(
 
     Args:
         results: may have been moved or copied since the run.
-        workers: number of hashing threads; one per CPU if None.
         on_start: called once with the number of bytes to hash.
         advance: called, from any thread, with the number of bytes just hashed.
-        resume: resume an interrupted pass and use its checksums.
-        signers: the accepted signers of releases.
         root: root hash of a release that must be in the history.
     """
     if not (results / FOLDER).is_dir():

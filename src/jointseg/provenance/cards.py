@@ -16,14 +16,7 @@ ALL = "all"  # value of the column `reach` for all reaches together
 
 
 def write(part: Path, run: Run, checkpoints: list[Path], accuracy: Path | None, growth: Path) -> None:
-    """Write README.md and models/*.md.
-
-    Args:
-        part: the release folder.
-        checkpoints: the networks that the maps were predicted with.
-        accuracy: the accuracy table; None for a run without test chips.
-        growth: the table of the cities' areas.
-    """
+    """Write README.md and models/*.md into a release folder; for the arguments see `release.release`."""
     scores = _scores(accuracy)
     (part / "models").mkdir()
     names = []

@@ -40,10 +40,6 @@ def run_job(snakemake: Any, function: Step) -> None:
     input is passed only if the step has no default for it. The resource `parallel_requests` is passed if the step has such
     a parameter. The params `code` and `environment` and the output `manifest` are for the record and are not passed.
 
-    Args:
-        snakemake: the object that Snakemake provides to scripts.
-        function: the step.
-
     Raises:
         SystemExit: with status 1 if the step fails. Its outputs are removed, one line on standard error contains the
             reason, and the log of the rule contains the traceback. A job that failed on its input earlier in the same

@@ -75,11 +75,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read from its file.
-
-    Attributes:
-        name: path in the manifests folder without .json, such as "predict/2021/50N_E0660_N3540".
-    """
+    """A manifest that was read from its file; `name` is its path in the manifests folder without .json."""
 
     file: Path
     name: str

@@ -50,9 +50,7 @@ class Run:
     Attributes:
         settings: settings as plain values, without those that name a credential.
         jobs: manifests of the jobs that the maps depend on, by name.
-        outputs: outputs of these jobs, by path in the results folder.
         maps: the released maps of each collection, `isa` and `mosaics`.
-        coverage: pixels and area of each map, by path.
         report: path of the HTML report in the results folder.
     """
 

@@ -13,13 +13,9 @@ RULES = {"sentinel2/composites": "composite", "sentinel2/merged": "composite", "
 
 
 def recorded_entry(path: Path) -> Entry:
-    """Return size and sha256 of a raster from the manifest of the job that wrote it.
+    """Return size and sha256 of a raster RESULTS/KIND/YEAR/TILE.tif from the manifest of the job that wrote it.
 
-    Args:
-        path: RESULTS/KIND/YEAR/TILE.tif, with KIND in RULES.
-
-    Raises:
-        DataError: the raster has no manifest, or its size in the store differs from the recorded size.
+    Raises DataError if it has no manifest, or if its size in the store differs from the recorded size.
     """
     folder, year = path.parent.parent.as_posix(), path.parent.name
     kind = next((kind for kind in RULES if folder.endswith(f"/{kind}")), None)

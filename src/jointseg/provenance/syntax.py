@@ -15,14 +15,7 @@ _DOCUMENTED = (ast.Module, *DEFINITIONS)
 
 @dataclass(frozen=True)
 class ParsedSource:
-    """One parsed source file.
-
-    Attributes:
-        tree: the syntax tree.
-        tokens: the tree as normalised tokens.
-        strings: string literals.
-        imports: import statements and calls (for `import_module`).
-    """
+    """One source file: its syntax tree, the tree as normalised tokens, string literals, and imports (with all calls)."""
 
     tree: ast.Module
     tokens: list[str]

@@ -75,13 +75,8 @@ def report(
         accuracy, paired, domains: tables of step `assess`.
         growth, changes, zones, growth_figure: tables and figure of step `growth`.
         product_comparisons, comparison_pictures: {city}.csv and {city}/ of step `compare_products`.
-        panels: training panels, PNG.
-        histories: training histories, CSV.
         isa: {year}/{tile}.tif, 1 m, 0/1/255.
-        previews: preview pictures of this run, PNG.
-        examples: preview pictures of other runs, PNG.
         quality_tables, quality_figures: {year}.csv and {year}.png of step `composite_quality`.
-        captions: caption of each example, by its path.
     """
     product_table = product_table or {}
     labels = {name: _METHOD_LABELS.get(name, name) for name in methods}

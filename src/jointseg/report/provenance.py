@@ -47,11 +47,7 @@ def _link(path: Path, page: Path) -> str:
 
 
 def run_provenance(records: list[dict[str, Any]], manifests: list[Path], page: Path) -> dict[str, Any]:
-    """Return jobs, files and code by rule with a link to one of its manifests; commits, versions, processors.
-
-    Args:
-        records: content of the manifests, in the order of the paths.
-    """
+    """Return jobs, files and code by rule with a link to one of its manifests; commits, versions, processors."""
     manifest_of = {record["rule"]: _link(path, page) for record, path in reversed(list(zip(records, manifests)))}
     rules: dict[str, dict[str, Any]] = {}
     for record in sorted(records, key=lambda each: each["rule"]):

@@ -159,11 +159,7 @@ def paired_rows(paired: Path | None, labels: dict[str, str]) -> list[dict[str, s
 
 
 def quality_rows(quality_tables: list[Path]) -> dict[str, Any]:
-    """Return the quality metrics of each year's composites, and the unregistered scenes by year.
-
-    Args:
-        quality_tables: {year}.csv of step `composite_quality`.
-    """
+    """Return the quality metrics of each year's composites, and the unregistered scenes by year, from {year}.csv files."""
     rows, unregistered = [], []
     for path in sorted(quality_tables):
         table = pd.read_csv(path, dtype={"tile": str, "level": str, "unregistered_scenes": str})
@@ -203,7 +199,6 @@ def dataset_rows(
     """Return the chips by reach and split with their ISA fraction, the sample by stratum, and a map of the sample.
 
     Args:
-        samples: sample with its replacement samples.
         records: manifests; that of step `samples` has the sample size of each stratum.
     """
     if index is None or samples is None or study_area is None:

@@ -34,9 +34,7 @@ class RunState:
         done, total: finished and planned jobs, the target rule included.
         nothing_to_do: every requested file is up to date.
         stopping: Snakemake is terminating its jobs after an interrupt.
-        retries: jobs that were restarted.
         planned, finished: jobs by rule.
-        messages: Snakemake's error messages.
     """
 
     done: int = 0

@@ -8,11 +8,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from jointseg.runtime.errors import DataError
 
@@ -124,15 +126,9 @@ def _is_inside(path: str, results: Path, local_copies: Path) -> bool:
 
 def _snakemake_processes(directory: Path) -> list[int]:
     """Return the Snakemake processes of this machine with the working directory."""
-    pids = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = process.joinpath("cmdline").read_bytes()
-            if process.joinpath("cwd").readlink() == directory and b"snakemake" in command:
-                pids.append(int(process.name))
-        except OSError:  # the process ended, or belongs to another user
-            continue
-    return pids
+    processes = [process.info for process in psutil.process_iter(["pid", "cwd", "cmdline"])]
+    here = [info for info in processes if info["cwd"] == str(directory)]  # None for processes of other users
+    return [info["pid"] for info in here if any("snakemake" in word for word in info["cmdline"] or ())]
 
 
 def _read_record(descriptor: int) -> dict[str, Any] | None:
@@ -150,12 +146,7 @@ def _write_record(descriptor: int, text: str) -> None:
 
 
 def _refuse_if_alive(results: Path, last_run: dict[str, Any] | None, age: float) -> None:
-    """Raise InUseError if the lock is free, but the last run or its cluster jobs are still running.
-
-    Args:
-        last_run: record in the lock file.
-        age: seconds since its last heartbeat.
-    """
+    """Raise InUseError if the last run, whose heartbeat is `age` seconds old, or its cluster jobs are still running."""
     if not last_run:
         return
     host = last_run["host"]
@@ -201,11 +192,10 @@ def _holder_message(results: Path, run: dict[str, Any] | None) -> str:
 
 def _lock_processes(path: Path) -> list[int]:
     """Return the other processes of this machine that have the lock file open."""
-    pids = set()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.readlink() == path.absolute() and int(link.parts[2]) != os.getpid():
-                pids.add(int(link.parts[2]))
-        except OSError:  # the process ended, or belongs to another user
-            continue
-    return sorted(pids)
+    pids = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # the process ended, or belongs to another user
+            opened = {file.path for file in process.open_files()}
+            if str(path.absolute()) in opened and process.pid != os.getpid():
+                pids.append(process.pid)
+    return pids

@@ -24,13 +24,7 @@ SCENE_CODES = {"L2A": "SCL", "L1C": "CS"}  # masks of Earth Engine; those of a S
 
 @dataclass(frozen=True)
 class Assumptions:
-    """Assumptions of a plan.
-
-    Attributes:
-        scenes: scenes per composite.
-        mb_s: download rate, MB/s.
-        devices: devices for inference.
-    """
+    """Assumptions of a plan: scenes per composite, download rate in MB/s, devices for inference."""
 
     scenes: int
     mb_s: float
@@ -45,8 +39,6 @@ class YearPlan:
         tiles: tiles to map.
         km2: their area; overlaps at zone edges count twice.
         jobs: jobs of the tiles, mosaics and the composite quality.
-        requests: requests to the Sentinel-2 server.
-        bytes: size of the responses.
         composite_h: compositing, hours on two cores.
         inference_h: inference on one device, hours; None without a measurement.
         disk: composites and maps, bytes; None without a measurement.

@@ -43,10 +43,7 @@ def take_snapshot(config: Path, results: Path, home: Path | None = None) -> Snap
 
     The folder is named by the digest of its files. Hold the lock of the results folder (see `jointseg.run.lock`).
 
-    Args:
-        home: the repository; by default the one that contains this package.
-
-    Raises DataError if there is no Snakefile beside the package.
+    `home` is the repository, by default the one that contains this package. Raises DataError if it has no Snakefile.
     """
     home = home or SOURCE.parent
     if not (home / "Snakefile").is_file():

@@ -22,7 +22,6 @@ class RunningJob:
     """A running job.
 
     Attributes:
-        job: its rule and wildcards.
         seconds: time since its start.
         progress: counted items and their rate; "" for a job that counts nothing.
         fraction: completed fraction, 0 to 1; None if the total is unknown.
@@ -45,7 +44,6 @@ class Status:
         rules: (done, planned) jobs of the last run by rule.
         manifests: jobs by rule that have a manifest, from any run.
         failures: jobs that failed in the last run, in order.
-        retries: jobs that were restarted.
         waiting: jobs that a cluster has not started yet, each as "number state reason".
     """
 

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from rasterio.enums import Resampling
+
 from jointseg.accuracy.product_pixels import ProductReader
-from jointseg.area import grid
 from jointseg.raster import io as raster_io
 from jointseg.raster.product_codes import nearest_year
+from jointseg.raster.rendering import percentile_stretch
+from jointseg.raster.resample import read_mosaic
 from jointseg.runtime.errors import DataError
 
 IMAGE, CLASSES, PRODUCT = "image", "classes", "product"
+_STRETCH_PX = 512  # longer side of the overview that determines the stretch of a layer
 # Folder in the results, with a folder of files per year; kind; title.
 _FOLDERS = (
     ("sentinel2/composites", IMAGE, "Sentinel-2 composite, 10 m, {year}"),
@@ -33,7 +38,6 @@ class Layer:
     Attributes:
         id: unique, and safe in a URL.
         kind: IMAGE (reflectance DN; red, green, blue first; 0 nodata), CLASSES (0, 1, 255) or PRODUCT (class codes).
-        epsg: UTM zone.
         files: paths with their bounds in the zone.
         codes: class codes of a PRODUCT.
     """
@@ -49,6 +53,15 @@ class Layer:
     @cached_property
     def bounds(self) -> raster_io.Bounds:
         return _union(bounds for _, bounds in self.files)
+
+    @cached_property
+    def stretch_limits(self) -> np.ndarray:
+        """Percentile stretch of an IMAGE, the same for all of its tiles."""
+        west, south, east, north = self.bounds
+        res_m = max(east - west, north - south) / _STRETCH_PX
+        shape = max(1, round((north - south) / res_m)), max(1, round((east - west) / res_m))
+        paths = [path for path, _ in self.files]
+        return percentile_stretch(read_mosaic(paths, self.bounds, shape, (1, 2, 3), 0, Resampling.nearest, "uint16"))[1]
 
     def intersecting(self, bounds: raster_io.Bounds) -> list[Path]:
         """Return the files that intersect bounds."""
@@ -115,9 +128,3 @@ def describe_layers(layers: list[Layer]) -> list[dict[str, object]]:
         }
         for layer in layers
     ]
-
-
-def to_lonlat(epsg: int, x: float, y: float) -> tuple[float, float]:
-    """Return the longitude and latitude of a point in a zone, degrees."""
-    lon, lat = grid.transformer(f"EPSG:{epsg}", "EPSG:4326").transform(x, y)
-    return float(lon), float(lat)

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from rich.console import Console
 
+from jointseg.area import grid
 from jointseg.runtime import templates
 from jointseg.runtime.errors import DataError
 from jointseg.viewer import layers, tiles
@@ -94,7 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise DataError(f"there is no layer in EPSG:{epsg}; pass the zone of a layer")
         text = io.StringIO()
         console = Console(file=text, width=TEXT_WIDTH, highlight=False, markup=False, no_color=True)
-        print_explanation(Explainer(self.results).at(*layers.to_lonlat(epsg, x, y), year), console)
+        lon, lat = grid.transformer(f"EPSG:{epsg}", "EPSG:4326").transform(x, y)
+        print_explanation(Explainer(self.results).at(lon, lat, year), console)
         self._respond(HTTPStatus.OK, _TEXT, text.getvalue().encode())
 
     def _respond(self, status: HTTPStatus, media_type: str, content: bytes) -> None:

@@ -1,7 +1,6 @@
 """Map tiles of a layer as PNG, on a lattice anchored to the origin of the UTM zone."""
 
 import io
-import threading
 
 import numpy as np
 from affine import Affine
@@ -18,9 +17,6 @@ SIDE_PX = 256
 LEVELS = range(0, 13)  # 1 m to 4 km per pixel
 _OVERSAMPLING = 4  # classes are read this much finer than drawn, and drawn as fractions
 _OUTSIDE = 254  # outside the files of a layer; 255 is nodata within them
-_STRETCH_PX = 512  # longer side of the overview that determines the stretch of a layer
-_limits: dict[str, np.ndarray] = {}
-_limits_lock = threading.Lock()
 
 
 def tile_bounds(level: int, col: int, row: int) -> raster_io.Bounds:
@@ -40,7 +36,7 @@ def render_tile(layer: Layer, level: int, col: int, row: int) -> bytes | None:
         return None
     if layer.kind == IMAGE:
         dn = read_mosaic(paths, bounds, (SIDE_PX, SIDE_PX), (1, 2, 3), 0, Resampling.average, "uint16")
-        rgb, covered = percentile_stretch(dn, stretch_limits(layer))[0], (dn > 0).any(axis=0)
+        rgb, covered = percentile_stretch(dn, layer.stretch_limits)[0], (dn > 0).any(axis=0)
     else:
         factor = _OVERSAMPLING if level > 0 else 1
         classes = _read_classes(layer, bounds, SIDE_PX * factor)
@@ -63,16 +59,3 @@ def _read_classes(layer: Layer, bounds: raster_io.Bounds, side: int) -> np.ndarr
         return np.where(codes == 255, _OUTSIDE, layer.codes.classify(codes, layer.title)).astype(np.uint8)
     paths = layer.intersecting(bounds)
     return read_mosaic(paths, bounds, (side, side), (1,), _OUTSIDE, Resampling.nearest, "uint8")[0]
-
-
-def stretch_limits(layer: Layer) -> np.ndarray:
-    """Return the percentile stretch of an image layer, the same for all of its tiles."""
-    with _limits_lock:
-        if layer.id not in _limits:
-            west, south, east, north = layer.bounds
-            res_m = max(east - west, north - south) / _STRETCH_PX
-            shape = max(1, round((north - south) / res_m)), max(1, round((east - west) / res_m))
-            paths = [path for path, _ in layer.files]
-            dn = read_mosaic(paths, layer.bounds, shape, (1, 2, 3), 0, Resampling.nearest, "uint16")
-            _limits[layer.id] = percentile_stretch(dn)[1]
-        return _limits[layer.id]

@@ -28,11 +28,7 @@ class FileComparison:
 
 
 def compare_files(first: Path, second: Path, image: Path | None = None) -> FileComparison:
-    """Compare two files by content, according to their suffix.
-
-    Args:
-        image: PNG file for the differences of two rasters.
-    """
+    """Compare two files by content, according to their suffix; `image` is a PNG file for differences of rasters."""
     missing = [str(path) for path in (first, second) if not path.is_file()]
     if missing:
         return FileComparison(f"missing file: {', '.join(missing)}")

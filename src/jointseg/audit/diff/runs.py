@@ -41,7 +41,6 @@ class Report:
     """Result of a comparison of two runs.
 
     Attributes:
-        jobs: jobs with differing files.
         identical_jobs: number of jobs with identical files.
         changed_records: of those, the jobs whose manifests differ in more than times and locations.
     """
@@ -74,7 +73,6 @@ def diff(
         a, b: results folders; jobs are matched by manifest name, files by path in the folder.
         maps: a folder for an image of each raster that differs.
         on_start: called once with the number of files to compare.
-        advance: called for each compared file.
     """
     pair = RunPair(Lineage(a), Lineage(b))
     report = Report(a.as_posix(), b.as_posix())

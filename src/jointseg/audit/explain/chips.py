@@ -41,7 +41,6 @@ class Dataset:
     """The chips that the networks were trained on.
 
     Attributes:
-        splits: number of chips by split.
         covering: chips that contain the pixel.
         nearest: nearest chips by split.
     """
@@ -82,11 +81,8 @@ class Reach:
     """Jilin-1 scenes and labels of one reach of the pixel.
 
     Attributes:
-        scenes: Jilin-1 scenes that are paired in the reach.
         skipped: scenes that could not be paired, with the reason.
         statuses: number of samples by pairing status.
-        pairs: the nearest pairs.
-        sources: sources of the labels.
         polygons: number of label polygons by source and action.
     """
 

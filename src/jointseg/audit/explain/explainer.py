@@ -66,18 +66,14 @@ class Explanation:
 
 
 class Explainer:
-    """Explains pixels of one results folder; shared data is read once.
-
-    Attributes:
-        tiles: properties of the tiles by id: tile, epsg, reaches, cities.
-    """
+    """Explains pixels of one results folder; shared data is read once."""
 
     def __init__(self, results: Path) -> None:
         """Raises DataError if the folder has no manifests or no grid."""
         self.lineage = Lineage(results)
         self._grid = self.lineage.job("grid")
         self.tile_km = int(self._grid.record["params"]["tile_km"])
-        self.tiles = self._read_tiles()
+        self.tiles = self._read_tiles()  # properties by tile id: tile, epsg, reaches, cities
         self._maps: dict[tuple[int, str], TileMap] = {}
 
     def at(self, lon: float, lat: float, year: int) -> Explanation:

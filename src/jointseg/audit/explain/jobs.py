@@ -19,7 +19,7 @@ class Job:
     Attributes:
         name: name of the manifest, such as "predict/2021/50N_E0660_N3540".
         run: current results folder of the manifest.
-        versions: of those of MAIN_PACKAGES that the job had loaded.
+        versions: versions of the loaded packages among MAIN_PACKAGES.
     """
 
     name: str

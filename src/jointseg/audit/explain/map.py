@@ -19,7 +19,6 @@ class TileMap:
 
     Attributes:
         isa, composite: manifests of the map and of the composite of its tile.
-        isa_path, composite_path: current paths of the rasters.
         composites: paths of the composites that the map was predicted from, by tile.
         reference: the reference composite of the normalisation, None without normalisation.
         jobs: all jobs that the map depends on, nearest first.

@@ -56,12 +56,7 @@ class Checkpoint:
 
 
 class Networks:
-    """The networks of one map.
-
-    Attributes:
-        checkpoints: the checkpoints that the map was predicted with.
-        indexes: the chip indexes that they were trained with, by path.
-    """
+    """The checkpoints that one map was predicted with, and the chip indexes of their training, by path."""
 
     def __init__(self, lineage: Lineage, isa: Manifest) -> None:
         self._lineage = lineage

@@ -63,7 +63,6 @@ class SceneObservation:
             the list has the same pass); None if it is clear.
         scene_class: class of the pixel; for "buffer" the class of the nearest masked pixel.
         distance_m: distance to the centre of that pixel, for "buffer".
-        detail: description of reason, class and distance.
         values: reflectance x 10000 by band, as used in the composite.
         shift: result of the registration (x_m, y_m, usable, ...); None without registration.
         lines: normalisation by band (band, kind, gain, offset_dn, ...); None without normalisation.
@@ -100,7 +99,6 @@ class PixelStack:
         stack: uint16 [scenes, bands, rows, columns], normalised reflectance x 10000.
         clear: bool [scenes, rows, columns].
         used: bool [scenes, rows, columns], clear and used in the composite.
-        observations: one per scene.
     """
 
     stack: np.ndarray
@@ -113,7 +111,6 @@ class CompositeScenes:
     """The scenes of one composite.
 
     Attributes:
-        params: params of the composite's job.
         lines: normalisation fits by scene id; empty without normalisation.
         shifts: registration results by scene id; empty without registration.
         read_error: why the scene files cannot be read; None if they can.

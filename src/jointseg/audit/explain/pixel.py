@@ -30,7 +30,6 @@ class Pixel:
         row, col: position on the tile's 1 m grid, from 0 at the north-western corner.
         row_10m, col_10m: position of the composite pixel that contains it.
         isa: 0, 1 or 255.
-        value: description of `isa`.
         nodata_reason: why it is nodata, None if it is valid.
         reaches, cities: reaches and cities that contain it.
         tile_reaches, tile_cities: reaches and cities that its tile intersects.
@@ -100,9 +99,7 @@ class CompositePixel:
         clear: number of clear observations in the composite, 0 for nodata.
         selected: id of the scene that the medoid selected.
         reproduced: whether the scenes give the same values; None if they cannot be read.
-        read_error: why the scenes cannot be read.
         reference: None without normalisation.
-        observations: one per scene of the scene list.
     """
 
     job: str

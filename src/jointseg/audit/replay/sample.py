@@ -38,8 +38,6 @@ class Replay:
     """Result of one replayed job.
 
     Attributes:
-        job: name of its manifest.
-        outcome: see OUTCOMES.
         detail: the reason, or the first differing file and its difference.
         files: number of its files; `differing` of them have different bytes.
         changes: conditions that differ from the recorded ones: code, packages, device.
@@ -106,8 +104,6 @@ def replay_jobs(
     Args:
         scratch: a folder for outputs; the results folder is not modified.
         tolerance: fraction of the pixels of a raster, 0 to 1, that may differ under different conditions.
-        network: whether to replay jobs that use the network.
-        keep: whether to keep differing outputs in the scratch folder.
     """
     sandbox = Sandbox(scratch, lineage)
     replays = []

@@ -41,9 +41,7 @@ class Block:
     Attributes:
         outcome: identical, tolerated, explained, differs or impossible, as for a replayed job.
         bounds: (minx, miny, maxx, maxy) in metres of the UTM zone.
-        windows: number of lattice windows that were computed.
         pixels, valid, differing: number of 1-m pixels of the block, of valid ones in the map, and of differing ones.
-        changes: conditions that differ from the recorded ones.
     """
 
     job: str

@@ -15,13 +15,9 @@ OK, FINDINGS, USAGE, IN_USE = 0, 1, 2, 3
 def add_command(
     commands: Subparsers, name: str, run: Callable[[argparse.Namespace], int] | None, about: str, epilog: str = ""
 ) -> argparse.ArgumentParser:
-    """Add a command.
+    """Add a command to those of `add_subcommands`; `run` is None for a command that only has subcommands.
 
-    Args:
-        commands: the commands to extend, from `add_subcommands`.
-        run: the function to call; None for a command that only has subcommands.
-        about: one sentence that describes the command.
-        epilog: examples and exit statuses, printed below the options.
+    The help consists of `about`, one sentence, the options, and `epilog`, examples and exit statuses.
     """
     parser = commands.add_parser(
         name,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,7 @@ def _prepare(args: argparse.Namespace, results: Path) -> tuple[list[str], dict[s
 
 
 def _command(args: argparse.Namespace, config: Path, snakefile: Path | None, home: Path) -> list[str]:
-    """Return Snakemake's command line.
-
-    Args:
-        snakefile: None for ./Snakefile.
-        home: folder that contains `profiles`.
-    """
+    """Return Snakemake's command line; without `snakefile` for ./Snakefile. Profiles are in `home`/profiles."""
     command = [sys.executable, "-m", "snakemake", *(["--snakefile", str(snakefile)] if snakefile else [])]
     command += ["--configfile", str(config), "--rerun-incomplete"]
     folders = (home / "profiles" / args.profile, Path(args.profile))
@@ -210,15 +206,12 @@ def _follow(snakemake: subprocess.Popen, events: Any, display: Any, held: Any) -
 
 
 def _interrupt(pid: int) -> None:
-    """Send SIGINT to a process and all its descendants."""
-    processes, waiting = [], [pid]
-    while waiting:
-        process = waiting.pop()
-        processes.append(process)
-        for children in Path(f"/proc/{process}/task").glob("*/children"):
-            waiting += map(int, children.read_text().split())
-    for process in reversed(processes):
-        try:
-            os.kill(process, signal.SIGINT)
-        except ProcessLookupError:
-            continue
+    """Send SIGINT to a process and all its descendants, the descendants first."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for descendant in reversed(process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                descendant.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
