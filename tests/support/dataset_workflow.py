@@ -12,6 +12,7 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+from support import geotiff
 
 from jointseg.config.dataset import Dataset
 from jointseg.dataset.chips import chips
@@ -45,15 +46,7 @@ def reflectance_and_isa() -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(path: Path, array: np.ndarray, west: float, north: float, pixel: float, **more: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, rows, cols = array.shape
-    profile = {"driver": "GTiff", "count": count, "height": rows, "width": cols, "dtype": array.dtype.name}
-    descriptions = more.pop("descriptions", None)
-    transform = Affine(pixel, 0, west, 0, -pixel, north)
-    with rasterio.open(path, "w", crs="EPSG:32650", transform=transform, **profile, **more) as to:
-        to.write(array)
-        if descriptions:
-            to.descriptions = descriptions
+    geotiff.write(path, array, Affine(pixel, 0, west, 0, -pixel, north), **more)
 
 
 def jilin1_scene(image: np.ndarray, cloudy: bool) -> np.ndarray:

@@ -11,8 +11,10 @@ def write(path: Path, array: np.ndarray, transform: Affine, crs: str | None = "E
     path.parent.mkdir(parents=True, exist_ok=True)
     count, rows, cols = array.shape
     profile = {"driver": "GTiff", "width": cols, "height": rows, "count": count, "dtype": array.dtype.name, "crs": crs}
-    colours = options.pop("colours", None)
+    colours, descriptions = options.pop("colours", None), options.pop("descriptions", None)
     with rasterio.open(path, "w", transform=transform, **profile, **options) as to:
         to.write(array)
         if colours:
             to.colorinterp = colours
+        if descriptions:
+            to.descriptions = descriptions

@@ -6,7 +6,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -50,9 +50,8 @@ class HashingPass:
         self._last_save = time.monotonic()
         with suppress(OSError, sqlite3.DatabaseError):
             if resume and path.is_file():
-                with sqlite3.connect(path) as base:
+                with closing(sqlite3.connect(path)) as base:
                     self.saved = {row[0]: row[1:] for row in base.execute("select * from hashes")}
-                base.close()
             else:
                 path.unlink(missing_ok=True)
 
@@ -67,10 +66,9 @@ class HashingPass:
         with suppress(OSError, sqlite3.DatabaseError):
             if self._rows:
                 self.path.parent.mkdir(exist_ok=True)
-                with sqlite3.connect(self.path) as base:
+                with closing(sqlite3.connect(self.path)) as base, base:
                     base.execute(TABLE)
                     base.executemany(INSERT, self._rows)
-                base.close()
         self._rows, self._last_save = [], time.monotonic()
 
     def finish(self) -> None:

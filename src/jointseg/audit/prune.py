@@ -162,13 +162,13 @@ def _producers(lineage: Lineage, kind: _Kind) -> list[tuple[Manifest, Artefact]]
 
 
 def _declared(results: Path, producers: list[tuple[Manifest, Artefact]], kind: str) -> list[PrunableFile]:
-    found = []
-    for manifest, output in producers:
-        path = manifest.relative_path(output.path)
-        for entry in () if path is None else output.entries(path):
-            if (results / entry.path).is_file():
-                found.append(PrunableFile(entry.path, entry.sha256, entry.size, manifest.name, kind))
-    return found
+    return [
+        PrunableFile(entry.path, entry.sha256, entry.size, manifest.name, kind)
+        for manifest, output in producers
+        if (path := manifest.relative_path(output.path)) is not None
+        for entry in output.entries(path)
+        if (results / entry.path).is_file()
+    ]
 
 
 def _files_in(results: Path, kind: str) -> list[PrunableFile]:

@@ -1,7 +1,6 @@
 """Step `report`: one self-contained HTML page with pictures, tables, growth curves, workflow and provenance."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +86,7 @@ def report(
     single |= {"growth": growth, "change": changes, "zones": zones}
     tables = {name: [path] if path is not None else [] for name, path in single.items()}
     tables |= {"compared": product_comparisons or [], "composites": quality_tables or []}
+    curves = {_panel_caption(path): pd.read_csv(path) for path in histories or []}
     chip_rows = []
     if index is not None and chips:
         sources = ChipSources(
@@ -119,7 +119,8 @@ def report(
         **_growth_section(growth, changes, zones, growth_figure),
         "comparisons": comparison.rows(product_comparisons or [], labels),
         "comparison_rows": comparison.picture_rows(comparison_pictures or [], labels),
-        **_training_section(panels or [], histories or []),
+        "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels or []],
+        "learning": figures.learning_curves(curves) if curves else "",
         "dataset": report_tables.dataset_rows(index, samples, study_area, records),
         "sources": report_tables.source_rows(agreements or []),
         "workflow": workflow_graph.svg(records),
@@ -145,14 +146,6 @@ def _growth_section(
         "rapid_percent": f"{RAPID_PERCENT:g}",
         "saturating_percent": f"{100 * SATURATING_RATIO:g}",
         "growth_figure": figures.file_uri(growth_figure) if growth_figure else "",
-    }
-
-
-def _training_section(panels: Sequence[Path], histories: Sequence[Path]) -> dict[str, Any]:
-    tables = {_panel_caption(path): pd.read_csv(path) for path in histories}
-    return {
-        "panels": [Picture(_panel_caption(path), figures.file_uri(path)) for path in panels],
-        "learning": figures.learning_curves(tables) if tables else "",
     }
 
 

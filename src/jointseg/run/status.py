@@ -105,10 +105,8 @@ def _failures(results: Path, run: RunState) -> list[Failure]:
 
 def _count_manifests(folder: Path) -> dict[str, int]:
     """Return the number of manifests by rule: {rule}.json, or any number in {rule}/."""
-    counts: Counter[str] = Counter()
-    for path in folder.rglob("*.json"):
-        counts[path.relative_to(folder).parts[0].removesuffix(".json")] += 1
-    return dict(sorted(counts.items()))
+    names = (path.relative_to(folder).parts[0].removesuffix(".json") for path in folder.rglob("*.json"))
+    return dict(sorted(Counter(names).items()))
 
 
 def _running_job(job: dict[str, Any]) -> RunningJob:

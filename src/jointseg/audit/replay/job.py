@@ -85,11 +85,6 @@ class Sandbox:
         """Return the location in the sandbox of a recorded path."""
         return self._workdir / self._sandbox_path(manifest, recorded)
 
-    def code_parts(self, digest: str) -> dict[str, dict[str, str]] | None:
-        """Return the `code_parts` of a replayed job, None if not recorded."""
-        file = self._state / "code" / f"{digest}.json"
-        return json.loads(file.read_bytes()) if file.is_file() else None
-
     def _clear(self, manifest: Manifest) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
         self._state.mkdir(parents=True, exist_ok=True)

@@ -128,14 +128,14 @@ def _replay(sandbox: Sandbox, manifest: Manifest, tolerance: float, keep: bool) 
         changes = _code_change(manifest)
         return Replay(**common, outcome="impossible" if changes else "failed", detail=str(error), changes=changes)
     results = sandbox.lineage.results
-    parts = recorded_code_parts(results, manifest.record["code"]), sandbox.code_parts(fresh.record["code"])
+    folder = sandbox.path(manifest, manifest.record["results"])
+    parts = recorded_code_parts(results, manifest.record["code"]), recorded_code_parts(folder, fresh.record["code"])
     common |= {"seconds": fresh.record["seconds"], "changes": condition_changes(manifest.record, fresh.record, parts)}
     before, after = declared_files(manifest), declared_files(fresh)
     differing = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
     common |= {"files": len(before), "differing": len(differing)}
     if not differing:
         return Replay(**common, outcome="identical")
-    folder = sandbox.path(manifest, manifest.record["results"])
     detail = f"{differing[0]}: {compare_files(results / differing[0], folder / differing[0]).summary}"
     tolerated = tolerance > 0 and all(_is_tolerated(results / path, folder / path, tolerance) for path in differing)
     if keep:
