@@ -29,17 +29,11 @@ Images = Callable[[int, int], np.ndarray]
 
 
 class Task(NamedTuple):
-    """Work of one process.
+    """Work of one process."""
 
-    Attributes:
-        work: tile and networks.
-        out: folder for its files.
-        interpolate: replace the networks by interpolation, to measure memory.
-    """
-
-    work: benchmark.BenchmarkJob
-    out: Path
-    interpolate: bool
+    work: benchmark.BenchmarkJob  # tile and networks
+    out: Path  # folder for its files
+    interpolate: bool  # replace the networks by interpolation, to measure memory
 
 
 def _measure(task: Task, run: Callable[[Predictor], Any]) -> tuple[dict[str, float], Any]:

@@ -33,19 +33,12 @@ STEPS = {
 
 
 class Case(NamedTuple):
-    """A training whose steps are measured.
+    """A training whose steps are measured."""
 
-    Attributes:
-        kind: "stage1", "stage2" or "adversarial".
-        preset: of the production config.
-        changes: of its settings that make a step short enough for two cores.
-        steps: to measure, after the warm-up.
-    """
-
-    kind: str
-    preset: str
-    changes: dict[str, Any]
-    steps: int
+    kind: str  # "stage1", "stage2" or "adversarial"
+    preset: str  # of the production config
+    changes: dict[str, Any]  # of its settings that make a step short enough for two cores
+    steps: int  # to measure, after the warm-up
 
     @property
     def model(self) -> dict[str, Any]:

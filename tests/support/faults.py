@@ -21,28 +21,17 @@ POLL_SECONDS = 0.05
 
 @dataclass
 class Campaign:
-    """A results folder that is built repeatedly while faults occur.
+    """A results folder that is built repeatedly while faults occur."""
 
-    Attributes:
-        folder: copy of the repository.
-        command: command that starts or resumes the run.
-        faults: faults so far, by kind.
-        hit_jobs: jobs that were running at a fault, by rule.
-        last_group: process group of the last run that held the lock.
-        refused: runs that were refused because jobs of a killed one held the lock.
-        started: when the current run started, s since the epoch.
-        schedule: numbers of finished jobs at which the next faults occur.
-    """
-
-    folder: RunFolder
-    command: list[str]
+    folder: RunFolder  # copy of the repository
+    command: list[str]  # command that starts or resumes the run
     store: Store | None
-    faults: Counter = field(default_factory=Counter)
-    hit_jobs: Counter = field(default_factory=Counter)
-    last_group: int = 0
-    refused: int = 0
-    started: float = 0.0
-    schedule: list[float] = field(default_factory=list)
+    faults: Counter = field(default_factory=Counter)  # faults so far, by kind
+    hit_jobs: Counter = field(default_factory=Counter)  # jobs that were running at a fault, by rule
+    last_group: int = 0  # process group of the last run that held the lock
+    refused: int = 0  # runs that were refused because jobs of a killed one held the lock
+    started: float = 0.0  # when the current run started, s since the epoch
+    schedule: list[float] = field(default_factory=list)  # numbers of finished jobs at which the next faults occur
 
     @property
     def results(self) -> Path:

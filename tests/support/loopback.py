@@ -19,24 +19,15 @@ Fault = int | str
 
 @dataclass
 class Faults:
-    """Injected errors of a server.
+    """Injected errors of a server."""
 
-    Attributes:
-        first: faults of the first requests, in order; None is no fault.
-        fraction: of requests with a random fault; the n-th request depends only on `seed`.
-        kinds: of the random faults.
-        always: fault of every request.
-        slow_s: delay of a slow response.
-        injected: number of faults so far, by kind.
-    """
-
-    first: list[Fault | None] = field(default_factory=list)
-    fraction: float = 0.0
-    kinds: tuple[Fault, ...] = (429, 500, 503, CUT)
+    first: list[Fault | None] = field(default_factory=list)  # faults of the first requests, in order; None is no fault
+    fraction: float = 0.0  # of requests with a random fault; the n-th request depends only on `seed`
+    kinds: tuple[Fault, ...] = (429, 500, 503, CUT)  # of the random faults
     seed: int = 0
-    always: Fault | None = None
-    slow_s: float = 2.0
-    injected: Counter = field(default_factory=Counter)
+    always: Fault | None = None  # fault of every request
+    slow_s: float = 2.0  # delay of a slow response
+    injected: Counter = field(default_factory=Counter)  # number of faults so far, by kind
 
     def __post_init__(self) -> None:
         self._rng, self._lock = random.Random(self.seed), Lock()

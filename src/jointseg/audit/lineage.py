@@ -13,19 +13,12 @@ from jointseg.runtime.errors import DataError
 
 @dataclass(frozen=True)
 class Parent:
-    """One input of a job.
+    """One input of a job."""
 
-    Attributes:
-        artefact: the input as recorded by the job.
-        path: current path of the input.
-        producer: the job that produced it, None for an external input.
-        matches: whether the checksum recorded by the producer equals the one recorded by the job.
-    """
-
-    artefact: Artefact
-    path: Path
-    producer: Manifest | None
-    matches: bool
+    artefact: Artefact  # the input as recorded by the job
+    path: Path  # current path of the input
+    producer: Manifest | None  # the job that produced it, None for an external input
+    matches: bool  # whether the checksum recorded by the producer equals the one recorded by the job
 
 
 class Lineage:

@@ -33,34 +33,25 @@ KINDS = {
 
 @dataclass
 class OutdatedJob:
-    """A job that would run.
+    """A job that would run."""
 
-    Attributes:
-        name: name of its manifest, such as "predict/2021/50N_E0660_N3540".
-        changes: reasons why the job itself is outdated; empty if only upstream jobs have changes.
-        follows: names of the upstream jobs with changes of their own, at any distance.
-        seconds: duration of its last run, None if not recorded.
-    """
-
-    name: str
+    name: str  # name of its manifest, such as "predict/2021/50N_E0660_N3540"
     rule: str
     wildcards: dict[str, str]
+    # reasons why the job itself is outdated; empty if only upstream jobs have changes
     changes: list[Change] = field(default_factory=list)
+    # names of the upstream jobs with changes of their own, at any distance
     follows: list[str] = field(default_factory=list)
-    seconds: float | None = None
+    seconds: float | None = None  # duration of its last run, None if not recorded
     device: str = "unknown"
 
 
 @dataclass
 class Plan:
-    """All jobs that would run, in execution order.
-
-    Attributes:
-        open: whether the tile grid is recomputed, after which more jobs may be outdated.
-    """
+    """All jobs that would run, in execution order."""
 
     jobs: list[OutdatedJob]
-    open: bool
+    open: bool  # whether the tile grid is recomputed, after which more jobs may be outdated
 
     def hours(self) -> dict[str, float]:
         """Return the duration of the last runs in hours, by device."""

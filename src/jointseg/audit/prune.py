@@ -67,21 +67,15 @@ class PrunableFile:
 
 @dataclass(frozen=True)
 class PrunableKind:
-    """One kind of prunable file and the consequences of deleting it.
-
-    Attributes:
-        lost: what is unavailable until they are rebuilt.
-        seconds: recorded duration of all their jobs; None if no job produces them.
-        missing: inputs of their jobs that do not exist, so that the files cannot be rebuilt.
-        prerequisites: kinds that must be rebuilt first if they are deleted too.
-    """
+    """One kind of prunable file and the consequences of deleting it."""
 
     kind: str
     files: list[PrunableFile]
-    lost: str
-    seconds: float | None
+    lost: str  # what is unavailable until they are rebuilt
+    seconds: float | None  # recorded duration of all their jobs; None if no job produces them
+    # inputs of their jobs that do not exist, so that the files cannot be rebuilt
     missing: list[str] = field(default_factory=list)
-    prerequisites: list[str] = field(default_factory=list)
+    prerequisites: list[str] = field(default_factory=list)  # kinds that must be rebuilt first if they are deleted too
 
     @property
     def bytes(self) -> int:

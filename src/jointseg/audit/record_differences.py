@@ -10,16 +10,11 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Change:
-    """One difference.
+    """One difference."""
 
-    Attributes:
-        kind: "setting", "code", "package", "input", ...
-        what: the key, `module:function`, package or path.
-        before, after: values as text, "" if absent.
-    """
-
-    kind: str
-    what: str
+    kind: str  # "setting", "code", "package", "input",
+    what: str  # the key, `module:function`, package or path
+    # before, after: values as text, "" if absent
     before: str = ""
     after: str = ""
 

@@ -69,20 +69,16 @@ class ManifestChanges(NamedTuple):
 
 @dataclass
 class ReleaseStatus:
-    """The last release and the changes of manifests since (None if the release has a defect).
-
-    Attributes:
-        signatures: valid signatures: {"release", "key", "signer"}; signer is None if no signers were passed.
-        unchecked: number of signatures that were not checked because ssh-keygen is not installed.
-    """
+    """The last release and the changes of manifests since (None if the release has a defect)."""
 
     file: str
     number: int
     date: str
     root: str
     changes: ManifestChanges | None
+    # valid signatures: {"release", "key", "signer"}; signer is None if no signers were passed
     signatures: list[dict[str, Any]]
-    unchecked: int = 0
+    unchecked: int = 0  # number of signatures that were not checked because ssh-keygen is not installed
 
     def as_json(self) -> dict[str, Any]:
         changes = None if self.changes is None else self.changes._asdict()

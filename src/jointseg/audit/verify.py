@@ -48,27 +48,21 @@ class Finding:
 
 @dataclass
 class Report:
-    """Result of a verification.
-
-    Attributes:
-        files, bytes: number and size of the files in the results folder, without manifests and releases.
-        pruned: number of files that `jointseg audit prune` deleted.
-        resumed: number of files that the interrupted pass had already hashed.
-        descendants: paths of further outputs that are derived from changed or edited files.
-        release: the last release and the changes since, None if there is no release.
-        hashes: sha256 of every manifest, by path in the results folder; not in the JSON.
-    """
+    """Result of a verification."""
 
     results: str
     manifests: int = 0
+    # files, bytes: number and size of the files in the results folder, without manifests and releases
     files: int = 0
     bytes: int = 0
-    pruned: int = 0
-    resumed: int = 0
+    pruned: int = 0  # number of files that `jointseg audit prune` deleted
+    resumed: int = 0  # number of files that the interrupted pass had already hashed
     outside_inputs: int = 0
     findings: list[Finding] = field(default_factory=list)
+    # paths of further outputs that are derived from changed or edited files
     descendants: list[str] = field(default_factory=list)
-    release: releases.ReleaseStatus | None = None
+    release: releases.ReleaseStatus | None = None  # the last release and the changes since, None if there is no release
+    # sha256 of every manifest, by path in the results folder; not in the JSON
     hashes: dict[str, str] = field(default_factory=dict, repr=False)
 
     def add(self, kind: str, path: str, manifest: str, detail: str) -> None:

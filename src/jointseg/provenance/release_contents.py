@@ -45,22 +45,15 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Run:
-    """A run to release.
-
-    Attributes:
-        settings: settings as plain values, without those that name a credential.
-        jobs: manifests of the jobs that the maps depend on, by name.
-        maps: the released maps of each collection, `isa` and `mosaics`.
-        report: path of the HTML report in the results folder.
-    """
+    """A run to release."""
 
     results: Path
-    settings: dict[str, Any]
-    jobs: dict[str, Manifest]
+    settings: dict[str, Any]  # settings as plain values, without those that name a credential
+    jobs: dict[str, Manifest]  # manifests of the jobs that the maps depend on, by name
     outputs: dict[str, Output]
-    maps: dict[str, list[Output]]
+    maps: dict[str, list[Output]]  # the released maps of each collection, `isa` and `mosaics`
     coverage: dict[str, Coverage]
-    report: str
+    report: str  # path of the HTML report in the results folder
 
     @property
     def title(self) -> str:

@@ -41,22 +41,14 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class ChipSources:
-    """Files of the test chips.
-
-    Attributes:
-        root: folder of the reaches' chip folders.
-        images: folder of 1 m images by method.
-        predictions: folder of 0/1/255 by method.
-        products: folder of codes by product.
-        product_table: entries of the products.
-    """
+    """Files of the test chips."""
 
     index: Path
-    root: Path
-    images: dict[str, Path] = field(default_factory=dict)
-    predictions: dict[str, Path] = field(default_factory=dict)
-    products: dict[str, Path] = field(default_factory=dict)
-    product_table: dict[str, dict[str, Any]] = field(default_factory=dict)
+    root: Path  # folder of the reaches' chip folders
+    images: dict[str, Path] = field(default_factory=dict)  # folder of 1 m images by method
+    predictions: dict[str, Path] = field(default_factory=dict)  # folder of 0/1/255 by method
+    products: dict[str, Path] = field(default_factory=dict)  # folder of codes by product
+    product_table: dict[str, dict[str, Any]] = field(default_factory=dict)  # entries of the products
 
 
 def overview_rows(composites: list[Path], isa: list[Path], year: int) -> list[PictureRow]:

@@ -13,35 +13,24 @@ NO_MESSAGE = "ended without an error message: killed, or its node was lost"
 
 @dataclass(frozen=True)
 class JobError:
-    """Snakemake's report of a failed job, or of a failed group of jobs on a cluster.
+    """Snakemake's report of a failed job, or of a failed group of jobs on a cluster."""
 
-    Attributes:
-        name: the job, or the jobs of the group.
-        reason: Snakemake's message, else NO_MESSAGE.
-        logs: (rule, log file) of each job.
-    """
-
-    name: str
-    reason: str
-    logs: tuple[tuple[str, str], ...]
+    name: str  # the job, or the jobs of the group
+    reason: str  # Snakemake's message, else NO_MESSAGE
+    logs: tuple[tuple[str, str], ...]  # (rule, log file) of each job
 
 
 @dataclass
 class RunState:
-    """State of one run after the events read so far.
+    """State of one run after the events read so far."""
 
-    Attributes:
-        done, total: finished and planned jobs, the target rule included.
-        nothing_to_do: every requested file is up to date.
-        stopping: Snakemake is terminating its jobs after an interrupt.
-        planned, finished: jobs by rule.
-    """
-
+    # done, total: finished and planned jobs, the target rule included
     done: int = 0
     total: int = 0
-    nothing_to_do: bool = False
-    stopping: bool = False
+    nothing_to_do: bool = False  # every requested file is up to date
+    stopping: bool = False  # Snakemake is terminating its jobs after an interrupt
     retries: int = 0
+    # planned, finished: jobs by rule
     planned: dict[str, int] = field(default_factory=dict)
     finished: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)

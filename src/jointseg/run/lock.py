@@ -29,19 +29,14 @@ class InUseError(DataError):
 
 @dataclass
 class RunLock:
-    """A lock that this process holds.
+    """A lock that this process holds."""
 
-    Attributes:
-        descriptor: the open lock file. Processes that inherit it share the lock: pass it to child processes as their
-            standard input, and jobs that outlive a killed run still lock the folder.
-        killed_run: record of the last run if it was killed, else None.
-        new_folder: whether no run has used the folder since it was created.
-        killed: set it to True if Snakemake was killed, so that the record of this run stays in the lock file.
-    """
-
+    # the open lock file. Processes that inherit it share the lock: pass it to child processes as their standard input,
+    # and jobs that outlive a killed run still lock the folder.
     descriptor: int
-    killed_run: dict[str, Any] | None
-    new_folder: bool
+    killed_run: dict[str, Any] | None  # record of the last run if it was killed, else None
+    new_folder: bool  # whether no run has used the folder since it was created
+    # set it to True if Snakemake was killed, so that the record of this run stays in the lock file
     killed: bool = False
 
     def send_heartbeat(self) -> None:

@@ -33,26 +33,17 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class YearPlan:
-    """Estimate for one year.
-
-    Attributes:
-        tiles: tiles to map.
-        km2: their area; overlaps at zone edges count twice.
-        jobs: jobs of the tiles, mosaics and the composite quality.
-        composite_h: compositing, hours on two cores.
-        inference_h: inference on one device, hours; None without a measurement.
-        disk: composites and maps, bytes; None without a measurement.
-    """
+    """Estimate for one year."""
 
     year: int
-    tiles: int
-    km2: float
-    jobs: int
+    tiles: int  # tiles to map
+    km2: float  # their area; overlaps at zone edges count twice
+    jobs: int  # jobs of the tiles, mosaics and the composite quality
     requests: int
     bytes: int
-    composite_h: float
-    inference_h: float | None
-    disk: int | None
+    composite_h: float  # compositing, hours on two cores
+    inference_h: float | None  # inference on one device, hours; None without a measurement
+    disk: int | None  # composites and maps, bytes; None without a measurement
 
 
 def expected_scenes(config: Settings) -> int:

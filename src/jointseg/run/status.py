@@ -19,44 +19,31 @@ PAGE = Path(__file__).with_name("status.html.j2")
 
 @dataclass(frozen=True)
 class RunningJob:
-    """A running job.
-
-    Attributes:
-        seconds: time since its start.
-        progress: counted items and their rate; "" for a job that counts nothing.
-        fraction: completed fraction, 0 to 1; None if the total is unknown.
-    """
+    """A running job."""
 
     job: str
-    seconds: float
-    progress: str
-    fraction: float | None
+    seconds: float  # time since its start
+    progress: str  # counted items and their rate; "" for a job that counts nothing
+    fraction: float | None  # completed fraction, 0 to 1; None if the total is unknown
 
 
 @dataclass
 class Status:
-    """Status of the last run in a results folder.
-
-    Attributes:
-        state: "running", "done", "failed", "stopped", or "never ran".
-        holder: the process that holds the folder's lock, from `lock.read_holder`; None if the folder is not locked.
-        done, total: jobs of the last run.
-        rules: (done, planned) jobs of the last run by rule.
-        manifests: jobs by rule that have a manifest, from any run.
-        failures: jobs that failed in the last run, in order.
-        waiting: jobs that a cluster has not started yet, each as "number state reason".
-    """
+    """Status of the last run in a results folder."""
 
     results: str
-    state: str = "never ran"
+    state: str = "never ran"  # "running", "done", "failed", "stopped", or "never ran"
+    # the process that holds the folder's lock, from `lock.read_holder`; None if the folder is not locked
     holder: dict[str, Any] | None = None
+    # done, total: jobs of the last run
     done: int = 0
     total: int = 0
-    rules: dict[str, tuple[int, int]] = field(default_factory=dict)
-    manifests: dict[str, int] = field(default_factory=dict)
+    rules: dict[str, tuple[int, int]] = field(default_factory=dict)  # (done, planned) jobs of the last run by rule
+    manifests: dict[str, int] = field(default_factory=dict)  # jobs by rule that have a manifest, from any run
     running: list[RunningJob] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)  # jobs that failed in the last run, in order
     retries: int = 0
+    # jobs that a cluster has not started yet, each as "number state reason"
     waiting: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:

@@ -33,22 +33,15 @@ _FOLDERS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """Rasters that are shown as one layer.
+    """Rasters that are shown as one layer."""
 
-    Attributes:
-        id: unique, and safe in a URL.
-        kind: IMAGE (reflectance DN; red, green, blue first; 0 nodata), CLASSES (0, 1, 255) or PRODUCT (class codes).
-        files: paths with their bounds in the zone.
-        codes: class codes of a PRODUCT.
-    """
-
-    id: str
+    id: str  # unique, and safe in a URL
     title: str
-    kind: str
+    kind: str  # IMAGE (reflectance DN; red, green, blue first; 0 nodata), CLASSES (0, 1, 255) or PRODUCT (class codes)
     year: int
     epsg: int
-    files: tuple[tuple[Path, raster_io.Bounds], ...]
-    codes: ProductReader | None = None
+    files: tuple[tuple[Path, raster_io.Bounds], ...]  # paths with their bounds in the zone
+    codes: ProductReader | None = None  # class codes of a PRODUCT
 
     @cached_property
     def bounds(self) -> raster_io.Bounds:

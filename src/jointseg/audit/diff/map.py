@@ -33,21 +33,15 @@ class Band:
 
 @dataclass
 class RasterDiff:
-    """Differences between two rasters.
+    """Differences between two rasters."""
 
-    Attributes:
-        grid: reason why the pixels cannot be compared, "" if they can; otherwise the other attributes are empty.
-        pixels: number of pixels of one band.
-        differing: number of pixels that differ in at least one band.
-        classes: for single-band uint8 rasters: (value in A, value in B, pixels), the most frequent first.
-        bounds: (minx, miny, maxx, maxy) of all differences in the CRS of the rasters.
-    """
-
-    grid: str = ""
-    pixels: int = 0
-    differing: int = 0
+    grid: str = ""  # reason why the pixels cannot be compared, "" if they can; otherwise the other attributes are empty
+    pixels: int = 0  # number of pixels of one band
+    differing: int = 0  # number of pixels that differ in at least one band
     bands: list[Band] = field(default_factory=list)
+    # for single-band uint8 rasters: (value in A, value in B, pixels), the most frequent first
     classes: list[tuple[int, int, int]] = field(default_factory=list)
+    # (minx, miny, maxx, maxy) of all differences in the CRS of the rasters
     bounds: tuple[float, float, float, float] | None = None
 
     @property

@@ -21,34 +21,25 @@ class FileDiff:
 
 @dataclass(frozen=True)
 class JobDiff:
-    """The differing files of one job.
-
-    Attributes:
-        side: the run that has the job: "A", "B" or "both".
-        total: number of files that the job produced.
-        divergences: the first jobs, among the job and its ancestors, at which the runs diverge.
-    """
+    """The differing files of one job."""
 
     job: str
-    side: str
+    side: str  # the run that has the job: "A", "B" or "both"
     files: list[FileDiff]
-    total: int
+    total: int  # number of files that the job produced
+    # the first jobs, among the job and its ancestors, at which the runs diverge
     divergences: list[Divergence] = field(default_factory=list)
 
 
 @dataclass
 class Report:
-    """Result of a comparison of two runs.
-
-    Attributes:
-        identical_jobs: number of jobs with identical files.
-        changed_records: of those, the jobs whose manifests differ in more than times and locations.
-    """
+    """Result of a comparison of two runs."""
 
     a: str
     b: str
     jobs: list[JobDiff] = field(default_factory=list)
-    identical_jobs: int = 0
+    identical_jobs: int = 0  # number of jobs with identical files
+    # of those, the jobs whose manifests differ in more than times and locations
     changed_records: list[Divergence] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:

@@ -38,20 +38,15 @@ class Chip:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The chips that the networks were trained on.
-
-    Attributes:
-        covering: chips that contain the pixel.
-        nearest: nearest chips by split.
-    """
+    """The chips that the networks were trained on."""
 
     path: str
     sha256: str
     run: str
     chip_m: int
     splits: dict[str, int]
-    covering: list[Chip]
-    nearest: dict[str, list[Chip]]
+    covering: list[Chip]  # chips that contain the pixel
+    nearest: dict[str, list[Chip]]  # nearest chips by split
 
 
 @dataclass(frozen=True)
@@ -78,22 +73,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Reach:
-    """Jilin-1 scenes and labels of one reach of the pixel.
-
-    Attributes:
-        skipped: scenes that could not be paired, with the reason.
-        statuses: number of samples by pairing status.
-        polygons: number of label polygons by source and action.
-    """
+    """Jilin-1 scenes and labels of one reach of the pixel."""
 
     reach: str
     run: str
     scenes: list[str]
-    skipped: dict[str, str]
-    statuses: dict[str, int]
+    skipped: dict[str, str]  # scenes that could not be paired, with the reason
+    statuses: dict[str, int]  # number of samples by pairing status
     pairs: list[Pair]
     sources: list[Source]
-    polygons: dict[str, int]
+    polygons: dict[str, int]  # number of label polygons by source and action
 
 
 class Index:

@@ -36,30 +36,21 @@ MAX_TILES = 12
 
 @dataclass(frozen=True)
 class Explanation:
-    """Provenance of one pixel.
-
-    Attributes:
-        threshold: score of the network from which a pixel is impervious.
-        reaches: Jilin-1 scenes and labels of the reaches of the pixel.
-        trained_in: reaches of the training data of the networks.
-        jobs: the job of the map and all jobs that it depends on, nearest first.
-        disagreements: files that differ from their manifest.
-        notes: missing information, with the reason.
-    """
+    """Provenance of one pixel."""
 
     results: str
     pixel: Pixel
     map: str
-    threshold: float
+    threshold: float  # score of the network from which a pixel is impervious
     windows: list[ContributingWindow]
     composite: CompositePixel
     checkpoints: list[Checkpoint]
     datasets: list[Dataset]
-    reaches: list[Reach]
-    trained_in: list[str]
-    jobs: list[Job]
-    disagreements: list[Disagreement]
-    notes: list[str]
+    reaches: list[Reach]  # Jilin-1 scenes and labels of the reaches of the pixel
+    trained_in: list[str]  # reaches of the training data of the networks
+    jobs: list[Job]  # the job of the map and all jobs that it depends on, nearest first
+    disagreements: list[Disagreement]  # files that differ from their manifest
+    notes: list[str]  # missing information, with the reason
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -14,16 +14,10 @@ _RECORDED = ("started", "finished", "seconds", "commit", "dirty", "host", "user"
 
 @dataclass(frozen=True)
 class Job:
-    """Summary of one job from its manifest.
+    """Summary of one job from its manifest."""
 
-    Attributes:
-        name: name of the manifest, such as "predict/2021/50N_E0660_N3540".
-        run: current results folder of the manifest.
-        versions: versions of the loaded packages among MAIN_PACKAGES.
-    """
-
-    name: str
-    run: str
+    name: str  # name of the manifest, such as "predict/2021/50N_E0660_N3540"
+    run: str  # current results folder of the manifest
     rule: str
     wildcards: dict[str, str]
     started: str | None
@@ -33,7 +27,7 @@ class Job:
     dirty: bool | None
     code: str
     lock: str | None
-    versions: dict[str, str]
+    versions: dict[str, str]  # versions of the loaded packages among MAIN_PACKAGES
     processor: str | None
     cpus: int | None
     torch_threads: int | None

@@ -15,27 +15,20 @@ from jointseg.runtime.errors import DataError
 
 @dataclass(frozen=True)
 class TileMap:
-    """A map and its provenance.
-
-    Attributes:
-        isa, composite: manifests of the map and of the composite of its tile.
-        composites: paths of the composites that the map was predicted from, by tile.
-        reference: the reference composite of the normalisation, None without normalisation.
-        jobs: all jobs that the map depends on, nearest first.
-        disagreements: among the ancestors, and of the files that an explanation reads.
-    """
+    """A map and its provenance."""
 
     tile: Tile
+    # isa, composite: manifests of the map and of the composite of its tile
     isa: Manifest
     composite: Manifest
     isa_path: Path
     composite_path: Path
-    composites: dict[str, Path]
-    reference: Parent | None
+    composites: dict[str, Path]  # paths of the composites that the map was predicted from, by tile
+    reference: Parent | None  # the reference composite of the normalisation, None without normalisation
     scenes: CompositeScenes
     networks: Networks
-    jobs: list[Job]
-    disagreements: list[Disagreement]
+    jobs: list[Job]  # all jobs that the map depends on, nearest first
+    disagreements: list[Disagreement]  # among the ancestors, and of the files that an explanation reads
 
 
 def load(lineage: Lineage, tile: Tile, year: int) -> TileMap:

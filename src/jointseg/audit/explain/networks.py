@@ -31,28 +31,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that the map was predicted with.
+    """A checkpoint that the map was predicted with."""
 
-    Attributes:
-        name: "superres" or "segmentation".
-        sha256: checksum that the map's job recorded.
-        producer: the job that produced it, None for an external checkpoint.
-        matches: whether the manifest of the producer has the same checksum; None without a producer.
-        trained: training record of the checkpoint header, for an external checkpoint.
-        trainings: the training jobs that it depends on, nearest first.
-        dataset: path of the index of its training chips.
-    """
-
-    name: str
+    name: str  # "superres" or "segmentation"
     path: str
-    sha256: str
+    sha256: str  # checksum that the map's job recorded
     size: int
-    producer: str | None
+    producer: str | None  # the job that produced it, None for an external checkpoint
     run: str | None
-    matches: bool | None
-    trained: dict[str, Any] | None
-    trainings: list[Training]
-    dataset: str | None
+    matches: bool | None  # whether the manifest of the producer has the same checksum; None without a producer
+    trained: dict[str, Any] | None  # training record of the checkpoint header, for an external checkpoint
+    trainings: list[Training]  # the training jobs that it depends on, nearest first
+    dataset: str | None  # path of the index of its training chips
 
 
 class Networks:

@@ -53,23 +53,9 @@ _SCENE_FIELDS = ("id", "datetime", "level", "platform", "mgrs", "relative_orbit"
 
 @dataclass(frozen=True)
 class SceneObservation:
-    """The observation of one scene of the scene list at the pixel.
+    """The observation of one scene of the scene list at the pixel."""
 
-    Attributes:
-        number: position in the scene list, from 1.
-        clear: whether it is clear; None if the scenes could not be read.
-        used: whether the composite uses it; clear observations of the padded season may be unused.
-        reason: why it is not clear: "no data", "saturated", "edge", "masked", "buffer", or "pass" (an earlier granule of
-            the list has the same pass); None if it is clear.
-        scene_class: class of the pixel; for "buffer" the class of the nearest masked pixel.
-        distance_m: distance to the centre of that pixel, for "buffer".
-        values: reflectance x 10000 by band, as used in the composite.
-        shift: result of the registration (x_m, y_m, usable, ...); None without registration.
-        lines: normalisation by band (band, kind, gain, offset_dn, ...); None without normalisation.
-        selected: whether the medoid selected it; None for other methods.
-    """
-
-    number: int
+    number: int  # position in the scene list, from 1
     id: str
     datetime: str | None
     level: str
@@ -79,31 +65,28 @@ class SceneObservation:
     baseline: str | None
     cloud_percent: float | None
     mask: str | None
-    clear: bool | None
-    used: bool | None
+    clear: bool | None  # whether it is clear; None if the scenes could not be read
+    used: bool | None  # whether the composite uses it; clear observations of the padded season may be unused
+    # why it is not clear: "no data", "saturated", "edge", "masked", "buffer", or "pass" (an earlier granule of the list
+    # has the same pass); None if it is clear
     reason: str | None
-    scene_class: int | None
-    distance_m: float | None
+    scene_class: int | None  # class of the pixel; for "buffer" the class of the nearest masked pixel
+    distance_m: float | None  # distance to the centre of that pixel, for "buffer"
     detail: str
-    values: dict[str, int] | None
-    shift: dict[str, Any] | None
+    values: dict[str, int] | None  # reflectance x 10000 by band, as used in the composite
+    shift: dict[str, Any] | None  # result of the registration (x_m, y_m, usable, ...); None without registration
+    # normalisation by band (band, kind, gain, offset_dn, ...); None without normalisation
     lines: list[dict[str, Any]] | None
-    selected: bool | None
+    selected: bool | None  # whether the medoid selected it; None for other methods
 
 
 @dataclass(frozen=True)
 class PixelStack:
-    """Observations of all scenes within bounds.
+    """Observations of all scenes within bounds."""
 
-    Attributes:
-        stack: uint16 [scenes, bands, rows, columns], normalised reflectance x 10000.
-        clear: bool [scenes, rows, columns].
-        used: bool [scenes, rows, columns], clear and used in the composite.
-    """
-
-    stack: np.ndarray
-    clear: np.ndarray
-    used: np.ndarray
+    stack: np.ndarray  # uint16 [scenes, bands, rows, columns], normalised reflectance x 10000
+    clear: np.ndarray  # bool [scenes, rows, columns]
+    used: np.ndarray  # bool [scenes, rows, columns], clear and used in the composite
     observations: list[Observation]
 
 

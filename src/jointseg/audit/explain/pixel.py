@@ -21,37 +21,31 @@ VALUES = {0: "not impervious", 1: "impervious", UNLABELLED: "nodata"}
 
 @dataclass(frozen=True)
 class Pixel:
-    """A pixel of the 1 m map.
-
-    Attributes:
-        zone: UTM zone and hemisphere, such as "50N".
-        x, y: centre in the UTM zone, metres.
-        lon, lat: centre, degrees.
-        row, col: position on the tile's 1 m grid, from 0 at the north-western corner.
-        row_10m, col_10m: position of the composite pixel that contains it.
-        isa: 0, 1 or 255.
-        nodata_reason: why it is nodata, None if it is valid.
-        reaches, cities: reaches and cities that contain it.
-        tile_reaches, tile_cities: reaches and cities that its tile intersects.
-    """
+    """A pixel of the 1 m map."""
 
     year: int
     tile: str
     epsg: int
-    zone: str
+    zone: str  # UTM zone and hemisphere, such as "50N"
+    # x, y: centre in the UTM zone, metres
     x: float
     y: float
+    # lon, lat: centre, degrees
     lon: float
     lat: float
+    # row, col: position on the tile's 1 m grid, from 0 at the north-western corner
     row: int
     col: int
+    # row_10m, col_10m: position of the composite pixel that contains it
     row_10m: int
     col_10m: int
-    isa: int
+    isa: int  # 0, 1 or 255
     value: str
-    nodata_reason: str | None
+    nodata_reason: str | None  # why it is nodata, None if it is valid
+    # reaches, cities: reaches and cities that contain it
     reaches: list[str]
     cities: list[str]
+    # tile_reaches, tile_cities: reaches and cities that its tile intersects
     tile_reaches: list[str]
     tile_cities: list[str]
 
@@ -64,20 +58,14 @@ class Pixel:
 
 @dataclass(frozen=True)
 class ContributingWindow:
-    """A window of the inference lattice that contains the pixel.
+    """A window of the inference lattice that contains the pixel."""
 
-    Attributes:
-        row, col: number of strides north and east of the origin of the zone.
-        bounds: (min x, min y, max x, max y), metres.
-        weight: its weight in the pixel's score; the weights of all windows add up to 1.
-        tiles: tiles whose composites the window reads.
-    """
-
+    # row, col: number of strides north and east of the origin of the zone
     row: int
     col: int
-    bounds: tuple[int, int, int, int]
-    weight: float
-    tiles: list[str]
+    bounds: tuple[int, int, int, int]  # (min x, min y, max x, max y), metres
+    weight: float  # its weight in the pixel's score; the weights of all windows add up to 1
+    tiles: list[str]  # tiles whose composites the window reads
 
 
 @dataclass(frozen=True)
@@ -92,15 +80,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class CompositePixel:
-    """The 10 m composite pixel that was the input of the networks.
-
-    Attributes:
-        values: reflectance x 10000 by band, 0 for nodata.
-        clear: number of clear observations in the composite, 0 for nodata.
-        selected: id of the scene that the medoid selected.
-        reproduced: whether the scenes give the same values; None if they cannot be read.
-        reference: None without normalisation.
-    """
+    """The 10 m composite pixel that was the input of the networks."""
 
     job: str
     path: str
@@ -109,12 +89,12 @@ class CompositePixel:
     min_clear_observations: int
     scl_mask_classes: list[int]
     mask_dilation_m: float
-    values: dict[str, int]
-    clear: int
-    selected: str | None
-    reproduced: bool | None
+    values: dict[str, int]  # reflectance x 10000 by band, 0 for nodata
+    clear: int  # number of clear observations in the composite, 0 for nodata
+    selected: str | None  # id of the scene that the medoid selected
+    reproduced: bool | None  # whether the scenes give the same values; None if they cannot be read
     read_error: str | None
-    reference: Reference | None
+    reference: Reference | None  # None without normalisation
     observations: list[SceneObservation]
 
 

@@ -35,26 +35,20 @@ _EXPLAINING = ("code", "package", "device", "threads")
 
 @dataclass(frozen=True)
 class Replay:
-    """Result of one replayed job.
-
-    Attributes:
-        detail: the reason, or the first differing file and its difference.
-        files: number of its files; `differing` of them have different bytes.
-        changes: conditions that differ from the recorded ones: code, packages, device.
-        seconds, recorded_seconds: duration of the step in the replay and in the run.
-        kept_in: folder of the kept outputs, None if none were kept.
-    """
+    """Result of one replayed job."""
 
     job: str
     rule: str
     outcome: str
-    detail: str = ""
-    files: int = 0
+    detail: str = ""  # the reason, or the first differing file and its difference
+    files: int = 0  # number of its files; `differing` of them have different bytes
     differing: int = 0
+    # conditions that differ from the recorded ones: code, packages, device
     changes: list[Change] = field(default_factory=list)
+    # seconds, recorded_seconds: duration of the step in the replay and in the run
     seconds: float | None = None
     recorded_seconds: float | None = None
-    kept_in: str | None = None
+    kept_in: str | None = None  # folder of the kept outputs, None if none were kept
 
 
 def as_json(results: Path, replays: list[Any]) -> dict[str, Any]:

@@ -36,19 +36,14 @@ DRAWS = 20  # attempts to draw a block with valid pixels
 
 @dataclass(frozen=True)
 class Block:
-    """One recomputed block of a map.
-
-    Attributes:
-        outcome: identical, tolerated, explained, differs or impossible, as for a replayed job.
-        bounds: (minx, miny, maxx, maxy) in metres of the UTM zone.
-        pixels, valid, differing: number of 1-m pixels of the block, of valid ones in the map, and of differing ones.
-    """
+    """One recomputed block of a map."""
 
     job: str
-    outcome: str
+    outcome: str  # identical, tolerated, explained, differs or impossible, as for a replayed job
     detail: str = ""
-    bounds: Bounds | None = None
+    bounds: Bounds | None = None  # (minx, miny, maxx, maxy) in metres of the UTM zone
     windows: int = 0
+    # pixels, valid, differing: number of 1-m pixels of the block, of valid ones in the map, and of differing ones
     pixels: int = 0
     valid: int = 0
     differing: int = 0
