@@ -52,10 +52,7 @@ def area_bias(t: np.ndarray) -> complex:
 
 
 METRICS: dict[str, Metric] = {
-    "precision": cluster_estimators.precision,
-    "recall": cluster_estimators.recall,
-    "f1": cluster_estimators.f1,
-    "iou": cluster_estimators.iou,
+    **{name: cluster_estimators.METRICS[name] for name in ("precision", "recall", "f1", "iou")},
     "area_bias": area_bias,
 }
 WHOLE_AREA_METRICS = {**METRICS, "overall_accuracy": cluster_estimators.overall_accuracy}

@@ -27,8 +27,6 @@ ALL = accuracy_by_domain.ALL
 
 @dataclass(frozen=True)
 class _Map:
-    """A map to assess."""
-
     kind: str  # "method" or "product"
     name: str
     folder: Path  # of {sample_id}.tif

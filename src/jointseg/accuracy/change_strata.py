@@ -26,8 +26,6 @@ def stratum_names(years: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True)
 class Strata:
-    """The strata of a city."""
-
     grid: Grid
     years: list[int]  # of the maps, ascending
     counts: np.ndarray  # pixels of each block in each stratum, int64 [blocks, strata]

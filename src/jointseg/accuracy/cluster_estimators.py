@@ -103,18 +103,8 @@ def _cell_fraction(cell: int) -> Metric:
 
 # The confusion matrix as fractions of the valid area (Olofsson et al. 2014 eq. 4).
 MATRIX: dict[str, Metric] = {f"{name}_fraction": _cell_fraction(cell) for cell, name in enumerate(CELLS)}
-METRICS: dict[str, Metric] = {
-    "precision": precision,
-    "recall": recall,
-    "f1": f1,
-    "iou": iou,
-    "overall_accuracy": overall_accuracy,
-    "mean_f1": mean_f1,
-    "kappa": kappa,
-    "map_fraction": map_fraction,
-    "reference_fraction": reference_fraction,
-    **MATRIX,
-}
+_METRICS = (precision, recall, f1, iou, overall_accuracy, mean_f1, kappa, map_fraction, reference_fraction)
+METRICS: dict[str, Metric] = {metric.__name__: metric for metric in _METRICS} | MATRIX
 
 
 def calibrated_weights(probability: np.ndarray, strata: np.ndarray, totals: dict[str, float]) -> np.ndarray:

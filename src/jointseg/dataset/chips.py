@@ -122,8 +122,6 @@ def chips(
 
 @dataclass(frozen=True)
 class ChipInputs:
-    """The inputs of one chip."""
-
     sample_id: str
     request: WindowRequest  # its square, and the shift of its scene
     window: SceneWindow

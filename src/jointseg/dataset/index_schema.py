@@ -13,8 +13,6 @@ from jointseg.dataset.contract import SPLITS
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the index."""
-
     meaning: str
     dtype: str  # "text", "bool", "int" or "float"
     between: tuple[float, float] | None = None  # minimum and maximum; None for no limits

@@ -20,15 +20,9 @@ from jointseg.runtime.files import atomic_write
 
 # Action of each label text; case, spaces and hyphens are ignored.
 ACTIONS = {
-    "isa": "add",
-    "impervious": "add",
-    "add": "add",
-    "not_isa": "remove",
-    "not_impervious": "remove",
-    "remove": "remove",
-    "unlabelled": "unlabelled",
-    "unknown": "unlabelled",
-    "ignore": "unlabelled",
+    **dict.fromkeys(("isa", "impervious", "add"), "add"),
+    **dict.fromkeys(("not_isa", "not_impervious", "remove"), "remove"),
+    **dict.fromkeys(("unlabelled", "unknown", "ignore"), "unlabelled"),
 }
 VERSION = "5.5.0"
 CIRCLE_CORNERS = 128  # of the polygon that replaces a circle

@@ -33,8 +33,6 @@ NO_SHIFT = RegistrationShift((math.nan, math.nan), math.nan)
 
 @dataclass(frozen=True)
 class Sample:
-    """A row of the samples."""
-
     id: str
     stratum: str
     epsg: int

@@ -24,7 +24,6 @@ device, threads and precision.
 
 
 def record_key(record: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the key that identifies a measurement."""
     return tuple(record[name] for name in ("name", "device", "threads", "precision"))
 
 

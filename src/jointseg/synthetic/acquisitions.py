@@ -28,8 +28,6 @@ BASELINES = (
 
 @dataclass(frozen=True)
 class Sentinel2Acquisition:
-    """One Sentinel-2 acquisition."""
-
     time_utc: datetime
     level: str  # L1C or L2A
     platform: str  # S2A or S2B

@@ -24,8 +24,6 @@ UNBUILT = 9999  # construction year beside an unbuilt block
 
 @dataclass(frozen=True)
 class City:
-    """A city."""
-
     name: str
     reach: str
     outline: shapely.Geometry  # boundary of its largest part, local metres; the mapped city

@@ -37,8 +37,6 @@ class PanelJob:
 
 @dataclass
 class PanelResult:
-    """Rasters of one panel."""
-
     # Year -> surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m
     surface: dict[int, list[np.ndarray]]
     truth: dict[int, np.ndarray]  # year -> uint8 [rows, columns] at 1 m, 1 impervious

@@ -27,14 +27,9 @@ CROPS = np.array(
 )
 CROP_FRACTIONS = np.array([0.30, 0.30, 0.24, 0.06, 0.10])  # the last is fallow
 COVER_OF_KIND = {
-    "building": BUILDING_CLASS,
-    "roof": BUILDING_CLASS,
-    "site": BARE_CLASS,
-    "path": BARE_CLASS,
-    "lawn": GRASS_CLASS,
-    "pond": WATER_CLASS,
-    "greenhouse": CROP_CLASS,
-    "solar": BARE_CLASS,
+    **dict.fromkeys(("building", "roof"), BUILDING_CLASS),
+    **dict.fromkeys(("site", "path", "solar"), BARE_CLASS),
+    **{"lawn": GRASS_CLASS, "pond": WATER_CLASS, "greenhouse": CROP_CLASS},
 }
 
 

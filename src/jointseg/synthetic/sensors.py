@@ -43,7 +43,6 @@ class Sentinel2Optics:
 
 
 def _halve(image: np.ndarray) -> np.ndarray:
-    """Return the mean of each 2 x 2 block."""
     return (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) * np.float32(0.25)
 
 

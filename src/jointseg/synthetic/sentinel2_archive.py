@@ -143,21 +143,12 @@ def _write_classi(path: Path, frame: Frame, visibility: Visibility) -> None:
 
 def _asset(path: Path, key: str, acquisition: Sentinel2Acquisition) -> pystac.Asset:
     content = path.read_bytes()
-    fields: dict[str, object] = {
-        "file:size": len(content),
-        "file:checksum": "1220" + hashlib.sha256(content).hexdigest(),
-    }
+    checksum = "1220" + hashlib.sha256(content).hexdigest()  # multihash of sha2-256
+    fields: dict[str, object] = {"file:size": len(content), "file:checksum": checksum}
     if key in EO_NAMES:
         fields["eo:bands"] = [{"name": key, "common_name": key}]
-        fields["raster:bands"] = [
-            {
-                "nodata": 0,
-                "data_type": "uint16",
-                "spatial_resolution": 10,
-                "scale": 0.0001,
-                "offset": -acquisition.offset_dn / 10_000,
-            }
-        ]
+        scaling = {"scale": 0.0001, "offset": -acquisition.offset_dn / 10_000}
+        fields["raster:bands"] = [{"nodata": 0, "data_type": "uint16", "spatial_resolution": 10, **scaling}]
         roles = ["data", "reflectance"]
     else:
         fields["raster:bands"] = [{"data_type": "uint8", "spatial_resolution": 20 if key == "scl" else 60}]

@@ -65,7 +65,6 @@ def interpolate_reaches(
 
 
 def river_y(frame: Frame, x: np.ndarray) -> np.ndarray:
-    """Return the y coordinate of the river's centre line at x."""
     side = frame.reach_m
     phase = frame.rng(1).uniform(0, 2 * np.pi, 3)
     bends = 0.075 * np.sin(2 * np.pi * x / (1.35 * side) + phase[0]) + 0.030 * np.sin(

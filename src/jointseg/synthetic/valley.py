@@ -15,8 +15,6 @@ from jointseg.synthetic.terrain import ORIGIN_M, REACHES, Frame, Terrain, make_t
 
 @dataclass(frozen=True)
 class Valley:
-    """Terrain and features."""
-
     terrain: Terrain
     cities: list[City]  # one per reach
     features: list[Feature]  # in drawing order

@@ -118,7 +118,6 @@ class Folder:
         return 10 * round(float(np.nanmedian(sides)) / 10) if np.isfinite(sides).any() else 0
 
     def document(self, name: str) -> dict[str, Any]:
-        """Return a JSON document, empty if missing."""
         return self.documents.get(name) or {}
 
 
@@ -164,7 +163,6 @@ class Chip:
         return Violation(self.id, self.rasters[kind].file, value, expected)
 
     def names(self, kind: str) -> tuple[str, ...]:
-        """Return the expected names of the bands of a kind."""
         names = CHIP_RASTERS[kind].bands
         return self.bands if names is None else names
 
