@@ -70,7 +70,7 @@ def test_a_new_city_maps_its_tiles_in_the_other_years(run, plan_after):
     assert jobs["mosaic"] == 7 * 4 and not {*TRAINING, "reaches", "reach_grid"} & set(jobs)
     # Three other years: in the map year, the tile is already mapped. Adjacent maps are rebuilt with the new neighbour.
     assert jobs["composite"] == jobs["scenes"] == 3
-    rebuilt = set(re.findall(r"Mapping ISA at 1 m in (\S+), (\d+)", output))
+    rebuilt = set(re.findall(r"Predicting ISA at 1 m in (\S+), (\d+)", output))
     assert len(rebuilt) == jobs["predict"] and {year for _, year in rebuilt} == {"2017", "2019", "2023"}
     (new,) = {tile for tile, year in rebuilt if not (run / f"results/isa/{year}/{tile}.tif").exists()}
     around = {tile.id for tile in neighbours(parse_tile(new, 100))}
