@@ -12,12 +12,9 @@ from jointseg.provenance.digest import file_digest
 
 
 def cache_key(module: str, inputs: Iterable[Path], settings: dict[str, Any]) -> str:
-    """Return a sha256 over the code of a step's module, its inputs and its settings.
+    """Return a sha256 over the code of a step's module and of the modules that it imports, its inputs and its settings.
 
-    Args:
-        module: full module name; the modules that it imports from its package are included.
-        inputs: files (identified by content) and folders (identified by name, size and time of their files).
-        settings: JSON-serialisable values.
+    Files are identified by content, folders by name, size and time of their files.
     """
     payload = {"code": code_digest(module), "inputs": [_identity(Path(path)) for path in inputs]}
     return hashlib.sha256(json.dumps(payload | settings, sort_keys=True).encode()).hexdigest()

@@ -36,11 +36,7 @@ def code_digest(target: str, source: Path = SOURCE) -> str:
     """Return a sha256 over a module and all modules of its package that it imports, directly or indirectly.
 
     Comments, docstrings, blank lines and formatting are excluded. A data file (template, table) in the folder of a module
-    is included if its name is a string literal of the module.
-
-    Args:
-        target: "package.module" or "package.module:function".
-        source: the folder that contains the package.
+    is included if its name is a string literal of the module. The target is "package.module" or "package.module:function".
     """
     lines = [f"{name} {_module(name, source).digest}\n" for name in _closure(target, source)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

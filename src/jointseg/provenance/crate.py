@@ -42,11 +42,9 @@ RUN = "#run"
 
 
 def write(part: Path, run: Run, workflow: dict[str, Path]) -> None:
-    """Write ro-crate-metadata.json.
+    """Write ro-crate-metadata.json into a release folder, in which all files except the checksums exist.
 
-    Args:
-        part: the release folder; all its files except the checksums must exist.
-        workflow: workflow files by path in the release; the first is the main one.
+    `workflow` has the workflow files by path in the release; the first is the main one.
     """
     crate = ROCrate(version=VERSION)
     crate.name = run.title

@@ -18,13 +18,9 @@ VERSIONS = ("python", "torch", "transformers", "numpy")
 
 
 def card_context(checkpoint: Path, run: Run, scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the values of the model card template.
+    """Return the values of the model card template. Raises DataError if the file is not a checkpoint of this package.
 
-    Args:
-        checkpoint: a safetensors file of this package.
-        scores: rows of the accuracy table; the card contains those of the method that the network was trained for.
-
-    Raises DataError if the file is not a checkpoint of this package.
+    Of `scores`, rows of the accuracy table, the card contains those of the method that the network was trained for.
     """
     header, shapes, dtypes = _read(checkpoint)
     inside = checkpoint.is_relative_to(run.results)

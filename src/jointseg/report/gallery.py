@@ -54,9 +54,7 @@ class ChipSources:
 def overview_rows(composites: list[Path], isa: list[Path], year: int) -> list[PictureRow]:
     """Return overviews of the study area, one row per UTM zone: composite of the map year, then ISA of every year.
 
-    Args:
-        composites: {tile}.tif of the map year, at least three bands of reflectance DN, 0 = nodata.
-        isa: {year}/{tile}.tif, 0/1/255.
+    Composites {tile}.tif have at least three bands of reflectance DN, 0 for nodata; maps {year}/{tile}.tif have 0/1/255.
     """
     zones: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(composites):

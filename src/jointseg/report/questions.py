@@ -49,10 +49,7 @@ def key_findings(
 ) -> list[Finding]:
     """Return the findings for which the run has estimates.
 
-    Args:
-        paired: first method minus every other map, from step `assess`.
-        growth, changes: areas by year and by pair of years, from step `growth`.
-        labels: titles of methods and products.
+    `paired` is from step `assess`, the first method minus every other map; `growth` and `changes` are from step `growth`.
     """
     findings = []
     if paired is not None:

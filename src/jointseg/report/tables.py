@@ -198,8 +198,7 @@ def dataset_rows(
 ) -> dict[str, Any]:
     """Return the chips by reach and split with their ISA fraction, the sample by stratum, and a map of the sample.
 
-    Args:
-        records: manifests; that of step `samples` has the sample size of each stratum.
+    The manifest of step `samples` among the records has the sample size of each stratum.
     """
     if index is None or samples is None or study_area is None:
         return {}

@@ -89,11 +89,9 @@ def measurement(records: Sequence[dict[str, Any]], name: str | None, path: Path)
 def plan(
     config: Settings, tiles: Sequence[dict[str, Any]], assumptions: Assumptions, bench: dict[str, Any] | None
 ) -> list[YearPlan]:
-    """Return the estimate for each year of a run.
+    """Return the estimate for each year of a run with the tiles of `run_tiles`.
 
-    Args:
-        tiles: from `run_tiles`.
-        bench: a measurement of `jointseg bench inference`; its rate is scaled to the window overlap of the config.
+    `bench` is a measurement of `jointseg bench inference`; its rate is scaled to the window overlap of the config.
     """
     years, km2_per_hour = [], 0.0
     if bench:

@@ -51,9 +51,7 @@ def declared_files(manifest: Manifest | None) -> dict[str, Entry]:
 def condition_changes(before: Record, after: Record, parts: tuple[Parts | None, Parts | None]) -> list[Change]:
     """Compare the conditions of two manifests of a job: code, packages, device, threads and commit.
 
-    Args:
-        before, after: content of the manifests.
-        parts: their `code_parts`, None if not recorded.
+    `parts` are their `code_parts`, None if not recorded.
     """
     changes = []
     if before["code"] != after["code"]:

@@ -71,9 +71,8 @@ class RasterDiff:
 def compare(first: Path, second: Path, image: Path | None = None) -> RasterDiff:
     """Compare two rasters; memory is limited to one block of each.
 
-    Args:
-        first, second: rasters; if size, position, bands or data type differ, the result contains only this fact.
-        image: PNG file of at most 560 pixels per side: the first band in grey, the fraction of differing pixels in red.
+    If size, position, bands or data type differ, the result contains only this fact. `image` is a PNG file of at most 560
+    pixels per side: the first band in grey, the fraction of differing pixels in red.
     """
     # Images of chips are not georeferenced.
     quiet = warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)

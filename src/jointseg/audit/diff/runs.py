@@ -60,10 +60,8 @@ def diff(
 ) -> Report:
     """Compare two runs by their manifests, and differing files by content.
 
-    Args:
-        a, b: results folders; jobs are matched by manifest name, files by path in the folder.
-        maps: a folder for an image of each raster that differs.
-        on_start: called once with the number of files to compare.
+    Jobs are matched by manifest name, files by path in the results folder. `maps` is a folder for an image of each raster
+    that differs. `on_start` is called once with the number of files to compare, `advance` for each of them.
     """
     pair = RunPair(Lineage(a), Lineage(b))
     report = Report(a.as_posix(), b.as_posix())

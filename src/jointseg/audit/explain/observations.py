@@ -165,11 +165,9 @@ class CompositeScenes:
         return compositing.combine(pixels.stack, pixels.clear, self.scenes, method, minimum)
 
     def observations(self, pixels: PixelStack | None, selected: int | None) -> list[SceneObservation]:
-        """Return the observation of every scene of the list at one pixel.
+        """Return the observation of every scene of the list at one pixel; `pixels` is None if they could not be read.
 
-        Args:
-            pixels: observations at the pixel; None if the scenes could not be read.
-            selected: position in the list of the scene that the medoid selected, 0 for none; None for other methods.
+        `selected` is the position in the list of the scene that the medoid selected, 0 for none; None for other methods.
         """
         return [self._observation(number, scene, pixels, selected) for number, scene in enumerate(self.scenes)]
 

@@ -64,10 +64,7 @@ def replay_windows(
     A lattice window is computed from the composites within it, so the pixels of a block depend only on the windows that
     intersect it (see `inference.predict.window_results`).
 
-    Args:
-        count: number of blocks; a map may be drawn twice.
-        tolerance: fraction of a block's pixels that may differ under different conditions.
-
+    A map may be drawn twice. `tolerance` is the fraction of a block's pixels that may differ under different conditions.
     Raises DataError if the run has no map.
     """
     jobs = [manifest for _, manifest in sorted(lineage.manifests.items()) if manifest.rule == RULE]
