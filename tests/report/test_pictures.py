@@ -16,7 +16,7 @@ from jointseg.report import gallery
 
 def test_learning_curves_show_losses_and_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr(figures, "_png", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(figures, "_png", lambda figure: drawn.append(figure) or b"")
     tables = {name: pd.read_csv(io.StringIO("\n".join(lines))) for name, lines in HISTORIES.items()}
     figures.learning_curves(tables)
     losses, scores = drawn[0].axes[:3], drawn[0].axes[3:]
