@@ -30,13 +30,7 @@ def names(rule: str, directive: str) -> set[str]:
 
 
 def step_parameters(rule: str) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a step; those of a training step include the fields of its job."""
-    function = getattr(importlib.import_module(steps.module(rule)), rule)
-    parameters = dict(inspect.signature(function).parameters)
-    if parameters.pop("job", None):
-        job = {"segmentation": SegmentationJob, "joint": JointJob}.get(rule, NetworkJob)
-        parameters |= inspect.signature(job).parameters
-    return parameters
+    return dict(inspect.signature(getattr(importlib.import_module(steps.module(rule)), rule)).parameters)
 
 
 def test_rules_and_steps_have_the_same_names():

@@ -14,7 +14,7 @@ from jointseg.training import generator, losses
 from jointseg.training.backbone import Backbone
 from jointseg.training.compute import autocast, device
 from jointseg.training.generator import TrainingData
-from jointseg.training.job import NetworkJob, run_job
+from jointseg.training.job import NetworkJob, accepts, run_job
 from jointseg.training.optimiser import Optimiser
 from jointseg.training.prefetch import Batch
 from jointseg.training.settings import AdversarialSettings
@@ -29,6 +29,7 @@ CURVES = [["l1_1m", "perceptual_1m"], ["psnr_1m", "bilinear_1m"], ACCURACIES]
 Pair = tuple[Tensor, Tensor, Tensor]
 
 
+@accepts(NetworkJob)
 def superres_adversarial(
     *, stage2: Path, discriminators: Path, perceptual_weights: Path | None = None, **job: Any
 ) -> dict[str, Any]:

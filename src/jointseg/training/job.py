@@ -1,5 +1,7 @@
 """Arguments of the training steps."""
 
+import inspect
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +66,20 @@ class NetworkJob(TrainingJob[S]):
 
     checkpoint: Path  # safetensors file to write
     model: dict[str, Any]  # keyword arguments of the network, which the checkpoint's header stores
+
+
+def accepts(job: type[TrainingJob[Any]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a step with `**job` the signature of the job's fields: the replay of jobs and the tests of rules inspect it."""
+
+    def decorate(step: Callable[..., Any]) -> Callable[..., Any]:
+        own = inspect.signature(step)
+        named = [each for each in own.parameters.values() if each.kind is inspect.Parameter.KEYWORD_ONLY]
+        fields = inspect.signature(job).parameters.values()
+        step.__signature__ = own.replace(parameters=[*named, *fields])  # type: ignore[attr-defined]
+        step.__annotations__ = typing.get_type_hints(job) | {each.name: each.annotation for each in named}
+        return step
+
+    return decorate
 
 
 def run_job(train: Callable[..., dict[str, Any]], job: TrainingJob[Any], **inputs: Path | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jointseg.training import losses
 from jointseg.training.compute import autocast, autocast_dtype, device
 from jointseg.training.generator import TrainingData
 from jointseg.training.history import History
-from jointseg.training.job import TrainingJob, TrainingRun, run_job
+from jointseg.training.job import TrainingJob, TrainingRun, accepts, run_job
 from jointseg.training.optimiser import Optimiser
 from jointseg.training.panel import draw_panel, to_display, write_panel
 from jointseg.training.patches import SCALE, Patches, stack_pairs
@@ -67,6 +67,7 @@ class JointNetwork(nn.Module):
         return segmenter_input(image, low, self.segmenter.channels)  # type: ignore[arg-type]
 
 
+@accepts(JointJob)
 def joint(**job: Any) -> dict[str, Any]:
     """Fine-tune a generator and the segmenter trained on its images as one network.
 

@@ -15,7 +15,7 @@ from jointseg.models.mask_loss import UNLABELLED
 from jointseg.training.compute import autocast_dtype, device
 from jointseg.training.history import History
 from jointseg.training.image_chips import ImageChips
-from jointseg.training.job import NetworkJob, TrainingRun, run_job
+from jointseg.training.job import NetworkJob, TrainingRun, accepts, run_job
 from jointseg.training.optimiser import Optimiser
 from jointseg.training.panel import draw_panel, to_display, write_panel
 from jointseg.training.prefetch import Batch
@@ -34,6 +34,7 @@ class SegmentationJob(NetworkJob[SegmentationSettings]):
     method: str  # of the images, "superres" or "bilinear", or the variant of an ablation
 
 
+@accepts(SegmentationJob)
 def segmentation(**job: Any) -> dict[str, Any]:
     """Train Mask2Former on 1 m images against the labels of the train split.
 

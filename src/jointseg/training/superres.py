@@ -11,13 +11,14 @@ from jointseg.models.rrdb import RRDBNet
 from jointseg.training import generator, losses
 from jointseg.training.compute import autocast
 from jointseg.training.generator import TrainingData
-from jointseg.training.job import NetworkJob, run_job
+from jointseg.training.job import NetworkJob, accepts, run_job
 from jointseg.training.optimiser import Optimiser
 from jointseg.training.prefetch import Batch
 from jointseg.training.settings import Stage1Settings, Stage2Settings
 from jointseg.training.trainer import Trainer
 
 
+@accepts(NetworkJob)
 def superres_stage1(*, pretrained: Path | None = None, **job: Any) -> dict[str, Any]:
     """Train stage 1 against the 1 m chip averaged to 2.5 m. The checkpoint contains stage 2 untrained.
 
@@ -28,6 +29,7 @@ def superres_stage1(*, pretrained: Path | None = None, **job: Any) -> dict[str, 
     return run_job(_stage1, NetworkJob.read(Stage1Settings, job), pretrained=pretrained)
 
 
+@accepts(NetworkJob)
 def superres_stage2(*, stage1: Path, **job: Any) -> dict[str, Any]:
     """Train stage 2 against the 1 m chip, on top of the checkpoint `stage1`.
 
@@ -36,6 +38,7 @@ def superres_stage2(*, stage1: Path, **job: Any) -> dict[str, Any]:
     return run_job(_stage2, NetworkJob.read(Stage2Settings, job), stage1=stage1)
 
 
+@accepts(NetworkJob)
 def superres_single(**job: Any) -> dict[str, Any]:
     """Train one network from 10 m to 1 m with L1, the single-stage baseline.
 

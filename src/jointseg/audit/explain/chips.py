@@ -120,7 +120,7 @@ class Index:
     def _unusable(self) -> dict[str, str]:
         """Delivered scenes that cannot be paired, with the reason."""
         jobs = self._lineage.ancestors(self.training_job)
-        return next((job.record["facts"]["refused"] for job in jobs if job.rule == "deliveries"), {})
+        return next((job.record["facts"]["rejected"] for job in jobs if job.rule == "deliveries"), {})
 
     @property
     def reaches(self) -> list[str]:
