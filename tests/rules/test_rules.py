@@ -15,9 +15,6 @@ from support.rule_text import RULES, block
 
 from jointseg.provenance.job_record import RECORD_PARAMS
 from jointseg.run import steps
-from jointseg.training.job import NetworkJob
-from jointseg.training.joint import JointJob
-from jointseg.training.segmentation import SegmentationJob
 
 ROOT = Path(__file__).parents[2]
 # Inputs that a function adds depending on the config.
