@@ -37,12 +37,9 @@ def ablation_generator(
 
     Args:
         index, statistics, chips: of the dataset; the statistics select the bands that the generator reads.
-        checkpoint, history, panel: files to write.
-        data: name of the dataset, for the log.
         bands: key of BAND_SETS, for the log.
         kind: "stage1", "l1" (stage 2), "adversarial", or "single": one network from 10 m to 1 m, trained with the
             settings of stage 2 for the steps of both stages.
-        model, stage1, stage2, adversarial: settings of the preset.
         state: file to resume the training from.
         start: checkpoint of the generator of INITIAL_GENERATOR.
         perceptual_weights: weights of the perceptual backbone, for "adversarial".

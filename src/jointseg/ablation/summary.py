@@ -40,9 +40,6 @@ def ablation(
         examples: folder of example chips of each of `variants`.
         table: CSV to write, see `tables.accuracy_table`.
         scores: CSV to write, see `tables.image_table`.
-        document: Markdown page to write.
-        figure, panels: PNG files to write.
-        data: name of the dataset, for the manifest.
         runs: variant and seed of each run.
         title, about, setup: see `page.page`.
     """

@@ -45,10 +45,8 @@ def ablation_variant(
         counts: CSV to write, pixel counts by chip, reference and zone.
         image_scores: CSV to write, image scores of each test chip; empty for a variant without image.
         examples: folder to write, images and maps of some test chips.
-        data: name of the dataset, for the manifest.
         schedule: attributes of `Schedule`.
         work: folder to resume the training from; removed at the end.
-        start: checkpoint of the generator.
         truth: folder of {year}/{reach}.tif, if there is a true map.
     """
     seed = int(seed)  # a wildcard of the rule

@@ -11,7 +11,7 @@ from affine import Affine
 
 from jointseg.accuracy import accuracy_by_domain, cluster_estimators
 from jointseg.accuracy.block_counts import check_classes
-from jointseg.accuracy.cluster_estimators import CELLS, METRICS, NODATA, Estimate
+from jointseg.accuracy.cluster_estimators import CELLS, METRICS, NODATA, Metric
 from jointseg.accuracy.object_detection import patch_counts
 from jointseg.accuracy.reference_products import held_out_chips
 from jointseg.accuracy.slope import STEEP, slope_zones
@@ -205,30 +205,25 @@ def _by_reach(group: pd.DataFrame, reaches: list[str]) -> list[tuple[str, pd.Dat
 
 
 def _table(counts: pd.DataFrame, cell_sizes: list[int], years: dict[str, int], reaches: list[str]) -> pd.DataFrame:
+    metrics: list[tuple[str, list[str], Metric]] = [(name, list(CELLS), metric) for name, metric in METRICS.items()]
+    for tolerance_m in accuracy_by_domain.TOLERANCES_M:
+        edges = accuracy_by_domain.edge_columns(tolerance_m)
+        metrics.append((f"edge_f1_{tolerance_m}m", edges, accuracy_by_domain.edge_f1))
+    for side in cell_sizes:
+        metrics.append((f"fraction_mae_{side}m", [f"abs_difference_{side}m", f"cells_{side}m"], lambda t: t[0] / t[1]))
     rows = []
     for (kind, name, reference), group in counts.groupby(["kind", "name", "reference"], sort=False):
         for reach, part in _by_reach(group, reaches):
-            cells, weights, strata = part[list(CELLS)].to_numpy(), part["weight"].to_numpy(), part["stratum"].to_numpy()
-            pixels, nodata = int(cells.sum()), int(part["nodata"].sum())
+            pixels, nodata = int(part[list(CELLS)].to_numpy().sum()), int(part["nodata"].sum())
             row = {"kind": kind, "name": name, "map_year": years[name], "reference": reference, "reach": reach}
             row |= {"chips": len(part), "pixels": pixels, "nodata_fraction": nodata / (pixels + nodata)}
-            for metric, function in METRICS.items():
-                row |= _columns(metric, cluster_estimators.linearised_estimate(cells, weights, strata, function))
-            for tolerance_m in accuracy_by_domain.TOLERANCES_M:
-                edges = part[accuracy_by_domain.edge_columns(tolerance_m)].to_numpy()
-                estimate = cluster_estimators.linearised_estimate(edges, weights, strata, accuracy_by_domain.edge_f1)
-                row |= _columns(f"edge_f1_{tolerance_m}m", estimate)
-            for side in cell_sizes:
-                pair = part[[f"abs_difference_{side}m", f"cells_{side}m"]].to_numpy()
-                estimate = cluster_estimators.linearised_estimate(pair, weights, strata, lambda t: t[0] / t[1])
-                row |= _columns(f"fraction_mae_{side}m", estimate)
+            weights, strata = part["weight"].to_numpy(), part["stratum"].to_numpy()
+            for metric, columns, function in metrics:
+                estimate = cluster_estimators.linearised_estimate(part[columns].to_numpy(), weights, strata, function)
+                estimate = estimate if metric == "kappa" else cluster_estimators.clip_to_unit(estimate)
+                row |= cluster_estimators.estimate_columns(metric, estimate)
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, float]:
-    clipped = estimate if name == "kappa" else cluster_estimators.clip_to_unit(estimate)
-    return cluster_estimators.estimate_columns(name, clipped)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -70,10 +70,8 @@ def compare_products(
         mosaics: {year}/{city}.tif, 1 m, 0/1/255, cut to the city's outline, in the order of `years`.
         table: output CSV, one row per year and product.
         maps: output folder of {year}_{product}.png: ISA in both, in one only, in neither.
-        years: ascending.
         products: {product}/{year}, folders of mosaics of step `product_mosaic`.
         files: folder of all products, to which the mosaics refer.
-        product_table: entry of each product.
         strata, design: outputs of step `change_sample`.
         reference: its interpreted points.
         truth: folder of {year}/{reach}.tif, 1 m, 0/1/255.

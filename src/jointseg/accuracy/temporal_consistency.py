@@ -21,14 +21,9 @@ def temporal_consistency(
 ) -> dict[str, Any]:
     """Write, for every year, the most likely class sequence of each pixel given the maps of all years.
 
-    Nodata stays nodata: the model infers a class there only to relate the other years.
-
-    Args:
-        mosaics: {year}/{city}.tif, 1 m, 0/1/255, on one grid, in the order of `years`.
-        filtered: output COGs in the same order.
-        city: for messages.
-        years: ascending.
-        model: keyword arguments of `likeliest_sequences`.
+    Nodata stays nodata: the model infers a class there only to relate the other years. `mosaics` are {year}/{city}.tif,
+    1 m, 0/1/255, on one grid, in the ascending order of `years`, like the output COGs `filtered`. `model` has the
+    keyword arguments of `likeliest_sequences`.
     """
     grid = common_grid(mosaics)
     table = likeliest_sequences(years, **model)
@@ -41,22 +36,10 @@ def temporal_consistency(
             code = code * np.uint16(3) + digit
         return block, table[code]
 
+    layout: dict[str, Any] = {"shape": grid.shape, "crs": f"EPSG:{grid.epsg}", "transform": grid.transform}
+    layout |= {"count": 1, "dtype": "uint8", "nodata": NODATA, "descriptions": ["isa"]}
     with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                cog.open_writer(
-                    path,
-                    shape=grid.shape,
-                    count=1,
-                    dtype="uint8",
-                    crs=f"EPSG:{grid.epsg}",
-                    transform=grid.transform,
-                    nodata=NODATA,
-                    descriptions=["isa"],
-                )
-            )
-            for path in filtered
-        ]
+        writers = [stack.enter_context(cog.open_writer(path, **layout)) for path in filtered]
         for block, sequences in map_blocks(mosaics, filter_block, threads, f"temporal consistency of {city}"):
             for index, (writer, values) in enumerate(zip(writers, block.values)):
                 new = np.ascontiguousarray(sequences[..., index])
@@ -75,21 +58,15 @@ def likeliest_sequences(
     commission_rate: float,
     initial_fraction: float,
 ) -> np.ndarray:
-    """Return the most likely true class sequence for each of the 3^n mapped sequences, uint8 [3^n, n]; 255 where mapped 255.
+    """Return the most likely true class sequence for each of the 3^n mapped sequences, uint8 [3^n, n]; 255 where mapped
+    255.
 
-    The hidden Markov model has two states. A pixel becomes ISA with probability `gain_rate` per year and non-ISA with `loss_rate`,
-    both compounded over the years between two maps. A map omits ISA with probability `omission_rate` and commits it with
-    `commission_rate`; nodata has no likelihood. The best sequence is that of Viterbi (1967, IEEE Transactions on Information
-    Theory 13, 260-269), found by enumeration, since there are few sequences. Of equally likely ones, the sequence with most
-    agreement with the maps is returned.
-
-    Args:
-        years: ascending.
-        gain_rate, loss_rate: per year.
-        omission_rate, commission_rate: of a map.
-        initial_fraction: ISA fraction of the area in the first year.
-
-    Raises DataError for more than MAX_YEARS years.
+    The hidden Markov model has two states. A pixel becomes ISA with probability `gain_rate` per year and non-ISA with
+    `loss_rate`, both compounded over the years between two maps; `initial_fraction` of the area is ISA in the first
+    year. A map omits ISA with probability `omission_rate` and commits it with `commission_rate`; nodata has no
+    likelihood. The best sequence is that of Viterbi (1967, IEEE Transactions on Information Theory 13, 260-269), found
+    by enumeration, since there are few sequences. Of equally likely ones, the sequence with most agreement with the
+    maps is returned. Raises DataError for more than MAX_YEARS years.
     """
     if len(years) > MAX_YEARS:
         raise DataError(

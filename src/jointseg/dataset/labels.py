@@ -17,6 +17,7 @@ from jointseg.dataset.hardened_surface import clip_to_hardened
 from jointseg.dataset.osm import Feature, features, read_near
 from jointseg.dataset.osm_rules import TagRules
 from jointseg.dataset.polygons import make_valid
+from jointseg.raster.io import Bounds
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 from jointseg.runtime.progress import bar
@@ -26,8 +27,6 @@ GROUP_M = 20_000
 # Formats without a spatial index, which are read once from end to end.
 STREAMED = (".pbf", ".osm")
 ORDER = {"add": 0, "remove": 1, "unlabelled": 2}
-
-Bounds = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)

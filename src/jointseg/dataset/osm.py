@@ -13,9 +13,8 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from jointseg.area import grid
 from jointseg.dataset.osm_rules import MAX_WIDTH_M, TagRules
+from jointseg.raster.io import Bounds
 from jointseg.runtime.errors import DataError
-
-Bounds = tuple[float, float, float, float]
 
 # Tags that GDAL's OSM driver stores in fields; all other tags are in other_tags.
 COLUMNS = (

@@ -51,7 +51,6 @@ def samples(
     Args:
         chip_m: side of a chip, a multiple of 20.
         spacing_m: minimum distance between two chip centres; chip squares are at least 100 m apart as well.
-        points: total number of samples.
         allocation: see `allocation.allocate`.
         counts: for allocation "fixed", samples per reach or stratum.
         replacement_fraction: replacement samples per sample of a stratum.

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from jointseg.area import grid
@@ -20,6 +19,7 @@ from jointseg.config.schema import Settings
 from jointseg.inference import lattice, predict, roofline, stage_times
 from jointseg.inference.composite_reader import CompositeReader, read_strips
 from jointseg.inference.precision_differences import measure_differences
+from jointseg.inference.predict import Pixels
 from jointseg.inference.predictor import Precision, Predictor
 from jointseg.models import checkpoint
 from jointseg.provenance import machine
@@ -192,7 +192,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor() or "unknown processor"
 
 
-def _windows(job: BenchmarkJob, predictor: Predictor) -> list[tuple[np.ndarray, np.ndarray]]:
+def _windows(job: BenchmarkJob, predictor: Predictor) -> list[Pixels]:
     """Return dn and validity of the windows that have valid pixels."""
     source = CompositeReader(job.composites, predictor.bands, job.merged)
     rows = lattice.rows(grid.parse_tile(job.tile, job.tile_km).bounds, job.window_m, job.stride_m)
@@ -206,7 +206,7 @@ def _windows(job: BenchmarkJob, predictor: Predictor) -> list[tuple[np.ndarray, 
 def _alternate(
     job: BenchmarkJob,
     predictor: Predictor,
-    windows: list[tuple[np.ndarray, np.ndarray]],
+    windows: list[Pixels],
     out: Path,
     rounds: int,
     report: Callable[[str], None],
@@ -225,10 +225,10 @@ def _alternate(
     return engines, networks
 
 
-def _run_networks(predictor: Predictor, windows: list[tuple[np.ndarray, np.ndarray]], threads: int) -> None:
+def _run_networks(predictor: Predictor, windows: list[Pixels], threads: int) -> None:
     """Run only the networks, on the engine's windows and with its number of threads."""
 
-    def compute(pixels: tuple[np.ndarray, np.ndarray]) -> None:
+    def compute(pixels: Pixels) -> None:
         predictor.predict_window(*pixels)
 
     with predictor.workers(threads) as pool:

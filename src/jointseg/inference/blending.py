@@ -32,10 +32,8 @@ def blend(
 
     Args:
         results: every window of `lattice.windows(bounds, ...)` in order: float32 [channels, window_m, window_m] (1 m
-            pixels, north up), or None if no pixel of the window is used.
+            pixels, north up) on `device`, or None if no pixel of the window is used.
         bounds: (minx, miny, maxx, maxy), integer metres of the UTM zone.
-        window_m, stride_m: of the lattice.
-        device: of the results and the sums.
     """
     weight = torch.from_numpy(lattice.blend_weights(window_m, stride_m)).to(device)
     sums = _Sums(weight[:, None] * weight[None, :], stride_m, channels, bounds)

@@ -53,7 +53,6 @@ def window_results(
     be read, the networks return non-finite values, or a single window exceeds the GPU memory.
 
     Args:
-        rows: of windows, north to south.
         compute: returns the result of a window's dn and validity.
         validity: receives the validity of each row of windows.
         cache: results to reuse; new ones are added.
@@ -247,20 +246,8 @@ def predict(
 
 def _write_cogs(store: RowBandStore, paths: dict[str, Path], extent: grid.Tile, threads: int) -> None:
     for name, path in paths.items():
-        storage = FORMATS[name]
-        cog_from_rows.write(
-            path,
-            store.path(name),
-            shape=extent.shape(1),
-            bands=storage.bands,
-            dtype=storage.dtype,
-            crs=extent.crs,
-            transform=extent.transform(1),
-            nodata=storage.nodata,
-            overviews=storage.overviews,
-            scale=storage.scale,
-            threads=threads,
-        )
+        layout: dict[str, Any] = {"shape": extent.shape(1), "crs": extent.crs, "transform": extent.transform(1)}
+        cog_from_rows.write(path, store.path(name), threads=threads, **layout, **vars(FORMATS[name]))
 
 
 def _join_rows(

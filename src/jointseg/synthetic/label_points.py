@@ -15,10 +15,8 @@ def label_points(
 ) -> dict[str, Any]:
     """Write the table of points with the true class in each year, like an interpreter without errors.
 
-    Args:
-        points: CSV of step `change_sample`.
-        truth: folder of {year}/{reach}.tif, 1 m, 0/1/255; a point on nodata or outside stays unlabelled.
-        reference: CSV to write, the points with one column per year.
+    `points` is the CSV of step `change_sample`; `truth` contains {year}/{reach}.tif, 1 m, 0/1/255. A point on nodata or
+    outside stays unlabelled.
     """
     table = pd.read_csv(points)
     for year in years:

@@ -49,7 +49,6 @@ def textures(
         colours: meaning of the label colours, see `source_images.read_area`.
         splits: fraction of each split, see `split_chips`.
         buffer_m: unused distance between the splits of an area.
-        dates: number of simulated Sentinel-2 dates.
     """
     if len({entry["name"] for entry in areas}) < len(areas):
         raise DataError("two areas in ablation.textures.areas have the same name; use a unique name for each")
