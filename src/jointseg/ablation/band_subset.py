@@ -10,9 +10,8 @@ from jointseg.runtime.files import atomic_write
 
 
 def ablation_bands(*, statistics: Path, reduced: Path, data: str, bands: str) -> dict[str, Any]:
-    """Write the statistics of the 10 m bands that a variant reads, a key of BAND_SETS.
-
-    Networks and readers select bands by them. Raises DataError if the dataset lacks one of the bands.
+    """Write the statistics of a set of bands, by which networks select bands; DataError if the dataset lacks one of
+    them.
     """
     content = json.loads(Path(statistics).read_text())
     indices = band_indices(band_names(len(content["lr"]["mean"])), BAND_SETS[bands])

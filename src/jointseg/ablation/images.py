@@ -22,10 +22,7 @@ from jointseg.training.superres_chips import superres_chips
 def write_images(
     variant: str, folder: Path, index: Path, statistics: Path, chips: list[Path], start: Path | None
 ) -> None:
-    """Write {id}.tif of each chip for a variant with 1 m images: uint16 reflectance x 10000 at 1 m, nodata 0.
-
-    `start` is the checkpoint of the generator, if the variant has one.
-    """
+    """Write {id}.tif of each chip for a variant with 1 m images: uint16 reflectance x 10000, nodata 0."""
     spec, root = VARIANTS[variant], Path(chips[0]).parent
     if spec.image == "generator":
         superres_chips(index, statistics, chips, folder, "superres", torch.get_num_threads(), start, spec.channels)
@@ -47,10 +44,7 @@ def write_images(
 
 
 def interleave_and_upsample(dn: np.ndarray) -> np.ndarray:
-    """Arrange RGB and merged bands, uint16 [15, h, w], as 5 m pixels and upsample them bilinearly to 1 m.
-
-    Return uint16 [3, 10 h, 10 w]; nodata is 0, and the result is nodata where any band is.
-    """
+    """Arrange RGB and merged bands, uint16 [15, h, w], as 5 m pixels and upsample them to 1 m: uint16 [3, 10 h, 10 w]."""
     upsampled = bilinear_rgb(torch.from_numpy(dn[None].astype(np.float32)), SCALE)
     image = upsampled[0].round().clamp(1, np.iinfo(np.uint16).max).numpy().astype(np.uint16)
     image[:, ~(dn > 0).all(axis=0).repeat(SCALE, 0).repeat(SCALE, 1)] = 0

@@ -24,13 +24,10 @@ _SCORES = {
 
 
 def page(title: str, about: str, table: pd.DataFrame, scores: pd.DataFrame, setup: Sequence[str]) -> str:
-    """Return the page.
+    """Return the page from `tables.accuracy_table`, whose last reference is the most reliable one, and
+    `tables.image_table`.
 
-    Args:
-        about: description of the data.
-        table: see `tables.accuracy_table`; the last reference is the most reliable one.
-        scores: see `tables.image_table`.
-        setup: sentences on the trainings and the statistics.
+    `about` describes the data, `setup` has sentences on the trainings and the statistics.
     """
     reference = table["reference"].iloc[-1]
     main = table[table["reference"] == reference]

@@ -57,8 +57,8 @@ def zone_metric(zone: str) -> str:
 def accuracy_table(counts: Counts) -> pd.DataFrame:
     """Return one row per reference, reach, zone and variant.
 
-    Columns are reference, reach, zone, variant, title, metric, seeds, chips; and, each with _lower and _upper of its 95 %
-    interval, value (of the metric), difference_to_baseline, and gap_closed between BASELINE and UPPER_BOUND.
+    Columns are reference, reach, zone, variant, title, metric, seeds, chips; and, each with _lower and _upper of its 95
+    % interval, value (of the metric), difference_to_baseline, and gap_closed between BASELINE and UPPER_BOUND.
     """
     return pd.DataFrame(list(_rows(counts)))
 

@@ -110,9 +110,8 @@ def domain_table(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[s
 
 
 def paired_differences(counts: pd.DataFrame, tested: pd.DataFrame, reaches: Sequence[str], first: str) -> pd.DataFrame:
-    """Return the first method minus every other map on the same chips, one row per domain, reach and metric.
-
-    Arguments are as for `domain_table`; `first` is the name of the first method.
+    """Return the `first` method minus every other map on the same chips, by domain, reach and metric; see
+    `domain_table`.
     """
     chips = tested.set_index("sample_id")
     rows = []

@@ -198,12 +198,6 @@ def _weights(sample: pd.DataFrame, tested: pd.DataFrame, groups: dict[str, str])
     return dict(zip(tested["sample_id"], weights))
 
 
-def _by_reach(group: pd.DataFrame, reaches: list[str]) -> list[tuple[str, pd.DataFrame]]:
-    """Return all chips of the group, then those of each reach, in the order of the index."""
-    parts = [(reach, group[group["reach"] == reach]) for reach in reaches]
-    return [(ALL, group), *[(reach, part) for reach, part in parts if not part.empty]]
-
-
 def _table(counts: pd.DataFrame, cell_sizes: list[int], years: dict[str, int], reaches: list[str]) -> pd.DataFrame:
     metrics: list[tuple[str, list[str], Metric]] = [(name, list(CELLS), metric) for name, metric in METRICS.items()]
     for tolerance_m in accuracy_by_domain.TOLERANCES_M:
@@ -213,7 +207,10 @@ def _table(counts: pd.DataFrame, cell_sizes: list[int], years: dict[str, int], r
         metrics.append((f"fraction_mae_{side}m", [f"abs_difference_{side}m", f"cells_{side}m"], lambda t: t[0] / t[1]))
     rows = []
     for (kind, name, reference), group in counts.groupby(["kind", "name", "reference"], sort=False):
-        for reach, part in _by_reach(group, reaches):
+        for reach in (ALL, *reaches):
+            part = group if reach == ALL else group[group["reach"] == reach]
+            if part.empty:
+                continue
             pixels, nodata = int(part[list(CELLS)].to_numpy().sum()), int(part["nodata"].sum())
             row = {"kind": kind, "name": name, "map_year": years[name], "reference": reference, "reach": reach}
             row |= {"chips": len(part), "pixels": pixels, "nodata_fraction": nodata / (pixels + nodata)}

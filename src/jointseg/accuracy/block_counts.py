@@ -69,15 +69,11 @@ def common_grid(paths: Sequence[Path]) -> Grid:
 
 
 def map_blocks(paths: Sequence[Path], function: Callable[[Block], T], threads: int, label: str) -> Iterator[T]:
-    """Yield the function's result for every block, in the order of `Grid.windows`.
+    """Yield the function's result for every block of aligned rasters of 0/1/255, in the order of `Grid.windows`.
 
-    At most two blocks per thread are in memory, whatever the size of the rasters. Raises DataError if the rasters have
-    different grids, cannot be read, or contain a value other than 0, 1 and 255.
-
-    Args:
-        paths: aligned rasters of 0/1/255.
-        function: called with each block, from several threads.
-        label: of the progress bar.
+    The function is called from several threads. At most two blocks per thread are in memory, whatever the size of the
+    rasters. `label` is that of the progress bar. Raises DataError if the rasters have different grids, cannot be read,
+    or contain a value other than 0, 1 and 255.
     """
     raster_grid = common_grid(paths)
 

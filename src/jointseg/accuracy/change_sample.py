@@ -15,7 +15,7 @@ from jointseg.raster import io as raster_io
 from jointseg.runtime.errors import DataError
 
 MIN_POINTS = 30  # minimum number of points per stratum, if it has as many pixels
-# Conjectured user's accuracies of the strata, for the number of points that gives overall accuracy a standard error of TARGET_SE.
+# Conjectured user's accuracies of the strata, for the number of points that overall accuracy needs for TARGET_SE.
 USERS_ACCURACY, USERS_ACCURACY_OF_CHANGE, TARGET_SE = {NEVER: 0.98, NEAR: 0.85, ALWAYS: 0.9}, 0.6, 0.01
 MAX_YEARS = 8  # the class sequence of a pixel is stored in eight bits
 

@@ -98,10 +98,6 @@ def file_uri(path: Path) -> str:
     return bytes_uri(path.read_bytes(), "image/png")
 
 
-def _figure(width_in: float, height_in: float) -> Figure:
-    return Figure(figsize=(width_in, height_in), layout="constrained")
-
-
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     # Omit the Software entry: it contains the library's version, so the bytes would depend on it.
@@ -110,14 +106,11 @@ def _png(figure: Figure) -> bytes:
 
 
 def accuracy_bars(table: pd.DataFrame, metric: str, title: str, labels: dict[str, str]) -> str:
-    """Return bars of a metric by reach, one colour per map, with 95 % intervals, as a PNG data URI.
-
-    `table` has rows by name and reach with `metric`, `metric`_lower and `metric`_upper; `labels` are in drawing order.
-    """
+    """Return bars of a metric by reach, one colour per map (see `labels`), with 95 % intervals, as a PNG data URI."""
     reaches = list(dict.fromkeys(table["reach"]))
     width = 0.84 / len(labels)
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.2, 3.5)
+        figure = Figure(figsize=(9.2, 3.5), layout="constrained")
         axes = figure.add_subplot()
         for i, (name, label) in enumerate(labels.items()):
             rows = table[table["name"] == name].set_index("reach").reindex(reaches)
@@ -145,7 +138,7 @@ def growth_curves(table: pd.DataFrame, curves: dict[str, dict[str, np.ndarray]],
     columns = min(3, len(cities))
     lines = -(-len(cities) // columns)
     with matplotlib.rc_context(STYLE):
-        figure = _figure(3.2 * columns + 0.4, 2.8 * lines + 0.5)
+        figure = Figure(figsize=(3.2 * columns + 0.4, 2.8 * lines + 0.5), layout="constrained")
         for i, city in enumerate(cities):
             axes = figure.add_subplot(lines, columns, i + 1)
             part = table[table["city"] == city]
@@ -187,7 +180,7 @@ def learning_curves(histories: dict[str, pd.DataFrame]) -> str:
     over bilinear upsampling at the finest scale validated, or F1 of the segmentation.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(max(2.0 * len(histories), 4.0) + 0.6, 3.6)
+        figure = Figure(figsize=(max(2.0 * len(histories), 4.0) + 0.6, 3.6), layout="constrained")
         axes = figure.subplots(2, len(histories), squeeze=False, sharex="col")
         for (title, table), (above, below) in zip(histories.items(), axes.T):
             scale = "1m" if "psnr_1m" in table else "2.5m"
@@ -217,16 +210,13 @@ def _score(table: pd.DataFrame) -> tuple[pd.Series, str]:
 
 
 def sample_map(outlines: gpd.GeoSeries, sample: gpd.GeoDataFrame) -> str:
-    """Return a map of the sample by split, replacement samples as rings, over the reaches, as a PNG data URI.
-
-    `outlines` are polygons of the reaches, degrees; `sample` has points with the columns `split` and `replacement`.
-    """
+    """Return a map of the sample by split over the reaches (degrees), replacement samples as rings, as a PNG data URI."""
     lon, lat = sample.geometry.x.to_numpy(), sample.geometry.y.to_numpy()
     side = float(np.clip(95 / max(len(sample), 1) ** 0.5, 1.0, 4.2))  # points of 1/72 inch
     with matplotlib.rc_context(STYLE):
         west, south, east, north = outlines.total_bounds
         tall = (north - south) / ((east - west) * np.cos(np.radians(lat.mean())))
-        figure = _figure(9.2, float(np.clip(8.4 * tall + 1.1, 2.5, 8)))
+        figure = Figure(figsize=(9.2, float(np.clip(8.4 * tall + 1.1, 2.5, 8))), layout="constrained")
         axes = figure.add_subplot()
         outlines.simplify(0.001).plot(ax=axes, facecolor="#f5f6f4", edgecolor="#9aa5ad", linewidth=0.7)
         for name, colour in (("train", PALETTE[6]), ("validation", PALETTE[1]), ("test", PALETTE[0])):

@@ -185,10 +185,7 @@ def product_chips(
     chip_m: int,
     threads: int = 2,
 ) -> dict[str, Any]:
-    """Resample a product's codes to the 1 m grid of every test chip by nearest neighbour: {sample_id}.tif, uint8.
-
-    Raises DataError for a code that the entry of the products table does not list. The mosaics refer to `files`.
-    """
+    """Resample a product's codes to every test chip's 1 m grid: {sample_id}.tif, uint8; DataError for an unlisted code."""
     chips = held_out_chips(index)
     reader = ProductReader.from_folder(mosaics, product, entry)
     code_counts = np.zeros(256, dtype=np.int64)

@@ -56,12 +56,9 @@ def chips(
     """Write four rasters per chip and the index of the reach, for the paired samples.
 
     {id}_lr.tif: uint16 [bands, chip_m / 10, chip_m / 10], the composite, then the merged dates, reflectance x 10000.
-
     {id}_hr.tif: uint16 [3, chip_m, chip_m], the scene at 1 m, moved by its shift and matched to the composite per band
     with the scene's gain and the chip's offset; reflectance x 10000 of B04, B03, B02.
-
     {id}_label.tif: uint8 [1, chip_m, chip_m], 0 not impervious, 1 impervious, 255 unlabelled.
-
     {id}_fraction.tif: uint16 [1 + kinds, chip_m, chip_m], see `rasterize.rasterize_fractions`. In the first two, 0 is
     nodata.
 

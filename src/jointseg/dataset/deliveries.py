@@ -44,15 +44,13 @@ def deliveries(
 ) -> dict[str, Any]:
     """Write the index of the scenes in a folder of deliveries (GeoParquet of footprints, EPSG:4326).
 
-    A delivery is a folder or a raster whose name matches a provider, in the folder or one level below. Columns:
-    scene_id, provider, satellite, sensor, level, spectral, path (relative to the folder), crs, pixel_m, width, height,
-    dtype, nodata, red, green, blue (band numbers from 1), time (UTC), cloud_percent, view_angle, sun_elevation (NaN if
-    missing), outline ("vector" for a footprint file with the stem of the raster, else "raster"), usable, and `reason`
-    if the scene is not usable. Raises DataError if the folder is missing or contains no delivery.
-
-    Args:
-        providers: fields of `providers.Provider` by name; the first whose pattern matches a name is the provider.
-        metadata_elements: names of XML elements for each of time, cloud_percent, view_angle, sun_elevation.
+    A delivery is a folder or a raster whose name matches a provider (see `providers.Provider`; the first match counts),
+    in the folder or one level below. Columns: scene_id, provider, satellite, sensor, level, spectral, path (relative to
+    the folder), crs, pixel_m, width, height, dtype, nodata, red, green, blue (band numbers from 1), time (UTC),
+    cloud_percent, view_angle, sun_elevation (NaN if missing), outline ("vector" for a footprint file with the stem of
+    the raster, else "raster"), usable, and `reason` if the scene is not usable. `metadata_elements` has the names of
+    XML elements of time, cloud_percent, view_angle and sun_elevation. Raises DataError if the folder is missing or
+    contains no delivery.
     """
     if not jilin1.is_dir():
         raise DataError(f"{jilin1} is not a folder of delivered scenes; set dataset.jilin1")

@@ -65,14 +65,13 @@ def labels(
     Columns: sample_id; kind (road, building, airport, plaza, sports, industrial, correction); source (osm, footprints,
     labelme); source_id (way/42 or relation/42 of OpenStreetMap, the field `id` of a footprint, FILE#NUMBER of a
     correction, else empty); action (add, remove, unlabelled), rasterised in that order. OpenStreetMap and footprints
-    are assumed to align with the composite. Corrections drawn on a scene are moved by its registration shift; those
-    drawn on the image of a chip are not moved. Raises DataError if neither osm nor footprints are given, or if one of
-    the files cannot be read.
+    are assumed to align with the composite. Corrections, in a folder of Labelme files, are moved by the registration
+    shift of the scene they are drawn on; those drawn on the image of a chip are not moved. Raises DataError if neither
+    osm nor footprints are given, or if one of the files cannot be read.
 
     Args:
         road_widths_m, lane_width_m, isa_tags, not_isa_tags, unpaved_surfaces, soft_tags: see osm_rules.TagRules.
         industrial_yard_m: distance from buildings and roads up to which industrial land use is hardened.
-        corrections: folder of Labelme files.
     """
     if osm is None and footprints is None:
         raise DataError("labels need dataset.osm or dataset.footprints; set at least one of them")

@@ -21,10 +21,7 @@ Table = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class TagRules:
-    """The tag tables of the config.
-
-    A table lists values per key; "*" matches any value except "no", and "!x" excludes x.
-    """
+    """The tag tables of the config: values per key; "*" matches any value except "no", and "!x" excludes x."""
 
     road_widths_m: Mapping[str, float]  # paved width of each impervious highway class, both carriageways together
     lane_width_m: float  # width of a lane

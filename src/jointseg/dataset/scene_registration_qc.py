@@ -176,7 +176,7 @@ def _result(
 def flooded_fraction(image: np.ndarray, lr: np.ndarray, valid: np.ndarray) -> float:
     """Return the fraction of the chip in valid squares in which the composite has texture and the scene has none.
 
-    `image` is the scene at 10 m, `lr` the composite, both reflectance [bands, h, w]; `valid` is bool [h, w].
+    Both images are reflectance [bands, h, w] at 10 m; `valid` is bool [h, w].
     """
     covered = np.zeros(valid.shape, dtype=bool)
     for size in FLOOD_PX:

@@ -78,7 +78,8 @@ class SceneReader:
                     self.decoded_px += (right - left) * (bottom - top)
                     for i in in_strip:
                         if left <= windows[i].col_off < right:
-                            _copy(values, span, windows[i], incomplete.setdefault(i, _empty(windows[i], values)))
+                            shape = (len(values), windows[i].height, windows[i].width)
+                            _copy(values, span, windows[i], incomplete.setdefault(i, np.empty(shape, values.dtype)))
                 for i in in_strip:
                     if _bottom(windows[i]) <= bottom:
                         yield i, self._scene_window(source, crs, windows[i], incomplete.pop(i), requests[i])
@@ -131,10 +132,6 @@ def _spans(windows: Sequence[Window], block: int, width: int) -> list[tuple[int,
         else:
             merged.append((left, right))
     return merged
-
-
-def _empty(window: Window, like: np.ndarray) -> np.ndarray:
-    return np.empty((len(like), window.height, window.width), dtype=like.dtype)
 
 
 def _copy(values: np.ndarray, span: Window, window: Window, to: np.ndarray) -> None:

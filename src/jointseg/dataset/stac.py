@@ -28,10 +28,7 @@ _DIGITS = 7
 def write_items(
     folder: Path, table: gpd.GeoDataFrame, files: Mapping[str, Entry], bands: list[str], chip_m: int
 ) -> None:
-    """Write folder/REACH/ID.json, one item per chip of an index table.
-
-    `files` has size and checksum of each path of the index; `bands` names those of the 10 m images.
-    """
+    """Write folder/REACH/ID.json, one item per chip; `files` has size and checksum of each path of the index."""
     for row in table.to_dict("records"):
         path = folder / item_path(row)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -137,10 +137,7 @@ def tile_job(
 
 
 def measure(job: BenchmarkJob, rounds: int, report: Callable[[str], None]) -> dict[str, Any]:
-    """Measure a job; return a JSON-serialisable record, whose content `benchmark_page.render` describes.
-
-    The engine and the networks run in `rounds` alternating runs; `report` is called with progress messages.
-    """
+    """Measure a job in alternating runs of engine and networks; return a record, see `benchmark_page.render`."""
     with tempfile.TemporaryDirectory(prefix="jointseg-bench-") as name:
         out = Path(name) / f"{job.tile}.tif"
         predictor = Predictor.load("superres", job.segmentation, job.superres, job.precision)

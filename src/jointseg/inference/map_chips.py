@@ -15,10 +15,7 @@ from jointseg.runtime.files import atomic_write
 
 
 def map_chips(*, index: Path, isa: list[Path], predictions: Path, method: str) -> dict[str, Any]:
-    """Crop the map to every test chip: {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid.
-
-    Raises DataError if no tile of the map is in a chip's zone.
-    """
+    """Crop the map to every test chip's 1 m grid: {sample_id}.tif, uint8 0, 1, 255; DataError if its zone has no tile."""
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]
     maps = {epsg: Mosaic(paths) for epsg, paths in group_by_zone(isa).items()}

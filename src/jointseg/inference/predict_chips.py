@@ -43,9 +43,7 @@ def predict_chips(
 ) -> dict[str, Any]:
     """Predict every test chip: {sample_id}.tif, uint8 0, 1, 255 on the chip's 1 m grid, equal to the full map.
 
-    Args:
-        composites: of the map year, all tiles that the chips and their windows intersect.
-        merged: merged dates of the composites, for checkpoints that need them.
+    `composites` are all tiles of the map year that the chips and their windows intersect, `merged` their merged dates.
     """
     chips = gpd.read_parquet(index)
     chips = chips[chips["split"] == "test"]

@@ -15,8 +15,7 @@ def label_points(
 ) -> dict[str, Any]:
     """Write the table of points with the true class in each year, like an interpreter without errors.
 
-    `points` is the CSV of step `change_sample`; `truth` contains {year}/{reach}.tif, 1 m, 0/1/255. A point on nodata or
-    outside stays unlabelled.
+    `truth` contains {year}/{reach}.tif, 1 m, 0/1/255; a point on nodata or outside stays unlabelled.
     """
     table = pd.read_csv(points)
     for year in years:

@@ -48,10 +48,7 @@ def _warp(
     resampling: Resampling,
     left_m: int = 0,
 ) -> np.ndarray:
-    """Warp a raster of the valley, [..., rows, columns] with pixels of `res_m`, to a geographic lattice.
-
-    `left_m` is the distance of its left edge from that of the valley.
-    """
+    """Warp a raster of the valley, [..., rows, columns], `left_m` from its western edge, to a geographic lattice."""
     out = np.zeros((*image.shape[:-2], *shape), dtype=image.dtype)
     source = Affine(res_m, 0, ORIGIN_M[0] + left_m, 0, -res_m, ORIGIN_M[1] + frame.reach_m)
     reproject(
@@ -61,10 +58,7 @@ def _warp(
 
 
 def write_worldcover(folder: Path, frame: Frame, isa_fraction: np.ndarray, cover_fraction: np.ndarray) -> None:
-    """Write WorldCover 2021 v200: the built-up class is complete in cities and lacks narrow lanes.
-
-    Both fractions are at 10 m in 2021: of ISA, and of the classes of WORLDCOVER_CODES.
-    """
+    """Write WorldCover 2021 v200 from fractions at 10 m: built-up is complete in cities and lacks narrow lanes."""
     transform, shape = _lattice(frame, (117.0, 33.0), WORLDCOVER_DEG)
     rng = frame.rng(100)
     built = _warp(isa_fraction, 10, frame, transform, shape, Resampling.average)
@@ -108,10 +102,7 @@ def write_gisd30(folder: Path, frame: Frame, years: tuple[int, ...], isa_fractio
 
 
 def write_sinolc1(folder: Path, frame: Frame, cities: list[City], land_cover: np.ndarray) -> None:
-    """Write SinoLC-1: one file per reach at about 1.07 m, with enlarged buildings and interrupted roads.
-
-    `land_cover` is at 1 m in the codes of SinoLC-1, uint8 [rows, columns].
-    """
+    """Write SinoLC-1, one file per reach at about 1.07 m, from 1 m classes: enlarged buildings, interrupted roads."""
     for number, reach in enumerate(REACHES):
         rng = frame.rng(103, number)
         left = number * frame.reach_m

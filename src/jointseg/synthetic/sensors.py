@@ -27,10 +27,7 @@ class Sentinel2Optics:
         self._basis = [gaussian_filter(_halve(layer), SIGMA_M / FINE_M) for layer in layers]
 
     def observe(self, day_of_year: float, shift_m: tuple[float, float]) -> np.ndarray:
-        """Return the surface reflectance on a date, float32 [4, rows, columns] on the panel's 10 m lattice.
-
-        `shift_m` is (x, y) from the coordinates of the image to the true location.
-        """
+        """Return the surface reflectance on a date, shifted by `shift_m` (x, y): float32 [4, rows, columns] at 10 m."""
         small = [_resample_10m(layer, shift_m) for layer in self._basis]
         fraction = green_fraction(day_of_year)
         bands = []

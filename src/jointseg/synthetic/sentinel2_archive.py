@@ -64,9 +64,8 @@ def write_archive(
     acquisitions: dict[int, list[Sentinel2Acquisition]],
     surface: dict[int, list[np.ndarray]],
 ) -> None:
-    """Write catalogue, collections, items and rasters.
-
-    `surface` is, by year, the surface reflectance of each acquisition, float32 [4, rows, columns] at 10 m.
+    """Write catalogue and rasters; `surface` is by year and acquisition, reflectance float32 [4, rows, columns] at 10
+    m.
     """
     catalog = pystac.Catalog("sentinel-2-valley", "Sentinel-2 products over the valley, as downloaded")
     items_of: dict[str, list[pystac.Item]] = {}

@@ -82,10 +82,7 @@ def textures(
 
 
 def split_chips(length_m: int, splits: dict[str, float], buffer_m: int, chip_m: int) -> list[tuple[str, int]]:
-    """Divide the chips along one side among the splits, by largest remainder, with a buffer between splits.
-
-    Return the split and the offset (m) of each chip.
-    """
+    """Return (split, offset in m) of the chips along one side, by largest remainder, with a buffer between splits."""
     available = max(length_m - buffer_m * (len(splits) - 1), 0) // chip_m
     count = {split: int(available * fraction + 1e-9) for split, fraction in splits.items()}
     remainder = available - sum(count.values())
