@@ -1,7 +1,7 @@
 """Estimates from several training seeds on one sample of chips, with intervals that cover both."""
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from jointseg.accuracy.cluster_estimators import Estimate, Metric, linearised_estimate
 
@@ -32,7 +32,7 @@ def estimate_over_seeds(
         return chips
     degrees = len(weights) - len(np.unique(strata))
     freedom = variance**2 / max(chips.se**4 / degrees + seed_variance**2 / (seeds - 1), 1e-300)
-    half = float(stats.t.ppf(0.975, freedom)) * variance**0.5
+    half = float(stdtrit(freedom, 0.975)) * variance**0.5
     return Estimate(chips.value, variance**0.5, chips.value - half, chips.value + half, chips.units)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 NODATA = 255
 CELLS = ("tp", "fp", "fn", "tn")
@@ -191,7 +191,7 @@ def linearised_estimate(
     within = z - (np.bincount(member, z) / counts)[member]
     variance = float(np.sum(((1 - sampling_fraction) * counts / np.maximum(counts - 1, 1))[member] * within**2))
     se = variance**0.5
-    half_width = float(stats.t.ppf(0.975, len(t) - len(names))) * se
+    half_width = float(stdtrit(len(t) - len(names), 0.975)) * se
     return Estimate(value, se, value - half_width, value + half_width, len(t))
 
 

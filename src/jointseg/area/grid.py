@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from jointseg.runtime.errors import DataError
@@ -62,10 +61,6 @@ class Tile:
             raise DataError(f"resolution {res_m} m does not divide a kilometre; use a divisor of 1000")
         side = self.size_km * 1000 // res_m
         return side, side
-
-    def geobox(self, res_m: int) -> GeoBox:
-        """Return the tile's raster grid."""
-        return GeoBox(self.shape(res_m), self.transform(res_m), self.crs)
 
 
 def parse_tile(tile_id: str, size_km: int) -> Tile:

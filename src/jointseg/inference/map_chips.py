@@ -6,7 +6,7 @@ from typing import Any
 import geopandas as gpd
 from affine import Affine
 
-from jointseg.inference.predict_chips import chip_bounds, group_by_zone
+from jointseg.inference.chip_extents import chip_bounds, group_by_zone
 from jointseg.raster import cog
 from jointseg.raster.mosaic import Mosaic
 from jointseg.runtime import progress

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 from affine import Affine
 from torch import Tensor
 
-from jointseg.area import grid
 from jointseg.inference import devices
-from jointseg.inference.blending import Bounds
+from jointseg.inference.chip_extents import chip_bounds, group_by_zone
 from jointseg.inference.composite_reader import CompositeReader
-from jointseg.inference.lattice import LR_M, Window
+from jointseg.inference.lattice import Window
 from jointseg.inference.predict import AreaPredictor
 from jointseg.inference.predictor import Precision, Predictor
 from jointseg.inference.products import FORMATS
@@ -95,19 +93,3 @@ class RecentResults(OrderedDict[Window, Tensor | None]):
         self.move_to_end(window)
         while len(self) > self._size:
             self.popitem(last=False)
-
-
-def group_by_zone(tiles: list[Path]) -> dict[int, list[Path]]:
-    """Group rasters with tile names by the EPSG code of their zone."""
-    zones: dict[int, list[Path]] = {}
-    for path in tiles:
-        zones.setdefault(grid.parse_tile(path.stem, 1).epsg, []).append(path)
-    return zones
-
-
-def chip_bounds(chip: Any) -> Bounds:
-    """Return (minx, miny, maxx, maxy) of a chip in its zone; its side is that of its outline, rounded to 10 m."""
-    to_utm = grid.transformer("EPSG:4326", f"EPSG:{chip.epsg}")
-    x, _ = to_utm.transform(*np.array(chip.geometry.exterior.coords)[:, :2].T)
-    side = round((max(x) - chip.minx) / LR_M) * LR_M
-    return int(chip.minx), int(chip.miny), int(chip.minx) + side, int(chip.miny) + side
