@@ -138,7 +138,7 @@ def test_holder_and_running_jobs(tmp_path: Path) -> None:
 
 def test_folder_without_a_run_and_missing_folder(tmp_path: Path) -> None:
     assert status.read(tmp_path).state == "never ran"
-    with pytest.raises(DataError, match="is not a results folder; pass the results folder"):
+    with pytest.raises(DataError, match="does not exist: the run has not started"):
         status.read(tmp_path / "no")
 
 

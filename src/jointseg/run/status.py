@@ -53,7 +53,9 @@ class Status:
 def read(results: Path) -> Status:
     """Return the status of a results folder, without locking or changing it. Raises DataError if it does not exist."""
     if not results.is_dir():
-        raise DataError(f"{results} is not a results folder; pass the results folder or the config of a run")
+        raise DataError(
+            f"the results folder {results} does not exist: the run has not started; start it with `jointseg run CONFIG`"
+        )
     run = read_state(results)
     status = Status(
         str(results),

@@ -19,8 +19,14 @@ def add(commands: Subparsers) -> None:
     schema.add_argument("--markdown", action="store_true", help="print a Markdown table")
     config = add_command(commands, "config", None, "Work with configs.", "example:  jointseg config check config.yaml")
     about = "Validate a config: list every invalid key with the values that are allowed."
-    parser = add_command(add_subcommands(config), "check", check, about, "exit status: 0 valid, 2 invalid")
-    parser.add_argument("config", type=Path)
+    parser = add_command(
+        add_subcommands(config),
+        "check",
+        check,
+        about,
+        "example:  jointseg config check my_area.yaml\n\nexit status: 0 valid, 2 invalid",
+    )
+    parser.add_argument("config", type=Path, help="YAML config")
 
 
 def print_schema(args: argparse.Namespace) -> int:
