@@ -30,6 +30,8 @@ CHAPTERS = {
 # Arrows that are drawn although a longer path implies them, and one that would close a cycle (product_mosaic feeds prior_density).
 DIRECT = {("sentinel2", "inference"), ("superres", "inference")}
 BACKWARD = {("accuracy", "dataset")}
+# The checkpoint `grid` decides the tiles; no rule of Sentinel-2 reads its file.
+BY_CHECKPOINT = {("study_area", "sentinel2")}
 CHAPTER_OF_FILE = {"joint": "segmentation"}
 BOX_W, LINE_H, HEAD_H, GAP_X, GAP_Y = 190, 17, 26, 70, 56
 
@@ -53,7 +55,7 @@ def chapter_edges(rule_graph: str, chapters: dict[str, list[str]]) -> set[tuple[
         pair = chapter_of.get(labels[start]), chapter_of.get(labels[end])
         if None not in pair and pair[0] != pair[1]:
             edges.add(pair)
-    edges -= BACKWARD
+    edges = (edges | BY_CHECKPOINT) - BACKWARD
     return {edge for edge in edges if edge in DIRECT or not _implied(edge, edges)}  # type: ignore[return-value]
 
 
