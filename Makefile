@@ -65,7 +65,7 @@ docs: install
 
 # The diagrams of the documentation; the rule graph of a finished run has the rules behind the checkpoint too.
 figures: install
-	snakemake --configfile $(SYNTHETIC) --forceall --rulegraph 2>/dev/null | python docs/figures.py
+	snakemake --configfile $(SYNTHETIC) --rulegraph 2>/dev/null | python docs/figures.py
 
 checkpoint: install
 	jointseg run examples/checkpoint/config.yaml
