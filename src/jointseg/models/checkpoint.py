@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import nn
 
-from jointseg.models import discriminator, mask2former
+from jointseg.models import discriminator
 from jointseg.models.direct_segmenter import DirectSegmenter
 from jointseg.models.prog_esrgan import ProgESRGAN
 from jointseg.models.single_esrgan import SingleESRGAN
@@ -19,10 +19,18 @@ from jointseg.raster.bands import band_names, composite_band_indices
 from jointseg.runtime.errors import DataError
 from jointseg.runtime.files import atomic_write
 
+
+def _mask2former(**kwargs: Any) -> nn.Module:
+    # transformers takes seconds to import: only jobs that use the segmenter load it.
+    from jointseg.models import mask2former
+
+    return mask2former.build(**kwargs)
+
+
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "prog_esrgan": ProgESRGAN,
     "single_esrgan": SingleESRGAN,
-    "mask2former": mask2former.build,
+    "mask2former": _mask2former,
     "direct": DirectSegmenter,
     "unet_discriminators": discriminator.pair,
 }
@@ -42,8 +50,14 @@ def build(name: str, **kwargs: Any) -> nn.Module:
 
 def architecture_name(model: nn.Module) -> str:
     """Return the name in ARCHITECTURES of a generator or segmenter."""
-    classes = {**ARCHITECTURES, "mask2former": mask2former.Segmenter}
-    return next(name for name, network in classes.items() if network is type(model))
+    names: dict[Callable[..., nn.Module], str] = {network: name for name, network in ARCHITECTURES.items()}
+    if type(model) in names:
+        return names[type(model)]
+    from jointseg.models.mask2former import Segmenter
+
+    if not isinstance(model, Segmenter):
+        raise TypeError(f"{type(model).__name__} is none of {', '.join(ARCHITECTURES)}")
+    return "mask2former"
 
 
 def normalisation_of(statistics: dict[str, Any]) -> dict[str, list[float]]:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from jointseg.models import checkpoint as checkpoints
 from jointseg.models import public_weights
-from jointseg.models.mask2former import Segmenter
 from jointseg.models.public_weights import IMAGENET_MEAN, IMAGENET_STD
 from jointseg.runtime.errors import DataError
 
@@ -141,9 +140,9 @@ class SegmenterEncoder(Backbone):
     Features are four maps, with a patch size of 4 px from [n, c, h/4, w/4] to [n, 8 c, h/32, w/32].
     """
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: nn.Module) -> None:
         super().__init__()
-        self.encoder = segmenter.network.model.pixel_level_module.encoder
+        self.encoder = segmenter.get_submodule("network.model.pixel_level_module.encoder")
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.encoder(x).feature_maps)
@@ -188,7 +187,6 @@ def _efficientnet_lite0() -> Backbone:
 
 def _segmenter(path: Path) -> Backbone:
     segmenter, header = checkpoints.load(path, "mask2former")
-    assert isinstance(segmenter, Segmenter)
     bands = header["architecture"]["kwargs"].get("in_channels", 3)
     if bands != 3:
         raise DataError(
