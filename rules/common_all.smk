@@ -1,4 +1,4 @@
-# Inputs of the report, the release and the rule `all`: all outputs that the config enables.
+# All outputs that the config enables, for the targets `report`, `release` and `all`.
 
 
 def previews(wildcards):
